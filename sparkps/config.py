@@ -1,0 +1,297 @@
+"""All settings, parsed once from ``spark.sparkps.*`` into frozen dataclasses; nothing else reads SparkConf or the environment.
+
+Sections::
+
+    Settings            numNodes, launch, time limits of start and stop     PSContext and the launchers
+    ├── node            NodeSettings        travel to a node in `Welcome`
+    ├── client          ClientSettings      travel to a client in `Attached`
+    └── workers         WorkerSettings      worker groups: leases, staging, memory
+
+Times are seconds (a plain number, or ``10s``, ``500ms``, ``2m``, ``1h``), sizes are bytes (a plain number, or ``64k``, ``2m``,
+``1g``). ``conf/sparkps-defaults.conf`` lists every key with its reason.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sparkps.errors import ConfigError
+
+PREFIX = "spark.sparkps."
+
+#: Launches that exist; "auto" is "local" on a `local[*]` master.
+LAUNCHES = ("auto", "local")
+
+_SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_BYTES = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+@dataclass(frozen=True)
+class Key:
+    """How one key is read: its type in words, its parser, and what must hold."""
+
+    name: str
+    parse: Callable[[str], Any]
+    holds: Callable[[Any], bool]
+    must: str
+
+    def read(self, raw: str) -> Any:
+        """The value of `raw`, checked."""
+        try:
+            value = self.parse(raw.strip())
+        except ValueError:
+            raise self.error(raw) from None
+        return self.check(value, raw)
+
+    def check(self, value: Any, raw: object = None) -> Any:
+        """`value`, if it is one that this key takes."""
+        if not self.holds(value):
+            raise self.error(value if raw is None else raw)
+        return value
+
+    def error(self, got: object) -> ConfigError:
+        """The error for a value that this key does not take."""
+        return ConfigError(f"`{PREFIX}{self.name}` must be {self.must}. Got {got!r} instead.", key=PREFIX + self.name)
+
+
+def parse_seconds(raw: str) -> float:
+    """Seconds of ``10``, ``10s``, ``500ms``, ``2m``, ``1h``."""
+    match = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([a-z]*)", raw.lower())
+    if match is None or (match[2] or "s") not in _SECONDS:
+        raise ValueError(raw)
+    return float(match[1]) * _SECONDS[match[2] or "s"]
+
+
+def parse_bytes(raw: str) -> int:
+    """Bytes of ``4096``, ``64k``, ``2m``, ``1g``; ``kb`` and ``kib`` are the same as ``k``."""
+    match = re.fullmatch(r"([0-9]+)\s*([bkmgt]?)(?:i?b)?", raw.lower())
+    if match is None:
+        raise ValueError(raw)
+    return int(match[1]) * _BYTES[match[2] or "b"]
+
+
+def _count(name: str, default: int, low: int, high: int) -> Any:
+    must = f"an int in [{low}, {high}]"
+    key = Key(name, int, lambda v: isinstance(v, int) and not isinstance(v, bool) and low <= v <= high, must)
+    return field(default=default, metadata={"key": key})
+
+
+def _time(name: str, default: float, low: float = 0.001, high: float = 30 * 86400.0) -> Any:
+    must = f"a time in [{low:g}, {high:g}] seconds, as '10s', '500ms', '2m' or '1h'"
+    key = Key(name, parse_seconds, lambda v: isinstance(v, (int, float)) and low <= v <= high, must)
+    return field(default=default, metadata={"key": key})
+
+
+def _size(name: str, default: int, low: int, high: int = 1 << 50) -> Any:
+    must = f"a size in [{low}, {high}] bytes, as '4096', '64k', '2m' or '1g'"
+    key = Key(name, parse_bytes, lambda v: isinstance(v, int) and low <= v <= high, must)
+    return field(default=default, metadata={"key": key})
+
+
+def _choice(name: str, default: str, choices: tuple[str, ...]) -> Any:
+    must = "one of " + ", ".join(map(repr, choices))
+    return field(default=default, metadata={"key": Key(name, str, lambda v: v in choices, must)})
+
+
+def _path(name: str) -> Any:
+    key = Key(name, str, lambda v: isinstance(v, str) and "\0" not in v, "a path or a URL, or empty")
+    return field(default="", metadata={"key": key})
+
+
+@dataclass(frozen=True)
+class NodeSettings:
+    """What a node needs to know; sent to it in `Welcome`."""
+
+    #: Seconds between two heartbeats of a node.
+    heartbeat_interval: float = _time("heartbeatInterval", 1.0, 0.01, 3600)
+    #: A node that was silent for so long is dead; a node that heard nothing for so long exits.
+    heartbeat_deadline: float = _time("heartbeatDeadline", 30.0, 0.05, 3600)
+    #: A client session that was silent for so long is forgotten, with its key sets.
+    session_ttl: float = _time("sessionTtl", 3600.0, 1)
+    #: Largest message that a node takes, all frames together.
+    max_message_bytes: int = _size("maxMessageBytes", 256 << 20, 1 << 20, 1 << 40)
+
+    def __post_init__(self) -> None:
+        _check_fields(self)
+        if self.heartbeat_deadline < 2 * self.heartbeat_interval:
+            raise ConfigError(
+                f"`{PREFIX}heartbeatDeadline` must be at least twice `{PREFIX}heartbeatInterval` ({self.heartbeat_interval:g} s)."
+                f" Got {self.heartbeat_deadline:g} s instead.",
+                key=PREFIX + "heartbeatDeadline",
+            )
+
+
+@dataclass(frozen=True)
+class ClientSettings:
+    """What a client needs to know; sent to it in `Attached`."""
+
+    #: Deadline of one call (pull, push, call ...), unless it waits for a group's clock.
+    request_timeout: float = _time("requestTimeout", 60.0)
+    #: Deadline of a pull that waits for other ranks of its group.
+    wait_timeout: float = _time("waitTimeout", 600.0)
+    #: A request without an answer is sent again after this time, then after twice that, up to `retry_max`.
+    retry_initial: float = _time("retryInitial", 2.0)
+    #: Longest time between two sendings of one request.
+    retry_max: float = _time("retryMax", 15.0)
+    #: Payload of one message; larger requests are cut at bucket borders and pipelined.
+    chunk_bytes: int = _size("chunkBytes", 2 << 20, 4096, 64 << 20)
+    #: Bytes of pulls that may be under way per session and node (of their answers).
+    pull_credit_bytes: int = _size("pullCreditBytes", 32 << 20, 4096)
+    #: Bytes of pushes that may be under way per session and node.
+    push_credit_bytes: int = _size("pushCreditBytes", 32 << 20, 4096)
+
+    def __post_init__(self) -> None:
+        _check_fields(self)
+        for name, credit in (("pullCreditBytes", self.pull_credit_bytes), ("pushCreditBytes", self.push_credit_bytes)):
+            if credit < self.chunk_bytes:
+                raise ConfigError(
+                    f"`{PREFIX}{name}` must be at least `{PREFIX}chunkBytes` ({self.chunk_bytes}). Got {credit} instead.",
+                    key=PREFIX + name,
+                )
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """Settings of worker groups."""
+
+    #: All ranks of an admitted group must have started by then.
+    group_start_timeout: float = _time("groupStartTimeout", 120.0)
+    #: Longest wait for admission behind other groups.
+    admission_timeout: float = _time("admissionTimeout", 24 * 3600.0)
+    #: A rank whose worker was silent for so long may be taken over by another attempt.
+    lease_ttl: float = _time("leaseTtl", 20.0, 0.05, 3600)
+    #: Memory of one worker for its rows; more are spilled to files and read in windows.
+    memory_budget: int = _size("workerMemoryBudget", 1 << 30, 1 << 16)
+    #: Where staged input goes; every executor must reach it. Empty: `local_dir`, right on one host only.
+    staging_dir: str = _path("stagingDir")
+    #: Where workers spill and local staging goes. Empty: the system's temporary directory.
+    local_dir: str = _path("localDir")
+
+    def __post_init__(self) -> None:
+        _check_fields(self)
+
+    @property
+    def scratch(self) -> Path:
+        """`local_dir`, or the system's temporary directory."""
+        return Path(self.local_dir or tempfile.gettempdir())
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of one tier.
+
+    Examples
+    --------
+    >>> Settings.parse({"spark.sparkps.numNodes": "3"}).num_nodes
+    3
+    """
+
+    #: Nodes of the tier.
+    num_nodes: int = _count("numNodes", 2, 1, 256)
+    #: Copies of every bucket.
+    replication: int = _count("replication", 1, 1, 3)
+    #: How nodes are started.
+    launch: str = _choice("launch", "auto", (*LAUNCHES, "executors", "attach"))
+    #: Kernel threads of one node; 0: as many as its share of the machine's cores.
+    node_threads: int = _count("nodeThreads", 0, 0, 1024)
+    #: The tier must be ready by then; compiling kernels, which happens once per machine, is not counted.
+    start_timeout: float = _time("startTimeout", 60.0)
+    #: Nodes that have not exited by then are killed.
+    stop_timeout: float = _time("stopTimeout", 10.0)
+    #: Deadline of a request to the coordinator.
+    control_timeout: float = _time("controlTimeout", 30.0)
+    #: Compiled kernels are kept here. Empty: `SPARKPS_KERNEL_CACHE_DIR`, else the user's cache directory.
+    kernel_cache_dir: str = _path("kernelCacheDir")
+    node: NodeSettings = field(default_factory=NodeSettings)
+    client: ClientSettings = field(default_factory=ClientSettings)
+    workers: WorkerSettings = field(default_factory=WorkerSettings)
+
+    def __post_init__(self) -> None:
+        _check_fields(self)
+
+    @classmethod
+    def parse(cls, conf: Mapping[str, str]) -> Settings:
+        """Settings from the entries of `conf` that start with ``spark.sparkps.``.
+
+        Raises
+        ------
+        ConfigError
+            A key that does not exist, or a value that its key does not take.
+        """
+        given = {k[len(PREFIX) :]: v for k, v in conf.items() if k.startswith(PREFIX)}
+        known = {key.name for _, key in keys()}
+        for name in sorted(set(given) - known):
+            raise ConfigError(
+                f"`{PREFIX}{name}` is not a setting of sparkps{_nearest(name, known)}; conf/sparkps-defaults.conf lists all of them.",
+                key=PREFIX + name,
+            )
+        sections = {section: _read(kind, given) for section, kind in _SECTIONS.items()}
+        return dataclasses.replace(_read(cls, given), **sections)
+
+    @classmethod
+    def from_spark(cls, spark: Any) -> Settings:
+        """Settings of a running SparkSession: its SparkConf, overridden by what was set on the session."""
+        conf = dict(spark.sparkContext.getConf().getAll())
+        conf.update({k: v for k, v in spark.conf.getAll.items() if k.startswith(PREFIX)})
+        return cls.parse(conf)
+
+
+_SECTIONS: dict[str, type] = {"node": NodeSettings, "client": ClientSettings, "workers": WorkerSettings}
+
+
+def keys() -> Iterator[tuple[dataclasses.Field[Any], Key]]:
+    """Every key with the field it fills, section by section."""
+    for kind in (Settings, *_SECTIONS.values()):
+        for f in dataclasses.fields(kind):
+            if "key" in f.metadata:
+                yield f, f.metadata["key"]
+
+
+def _check_fields(section: Any) -> None:
+    for f in dataclasses.fields(section):
+        if "key" in f.metadata:
+            f.metadata["key"].check(getattr(section, f.name))
+
+
+def _read(kind: type, given: Mapping[str, str]) -> Any:
+    found = {}
+    for f in dataclasses.fields(kind):
+        key = f.metadata.get("key")
+        if key is not None and key.name in given:
+            found[f.name] = key.read(given[key.name])
+    return kind(**found)
+
+
+def _nearest(name: str, known: set[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, sorted(known), n=1)
+    return f" (did you mean `{PREFIX}{near[0]}`?)" if near else ""
+
+
+def kernel_cache_dir() -> Path:
+    """Directory of the compiled kernels: ``SPARKPS_KERNEL_CACHE_DIR``, else ``sparkps/kernels`` in the user's cache directory.
+
+    A launcher that was told another one (`spark.sparkps.kernelCacheDir`) sets that variable for the processes it starts.
+    """
+    given = os.environ.get("SPARKPS_KERNEL_CACHE_DIR")
+    if given:
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sparkps" / "kernels"
+
+
+def child_environment(settings: Settings) -> dict[str, str]:
+    """Environment of the processes that a launcher starts."""
+    environment = dict(os.environ)
+    if settings.kernel_cache_dir:
+        environment["SPARKPS_KERNEL_CACHE_DIR"] = settings.kernel_cache_dir
+    # One kernel call runs on one thread of the node's own pool; a second pool beneath it would only fight for cores.
+    environment.setdefault("OMP_NUM_THREADS", "1")
+    return environment
