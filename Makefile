@@ -1,0 +1,39 @@
+# Targets: demo, test, check, bench, clean. Every one sets up .venv first (scripts/setup says what is missing).
+.PHONY: help setup demo check test bench clean
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest -q
+
+help:
+	@echo 'make demo   train logistic regression on real data; ARGS="--input FILE ..." for your own (--help lists all)'
+	@echo 'make test   style, types and the whole test suite'
+	@echo 'make check  style and types only'
+	@echo 'make bench  push and pull of 5 M keys; benchmarks/README.md names the others'
+	@echo 'make clean  removes what the targets made, .venv excepted'
+
+setup:
+	@scripts/setup
+
+demo: setup
+	@scripts/demo $(ARGS)
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+# Fast tests first; Spark last.
+test: check
+	$(BIN)/python -m sparkps.kernels
+	$(PYTEST) tests/unit
+	$(PYTEST) tests/scenarios
+	$(PYTEST) tests/cluster
+	$(PYTEST) tests/faults
+	$(PYTEST) tests/spark
+
+bench: setup
+	$(BIN)/python benchmarks/push_pull.py $(ARGS)
+
+clean:
+	rm -rf out build dist spark-warehouse metastore_db derby.log artifacts .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find sparkps tests jobs benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,140 @@
+"""The layers of the package: who may import whom (ARCHITECTURE.md, "Layers")."""
+
+from __future__ import annotations
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "sparkps"
+
+#: Modules beneath all layers: values, names and rules that every process shares.
+BASE = {"errors", "specs", "optim", "initializers", "config"}
+
+#: Layer -> layers that it may import, itself included.
+MAY_IMPORT = {
+    **dict.fromkeys(BASE, BASE),
+    "wire": BASE | {"wire"},
+    "kernels": {"errors", "specs", "config", "wire", "kernels"},
+    "ps_nodes": BASE | {"wire", "kernels", "ps_nodes"},
+    "client": BASE | {"wire", "kernels", "client"},
+    "driver_bridge": BASE | {"wire", "kernels", "client", "driver_bridge"},
+    "mllib": BASE | {"wire", "kernels", "client", "driver_bridge", "mllib"},
+}
+
+#: Packages that the pure layers do without.
+HEAVY = frozenset({"numba", "pyspark", "zmq", "pyarrow", "pandas", "torch"})
+
+#: Packages from outside that a layer does without, wherever in a module the import stands.
+NEVER = {
+    **dict.fromkeys(BASE, HEAVY),
+    "wire": HEAVY | {"threading", "time", "socket"},
+    "kernels": HEAVY - {"numba"},
+    "ps_nodes": {"pyspark", "pandas", "torch"},
+    "client": {"torch"},
+    "driver_bridge": {"torch"},
+    "mllib": {"torch"},
+}
+
+#: Packages that a layer imports inside functions only, so that `import sparkps` and the coordinator start fast.
+NOT_AT_THE_TOP = {
+    "client": {"pyspark", "numba", "pandas", "pyarrow"},
+    "driver_bridge": {"numba", "pandas"},
+}
+
+#: Modules of the coordinator's process: no numba and no pyspark at all, directly or through what they import.
+COORDINATOR = ("sparkps.driver_bridge.coordinator",)
+
+
+def modules() -> list[pathlib.Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+def layer_of(name: str) -> str:
+    """`wire` of `sparkps.wire.codec`; empty for the package itself."""
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 else ""
+
+
+def dotted(path: pathlib.Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def is_for_types_only(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+
+
+def imports(path: pathlib.Path) -> tuple[set[str], set[str]]:
+    """Names of the modules that `path` imports: at its top level, and inside functions; those for types do not count."""
+    top: set[str] = set()
+    inner: set[str] = set()
+
+    def visit(node: ast.AST, found: set[str]) -> None:
+        for child in ast.iter_child_nodes(node):
+            if is_for_types_only(child):
+                continue
+            if isinstance(child, ast.Import):
+                found.update(alias.name for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                assert child.level == 0, f"{path}:{child.lineno}: imports are absolute"
+                found.add(child.module or "")
+                found.update(f"{child.module}.{alias.name}" for alias in child.names)
+            elif isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+                visit(child, inner)
+            else:
+                visit(child, found)
+
+    visit(ast.parse(path.read_text()), top)
+    return top, inner
+
+
+@pytest.mark.parametrize("path", modules(), ids=dotted)
+def test_module_imports_only_layers_beneath_it(path):
+    layer = layer_of(dotted(path))
+    assert layer in MAY_IMPORT, f"{path} belongs to no layer"
+    top, inner = imports(path)
+    own = {layer_of(name) for name in top | inner if name.split(".")[0] == "sparkps"} - {""}
+    known = {name for name in own if (PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").is_file()}
+    assert known <= MAY_IMPORT[layer], f"{dotted(path)} imports {sorted(known - MAY_IMPORT[layer])}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=dotted)
+def test_module_imports_no_package_that_its_layer_does_without(path):
+    layer = layer_of(dotted(path))
+    top, inner = imports(path)
+    banned = {name.split(".")[0] for name in top | inner} & NEVER[layer]
+    early = {name.split(".")[0] for name in top} & NOT_AT_THE_TOP.get(layer, set())
+    assert not banned, f"{dotted(path)} imports {sorted(banned)}"
+    assert not early, f"{dotted(path)} imports {sorted(early)} at its top level instead of where it is used"
+
+
+def closure(start: str) -> set[str]:
+    """Every module of the package that importing `start` brings in, and the outside packages they name at the top."""
+    files = {dotted(path): path for path in [*modules(), PACKAGE / "__init__.py"]}
+    seen: set[str] = set()
+    outside: set[str] = set()
+    waiting = [start]
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        parents = [".".join(name.split(".")[:n]) for n in range(1, name.count(".") + 1)]
+        top, _ = imports(files[name])
+        waiting += [other for other in [*top, *parents] if other in files]
+        outside |= {other.split(".")[0] for other in top if other.split(".")[0] != "sparkps"}
+    return outside
+
+
+@pytest.mark.parametrize("module", COORDINATOR)
+def test_coordinator_starts_without_numba_and_pyspark(module):
+    assert not closure(module) & {"numba", "llvmlite", "pyspark", "torch", "pandas", "pyarrow"}
+
+
+def test_environment_is_read_in_config_only():
+    texts = {dotted(path): path.read_text() for path in modules() if path.name != "config.py"}
+    readers = [name for name, text in texts.items() if "os.environ" in text or "getenv" in text]
+    assert not readers

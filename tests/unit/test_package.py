@@ -1,0 +1,47 @@
+"""What `import sparkps` promises: it is quick, it brings in nothing heavy, and its names are listed and typed."""
+
+from __future__ import annotations
+
+import importlib
+import pathlib
+import statistics
+import subprocess
+import sys
+
+import pytest
+
+import sparkps
+
+HEAVY = ("numba", "pyspark", "torch", "zmq", "pyarrow", "pandas", "scipy")
+
+TIME_IMPORT = "import time; t = time.perf_counter(); import sparkps; print(time.perf_counter() - t)"
+
+
+def run(code: str) -> str:
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+
+
+def test_import_takes_less_than_half_a_second():
+    assert statistics.median(float(run(TIME_IMPORT)) for _ in range(5)) < 0.5
+
+
+def test_import_brings_in_nothing_heavy():
+    assert run(f"import sys, sparkps; print([name for name in {HEAVY!r} if name in sys.modules])") == "[]"
+
+
+@pytest.mark.parametrize("name", ["sparkps", "sparkps.client", "sparkps.driver_bridge", "sparkps.mllib.classification"])
+def test_public_names_are_sorted_and_exist(name):
+    module = importlib.import_module(name)
+    assert list(module.__all__) == sorted(module.__all__)
+    for public in module.__all__:
+        assert getattr(module, public) is not None
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no_such_name"):
+        sparkps.no_such_name  # noqa: B018
+
+
+def test_package_is_marked_as_typed():
+    assert (pathlib.Path(sparkps.__file__).parent / "py.typed").is_file()
