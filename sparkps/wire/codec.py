@@ -1,0 +1,245 @@
+"""The one codec: a message and its arrays, to frames and back.
+
+::
+
+    frame 0      b"SPS", one version byte, msgpack([message, [[dtype code, shape], ...]])
+    frame 1..n   the arrays, C-contiguous, little-endian, as they lie in memory
+
+Arrays are never copied: `encode` gives them to the transport as they are, `decode` returns read-only views of the received
+frames (only a frame that the transport left misaligned, a small one, is copied). The messages are those of
+`messages.DATA_MESSAGES` and `control.CONTROL_MESSAGES`; anything else, from whomever it comes, is a `ProtocolError`.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from sparkps.errors import InvalidInput, ProtocolError
+from sparkps.wire.control import CONTROL_MESSAGES
+from sparkps.wire.messages import DATA_MESSAGES, WIRE_VERSION, Message
+
+#: First bytes of every frame 0; the version byte follows.
+MAGIC = b"SPS"
+#: Bytes of frame 0 ahead of the msgpack part.
+PREFIX_BYTES = len(MAGIC) + 1
+#: Most frames of one message, the header included.
+MAX_FRAMES = 4096
+#: Most bytes of frame 0 (it may carry a worker's state or a pickled function).
+MAX_HEADER_BYTES = 64 << 20
+#: Most bytes of one array.
+MAX_ARRAY_BYTES = 1 << 30
+#: Most dimensions of one array.
+MAX_DIMENSIONS = 8
+
+#: dtype of each code on the wire; codes are never given a new meaning.
+DTYPES: dict[int, np.dtype[Any]] = {
+    1: np.dtype("<i4"),
+    2: np.dtype("<i8"),
+    3: np.dtype("u1"),
+    4: np.dtype("<f4"),
+    5: np.dtype("<f8"),
+    6: np.dtype("<f2"),
+}
+_CODES = {dtype: code for code, dtype in DTYPES.items()}
+
+#: Every message class; the tags of data and control messages are one number space.
+REGISTRY: tuple[type[Message], ...] = (*DATA_MESSAGES, *CONTROL_MESSAGES)
+_KNOWN = frozenset(REGISTRY)
+_ANY_MESSAGE: Any = functools.reduce(operator.or_, REGISTRY)
+
+_PREFIX = MAGIC + bytes([WIRE_VERSION])
+
+#: What a received frame may be: bytes, a buffer, or an object with a ``buffer`` attribute, such as a ``zmq.Frame``.
+Received = Any
+
+
+class _Header(msgspec.Struct, frozen=True, array_like=True):
+    """The msgpack part of frame 0."""
+
+    message: _ANY_MESSAGE
+    #: dtype code and shape of each array.
+    arrays: list[tuple[int, tuple[int, ...]]] = []
+
+
+def _plain(value: Any) -> Any:
+    """A numpy scalar as the Python number it stands for."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} is not a plain value")
+
+
+_ENCODER = msgspec.msgpack.Encoder(enc_hook=_plain)
+_DECODER = msgspec.msgpack.Decoder(_Header)
+
+
+def encode(message: Message, arrays: Sequence[NDArray[Any]] = ()) -> list[Any]:
+    """The frames of a message.
+
+    Parameters
+    ----------
+    message : Message
+        Of a class in `REGISTRY`.
+    arrays : sequence of ndarray
+        int32, int64, uint8, float16, float32 or float64, in the order that the message's docstring gives.
+
+    Returns
+    -------
+    list of bytes and ndarray
+        The header, then the arrays themselves (copied only if they are not C-contiguous): they must not change until the
+        transport has sent them.
+
+    Raises
+    ------
+    InvalidInput
+        A value that msgpack does not carry, or an array of another dtype.
+    ProtocolError
+        A class outside the registry, or more than the limits of this module.
+
+    Examples
+    --------
+    >>> from sparkps.wire.messages import Done
+    >>> frames = encode(Done(seq=7), [np.arange(3)])
+    >>> decode(frames)
+    (Done(seq=7), [array([0, 1, 2])])
+    """
+    if type(message) not in _KNOWN:
+        raise ProtocolError(f"A message must be of a class in the registry of sparkps.wire. Got {type(message).__name__} instead.")
+    frames: list[Any] = [b""]
+    layout = []
+    for array in arrays:
+        code = _CODES.get(array.dtype)
+        if code is None:
+            raise _refused_dtype(array.dtype)
+        if not array.flags.c_contiguous:
+            array = np.ascontiguousarray(array)
+        layout.append((code, array.shape))
+        frames.append(array)
+    try:
+        frames[0] = _PREFIX + _ENCODER.encode(_Header(message, layout))
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise InvalidInput(
+            f"The fields of a {type(message).__name__} must be plain values (None, bool, 64-bit int, float, str, bytes, list, dict)."
+            f" Got one that is not: {error}"
+        ) from error
+    _check_sendable(frames)
+    return frames
+
+
+def _refused_dtype(dtype: np.dtype[Any]) -> InvalidInput:
+    names = ", ".join(known.name for known in DTYPES.values())
+    return InvalidInput(f"An array on the wire must be little-endian and one of {names}. Got {dtype.str!r} instead.", dtype=dtype.str)
+
+
+def _check_sendable(frames: list[Any]) -> None:
+    """Refuses at the sender what every receiver would refuse."""
+    if len(frames) > MAX_FRAMES or len(frames[0]) > MAX_HEADER_BYTES:
+        raise ProtocolError(
+            f"A message must have at most {MAX_FRAMES} frames and {MAX_HEADER_BYTES} bytes of header."
+            f" Got {len(frames)} frames and {len(frames[0])} bytes instead."
+        )
+    for array in frames[1:]:
+        if array.nbytes > MAX_ARRAY_BYTES or array.ndim > MAX_DIMENSIONS:
+            raise ProtocolError(
+                f"An array on the wire must have at most {MAX_ARRAY_BYTES} bytes and {MAX_DIMENSIONS} dimensions."
+                f" Got {array.nbytes} bytes and {array.ndim} dimensions instead: send it in chunks."
+            )
+
+
+def decode(frames: Sequence[Received]) -> tuple[Any, list[NDArray[Any]]]:
+    """The message and the arrays in `frames`.
+
+    Parameters
+    ----------
+    frames : sequence of bytes, buffers or zmq.Frame
+        As they came from the transport, without its own routing frames.
+
+    Returns
+    -------
+    message : Message
+        Of a class in `REGISTRY`.
+    arrays : list of ndarray
+        Read-only views; each keeps its frame alive.
+
+    Raises
+    ------
+    ProtocolError
+        Whatever is wrong with the frames; no other exception leaves this function.
+    """
+    if not 0 < len(frames) <= MAX_FRAMES:
+        raise ProtocolError(f"A message must have between 1 and {MAX_FRAMES} frames. Got {len(frames)} instead.", frames=len(frames))
+    header = _decode_header(frames[0])
+    if len(header.arrays) != len(frames) - 1:
+        raise ProtocolError(
+            f"A message must have one frame for each of the {len(header.arrays)} arrays in its header. Got {len(frames) - 1} instead.",
+            message_type=type(header.message).__name__,
+        )
+    return header.message, [_view(code, shape, frame) for (code, shape), frame in zip(header.arrays, frames[1:], strict=True)]
+
+
+def _decode_header(frame: Received) -> _Header:
+    buffer = _buffer_of(frame)
+    prefix = bytes(buffer[:PREFIX_BYTES])
+    if prefix != _PREFIX:
+        raise _refused_prefix(prefix)
+    if len(buffer) > MAX_HEADER_BYTES:
+        raise ProtocolError(f"A header must have at most {MAX_HEADER_BYTES} bytes. Got {len(buffer)} instead.")
+    try:
+        return _DECODER.decode(buffer[PREFIX_BYTES:])
+    except Exception as error:  # the peer's bytes choose which of msgspec's, Python's or a spec's own checks fails
+        raise ProtocolError(f"A header must be the msgpack form of a message in the registry. Got one that is not: {error}") from error
+
+
+def _buffer_of(frame: Received) -> memoryview:
+    """The bytes of a frame, flat."""
+    try:
+        view = memoryview(getattr(frame, "buffer", frame))
+        return view if view.format == "B" and view.ndim == 1 and view.contiguous else view.cast("B")
+    except (TypeError, ValueError, BufferError) as error:
+        raise ProtocolError(f"A frame must be a contiguous buffer of bytes. Got {type(frame).__name__} instead: {error}") from error
+
+
+def _refused_prefix(prefix: bytes) -> ProtocolError:
+    if len(prefix) == PREFIX_BYTES and prefix.startswith(MAGIC):
+        return ProtocolError(
+            f"The peer must speak version {WIRE_VERSION} of the sparkps protocol. Got version {prefix[-1]} instead:"
+            " install one version of sparkps on the driver, the executors and the nodes.",
+            version=prefix[-1],
+        )
+    return ProtocolError(f"A message must start with {_PREFIX!r}. Got {prefix!r} instead: the peer is not a sparkps process.")
+
+
+def _view(code: int, shape: tuple[int, ...], frame: Received) -> NDArray[Any]:
+    """The array in `frame`, if `code` and `shape` say exactly what it holds."""
+    dtype = DTYPES.get(code)
+    if dtype is None:
+        raise ProtocolError(f"The dtype code of an array must be one of {sorted(DTYPES)}. Got {code} instead.", code=code)
+    try:
+        view = memoryview(getattr(frame, "buffer", frame))
+    except TypeError as error:
+        raise ProtocolError(f"A frame must be a buffer of bytes. Got {type(frame).__name__} instead.") from error
+    expected = dtype.itemsize
+    for extent in shape:
+        if extent < 0:
+            raise ProtocolError(f"Every extent of an array must be >= 0. Got shape {shape} instead.", shape=str(shape))
+        expected *= extent
+    if expected != view.nbytes or expected > MAX_ARRAY_BYTES or len(shape) > MAX_DIMENSIONS:
+        raise ProtocolError(
+            f"An array of {dtype.name} and shape {shape} must fill its frame, within {MAX_ARRAY_BYTES} bytes and {MAX_DIMENSIONS}"
+            f" dimensions: {expected} bytes. Got a frame of {view.nbytes} bytes instead.",
+            shape=str(shape),
+        )
+    try:
+        array: NDArray[Any] = np.ndarray(shape, dtype, view)
+    except (ValueError, TypeError, OverflowError, BufferError) as error:
+        raise ProtocolError(f"An array must have a possible shape and a contiguous frame. Got shape {shape}: {error}") from error
+    if not array.flags.aligned:
+        array = array.copy()
+    array.flags.writeable = False
+    return array
