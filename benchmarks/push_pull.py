@@ -1,0 +1,147 @@
+"""Push and pull of n out of 5 M stored keys, one node, keys on the wire and registered; beside ps-lite where it is at hand.
+
+    python -m benchmarks.push_pull                          dim 1 and 16
+    python -m benchmarks.push_pull --pslite GIT_DIR         builds dmlc/ps-lite from there, and prints ratios for dim 1
+
+ps-lite needs g++, libzmq3-dev, libprotobuf-dev and protobuf-compiler. Both sides hold the same number of keys, are asked for the
+same numbers of keys, and talk over loopback between processes of one machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pathlib
+import socket
+import subprocess
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.common import machine, median_seconds, session, table
+from sparkps import PSContext
+from sparkps.client.tables import SparseTable
+from sparkps.optim import SGD
+
+STORED = 5_000_000
+SIZES = (1_000, 10_000, 100_000, 1_000_000)
+COLUMNS = ("push", "pull", "registered push", "registered pull")
+
+#: Promised ratios to ps-lite, dim 1: keys on the wire, registered.
+TARGETS = {1_000: (1.0, None), 10_000: (1.5, None), 100_000: (3.0, 8.0), 1_000_000: (3.0, 20.0)}
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+
+def repeats(n: int) -> int:
+    """As many repetitions as the ps-lite side makes."""
+    return 200 if n <= 10_000 else 20
+
+
+def measure(ps: PSContext, dim: int, stored: NDArray[np.int64]) -> dict[int, list[float]]:
+    """Mkeys/s of each of `COLUMNS`, by number of keys."""
+    rows = ps.sparse_table(f"rows{dim}", dim=dim, optimizer=SGD(0.1))
+    for part in np.array_split(stored, 20):
+        rows.push(part, np.ones((len(part), dim), np.float32))
+    random = np.random.default_rng(2)
+    found = {n: rates(rows, np.sort(random.choice(stored, n, replace=False)), dim) for n in SIZES}
+    rows.drop()
+    return found
+
+
+def rates(rows: SparseTable, keys: NDArray[np.int64], dim: int) -> list[float]:
+    """Mkeys/s of each of `COLUMNS` for these keys."""
+    n = len(keys)
+    values = np.full((n, dim), 0.5, np.float32)
+    registered = rows.register(keys)
+    calls: list[Callable[[], object]] = [
+        lambda: rows.push(keys, values),
+        lambda: rows.pull(keys),
+        lambda: registered.push(values),
+        registered.pull,
+    ]
+    found = [n / median_seconds(call, repeats(n)) / 1e6 for call in calls]
+    registered.drop()
+    return found
+
+
+def build_pslite(git_dir: str, build: pathlib.Path) -> pathlib.Path:
+    """The benchmark program, built in `build` against the ps-lite of `git_dir` unless it is there."""
+    program = build / "bench"
+    if program.exists() and program.stat().st_mtime > (HERE / "pslite" / "bench.cc").stat().st_mtime:
+        return program
+    build.mkdir(parents=True, exist_ok=True)
+    archive = subprocess.run(["git", "-C", git_dir, "archive", "HEAD"], check=True, stdout=subprocess.PIPE).stdout
+    subprocess.run(["tar", "x"], cwd=build, input=archive, check=True)
+    subprocess.run(["protoc", "--proto_path=src", "--cpp_out=src", "src/meta.proto"], cwd=build, check=True)
+    sources = ["src/customer.cc", "src/postoffice.cc", "src/van.cc", "src/meta.pb.cc"]
+    flags = ["-O3", "-march=native", "-std=c++17", "-w", "-Iinclude", "-Isrc"]
+    libraries = ["-lzmq", "-lprotobuf", "-lpthread"]
+    main = str(HERE / "pslite" / "bench.cc")
+    subprocess.run(["g++", *flags, main, *sources, *libraries, "-o", "bench"], cwd=build, check=True)
+    return program
+
+
+def run_pslite(program: pathlib.Path) -> dict[int, list[float]]:
+    """Mkeys/s of push and pull, by number of keys."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {
+        **os.environ,
+        "DMLC_NUM_SERVER": "1",
+        "DMLC_NUM_WORKER": "1",
+        "DMLC_PS_ROOT_URI": "127.0.0.1",
+        "DMLC_PS_ROOT_PORT": str(port),
+        "DMLC_NODE_HOST": "127.0.0.1",
+    }
+    roles = {
+        role: subprocess.Popen([program], env={**environment, "DMLC_ROLE": role}, stdout=subprocess.PIPE, text=True)
+        for role in ("scheduler", "server", "worker")
+    }
+    try:
+        lines, _ = roles["worker"].communicate(timeout=300)
+        for process in roles.values():
+            process.wait(30)
+    finally:
+        for process in roles.values():
+            process.kill()
+    found = {}
+    for line in lines.splitlines():
+        n, push, pull = line.split()
+        found[int(n)] = [int(n) / float(push) / 1e6, int(n) / float(pull) / 1e6]
+    return found
+
+
+def ratios(ours: dict[int, list[float]], theirs: dict[int, list[float]]) -> str:
+    """How many times as fast as ps-lite, push / pull, beside what is promised."""
+    lines = []
+    for n in SIZES:
+        pairs = [[own / other for own, other in zip(ours[n][i : i + 2], theirs[n], strict=True)] for i in (0, 2)]
+        promised = ["" if t is None else f">= {t:g}" for t in TARGETS[n]]
+        wire, registered = (f"{push:.1f}x / {pull:.1f}x" for push, pull in pairs)
+        lines.append([f"{n:,}", *theirs[n], *ours[n], wire, promised[0], registered, promised[1]])
+    columns = ["ps-lite push", "ps-lite pull", *COLUMNS, "keys on the wire", "promised", "registered", "promised"]
+    return table(["keys", *columns], lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--pslite", metavar="GIT_DIR", help="git directory or checkout of dmlc/ps-lite")
+    parser.add_argument("--build-dir", type=pathlib.Path, default=HERE.parent / ".cache" / "pslite")
+    parser.add_argument("--dims", type=int, nargs="+", default=[1, 16])
+    parser.add_argument("--stored", type=int, default=STORED)
+    args = parser.parse_args()
+    print(machine())
+    theirs = run_pslite(build_pslite(args.pslite, args.build_dir)) if args.pslite else None
+    stored = np.random.default_rng(1).integers(0, 1 << 62, args.stored)
+    with session("local[1]") as spark, PSContext(spark, num_nodes=1) as ps:
+        for dim in args.dims:
+            ours = measure(ps, dim, stored)
+            print(f"\n{args.stored:,} keys stored, dim {dim}, float32, medians in Mkeys/s")
+            print(ratios(ours, theirs) if theirs and dim == 1 else table(["keys", *COLUMNS], [[f"{n:,}", *ours[n]] for n in SIZES]))
+
+
+if __name__ == "__main__":
+    main()
