@@ -43,6 +43,7 @@ def run(args: argparse.Namespace) -> None:
     held_out = criteo.write(args.rows // 10, args.features, 2, args.directory)
     print(machine())
     print(f"{train.rows:,} rows, {train.distinct:,} distinct keys, {args.master}, batches of {args.batch_size:,}, {args.consistency}")
+    log_loss = MulticlassClassificationEvaluator(metricName="logLoss")  # type: ignore[arg-type]  # a name it lacks a type for
     lines = []
     with session(args.master, "4g") as spark, PSContext(spark, num_nodes=2):
         df, test = spark.read.parquet(train.path), spark.read.parquet(held_out.path)
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
                 model = estimator.fit(df)
                 seconds = time.perf_counter() - start
                 scored = model.transform(test).select("label", "rawPrediction", "probability", "prediction").cache()
-                loss = MulticlassClassificationEvaluator().setMetricName("logLoss").evaluate(scored)
+                loss = log_loss.evaluate(scored)
                 auc = BinaryClassificationEvaluator().evaluate(scored)
                 scored.unpersist()
                 lines.append([solver, epochs, seconds, f"{train.rows * epochs / seconds:,.0f}", f"{loss:.4f}", f"{auc:.4f}"])

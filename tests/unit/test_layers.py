@@ -17,7 +17,7 @@ BASE = {"errors", "specs", "optim", "initializers", "config"}
 MAY_IMPORT = {
     **dict.fromkeys(BASE, BASE),
     "wire": BASE | {"wire"},
-    "kernels": {"errors", "specs", "config", "wire", "kernels"},
+    "kernels": BASE | {"wire", "kernels"},
     "ps_nodes": BASE | {"wire", "kernels", "ps_nodes"},
     "client": BASE | {"wire", "kernels", "client"},
     "driver_bridge": BASE | {"wire", "kernels", "client", "driver_bridge"},
