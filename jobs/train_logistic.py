@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import pathlib
 
 import pyspark
@@ -15,7 +16,9 @@ from pyspark.sql.types import NumericType
 from sparkps import PSContext
 from sparkps.mllib.classification import LogisticRegression
 
-SAMPLE = pathlib.Path(pyspark.__file__).parent / "data" / "mllib" / "sample_libsvm_data.txt"
+# spark-submit imports pyspark from a zip and says in SPARK_HOME where the rest of it is
+SPARK = pathlib.Path(os.environ.get("SPARK_HOME") or pathlib.Path(pyspark.__file__).parent)
+SAMPLE = SPARK / "data" / "mllib" / "sample_libsvm_data.txt"
 
 
 def arguments() -> argparse.Namespace:
