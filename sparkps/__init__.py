@@ -1,0 +1,44 @@
+"""sparkps: a sharded parameter-server tier for Apache Spark.
+
+Spark's executors pull just the rows that a batch needs from parameter-server nodes and push gradients back; the nodes apply
+the optimizer, under BSP, SSP or ASP. See `PSContext` for the tier and `sparkps.mllib` for estimators.
+
+Importing this package is cheap: what needs pyspark, numba or zmq is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sparkps.client.keyset import KeySet
+    from sparkps.client.tables import DenseTable, SparseTable
+    from sparkps.driver_bridge.consistency import ASP, BSP, SSP
+    from sparkps.driver_bridge.context import PSContext
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "ASP": "sparkps.driver_bridge.consistency",
+    "BSP": "sparkps.driver_bridge.consistency",
+    "DenseTable": "sparkps.client.tables",
+    "KeySet": "sparkps.client.keyset",
+    "PSContext": "sparkps.driver_bridge.context",
+    "SSP": "sparkps.driver_bridge.consistency",
+    "SparseTable": "sparkps.client.tables",
+}
+
+__all__ = ["ASP", "BSP", "SSP", "DenseTable", "KeySet", "PSContext", "SparseTable", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'sparkps' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

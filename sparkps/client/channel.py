@@ -1,0 +1,48 @@
+"""One zmq connection to one node. Owner: the session's lock."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import zmq
+
+#: Arrays of at least this many bytes are sent without a copy; below, a copy is cheaper than the bookkeeping.
+ZERO_COPY_BYTES = 1 << 16
+
+
+class Channel:
+    """A DEALER connected to a node's ROUTER.
+
+    Parameters
+    ----------
+    context : zmq.Context
+    endpoint : str
+        ``ipc://...`` or ``tcp://...``.
+    """
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
+        self.endpoint = endpoint
+        self.socket = context.socket(zmq.DEALER)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        # Credits bound what is in flight; the socket's own limits would only drop or block.
+        self.socket.setsockopt(zmq.SNDHWM, 0)
+        self.socket.setsockopt(zmq.RCVHWM, 0)
+        self.socket.setsockopt(zmq.RECONNECT_IVL, 50)
+        self.socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2000)
+        self.socket.copy_threshold = ZERO_COPY_BYTES
+        self.socket.connect(endpoint)
+
+    def send(self, frames: list[Any]) -> None:
+        """Send one message; never blocks."""
+        self.socket.send_multipart(frames, zmq.NOBLOCK, copy=False)
+
+    def receive(self) -> list[zmq.Frame] | None:
+        """The next message, or None if there is none now."""
+        try:
+            return self.socket.recv_multipart(zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            return None
+
+    def close(self) -> None:
+        """Close the connection; what was not sent is dropped."""
+        self.socket.close(linger=0)

@@ -1,0 +1,73 @@
+"""Tables as DataFrames: executors read the tier in parallel, bucket by bucket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sparkps.client.futures import Future
+from sparkps.client.items import row_bytes
+from sparkps.errors import ConfigError
+from sparkps.specs import NUM_BUCKETS
+from sparkps.wire import messages as m
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql import DataFrame
+
+    from sparkps.client.tables import SparseTable
+
+
+def read_bucket(table: SparseTable, bucket: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Keys and rows of one bucket, in pieces of at most the session's chunk size, in slot order."""
+    session, spec = table.session(), table.spec
+    limit = max(1, session.settings.chunk_bytes // (8 + row_bytes(spec)))
+    start = 0
+    while True:
+        got: list[Any] = []
+        future: Future[None] = Future(session, f"export of bucket {bucket} of table {spec.name!r}", lambda: None)
+        session.send(
+            future,
+            session.routing.primaries[bucket],
+            lambda s, q, a, epoch, start=start: m.Export(s, q, a, epoch, spec.table, bucket, start, limit),
+            [],
+            lambda _, arrays, got=got: got.extend(arrays),
+            down=limit * (8 + row_bytes(spec)),
+        )
+        future.result()
+        keys, rows = got
+        if len(keys):
+            yield keys, rows
+        if len(keys) < limit:
+            return
+        start += len(keys)
+
+
+def to_dataframe(table: SparseTable) -> DataFrame:
+    """See `SparseTable.to_dataframe`."""
+    from pyspark.sql import SparkSession
+
+    spark = SparkSession.getActiveSession()
+    if spark is None:
+        raise ConfigError("`to_dataframe` must be called on the driver, with a SparkSession active. Got none.")
+    partitions = min(NUM_BUCKETS, max(1, spark.sparkContext.defaultParallelism))
+    buckets = spark.range(0, NUM_BUCKETS, 1, partitions)
+    value = "float" if table.spec.dtype == "float32" else "double"
+
+    def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for bucket in batch.column(0).to_pylist():
+                for keys, rows in read_bucket(table, bucket):
+                    yield _batch(keys, rows)
+
+    return buckets.mapInArrow(read, f"key bigint, row array<{value}>")
+
+
+def _batch(keys: np.ndarray, rows: np.ndarray) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    offsets = np.arange(len(rows) + 1, dtype=np.int32) * np.int32(rows.shape[1])
+    lists = pa.ListArray.from_arrays(pa.array(offsets), pa.array(rows.reshape(-1)))
+    return pa.RecordBatch.from_arrays([pa.array(keys), lists], ["key", "row"])

@@ -1,0 +1,384 @@
+"""Handles of tables: small, picklable, usable in any UDF or closure.
+
+A handle finds the tier by itself wherever it is unpickled. Pushes through a handle outside `PSContext.run` are exactly-once per
+client session only: when Spark runs a task again, what its first attempt pushed stays applied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sparkps.client import values as check
+from sparkps.client.calls import call_function
+from sparkps.client.futures import Future
+from sparkps.client.grouping import Grouping
+from sparkps.client.items import Item, dense_items, keys_per_piece, sparse_items
+from sparkps.client.keyset import KeySet
+from sparkps.client.session import Session, connect
+from sparkps.errors import InvalidInput
+from sparkps.specs import TableSpec
+from sparkps.wire.control import DropTable, TierAddress
+from sparkps.wire.messages import OpCode
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+Array = NDArray[Any]
+
+
+class Table:
+    """What sparse and dense tables have in common.
+
+    Parameters
+    ----------
+    address : TierAddress
+        The tier.
+    spec : TableSpec
+        The table as the coordinator created it.
+    """
+
+    def __init__(self, address: TierAddress, spec: TableSpec) -> None:
+        self.address = address
+        self.spec = spec
+        self._bound: Session | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.address, self.spec)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.spec.name!r}, dtype={self.spec.dtype!r}, tier={self.address.tier_id!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Table) and (self.address, self.spec.table) == (other.address, other.spec.table)
+
+    def __hash__(self) -> int:
+        return hash((self.address.tier_id, self.spec.table))
+
+    @property
+    def name(self) -> str:
+        """The table's name on its tier."""
+        return self.spec.name
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """dtype of the rows."""
+        return np.dtype(self.spec.dtype)
+
+    def bind(self, session: Session) -> Table:
+        """This table through `session`: inside a worker group, under its clock. Pickling drops the binding."""
+        bound = type(self)(self.address, self.spec)
+        bound._bound = session
+        return bound
+
+    def session(self) -> Session:
+        """The session that calls of this handle use: the bound one, or this thread's."""
+        return self._bound or connect(self.address)
+
+    def call(self, function: str, **args: Any) -> Any:
+        """Run a server function on this table, next to the data.
+
+        Parameters
+        ----------
+        function : str
+            ``sum``, ``dot`` (``other=``), ``axpy`` (``alpha=``, ``x=``), ``scale``, ``norm1``, ``norm2``, ``min``, ``max``, ``nnz``,
+            ``topk`` (``k=``), ``fill``, ``copy``, ... or the name of a function registered by `PSContext.function`.
+        **args
+            Plain values; other tables of the same table group by name or handle.
+
+        Returns
+        -------
+        What the function's partials combine to, in bucket order: independent of the number of nodes.
+
+        Raises
+        ------
+        FunctionFailed
+            It raised on a node.
+
+        Examples
+        --------
+        >>> w.call("norm2")                     # doctest: +SKIP
+        3.7416573867739413
+        """
+        return call_function(self, function, args)
+
+    def drop(self) -> None:
+        """Free the table on all nodes. Later calls through any handle raise `UnknownTable`."""
+        self.session().control.request(DropTable(0, self.spec.name, self.spec.table))
+
+    def _write(self, what: str, items: Any) -> Future[None]:
+        session = self.session()
+        future: Future[None] = Future(session, f"{what} of table {self.spec.name!r}", lambda: None)
+        session.remember(future)
+        session.steps(future, items)
+        return future
+
+
+class SparseTable(Table):
+    """A sparse table: any int64 key has a row of `dim` values, which appears when it is first written.
+
+    Examples
+    --------
+    >>> w = ps.sparse_table("w", dim=2)         # doctest: +SKIP
+    >>> w.add([7, 7, -1], [[1, 0], [1, 0], [0, 5]]); w.pull([7, 8])  # doctest: +SKIP
+    array([[2., 0.],
+           [0., 0.]], dtype=float32)
+    """
+
+    @property
+    def dim(self) -> int:
+        """Values per row."""
+        return self.spec.dim
+
+    def register(self, keys: ArrayLike) -> KeySet:
+        """Register keys that will be used again and again: later calls carry values alone."""
+        keyset = KeySet(self, check.check_keys(self.spec, keys))
+        keyset.registration()
+        return keyset
+
+    def pull(self, keys: ArrayLike | KeySet) -> Array:
+        """Read rows.
+
+        Parameters
+        ----------
+        keys : array_like of shape (n,), int64
+            Any order, duplicates allowed.
+
+        Returns
+        -------
+        ndarray of shape (n, dim), the table's dtype
+            In the order of `keys`; a key that was never written reads as its initial row.
+        """
+        return self.pull_async(keys).result()
+
+    def pull_async(self, keys: ArrayLike | KeySet, out: Array | None = None) -> Future[Array]:
+        """As `pull`, without waiting."""
+        session = self.session()
+        pull = Pull(self, keys, out)
+        future: Future[Array] = Future(session, f"pull of table {self.spec.name!r}", pull.result)
+        session.steps(future, pull.items)
+        return future
+
+    def push(self, keys: ArrayLike | KeySet, grads: ArrayLike) -> None:
+        """Apply gradients through the table's optimizer; gradients of one key are summed first.
+
+        Parameters
+        ----------
+        keys : array_like of shape (n,), int64
+        grads : array_like of shape (n, dim)
+
+        Raises
+        ------
+        InvalidInput
+            Wrong dtype or shape; nothing was applied.
+        NonFiniteValues
+            NaN or infinity; nothing was applied.
+        """
+        self.push_async(keys, grads).result()
+
+    def push_async(self, keys: ArrayLike | KeySet, grads: ArrayLike) -> Future[None]:
+        """As `push`, without waiting."""
+        return self._write("push", self.writes(OpCode.PUSH, keys, grads))
+
+    def add(self, keys: ArrayLike | KeySet, deltas: ArrayLike) -> None:
+        """rows += deltas, past the optimizer; parameters as for `push`."""
+        self._write("add", self.writes(OpCode.ADD, keys, deltas)).result()
+
+    def add_async(self, keys: ArrayLike | KeySet, deltas: ArrayLike) -> Future[None]:
+        """As `add`, without waiting."""
+        return self._write("add", self.writes(OpCode.ADD, keys, deltas))
+
+    def assign(self, keys: ArrayLike | KeySet, rows: ArrayLike) -> None:
+        """rows = rows; of a key that appears twice the last row stays. Optimizer state is left as it is."""
+        self._write("assign", self.writes(OpCode.ASSIGN, keys, rows)).result()
+
+    def to_dataframe(self) -> DataFrame:
+        """All rows as a DataFrame (key bigint, row array<float or double>); executors read the tier in parallel.
+
+        The rows are read when an action runs, once per action.
+        """
+        from sparkps.client.frames import to_dataframe
+
+        return to_dataframe(self)
+
+    def writes(self, code: OpCode, keys: ArrayLike | KeySet, values: ArrayLike) -> list[Item]:
+        """The items of a write."""
+        what = {OpCode.PUSH: "gradients", OpCode.ADD: "deltas", OpCode.ASSIGN: "rows"}[code]
+        if isinstance(keys, KeySet):
+            rows = check.check_values(self.spec, values, what, keys.keys)
+            registration = keys.registration()
+            grouping = registration.grouping
+            grouped = grouping.last(rows) if code == OpCode.ASSIGN else grouping.combine(rows)
+            return list(registration.items(self.spec, code, grouped, None))
+        checked = check.check_keys(self.spec, keys)
+        rows = check.check_values(self.spec, values, what, checked)
+        session = self.session()
+        grouping = Grouping.of(checked, session.routing)
+        grouped = grouping.last(rows) if code == OpCode.ASSIGN else grouping.combine(rows)
+        most = keys_per_piece(self.spec, session.settings.chunk_bytes)
+        return list(
+            sparse_items(session.routing, self.spec, code, grouping.keys, grouping.offsets, grouped, None, most)
+        )
+
+
+class Pull:
+    """The items of one pull of a sparse table, and what its rows become."""
+
+    def __init__(self, table: SparseTable, keys: ArrayLike | KeySet, out: Array | None = None) -> None:
+        session, spec = table.session(), table.spec
+        if out is not None and (out.shape[1:] != (spec.dim,) or out.dtype != spec.dtype or not out.flags.c_contiguous):
+            raise InvalidInput(
+                f"`out` must be a C-contiguous array of shape (n, {spec.dim}) and dtype {spec.dtype}. Got {out.dtype} of {out.shape}.",
+                table=spec.name,
+            )
+        self.out = out
+        if isinstance(keys, KeySet):
+            registration = keys.registration()
+            self.grouping = registration.grouping
+            self.items = list(registration.items(spec, OpCode.PULL, None, None))
+        else:
+            self.grouping = Grouping.of(check.check_keys(spec, keys), session.routing)
+            most = keys_per_piece(spec, session.settings.chunk_bytes)
+            grouping = self.grouping
+            self.items = list(
+                sparse_items(session.routing, spec, OpCode.PULL, grouping.keys, grouping.offsets, None, None, most)
+            )
+        #: Room for the answers, in node-major order; None where the one answer is used as it comes.
+        self.rows = self._room(spec)
+
+    def _room(self, spec: TableSpec) -> Array | None:
+        if len(self.items) == 1:
+            return None
+        direct = self.grouping.inverse is None and self.out is not None
+        rows = (
+            self.out if direct and self.out is not None else np.empty((len(self.grouping.keys), spec.dim), spec.dtype)
+        )
+        at = 0
+        for item in self.items:
+            item.out = rows[at : at + item.size]
+            at += item.size
+        return rows
+
+    def result(self) -> Array:
+        """The rows, in the order of the call."""
+        rows = self.items[0].answer if self.rows is None else self.rows
+        assert rows is not None, "a settled pull has its answer"
+        return rows if rows is self.out else self.grouping.spread(rows, self.out)
+
+
+class DenseTable(Table):
+    """A dense table of a fixed shape, split by ranges of its flattened elements.
+
+    Examples
+    --------
+    >>> theta = ps.dense_table("theta", shape=(2, 3))   # doctest: +SKIP
+    >>> theta.add(np.ones((2, 3))); theta.pull().sum()  # doctest: +SKIP
+    6.0
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Extents of the table."""
+        return self.spec.shape
+
+    def pull(self) -> Array:
+        """Read the table: ndarray of its shape and dtype."""
+        return self.pull_async().result()
+
+    def pull_async(self) -> Future[Array]:
+        """As `pull`, without waiting."""
+        session = self.session()
+        out, items = self.pull_items()
+        future: Future[Array] = Future(
+            session, f"pull of table {self.spec.name!r}", lambda: out.reshape(self.spec.shape)
+        )
+        session.steps(future, items)
+        return future
+
+    def pull_items(self) -> tuple[Array, list[Item]]:
+        """The items of a pull, and the flat array that they fill."""
+        session = self.session()
+        out = np.empty(self.spec.size, self.spec.dtype)
+        return out, list(dense_items(session.routing, self.spec, OpCode.PULL, None, out, session.settings.chunk_bytes))
+
+    def push(self, grads: ArrayLike) -> None:
+        """Apply gradients, an array of the table's shape, through the table's optimizer."""
+        self.push_async(grads).result()
+
+    def push_async(self, grads: ArrayLike) -> Future[None]:
+        """As `push`, without waiting."""
+        return self._write("push", self.writes(OpCode.PUSH, grads))
+
+    def add(self, deltas: ArrayLike) -> None:
+        """elements += deltas, past the optimizer."""
+        self._write("add", self.writes(OpCode.ADD, deltas)).result()
+
+    def add_async(self, deltas: ArrayLike) -> Future[None]:
+        """As `add`, without waiting."""
+        return self._write("add", self.writes(OpCode.ADD, deltas))
+
+    def assign(self, values: ArrayLike) -> None:
+        """elements = values. Optimizer state is left as it is."""
+        self._write("assign", self.writes(OpCode.ASSIGN, values)).result()
+
+    def writes(self, code: OpCode, values: ArrayLike) -> list[Item]:
+        """The items of a write."""
+        what = {OpCode.PUSH: "gradients", OpCode.ADD: "deltas", OpCode.ASSIGN: "values"}[code]
+        flat = check.check_elements(self.spec, values, what)
+        session = self.session()
+        return list(dense_items(session.routing, self.spec, code, flat, None, session.settings.chunk_bytes))
+
+
+def pull_together(
+    session: Session, wanted: Sequence[KeySet | DenseTable | tuple[SparseTable, ArrayLike]]
+) -> list[Array]:
+    """Read several tables in one request per node: a step's pulls.
+
+    Parameters
+    ----------
+    session : Session
+        The one that all the tables are bound to.
+    wanted : sequence
+        Key sets, dense tables, and pairs (sparse table, keys).
+
+    Returns
+    -------
+    list of ndarray
+        As the single pulls would give.
+    """
+    builds: list[Any] = []
+    items: list[Item] = []
+    for one in wanted:
+        if isinstance(one, DenseTable):
+            out, mine = one.pull_items()
+            builds.append(lambda out=out, shape=one.spec.shape: out.reshape(shape))
+        else:
+            pull = Pull(one.table, one) if isinstance(one, KeySet) else Pull(*one)
+            mine = pull.items
+            builds.append(pull.result)
+        items += mine
+    future: Future[list[Array]] = Future(
+        session, f"pull of {len(wanted)} tables", lambda: [build() for build in builds]
+    )
+    session.steps(future, items)
+    return future.result()
+
+
+def write_together(session: Session, code: OpCode, what: Sequence[tuple[Any, ...]]) -> Future[None]:
+    """Write several tables in one request per node: (key set, values), (dense table, values) or (sparse table, keys, values)."""
+    items: list[Item] = []
+    for one in what:
+        if isinstance(one[0], KeySet):
+            items += one[0].table.writes(code, one[0], one[1])
+        else:
+            items += one[0].writes(code, *one[1:])
+    future: Future[None] = Future(session, f"write of {len(what)} tables", lambda: None)
+    session.remember(future)
+    session.steps(future, items)
+    return future
+
+
+__all__ = ["DenseTable", "SparseTable", "Table", "pull_together", "write_together"]

@@ -1,0 +1,149 @@
+"""One exception tree for the whole package.
+
+::
+
+    SparkPSError
+    ├── ConfigError                 a setting or an argument of PSContext is wrong
+    ├── InvalidInput (ValueError)   keys, values, rows or names that a call refuses
+    │   ├── TableMismatch           a table of that name exists with another shape
+    │   └── NonFiniteValues         NaN or infinity in a push
+    ├── UnknownTable (KeyError)     no table of that name, or it was dropped
+    ├── ProtocolError               a frame that the codec refuses
+    ├── TierError                   the tier could not do what was asked
+    │   ├── NodeUnreachable         no answer from a node or the coordinator
+    │   ├── ShardLost               the last replica of a bucket is gone
+    │   ├── DeadlineExceeded        (also TimeoutError) nothing waits without a deadline
+    │   └── FunctionFailed          a server function raised on a node
+    └── GroupError                  a worker group could not start or go on
+        ├── NotEnoughSlots          the cluster cannot run all ranks at once
+        ├── WorkerFailed            a rank's function raised; carries rank and first cause
+        └── Fenced                  this attempt lost its rank to a newer incarnation
+
+Every error says what must hold, what was got, and what to set; what it is about (table, bucket, node, rank, clock ...)
+is in ``attributes`` and readable as an attribute. Errors survive pickling and the wire.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class SparkPSError(Exception):
+    """Base of all errors of sparkps.
+
+    Parameters
+    ----------
+    message : str
+        What must hold, what was got, what to set.
+    **attributes
+        What the error is about: ``table``, ``bucket``, ``node``, ``rank``, ``clock``, ``column``, ``key`` ...
+
+    Examples
+    --------
+    >>> SparkPSError("no such table", table="w").table
+    'w'
+    """
+
+    def __init__(self, message: str = "", **attributes: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.attributes = attributes
+
+    def __getattr__(self, name: str) -> Any:
+        attributes = self.__dict__.get("attributes", {})
+        if name in attributes:
+            return attributes[name]
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.message, self.attributes)
+
+
+class ConfigError(SparkPSError):
+    """A setting or an argument of :class:`~sparkps.PSContext` is wrong; names the key."""
+
+
+class InvalidInput(SparkPSError, ValueError):
+    """Keys, values, rows or names that a call refuses; the tables are as they were."""
+
+
+class TableMismatch(InvalidInput):
+    """A table of that name exists with another dim, dtype, kind or optimizer."""
+
+
+class NonFiniteValues(InvalidInput):
+    """NaN or infinity in a push, an add or an assign."""
+
+
+class UnknownTable(SparkPSError, KeyError):
+    """No table of that name on the tier, or it was dropped."""
+
+
+class ProtocolError(SparkPSError):
+    """Frames that are garbage, truncated, oversized or of another version."""
+
+
+class TierError(SparkPSError):
+    """The tier could not do what was asked."""
+
+
+class NodeUnreachable(TierError):
+    """No answer from a node or from the coordinator."""
+
+
+class ShardLost(TierError):
+    """The last replica of a bucket is gone."""
+
+
+class DeadlineExceeded(TierError, TimeoutError):
+    """A wait ended at its deadline; the message names who was waited for."""
+
+
+class FunctionFailed(TierError):
+    """A server function raised on a node."""
+
+
+class GroupError(SparkPSError):
+    """A worker group could not start or go on."""
+
+
+class NotEnoughSlots(GroupError):
+    """The cluster cannot run all ranks of a group at once."""
+
+
+class WorkerFailed(GroupError):
+    """A rank's function raised; ``rank`` and ``cause`` tell where and what."""
+
+
+class Fenced(GroupError):
+    """This attempt lost its rank to a newer incarnation, or its group has ended."""
+
+
+def _subclasses(cls: type[SparkPSError]) -> dict[str, type[SparkPSError]]:
+    found = {cls.__name__: cls}
+    for sub in cls.__subclasses__():
+        found.update(_subclasses(sub))
+    return found
+
+
+def _rebuild(cls: type[SparkPSError], message: str, attributes: dict[str, Any]) -> SparkPSError:
+    return cls(message, **attributes)
+
+
+def from_wire(name: str, message: str, attributes: dict[str, Any]) -> SparkPSError:
+    """The error that `to_wire` described; an unknown name becomes a `TierError`."""
+    return _subclasses(SparkPSError).get(name, TierError)(message, **attributes)
+
+
+def to_wire(error: BaseException) -> tuple[str, str, dict[str, Any]]:
+    """Name, message and attributes of `error`, all of types that msgpack carries."""
+    if not isinstance(error, SparkPSError):
+        return "TierError", f"{type(error).__name__}: {error}", {}
+    plain = {
+        k: v if isinstance(v, (str, int, float, bool, list, type(None))) else str(v)
+        for k, v in error.attributes.items()
+    }
+    return type(error).__name__, error.message, plain

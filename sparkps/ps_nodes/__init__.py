@@ -1,0 +1,1 @@
+"""The node process: tables, shards, optimizers, server functions, worker-group clocks. Never imports pyspark."""

@@ -1,0 +1,83 @@
+"""``python -m sparkps.ps_nodes``: one parameter-server node."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import resource
+import signal
+import sys
+import threading
+from typing import Any
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Start a node and serve until it is told to stop.
+
+    Parameters
+    ----------
+    argv : list of str, optional
+        Command line; see ``--help``.
+
+    Returns
+    -------
+    int
+        Exit status: 0 after an orderly stop.
+    """
+    arguments = _parse(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    _raise_file_limit()
+    # The I/O thread must get the interpreter back soon after a kernel of the pool returns.
+    sys.setswitchinterval(0.0005)
+    from sparkps.kernels.compiled import return_freed_memory
+    from sparkps.ps_nodes.server import Node
+
+    return_freed_memory()
+    threads = arguments.threads or max(1, (os.cpu_count() or 2) // 2)
+    node = Node(arguments.coordinator, arguments.bind, threads, os.getppid() if arguments.watch_parent else 0)
+
+    def stop(*_: Any) -> None:
+        node.stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if arguments.watch_stdin:
+        threading.Thread(target=_watch_stdin, args=(node.stop,), daemon=True, name="sparkps-stdin").start()
+    return node.serve()
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m sparkps.ps_nodes", description="One parameter-server node of sparkps."
+    )
+    parser.add_argument(
+        "--coordinator", required=True, help="endpoint of the coordinator, such as tcp://host:port or ipc://path"
+    )
+    parser.add_argument("--bind", required=True, help="endpoint for clients; port 0 takes a free one")
+    parser.add_argument(
+        "--threads", type=int, default=0, help="threads for large requests (default: half of the cores)"
+    )
+    parser.add_argument("--watch-stdin", action="store_true", help="exit when standard input ends")
+    parser.add_argument("--watch-parent", action="store_true", help="exit when the parent process is gone")
+    return parser.parse_args(argv)
+
+
+def _watch_stdin(stop: Any) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        while sys.stdin.buffer.read(4096):
+            continue
+    stop()
+
+
+def _raise_file_limit() -> None:
+    """A node has one descriptor per client connection; libzmq's I/O thread spins when they run out."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""The node's side of the control plane: hello, heartbeats and the coordinator's commands (see `wire.control`)."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket as net
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import zmq
+
+from sparkps.errors import ProtocolError
+from sparkps.wire import control as c
+from sparkps.wire.codec import decode, encode
+
+if TYPE_CHECKING:
+    from sparkps.ps_nodes.handlers import Handlers
+
+log = logging.getLogger(__name__)
+
+
+class ControlLink:
+    """Connection to the coordinator. Owner: the node's I/O thread.
+
+    Parameters
+    ----------
+    context : zmq.Context
+    coordinator : str
+        Its endpoint.
+    endpoint : str
+        Where this node answers clients.
+    handlers : Handlers
+        Carry out the commands.
+    report : callable
+        The node's view of itself.
+    """
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        coordinator: str,
+        endpoint: str,
+        handlers: Handlers,
+        report: Callable[[], dict[str, Any]],
+    ) -> None:
+        self.socket = context.socket(zmq.DEALER)
+        self.socket.setsockopt(zmq.LINGER, 500)
+        self.socket.setsockopt(zmq.ROUTING_ID, b"\x01" + secrets.token_bytes(c.ROUTING_ID_BYTES - 1))
+        self.socket.connect(coordinator)
+        self._endpoint = endpoint
+        self._handlers = handlers
+        self._report = report
+        #: Id that the coordinator gave; -1 before `Welcome`.
+        self.node = -1
+        #: The node must exit, with `status`.
+        self.over = False
+        self.status = 0
+        self._seq = 0
+        self._next_beat = 0.0
+        self._heard_at = time.monotonic()
+
+    def hello(self) -> None:
+        """Say that the node can take requests."""
+        self._send(c.NodeHello(self._number(), self._endpoint, net.gethostname(), os.getpid()))
+
+    def heartbeat(self, now: float) -> None:
+        """Send a heartbeat if it is due; give up if the coordinator was silent too long."""
+        settings = self._handlers.settings
+        if self.node >= 0 and now >= self._next_beat:
+            self._next_beat = now + settings.heartbeat_interval
+            self._send(c.Heartbeat(self._number(), self.node, self._report()))
+        if now - self._heard_at > settings.heartbeat_deadline:
+            log.error("the coordinator was silent for %.0f s: exit", now - self._heard_at)
+            self.over, self.status = True, 1
+
+    def receive(self) -> None:
+        """Carry out what the coordinator sent."""
+        while True:
+            try:
+                frames = self.socket.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return
+            self._heard_at = time.monotonic()
+            try:
+                message, _ = decode(frames)
+            except ProtocolError as error:
+                log.warning("dropped a message of the coordinator: %s", error)
+                continue
+            self._take(message)
+
+    def _take(self, message: Any) -> None:
+        if isinstance(message, c.Alive):
+            if not message.known:
+                log.error("the coordinator has declared this node dead: exit")
+                self.over, self.status = True, 1
+        elif isinstance(message, c.Welcome):
+            self.node = message.node
+            self._handlers.welcome(message)
+            log.info("node %d of tier %s at %s", self.node, message.tier_id, self._endpoint)
+        elif isinstance(message, c.Refused):
+            log.error("the coordinator refused this node: %s", message.message)
+            self.over, self.status = True, 1
+        else:
+            self._command(message)
+
+    def _command(self, message: Any) -> None:
+        cause, report = None, {}
+        try:
+            if isinstance(message, c.StopNode):
+                self.over = True
+            elif isinstance(message, c.ReportNow):
+                report = self._report()
+            else:
+                self._handlers.command(message)
+        except Exception as error:  # whatever it is, the coordinator tells the caller
+            log.warning("command %s failed", type(message).__name__, exc_info=True)
+            cause = c.Cause.of(error)
+        self._send(c.CommandDone(message.seq, self.node, cause, report))
+
+    def _number(self) -> int:
+        self._seq += 1
+        return self._seq
+
+    def _send(self, message: c.ControlMessage) -> None:
+        self.socket.send_multipart(encode(message))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.socket.close()

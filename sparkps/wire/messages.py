@@ -1,0 +1,300 @@
+"""Every message of the data plane (client <-> node), as frozen msgspec structs in one registry.
+
+A message is metadata only; arrays travel beside it, in the order that its docstring gives (see `codec`). Fields have
+these meanings everywhere:
+
+``session``
+    Random 63-bit id of one client session (one thread of one process). A node keeps de-duplication state per session.
+``seq``
+    Number of the request within its session and node, from 1, without gaps per node. ``(session, seq)`` names a request: a
+    node runs it once however often it arrives.
+``acked``
+    Every request of this session with ``seq <= acked`` has been answered and will not be sent again.
+``epoch``
+    The placement epoch that the client partitioned by; a node with another one answers `WrongEpoch`.
+``member``
+    Who asks, for requests under a worker group's clock; ``None`` for requests outside any group.
+
+Keys always arrive grouped by bucket, buckets ascending, without duplicates; values in the order of the keys.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any, ClassVar
+
+import msgspec
+
+#: Version of everything in this module and in `control`; a peer with another one is refused.
+WIRE_VERSION = 1
+
+#: ``Op.keyset`` of an operation whose keys are on the wire.
+NO_KEYSET = -1
+
+
+class OpCode(IntEnum):
+    """What one `Op` of a `Step` does."""
+
+    PULL = 0  # read rows
+    PUSH = 1  # gradients: the table's optimizer applies them
+    ADD = 2  # rows += values
+    ASSIGN = 3  # rows = values
+
+
+class Member(msgspec.Struct, frozen=True, array_like=True):
+    """A rank's place in its group's logical time."""
+
+    #: Group id, > 0, given by the coordinator.
+    group: int
+    #: 0 .. num_ranks-1; the driver-side solver, if any, is the last rank.
+    rank: int
+    #: Numbered by the coordinator from 1; nodes fence lower ones.
+    incarnation: int
+    #: The rank's logical time, from 0.
+    clock: int
+    #: Number of this push within (rank, clock), from 0: orders the sum of a rank's pushes. Pulls: 0.
+    ordinal: int = 0
+
+
+class Op(msgspec.Struct, frozen=True, array_like=True):
+    """One operation on one table.
+
+    Arrays, in this order: keys (int64 (n,)) if sparse and ``keyset == NO_KEYSET``; values ((n, dim) of the table's dtype)
+    if not a pull. With a key set, ``start`` names one chunk of it, as it was registered. A dense table has no keys: the
+    operation covers this node's buckets in [start, stop), values are their elements, concatenated.
+    """
+
+    code: int
+    table: int
+    keyset: int = NO_KEYSET
+    #: `Register.start` of the chunk of the key set; or the range of bucket numbers of a dense table.
+    start: int = 0
+    stop: int = 0
+
+
+class FunctionCall(msgspec.Struct, frozen=True, array_like=True):
+    """One server function on one or more tables that share an index; `args` holds plain msgpack values."""
+
+    function: str
+    tables: list[int]
+    args: dict[str, Any] = {}
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True):
+    """Base of all messages; ``plane`` is "data" or "control"."""
+
+    plane: ClassVar[str] = "data"
+
+
+# ---- client -> node ----------------------------------------------------------------------------------------------------
+
+
+class Hello(Message, tag=1):
+    """Opens a session at a node (the first message on a connection). Answer: `Ready`."""
+
+    session: int
+    seq: int = 0
+
+
+class Step(Message, tag=2):
+    """Pulls, or pushes/adds/assigns, of any number of tables: one request per node for a whole step.
+
+    Pulls and writes are never mixed. Arrays: those of each `Op` in order. Answer: `Done` with one array per pull, parked
+    until the group's clock allows it.
+    """
+
+    session: int
+    seq: int
+    acked: int
+    epoch: int
+    ops: list[Op]
+    member: Member | None = None
+
+
+class Register(Message, tag=3):
+    """Registers keys [start, start + n) of a key set of `total` keys at this node. Arrays: keys. Answer: `Done`.
+
+    Keys are resolved to slots as soon as they exist; registering creates no rows.
+    """
+
+    session: int
+    seq: int
+    acked: int
+    epoch: int
+    #: Id of the table group whose index the keys live in (`TableSpec.index`).
+    index: int
+    keyset: int
+    start: int
+    total: int
+
+
+class Unregister(Message, tag=4):
+    """Forgets a key set. Answer: `Done`, also if there is none."""
+
+    session: int
+    seq: int
+    acked: int
+    keyset: int
+
+
+class Call(Message, tag=5):
+    """Runs server functions one after the other on every bucket of this node. Answer: `Done`.
+
+    Arrays of the answer: for each function call in order: buckets (int32 (b,)) and the partials that the function gives
+    (see `ps_nodes.functions`).
+    """
+
+    session: int
+    seq: int
+    acked: int
+    epoch: int
+    calls: list[FunctionCall]
+    member: Member | None = None
+
+
+class Tick(Message, tag=6):
+    """``member.clock`` is done: every push up to it was acknowledged. Sent to every node. Answer: `Done`.
+
+    With ``finish`` the rank's clock becomes infinite: its function has returned.
+    """
+
+    session: int
+    seq: int
+    acked: int
+    member: Member
+    state: bytes | None = None
+    finish: bool = False
+
+
+class Takeover(Message, tag=7):
+    """A new incarnation asks what the rank has done, and fences the older ones. Answer: `TakenOver`."""
+
+    session: int
+    seq: int
+    acked: int
+    member: Member
+
+
+class Settle(Message, tag=8):
+    """After a takeover: the rank's clock is ``member.clock`` (-1: none) on every shard; drops its pushes above. Answer: `Done`."""
+
+    session: int
+    seq: int
+    acked: int
+    member: Member
+    state: bytes | None = None
+
+
+class Status(Message, tag=9):
+    """Asks for a node's own view of itself. Answer: `StatusReport`."""
+
+    session: int
+    seq: int
+    acked: int
+
+
+class Export(Message, tag=10):
+    """Reads keys and rows of one bucket. Answer: `Done` with keys (int64 (m,)) and rows ((m, dim)), in slot order.
+
+    A dense table's keys are element positions.
+    """
+
+    session: int
+    seq: int
+    acked: int
+    epoch: int
+    table: int
+    bucket: int
+    start: int = 0
+    #: At most this many rows; fewer mean that the bucket ends here.
+    limit: int = 1 << 62
+
+
+class Bye(Message, tag=11):
+    """Ends a session: its key sets and de-duplication state go. No answer."""
+
+    session: int
+    seq: int = 0
+
+
+# ---- node -> client ----------------------------------------------------------------------------------------------------
+
+
+class Ready(Message, tag=32):
+    """A session is open. ``node`` is the node's id: its attempt."""
+
+    node: int
+    epoch: int
+    seq: int = 0
+
+
+class Done(Message, tag=33):
+    """The request was carried out, now or at an earlier arrival. Arrays as the request says."""
+
+    seq: int
+
+
+class Failed(Message, tag=34):
+    """The request was refused or failed, and changed nothing."""
+
+    seq: int
+    #: Name of the class in `sparkps.errors`, with its message and attributes.
+    error: str
+    message: str
+    attributes: dict[str, Any] = {}
+
+
+class WrongEpoch(Message, tag=35):
+    """Partition again by `placement` and send again; nothing was done."""
+
+    seq: int
+    epoch: int
+    #: Replica set of each bucket: [primary, replica, ...], as node ids.
+    placement: list[list[int]]
+
+
+class UnknownKeySet(Message, tag=36):
+    """The node does not know the key set; register it again and send the request again. Nothing was done."""
+
+    seq: int
+    keyset: int
+
+
+class UnknownSession(Message, tag=37):
+    """The node has no such session (it restarted, or forgot it after a long silence). Nothing was done."""
+
+    seq: int
+
+
+class Parked(Message, tag=38):
+    """A pull waits for the group's clock; sent when a request that is parked arrives again."""
+
+    seq: int
+    clock: int
+    #: Ranks whose tick is missing.
+    waiting_for: list[int]
+
+
+class TakenOver(Message, tag=39):
+    """Highest clock that the rank ticked on any shard of this node (-1: none), and the state stored with it."""
+
+    seq: int
+    clock: int
+    state: bytes | None = None
+    finished: bool = False
+
+
+class StatusReport(Message, tag=40):
+    """A node's own view of itself, as plain values (see `ps_nodes.server`)."""
+
+    seq: int
+    report: dict[str, Any]
+
+
+#: All data-plane messages by tag.
+DATA_MESSAGES: tuple[type[Message], ...] = (
+    Hello, Step, Register, Unregister, Call, Tick, Takeover, Settle, Status, Export, Bye,
+    Ready, Done, Failed, WrongEpoch, UnknownKeySet, UnknownSession, Parked, TakenOver, StatusReport,
+)  # fmt: skip
+
+__all__ = ["DATA_MESSAGES", "NO_KEYSET", "WIRE_VERSION", "FunctionCall", "Member", "Message", "Op", "OpCode", *(m.__name__ for m in DATA_MESSAGES)]

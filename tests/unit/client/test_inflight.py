@@ -1,0 +1,108 @@
+"""Requests in flight: numbers, credits, retries and deadlines, on a clock of the test's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from sparkps.client.inflight import Lane, RetryPolicy, deadline_error
+
+
+@dataclass
+class Call:
+    what: str = "push of table 'w'"
+    errors: list[BaseException] = field(default_factory=list)
+
+    def fail(self, error: BaseException) -> None:
+        self.errors.append(error)
+
+
+def lane(push: int = 100, pull: int = 100) -> Lane:
+    return Lane(3, push_credit=push, pull_credit=pull, policy=RetryPolicy(first=1.0, longest=4.0))
+
+
+def add(to: Lane, *, up: int = 0, down: int = 0, now: float = 0.0, deadline: float = 60.0) -> int:
+    seq = to.next_seq()
+    to.add(seq, [b"frame"], Call(), lambda m, a: None, up=up, down=down, now=now, deadline=deadline)
+    return seq
+
+
+def test_acknowledged_means_everything_up_to_it_was_answered() -> None:
+    line = lane()
+    first, second, third = add(line), add(line), add(line)
+    line.take(second)
+    assert line.acked == 0
+    line.take(first)
+    assert line.acked == second
+    line.take(third)
+    assert line.acked == third
+    assert line.take(third) is None, "an answer that comes twice ends nothing"
+
+
+def test_credits_of_pushes_and_pulls_are_apart() -> None:
+    line = lane(push=100, pull=50)
+    push = add(line, up=90)
+    assert not line.has_credit(up=20, down=0)
+    assert line.has_credit(up=20, down=50), "a push under way keeps back no pull"
+    pull = add(line, up=20, down=50)
+    assert not line.has_credit(up=8, down=8)
+    line.take(push)
+    assert line.has_credit(up=100, down=0), "a parked pull keeps back no push"
+    line.take(pull)
+    assert line.has_credit(up=10_000, down=0), "one request is let through, however large"
+
+
+def test_ticks_always_have_credit() -> None:
+    line = lane(push=10, pull=10)
+    add(line, up=10)
+    add(line, up=1, down=10)
+    assert line.has_credit(up=0, down=0)
+
+
+def test_retries_back_off_until_the_deadline() -> None:
+    line = lane()
+    seq = add(line, now=0.0, deadline=12.0)
+    sent = []
+    for tenth in range(130):
+        now = tenth / 10
+        expired = line.expired(now)
+        sent += [now for _ in line.due(now)]
+        if expired:
+            assert [r.seq for r in expired] == [seq]
+            assert now == 12.0
+            break
+    assert sent == [1.0, 3.0, 7.0, 11.0]
+    assert line.next_due() == float("inf")
+
+
+def test_deadline_error_names_who_was_waited_for() -> None:
+    line = lane()
+    seq = add(line, down=10)
+    line.park(seq, clock=4, waiting_for=[1, 2])
+    error = deadline_error(line.requests[seq], 3, "ipc://x", 60.0)
+    assert (error.ranks, error.clock, error.node) == ([1, 2], 4, 3)
+    assert "rank(s) 1, 2" in str(error)
+    silent = deadline_error(line.requests[add(line)], 3, "ipc://x", 60.0)
+    assert "Node 3 at ipc://x gave no answer" in str(silent)
+    assert isinstance(silent, TimeoutError)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_schedules_keep_the_books(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    line = lane(push=64, pull=64)
+    open_: dict[int, tuple[int, int]] = {}
+    for step in range(400):
+        up, down = (int(rng.integers(1, 40)), 0) if rng.random() < 0.5 else (0, int(rng.integers(1, 40)))
+        if rng.random() < 0.6 and line.has_credit(up=up, down=down):
+            open_[add(line, up=up, down=down, now=float(step), deadline=float(step + 1000))] = (up, down)
+        elif open_:
+            seq = int(rng.choice(list(open_)))
+            assert line.take(seq) is not None
+            del open_[seq]
+        ups, downs = sum(u for u, _ in open_.values()), sum(d for _, d in open_.values())
+        assert max(ups, downs) <= 64
+        assert (line._up, line._down) == (ups, downs)
+        assert line.acked == (min(open_) - 1 if open_ else line._last)
