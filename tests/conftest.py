@@ -8,11 +8,13 @@ import pathlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+
+from tests.harness.waiting import wait_until
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -49,17 +51,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _level(item) == "spark":
             item.add_marker(pytest.mark.spark)
-
-
-def wait_until(condition: Callable[[], bool], timeout: float = GRACE, interval: float = 0.02) -> bool:
-    """Whether `condition` came true within `timeout` seconds."""
-    deadline = time.monotonic() + timeout
-    pause = threading.Event()
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        pause.wait(interval)
-    return True
 
 
 def tier_processes() -> dict[int, str]:
@@ -109,9 +100,9 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
         now = tier_processes() if starts_processes else {}
         return {pid: command for pid, command in now.items() if pid not in processes}
 
-    if not wait_until(lambda: not new_threads()):
+    if not wait_until(lambda: not new_threads(), GRACE):
         pytest.fail(f"the test left threads behind: {new_threads()}")
-    if starts_processes and not wait_until(lambda: not new_processes(), interval=0.1):
+    if starts_processes and not wait_until(lambda: not new_processes(), GRACE, 0.1):
         pytest.fail(f"the test left processes behind: {new_processes()}")
 
 
