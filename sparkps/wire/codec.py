@@ -110,7 +110,9 @@ def encode(message: Message, arrays: Sequence[NDArray[Any]] = ()) -> list[Any]:
     (Done(seq=7), [array([0, 1, 2])])
     """
     if type(message) not in _KNOWN:
-        raise ProtocolError(f"A message must be of a class in the registry of sparkps.wire. Got {type(message).__name__} instead.")
+        raise ProtocolError(
+            f"A message must be of a class in the registry of sparkps.wire. Got {type(message).__name__} instead."
+        )
     frames: list[Any] = [b""]
     layout = []
     for array in arrays:
@@ -134,7 +136,9 @@ def encode(message: Message, arrays: Sequence[NDArray[Any]] = ()) -> list[Any]:
 
 def _refused_dtype(dtype: np.dtype[Any]) -> InvalidInput:
     names = ", ".join(known.name for known in DTYPES.values())
-    return InvalidInput(f"An array on the wire must be little-endian and one of {names}. Got {dtype.str!r} instead.", dtype=dtype.str)
+    return InvalidInput(
+        f"An array on the wire must be little-endian and one of {names}. Got {dtype.str!r} instead.", dtype=dtype.str
+    )
 
 
 def _check_sendable(frames: list[Any]) -> None:
@@ -173,14 +177,18 @@ def decode(frames: Sequence[Received]) -> tuple[Any, list[NDArray[Any]]]:
         Whatever is wrong with the frames; no other exception leaves this function.
     """
     if not 0 < len(frames) <= MAX_FRAMES:
-        raise ProtocolError(f"A message must have between 1 and {MAX_FRAMES} frames. Got {len(frames)} instead.", frames=len(frames))
+        raise ProtocolError(
+            f"A message must have between 1 and {MAX_FRAMES} frames. Got {len(frames)} instead.", frames=len(frames)
+        )
     header = _decode_header(frames[0])
     if len(header.arrays) != len(frames) - 1:
         raise ProtocolError(
             f"A message must have one frame for each of the {len(header.arrays)} arrays in its header. Got {len(frames) - 1} instead.",
             message_type=type(header.message).__name__,
         )
-    return header.message, [_view(code, shape, frame) for (code, shape), frame in zip(header.arrays, frames[1:], strict=True)]
+    return header.message, [
+        _view(code, shape, frame) for (code, shape), frame in zip(header.arrays, frames[1:], strict=True)
+    ]
 
 
 def _decode_header(frame: Received) -> _Header:
@@ -193,16 +201,21 @@ def _decode_header(frame: Received) -> _Header:
     try:
         return _DECODER.decode(buffer[PREFIX_BYTES:])
     except Exception as error:  # the peer's bytes choose which of msgspec's, Python's or a spec's own checks fails
-        raise ProtocolError(f"A header must be the msgpack form of a message in the registry. Got one that is not: {error}") from error
+        raise ProtocolError(
+            f"A header must be the msgpack form of a message in the registry. Got one that is not: {error}"
+        ) from error
 
 
 def _buffer_of(frame: Received) -> memoryview:
     """The bytes of a frame, flat."""
+    source: Any = getattr(frame, "buffer", frame)
     try:
-        view = memoryview(getattr(frame, "buffer", frame))
+        view = memoryview(source)
         return view if view.format == "B" and view.ndim == 1 and view.contiguous else view.cast("B")
     except (TypeError, ValueError, BufferError) as error:
-        raise ProtocolError(f"A frame must be a contiguous buffer of bytes. Got {type(frame).__name__} instead: {error}") from error
+        raise ProtocolError(
+            f"A frame must be a contiguous buffer of bytes. Got {type(frame).__name__} instead: {error}"
+        ) from error
 
 
 def _refused_prefix(prefix: bytes) -> ProtocolError:
@@ -212,16 +225,21 @@ def _refused_prefix(prefix: bytes) -> ProtocolError:
             " install one version of sparkps on the driver, the executors and the nodes.",
             version=prefix[-1],
         )
-    return ProtocolError(f"A message must start with {_PREFIX!r}. Got {prefix!r} instead: the peer is not a sparkps process.")
+    return ProtocolError(
+        f"A message must start with {_PREFIX!r}. Got {prefix!r} instead: the peer is not a sparkps process."
+    )
 
 
 def _view(code: int, shape: tuple[int, ...], frame: Received) -> NDArray[Any]:
     """The array in `frame`, if `code` and `shape` say exactly what it holds."""
     dtype = DTYPES.get(code)
     if dtype is None:
-        raise ProtocolError(f"The dtype code of an array must be one of {sorted(DTYPES)}. Got {code} instead.", code=code)
+        raise ProtocolError(
+            f"The dtype code of an array must be one of {sorted(DTYPES)}. Got {code} instead.", code=code
+        )
+    source: Any = getattr(frame, "buffer", frame)
     try:
-        view = memoryview(getattr(frame, "buffer", frame))
+        view = memoryview(source)
     except TypeError as error:
         raise ProtocolError(f"A frame must be a buffer of bytes. Got {type(frame).__name__} instead.") from error
     expected = dtype.itemsize
@@ -238,7 +256,9 @@ def _view(code: int, shape: tuple[int, ...], frame: Received) -> NDArray[Any]:
     try:
         array: NDArray[Any] = np.ndarray(shape, dtype, view)
     except (ValueError, TypeError, OverflowError, BufferError) as error:
-        raise ProtocolError(f"An array must have a possible shape and a contiguous frame. Got shape {shape}: {error}") from error
+        raise ProtocolError(
+            f"An array must have a possible shape and a contiguous frame. Got shape {shape}: {error}"
+        ) from error
     if not array.flags.aligned:
         array = array.copy()
     array.flags.writeable = False

@@ -33,7 +33,9 @@ POSITION_MASK = 0xFFFFFFFF
 MAX_CAPACITY = 1 << 31
 
 if NUM_BUCKETS != 1 << (64 - BUCKET_SHIFT):
-    raise ImportError(f"BUCKET_SHIFT must leave exactly the bits of NUM_BUCKETS = {NUM_BUCKETS}. Got {BUCKET_SHIFT} instead.")
+    raise ImportError(
+        f"BUCKET_SHIFT must leave exactly the bits of NUM_BUCKETS = {NUM_BUCKETS}. Got {BUCKET_SHIFT} instead."
+    )
 
 
 def mix(keys: NDArray[np.int64]) -> NDArray[np.uint64]:

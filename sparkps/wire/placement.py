@@ -42,7 +42,8 @@ def initial(nodes: Iterable[int], replication: int = 1) -> Placement:
     members = _members(nodes)
     if not 1 <= replication <= len(members):
         raise ConfigError(
-            f"`replication` must be between 1 and the number of nodes, {len(members)}. Got {replication} instead.", replication=replication
+            f"`replication` must be between 1 and the number of nodes, {len(members)}. Got {replication} instead.",
+            replication=replication,
         )
     count = len(members)
     table: Placement = []
@@ -58,7 +59,10 @@ def join(placement: Placement, nodes: Iterable[int]) -> Placement:
     new = _members(nodes)
     present = _holders(placement)
     if known := present & set(new):
-        raise ConfigError(f"A node that joins must have a new id. Got {sorted(known)}, which are in the placement.", nodes=sorted(known))
+        raise ConfigError(
+            f"A node that joins must have a new id. Got {sorted(known)}, which are in the placement.",
+            nodes=sorted(known),
+        )
     return rebalance(placement, [*present, *new])
 
 
@@ -79,7 +83,7 @@ def rebalance(placement: Placement, nodes: Iterable[int]) -> Placement:
     """
     members = _members(nodes)
     table = [[node for node in row if node in members] for row in placement]
-    load = Counter({node: 0 for node in members})
+    load = Counter(dict.fromkeys(members, 0))
     load.update(row[0] for row in table if row)
     quota = _quotas(load)
     for bucket in reversed(range(len(table))):
@@ -146,7 +150,9 @@ def check_placement(placement: Placement) -> Placement:
         raise ProtocolError(f"A placement must have {NUM_BUCKETS} rows. Got {len(placement)} instead.")
     for bucket, row in enumerate(placement):
         if not row or len(set(row)) != len(row):
-            raise ProtocolError(f"A row of a placement must hold different nodes, at least one. Got {row} instead.", bucket=bucket)
+            raise ProtocolError(
+                f"A row of a placement must hold different nodes, at least one. Got {row} instead.", bucket=bucket
+            )
     return placement
 
 
@@ -185,7 +191,9 @@ def node_order(primary: Sequence[int]) -> NodeOrder:
     """
     owners = np.asarray(primary, np.int64)
     if owners.shape != (NUM_BUCKETS,):
-        raise ProtocolError(f"A placement must name one primary for each of {NUM_BUCKETS} buckets. Got shape {owners.shape} instead.")
+        raise ProtocolError(
+            f"A placement must name one primary for each of {NUM_BUCKETS} buckets. Got shape {owners.shape} instead."
+        )
     order = np.argsort(owners, kind="stable").astype(np.int32)
     position = np.empty(NUM_BUCKETS, np.int32)
     position[order] = np.arange(NUM_BUCKETS, dtype=np.int32)

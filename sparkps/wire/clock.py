@@ -1,0 +1,415 @@
+"""A worker group's logical time on one node: when a pull may be answered, when a push counts, when a clock closes.
+
+The rules (Ho et al., *More effective distributed ML via a stale synchronous parallel parameter server*, NIPS 2013, with
+one vector clock per shard):
+
+- **tick** c of a rank says: every push of mine up to clock c is acknowledged, everywhere. A shard keeps the highest tick of
+  each rank; the lowest of these is its *floor*.
+- A **pull** at clock c waits until the floor of all its shards is >= c - s - 1. BSP is s = 0, in ASP nothing waits.
+- BSP: a **push** is buffered per (clock, rank). When the floor reaches c, clock c *closes*: its buffers are applied, once, in
+  rank order. In SSP and ASP a push is applied on arrival, once per shard (see `watermarks`).
+- A rank that **finishes** has ticked every clock.
+- **takeover** by a new incarnation fences the older ones at this node. The rank's clock is the highest that any shard of any
+  node has; **settle** brings all shards there (by the meaning of a tick they have all that it covers) and drops what was
+  buffered above, for the new incarnation does that again.
+
+`GroupClock` is pure: no lock, no time, no I/O. Events are method calls; each returns what to do, in order. A request that
+breaks the rules raises and changes nothing: `Fenced` for an incarnation that does not have its rank, else `ProtocolError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparkps.errors import Fenced, ProtocolError
+from sparkps.specs import INFINITE_CLOCK, NUM_BUCKETS, UNBOUNDED, GroupSpec
+from sparkps.wire.effects import (
+    Apply,
+    Buckets,
+    Buffer,
+    Close,
+    DropAbove,
+    Duplicate,
+    Effect,
+    Release,
+    ShardClock,
+    Standing,
+    Verdict,
+)
+from sparkps.wire.messages import Member
+from sparkps.wire.vector_clock import VectorClocks
+from sparkps.wire.watermarks import MAX_CLOCK, ORDINAL_BITS, Watermarks, stamp_of
+
+#: Largest staleness with a histogram bin of its own; larger ones share the last bin.
+MAX_STALENESS_BIN = 64
+
+_APPLY_ALL = Apply()
+_DUPLICATE = Duplicate()
+_RELEASE = Release()
+
+
+class GroupClock:
+    """Vector clocks, fences, watermarks and stored states of one worker group on one node.
+
+    Parameters
+    ----------
+    spec : GroupSpec
+        The group as it was admitted.
+    buckets : iterable of int
+        Buckets of which this node is the primary.
+
+    Examples
+    --------
+    >>> clock = GroupClock(GroupSpec(group=1, name="g", num_ranks=1, num_workers=1, staleness=0), range(256))
+    >>> clock.takeover(Member(group=1, rank=0, incarnation=1, clock=-1))
+    Standing(clock=-1, state=None, finished=False)
+    >>> clock.settle(Member(group=1, rank=0, incarnation=1, clock=-1))
+    ()
+    >>> now = Member(group=1, rank=0, incarnation=1, clock=0)
+    >>> clock.ready(now), clock.push(now)
+    ([], Buffer(clock=0))
+    >>> clock.tick(now)
+    (Close(clock=0, buckets=None), Release())
+    """
+
+    def __init__(self, spec: GroupSpec, buckets: Iterable[int]) -> None:
+        self.spec = spec
+        #: int32, ascending: row i of the vector clocks and watermarks is bucket ``buckets[i]``.
+        self.buckets: Buckets = np.unique(np.fromiter(buckets, np.int32))
+        #: int32 (V,): row of each bucket, -1 if it is not here.
+        self._row = self._rows_by_bucket()
+        ranks = spec.num_ranks
+        self._ticks = VectorClocks(len(self.buckets), ranks)
+        self._marks = Watermarks(len(self.buckets), ranks)
+        #: By rank: the incarnation that may speak; 0: none yet. Never falls.
+        self._incarnation = [0] * ranks
+        #: By rank: whether that incarnation has settled.
+        self._settled = [False] * ranks
+        #: By rank: stored with its highest tick.
+        self._states: list[bytes | None] = [None] * ranks
+        #: By rank: clock of its last tick if it has finished, else -1.
+        self._finished_at = [-1] * ranks
+        #: BSP: clocks with buffered pushes that are not closed on every row; all above the lowest floor.
+        self._open: set[int] = set()
+        #: BSP, by rank: no push is buffered above this clock.
+        self._pushed = [-1] * ranks
+        bins = 1 + (MAX_STALENESS_BIN if spec.staleness == UNBOUNDED else min(spec.staleness, MAX_STALENESS_BIN))
+        #: By rank, then staleness: pulls answered.
+        self._histogram = [[0] * bins for _ in range(ranks)]
+        self._max_staleness = [0] * ranks
+
+    # ---- pulls and pushes ----------------------------------------------------------------------------------------------
+
+    def ready(self, member: Member, buckets: Buckets | None = None) -> list[int]:
+        """Ranks whose tick a pull waits for; empty: answer it now (its staleness is counted by this call).
+
+        Parameters
+        ----------
+        member : Member
+            Who pulls, and at which clock.
+        buckets : ndarray of shape (n,), int32, or None
+            What it reads; None for all buckets of the node.
+
+        Raises
+        ------
+        Fenced, ProtocolError
+        """
+        rank, bound = self._speaker(member), self.spec.staleness
+        rows = None if buckets is None or self._ticks.uniform else self._rows(buckets)
+        # The member itself has ticked up to clock - 1: if the lowest is below that, it is another's.
+        staleness = max(0, member.clock - 1 - self._ticks.floor_of(rows))
+        if staleness > bound != UNBOUNDED:
+            return self._ticks.behind(rows, member.clock - bound - 1)
+        histogram = self._histogram[rank]
+        histogram[min(staleness, len(histogram) - 1)] += 1
+        if staleness > self._max_staleness[rank]:
+            self._max_staleness[rank] = staleness
+        return []
+
+    def push(self, member: Member, buckets: Buckets | None = None, table: int = 0) -> Verdict:
+        """What to do with a push, an add or an assign. It counts as buffered or applied from this call on.
+
+        Parameters
+        ----------
+        member : Member
+            Who pushes, at which clock, with which ordinal. Requests that together are one push may share an ordinal; what
+            goes to one shard comes in one request.
+        buckets : ndarray of shape (n,), int32, without repetition, or None
+            What it writes; None for all buckets of the node.
+        table : int
+            Id of the table: a shard is a table's data in a bucket.
+
+        Returns
+        -------
+        Buffer, Apply or Duplicate
+            Buffer in BSP, else one of the others.
+
+        Raises
+        ------
+        Fenced, ProtocolError
+        """
+        rank, clock = self._speaker(member), member.clock
+        if clock <= self._ticks.high[rank]:
+            raise ProtocolError(
+                f"A push of rank {rank} must be for a clock after its last tick, {self._ticks.high[rank]}. Got clock {clock} instead.",
+                **_about(member),
+            )
+        if self.spec.staleness == 0:
+            self._open.add(clock)
+            if clock > self._pushed[rank]:
+                self._pushed[rank] = clock
+            return Buffer(clock)
+        rows = None if buckets is None else self._rows(buckets)
+        mask = self._marks.apply(table, rank, rows, stamp_of(clock, member.ordinal))
+        if mask is None:
+            return _APPLY_ALL
+        return Apply(mask) if mask.any() else _DUPLICATE
+
+    # ---- ticks ---------------------------------------------------------------------------------------------------------
+
+    def tick(self, member: Member, state: bytes | None = None, finish: bool = False) -> tuple[Effect, ...]:
+        """The rank's clock ``member.clock`` is done; with `finish` so is the rank.
+
+        A tick that all shards have is a retry and does nothing. `state` replaces the stored one; a finish without one keeps it.
+
+        Returns
+        -------
+        tuple of Effect
+            The closes that are due, then `Release` if pulls may be ready.
+
+        Raises
+        ------
+        Fenced
+        ProtocolError
+            It is not the clock after the rank's last tick.
+        """
+        rank, clock, low = self._speaker(member), member.clock, self._ticks.low[member.rank]
+        if clock <= low and not (finish and clock == low):
+            return ()
+        if clock > low + 1 or (finish and clock < self._pushed[rank]):
+            raise ProtocolError(
+                f"A tick of rank {rank} must be for the clock after its last one, {low}, and a last tick for its last push"
+                f" ({self._pushed[rank]}). Got clock {clock} instead.",
+                **_about(member),
+            )
+        if clock > self._ticks.high[rank] or (finish and state is not None):
+            self._states[rank] = self._states[rank] if finish and state is None else state
+        if finish:
+            self._finished_at[rank] = max(clock, self._finished_at[rank])
+        return self._raise_to(rank, INFINITE_CLOCK if finish else clock)
+
+    def takeover(self, member: Member) -> Standing:
+        """A new incarnation of a rank fences the older ones and asks what they did. `settle` must follow.
+
+        The incarnation that has the rank may ask again; that changes nothing.
+
+        Raises
+        ------
+        Fenced
+            A newer incarnation has the rank.
+        ProtocolError
+        """
+        rank = self._rank(member)
+        if member.incarnation < max(1, self._incarnation[rank]):
+            raise self._fence(member)
+        if member.incarnation > self._incarnation[rank]:
+            self._incarnation[rank] = member.incarnation
+            self._settled[rank] = False
+            self._marks.raise_barriers(rank)
+        return Standing(self._last_tick(rank), self._states[rank], self._finished_at[rank] >= 0)
+
+    def settle(self, member: Member, state: bytes | None = None) -> tuple[Effect, ...]:
+        """The rank's clock is ``member.clock``: the highest `Standing` of all nodes (-1: none), with its state.
+
+        Returns
+        -------
+        tuple of Effect
+            `DropAbove` if something may be buffered above, then as for `tick`.
+
+        Raises
+        ------
+        Fenced
+        ProtocolError
+            This node has a higher tick.
+        """
+        rank, clock = self._rank(member), member.clock
+        if member.incarnation != self._incarnation[rank]:
+            raise self._fence(member)
+        if clock < self._last_tick(rank):
+            raise ProtocolError(
+                f"Rank {rank} must settle at the highest clock that a node reported; this one reported {self._last_tick(rank)}."
+                f" Got clock {clock} instead.",
+                **_about(member),
+            )
+        self._settled[rank] = True
+        dropped: tuple[Effect, ...] = ()
+        if self._pushed[rank] > clock:
+            self._pushed[rank] = clock
+            dropped = (DropAbove(rank, clock),)
+        if clock > self._ticks.high[rank]:
+            self._states[rank] = state
+        return dropped + self._raise_to(rank, clock) if clock > self._ticks.low[rank] else dropped
+
+    def _last_tick(self, rank: int) -> int:
+        return self._finished_at[rank] if self._finished_at[rank] >= 0 else self._ticks.high[rank]
+
+    def _raise_to(self, rank: int, clock: int) -> tuple[Effect, ...]:
+        before = self._ticks.raise_to(rank, clock)
+        return () if before is None else self._after_rise(before)
+
+    def _after_rise(self, before: NDArray[np.int64]) -> tuple[Effect, ...]:
+        """What closes by a rise of the floors, clock by clock."""
+        ticks, effects = self._ticks, list[Effect]()
+        for clock in sorted(self._open):
+            closing = ticks.rising(before, clock)
+            if closing is None:
+                effects.append(Close(clock))
+            elif closing.any():
+                effects.append(Close(clock, self.buckets[closing]))
+        if self._open:
+            self._open = {clock for clock in self._open if clock > ticks.lowest}
+        if self.spec.staleness != UNBOUNDED:
+            effects.append(_RELEASE)
+        return tuple(effects)
+
+    # ---- who may speak -------------------------------------------------------------------------------------------------
+
+    def _rank(self, member: Member) -> int:
+        """The member's rank, if its fields are possible ones."""
+        if (
+            member.group != self.spec.group
+            or not 0 <= member.rank < self.spec.num_ranks
+            or not -1 <= member.clock < MAX_CLOCK
+            or not 0 <= member.ordinal < 1 << ORDINAL_BITS
+        ):
+            raise ProtocolError(
+                f"A member must be of group {self.spec.group}, its rank in [0, {self.spec.num_ranks}), its clock in [-1, {MAX_CLOCK}) and"
+                f" its ordinal in [0, {1 << ORDINAL_BITS}). Got {member} instead.",
+                **_about(member),
+            )
+        return member.rank
+
+    def _speaker(self, member: Member) -> int:
+        """The member's rank, if its incarnation has the rank here and has settled."""
+        rank = self._rank(member)
+        if member.incarnation != self._incarnation[rank] or member.incarnation == 0:
+            raise self._fence(member)
+        if not self._settled[rank] or member.clock < 0:
+            raise ProtocolError(
+                f"Rank {rank} must take over, settle, and go on at a clock >= 0. Got a request at clock {member.clock},"
+                f" {'after' if self._settled[rank] else 'before'} the settle.",
+                **_about(member),
+            )
+        return rank
+
+    def _fence(self, member: Member) -> Fenced:
+        return Fenced(
+            f"Rank {member.rank} of worker group {self.spec.name!r} must speak as incarnation {self._incarnation[member.rank]}, which has"
+            f" the rank at this node. Got incarnation {member.incarnation} instead: the task has another attempt.",
+            **_about(member),
+        )
+
+    def _rows(self, buckets: Buckets) -> NDArray[np.int32]:
+        """Rows of `buckets`, all of which must be here."""
+        rows: NDArray[np.int32] = self._row[buckets]
+        if rows.size and rows.min() < 0:
+            raise ProtocolError(
+                f"The buckets of a request must be this node's. Got {buckets} instead.", group=self.spec.group
+            )
+        return rows
+
+    def _rows_by_bucket(self) -> NDArray[np.int32]:
+        rows = np.full(NUM_BUCKETS, -1, np.int32)
+        rows[self.buckets] = np.arange(len(self.buckets), dtype=np.int32)
+        return rows
+
+    # ---- shards that move ----------------------------------------------------------------------------------------------
+
+    def export_shard(self, bucket: int) -> ShardClock:
+        """All logical time of one bucket, to be imported elsewhere; `remove_shard` once it is."""
+        row = int(self._rows(np.array([bucket], np.int32))[0])
+        return ShardClock(
+            bucket,
+            self._ticks.ticked[row].tolist(),
+            list(self._incarnation),
+            list(self._finished_at),
+            list(self._states),
+            list(self._pushed),
+            sorted(clock for clock in self._open if clock > self._ticks.floor[row]),
+            self._marks.export_row(row),
+        )
+
+    def import_shard(self, shard: ShardClock) -> tuple[Effect, ...]:
+        """A bucket arrives, its buffered pushes with it; returns effects as `tick` does.
+
+        A rank that has a newer incarnation there than here must take over here as well before it goes on.
+        """
+        row = int(np.searchsorted(self.buckets, shard.bucket))
+        self.buckets = np.insert(self.buckets, row, shard.bucket)
+        self._row = self._rows_by_bucket()
+        for rank, incarnation in enumerate(shard.incarnations):
+            if shard.ticked[rank] > self._ticks.high[rank]:
+                self._states[rank] = shard.states[rank]
+            if incarnation > self._incarnation[rank]:
+                self._incarnation[rank], self._settled[rank] = incarnation, False
+        self._finished_at = [max(pair) for pair in zip(self._finished_at, shard.finished_at, strict=True)]
+        self._pushed = [max(pair) for pair in zip(self._pushed, shard.pushed, strict=True)]
+        self._open.update(shard.open_clocks)
+        self._marks.insert_row(row, shard.marks)
+        return self._after_rise(self._ticks.insert_row(row, shard.ticked))
+
+    def remove_shard(self, bucket: int) -> None:
+        """A bucket has moved away; what is parked or buffered for it is the caller's."""
+        row = int(self._rows(np.array([bucket], np.int32))[0])
+        self.buckets = np.delete(self.buckets, row)
+        self._row = self._rows_by_bucket()
+        self._marks.delete_row(row)
+        self._ticks.delete_row(row)
+        self._open = {clock for clock in self._open if clock > self._ticks.lowest}
+
+    def forget_table(self, table: int) -> None:
+        """The table was dropped."""
+        self._marks.forget(table)
+
+    # ---- what it looks like --------------------------------------------------------------------------------------------
+
+    @property
+    def clocks(self) -> list[int]:
+        """Highest tick of each rank, -1 if none; of a finished rank the one with which it finished."""
+        return [self._last_tick(rank) for rank in range(self.spec.num_ranks)]
+
+    @property
+    def finished(self) -> list[bool]:
+        """Whether each rank has finished."""
+        return [clock >= 0 for clock in self._finished_at]
+
+    @property
+    def max_staleness(self) -> list[int]:
+        """Highest staleness, in clocks, of any pull answered to each rank."""
+        return list(self._max_staleness)
+
+    @property
+    def histograms(self) -> list[list[int]]:
+        """For each rank, how many pulls were answered at staleness 0, 1, 2 ...; the last bin is that or more."""
+        return [list(bins) for bins in self._histogram]
+
+    def validate(self) -> None:
+        """Asserts the invariants written at the fields."""
+        self._ticks.validate()
+        self._marks.validate()
+        assert (np.diff(self.buckets) > 0).all()
+        assert all(clock > self._ticks.lowest for clock in self._open), (self._open, self._ticks.lowest)
+        assert not self._open or self.spec.staleness == 0
+        for rank, high in enumerate(self._ticks.high):
+            assert (high == INFINITE_CLOCK) == (self._finished_at[rank] >= 0), rank
+            assert self._incarnation[rank] or (not self._settled[rank] and self._states[rank] is None), rank
+            assert high == INFINITE_CLOCK or high < MAX_CLOCK, rank
+            assert self._max_staleness[rank] <= self.spec.staleness or self.spec.staleness == UNBOUNDED, rank
+
+
+def _about(member: Member) -> dict[str, Any]:
+    return {"group": member.group, "rank": member.rank, "incarnation": member.incarnation, "clock": member.clock}

@@ -1,0 +1,92 @@
+"""What a group's clock answers with: verdicts on pushes, effects of ticks, and the values it hands out.
+
+Plain frozen values, so that the shell around `clock.GroupClock` carries them out and tests compare them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from sparkps.wire.watermarks import ShardMarks
+
+#: Bucket numbers, ascending, without repetition.
+Buckets = NDArray[np.int32]
+
+
+class Close(msgspec.Struct, frozen=True, eq=False):
+    """BSP: apply what is buffered for `clock`, in rank order, then ordinal order.
+
+    Closes come in the order of the clocks. A clock at which nobody pushed to this node closes without a word.
+    """
+
+    clock: int
+    #: Only in these buckets; None: in all buckets of the node.
+    buckets: Buckets | None = None
+
+
+class DropAbove(msgspec.Struct, frozen=True):
+    """BSP: forget what is buffered of `rank` for clocks above `clock`."""
+
+    rank: int
+    clock: int
+
+
+class Release(msgspec.Struct, frozen=True):
+    """Parked pulls may be ready now: ask again."""
+
+
+Effect = Close | DropAbove | Release
+
+
+class Buffer(msgspec.Struct, frozen=True):
+    """Verdict on a push: keep it until `clock` closes."""
+
+    clock: int
+
+
+class Apply(msgspec.Struct, frozen=True, eq=False):
+    """Verdict on a push: apply it now."""
+
+    #: bool, one per bucket of the push: where to apply it. None: everywhere.
+    mask: NDArray[np.bool_] | None = None
+
+
+class Duplicate(msgspec.Struct, frozen=True):
+    """Verdict on a push: every shard has it from an earlier incarnation; acknowledge it and do nothing."""
+
+
+Verdict = Buffer | Apply | Duplicate
+
+
+class Standing(NamedTuple):
+    """What a rank has done on one node's shards."""
+
+    #: Highest clock ticked on any of them; -1: none. Of a finished rank: the clock with which it finished.
+    clock: int
+    #: Stored with that tick.
+    state: bytes | None
+    finished: bool
+
+
+class ShardClock(msgspec.Struct, frozen=True):
+    """Logical time of one bucket, to move it to another node; lists are by rank where nothing else is said."""
+
+    bucket: int
+    #: Highest tick.
+    ticked: list[int]
+    #: The incarnation that is not fenced; 0: none yet.
+    incarnations: list[int]
+    #: Clock of the last tick if the rank has finished, else -1.
+    finished_at: list[int]
+    #: Stored with the highest tick.
+    states: list[bytes | None]
+    #: Highest clock of a buffered push, -1 if none.
+    pushed: list[int]
+    #: Clocks with buffered pushes.
+    open_clocks: list[int]
+    #: By table.
+    marks: list[ShardMarks]
