@@ -1,0 +1,264 @@
+"""Compiling kernels, and keeping what was compiled on disk.
+
+A kernel declares the signatures that it is called with, so that a read-only array off the wire and an array of our own
+share one compiled function, and so that `warm` can compile everything ahead of time. Nothing is compiled or loaded before
+it is first called: loading one kernel from the cache takes about 10 ms.
+
+The cache is one file for each kernel and signature. Its name holds a hash of all kernel sources, of the processor, and of
+the versions of numba and Python: an edit never meets stale code, any number of processes can fill one directory at once,
+and a directory can be copied to another host of the same kind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import logging
+import os
+import pickle
+import platform
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+from numba import types
+from numba.core.compiler import CompileResult
+
+log = logging.getLogger(__name__)
+
+FLOATS = ("float32", "float64")
+
+#: Modules whose kernels `warm` compiles.
+KERNEL_MODULES = ("lookup", "rows", "updates", "merging", "partition", "vectors")
+
+_options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+_compiling = threading.RLock()
+_cache_dir: Path | None = None
+_declared: list[Kernel] = []
+
+
+def use_cache_dir(path: str | os.PathLike[str]) -> None:
+    """Keeps compiled kernels under `path` from now on (default: ``~/.cache/sparkps``)."""
+    global _cache_dir
+    _cache_dir = Path(path)
+
+
+def cache_dir() -> Path:
+    """Where compiled kernels are kept."""
+    return _cache_dir if _cache_dir is not None else Path.home() / ".cache" / "sparkps"
+
+
+@cache
+def _fingerprint() -> bytes:
+    """Everything that compiled code depends on besides the function and its signature."""
+    from numba.core.registry import cpu_target
+
+    digest = hashlib.sha256()
+    for source in sorted(resources.files("sparkps.kernels").iterdir(), key=lambda entry: entry.name):
+        if source.name.endswith(".py"):
+            digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    versions = (numba.__version__, np.__version__, platform.python_version())
+    digest.update(repr((versions, cpu_target.target_context.codegen().magic_tuple())).encode())
+    return digest.digest()
+
+
+def _own_source(function: Callable[..., Any]) -> bytes:
+    """Source of the module of a kernel that lives outside this package."""
+    if function.__module__.startswith("sparkps.kernels."):
+        return b""
+    loader = getattr(sys.modules.get(function.__module__), "__loader__", None)
+    source = loader.get_source(function.__module__) if hasattr(loader, "get_source") else None
+    return (source or "").encode() + function.__code__.co_code + repr(function.__code__.co_consts).encode()
+
+
+class _DiskCache:
+    """What a numba dispatcher asks for compiled code, in place of numba's own cache.
+
+    numba's keeps an index file per function, which two processes that compile different signatures at the same time can
+    leave pointing at each other's code.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    @property
+    def cache_path(self) -> str:
+        return str(cache_dir())
+
+    def enable(self) -> None:
+        """Always on."""
+
+    def disable(self) -> None:
+        """Always on."""
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def path(self, signature: Any) -> Path:
+        """File of this function compiled for `signature`."""
+        name = f"{self._function.__module__}.{self._function.__qualname__}"
+        digest = hashlib.sha256(_fingerprint() + _own_source(self._function) + repr((name, str(signature))).encode())
+        return cache_dir() / f"{self._function.__name__}-{digest.hexdigest()[:32]}.kernel"
+
+    def load_overload(self, signature: Any, target_context: Any) -> Any:
+        target_context.refresh()
+        try:
+            payload = pickle.loads(self.path(signature).read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, EOFError, pickle.UnpicklingError) as error:
+            log.warning("cannot read the compiled kernel %s: %s", self._function.__name__, error)
+            return None
+        return CompileResult._rebuild(target_context, *payload)
+
+    def save_overload(self, signature: Any, result: Any) -> None:
+        path = self.path(signature)
+        temporary = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem)
+            with os.fdopen(handle, "wb") as file:
+                file.write(numba.core.serialize.dumps(result._reduce()))
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(path)
+        except OSError as error:
+            log.warning("cannot keep the compiled kernel %s in %s: %s", self._function.__name__, path.parent, error)
+            if temporary is not None:
+                Path(temporary).unlink(missing_ok=True)
+
+
+def _dispatcher(function: Callable[..., Any], declared: bool = False) -> Any:
+    dispatcher = numba.njit(**_options)(function)
+    if declared or function.__closure__ is None:  # what a declared kernel closes over is covered by the sources' hash
+        dispatcher._cache = _DiskCache(function)
+    return dispatcher
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """A helper that kernels call: compiled into each of them, never on its own."""
+    return numba.njit(**_options)(function)
+
+
+class Kernel:
+    """A function with declared signatures; see `kernel`."""
+
+    def __init__(self, function: Callable[..., Any], declare: Callable[[Any], Any], dtypes: tuple[str, ...]) -> None:
+        self.__doc__ = function.__doc__
+        self.__name__ = function.__name__
+        self.python = function
+        self._declare = declare
+        self._dtypes = dtypes
+        self._dispatcher: Any = None
+        self._ready: dict[str, Any] = {}
+
+    def of(self, dtype: Any) -> Callable[..., Any]:
+        """The compiled function for tables of `dtype`, compiled or loaded at the first call."""
+        name = str(dtype)
+        ready = self._ready.get(name)
+        return ready if ready is not None else self._prepare(name)
+
+    def __call__(self, *args: Any) -> Any:
+        return (self._ready.get("") or self._prepare(""))(*args)
+
+    def signatures(self) -> Iterator[tuple[str, tuple[Any, ...]]]:
+        """Each declared dtype ("" for a kernel without) with its signature."""
+        for dtype in self._dtypes:
+            yield dtype, tuple(self._declare(getattr(types, dtype) if dtype else None))
+
+    def is_cached(self) -> bool:
+        """Whether all signatures are on disk."""
+        disk = _DiskCache(self.python)
+        return all(disk.path(signature).exists() for _, signature in self.signatures())
+
+    def _prepare(self, dtype: str) -> Any:
+        with _compiling:
+            if dtype in self._ready:
+                return self._ready[dtype]
+            if self._dispatcher is None:
+                self._dispatcher = _dispatcher(self.python, declared=True)
+            self._dispatcher.disable_compile(False)
+            self._dispatcher.compile(dict(self.signatures())[dtype])
+            self._dispatcher.disable_compile()  # what is declared is all there is: arguments convert to it
+            self._ready[dtype] = self._dispatcher
+            return self._dispatcher
+
+
+def kernel(*args: Any, dtypes: tuple[str, ...] = ("",)) -> Any:
+    """Compiles a function without the GIL and keeps it on disk.
+
+    Parameters
+    ----------
+    declare : callable, optional
+        From a numba type to the tuple of the arguments' types: ``@kernel(lambda t: (HEADS, array(t, 2)), dtypes=FLOATS)``
+        gives a `Kernel`, called as ``name.of(dtype)(...)``; without `dtypes` it is called with None and the kernel is called
+        directly. Without `declare`, as ``@kernel``, types are taken from the arguments at each first call.
+    dtypes : tuple of str
+        The dtypes to declare.
+
+    Returns
+    -------
+    Kernel or numba dispatcher
+    """
+    declare = args[0]
+    if dtypes == ("",) and getattr(declare, "__name__", "") != "<lambda>":
+        return _dispatcher(declare)
+
+    def decorate(function: Callable[..., Any]) -> Kernel:
+        made = Kernel(function, declare, dtypes)
+        _declared.append(made)
+        return made
+
+    return decorate
+
+
+def array(dtype: Any, ndim: int = 1) -> Any:
+    """Type of a C-contiguous array that a kernel writes."""
+    return types.Array(dtype, ndim, "C")
+
+
+def given(dtype: Any, ndim: int = 1) -> Any:
+    """Type of a C-contiguous array that a kernel only reads; it may be read-only."""
+    return types.Array(dtype, ndim, "C", readonly=True)
+
+
+HEADS = array(types.int64, 2)
+
+
+def _all_declared() -> list[Kernel]:
+    for module in KERNEL_MODULES:
+        importlib.import_module(f"sparkps.kernels.{module}")
+    return list(_declared)
+
+
+def is_warm() -> bool:
+    """Whether everything that nodes and clients call is on disk."""
+    return all(each.is_cached() for each in _all_declared())
+
+
+def warm(progress: Callable[[int, int, str], None] | None = None) -> int:
+    """Compiles every kernel that is not on disk.
+
+    Parameters
+    ----------
+    progress : callable, optional
+        Called before each compilation with the number done, the number to do, and the kernel's name.
+
+    Returns
+    -------
+    int
+        How many kernels had to be compiled.
+    """
+    missing = [each for each in _all_declared() if not each.is_cached()]
+    for number, each in enumerate(missing):
+        if progress is not None:
+            progress(number, len(missing), each.__name__)
+        for dtype, _ in each.signatures():
+            each._prepare(dtype)
+    return len(missing)

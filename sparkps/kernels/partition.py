@@ -1,0 +1,237 @@
+"""The client's side of the hash: duplicate keys combined, unique keys grouped by node and bucket, and the way back.
+
+Keys are hashed, never sorted: a pass that counts, a pass that moves them into groups, and one small hash table per bucket
+that stays in the cache.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import types
+from numpy.typing import NDArray
+
+from sparkps.kernels.compiled import FLOATS, array, given, inlined, kernel
+from sparkps.kernels.hashing import bucket_of_hash, mix
+from sparkps.kernels.intrinsics import data
+from sparkps.kernels.rows import prefetch_row
+from sparkps.specs import NUM_BUCKETS
+
+#: Places of the table of unique keys that a large group begins with.
+_SMALL = 8192
+
+
+class Partition(NamedTuple):
+    """Keys grouped for the nodes.
+
+    Attributes
+    ----------
+    keys : ndarray of shape (m,), int64
+        The unique keys, grouped by position in the order of buckets, in order of first appearance within a bucket.
+    offsets : ndarray of shape (257,), int64
+        ``keys[offsets[p]:offsets[p + 1]]`` are those of the bucket at position p.
+    inverse : ndarray of shape (n,), int32, or None
+        ``keys[inverse[i]]`` is the caller's key i; None if the caller's keys are `keys` already.
+    """
+
+    keys: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    inverse: NDArray[np.int32] | None
+
+
+@inlined
+def _grow_table(places: Any, capacity: int, unique: Any, first: int, count: int) -> None:
+    """Fills places[:capacity] with the unique keys found so far."""
+    for place in range(capacity):
+        places[place] = np.int32(-1)
+    mask = np.uint64(capacity - 1)
+    for i in range(first, count):
+        place = mix(unique[i]) & mask
+        while places[place] >= 0:
+            place = (place + np.uint64(1)) & mask
+        places[place] = np.int32(i)
+
+
+@inlined
+def _unique_of_group(
+    grouped: Any, source: Any, begin: int, end: int, places: Any, unique: Any, count: int, inverse: Any
+) -> int:
+    """Appends the unique keys of one bucket to unique[count:]; returns how many there are then."""
+    capacity = 64
+    while capacity < 2 * (end - begin) and capacity < _SMALL:
+        capacity *= 2
+    first = count
+    _grow_table(places, capacity, unique, first, count)
+    mask = np.uint64(capacity - 1)
+    for c in range(begin, end):
+        key = grouped[c]
+        place = mix(key) & mask
+        while places[place] >= 0 and unique[places[place]] != key:
+            place = (place + np.uint64(1)) & mask
+        number = places[place]
+        if number < 0:
+            number = np.int32(count)
+            unique[count] = key
+            count += 1
+            if 2 * (count - first) > capacity:
+                capacity *= 2
+                mask = np.uint64(capacity - 1)
+                _grow_table(places, capacity, unique, first, count)
+            else:
+                places[place] = number
+        if source.shape[0] == 0:
+            inverse[c] = number
+        else:
+            inverse[source[c]] = number
+    return count
+
+
+@inlined
+def _count_groups(keys: Any, order: Any, group: Any, counts: Any) -> bool:
+    """Position of each key's bucket and the number of keys of each; whether they are in order already."""
+    in_order = True
+    last = 0
+    for i in range(keys.shape[0]):
+        position = order[bucket_of_hash(mix(keys[i]))]
+        group[i] = position
+        counts[position] += 1
+        in_order &= position >= last
+        last = position
+    return in_order
+
+
+@kernel(
+    lambda _: (given(types.int64), given(types.int32), array(types.int64), array(types.int64), array(types.int32)),
+)
+def _partition(keys: Any, order: Any, unique: Any, offsets: Any, inverse: Any) -> int:
+    """Returns the number of unique keys, negated (and less one) if the keys are grouped and unique already."""
+    n = keys.shape[0]
+    group = np.empty(n, np.uint8)
+    counts = np.zeros(NUM_BUCKETS, np.int64)
+    in_order = _count_groups(keys, order, group, counts)
+    grouped = np.empty(0 if in_order else n, np.int64)
+    source = np.empty(0 if in_order else n, np.int32)
+    if not in_order:
+        cursor = np.empty(NUM_BUCKETS, np.int64)
+        begin = 0
+        for position in range(NUM_BUCKETS):
+            cursor[position] = begin
+            begin += counts[position]
+        for i in range(n):
+            at = cursor[group[i]]
+            cursor[group[i]] = at + 1
+            grouped[at] = keys[i]
+            source[at] = np.int32(i)
+    most = 64
+    while most < 2 * counts.max() + 2:
+        most *= 2
+    places = np.empty(most, np.int32)
+    begin, count = 0, 0
+    for position in range(NUM_BUCKETS):
+        offsets[position] = count
+        end = begin + counts[position]
+        if end > begin and in_order:
+            count = _unique_of_group(data(keys), source, begin, end, places, unique, count, inverse)
+        elif end > begin:
+            count = _unique_of_group(data(grouped), source, begin, end, places, unique, count, inverse)
+        begin = end
+    offsets[NUM_BUCKETS] = count
+    return -1 - count if in_order and count == n else count
+
+
+def partition(keys: NDArray[np.int64], order: NDArray[np.int32]) -> Partition:
+    """Combines duplicate keys and groups the unique ones by bucket.
+
+    Parameters
+    ----------
+    keys : ndarray of shape (n,), int64, C-contiguous
+        Any keys, in any order, with or without duplicates; fewer than 2**31.
+    order : ndarray of shape (256,), int32
+        Position of each bucket among all: by node, then ascending.
+
+    Returns
+    -------
+    Partition
+    """
+    unique = np.empty(len(keys), np.int64)
+    offsets = np.empty(NUM_BUCKETS + 1, np.int64)
+    inverse = np.empty(len(keys), np.int32)
+    count = _partition(keys, order, unique, offsets, inverse)
+    if count < 0:
+        return Partition(keys, offsets, None)
+    return Partition(unique[:count], offsets, inverse)
+
+
+@kernel(lambda t: (given(t, 2), given(types.int32), array(t, 2)), dtypes=FLOATS)
+def _combine(values: Any, inverse: Any, out: Any) -> None:
+    n, dim = values.shape
+    source, target = data(values), data(out)
+    per_line = 64 // out.itemsize
+    if n == out.shape[0]:
+        for i in range(n):
+            prefetch_row(target, inverse, i, n, dim, per_line)
+            for column in range(dim):
+                target[np.int64(inverse[i]) * dim + column] = source[i * dim + column]
+        return
+    sums_array = np.zeros(out.size)
+    sums = data(sums_array)
+    for i in range(n):
+        prefetch_row(sums, inverse, i, n, dim, 8)
+        for column in range(dim):
+            sums[np.int64(inverse[i]) * dim + column] += source[i * dim + column]
+    for i in range(out.size):
+        target[i] = sums[i]
+
+
+@kernel(lambda t: (given(t, 2), given(types.int32), array(t, 2)), dtypes=FLOATS)
+def _spread(values: Any, inverse: Any, out: Any) -> None:
+    n, dim = out.shape
+    source, target = data(values), data(out)
+    per_line = 64 // out.itemsize
+    for i in range(n):
+        prefetch_row(source, inverse, i, n, dim, per_line)
+        for column in range(dim):
+            target[i * dim + column] = source[np.int64(inverse[i]) * dim + column]
+
+
+def combine_values(values: NDArray[Any], inverse: NDArray[np.int32], out: NDArray[Any]) -> NDArray[Any]:
+    """Sums the rows of duplicate keys into `out`, in float64 and in order of appearance.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n, dim), C-contiguous
+        One row for each of the caller's keys.
+    inverse : ndarray of shape (n,), int32
+        `Partition.inverse`.
+    out : ndarray of shape (m, dim) of the same dtype
+        One row for each unique key; overwritten.
+
+    Returns
+    -------
+    ndarray
+        `out`.
+    """
+    _combine.of(out.dtype)(values, inverse, out)
+    return out
+
+
+def spread(values: NDArray[Any], inverse: NDArray[np.int32], out: NDArray[Any]) -> NDArray[Any]:
+    """Rows of the caller's keys from those of the unique keys: ``out[i] = values[inverse[i]]``.
+
+    Parameters
+    ----------
+    values : ndarray of shape (m, dim), C-contiguous
+        One row for each unique key.
+    inverse : ndarray of shape (n,), int32
+        `Partition.inverse`.
+    out : ndarray of shape (n, dim) of the same dtype
+        Overwritten.
+
+    Returns
+    -------
+    ndarray
+        `out`.
+    """
+    _spread.of(out.dtype)(values, inverse, out)
+    return out

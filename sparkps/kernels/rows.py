@@ -1,0 +1,169 @@
+"""Reading and writing rows by slot, and checks and clipping of values.
+
+With `slots` empty a kernel works on a dense table's bucket: all its elements in order, as one long row.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import types
+
+from sparkps.kernels.compiled import FLOATS, HEADS, array, given, inlined, kernel
+from sparkps.kernels.initial import draw, dual_of
+from sparkps.kernels.intrinsics import data, like_at, lock, prefetch, unlock
+from sparkps.kernels.layout import COUNT, LAW_A, LAW_B, LAW_KIND, LAW_SEED, OWN, PLANE, RATE
+from sparkps.kernels.layout import L1 as RATE_L1
+from sparkps.kernels.layout import L2 as RATE_L2
+from sparkps.kernels.lookup import lock_word
+
+#: Rows whose memory is asked for ahead of their turn.
+AHEAD = 24
+
+
+@inlined
+def prefetch_row(rows: Any, slots: Any, i: int, end: int, dim: int, per_line: int) -> None:
+    """Asks for the row of key ``i + AHEAD``."""
+    if i + AHEAD < end:
+        start = np.int64(slots[i + AHEAD]) * dim
+        for column in range(0, dim, per_line):
+            prefetch(rows, start + column)
+
+
+@kernel(
+    lambda t: (
+        HEADS,
+        HEADS,
+        given(types.int32),
+        given(types.int64),
+        given(types.int32),
+        given(types.int64),
+        given(types.int64, 2),
+        given(types.float64, 2),
+        array(t, 2),
+    ),
+    dtypes=FLOATS,
+)
+def gather(
+    table: Any, index: Any, buckets: Any, offsets: Any, slots: Any, keys: Any, law_ints: Any, law_floats: Any, out: Any
+) -> int:
+    """Rows by slot; a slot of -1 reads as the first row of its key. Returns how many such rows had no key given."""
+    dim = out.shape[1]
+    target = data(out)
+    per_line = 64 // out.itemsize
+    keyless = 0
+    for run in range(buckets.shape[0]):
+        bucket, end = buckets[run], offsets[run + 1]
+        word = lock_word(index, bucket)
+        lock(word)
+        rows = like_at(table[bucket, PLANE], out)
+        for i in range(offsets[run], end):
+            prefetch_row(rows, slots, i, end, dim, per_line)
+            slot = np.int64(slots[i])
+            if slot >= 0:
+                for column in range(dim):
+                    target[i * dim + column] = rows[slot * dim + column]
+            elif i < keys.shape[0]:
+                for column in range(dim):
+                    first = draw(law_ints[0, LAW_KIND], law_floats[0, LAW_A], law_floats[0, LAW_B], law_ints[0, LAW_SEED], keys[i], column)
+                    target[i * dim + column] = first
+            else:
+                keyless += 1
+        unlock(word)
+    return keyless
+
+
+@inlined
+def _write(source: Any, rows: Any, place: int, begin: int, count: int, adding: int) -> None:
+    if adding != 0:
+        for column in range(count):
+            rows[place + column] = rows[place + column] + source[begin + column]
+    else:
+        for column in range(count):
+            rows[place + column] = source[begin + column]
+
+
+@kernel(
+    lambda t: (HEADS, HEADS, given(types.int32), given(types.int64), given(types.int32), given(t, 2), types.int64),
+    dtypes=FLOATS,
+)
+def scatter(table: Any, index: Any, buckets: Any, offsets: Any, slots: Any, values: Any, adding: int) -> None:
+    """Adds `values` to rows, or with ``adding == 0`` writes them over the rows."""
+    dim = values.shape[1]
+    source = data(values)
+    per_line = 64 // values.itemsize
+    for run in range(buckets.shape[0]):
+        bucket, begin, end = buckets[run], offsets[run], offsets[run + 1]
+        word = lock_word(index, bucket)
+        lock(word)
+        rows = like_at(table[bucket, PLANE], values)
+        if slots.shape[0] == 0:
+            _write(source, rows, 0, begin, end - begin, adding)
+        else:
+            for i in range(begin, end):
+                prefetch_row(rows, slots, i, end, dim, per_line)
+                if slots[i] >= 0:
+                    _write(source, rows, np.int64(slots[i]) * dim, i * dim, dim, adding)
+        unlock(word)
+
+
+@kernel(
+    lambda t: (HEADS, HEADS, given(types.int32), given(types.int64), given(types.int32), given(types.float64, 2), types.int64, array(t)),
+    dtypes=FLOATS,
+)
+def rebase_duals(
+    table: Any, index: Any, buckets: Any, offsets: Any, slots: Any, hyper: Any, dim: int, like: Any
+) -> None:
+    """Makes FTRL's z agree with rows that were written; without slots with all rows of the buckets."""
+    for run in range(buckets.shape[0]):
+        bucket = buckets[run]
+        word = lock_word(index, bucket)
+        lock(word)
+        rows = like_at(table[bucket, PLANE], like)
+        duals = like_at(table[bucket, PLANE + 1], like)
+        squares = like_at(table[bucket, PLANE + 2], like)
+        h = run if hyper.shape[0] > 1 else 0
+        rate, l1, l2, beta = hyper[h, RATE], hyper[h, RATE_L1], hyper[h, RATE_L2], hyper[h, OWN]
+        whole = slots.shape[0] == 0
+        count = index[bucket, COUNT] if whole else offsets[run + 1] - offsets[run]
+        for i in range(count):
+            slot = np.int64(i) if whole else np.int64(slots[offsets[run] + i])
+            for place in range(slot * dim, (slot + 1) * dim):
+                slope = (beta + math.sqrt(np.float64(squares[place]))) / rate + l2
+                duals[place] = dual_of(np.float64(rows[place]), slope, l1)
+        unlock(word)
+
+
+@kernel(lambda t: (types.int64, given(types.int64, 2), given(types.float64, 2), array(t)), dtypes=FLOATS)
+def begin_elements(first: int, law_ints: Any, law_floats: Any, out: Any) -> None:
+    """First values of the dense elements `first`, `first` + 1, ..."""
+    for i in range(out.shape[0]):
+        out[i] = draw(law_ints[0, LAW_KIND], law_floats[0, LAW_A], law_floats[0, LAW_B], law_ints[0, LAW_SEED], first + i, 0)
+
+
+@kernel(lambda t: (given(t, 2),), dtypes=FLOATS)
+def all_finite(values: Any) -> bool:
+    """Whether no value is NaN or infinite."""
+    source = data(values)
+    strange = 0
+    for i in range(values.size):
+        strange += source[i] - source[i] != 0.0
+    return strange == 0
+
+
+@kernel(lambda t: (given(t, 2), types.float64, types.float64, array(t, 2)), dtypes=FLOATS)
+def clip(values: Any, bound: float, norm: float, out: Any) -> None:
+    """Brings values into [-bound, bound], then rows to at most the Euclidean norm `norm`; infinity leaves them."""
+    for i in range(values.shape[0]):
+        squares = 0.0
+        for column in range(values.shape[1]):
+            value = min(max(np.float64(values[i, column]), -bound), bound)
+            squares += value * value
+            out[i, column] = value
+        length = math.sqrt(squares)
+        if length > norm:
+            scale = norm / length
+            for column in range(values.shape[1]):
+                out[i, column] = min(max(np.float64(values[i, column]), -bound), bound) * scale

@@ -1,0 +1,149 @@
+"""One optimizer step on the touched rows: a loop over buckets and rows, made once for each optimizer's formula.
+
+The formulas are those of `sparkps.optim`. Arithmetic is float64 whatever the table's dtype. The hyper-parameters of each
+touched bucket come as one row of a small table (`layout.RATE` ...), or as a single row where no bucket differs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import types
+
+from sparkps.kernels.compiled import FLOATS, HEADS, Kernel, given, inlined, kernel
+from sparkps.kernels.intrinsics import data, like_at, lock, unlock
+from sparkps.kernels.layout import L1, L2, OWN, PLANE, RATE, STEP
+from sparkps.kernels.lookup import lock_word
+from sparkps.kernels.rows import prefetch_row
+
+
+@inlined
+def _shrink(w: float, threshold: float) -> float:
+    """The proximal step of threshold·|w|."""
+    return math.copysign(max(abs(w) - threshold, 0.0), w) if threshold > 0.0 else w
+
+
+@inlined
+def _sgd(w: float, s: float, r: float, g: float, h: Any) -> Any:
+    rate, l1, l2, _, _, _, _, _, _ = h
+    return _shrink(w - rate * (g + l2 * w), rate * l1), s, r
+
+
+@inlined
+def _momentum(w: float, s: float, r: float, g: float, h: Any) -> Any:
+    rate, l1, l2, momentum, nesterov, _, _, _, _ = h
+    g = g + l2 * w
+    s = momentum * s + g
+    direction = g + momentum * s if nesterov > 0.0 else s
+    return _shrink(w - rate * direction, rate * l1), s, r
+
+
+@inlined
+def _adagrad(w: float, s: float, r: float, g: float, h: Any) -> Any:
+    rate, l1, l2, epsilon, _, _, _, _, _ = h
+    g = g + l2 * w
+    s = s + g * g
+    rate = rate / (math.sqrt(s) + epsilon)
+    return _shrink(w - rate * g, rate * l1), s, r
+
+
+@inlined
+def _rmsprop(w: float, s: float, r: float, g: float, h: Any) -> Any:
+    rate, l1, l2, epsilon, decay, _, _, _, _ = h
+    g = g + l2 * w
+    s = decay * s + (1.0 - decay) * g * g
+    rate = rate / (math.sqrt(s) + epsilon)
+    return _shrink(w - rate * g, rate * l1), s, r
+
+
+@inlined
+def _adam(w: float, s: float, r: float, g: float, h: Any) -> Any:
+    rate, l1, l2, epsilon, beta1, beta2, weight_decay, first, second = h
+    g = g + l2 * w
+    s = beta1 * s + (1.0 - beta1) * g
+    r = beta2 * r + (1.0 - beta2) * g * g
+    scaled = rate / (math.sqrt(r / second) + epsilon)
+    return _shrink(w - scaled * (s / first) - rate * weight_decay * w, scaled * l1), s, r
+
+
+@inlined
+def _ftrl(w: float, s: float, r: float, g: float, h: Any) -> Any:
+    alpha, l1, l2, beta, _, _, _, _, _ = h
+    root = math.sqrt(r + g * g)
+    s = s + g - (root - math.sqrt(r)) / alpha * w
+    shrunk = math.copysign(max(abs(s) - l1, 0.0), s)
+    slope = (beta + root) / alpha + l2
+    return (-shrunk / slope if shrunk != 0.0 else 0.0), s, r + g * g
+
+
+def _declare(t: Any) -> tuple[Any, ...]:
+    i32, i64 = given(types.int32), given(types.int64)
+    return HEADS, HEADS, i32, i64, i32, given(t, 2), given(types.float64, 2), types.int64
+
+
+def _made(name: str, formula: Callable[..., Any], planes: int) -> Kernel:
+    """The kernel that applies `formula` to a table of `planes` planes."""
+
+    @inlined
+    def row(w: Any, s: Any, r: Any, place: int, grads: Any, begin: int, count: int, h: Any) -> None:
+        for column in range(count):
+            at = place + column
+            first = np.float64(s[at]) if planes > 1 else 0.0
+            second = np.float64(r[at]) if planes > 2 else 0.0
+            weight, first, second = formula(np.float64(w[at]), first, second, np.float64(grads[begin + column]), h)
+            w[at] = weight
+            if planes > 1:
+                s[at] = first
+            if planes > 2:
+                r[at] = second
+
+    def update(
+        table: Any, index: Any, buckets: Any, offsets: Any, slots: Any, grads: Any, hyper: Any, advance: int
+    ) -> None:
+        dim = grads.shape[1]
+        source = data(grads)
+        per_line = 64 // grads.itemsize
+        for run in range(buckets.shape[0]):
+            bucket, begin, end = buckets[run], offsets[run], offsets[run + 1]
+            k = run if hyper.shape[0] > 1 else 0
+            h = (
+                hyper[k, RATE], hyper[k, L1], hyper[k, L2], hyper[k, OWN], hyper[k, OWN + 1], hyper[k, OWN + 2],
+                hyper[k, OWN + 3], hyper[k, OWN + 4], hyper[k, OWN + 5],
+            )  # fmt: skip
+            word = lock_word(index, bucket)
+            lock(word)
+            w = like_at(table[bucket, PLANE], grads)
+            s = like_at(table[bucket, PLANE + 1], grads)
+            r = like_at(table[bucket, PLANE + 2], grads)
+            if slots.shape[0] == 0:
+                row(w, s, r, 0, source, begin, end - begin, h)
+            else:
+                for i in range(begin, end):
+                    prefetch_row(w, slots, i, end, dim, per_line)
+                    if planes > 1:
+                        prefetch_row(s, slots, i, end, dim, per_line)
+                    if planes > 2:
+                        prefetch_row(r, slots, i, end, dim, per_line)
+                    if slots[i] >= 0:
+                        row(w, s, r, np.int64(slots[i]) * dim, source, i * dim, dim, h)
+            table[bucket, STEP] += advance
+            unlock(word)
+
+    update.__name__ = update.__qualname__ = f"update_{name}"
+    update.__doc__ = f"One {name} step of each bucket's rows on the gradients; the buckets' steps go on by `advance`."
+    made: Kernel = kernel(_declare, dtypes=FLOATS)(update)
+    return made
+
+
+#: Kernels by name: (table, index, buckets, offsets, slots, grads, hyper, advance).
+UPDATES = {
+    "sgd": _made("sgd", _sgd, 1),
+    "momentum": _made("momentum", _momentum, 2),
+    "adagrad": _made("adagrad", _adagrad, 2),
+    "rmsprop": _made("rmsprop", _rmsprop, 2),
+    "adam": _made("adam", _adam, 3),
+    "ftrl": _made("ftrl", _ftrl, 3),
+}

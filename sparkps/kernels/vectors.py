@@ -1,0 +1,165 @@
+"""Whole-table arithmetic, bucket by bucket: reductions, all pairs of dot products, and linear combinations.
+
+Tables are given as rows of (address of the pointer table, bytes per value). Each kernel passes over the memory once, in
+blocks that stay in the cache, and sums in float64 in an order that depends on the bucket's rows alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import types
+
+from sparkps.kernels.compiled import HEADS, array, given, inlined, kernel
+from sparkps.kernels.intrinsics import address_of, data, dot, float32_at, float64_at, int64_at, lock, unlock
+from sparkps.kernels.layout import MAX, MIN, NONZERO, NORM1, PLANE, SQUARES, SUM, WIDTH
+from sparkps.kernels.lookup import lock_word
+
+#: Values of one table per block: 20 tables of float64 take 80 KiB.
+BLOCK = 512
+
+_TABLES = given(types.int64, 2)
+_BUCKETS = given(types.int32)
+_ELEMENTS = given(types.int64)
+
+
+@inlined
+def _rows_address(tables: Any, table: int, bucket: int) -> int:
+    return int64_at(tables[table, 0])[np.int64(bucket) * WIDTH + PLANE]
+
+
+@inlined
+def _load_block(address: int, size: int, begin: int, count: int, room: Any) -> int:
+    """Address of `count` float64 from element `begin` on; float32 are converted into `room`."""
+    if size == 8:
+        return address_of(float64_at(address), begin)
+    rows = float32_at(address)
+    for i in range(count):
+        room[i] = np.float64(rows[begin + i])
+    return address_of(room, 0)
+
+
+@inlined
+def _reduce_block(kind: int, values: Any, ones: Any, count: int, total: float) -> float:
+    if kind == SUM:
+        return total + dot(values, ones, count)
+    if kind == SQUARES:
+        return total + dot(values, values, count)
+    if kind == NORM1:
+        for i in range(count):
+            total += abs(values[i])
+    elif kind == MIN:
+        for i in range(count):
+            total = values[i] if values[i] < total else total
+    elif kind == MAX:
+        for i in range(count):
+            total = values[i] if values[i] > total else total
+    elif kind == NONZERO:
+        found = 0
+        for i in range(count):
+            found += values[i] != 0.0
+        total += found
+    return total
+
+
+@kernel(lambda _: (types.int64, _TABLES, HEADS, _BUCKETS, _ELEMENTS, array(types.float64)))
+def reduce_buckets(kind: int, tables: Any, index: Any, buckets: Any, elements: Any, out: Any) -> None:
+    """One reduction (`layout.SUM` ...) of each bucket's values; an empty bucket has the sum 0, min inf, max -inf."""
+    room = np.empty(BLOCK)
+    ones = np.ones(BLOCK)
+    for run in range(buckets.shape[0]):
+        word = lock_word(index, buckets[run])
+        lock(word)
+        address = _rows_address(tables, 0, buckets[run])
+        total = np.inf if kind == MIN else (-np.inf if kind == MAX else 0.0)
+        for begin in range(0, elements[run], BLOCK):
+            count = min(BLOCK, elements[run] - begin)
+            block = float64_at(_load_block(address, tables[0, 1], begin, count, data(room)))
+            total = _reduce_block(kind, block, data(ones), count, total)
+        out[run] = total
+        unlock(word)
+
+
+@kernel(
+    lambda _: (_TABLES, types.int64, types.int64, HEADS, _BUCKETS, _ELEMENTS, array(types.float64, 3)),
+)
+def gram_buckets(tables: Any, left: int, symmetric: int, index: Any, buckets: Any, elements: Any, out: Any) -> None:
+    """Dot products of the first `left` tables with the others, for each bucket.
+
+    With `symmetric` there are no others: the tables with themselves, one half computed and copied to the other.
+    """
+    total = tables.shape[0]
+    first = 0 if symmetric != 0 else left
+    room = np.empty((total, BLOCK))
+    blocks = np.empty(total, np.int64)
+    out[:] = 0.0
+    for run in range(buckets.shape[0]):
+        bucket = buckets[run]
+        word = lock_word(index, bucket)
+        lock(word)
+        for begin in range(0, elements[run], BLOCK):
+            count = min(BLOCK, elements[run] - begin)
+            for t in range(total):
+                place = float64_at(address_of(data(room), t * BLOCK))
+                blocks[t] = _load_block(_rows_address(tables, t, bucket), tables[t, 1], begin, count, place)
+            for i in range(left):
+                for j in range(i if symmetric != 0 else 0, total - first):
+                    out[run, i, j] += dot(float64_at(blocks[i]), float64_at(blocks[first + j]), count)
+        unlock(word)
+        if symmetric != 0:
+            for i in range(left):
+                for j in range(i):
+                    out[run, i, j] = out[run, j, i]
+
+
+@inlined
+def _add_block(rows: Any, begin: int, count: int, coefficient: float, sums: Any) -> None:
+    for i in range(count):
+        sums[i] += coefficient * np.float64(rows[begin + i])
+
+
+@inlined
+def _set_block(rows: Any, begin: int, count: int, coefficient: float, sums: Any) -> None:
+    for i in range(count):
+        sums[i] = coefficient * np.float64(rows[begin + i])
+
+
+@inlined
+def _store_block(rows: Any, begin: int, count: int, sums: Any) -> None:
+    for i in range(count):
+        rows[begin + i] = sums[i]
+
+
+@kernel(lambda _: (_TABLES, given(types.float64), types.float64, HEADS, _BUCKETS, _ELEMENTS))
+def combine_buckets(tables: Any, coefficients: Any, constant: float, index: Any, buckets: Any, elements: Any) -> None:
+    """Table 0 becomes the sum of coefficient i times table i + 1, or `constant` where no table is given.
+
+    Table 0 may be among the others. Terms are added in their order.
+    """
+    sums = np.empty(BLOCK)
+    terms = coefficients.shape[0]
+    for run in range(buckets.shape[0]):
+        bucket = buckets[run]
+        word = lock_word(index, bucket)
+        lock(word)
+        for begin in range(0, elements[run], BLOCK):
+            count = min(BLOCK, elements[run] - begin)
+            if terms == 0:
+                sums[:] = constant
+            for term in range(terms):
+                address = _rows_address(tables, term + 1, bucket)
+                if tables[term + 1, 1] == 4 and term == 0:
+                    _set_block(float32_at(address), begin, count, coefficients[term], data(sums))
+                elif tables[term + 1, 1] == 4:
+                    _add_block(float32_at(address), begin, count, coefficients[term], data(sums))
+                elif term == 0:
+                    _set_block(float64_at(address), begin, count, coefficients[term], data(sums))
+                else:
+                    _add_block(float64_at(address), begin, count, coefficients[term], data(sums))
+            target = _rows_address(tables, 0, bucket)
+            if tables[0, 1] == 4:
+                _store_block(float32_at(target), begin, count, data(sums))
+            else:
+                _store_block(float64_at(target), begin, count, data(sums))
+        unlock(word)
