@@ -1,0 +1,131 @@
+"""A progress bar at the driver for epochs and loss, fed from what the ranks report."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+#: Names that the bar itself shows, or that say nothing to a reader.
+_OWN = frozenset({"epoch", "epochs", "loss", "clock", "waited_seconds", "rows"})
+
+
+def summarize(ranks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One set of figures from those of all ranks.
+
+    Parameters
+    ----------
+    ranks : sequence of mapping
+        Counters of each rank; empty for one that has not reported.
+
+    Returns
+    -------
+    dict
+        ``epoch`` and ``clock``: those of the slowest rank. ``epochs``: the largest. ``loss`` and other numbers: means over
+        ranks that have them (``loss`` weighted by ``rows`` where all give it).
+
+    Examples
+    --------
+    >>> summarize([{"epoch": 2, "epochs": 5, "loss": 0.5, "rows": 1}, {"epoch": 3, "epochs": 5, "loss": 0.1, "rows": 3}])
+    {'epoch': 2, 'epochs': 5, 'loss': 0.2}
+    """
+    figures: dict[str, Any] = {}
+    for name, choose in (("epoch", min), ("clock", min), ("epochs", max)):
+        given = [rank[name] for rank in ranks if _is_number(rank.get(name))]
+        if given:
+            figures[name] = choose(given)
+    losses = [rank for rank in ranks if _is_number(rank.get("loss"))]
+    if losses:
+        rows = [rank.get("rows", 1) for rank in losses]
+        weights = rows if all(_is_number(n) and n > 0 for n in rows) else [1] * len(losses)
+        figures["loss"] = sum(rank["loss"] * n for rank, n in zip(losses, weights, strict=True)) / sum(weights)
+    for name in sorted({name for rank in ranks for name in rank} - _OWN):
+        given = [rank[name] for rank in ranks if _is_number(rank.get(name))]
+        if given:
+            figures[name] = sum(given) / len(given)
+    return figures
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def is_watched() -> bool:
+    """Whether somebody sees a bar: standard error is a terminal, or this is a notebook."""
+    return _in_notebook() or (sys.stderr is not None and sys.stderr.isatty())
+
+
+def _in_notebook() -> bool:
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return type(shell).__name__ == "ZMQInteractiveShell"
+
+
+class ProgressBar:
+    """A tqdm bar, or nothing.
+
+    Parameters
+    ----------
+    description : str
+    show : bool or None
+        None: where somebody sees it.
+    spark : SparkSession, optional
+        Its console progress is held back while the bar is drawn: both would write to one line.
+    """
+
+    def __init__(self, description: str, show: bool | None = None, spark: Any = None) -> None:
+        self._bar: Any = None
+        self._spark_bar: Any = None
+        if show is None:
+            show = is_watched()
+        if show:
+            self._bar = _tqdm()(
+                desc=description, unit="epoch", leave=True, file=sys.stderr, dynamic_ncols=True, disable=False
+            )
+            self._spark_bar = _console_progress(spark)
+
+    def update(self, ranks: Sequence[Mapping[str, Any]]) -> None:
+        """Show the figures of all ranks."""
+        if self._bar is None:
+            return
+        if self._spark_bar is not None:
+            self._spark_bar.finishAll()
+        figures = summarize(ranks)
+        if "epochs" in figures:
+            self._bar.total = figures["epochs"]
+        elif "epoch" not in figures and "clock" in figures:
+            self._bar.unit = "clock"
+        self._bar.n = max(self._bar.n, figures.get("epoch", figures.get("clock", 0)))
+        shown = {name: f"{figures[name]:.6g}" for name in figures if name not in ("epoch", "epochs", "clock")}
+        self._bar.set_postfix(shown, refresh=False)
+        self._bar.refresh()
+
+    def close(self) -> None:
+        """Leave the last line as it is."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def _tqdm() -> Any:
+    """The notebook's tqdm where it can draw, else the terminal's."""
+    import importlib.util
+
+    if _in_notebook() and importlib.util.find_spec("ipywidgets") is not None:
+        from tqdm.notebook import tqdm as notebook
+
+        return notebook
+    from tqdm import tqdm
+
+    return tqdm
+
+
+def _console_progress(spark: Any) -> Any:
+    """Spark's own console progress bar, if it draws one."""
+    if spark is None:
+        return None
+    bar = spark.sparkContext._jsc.sc().progressBar()
+    return bar.get() if bar.isDefined() else None
+
+
+__all__ = ["ProgressBar", "is_watched", "summarize"]

@@ -1,0 +1,170 @@
+"""The watch over a running worker group: a thread at the driver that asks the coordinator how the group is doing.
+
+It feeds the progress bar, enforces the start deadline, submits the group's Spark job again where a local master gave it up
+at the first lost task, and fails the group when its job is gone for good, so that whoever waits on a node for a lost rank
+is released.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from sparkps.client.control import ControlClient
+from sparkps.driver_bridge.jobs import SparkJob, first_line
+from sparkps.driver_bridge.progress import ProgressBar
+from sparkps.driver_bridge.tenure import SOLVER_ATTEMPT
+from sparkps.driver_bridge.worker import not_started
+from sparkps.errors import DeadlineExceeded, GroupError, SparkPSError, WorkerFailed
+from sparkps.specs import GroupSpec
+from sparkps.wire.control import Cause, FailRank, GroupReport, GroupState
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks at the group: until all ranks have started, and later.
+_LOOK_FIRST, _LOOK_LATER = 0.05, 0.25
+
+
+class Watch:
+    """Watches one group from its first submission until its job is done or its cause is known.
+
+    Parameters
+    ----------
+    control : ControlClient
+    group : GroupSpec
+    submit : callable
+        Starts the group's Spark job.
+    submissions : int
+        How often that may be done.
+    start_timeout : float
+        Seconds from now until every rank must have started.
+    slots : int
+        Task slots of the cluster, for messages.
+    bar : ProgressBar
+    """
+
+    def __init__(
+        self,
+        control: ControlClient,
+        group: GroupSpec,
+        submit: Callable[[], SparkJob[list[Any]]],
+        *,
+        submissions: int,
+        start_timeout: float,
+        slots: int,
+        bar: ProgressBar,
+    ) -> None:
+        self.control = control
+        self.group = group
+        self.start_seconds = 0.0
+        self.train_seconds = 0.0
+        #: The group's first cause, once it is known. Set before `settled`.
+        self.cause: SparkPSError | None = None
+        #: Nothing to watch any more: the job is done, or the group has failed.
+        self.settled = threading.Event()
+        #: Counters of a driver-side solver, if there is one.
+        self.solver: Callable[[], dict[str, Any]] | None = None
+        self._submit = submit
+        self._submissions = submissions - 1
+        self._start_timeout = start_timeout
+        self._slots = slots
+        self._bar = bar
+        self._latest: GroupReport | None = None
+        self._abandoned = False
+        self._began = time.monotonic()
+        #: When every rank had started; 0: not yet.
+        self._started_at = 0.0
+        self.job = submit()
+        self._thread = threading.Thread(target=self._watch, name=f"sparkps-watch-{group.name}", daemon=True)
+        self._thread.start()
+
+    def abandon(self) -> None:
+        """Submit the job no more: the group is being ended."""
+        self._abandoned = True
+
+    def look(self) -> GroupReport | None:
+        """Ask for the group's state and show it; the last one while the coordinator does not answer."""
+        try:
+            report: GroupReport = self.control.request(GroupState(0, self.group.group))
+        except TimeoutError as error:
+            log.warning("no news of worker group %s: %s", self.group.name, error)
+            return self._latest
+        self._latest = report
+        solver = self.solver() if self.solver is not None else {}
+        self._bar.update(
+            [solver] if "epoch" in solver else [rank.counters for rank in report.ranks[: self.group.num_workers]]
+        )
+        return report
+
+    def fail(self, error: SparkPSError) -> SparkPSError:
+        """Fail the group with a cause of the driver's own, unless it has one already; the cause that counts."""
+        self.control.request(FailRank(0, self.group.group, -1, SOLVER_ATTEMPT, Cause.of(error)))
+        report = self.look()
+        return report.cause.exception() if report is not None and report.cause is not None else error
+
+    def _watch(self) -> None:
+        try:
+            while not self._over(self.job.done.wait(_LOOK_LATER if self._started_at else _LOOK_FIRST)):
+                pass
+        except Exception as error:  # the watch must never leave a waiter behind
+            group = self.group.name
+            self.cause = (
+                error
+                if isinstance(error, SparkPSError)
+                else GroupError(f"{type(error).__name__}: {error}", group=group)
+            )
+        finally:
+            self._bar.close()
+            self.settled.set()
+
+    def _over(self, done: bool) -> bool:
+        """One look; whether it was the last one."""
+        report = self.look()
+        now = time.monotonic()
+        if report is not None and report.cause is not None:
+            self.cause = report.cause.exception()
+            return True
+        if report is not None and report.all_started and not self._started_at:
+            self._started_at = now
+            self.start_seconds = now - self._began
+        if done:
+            return self._job_is_done(now)
+        if not self._started_at and now > self._began + self._start_timeout:
+            self.cause = self.fail(self._late(report))
+            return True
+        return False
+
+    def _job_is_done(self, now: float) -> bool:
+        error = self.job.error
+        if error is None:
+            self.train_seconds = now - (self._started_at or self._began)
+            return True
+        if self._submissions > 0 and not self._abandoned:
+            log.warning("submitting worker group %s again: %s", self.group.name, first_line(error))
+            self._submissions -= 1
+            self.job = self._submit()
+            return False
+        said = first_line(error)
+        self.cause = self.fail(
+            WorkerFailed(
+                f"The Spark job of worker group {self.group.name!r} failed, and no rank could say why: {said}. A worker's process may have"
+                " been killed (memory?); see the executors' logs.",
+                group=self.group.name,
+                cause=said,
+            )
+        )
+        return True
+
+    def _late(self, report: GroupReport | None) -> SparkPSError:
+        if report is None:
+            timeout = self._start_timeout
+            return DeadlineExceeded(
+                f"The workers of group {self.group.name!r} must start within {timeout:g} s.", group=self.group.name
+            )
+        return not_started(report, self.group, self._start_timeout, self._slots)
+
+
+__all__ = ["Watch"]
