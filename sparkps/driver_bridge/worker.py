@@ -21,7 +21,7 @@ from sparkps.config import WorkerSettings
 from sparkps.driver_bridge.batches import Batches
 from sparkps.driver_bridge.staging import StagedInput
 from sparkps.driver_bridge.tenure import Tenure, acquire
-from sparkps.errors import DeadlineExceeded, Fenced, InvalidInput, SparkPSError, to_wire
+from sparkps.errors import DeadlineExceeded, Fenced, InvalidInput, NodeUnreachable, SparkPSError, to_wire
 from sparkps.specs import GroupSpec
 from sparkps.wire.control import (
     MAX_RECORDED_RESULT,
@@ -196,7 +196,9 @@ class RankTask:
             while True:
                 try:
                     held = acquire(control, self.group, rank, attempt, self.settings.lease_ttl)
-                except SparkPSError as error:
+                except NodeUnreachable:
+                    raise
+                except SparkPSError as error:  # the group's first cause, or that it has ended
                     log.info("rank %d of group %d has nothing to do: %s", rank, self.group.group, error)
                     return FAILED, None
                 if isinstance(held, Recorded):
