@@ -31,6 +31,8 @@ import numpy as np
 from numba import types
 from numba.core.compiler import CompileResult
 
+from sparkps.config import kernel_cache_dir
+
 log = logging.getLogger(__name__)
 
 FLOATS = ("float32", "float64")
@@ -45,14 +47,14 @@ _declared: list[Kernel] = []
 
 
 def use_cache_dir(path: str | os.PathLike[str]) -> None:
-    """Keeps compiled kernels under `path` from now on (default: ``~/.cache/sparkps``)."""
+    """Keeps compiled kernels under `path` from now on (default: `sparkps.config.kernel_cache_dir`)."""
     global _cache_dir
     _cache_dir = Path(path)
 
 
 def cache_dir() -> Path:
     """Where compiled kernels are kept."""
-    return _cache_dir if _cache_dir is not None else Path.home() / ".cache" / "sparkps"
+    return _cache_dir if _cache_dir is not None else kernel_cache_dir()
 
 
 @cache
@@ -143,7 +145,7 @@ def _dispatcher(function: Callable[..., Any], declared: bool = False) -> Any:
 
 def inlined(function: Callable[..., Any]) -> Any:
     """A helper that kernels call: compiled into each of them, never on its own."""
-    return numba.njit(**_options)(function)
+    return numba.njit(forceinline=True, **_options)(function)
 
 
 class Kernel:

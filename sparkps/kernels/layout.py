@@ -10,11 +10,11 @@ from __future__ import annotations
 #: Columns of every pointer table.
 WIDTH = 8
 
-# An index (or a dense table's range) of one bucket.
-#: Address of int64[capacity].
-KEYS = 0
-#: Address of int32[capacity]; -1 marks an empty place.
-SLOTS = 1
+# An index (or a dense table's range) of one bucket. Key and slot lie side by side: one cache line for a look-up.
+#: Address of int32[3 * capacity]: low and high half of a key, and its slot; a slot of -1 marks an empty place.
+ENTRIES = 0
+#: int32 words of an entry.
+ENTRY = 3
 #: Places in the index, < 2**31.
 CAPACITY = 2
 #: Rows in the bucket; slots are 0 .. count-1.

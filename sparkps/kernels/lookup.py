@@ -14,10 +14,10 @@ from sparkps.kernels.compiled import HEADS, array, given, inlined, kernel
 from sparkps.kernels.hashing import bucket_of_hash, mix, position_of_hash
 from sparkps.kernels.initial import begin_row
 from sparkps.kernels.intrinsics import address_of, copy_bytes, data, int32_at, int64_at, lock, prefetch, unlock
-from sparkps.kernels.layout import CAPACITY, COUNT, KEYS, LOCK, PLANE, ROOM, SLOTS, WIDTH
+from sparkps.kernels.layout import CAPACITY, COUNT, ENTRIES, ENTRY, LOCK, PLANE, ROOM, WIDTH
 
-#: Keys whose places are asked for before the first of them is looked at.
-_AHEAD = 64
+#: A key's place is asked for this many keys ahead of its turn.
+_AHEAD = 24
 
 
 @inlined
@@ -27,11 +27,29 @@ def lock_word(index: Any, bucket: int) -> Any:
 
 
 @inlined
-def place_of(table_keys: Any, table_slots: Any, capacity: np.uint64, key: int) -> int:
+def _slot_at(entries: Any, place: int) -> Any:
+    return entries[place * ENTRY + 2]
+
+
+@inlined
+def _key_at(entries: Any, place: int) -> int:
+    low = np.uint64(np.uint32(entries[place * ENTRY]))
+    return np.int64(low | (np.uint64(np.uint32(entries[place * ENTRY + 1])) << np.uint64(32)))
+
+
+@inlined
+def _put(entries: Any, place: int, key: int, slot: int) -> None:
+    entries[place * ENTRY] = np.int32(key & 0xFFFFFFFF)
+    entries[place * ENTRY + 1] = np.int32(key >> 32)
+    entries[place * ENTRY + 2] = np.int32(slot)
+
+
+@inlined
+def _place_of(entries: Any, capacity: np.uint64, key: int) -> int:
     """The place that holds `key`, or the empty one where it belongs."""
     place = position_of_hash(mix(key), capacity)
     last = np.int64(capacity) - 1
-    while table_slots[place] >= 0 and table_keys[place] != key:
+    while _slot_at(entries, place) >= 0 and _key_at(entries, place) != key:
         place = place + 1 if place < last else 0
     return place
 
@@ -65,41 +83,35 @@ def find(index: Any, keys: Any, buckets: Any, offsets: Any, slots: Any) -> int:
         bucket = buckets[run]
         word = lock_word(index, bucket)
         lock(word)
-        table_keys = int64_at(index[bucket, KEYS])
-        table_slots = int32_at(index[bucket, SLOTS])
+        entries = int32_at(index[bucket, ENTRIES])
         capacity = np.uint64(index[bucket, CAPACITY])
-        for begin in range(offsets[run], offsets[run + 1], _AHEAD):
-            end = min(begin + _AHEAD, offsets[run + 1])
-            for i in range(begin, end):
-                place = position_of_hash(mix(keys[i]), capacity)
-                prefetch(table_keys, place)
-                prefetch(table_slots, place)
-            for i in range(begin, end):
-                slot = table_slots[place_of(table_keys, table_slots, capacity, keys[i])]
-                slots[i] = slot
-                missing += slot < 0
+        end = offsets[run + 1]
+        for i in range(offsets[run], min(offsets[run] + _AHEAD, end)):
+            prefetch(entries, position_of_hash(mix(keys[i]), capacity) * ENTRY)
+        for i in range(offsets[run], end):
+            if i + _AHEAD < end:
+                prefetch(entries, position_of_hash(mix(keys[i + _AHEAD]), capacity) * ENTRY)
+            slot = _slot_at(entries, _place_of(entries, capacity, keys[i]))
+            slots[i] = slot
+            missing += slot < 0
         unlock(word)
     return missing
 
 
 @inlined
 def _insert_run(index: Any, bucket: int, keys: Any, begin: int, end: int, slots: Any) -> None:
-    table_keys = int64_at(index[bucket, KEYS])
-    table_slots = int32_at(index[bucket, SLOTS])
+    entries = int32_at(index[bucket, ENTRIES])
     capacity = np.uint64(index[bucket, CAPACITY])
     count = index[bucket, COUNT]
     for i in range(begin, end):
-        if i + 16 < end:
-            ahead = position_of_hash(mix(keys[i + 16]), capacity)
-            prefetch(table_keys, ahead)
-            prefetch(table_slots, ahead)
+        if i + _AHEAD < end:
+            prefetch(entries, position_of_hash(mix(keys[i + _AHEAD]), capacity) * ENTRY)
         if slots[i] < 0:
-            place = place_of(table_keys, table_slots, capacity, keys[i])
-            if table_slots[place] < 0:
-                table_keys[place] = keys[i]
-                table_slots[place] = np.int32(count)
+            place = _place_of(entries, capacity, keys[i])
+            if _slot_at(entries, place) < 0:
+                _put(entries, place, keys[i], count)
                 count += 1
-            slots[i] = table_slots[place]
+            slots[i] = _slot_at(entries, place)
     index[bucket, COUNT] = count
 
 
@@ -134,24 +146,21 @@ def insert(index: Any, keys: Any, buckets: Any, offsets: Any, slots: Any, law_in
         unlock(word)
 
 
-@kernel(lambda _: (HEADS, types.int64, types.int64, types.int64, types.int64))
-def rehash(index: Any, bucket: int, new_keys: int, new_slots: int, new_capacity: int) -> None:
-    """Moves a bucket's index into larger arrays at these addresses."""
-    target_keys, target_slots = int64_at(new_keys), int32_at(new_slots)
+@kernel(lambda _: (HEADS, types.int64, types.int64, types.int64))
+def rehash(index: Any, bucket: int, new_entries: int, new_capacity: int) -> None:
+    """Moves a bucket's index into a larger array at this address."""
+    target = int32_at(new_entries)
     for place in range(new_capacity):
-        target_slots[place] = np.int32(-1)
+        target[place * ENTRY + 2] = np.int32(-1)
     capacity = np.uint64(new_capacity)
     word = lock_word(index, bucket)
     lock(word)
-    table_keys = int64_at(index[bucket, KEYS])
-    table_slots = int32_at(index[bucket, SLOTS])
+    entries = int32_at(index[bucket, ENTRIES])
     for place in range(index[bucket, CAPACITY]):
-        if table_slots[place] >= 0:
-            target = place_of(target_keys, target_slots, capacity, table_keys[place])
-            target_keys[target] = table_keys[place]
-            target_slots[target] = table_slots[place]
-    index[bucket, KEYS] = new_keys
-    index[bucket, SLOTS] = new_slots
+        if _slot_at(entries, place) >= 0:
+            key = _key_at(entries, place)
+            _put(target, _place_of(target, capacity, key), key, _slot_at(entries, place))
+    index[bucket, ENTRIES] = new_entries
     index[bucket, CAPACITY] = new_capacity
     unlock(word)
 
@@ -161,8 +170,9 @@ def move_planes(table: Any, index: Any, bucket: int, planes: Any, room: int, row
     """Moves a table's planes in one bucket into larger arrays at these addresses."""
     word = lock_word(index, bucket)
     lock(word)
+    used = min(index[bucket, COUNT], table[bucket, ROOM])  # a table that is just being attached has no rows to move
     for plane in range(planes.shape[0]):
-        copy_bytes(planes[plane], table[bucket, PLANE + plane], index[bucket, COUNT] * row_bytes)
+        copy_bytes(planes[plane], table[bucket, PLANE + plane], used * row_bytes)
         table[bucket, PLANE + plane] = planes[plane]
     table[bucket, ROOM] = room
     unlock(word)
@@ -173,12 +183,11 @@ def begin_bucket(index: Any, bucket: int, law_ints: Any, law_floats: Any) -> Non
     """Begins the rows of all of a bucket's keys in the tables of these laws."""
     word = lock_word(index, bucket)
     lock(word)
-    table_keys = int64_at(index[bucket, KEYS])
-    table_slots = int32_at(index[bucket, SLOTS])
+    entries = int32_at(index[bucket, ENTRIES])
     for law in range(law_ints.shape[0]):
         for place in range(index[bucket, CAPACITY]):
-            if table_slots[place] >= 0:
-                begin_row(law_ints, law_floats, law, bucket, table_slots[place], table_keys[place])
+            if _slot_at(entries, place) >= 0:
+                begin_row(law_ints, law_floats, law, bucket, _slot_at(entries, place), _key_at(entries, place))
     unlock(word)
 
 
@@ -187,12 +196,11 @@ def list_keys(index: Any, bucket: int, keys: Any) -> None:
     """Keys of a bucket in slot order, as many as `keys` has room for."""
     word = lock_word(index, bucket)
     lock(word)
-    table_keys = int64_at(index[bucket, KEYS])
-    table_slots = int32_at(index[bucket, SLOTS])
+    entries = int32_at(index[bucket, ENTRIES])
     for place in range(index[bucket, CAPACITY]):
-        slot = table_slots[place]
+        slot = _slot_at(entries, place)
         if 0 <= slot < keys.shape[0]:
-            keys[slot] = table_keys[place]
+            keys[slot] = _key_at(entries, place)
     unlock(word)
 
 

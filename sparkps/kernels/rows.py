@@ -32,6 +32,29 @@ def prefetch_row(rows: Any, slots: Any, i: int, end: int, dim: int, per_line: in
             prefetch(rows, start + column)
 
 
+@inlined
+def _read_run(rows: Any, slots: Any, begin: int, end: int, target: Any, dim: int, per_line: int) -> int:
+    missing = 0
+    for i in range(begin, end):
+        prefetch_row(rows, slots, i, end, dim, per_line)
+        slot = np.int64(slots[i])
+        if slot < 0:
+            missing += 1
+        else:
+            for column in range(dim):
+                target[i * dim + column] = rows[slot * dim + column]
+    return missing
+
+
+@inlined
+def _begin_missing(slots: Any, keys: Any, law_ints: Any, law_floats: Any, target: Any, dim: int) -> None:
+    kind, seed = law_ints[0, LAW_KIND], law_ints[0, LAW_SEED]
+    for i in range(slots.shape[0]):
+        if slots[i] < 0:
+            for column in range(dim):
+                target[i * dim + column] = draw(kind, law_floats[0, LAW_A], law_floats[0, LAW_B], seed, keys[i], column)
+
+
 @kernel(
     lambda t: (
         HEADS,
@@ -52,27 +75,20 @@ def gather(
     """Rows by slot; a slot of -1 reads as the first row of its key. Returns how many such rows had no key given."""
     dim = out.shape[1]
     target = data(out)
-    per_line = 64 // out.itemsize
-    keyless = 0
+    missing = 0
     for run in range(buckets.shape[0]):
-        bucket, end = buckets[run], offsets[run + 1]
-        word = lock_word(index, bucket)
+        word = lock_word(index, buckets[run])
         lock(word)
-        rows = like_at(table[bucket, PLANE], out)
-        for i in range(offsets[run], end):
-            prefetch_row(rows, slots, i, end, dim, per_line)
-            slot = np.int64(slots[i])
-            if slot >= 0:
-                for column in range(dim):
-                    target[i * dim + column] = rows[slot * dim + column]
-            elif i < keys.shape[0]:
-                for column in range(dim):
-                    first = draw(law_ints[0, LAW_KIND], law_floats[0, LAW_A], law_floats[0, LAW_B], law_ints[0, LAW_SEED], keys[i], column)
-                    target[i * dim + column] = first
-            else:
-                keyless += 1
+        rows = like_at(table[buckets[run], PLANE], out)
+        if dim == 1:  # a constant, so that the loop over columns goes away
+            missing += _read_run(rows, slots, offsets[run], offsets[run + 1], target, 1, 1)
+        else:
+            missing += _read_run(rows, slots, offsets[run], offsets[run + 1], target, dim, 64 // out.itemsize)
         unlock(word)
-    return keyless
+    if missing > 0 and keys.shape[0] == slots.shape[0]:
+        _begin_missing(slots, keys, law_ints, law_floats, target, dim)
+        missing = 0
+    return missing
 
 
 @inlined
@@ -83,6 +99,14 @@ def _write(source: Any, rows: Any, place: int, begin: int, count: int, adding: i
     else:
         for column in range(count):
             rows[place + column] = source[begin + column]
+
+
+@inlined
+def _write_run(source: Any, rows: Any, slots: Any, begin: int, end: int, dim: int, per_line: int, adding: int) -> None:
+    for i in range(begin, end):
+        prefetch_row(rows, slots, i, end, dim, per_line)
+        if slots[i] >= 0:
+            _write(source, rows, np.int64(slots[i]) * dim, i * dim, dim, adding)
 
 
 @kernel(
@@ -101,11 +125,10 @@ def scatter(table: Any, index: Any, buckets: Any, offsets: Any, slots: Any, valu
         rows = like_at(table[bucket, PLANE], values)
         if slots.shape[0] == 0:
             _write(source, rows, 0, begin, end - begin, adding)
+        elif dim == 1:
+            _write_run(source, rows, slots, begin, end, 1, 1, adding)
         else:
-            for i in range(begin, end):
-                prefetch_row(rows, slots, i, end, dim, per_line)
-                if slots[i] >= 0:
-                    _write(source, rows, np.int64(slots[i]) * dim, i * dim, dim, adding)
+            _write_run(source, rows, slots, begin, end, dim, per_line, adding)
         unlock(word)
 
 
@@ -153,17 +176,19 @@ def all_finite(values: Any) -> bool:
     return strange == 0
 
 
-@kernel(lambda t: (given(t, 2), types.float64, types.float64, array(t, 2)), dtypes=FLOATS)
-def clip(values: Any, bound: float, norm: float, out: Any) -> None:
-    """Brings values into [-bound, bound], then rows to at most the Euclidean norm `norm`; infinity leaves them."""
-    for i in range(values.shape[0]):
+@kernel(lambda t: (given(t), given(types.int64), types.float64, types.float64, array(t)), dtypes=FLOATS)
+def clip(values: Any, starts: Any, bound: float, norm: float, out: Any) -> None:
+    """Brings values into [-bound, bound], then rows to at most the Euclidean norm `norm`; infinity leaves them.
+
+    Row i is ``values[starts[i]:starts[i + 1]]``.
+    """
+    for row in range(starts.shape[0] - 1):
         squares = 0.0
-        for column in range(values.shape[1]):
-            value = min(max(np.float64(values[i, column]), -bound), bound)
+        for i in range(starts[row], starts[row + 1]):
+            value = min(max(np.float64(values[i]), -bound), bound)
             squares += value * value
-            out[i, column] = value
+            out[i] = value
         length = math.sqrt(squares)
         if length > norm:
-            scale = norm / length
-            for column in range(values.shape[1]):
-                out[i, column] = min(max(np.float64(values[i, column]), -bound), bound) * scale
+            for i in range(starts[row], starts[row + 1]):
+                out[i] = min(max(np.float64(values[i]), -bound), bound) * (norm / length)

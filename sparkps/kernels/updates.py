@@ -100,6 +100,19 @@ def _made(name: str, formula: Callable[..., Any], planes: int) -> Kernel:
             if planes > 2:
                 r[at] = second
 
+    @inlined
+    def rows_of_run(
+        w: Any, s: Any, r: Any, slots: Any, begin: int, end: int, grads: Any, dim: int, per_line: int, h: Any
+    ) -> None:
+        for i in range(begin, end):
+            prefetch_row(w, slots, i, end, dim, per_line)
+            if planes > 1:
+                prefetch_row(s, slots, i, end, dim, per_line)
+            if planes > 2:
+                prefetch_row(r, slots, i, end, dim, per_line)
+            if slots[i] >= 0:
+                row(w, s, r, np.int64(slots[i]) * dim, grads, i * dim, dim, h)
+
     def update(
         table: Any, index: Any, buckets: Any, offsets: Any, slots: Any, grads: Any, hyper: Any, advance: int
     ) -> None:
@@ -120,15 +133,10 @@ def _made(name: str, formula: Callable[..., Any], planes: int) -> Kernel:
             r = like_at(table[bucket, PLANE + 2], grads)
             if slots.shape[0] == 0:
                 row(w, s, r, 0, source, begin, end - begin, h)
+            elif dim == 1:  # a constant, so that the loop over columns goes away
+                rows_of_run(w, s, r, slots, begin, end, source, 1, per_line, h)
             else:
-                for i in range(begin, end):
-                    prefetch_row(w, slots, i, end, dim, per_line)
-                    if planes > 1:
-                        prefetch_row(s, slots, i, end, dim, per_line)
-                    if planes > 2:
-                        prefetch_row(r, slots, i, end, dim, per_line)
-                    if slots[i] >= 0:
-                        row(w, s, r, np.int64(slots[i]) * dim, source, i * dim, dim, h)
+                rows_of_run(w, s, r, slots, begin, end, source, dim, per_line, h)
             table[bucket, STEP] += advance
             unlock(word)
 

@@ -1,0 +1,186 @@
+"""The key index of a table group: from keys to slots, bucket by bucket.
+
+Slots of a bucket are 0, 1, ... in order of insertion, and a key keeps its slot for ever. Every table of the group has one
+row per slot. Kernels find and insert under the bucket's lock word; Python makes room before.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparkps.errors import InvalidInput, TierError
+from sparkps.kernels import lookup
+from sparkps.kernels.layout import CAPACITY, COUNT, ENTRIES, ENTRY
+from sparkps.ps_nodes.buffers import GrowthSeries, allocate, pointer_table
+from sparkps.specs import NUM_BUCKETS
+from sparkps.wire.hashing import MAX_CAPACITY
+
+if TYPE_CHECKING:
+    from sparkps.ps_nodes.sparse import SparseTable
+
+#: Runs of keys of one bucket each: buckets int32 (r,), ascending, and offsets int64 (r + 1,).
+Runs = tuple[NDArray[np.int32], NDArray[np.int64]]
+
+#: At most this share of an index is in use.
+_LOAD = 0.75
+
+_CAPACITIES = GrowthSeries(16, 1.5)
+
+_NO_LAWS = np.zeros((0, 8), np.int64), np.zeros((0, 8), np.float64)
+
+
+class KeyIndex:
+    """Keys of the buckets that this node holds, and the tables that share them. Thread-safe.
+
+    Parameters
+    ----------
+    buckets : sequence of int
+        The buckets of this node.
+    """
+
+    def __init__(self, buckets: Sequence[int] | NDArray[np.int32]) -> None:
+        #: Ascending.
+        self.buckets = np.unique(np.asarray(buckets, np.int32))
+        #: Pointer table (`kernels.layout`). Owner of a row: the bucket's lock word, which is in it.
+        self.heads = pointer_table()
+        self._owned = np.zeros(NUM_BUCKETS, np.uint8)
+        self._owned[self.buckets] = 1
+        #: Held by whoever inserts, attaches or detaches; finding and updating go on meanwhile.
+        self._inserting = threading.Lock()
+        #: Number of insertions so far; owner: `_inserting`.
+        self._version = 0
+        self._entries = [np.empty(0, np.int32)] * NUM_BUCKETS
+        self._tables: list[SparseTable] = []
+        #: The laws of all tables, one row each.
+        self._laws = _NO_LAWS
+        for bucket in self.buckets.tolist():
+            self._rehash(bucket, 0)
+
+    # ---- tables ----------------------------------------------------------------------------------------------------
+
+    def attach(self, table: SparseTable) -> None:
+        """Give `table` a row for every key, now and from now on; a second call does nothing."""
+        with self._inserting:
+            if table in self._tables:
+                return
+            counts = self.heads[:, COUNT]
+            for bucket in np.flatnonzero(counts).tolist():
+                table.make_room(bucket, int(counts[bucket]))
+                lookup.begin_bucket(self.heads, bucket, *table.law)
+            self._set_tables([*self._tables, table])
+
+    def detach(self, table: SparseTable) -> None:
+        """Take `table` out of the group; a second call does nothing."""
+        with self._inserting:
+            self._set_tables([each for each in self._tables if each is not table])
+
+    def _set_tables(self, tables: list[SparseTable]) -> None:
+        self._tables = tables
+        if tables:
+            self._laws = np.concatenate([t.law[0] for t in tables]), np.concatenate([t.law[1] for t in tables])
+        else:
+            self._laws = _NO_LAWS
+
+    # ---- keys ------------------------------------------------------------------------------------------------------
+
+    def runs(self, keys: NDArray[np.int64]) -> Runs:
+        """Where each bucket's keys are.
+
+        Parameters
+        ----------
+        keys : ndarray of shape (n,), int64, C-contiguous
+
+        Returns
+        -------
+        buckets : ndarray of shape (r,), int32
+        offsets : ndarray of shape (r + 1,), int64
+            Keys of ``buckets[i]`` are ``keys[offsets[i]:offsets[i + 1]]``.
+
+        Raises
+        ------
+        InvalidInput
+            The keys are not grouped by ascending buckets of this node.
+        """
+        buckets = np.empty(NUM_BUCKETS, np.int32)
+        offsets = np.empty(NUM_BUCKETS + 1, np.int64)
+        count = lookup.split_runs(keys, self._owned, buckets, offsets)
+        if count < 0:
+            key = int(keys[-1 - count])
+            raise InvalidInput(
+                f"Keys must be grouped by ascending buckets of the node that they are sent to. Got key {key} at {-1 - count}.",
+                key=key,
+            )
+        return buckets[:count], offsets[: count + 1]
+
+    def find(self, keys: NDArray[np.int64], runs: Runs) -> NDArray[np.int32]:
+        """Slots of keys, -1 for a key that has none: ndarray of shape (n,), int32."""
+        slots = np.empty(len(keys), np.int32)
+        lookup.find(self.heads, keys, runs[0], runs[1], slots)
+        return slots
+
+    def resolve(self, keys: NDArray[np.int64], runs: Runs) -> NDArray[np.int32]:
+        """Slots of keys; a key that has none gets the next one, and its first row in every table of the group."""
+        slots = np.empty(len(keys), np.int32)
+        before = self._version
+        if lookup.find(self.heads, keys, runs[0], runs[1], slots):
+            with self._inserting:
+                if self._version != before:
+                    lookup.find(self.heads, keys, runs[0], runs[1], slots)
+                self._insert(keys, runs, slots)
+        return slots
+
+    def _insert(self, keys: NDArray[np.int64], runs: Runs, slots: NDArray[np.int32]) -> None:
+        buckets, offsets = runs
+        missing = np.add.reduceat((slots < 0).astype(np.int64), offsets[:-1])
+        need = self.heads[buckets, COUNT] + missing
+        for i in np.flatnonzero(need > (self.heads[buckets, CAPACITY] * _LOAD).astype(np.int64)).tolist():
+            self._rehash(int(buckets[i]), int(need[i]))
+        for table in self._tables:
+            for i in np.flatnonzero((need > table.room(buckets)) & (missing > 0)).tolist():
+                table.make_room(int(buckets[i]), int(need[i]))
+        self._version += 1
+        lookup.insert(self.heads, keys, buckets, offsets, slots, *self._laws)
+
+    def _rehash(self, bucket: int, need: int) -> None:
+        capacity = _CAPACITIES.at_least(bucket, (need + 1) / _LOAD)
+        if capacity >= MAX_CAPACITY:
+            raise TierError(
+                f"A bucket must hold fewer than {int(MAX_CAPACITY * _LOAD)} keys. Got {need}; spread the tier over more nodes.",
+                bucket=bucket,
+            )
+        entries = allocate(capacity * ENTRY, np.int32)
+        lookup.rehash(self.heads, bucket, entries.ctypes.data, capacity)
+        self._entries[bucket] = entries
+
+    # ---- what there is ---------------------------------------------------------------------------------------------
+
+    def counts(self) -> NDArray[np.int64]:
+        """Keys of each of the 256 buckets: ndarray of shape (256,), int64, a copy."""
+        return self.heads[:, COUNT].copy()
+
+    def keys_of(self, bucket: int) -> NDArray[np.int64]:
+        """Keys of a bucket in slot order: ndarray of shape (count,), int64."""
+        keys = np.empty(int(self.heads[bucket, COUNT]), np.int64)
+        lookup.list_keys(self.heads, bucket, keys)
+        return keys
+
+    def nbytes(self) -> int:
+        """Bytes of the index, without the tables."""
+        return self.heads.nbytes + sum(entries.nbytes for entries in list(self._entries))
+
+    def validate(self) -> None:
+        """Checks what must hold of every bucket; for tests."""
+        for bucket in self.buckets.tolist():
+            head, entries = self.heads[bucket], self._entries[bucket]
+            slots = entries[ENTRY - 1 :: ENTRY]
+            assert head[ENTRIES] == entries.ctypes.data
+            assert head[CAPACITY] == len(slots)
+            assert head[COUNT] <= _LOAD * head[CAPACITY]
+            assert np.array_equal(np.sort(slots[slots >= 0]), np.arange(head[COUNT]))
+            for table in self._tables:
+                table.validate(bucket, int(head[COUNT]))
