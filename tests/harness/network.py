@@ -172,7 +172,8 @@ class Simulation:
             return
         session.answers[seq] = answer
         self._transmit(lambda: self._answered(client, node, seq, answer))
-        if request.kind in ("takeover", "settle", "tick"):
+        if server.released:
+            server.released = False
             self._resume(node)
 
     def _resume(self, node: int) -> None:

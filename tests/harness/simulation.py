@@ -21,7 +21,7 @@ import numpy as np
 from sparkps.errors import Fenced
 from sparkps.specs import UNBOUNDED, GroupSpec
 from sparkps.wire.clock import GroupClock
-from sparkps.wire.effects import Buffer, Close, DropAbove, Duplicate, Effect, Standing
+from sparkps.wire.effects import Buffer, Close, DropAbove, Duplicate, Effect, Release, Standing
 from sparkps.wire.messages import Member
 
 #: Pushes of a rank to each shard in each clock.
@@ -116,6 +116,8 @@ class Server:
         #: BSP: (clock, rank, ordinal, bucket, value), not yet closed.
         self.buffered: tuple[tuple[int, int, int, int, float], ...] = ()
         self.last_close = -1
+        #: Whether parked pulls are to be looked at again; whoever does so sets it back.
+        self.released = False
         self._key: int | None = None
 
     def clone(self) -> Server:
@@ -198,6 +200,8 @@ class Server:
                 assert effect.buckets is None
                 self.last_close = effect.clock
                 self._close(effect.clock)
+            elif isinstance(effect, Release):
+                self.released = True
 
     def _close(self, clock: int) -> None:
         totals = dict.fromkeys(self.buckets, 0.0)
