@@ -28,14 +28,15 @@ def read_bucket(table: SparseTable, bucket: int) -> Iterator[tuple[np.ndarray, n
     while True:
         got: list[Any] = []
         future: Future[None] = Future(session, f"export of bucket {bucket} of table {spec.name!r}", lambda: None)
-        session.send(
-            future,
-            session.routing.primaries[bucket],
-            lambda s, q, a, epoch, start=start: m.Export(s, q, a, epoch, spec.table, bucket, start, limit),
-            [],
-            lambda _, arrays, got=got: got.extend(arrays),
-            down=limit * (8 + row_bytes(spec)),
-        )
+
+        def make(s: int, seq: int, acked: int, epoch: int, start: int = start) -> m.Message:
+            return m.Export(s, seq, acked, epoch, spec.table, bucket, start, limit)
+
+        def take(_: Any, arrays: list[Any], got: list[Any] = got) -> None:
+            got.extend(arrays)
+
+        node = session.routing.primaries[bucket]
+        session.send(future, node, make, [], take, down=limit * (8 + row_bytes(spec)))
         future.result()
         keys, rows = got
         if len(keys):

@@ -140,7 +140,8 @@ class Session:
     @property
     def limit(self) -> float:
         """Seconds that a call may take: longer for a rank, whose pulls wait for other ranks."""
-        return self.settings.wait_timeout if self.member else self.settings.request_timeout
+        limit: float = self.settings.wait_timeout if self.member else self.settings.request_timeout
+        return limit
 
     def broadcast(self, what: str, make: Make, sink: Callable[[Any, list[Any]], None] | None = None) -> Future[None]:
         """Send one request without arrays to every node."""
@@ -367,16 +368,11 @@ class Session:
     def node_reports(self) -> dict[int, dict[str, Any]]:
         """What each node says of itself, by node id."""
         reports: dict[int, dict[str, Any]] = {}
-        future: Future[None] = Future(self, "status", lambda: None)
-        for node in self.routing.nodes:
-            self.send(
-                future,
-                node,
-                lambda s, q, a, e: m.Status(s, q, a),
-                [],
-                lambda message, _, node=node: reports.__setitem__(node, message.report),
-            )
-        future.result()
+
+        def take(message: Any, _: list[Any]) -> None:
+            reports[message.report["node"]] = message.report
+
+        self.broadcast("status", lambda s, q, a, e: m.Status(s, q, a), take).result()
         return reports
 
     def close(self) -> None:

@@ -111,9 +111,8 @@ def _real(spec: TableSpec, values: ArrayLike, what: str) -> NDArray[Any]:
 
 def first_non_finite(values: NDArray[Any]) -> int:
     """Flat index of the first NaN or infinity; -1 if there is none."""
-    from sparkps.kernels.partition import all_finite
+    from sparkps.kernels.rows import all_finite
 
-    flat = values.reshape(-1)
-    if all_finite(flat):
+    if all_finite.of(values.dtype)(values.reshape(1, -1)):
         return -1
-    return int(np.flatnonzero(~np.isfinite(flat))[0])
+    return int(np.flatnonzero(~np.isfinite(values.reshape(-1)))[0])

@@ -31,10 +31,10 @@ def main(argv: list[str] | None = None) -> int:
     _raise_file_limit()
     # The I/O thread must get the interpreter back soon after a kernel of the pool returns.
     sys.setswitchinterval(0.0005)
-    from sparkps.kernels.compiled import return_freed_memory
+    from sparkps.ps_nodes.buffers import keep_message_buffers
     from sparkps.ps_nodes.server import Node
 
-    return_freed_memory()
+    keep_message_buffers()
     threads = arguments.threads or max(1, (os.cpu_count() or 2) // 2)
     node = Node(arguments.coordinator, arguments.bind, threads, os.getppid() if arguments.watch_parent else 0)
 

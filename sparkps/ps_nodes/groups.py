@@ -12,8 +12,9 @@ from typing import Any
 
 from sparkps.errors import Fenced, SparkPSError
 from sparkps.ps_nodes.store import Store, Target
-from sparkps.specs import UNBOUNDED, GroupSpec
-from sparkps.wire.clock import Apply, Buffer, Close, DropAbove, Effect, GroupClock, Release
+from sparkps.specs import GroupSpec
+from sparkps.wire.clock import GroupClock
+from sparkps.wire.effects import Apply, Buffer, Close, DropAbove, Effect, Release
 from sparkps.wire.messages import Member, OpCode
 
 log = logging.getLogger(__name__)
@@ -202,17 +203,15 @@ class NodeGroup:
     def report(self) -> dict[str, dict[str, Any]]:
         """Clock, staleness and waiting time of each rank."""
         with self._lock:
-            standings = self._clock.standings()
-            worst, histograms = self._clock.max_staleness, self._clock.staleness_histogram
+            clock = self._clock
+            each = zip(clock.clocks, clock.finished, clock.max_staleness, clock.histograms, self.waited, strict=True)
             return {
                 str(rank): {
-                    "clock": standings[rank],
-                    "staleness": worst[rank],
-                    "staleness_histogram": list(histograms[rank]),
-                    "waited_seconds": round(self.waited[rank], 6),
+                    "clock": at,
+                    "finished": finished,
+                    "staleness": staleness,
+                    "staleness_histogram": histogram,
+                    "waited_seconds": round(waited, 6),
                 }
-                for rank in range(self.spec.num_ranks)
+                for rank, (at, finished, staleness, histogram, waited) in enumerate(each)
             }
-
-
-__all__ = ["UNBOUNDED", "NodeGroup", "Parked"]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sparkps.config import NodeSettings
 from sparkps.errors import Fenced, ProtocolError, SparkPSError, TierError, to_wire
 from sparkps.ps_nodes import functions
+from sparkps.ps_nodes.buffers import return_freed_memory
 from sparkps.ps_nodes.groups import NodeGroup, Parked
 from sparkps.ps_nodes.keysets import KeyChunk, NodeKeySet
 from sparkps.ps_nodes.sessions import NodeSession
@@ -197,6 +198,7 @@ class Handlers:
             gone = self.store.drop(message.table)
             if gone:
                 self._node.sessions.forget_index(gone)
+            return_freed_memory()
         elif isinstance(message, c.RegisterFunction):
             functions.register(message.name, message.blob)
         elif isinstance(message, c.OpenGroup):

@@ -29,8 +29,8 @@ MOST_QUEUED_BYTES = 512 << 20
 ZERO_COPY_BYTES = 1 << 16
 #: Messages taken from the data socket before other sockets are looked at.
 BURST = 64
-#: Longest wait for something to happen (seconds).
-IDLE = 0.5
+#: Longest wait for something to happen (milliseconds).
+IDLE_MS = 500
 
 
 class Node:
@@ -76,22 +76,26 @@ class Node:
     def serve(self) -> int:
         """Run until told to stop; returns the exit status."""
         self._io_thread = threading.get_ident()
-        poller = zmq.Poller()
-        poller.register(self._data, zmq.POLLIN)
-        poller.register(self.control.socket, zmq.POLLIN)
-        poller.register(self._wake, zmq.POLLIN)
+        aside = zmq.Poller()
+        aside.register(self.control.socket, zmq.POLLIN)
+        aside.register(self._wake, zmq.POLLIN)
+        everything = zmq.Poller()
+        for socket, events in aside.sockets:
+            everything.register(socket, events)
+        everything.register(self._data, zmq.POLLIN)
         self.control.hello()
         looked_at = 0.0
         while not self._stopping and not self.control.over:
             full = self.dispatcher.queued_bytes > MOST_QUEUED_BYTES
-            poller.modify(self._data, 0 if full else zmq.POLLIN)
-            poller.poll(20 if full else int(IDLE * 1000))
-            if not full:
+            ready = dict(aside.poll(20) if full else everything.poll(IDLE_MS))
+            if self._data in ready:
                 self._receive()
-            self._send_outbox()
-            self.control.receive()
+            if self._wake in ready:
+                self._send_outbox()
+            if self.control.socket in ready:
+                self.control.receive()
             now = time.monotonic()
-            if now - looked_at > IDLE:
+            if now - looked_at > IDLE_MS / 1000:
                 looked_at = now
                 self._look_around(now)
         self._close()
@@ -120,11 +124,10 @@ class Node:
 
     def _receive(self) -> None:
         for _ in range(BURST):
-            try:
-                identity, *frames = self._data.recv_multipart(zmq.NOBLOCK, copy=False)
-            except zmq.Again:
-                return
+            identity, *frames = self._data.recv_multipart(copy=False)
             self._take(identity.bytes, frames)
+            if not int(self._data.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+                return
 
     def _take(self, identity: bytes, frames: list[zmq.Frame]) -> None:
         nbytes = sum(len(frame) for frame in frames)

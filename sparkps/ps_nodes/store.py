@@ -99,14 +99,12 @@ class Target:
     @staticmethod
     def apply_sum(targets: Sequence[Target], clock: int) -> None:
         """Apply writes of one kind to one table once: their sum per key, in the order given (of assigns the last stays)."""
-        first = targets[0]
-        if first.chunk is None:
-            assert isinstance(first.table, DenseTable)
-            first.table.apply_sum([(t.start, t.stop, t.values) for t in targets], first.code, clock)
+        table, code = targets[0].table, targets[0].code
+        if isinstance(table, DenseTable):
+            table.apply_sum([(t.start, t.stop, t.values) for t in targets if t.values is not None], code, clock)
             return
-        assert isinstance(first.table, SparseTable)
-        parts = [(t.chunk.for_writing(), t.chunk.runs, t.values) for t in targets if t.chunk is not None]
-        first.table.apply_sum(parts, first.code, clock)
+        parts = [(t.chunk.for_writing(), t.chunk.runs, t.values) for t in targets if t.chunk and t.values is not None]
+        table.apply_sum(parts, code, clock)
 
 
 class Store:
@@ -123,6 +121,8 @@ class Store:
         #: Owner: `_lock` for changes; reads are of a plain dict.
         self.tables: dict[int, SparseTable | DenseTable] = {}
         self._indexes: dict[int, KeyIndex] = {}
+        #: Names of dropped tables, for those who still ask for them; owner: `_lock`.
+        self._dropped: dict[int, str] = {}
         self._lock = threading.Lock()
 
     # ---- the directory -------------------------------------------------------------------------------------------------
@@ -151,6 +151,7 @@ class Store:
             table = self.tables.pop(table_id, None)
             if table is None:
                 return 0
+            self._dropped[table_id] = table.spec.name
             table.free()
             if isinstance(table, DenseTable):
                 return 0
@@ -164,9 +165,10 @@ class Store:
         """The table of that id."""
         table = self.tables.get(table_id)
         if table is None:
-            raise UnknownTable(
-                f"Table {table_id} must exist on the tier. It was dropped, or never created.", table=table_id
-            )
+            name = self._dropped.get(table_id)
+            if name is not None:
+                raise UnknownTable(f"Table {name!r} must exist on the tier. It was dropped.", table=name)
+            raise UnknownTable(f"Table number {table_id} must exist on the tier. It was never created.", table=table_id)
         return table
 
     def index(self, index_id: int) -> KeyIndex:

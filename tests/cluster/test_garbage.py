@@ -1,0 +1,101 @@
+"""Hostile and broken frames: a node answers with an error or drops them, counts them, and goes on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import zmq
+
+from sparkps.wire import messages as m
+from sparkps.wire.codec import decode, encode
+from tests.cluster.conftest import Tier
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_node_never_dies_of_garbage(tier: Tier, seed: int) -> None:
+    w = tier.sparse(f"garbage_{seed}", dim=1)
+    rng = np.random.default_rng(seed)
+    good = encode(m.Step(1, 1, 0, 1, [m.Op(1, w.spec.table)]), [np.arange(5), np.ones((5, 1), np.float32)])
+    good = [bytes(memoryview(frame).cast("B")) for frame in good]
+    before = tier.dropped()
+    context = zmq.Context.instance()
+    for endpoint in tier.endpoints():
+        socket = context.socket(zmq.DEALER)
+        socket.setsockopt(zmq.LINGER, 2000)
+        socket.connect(endpoint)
+        socket.send_multipart([b""])
+        socket.send_multipart([b"SPS\xff" + b"x" * 20])
+        for _ in range(200):
+            frames = [bytearray(frame) for frame in good]
+            kind = rng.integers(4)
+            if kind == 0:
+                frames = [bytearray(rng.bytes(int(rng.integers(1, 200)))) for _ in range(int(rng.integers(1, 5)))]
+            elif kind == 1:
+                frames = frames[: int(rng.integers(1, 3))]
+            elif kind == 2:
+                frame = frames[int(rng.integers(3))]
+                frame[int(rng.integers(len(frame)))] ^= int(rng.integers(1, 256))
+            else:
+                frames[2] = frames[2][: int(rng.integers(len(frames[2])))]
+            socket.send_multipart([bytes(frame) for frame in frames])
+        socket.close()
+    w.add([1], [[1.0]])
+    assert w.pull([1])[0, 0] == 1.0
+    tier.wait_until(lambda: tier.dropped() > before)
+
+
+def test_refusals_come_back_to_the_sender(tier: Tier) -> None:
+    w = tier.sparse("refusals", dim=1)
+    socket = zmq.Context.instance().socket(zmq.DEALER)
+    socket.setsockopt(zmq.RCVTIMEO, 10_000)
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.connect(tier.endpoints()[0])
+    epoch = tier.session_settings().routing.epoch
+
+    def ask(message: m.Message, arrays: list[np.ndarray] | None = None) -> object:
+        socket.send_multipart(encode(message, arrays or []))
+        return decode(socket.recv_multipart())[0]
+
+    assert isinstance(ask(m.Step(99, 1, 0, epoch, [])), m.UnknownSession)
+    assert isinstance(ask(m.Hello(99)), m.Ready)
+    stale = ask(m.Step(99, 1, 0, epoch + 7, []))
+    assert isinstance(stale, m.WrongEpoch)
+    assert stale.epoch == epoch
+    table = w.spec.table
+    cases = [
+        (m.Step(99, 2, 0, epoch, [m.Op(0, 10**9)]), [np.arange(3)], "UnknownTable"),
+        (m.Step(99, 3, 0, epoch, [m.Op(9, table)]), [np.arange(3)], "ProtocolError"),
+        (m.Step(99, 4, 0, epoch, [m.Op(0, table)]), [], "ProtocolError"),
+        (m.Step(99, 5, 0, epoch, [m.Op(0, table)]), [np.arange(2000)[::-1]], "InvalidInput"),
+        (m.Step(99, 6, 0, epoch, [m.Op(0, table)]), [np.arange(3.0)], "InvalidInput"),
+        (m.Step(99, 7, 0, epoch, [m.Op(0, table), m.Op(1, table)]), [np.zeros(0, np.int64)] * 2 + [np.zeros((0, 1), np.float32)], "ProtocolError"),
+        (m.Step(99, 8, 0, epoch, [m.Op(1, table)]), [np.zeros(0, np.int64), np.zeros((0, 2), np.float32)], "InvalidInput"),
+        (m.Tick(99, 9, 0, m.Member(10**6, 0, 1, 0)), [], "Fenced"),
+    ]
+    for message, arrays, error in cases:
+        answer = ask(message, arrays)
+        assert isinstance(answer, m.Failed), message
+        assert answer.error == error, answer
+    assert isinstance(ask(m.Step(99, 10, 0, epoch, [m.Op(0, table, 5)])), m.UnknownKeySet)
+    socket.send_multipart(encode(m.Done(3)))  # no request: dropped
+    assert isinstance(ask(m.Step(99, 11, 0, epoch, [m.Op(0, table)]), [np.zeros(0, np.int64)]), m.Done)
+    socket.close()
+
+
+def test_a_write_that_arrives_twice_is_applied_once(tier: Tier) -> None:
+    w = tier.sparse("twice", dim=1)
+    session = tier.session_settings()
+    node = session.routing.nodes[0]
+    key = next(k for k in range(1000) if session.routing.primaries[int(tier.bucket(k))] == node)
+    socket = zmq.Context.instance().socket(zmq.DEALER)
+    socket.setsockopt(zmq.RCVTIMEO, 10_000)
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.connect(tier.endpoints()[0])
+    step = encode(m.Step(77, 1, 0, session.routing.epoch, [m.Op(2, w.spec.table)]), [np.array([key]), np.ones((1, 1), np.float32)])
+    socket.send_multipart(encode(m.Hello(77)))
+    for _ in range(3):
+        socket.send_multipart(step)
+    answers = [decode(socket.recv_multipart())[0] for _ in range(4)]
+    assert [type(a) for a in answers] == [m.Ready, m.Done, m.Done, m.Done]
+    assert w.pull([key])[0, 0] == 1.0
+    socket.close()
