@@ -347,7 +347,21 @@ class GroupClock:
         """A bucket arrives, its buffered pushes with it; returns effects as `tick` does.
 
         A rank that has a newer incarnation there than here must take over here as well before it goes on.
+
+        Raises
+        ------
+        ProtocolError
+            A rank has a newer incarnation here: what its older ones left on the shard could not be told apart any more.
         """
+        for rank, incarnation in enumerate(shard.incarnations):
+            if incarnation < self._incarnation[rank]:
+                raise ProtocolError(
+                    f"Before bucket {shard.bucket} moves, incarnation {self._incarnation[rank]} of rank {rank} must have taken over at the"
+                    f" node that it comes from. Got incarnation {incarnation} instead.",
+                    group=self.spec.group,
+                    bucket=shard.bucket,
+                    rank=rank,
+                )
         row = int(np.searchsorted(self.buckets, shard.bucket))
         self.buckets = np.insert(self.buckets, row, shard.bucket)
         self._row = self._rows_by_bucket()

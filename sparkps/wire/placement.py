@@ -4,7 +4,8 @@ A `Placement` has one row per bucket: ``[primary, replica, ...]``, node ids, wit
 tables. Balanced means that each node is primary of ``floor(V / N)`` or ``ceil(V / N)`` of the V buckets (consistent hashing
 with bounded loads, bound 1; Mirrokni, Thorup, Zadimoghaddam 2018, with the table written out because V is small).
 
-All functions are pure: they return new tables and depend on nothing but their arguments.
+All functions are pure: they return new tables and depend on nothing but their arguments. `join` and `leave` know the nodes
+that the table names; where nodes may be without a bucket (more nodes than buckets), say all of them to `rebalance`.
 """
 
 from __future__ import annotations

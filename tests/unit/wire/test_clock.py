@@ -1,0 +1,426 @@
+"""The rules of group clocks one by one; `tests/scenarios` runs them all against each other."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sparkps.errors import Fenced, ProtocolError
+from sparkps.specs import INFINITE_CLOCK, UNBOUNDED, GroupSpec
+from sparkps.wire.clock import MAX_STALENESS_BIN, GroupClock
+from sparkps.wire.effects import Apply, Buffer, Close, DropAbove, Duplicate, Effect, Release, Standing
+from sparkps.wire.messages import Member
+from sparkps.wire.watermarks import MAX_CLOCK, ORDINAL_BITS
+
+BUCKETS = [3, 5, 8, 200]
+
+
+def member(rank: int, clock: int, incarnation: int = 1, ordinal: int = 0, group: int = 1) -> Member:
+    return Member(group, rank, incarnation, clock, ordinal)
+
+
+def array(*buckets: int) -> np.ndarray:
+    return np.array(buckets, np.int32)
+
+
+def opened(staleness: int, ranks: int = 2, buckets: list[int] = BUCKETS) -> GroupClock:
+    """A group all of whose ranks have started."""
+    clock = GroupClock(GroupSpec(1, "g", ranks, ranks, staleness), buckets)
+    for rank in range(ranks):
+        assert clock.takeover(member(rank, -1)) == Standing(-1, None, False)
+        assert clock.settle(member(rank, -1)) == ()
+    clock.validate()
+    return clock
+
+
+def plain(effects: tuple[Effect, ...]) -> list[object]:
+    """Effects in a form to compare: closes as numbers, or (number, buckets)."""
+    return [
+        effect
+        if not isinstance(effect, Close)
+        else effect.clock
+        if effect.buckets is None
+        else (effect.clock, effect.buckets.tolist())
+        for effect in effects
+    ]
+
+
+# ---- BSP ---------------------------------------------------------------------------------------------------------------
+
+
+def test_bsp_buffers_pushes_and_closes_once_all_ranks_ticked() -> None:
+    clock = opened(0)
+    for rank in (0, 1):
+        assert clock.push(member(rank, 0), array(3, 5)) == Buffer(0)
+    assert clock.ready(member(0, 0), array(3)) == []
+    assert clock.tick(member(0, 0)) == ()
+    assert clock.ready(member(0, 1), array(3)) == [1]
+    assert plain(clock.tick(member(1, 0))) == [0, Release()]
+    assert clock.ready(member(0, 1), array(3)) == []
+    assert clock.clocks == [0, 0]
+
+
+def test_a_rank_ahead_leaves_clocks_to_close_in_order() -> None:
+    clock = opened(0)
+    for now in range(3):
+        clock.push(member(0, now))
+        assert clock.tick(member(0, now)) == ()
+    assert plain(clock.tick(member(1, 0))) == [0, Release()]
+    clock.push(member(1, 1))
+    assert plain(clock.tick(member(1, 1))) == [1, Release()]
+    assert plain(clock.tick(member(1, 2), finish=True)) == [2, Release()]
+
+
+def test_a_clock_without_pushes_closes_without_a_word() -> None:
+    clock = opened(0)
+    clock.tick(member(0, 0))
+    assert plain(clock.tick(member(1, 0))) == [Release()]
+
+
+def test_the_last_rank_to_finish_closes_what_is_left_in_order() -> None:
+    clock = opened(0)
+    for now in range(3):
+        clock.push(member(0, now))
+        clock.tick(member(0, now), finish=now == 2)
+    clock.push(member(1, 0))
+    assert plain(clock.tick(member(1, 0), finish=True)) == [0, 1, 2, Release()]
+    assert clock.finished == [True, True]
+    assert clock.clocks == [2, 0]
+    clock.validate()
+
+
+def test_a_retried_tick_does_nothing() -> None:
+    clock = opened(0)
+    clock.push(member(0, 0))
+    clock.tick(member(0, 0), b"first")
+    assert clock.tick(member(0, 0), b"again") == ()
+    assert clock.takeover(member(0, -1, incarnation=2)).state == b"first"
+
+
+@pytest.mark.parametrize("staleness", [0, 2, UNBOUNDED])
+def test_a_tick_advances_by_one(staleness: int) -> None:
+    clock = opened(staleness)
+    for finish in (False, True):
+        with pytest.raises(ProtocolError, match="clock after its last one, -1") as refused:
+            clock.tick(member(0, 1), finish=finish)
+        assert refused.value.rank == 0
+        assert refused.value.clock == 1
+    assert clock.clocks == [-1, -1]
+
+
+@pytest.mark.parametrize("staleness", [0, 2, UNBOUNDED])
+def test_a_push_for_a_ticked_clock_is_refused(staleness: int) -> None:
+    clock = opened(staleness)
+    clock.tick(member(0, 0))
+    with pytest.raises(ProtocolError, match="after its last tick, 0"):
+        clock.push(member(0, 0))
+    clock.tick(member(0, 1), finish=True)
+    with pytest.raises(ProtocolError, match="after its last tick"):
+        clock.push(member(0, 2))
+
+
+def test_a_finish_covers_the_last_push() -> None:
+    clock = opened(0)
+    clock.tick(member(0, 0))
+    clock.push(member(0, 1))
+    with pytest.raises(ProtocolError, match="a last tick for its last push"):
+        clock.tick(member(0, 0), finish=True)
+    clock.tick(member(0, 1), finish=True)
+    assert clock.tick(member(0, 1), finish=True) == ()
+
+
+# ---- SSP and ASP -------------------------------------------------------------------------------------------------------
+
+
+def test_ssp_lets_a_rank_run_ahead_by_the_staleness() -> None:
+    clock = opened(2, ranks=3)
+    for now in range(2):
+        clock.tick(member(0, now))
+        clock.tick(member(2, now))
+    assert clock.ready(member(0, 2)) == []
+    clock.tick(member(0, 2))
+    assert clock.ready(member(0, 3)) == [1]
+    assert clock.ready(member(2, 2)) == []
+    assert plain(clock.tick(member(1, 0))) == [Release()]
+    assert clock.ready(member(0, 3)) == []
+    assert clock.max_staleness == [2, 0, 2]
+    assert clock.histograms == [[0, 0, 2], [0, 0, 0], [0, 0, 1]]
+
+
+def test_asp_never_waits_and_measures_all_the_same() -> None:
+    clock = opened(UNBOUNDED)
+    for now in range(100):
+        assert clock.ready(member(0, now)) == []
+        assert clock.tick(member(0, now)) == ()
+    assert clock.max_staleness == [99, 0]
+    assert clock.histograms[0] == [1] * MAX_STALENESS_BIN + [100 - MAX_STALENESS_BIN]
+    assert clock.ready(member(1, 0)) == []
+    assert clock.max_staleness[1] == 0
+
+
+def test_a_finished_rank_is_waited_for_no_more() -> None:
+    clock = opened(0)
+    clock.tick(member(1, 0), finish=True)
+    for now in range(5):
+        assert clock.ready(member(0, now)) == []
+        clock.tick(member(0, now))
+
+
+@pytest.mark.parametrize("staleness", [1, UNBOUNDED])
+def test_pushes_that_a_predecessor_left_applied_are_duplicates_shard_by_shard(staleness: int) -> None:
+    clock = opened(staleness)
+    assert clock.push(member(0, 0, ordinal=0), array(3, 5), table=7) == clock.push(
+        member(0, 0, ordinal=0), array(8, 200), table=7
+    )
+    clock.push(member(0, 0, ordinal=1), array(5), table=7)
+    assert clock.takeover(member(0, -1, incarnation=2)).clock == -1
+    assert clock.settle(member(0, -1, incarnation=2)) == ()
+
+    def again(ordinal: int, *buckets: int, table: int = 7) -> object:
+        verdict = clock.push(member(0, 0, incarnation=2, ordinal=ordinal), array(*buckets) if buckets else None, table)
+        clock.validate()
+        if isinstance(verdict, Apply):
+            return None if verdict.mask is None else verdict.mask.tolist()
+        return verdict
+
+    assert again(0, 3, 5) == Duplicate()
+    assert again(0, 3, table=8) is None
+    assert again(1, 3, 5, 8) == [True, False, True]
+    assert again(1) == [True, False, True, True]
+    assert again(2) is None
+    assert clock.push(member(1, 0)).mask is None
+
+
+def test_a_second_successor_inherits_what_both_left() -> None:
+    clock = opened(1)
+    clock.push(member(0, 0, ordinal=5), array(3))
+    for incarnation in (2, 3):
+        clock.takeover(member(0, -1, incarnation))
+        clock.settle(member(0, -1, incarnation))
+        clock.push(member(0, 0, incarnation, ordinal=1), array(3, 5))
+    clock.validate()
+    assert clock.push(member(0, 0, 3, ordinal=5), array(3)) == Duplicate()
+    assert clock.push(member(0, 0, 3, ordinal=5), array(5)).mask is None
+
+
+def test_one_incarnation_may_repeat_a_stamp() -> None:
+    clock = opened(1)
+    for _ in range(2):
+        assert clock.push(member(0, 0, ordinal=4), array(3)).mask is None
+
+
+# ---- takeover ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_takeover_fences_older_incarnations_and_reports_the_last_tick() -> None:
+    clock = opened(0)
+    clock.tick(member(0, 0), b"state 0")
+    clock.tick(member(0, 1), b"state 1")
+    assert clock.takeover(member(0, -1, incarnation=4)) == Standing(1, b"state 1", False)
+    assert clock.takeover(member(0, -1, incarnation=4)) == Standing(1, b"state 1", False)
+    old = member(0, 2, incarnation=1)
+    for call in (clock.ready, clock.push, clock.tick, clock.takeover, clock.settle):
+        with pytest.raises(Fenced, match="must speak as incarnation 4") as refused:
+            call(old)
+        assert refused.value.incarnation == 1
+    with pytest.raises(Fenced):
+        clock.push(member(0, 2, incarnation=5))
+
+
+def test_settle_comes_before_anything_else() -> None:
+    clock = opened(0)
+    clock.takeover(member(0, -1, incarnation=2))
+    for call in (clock.ready, clock.push, clock.tick):
+        with pytest.raises(ProtocolError, match="before the settle"):
+            call(member(0, 0, incarnation=2))
+    clock.settle(member(0, -1, incarnation=2))
+    assert clock.push(member(0, 0, incarnation=2)) == Buffer(0)
+
+
+def test_settle_drops_what_is_above_and_closes_what_is_due() -> None:
+    clock = opened(0)
+    clock.tick(member(1, 0))
+    for now in range(3):
+        clock.push(member(0, now))
+    clock.takeover(member(0, -1, incarnation=2))
+    effects = clock.settle(member(0, 1, incarnation=2), b"from another node")
+    assert plain(effects) == [DropAbove(0, 1), 0, Release()]
+    assert clock.takeover(member(0, -1, incarnation=3)) == Standing(1, b"from another node", False)
+    assert clock.settle(member(0, 1, incarnation=3)) == ()
+
+
+def test_settle_below_what_this_node_reported_is_refused() -> None:
+    clock = opened(0)
+    clock.tick(member(0, 0))
+    clock.takeover(member(0, -1, incarnation=2))
+    with pytest.raises(ProtocolError, match="this one reported 0"):
+        clock.settle(member(0, -1, incarnation=2))
+
+
+def test_a_finished_rank_stands_where_it_finished_with_its_last_state() -> None:
+    clock = opened(0)
+    clock.push(member(0, 0))
+    clock.tick(member(0, 0), b"result", finish=True)
+    assert clock.takeover(member(0, -1, incarnation=2)) == Standing(0, b"result", True)
+    assert clock.settle(member(0, 0, incarnation=2)) == ()
+    assert clock.tick(member(0, 0, incarnation=2), finish=True) == ()
+    clock.validate()
+
+
+def test_a_finish_without_a_state_keeps_the_last_one() -> None:
+    clock = opened(1)
+    clock.tick(member(0, 0), b"state 0")
+    clock.tick(member(0, 1), finish=True)
+    assert clock.takeover(member(0, -1, incarnation=2)) == Standing(1, b"state 0", True)
+
+
+def test_a_tick_without_a_state_clears_it() -> None:
+    clock = opened(1)
+    clock.tick(member(0, 0), b"state 0")
+    clock.tick(member(0, 1))
+    assert clock.takeover(member(0, -1, incarnation=2)) == Standing(1, None, False)
+
+
+@pytest.mark.parametrize(
+    "who",
+    [
+        member(0, 0, group=2),
+        member(2, 0),
+        member(-1, 0),
+        member(0, MAX_CLOCK),
+        member(0, -2),
+        member(0, 0, ordinal=1 << ORDINAL_BITS),
+        member(0, 0, ordinal=-1),
+    ],
+)
+def test_an_impossible_member_is_refused(who: Member) -> None:
+    clock = opened(0)
+    for call in (clock.ready, clock.push, clock.tick, clock.takeover, clock.settle):
+        with pytest.raises(ProtocolError):
+            call(who)
+    clock.validate()
+
+
+def test_a_rank_that_never_took_over_is_fenced() -> None:
+    clock = GroupClock(GroupSpec(1, "g", 2, 2, 0), BUCKETS)
+    for incarnation in (0, 1):
+        with pytest.raises(Fenced):
+            clock.push(member(0, 0, incarnation))
+    with pytest.raises(Fenced):
+        clock.takeover(member(0, -1, incarnation=0))
+
+
+def test_a_node_without_buckets_keeps_time_all_the_same() -> None:
+    clock = opened(0, buckets=[])
+    clock.tick(member(0, 0), b"s")
+    assert clock.ready(member(0, 1)) == [1]
+    assert plain(clock.tick(member(1, 0))) == [Release()]
+    assert clock.takeover(member(0, -1, incarnation=2)) == Standing(0, b"s", False)
+    clock.validate()
+
+
+# ---- shards that move --------------------------------------------------------------------------------------------------
+
+
+def test_a_shard_of_another_node_is_refused() -> None:
+    with pytest.raises(ProtocolError, match="must be this node's"):
+        opened(1).push(member(0, 0), array(3, 4))
+
+
+def moved(source: GroupClock, target: GroupClock, bucket: int) -> list[object]:
+    """Moves a bucket; what the target does because of it."""
+    effects = target.import_shard(source.export_shard(bucket))
+    source.remove_shard(bucket)
+    source.validate()
+    target.validate()
+    return plain(effects)
+
+
+def test_a_shard_behind_its_new_node_gets_the_node_s_ticks() -> None:
+    source, target = opened(0, buckets=[1, 2]), opened(0, buckets=[3])
+    for clock in (source, target):
+        clock.push(member(0, 0))
+        clock.push(member(1, 0))
+        clock.tick(member(0, 0))
+    target.tick(member(1, 0))
+    assert moved(source, target, 2) == [(0, [2]), Release()]
+    assert target.ready(member(0, 1), array(2)) == []
+    assert target.ready(member(0, 1), array(2, 3)) == []
+    assert source.ready(member(0, 1)) == [1]
+
+
+def test_a_shard_ahead_of_its_new_node_stays_ahead_until_the_tick_comes() -> None:
+    source, target = opened(0, buckets=[1, 2]), opened(0, buckets=[3])
+    for clock in (source, target):
+        clock.push(member(0, 0))
+        clock.push(member(1, 0))
+        clock.tick(member(0, 0))
+    assert plain(source.tick(member(1, 0), b"s")) == [0, Release()]
+    moved(source, target, 2)
+    assert target.ready(member(0, 1), array(2)) == []
+    assert target.ready(member(0, 1), array(2, 3)) == [1]
+    assert target.ready(member(0, 1)) == [1]
+    assert target.clocks == [0, 0]
+    with pytest.raises(ProtocolError, match="after its last tick"):
+        target.push(member(1, 0))
+    assert plain(target.tick(member(1, 0))) == [(0, [3]), Release()]
+    assert target.ready(member(0, 1), array(2, 3)) == []
+    assert plain(target.tick(member(0, 1))) == []
+    assert target.takeover(member(1, -1, incarnation=2)) == Standing(0, b"s", False)
+
+
+def test_marks_fences_and_finished_ranks_move_with_a_shard() -> None:
+    source, target = opened(1, buckets=[1, 2]), opened(1, buckets=[3])
+    source.push(member(0, 0, ordinal=3), array(2), table=7)
+    source.takeover(member(0, -1, incarnation=2))
+    source.tick(member(1, 0), b"end", finish=True)
+    moved(source, target, 2)
+    with pytest.raises(Fenced):
+        target.push(member(0, 0))
+    assert target.takeover(member(1, -1)) == Standing(0, b"end", True)
+    target.takeover(member(0, -1, incarnation=2))
+    target.settle(member(0, -1, incarnation=2))
+    verdict = target.push(member(0, 0, incarnation=2, ordinal=3), table=7)
+    assert isinstance(verdict, Apply)
+    assert verdict.mask is not None
+    assert verdict.mask.tolist() == [False, True]
+    target.tick(member(1, 0), finish=True)
+    target.validate()
+    assert target.ready(member(0, 5, incarnation=2)) == [0]
+
+
+def test_a_shard_that_missed_a_takeover_is_refused() -> None:
+    source, target = opened(0, buckets=[1, 2]), opened(0, buckets=[3])
+    target.takeover(member(1, -1, incarnation=2))
+    with pytest.raises(ProtocolError, match="taken over at the node that it comes from"):
+        target.import_shard(source.export_shard(2))
+    target.validate()
+    assert target.buckets.tolist() == [3]
+
+
+def test_moves_back_and_forth_change_nothing() -> None:
+    source, target = opened(0, buckets=[1, 2]), opened(0, buckets=[3])
+    before = source.export_shard(2)
+    moved(source, target, 2)
+    moved(target, source, 2)
+    assert source.export_shard(2) == before
+    moved(source, target, 1)
+    moved(source, target, 2)
+    source.tick(member(0, 0))
+    assert moved(target, source, 1) == [Release()]
+    assert source.export_shard(1).ticked == [0, -1]
+
+
+def test_a_dropped_table_s_marks_are_forgotten() -> None:
+    clock = opened(1)
+    clock.push(member(0, 0), table=7)
+    clock.takeover(member(0, -1, incarnation=2))
+    clock.settle(member(0, -1, incarnation=2))
+    clock.forget_table(7)
+    clock.validate()
+    assert clock.push(member(0, 0, incarnation=2), table=7).mask is None
+
+
+def test_infinity_is_above_every_legal_clock() -> None:
+    assert MAX_CLOCK < INFINITE_CLOCK
+    assert (MAX_CLOCK << ORDINAL_BITS) < 1 << 63
