@@ -48,7 +48,7 @@ def test_pushes_and_pulls_of_all_sizes(tier: Tier, n: int, dim: int) -> None:
 
 
 def test_duplicate_keys_are_summed_first(tier: Tier) -> None:
-    w = tier.sparse("duplicates", dim=1, optimizer=Adagrad(1.0, initial_accumulator=0.0, epsilon=0.0))
+    w = tier.sparse("duplicates", dim=1, optimizer=Adagrad(1.0, initial_accumulator=0.0, epsilon=1e-12))
     w.push([3, 4, 3, 3], [[1.0], [2.0], [1.0], [1.0]])
     assert np.allclose(w.pull([4, 3, 4]), [[-1.0], [-1.0], [-1.0]]), "one optimizer step on the sum"
     w.assign([3, 3], [[5.0], [6.0]])
