@@ -43,7 +43,9 @@ class _Initializer(msgspec.Struct, frozen=True, tag=True):
     def _require(self, holds: bool, field: str, must: str) -> None:
         if not holds:
             got = getattr(self, field)
-            raise ConfigError(f"The `{field}` of {type(self).__name__} must be {must}. Got {got!r} instead.", field=field)
+            raise ConfigError(
+                f"The `{field}` of {type(self).__name__} must be {must}. Got {got!r} instead.", field=field
+            )
 
     def _require_finite(self, *fields: str) -> None:
         for field in fields:

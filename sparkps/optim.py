@@ -36,7 +36,9 @@ class _Checked(msgspec.Struct, frozen=True, tag=True):
     def _require(self, holds: bool, field: str, must: str) -> None:
         if not holds:
             got = getattr(self, field)
-            raise ConfigError(f"The `{field}` of {type(self).__name__} must be {must}. Got {got!r} instead.", field=field)
+            raise ConfigError(
+                f"The `{field}` of {type(self).__name__} must be {must}. Got {got!r} instead.", field=field
+            )
 
     def _positive(self, *fields: str) -> None:
         for field in fields:
@@ -226,7 +228,8 @@ class FTRL(_Optimizer, frozen=True):
 
     σ = (sqrt(n + g²) − sqrt(n))/α; z ← z + g − σ·w; n ← n + g²; then w = 0 if |z| <= l1, else
     w = −(z − sign(z)·l1) / ((beta + sqrt(n))/α + l2), with α = `alpha` times the schedule's scale. Here `l1` and `l2` are
-    those of the paper.
+    those of the paper: they weigh against the sum of all gradients, not against each one. Where a schedule changes α, z is
+    first set so that the row with the new α is what it was.
     """
 
     alpha: float

@@ -75,7 +75,7 @@ def _own_source(function: Callable[..., Any]) -> bytes:
     """Source of the module of a kernel that lives outside this package."""
     if function.__module__.startswith("sparkps.kernels."):
         return b""
-    loader = getattr(sys.modules.get(function.__module__), "__loader__", None)
+    loader: Any = getattr(sys.modules.get(function.__module__), "__loader__", None)
     source = loader.get_source(function.__module__) if hasattr(loader, "get_source") else None
     return (source or "").encode() + function.__code__.co_code + repr(function.__code__.co_consts).encode()
 
@@ -112,13 +112,12 @@ class _DiskCache:
     def load_overload(self, signature: Any, target_context: Any) -> Any:
         target_context.refresh()
         try:
-            payload = pickle.loads(self.path(signature).read_bytes())
+            return CompileResult._rebuild(target_context, *pickle.loads(self.path(signature).read_bytes()))
         except FileNotFoundError:
             return None
-        except (OSError, EOFError, pickle.UnpicklingError) as error:
+        except Exception as error:  # whatever a damaged file raises: it is compiled again and replaced
             log.warning("cannot read the compiled kernel %s: %s", self._function.__name__, error)
             return None
-        return CompileResult._rebuild(target_context, *payload)
 
     def save_overload(self, signature: Any, result: Any) -> None:
         path = self.path(signature)
@@ -245,7 +244,7 @@ def is_warm() -> bool:
 
 
 def warm(progress: Callable[[int, int, str], None] | None = None) -> int:
-    """Compiles every kernel that is not on disk.
+    """Compiles every declared kernel that is not on disk: those of this package and of modules imported so far.
 
     Parameters
     ----------

@@ -89,6 +89,24 @@ def begin_row(ints: Any, floats: Any, law: int, bucket: int, slot: int, key: int
     head = int64_at(ints[law, LAW_HEADS])
     first = bucket * WIDTH + PLANE
     if ints[law, LAW_BYTES] == 4:
-        _write(float32_at(head[first]), float32_at(head[first + 1]), float32_at(head[first + 2]), slot, key, ints, floats, law)
+        _write(
+            float32_at(head[first]),
+            float32_at(head[first + 1]),
+            float32_at(head[first + 2]),
+            slot,
+            key,
+            ints,
+            floats,
+            law,
+        )
     else:
-        _write(float64_at(head[first]), float64_at(head[first + 1]), float64_at(head[first + 2]), slot, key, ints, floats, law)
+        _write(
+            float64_at(head[first]),
+            float64_at(head[first + 1]),
+            float64_at(head[first + 2]),
+            slot,
+            key,
+            ints,
+            floats,
+            law,
+        )

@@ -32,7 +32,7 @@ def _slot_at(entries: Any, place: int) -> Any:
 
 
 @inlined
-def _key_at(entries: Any, place: int) -> int:
+def _key_at(entries: Any, place: int) -> np.int64:
     low = np.uint64(np.uint32(entries[place * ENTRY]))
     return np.int64(low | (np.uint64(np.uint32(entries[place * ENTRY + 1])) << np.uint64(32)))
 

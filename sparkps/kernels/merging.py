@@ -18,7 +18,16 @@ PART_BUCKETS, PART_OFFSETS, PART_SLOTS, PART_VALUES, PART_RUNS, PART_WIDTH = ran
 
 @inlined
 def _take_run(
-    slots: Any, values: Any, begin: int, end: int, dim: int, mode: int, position: Any, touched: int, out_slots: Any, sums: Any
+    slots: Any,
+    values: Any,
+    begin: int,
+    end: int,
+    dim: int,
+    mode: int,
+    position: Any,
+    touched: int,
+    out_slots: Any,
+    sums: Any,
 ) -> int:
     for i in range(begin, end):
         slot = slots[i]

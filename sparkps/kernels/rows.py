@@ -133,7 +133,16 @@ def scatter(table: Any, index: Any, buckets: Any, offsets: Any, slots: Any, valu
 
 
 @kernel(
-    lambda t: (HEADS, HEADS, given(types.int32), given(types.int64), given(types.int32), given(types.float64, 2), types.int64, array(t)),
+    lambda t: (
+        HEADS,
+        HEADS,
+        given(types.int32),
+        given(types.int64),
+        given(types.int32),
+        given(types.float64, 2),
+        types.int64,
+        array(t),
+    ),
     dtypes=FLOATS,
 )
 def rebase_duals(
@@ -163,7 +172,9 @@ def rebase_duals(
 def begin_elements(first: int, law_ints: Any, law_floats: Any, out: Any) -> None:
     """First values of the dense elements `first`, `first` + 1, ..."""
     for i in range(out.shape[0]):
-        out[i] = draw(law_ints[0, LAW_KIND], law_floats[0, LAW_A], law_floats[0, LAW_B], law_ints[0, LAW_SEED], first + i, 0)
+        out[i] = draw(
+            law_ints[0, LAW_KIND], law_floats[0, LAW_A], law_floats[0, LAW_B], law_ints[0, LAW_SEED], first + i, 0
+        )
 
 
 @kernel(lambda t: (given(t, 2),), dtypes=FLOATS)

@@ -14,6 +14,7 @@ import numpy as np
 from numba import types
 
 from sparkps.kernels.compiled import FLOATS, HEADS, Kernel, given, inlined, kernel
+from sparkps.kernels.initial import dual_of
 from sparkps.kernels.intrinsics import data, like_at, lock, unlock
 from sparkps.kernels.layout import L1, L2, OWN, PLANE, RATE, STEP
 from sparkps.kernels.lookup import lock_word
@@ -71,9 +72,11 @@ def _adam(w: float, s: float, r: float, g: float, h: Any) -> Any:
 
 @inlined
 def _ftrl(w: float, s: float, r: float, g: float, h: Any) -> Any:
-    alpha, l1, l2, beta, _, _, _, _, _ = h
-    root = math.sqrt(r + g * g)
-    s = s + g - (root - math.sqrt(r)) / alpha * w
+    alpha, l1, l2, beta, scheduled, _, _, _, _ = h
+    before, root = math.sqrt(r), math.sqrt(r + g * g)
+    if scheduled > 0.0 and w != 0.0:
+        s = dual_of(w, (beta + before) / alpha + l2, l1)
+    s = s + g - (root - before) / alpha * w
     shrunk = math.copysign(max(abs(s) - l1, 0.0), s)
     slope = (beta + root) / alpha + l2
     return (-shrunk / slope if shrunk != 0.0 else 0.0), s, r + g * g

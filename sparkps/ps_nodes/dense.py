@@ -83,7 +83,8 @@ class DenseTable:
     def buckets_in(self, start: int, stop: int) -> NDArray[np.int32]:
         """This node's buckets in [start, stop) that hold elements, ascending."""
         inside = self.buckets[np.searchsorted(self.buckets, start) : np.searchsorted(self.buckets, stop)]
-        return inside[self.lock_heads[inside, layout.COUNT] > 0]
+        held: NDArray[np.int32] = inside[self.lock_heads[inside, layout.COUNT] > 0]
+        return held
 
     def elements(self, start: int, stop: int) -> int:
         """Number of elements of this node's buckets in [start, stop)."""
@@ -180,7 +181,8 @@ class DenseTable:
 
     def sizes(self, buckets: NDArray[np.int32]) -> NDArray[np.int64]:
         """Number of values in each of `buckets`."""
-        return self.lock_heads[buckets, layout.COUNT]
+        sizes: NDArray[np.int64] = self.lock_heads[buckets, layout.COUNT]
+        return sizes
 
     def written(self, buckets: NDArray[np.int32]) -> None:
         """To be called after all elements of `buckets` were written without the table's own verbs."""

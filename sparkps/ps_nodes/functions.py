@@ -124,7 +124,9 @@ def _tables_of(call: FunctionCall, tables: Mapping[int, Table]) -> list[Table]:
     operands = []
     for table_id in call.tables:
         if table_id not in tables:
-            raise UnknownTable(f"Table {table_id} must exist on the tier. It was dropped, or never created.", table=table_id)
+            raise UnknownTable(
+                f"Table {table_id} must exist on the tier. It was dropped, or never created.", table=table_id
+            )
         operands.append(tables[table_id])
     if not operands:
         raise InvalidInput(f"{call.function!r} must be called on a table. Got none.", function=call.function)
@@ -190,11 +192,15 @@ def _run_top(tables: list[Table], args: Mapping[str, Any], buckets: Buckets) -> 
     for bucket in buckets.tolist():
         rows = table.rows_of(bucket)
         dim_is_one = rows.shape[1] == 1
-        measure = rows[:, 0].astype(np.float64) if dim_is_one else np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1))
+        measure = (
+            rows[:, 0].astype(np.float64) if dim_is_one else np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1))
+        )
         bucket_keys = table.keys_of(bucket)[: len(measure)]
         if len(measure) > 4 * k:
             size = np.abs(measure) if by == "magnitude" else measure
-            kept = np.flatnonzero(size >= np.partition(size, len(size) - k)[len(size) - k])  # all ties stay: keys decide
+            kept = np.flatnonzero(
+                size >= np.partition(size, len(size) - k)[len(size) - k]
+            )  # all ties stay: keys decide
             measure, bucket_keys = measure[kept], bucket_keys[kept]
         chosen = largest(bucket_keys, measure, k, by)
         keys.append(bucket_keys[chosen])
@@ -204,7 +210,9 @@ def _run_top(tables: list[Table], args: Mapping[str, Any], buckets: Buckets) -> 
     return [all_keys[chosen], all_values[chosen]]
 
 
-def _combine(target: Table, terms: Sequence[Table], coefficients: Sequence[float], buckets: Buckets, constant: float = 0.0) -> Arrays:
+def _combine(
+    target: Table, terms: Sequence[Table], coefficients: Sequence[float], buckets: Buckets, constant: float = 0.0
+) -> Arrays:
     """target = constant, or the sum of coefficient times table."""
     weights = np.array(coefficients, np.float64)
     tables = _described([target, *terms])

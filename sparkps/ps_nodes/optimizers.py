@@ -137,7 +137,8 @@ def _adamw(o: optim.AdamW) -> UpdateRule:
 
 
 def _ftrl(o: optim.FTRL) -> UpdateRule:
-    return UpdateRule(o, "ftrl", o.alpha, (o.beta,), (0.0, 0.0), dual=True)
+    scheduled = not isinstance(o.schedule, optim.Constant)
+    return UpdateRule(o, "ftrl", o.alpha, (o.beta, float(scheduled)), (0.0, 0.0), dual=True)
 
 
 _RULES: dict[type[Any], Callable[[Any], UpdateRule]] = {

@@ -31,7 +31,9 @@ _NO_KEYS = np.empty(0, np.int64)
 _NO_SLOTS = np.empty(0, np.int32)
 
 
-def law_of(spec: TableSpec, rule: UpdateRule, heads: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def law_of(
+    spec: TableSpec, rule: UpdateRule, heads: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """How rows of a table begin, for the kernels: int64 (1, 8) and float64 (1, 8) (`kernels.layout`)."""
     ints, floats = np.zeros((1, 8), np.int64), np.zeros((1, 8), np.float64)
     fans = (spec.shape[0], spec.shape[-1]) if spec.shape else (spec.dim, spec.dim)
@@ -208,7 +210,8 @@ class SparseTable:
 
     def sizes(self, buckets: NDArray[np.int32]) -> NDArray[np.int64]:
         """Number of values in each of `buckets`."""
-        return self.index.heads[buckets, layout.COUNT] * self.spec.dim
+        sizes: NDArray[np.int64] = self.index.heads[buckets, layout.COUNT] * self.spec.dim
+        return sizes
 
     def written(self, buckets: NDArray[np.int32]) -> None:
         """To be called after all rows of `buckets` were written without the table's own verbs."""
@@ -234,7 +237,8 @@ class SparseTable:
 
     def room(self, buckets: NDArray[np.int32]) -> NDArray[np.int64]:
         """Rows that `buckets` have room for."""
-        return self.heads[buckets, layout.ROOM]
+        rooms: NDArray[np.int64] = self.heads[buckets, layout.ROOM]
+        return rooms
 
     def make_room(self, bucket: int, need: int) -> None:
         """Room for `need` rows in a bucket; the index calls it, and nobody inserts meanwhile."""

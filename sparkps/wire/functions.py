@@ -183,7 +183,9 @@ def build_call(name: str, table: int, args: Mapping[str, Any], table_id: Callabl
     for argument, default in spec.plain.items():
         plain[argument] = _take(spec, left, argument, default)
     if left and name in BUILT_IN:
-        raise InvalidInput(f"The arguments of {name!r} must be {_names(spec)}. Got {', '.join(sorted(left))}.", function=name)
+        raise InvalidInput(
+            f"The arguments of {name!r} must be {_names(spec)}. Got {', '.join(sorted(left))}.", function=name
+        )
     return FunctionCall(name, ids, _checked(spec, {**plain, **left}))
 
 
@@ -210,7 +212,9 @@ def combine(name: str, args: Mapping[str, Any], parts: Sequence[Part]) -> Any:
 def _take(spec: FunctionSpec, left: dict[str, Any], argument: str, default: Any) -> Any:
     value = left.pop(argument, default)
     if value is _REQUIRED:
-        raise InvalidInput(f"{spec.name!r} must be called with {_names(spec)}. `{argument}` is missing.", function=spec.name)
+        raise InvalidInput(
+            f"{spec.name!r} must be called with {_names(spec)}. `{argument}` is missing.", function=spec.name
+        )
     return value
 
 
@@ -238,13 +242,17 @@ def _checked(spec: FunctionSpec, args: dict[str, Any]) -> dict[str, Any]:
             raise InvalidInput(f"The `k` of 'topk' must be an int of at least 1. Got {k!r} instead.", function=name)
         args["k"] = int(k)
         if args["by"] not in ("value", "magnitude"):
-            raise InvalidInput(f"The `by` of 'topk' must be value or magnitude. Got {args['by']!r} instead.", function=name)
+            raise InvalidInput(
+                f"The `by` of 'topk' must be value or magnitude. Got {args['by']!r} instead.", function=name
+            )
     return args
 
 
 def _number(name: str, argument: str, value: Any) -> float:
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.number)) or not np.isfinite(value):
-        raise InvalidInput(f"The `{argument}` of {name!r} must be finite numbers. Got {value!r} instead.", function=name)
+        raise InvalidInput(
+            f"The `{argument}` of {name!r} must be finite numbers. Got {value!r} instead.", function=name
+        )
     return float(value)
 
 
