@@ -1,0 +1,1 @@
+"""The driver's side: `PSContext`, the coordinator process, launchers, worker groups and their input."""

@@ -1,0 +1,86 @@
+"""Commands to the nodes: sent to all of them, done when all have answered. Pure: time is an argument (seconds, monotonic)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sparkps.errors import DeadlineExceeded
+from sparkps.wire.control import Cause, CommandDone
+
+#: What follows a command: called with the first cause of a failure, or None, and the nodes' reports.
+Then = Callable[[Cause | None, dict[int, dict[str, Any]]], None]
+
+
+@dataclass
+class Command:
+    """One command under way."""
+
+    what: str
+    then: Then
+    #: Seconds that the nodes have, for the message at the deadline.
+    limit: float
+    deadline: float
+    #: Nodes that have not answered; never empty while the command is under way.
+    waiting: set[int]
+    #: First failure.
+    cause: Cause | None = None
+    reports: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+
+class Commands:
+    """Commands under way. Owner: the coordinator's thread."""
+
+    def __init__(self) -> None:
+        #: By id.
+        self.under_way: dict[int, Command] = {}
+        self._next = 1
+
+    def start(self, what: str, nodes: Iterable[int], then: Then, now: float, limit: float) -> int:
+        """A new command's id, to be sent to `nodes`; without any it is done at once."""
+        number, self._next = self._next, self._next + 1
+        waiting = set(nodes)
+        if waiting:
+            self.under_way[number] = Command(what, then, limit, now + limit, waiting)
+        else:
+            then(None, {})
+        return number
+
+    def answered(self, done: CommandDone) -> None:
+        """A node has answered."""
+        command = self.under_way.get(done.seq)
+        if command is None or done.node not in command.waiting:
+            return
+        command.cause = command.cause or done.cause
+        command.reports[done.node] = done.report
+        self._without(done.seq, {done.node})
+
+    def node_gone(self, node: int, cause: Cause) -> None:
+        """A node will not answer any more."""
+        for number, command in list(self.under_way.items()):
+            if node in command.waiting:
+                command.cause = command.cause or cause
+                self._without(number, {node})
+
+    def expire(self, now: float) -> None:
+        """End commands whose deadline has passed."""
+        for number, command in list(self.under_way.items()):
+            if now >= command.deadline:
+                nodes = sorted(command.waiting)
+                late = DeadlineExceeded(
+                    f"{command.what} must be done by every node within {command.limit:g} s. Nodes {nodes} have not answered.",
+                    nodes=nodes,
+                )
+                command.cause = command.cause or Cause.of(late)
+                self._without(number, set(nodes))
+
+    def _without(self, number: int, nodes: set[int]) -> None:
+        command = self.under_way[number]
+        command.waiting -= nodes
+        if not command.waiting:
+            del self.under_way[number]
+            command.then(command.cause, command.reports)
+
+
+__all__ = ["Command", "Commands", "Then"]

@@ -1,0 +1,356 @@
+"""`PSContext`: the parameter-server tier as a Spark user sees it."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import threading
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
+
+from sparkps.client.control import ControlClient
+from sparkps.client.session import disconnect
+from sparkps.client.tables import DenseTable, SparseTable
+from sparkps.config import PREFIX, Settings
+from sparkps.driver_bridge.consistency import BSP, Consistency
+from sparkps.driver_bridge.launchers import RunningTier, launch
+from sparkps.driver_bridge.signals import EndOfDriver
+from sparkps.driver_bridge.table_specs import dense_spec, sparse_spec
+from sparkps.errors import ConfigError, InvalidInput, TierError
+from sparkps.initializers import Initializer, Zeros
+from sparkps.optim import SGD, Optimizer
+from sparkps.specs import TableSpec
+from sparkps.wire.control import CreateTable, FindTable, RegisterFunction, TierAddress, TierStatus
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+    from sparkps.driver_bridge.report import Results
+    from sparkps.driver_bridge.worker import Train
+    from sparkps.driver_bridge.worker_group import Group
+
+log = logging.getLogger(__name__)
+
+
+class PSContext:
+    """A tier of parameter-server nodes beside a Spark session; a context manager.
+
+    Parameters
+    ----------
+    spark : SparkSession
+        With a SparkContext of its own: Spark Connect is not supported yet.
+    num_nodes : int, optional
+        Nodes of the tier; default `spark.sparkps.numNodes`, which is 2.
+    replication : int, optional
+        Copies of every bucket; 1 is the only number there is now.
+    launch : {"auto", "local"}, optional
+        How nodes are started: "local" makes them child processes of the driver, and "auto" does that on a `local[*]` master.
+
+    Raises
+    ------
+    ConfigError
+        A setting or an argument is wrong, there is no usable session, or the session has a PSContext already.
+    TierError
+        The tier did not start.
+
+    Notes
+    -----
+    The tier ends with `stop()`, with the ``with`` block, at the interpreter's exit, on SIGTERM, and when the driver is killed.
+    Ctrl-C ends the call under way, and the tier goes on. Only one PSContext is active at a time.
+
+    Examples
+    --------
+    >>> with PSContext(spark, num_nodes=2) as ps:                     # doctest: +SKIP
+    ...     w = ps.sparse_table("w", dim=1)
+    ...     w.add([7], [[1.5]])
+    ...     w.pull([7, 8])
+    array([[1.5],
+           [0. ]], dtype=float32)
+    """
+
+    #: The current one. Owner: `_lock`.
+    _active: PSContext | None = None
+    #: Held while a context starts or stops. Re-entrant, since a signal handler may stop what its own thread is starting.
+    _lock = threading.RLock()
+
+    def __init__(
+        self,
+        spark: SparkSession,
+        num_nodes: int | None = None,
+        replication: int | None = None,
+        launch: Literal["auto", "local"] | None = None,
+    ) -> None:
+        context = _spark_context(spark)
+        self.spark = spark
+        self.settings = _settings(spark, num_nodes, replication, launch)
+        self._spark_context = context
+        self._pid = os.getpid()
+        self._stopped = False
+        self._tier: RunningTier | None = None
+        with PSContext._lock:
+            _make_room(context)
+            self._end = EndOfDriver(self.stop)
+            self._end.arm()
+            try:
+                self._start(context.master)
+            except BaseException:
+                self.stop()
+                raise
+            PSContext._active = self
+
+    def _start(self, master: str) -> None:
+        self._tier = launch(self.settings, master)
+        #: What table handles carry.
+        self.address: TierAddress = self._tier.address
+        #: To the coordinator.
+        self.control = ControlClient.of(self.address)
+        self.control.timeout = self.settings.control_timeout
+        log.info("tier %s is ready: %d nodes", self.address.tier_id, self.settings.num_nodes)
+
+    # ---- life ----------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def active(cls) -> PSContext | None:
+        """The current context of this process, or None."""
+        active = cls._active
+        return active if active is not None and active._pid == os.getpid() and active._is_usable() else None
+
+    @classmethod
+    def get_or_create(cls, spark: SparkSession) -> PSContext:
+        """The active context if it belongs to the session's SparkContext, else a new one from its `spark.sparkps.*` settings.
+
+        A context made here lives on for the next caller, until `stop()` or the interpreter's exit.
+        """
+        context = _spark_context(spark)
+        with cls._lock:
+            active = cls.active()
+            return active if active is not None and active._spark_context is context else cls(spark)
+
+    def stop(self) -> None:
+        """End the tier: its processes and all tables. Does nothing the second time, and in a forked child."""
+        if self._stopped or os.getpid() != self._pid:
+            return
+        self._stopped = True
+        with PSContext._lock:
+            self._end.disarm()
+            if PSContext._active is self:
+                PSContext._active = None
+            if self._tier is None:
+                return
+            disconnect(self._tier.address)
+            self._tier.stop()
+            ControlClient.of(self._tier.address).close()
+            log.info("tier %s has stopped", self._tier.address.tier_id)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        state = "stopped" if self._stopped else "active"
+        tier = "" if self._tier is None else f" {self._tier.address.tier_id}"
+        return f"<PSContext{tier}: {self.settings.num_nodes} nodes, {state}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise InvalidInput(
+            "A function that runs on executors must use table handles. Got the PSContext, which lives on the driver:"
+            ' say `w = ps.table("w")` outside the function, and use `w` inside, or `worker.table("w")` in a worker group.'
+        )
+
+    def _is_usable(self) -> bool:
+        return not self._stopped and not _has_stopped(self._spark_context)
+
+    def _check_running(self) -> None:
+        if self._stopped or os.getpid() != self._pid:
+            raise TierError("The PSContext must be running. It was stopped: make a new one.")
+
+    # ---- tables and functions ------------------------------------------------------------------------------------------
+
+    def sparse_table(
+        self,
+        name: str,
+        dim: int,
+        dtype: Literal["float32", "float64"] = "float32",
+        init: Initializer = Zeros(),
+        optimizer: Optimizer = SGD(1.0),
+        seed: int = 0,
+        group: str = "",
+    ) -> SparseTable:
+        """Create a sparse table, or find the one that is the same.
+
+        Parameters
+        ----------
+        name : str
+            Letters, digits, ``_``, ``.`` and ``-``.
+        dim : int
+            Values per row.
+        dtype : {"float32", "float64"}
+            Of the rows and of the optimizer's state.
+        init : Initializer
+            Gives a row its first value, by `seed` and key.
+        optimizer : Optimizer
+            Applies pushes, on the nodes.
+        seed : int
+        group : str
+            Name of a table group: its tables share one key index, so that server functions can take several of them.
+
+        Returns
+        -------
+        SparseTable
+            A picklable handle.
+
+        Raises
+        ------
+        TableMismatch
+            A table of that name exists, and differs.
+        """
+        return SparseTable(self._address(), self._create(sparse_spec(name, dim, dtype, init, optimizer, seed, group)))
+
+    def dense_table(
+        self,
+        name: str,
+        shape: int | Sequence[int],
+        dtype: Literal["float32", "float64"] = "float32",
+        init: Initializer = Zeros(),
+        optimizer: Optimizer = SGD(1.0),
+        seed: int = 0,
+    ) -> DenseTable:
+        """Create a dense table of a fixed `shape`, or find the one that is the same; otherwise as `sparse_table`."""
+        return DenseTable(self._address(), self._create(dense_spec(name, shape, dtype, init, optimizer, seed)))
+
+    def table(self, name: str) -> SparseTable | DenseTable:
+        """The handle of a table that exists.
+
+        Raises
+        ------
+        UnknownTable
+        """
+        self._check_running()
+        spec = self.control.request(FindTable(0, name)).spec
+        return (SparseTable if spec.kind == "sparse" else DenseTable)(self.address, spec)
+
+    def function(self, fn: Callable[..., Any], name: str | None = None) -> str:
+        """Register a server function on every node; tables then take it by name in ``call``.
+
+        Parameters
+        ----------
+        fn : callable
+            ``fn(shard, **args)``, run once for each bucket of a node: returns an array or a number, which the client adds up in the
+            order of the buckets, or None. ``shard.bucket`` is the bucket, ``shard.keys`` its keys, ``shard.rows(name)`` the rows of
+            one of the tables that the call names: views, of which the rows may be written.
+        name : str, optional
+            Default: the function's own.
+
+        Returns
+        -------
+        str
+            The name.
+        """
+        import cloudpickle
+
+        name = name if name is not None else getattr(fn, "__name__", "")
+        if not callable(fn) or not isinstance(name, str) or not name or name == "<lambda>":
+            raise InvalidInput(
+                f"A server function must be callable, and have a name. Got {fn!r} as {name!r}: say `ps.function(fn, name=...)`."
+            )
+        self._check_running()
+        self.control.request(RegisterFunction(0, name, cloudpickle.dumps(fn)))
+        return name
+
+    def _create(self, spec: TableSpec) -> TableSpec:
+        created: TableSpec = self.control.request(CreateTable(0, spec)).spec
+        return created
+
+    def _address(self) -> TierAddress:
+        self._check_running()
+        return self.address
+
+    # ---- worker groups -------------------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        df: DataFrame,
+        train: Train,
+        num_workers: int | None = None,
+        consistency: Consistency | type[Consistency] = BSP,
+        **options: Any,
+    ) -> Results:
+        """Run ``train(worker, batches)`` on W workers at once; see `sparkps.driver_bridge.worker_group.run_group`.
+
+        Returns
+        -------
+        list
+            One result a rank; its ``report`` has the figures.
+        """
+        from sparkps.driver_bridge.worker_group import run_group
+
+        self._check_running()
+        return run_group(self, df, train, num_workers, consistency, **options)
+
+    def start_group(self, df: DataFrame, train: Train, num_workers: int | None = None, **options: Any) -> Group:
+        """An admitted, running group to work with, a context manager; see `sparkps.driver_bridge.worker_group.Group`."""
+        from sparkps.driver_bridge.worker_group import start_group
+
+        self._check_running()
+        return start_group(self, df, train, num_workers, **options)
+
+    # ---- status --------------------------------------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """The tier as it is now: ``nodes``, ``epoch``, ``tables``, ``groups``; see `sparkps.driver_bridge.status`."""
+        self._check_running()
+        report: dict[str, Any] = self.control.request(TierStatus(0)).report
+        return report
+
+
+def _spark_context(spark: Any) -> Any:
+    """The running SparkContext of a session."""
+    if type(spark).__module__.startswith("pyspark.sql.connect"):
+        raise ConfigError("A PSContext needs a SparkSession with a SparkContext. Spark Connect is not supported yet.")
+    context = getattr(spark, "sparkContext", None)
+    if context is None:
+        raise ConfigError(
+            f"A PSContext needs a SparkSession: `PSContext(SparkSession.builder.getOrCreate())`. Got {spark!r} instead."
+        )
+    if _has_stopped(context):
+        raise ConfigError("A PSContext needs a running SparkSession. This one was stopped: make a new one.")
+    return context
+
+
+def _has_stopped(context: Any) -> bool:
+    """pyspark itself knows by this attribute."""
+    return getattr(context, "_jsc", None) is None
+
+
+def _settings(spark: Any, num_nodes: int | None, replication: int | None, launch: str | None) -> Settings:
+    given = {"num_nodes": num_nodes, "replication": replication, "launch": launch}
+    settings = dataclasses.replace(
+        Settings.from_spark(spark), **{name: value for name, value in given.items() if value is not None}
+    )
+    if settings.replication != 1:
+        raise ConfigError(
+            f"`replication` (`{PREFIX}replication`) must be 1: replicas are not supported yet. Got {settings.replication}.",
+            key=PREFIX + "replication",
+        )
+    return settings
+
+
+def _make_room(context: Any) -> None:
+    """Only one context is active: one of a SparkContext that was stopped goes, another is in the way."""
+    active = PSContext._active
+    if active is None or active._pid != os.getpid():
+        return
+    if not _has_stopped(active._spark_context):
+        raise ConfigError(
+            f"Only one PSContext may be active. {active!r} is: use it (`PSContext.active()`), or stop it first."
+        )
+    active.stop()
+
+
+__all__ = ["PSContext"]

@@ -1,0 +1,184 @@
+"""``python -m sparkps.driver_bridge.coordinator``: the coordinator process, a thin shell around `tier.Tier`.
+
+It holds the control plane only, never a row of a table. It starts fast (no numba, no pyspark), and never outlives the driver:
+when its standard input ends or its parent is gone, it tells the nodes to exit, and follows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from typing import Any
+
+import msgspec
+import zmq
+
+from sparkps.config import Settings
+from sparkps.driver_bridge.tier import Outgoing, Tier
+from sparkps.errors import ProtocolError
+from sparkps.wire.codec import decode, encode
+
+log = logging.getLogger(__name__)
+
+#: Longest time between two looks at timers and at the parent (milliseconds).
+IDLE_MS = 100
+#: Messages taken from the socket before timers are looked at.
+BURST = 256
+#: Seconds that nodes have to exit before the scratch directory of a driver that is gone is removed.
+LINGER = 5.0
+
+
+class Coordinator:
+    """Socket, timers and the driver's life line.
+
+    Parameters
+    ----------
+    bind : str
+        Endpoint; ``tcp://host:0`` takes a free port.
+    tier_id : str
+    settings : Settings
+    parent : int
+        Process to live with; 0: none.
+    """
+
+    def __init__(self, bind: str, tier_id: str, settings: Settings, parent: int = 0) -> None:
+        self.tier = Tier(tier_id, settings)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = self._context.socket(zmq.ROUTER)
+        self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        self._socket.setsockopt(zmq.LINGER, 500)
+        self._socket.setsockopt(zmq.SNDHWM, 0)
+        self._socket.bind(bind)
+        self.endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._parent = parent
+        #: Set by any thread or signal handler: the tier is to stop.
+        self.told_to_stop = False
+        #: The driver ended without stopping the tier.
+        self.orphaned = False
+        self._next_warning = 0.0
+
+    def stop(self, orphaned: bool = False) -> None:
+        """Stop the tier; callable from any thread and from a signal handler."""
+        self.orphaned |= orphaned
+        self.told_to_stop = True
+        os.eventfd_write(self._wake, 1)
+
+    def serve(self) -> None:
+        """Run until the tier is over."""
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
+        poller.register(self._wake, zmq.POLLIN)
+        stopping = False
+        while not self.tier.over:
+            poller.poll(IDLE_MS)
+            self._receive()
+            now = time.monotonic()
+            self._send(self.tier.tick(now))
+            if self._parent and os.getppid() != self._parent:
+                self.stop(orphaned=True)
+            if self.told_to_stop and not stopping:
+                stopping = True
+                self._send(self.tier.stop(now))
+        self._socket.close()
+        self._context.term()
+
+    def _receive(self) -> None:
+        for _ in range(BURST):
+            try:
+                sender, *frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return
+            try:
+                message, _ = decode(frames)
+            except ProtocolError as error:
+                self._drop(error)
+                continue
+            self._send(self.tier.receive(sender.bytes, message, time.monotonic()))
+
+    def _drop(self, error: ProtocolError) -> None:
+        self.tier.garbage += 1
+        if time.monotonic() > self._next_warning:
+            self._next_warning = time.monotonic() + 10.0
+            log.warning("dropped frames that are no message, %d so far: %s", self.tier.garbage, error)
+
+    def _send(self, outgoing: list[Outgoing]) -> None:
+        for receiver, message in outgoing:
+            self._socket.send_multipart([receiver, *encode(message)])
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Start a coordinator and serve until the tier is over.
+
+    Prints its endpoint as one line on standard output.
+
+    Returns
+    -------
+    int
+        Exit status: 0 after an orderly stop, 3 when the driver was gone.
+    """
+    arguments = _parse(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    settings = msgspec.json.decode(arguments.settings, type=Settings)
+    coordinator = Coordinator(arguments.bind, arguments.tier, settings, arguments.parent)
+    signal.signal(signal.SIGTERM, lambda *_: coordinator.stop())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if arguments.watch_stdin:
+        threading.Thread(target=_watch_stdin, args=(coordinator,), daemon=True, name="sparkps-stdin").start()
+    sys.stdout.write(coordinator.endpoint + "\n")
+    sys.stdout.flush()
+    coordinator.serve()
+    if not coordinator.orphaned:
+        return 0
+    log.warning("the driver is gone: the tier has stopped")
+    if arguments.scratch:
+        _wait_gone([info.pid for info in coordinator.tier.members.infos()])
+        shutil.rmtree(arguments.scratch, ignore_errors=True)
+    return 3
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m sparkps.driver_bridge.coordinator", description="The coordinator of a sparkps tier."
+    )
+    parser.add_argument("--bind", required=True, help="endpoint for nodes, workers and the driver")
+    parser.add_argument("--tier", required=True, help="id of the tier")
+    parser.add_argument("--settings", default="{}", help="all settings, as JSON")
+    parser.add_argument("--parent", type=int, default=0, help="exit when this parent process is gone")
+    parser.add_argument("--watch-stdin", action="store_true", help="exit when standard input ends")
+    parser.add_argument("--scratch", default="", help="directory to remove at the end if the driver is gone")
+    return parser.parse_args(argv)
+
+
+def _watch_stdin(coordinator: Coordinator) -> None:
+    # Not sys.stdin: its lock, held while reading, would keep the interpreter from ending.
+    with contextlib.suppress(OSError):
+        while os.read(0, 4096):
+            continue
+    coordinator.stop(orphaned=True)
+
+
+def _wait_gone(pids: list[int]) -> None:
+    """Wait until none of these processes runs; they write their logs to the scratch directory until then."""
+    deadline, pause = time.monotonic() + LINGER, threading.Event()
+    while time.monotonic() < deadline and any(_runs(pid) for pid in pids):
+        pause.wait(0.05)
+
+
+def _runs(pid: Any) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())

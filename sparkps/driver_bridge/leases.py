@@ -1,0 +1,324 @@
+"""Worker groups: admission, leases on ranks, results and first causes. Pure: time is an argument (seconds, monotonic).
+
+A group's life::
+
+    admit ──> queued ──> running ──┬──> finished (every rank has)  ──┬──> ended
+                                   └──> failed (with the first cause)┘
+
+A rank's life::
+
+    vacant ──lease──> leased ──finish──> finished
+      ^                 │  ^
+      └──release────────┘  └── lease by another attempt, once this one is released or silent for `ttl`: incarnation + 1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sparkps.errors import Fenced, GroupError, InvalidInput, SparkPSError
+from sparkps.specs import UNBOUNDED, GroupSpec
+from sparkps.wire.control import MAX_RECORDED_RESULT, AdmitGroup, Cause, RankReport
+
+#: "No attempt": attempts are Spark's taskAttemptId (>= 0), or -1 for the driver-side solver.
+NO_ATTEMPT = -2
+
+
+@dataclass
+class RankState:
+    """One rank of a running group."""
+
+    #: Attempt that holds or last held the rank.
+    attempt: int = NO_ATTEMPT
+    #: Number of attempts that have held the rank; fences lower ones at the nodes.
+    incarnation: int = 0
+    #: The holder's lease ends then; None: nobody holds the rank.
+    expires_at: float | None = None
+    finished: bool = False
+    #: Of a finished rank.
+    result: bytes | None = None
+    #: What the rank sent last: progress, plain values.
+    counters: Mapping[str, Any] = field(default_factory=dict)
+
+    def report(self, rank: int, now: float) -> RankReport:
+        """This rank as the driver sees it."""
+        held = self.expires_at is not None and self.expires_at > now
+        state = "finished" if self.finished else "leased" if held else "vacant"
+        attempt = -1 if self.attempt == NO_ATTEMPT else self.attempt
+        return RankReport(rank, state, attempt, self.incarnation, dict(self.counters))
+
+
+@dataclass
+class GroupState:
+    """One running group."""
+
+    spec: GroupSpec
+    #: Names the request that asked for it.
+    tag: str
+    ranks: list[RankState]
+    #: First cause of its failure.
+    cause: Cause | None = None
+
+    @property
+    def all_started(self) -> bool:
+        """Whether every rank has been leased at least once."""
+        return all(rank.incarnation for rank in self.ranks)
+
+    @property
+    def state(self) -> str:
+        """One of "running", "failed", "finished"."""
+        if self.cause is not None:
+            return "failed"
+        return "finished" if all(rank.finished for rank in self.ranks) else "running"
+
+
+@dataclass
+class Waiting:
+    """A group in the queue."""
+
+    tag: str
+    name: str
+    asked_at: float
+
+
+@dataclass(frozen=True)
+class Holds:
+    """Answer to a lease: the rank is the attempt's."""
+
+    incarnation: int
+    started: bool
+
+
+@dataclass(frozen=True)
+class HeldByOther:
+    """Answer to a lease: ask again."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class HasFinished:
+    """Answer to a lease: nothing is left to do."""
+
+    result: bytes | None
+
+
+class Groups:
+    """All worker groups of a tier. Owner: the coordinator's thread.
+
+    Parameters
+    ----------
+    ttl : float
+        Seconds that a lease, or a place in the queue, lasts without being renewed.
+    """
+
+    def __init__(self, ttl: float) -> None:
+        self.ttl = ttl
+        #: Groups that were admitted and have not ended, by id.
+        self.running: dict[int, GroupState] = {}
+        #: First come, first served.
+        self.queue: list[Waiting] = []
+        #: Next id, > all used ones.
+        self.next_group = 1
+        #: Tags of groups that have ended, so that a late repetition of their request admits nothing. Grows by a few bytes a run.
+        self._ended_tags: set[str] = set()
+
+    # ---- admission -----------------------------------------------------------------------------------------------------
+
+    def admit(self, asked: AdmitGroup, now: float) -> tuple[GroupSpec | None, bool]:
+        """The admitted group and whether it is new, or (None, False): it has to wait.
+
+        One group at a time, unless the free slots cover all workers of the first in the queue.
+
+        Raises
+        ------
+        InvalidInput
+            An impossible size or staleness.
+        GroupError
+            The group has ended.
+        """
+        _check_asked(asked)
+        for group in self.running.values():
+            if group.tag == asked.tag:
+                return group.spec, False
+        if asked.tag in self._ended_tags:
+            raise GroupError(f"Worker group {asked.name!r} must not have ended. It has.", group=asked.name)
+        self._queue(asked, now)
+        if self.queue[0].tag != asked.tag or not self._fits(asked):
+            return None, False
+        self.queue.pop(0)
+        spec = GroupSpec(self.next_group, asked.name, asked.num_ranks, asked.num_workers, asked.staleness)
+        self.next_group += 1
+        self.running[spec.group] = GroupState(spec, asked.tag, [RankState() for _ in range(spec.num_ranks)])
+        return spec, True
+
+    def _queue(self, asked: AdmitGroup, now: float) -> None:
+        for waiting in self.queue:
+            if waiting.tag == asked.tag:
+                waiting.asked_at = now
+                break
+        else:
+            self.queue.append(Waiting(asked.tag, asked.name, now))
+        self.queue = [waiting for waiting in self.queue if now - waiting.asked_at <= self.ttl]
+
+    def _fits(self, asked: AdmitGroup) -> bool:
+        used = sum(group.spec.num_workers for group in self.running.values())
+        return not self.running or used + asked.num_workers <= asked.slots
+
+    def position(self, tag: str) -> int:
+        """Number of groups ahead in the queue."""
+        return next((place for place, waiting in enumerate(self.queue) if waiting.tag == tag), len(self.queue))
+
+    def end(self, group: int) -> bool:
+        """The group is over; whether it was there."""
+        state = self.running.pop(group, None)
+        if state is not None:
+            self._ended_tags.add(state.tag)
+        return state is not None
+
+    # ---- ranks ---------------------------------------------------------------------------------------------------------
+
+    def lease(self, group: int, rank: int, attempt: int, now: float) -> Holds | HeldByOther | HasFinished:
+        """An attempt asks for a rank.
+
+        Raises
+        ------
+        SparkPSError
+            The group's first cause, or `Fenced` if it has ended.
+        """
+        state = self._live(group, rank)
+        if state.cause is not None:
+            raise state.cause.exception()
+        slot = state.ranks[rank]
+        if slot.finished:
+            return HasFinished(slot.result)
+        if slot.attempt != attempt:
+            if slot.expires_at is not None and slot.expires_at > now:
+                left = slot.expires_at - now
+                return HeldByOther(f"attempt {slot.attempt} holds rank {rank}; its lease ends in {left:.1f} s")
+            slot.attempt, slot.incarnation = attempt, slot.incarnation + 1
+        slot.expires_at = now + self.ttl
+        return Holds(slot.incarnation, state.all_started)
+
+    def renew(self, group: int, rank: int, attempt: int, counters: Mapping[str, Any], now: float) -> GroupState:
+        """An attempt keeps its rank, also after the lease's end if no other has taken it.
+
+        Raises
+        ------
+        Fenced
+            Another attempt has the rank, or the group has ended.
+        """
+        state = self._live(group, rank)
+        slot = self._held(state, rank, attempt)
+        slot.expires_at, slot.counters = now + self.ttl, counters or slot.counters
+        return state
+
+    def release(self, group: int, rank: int, attempt: int) -> None:
+        """An attempt gives its rank back; of another's rank or an ended group this is nothing."""
+        state = self.running.get(group)
+        if state is not None and 0 <= rank < len(state.ranks) and state.ranks[rank].attempt == attempt:
+            # The same attempt may come back, under a new incarnation as everybody else.
+            state.ranks[rank].attempt, state.ranks[rank].expires_at = NO_ATTEMPT, None
+
+    def finish(self, group: int, rank: int, attempt: int, result: bytes | None, counters: Mapping[str, Any]) -> None:
+        """The rank's function has returned.
+
+        Raises
+        ------
+        Fenced
+            Another attempt has the rank, or the group has ended.
+        InvalidInput
+            A result larger than `MAX_RECORDED_RESULT`.
+        """
+        if result is not None and len(result) > MAX_RECORDED_RESULT:
+            raise InvalidInput(
+                f"A recorded result must have at most {MAX_RECORDED_RESULT} bytes. Got {len(result)} instead.",
+                rank=rank,
+            )
+        slot = self._held(self._live(group, rank), rank, attempt)
+        slot.finished, slot.result, slot.expires_at = True, result, None
+        slot.counters = counters or slot.counters
+
+    def fail(self, group: int, cause: Cause) -> bool:
+        """The group fails, unless it has failed or ended before; whether this is news.
+
+        Any attempt may say so, also one that has lost its rank: what it raised is the user's error all the same.
+        """
+        state = self.running.get(group)
+        if state is None or state.cause is not None:
+            return False
+        state.cause = cause
+        return True
+
+    # ---- questions -----------------------------------------------------------------------------------------------------
+
+    def get(self, group: int) -> GroupState:
+        """A running group.
+
+        Raises
+        ------
+        GroupError
+            It has ended, or never was.
+        """
+        state = self.running.get(group)
+        if state is None:
+            raise GroupError(f"Worker group {group} must not have ended. It has.", group=group)
+        return state
+
+    def validate(self) -> None:
+        """Check the invariants that the fields' comments state."""
+        tags = [g.tag for g in self.running.values()] + [w.tag for w in self.queue]
+        assert len(set(tags)) == len(tags), "a request is queued or running, once"
+        assert not self._ended_tags & set(tags)
+        for group, state in self.running.items():
+            assert 0 < group == state.spec.group < self.next_group
+            assert len(state.ranks) == state.spec.num_ranks
+            for rank in state.ranks:
+                assert (rank.incarnation > 0) or (rank.attempt == NO_ATTEMPT and rank.expires_at is None)
+                assert not (rank.finished and rank.expires_at is not None)
+                assert rank.expires_at is None or rank.attempt != NO_ATTEMPT
+
+    def _live(self, group: int, rank: int) -> GroupState:
+        state = self.running.get(group)
+        if state is None:
+            raise Fenced(f"Worker group {group} must not have ended. It has: this attempt must stop.", group=group)
+        if not 0 <= rank < len(state.ranks):
+            raise InvalidInput(
+                f"A rank of worker group {state.spec.name!r} must be in [0, {len(state.ranks)}). Got {rank}.", rank=rank
+            )
+        return state
+
+    def _held(self, state: GroupState, rank: int, attempt: int) -> RankState:
+        slot = state.ranks[rank]
+        if slot.attempt != attempt:
+            holder = "no attempt" if slot.attempt == NO_ATTEMPT else f"attempt {slot.attempt}"
+            raise Fenced(
+                f"Rank {rank} of worker group {state.spec.name!r} must be held by attempt {attempt}. It is held by {holder}:"
+                " this attempt was silent for too long, and must stop.",
+                group=state.spec.group,
+                rank=rank,
+            )
+        return slot
+
+
+def _check_asked(asked: AdmitGroup) -> None:
+    problem: SparkPSError | None = None
+    if asked.num_workers < 1 or not asked.num_workers <= asked.num_ranks <= asked.num_workers + 1:
+        problem = InvalidInput(
+            f"A worker group must have at least 1 worker and at most 1 rank more than workers."
+            f" Got {asked.num_workers} workers and {asked.num_ranks} ranks.",
+            group=asked.name,
+        )
+    elif asked.staleness < 0 and asked.staleness != UNBOUNDED:
+        problem = InvalidInput(
+            f"Staleness must be >= 0, or {UNBOUNDED} for ASP. Got {asked.staleness}.", group=asked.name
+        )
+    elif not asked.tag:
+        problem = InvalidInput("A request for admission must have a tag.", group=asked.name)
+    if problem is not None:
+        raise problem
+
+
+__all__ = ["GroupState", "Groups", "HasFinished", "HeldByOther", "Holds", "RankState", "Waiting"]

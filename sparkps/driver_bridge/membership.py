@@ -1,0 +1,143 @@
+"""Nodes of a tier: who joined, who is alive, who holds which bucket. Pure: time is an argument (seconds, monotonic)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from sparkps.errors import TierError
+from sparkps.specs import NUM_BUCKETS
+from sparkps.wire.control import NodeInfo
+from sparkps.wire.placement import Placement, check_placement, initial
+
+
+@dataclass
+class NodeState:
+    """One node, from its hello on."""
+
+    info: NodeInfo
+    #: When the node was last heard.
+    heard_at: float
+    #: Its latest report, plain values.
+    report: dict[str, Any] = field(default_factory=dict)
+
+
+class Membership:
+    """Failure detector and placement. Owner: the coordinator's thread.
+
+    Parameters
+    ----------
+    num_nodes : int
+        The tier is complete, and gets its placement, when so many nodes are up.
+    deadline : float
+        Seconds of silence after which a node is dead. Death is final: a node that comes back is told to exit.
+    replication : int
+        Copies of each bucket.
+    """
+
+    def __init__(self, num_nodes: int, deadline: float, replication: int = 1) -> None:
+        self.num_nodes = num_nodes
+        self.deadline = deadline
+        self.replication = replication
+        #: By id, in the order of joining; ids are 0, 1, 2 ... and never used twice.
+        self.nodes: dict[int, NodeState] = {}
+        #: 0 until the tier is complete.
+        self.epoch = 0
+        self.placement: Placement = []
+
+    # ---- events --------------------------------------------------------------------------------------------------------
+
+    def join(self, endpoint: str, host: str, pid: int, now: float) -> NodeInfo:
+        """A new node says hello; the tier may be complete now (see `epoch`).
+
+        Raises
+        ------
+        TierError
+            The tier is complete, or another node that is up has this endpoint.
+        """
+        if self.epoch:
+            raise TierError(f"The tier must lack a node for one to join. It has all {self.num_nodes} of them.")
+        if any(state.info.endpoint == endpoint for state in self._up()):
+            raise TierError(f"A node's endpoint must be its own. Got {endpoint}, which another node has.")
+        node = len(self.nodes)
+        self.nodes[node] = NodeState(NodeInfo(node, endpoint, host, pid), now)
+        members = self.up()
+        if len(members) == self.num_nodes:
+            self.epoch, self.placement = 1, initial(members, self.replication)
+        return self.nodes[node].info
+
+    def heartbeat(self, node: int, report: dict[str, Any], now: float) -> bool:
+        """A node is alive; False if it was declared dead before, or is none of ours."""
+        state = self.nodes.get(node)
+        if state is None or state.info.state != "up":
+            return False
+        state.heard_at, state.report = now, report
+        return True
+
+    def gone(self, endpoint: str, reason: str) -> NodeInfo | None:
+        """The node at `endpoint` has exited; returns it if that is news."""
+        for state in self._up():
+            if state.info.endpoint == endpoint:
+                return self._set(state, "dead", reason)
+        return None
+
+    def leave(self, node: int) -> None:
+        """A node was told to stop, and said yes."""
+        if node in self.nodes and self.nodes[node].info.state == "up":
+            self._set(self.nodes[node], "left", "")
+
+    def expire(self, now: float) -> list[NodeInfo]:
+        """Nodes that have just been silent for too long."""
+        late = [state for state in self._up() if now - state.heard_at > self.deadline]
+        return [self._set(s, "dead", f"it was silent for {now - s.heard_at:.1f} s") for s in late]
+
+    # ---- questions -----------------------------------------------------------------------------------------------------
+
+    def up(self) -> list[int]:
+        """Ids of the nodes that are up."""
+        return [state.info.node for state in self._up()]
+
+    def infos(self) -> list[NodeInfo]:
+        """Every node that ever joined."""
+        return [state.info for state in self.nodes.values()]
+
+    def lost(self) -> list[NodeInfo]:
+        """Dead nodes that the placement counts on: their buckets are lost."""
+        holders = {node for row in self.placement for node in row}
+        return [s.info for s in self.nodes.values() if s.info.state == "dead" and s.info.node in holders]
+
+    def buckets(self) -> Counter[int]:
+        """Number of buckets of which each node is the primary."""
+        return Counter(row[0] for row in self.placement)
+
+    def validate(self) -> None:
+        """Check the invariants that the fields' comments state."""
+        assert list(self.nodes) == list(range(len(self.nodes))), "ids follow the order of joining"
+        assert all(node == state.info.node for node, state in self.nodes.items())
+        assert bool(self.epoch) == bool(self.placement)
+        if self.placement:
+            check_placement(self.placement)
+            assert {n for row in self.placement for n in row} <= set(self.nodes)
+            counts = self.buckets().values()
+            assert max(counts) - min(counts) <= 1, "balanced"
+            assert sum(counts) == NUM_BUCKETS
+        endpoints = [state.info.endpoint for state in self._up()]
+        assert len(set(endpoints)) == len(endpoints)
+
+    def _up(self) -> list[NodeState]:
+        return [state for state in self.nodes.values() if state.info.state == "up"]
+
+    def _set(self, node: NodeState, to: str, reason: str) -> NodeInfo:
+        node.info = msgspec.structs.replace(node.info, state=to, reason=reason)
+        return node.info
+
+
+def described(info: NodeInfo) -> str:
+    """A node in an error message."""
+    return f"node {info.node} ({info.endpoint}, process {info.pid} on {info.host})"
+
+
+__all__ = ["Membership", "NodeState", "described"]

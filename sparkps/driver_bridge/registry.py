@@ -1,0 +1,139 @@
+"""Tables and functions of a tier: names, ids, who shares a key index. Pure: no socket, no thread, no clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from sparkps.errors import InvalidInput, TableMismatch, UnknownTable
+from sparkps.specs import TableSpec, check_table_name
+
+#: Longest name of a registered function.
+LONGEST_FUNCTION_NAME = 256
+
+
+@dataclass
+class Registry:
+    """Directory of what exists on the tier. Owner: the coordinator's thread.
+
+    A table is *proposed*, then *confirmed* once every node has it, or *abandoned* if one could not make it. A dropped table's
+    name is free at once; its id is never used again.
+    """
+
+    #: Every table that is not dropped, by name; its ids are set.
+    tables: dict[str, TableSpec] = field(default_factory=dict)
+    #: Ids of the tables that every node has; a subset of the ids in `tables`.
+    ready: set[int] = field(default_factory=set)
+    #: Pickled functions by name.
+    functions: dict[str, bytes] = field(default_factory=dict)
+    #: Next id of a table and of a key index, > all used ones.
+    next_table: int = 1
+    next_index: int = 1
+
+    def propose(self, asked: TableSpec) -> tuple[TableSpec, bool]:
+        """The table of that name, and whether it is new: whether nodes have to make it.
+
+        Raises
+        ------
+        InvalidInput
+            An illegal name.
+        TableMismatch
+            The name belongs to another table.
+        """
+        check_table_name(asked.name)
+        if asked.group:
+            check_table_name(asked.group)
+        have = self.tables.get(asked.name)
+        if have is not None:
+            return self._same(have, asked), False
+        spec = msgspec.structs.replace(asked, table=self.next_table, index=self._index(asked))
+        self.next_table += 1
+        self.tables[spec.name] = spec
+        return spec, True
+
+    def _same(self, have: TableSpec, asked: TableSpec) -> TableSpec:
+        differing = [
+            name
+            for name in TableSpec.__struct_fields__
+            if name not in ("table", "index") and getattr(have, name) != getattr(asked, name)
+        ]
+        if differing:
+            must = ", ".join(f"{name}={getattr(have, name)!r}" for name in differing)
+            got = ", ".join(f"{name}={getattr(asked, name)!r}" for name in differing)
+            raise TableMismatch(
+                f"Table {have.name!r} exists with {must}. Got {got} instead: drop() it first, or take another name.",
+                table=have.name,
+            )
+        return have
+
+    def _index(self, asked: TableSpec) -> int:
+        """Id of the key index of a new table: that of its group if there is one, else a new one."""
+        if asked.kind == "sparse" and asked.group:
+            for other in self.tables.values():
+                if other.group == asked.group and other.kind == "sparse":
+                    return other.index
+        self.next_index += 1
+        return self.next_index - 1
+
+    def confirm(self, table: int) -> bool:
+        """Every node has the table; False if it was dropped meanwhile."""
+        known = any(spec.table == table for spec in self.tables.values())
+        if known:
+            self.ready.add(table)
+        return known
+
+    def find(self, name: str) -> TableSpec:
+        """The table of that name, if every node has it.
+
+        Raises
+        ------
+        UnknownTable
+        """
+        spec = self.tables.get(name)
+        if spec is None or spec.table not in self.ready:
+            known = ", ".join(sorted(self.tables)) or "none"
+            raise UnknownTable(f"Table {name!r} must exist on the tier. Tables there are: {known}.", table=name)
+        return spec
+
+    def drop(self, name: str, table: int) -> bool:
+        """Forget a table; whether there was one. Also how a proposal is abandoned."""
+        spec = self.tables.get(name)
+        if spec is None or spec.table != table:
+            return False
+        del self.tables[name]
+        self.ready.discard(table)
+        return True
+
+    def register(self, name: str, blob: bytes) -> bytes | None:
+        """Register a function; returns the one that it replaces."""
+        if not name or len(name) > LONGEST_FUNCTION_NAME:
+            raise InvalidInput(
+                f"A function's name must have 1 to {LONGEST_FUNCTION_NAME} characters. Got {name[:80]!r} instead.",
+                function=name[:80],
+            )
+        previous = self.functions.get(name)
+        self.functions[name] = blob
+        return previous
+
+    def restore(self, name: str, previous: bytes | None) -> None:
+        """Undo `register`: a node could not take the function."""
+        if previous is None:
+            self.functions.pop(name, None)
+        else:
+            self.functions[name] = previous
+
+    def validate(self) -> None:
+        """Check the invariants that the fields' comments state."""
+        ids = [spec.table for spec in self.tables.values()]
+        assert len(set(ids)) == len(ids), "an id names one table"
+        assert all(0 < spec.table < self.next_table for spec in self.tables.values())
+        assert all(0 < spec.index < self.next_index for spec in self.tables.values())
+        assert self.ready <= set(ids)
+        owners: dict[int, str] = {}
+        for spec in self.tables.values():
+            group = spec.group if spec.kind == "sparse" and spec.group else f"{spec.name}:"
+            assert owners.setdefault(spec.index, group) == group, "an index is shared within one group only"
+
+
+__all__ = ["Registry"]
