@@ -1,0 +1,213 @@
+"""What estimators share: the tier they run on, the columns they read, and the coefficients they end with."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparkps.client.frames import read_bucket
+from sparkps.client.tables import SparseTable, Table
+from sparkps.errors import InvalidInput, SparkPSError
+from sparkps.mllib import kernels
+from sparkps.mllib.data import INTERCEPT_KEY
+from sparkps.mllib.keys import KeyMap
+from sparkps.mllib.rows import Columns
+from sparkps.specs import NUM_BUCKETS
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+    from sparkps.driver_bridge.context import PSContext
+
+log = logging.getLogger(__name__)
+
+Array = NDArray[Any]
+
+#: Coefficients of at most so many bytes (key and value) come to the driver.
+LOCAL_BYTES = 64 << 20
+
+_BYTES_PER_COEFFICIENT = 16
+
+_starting = threading.Lock()
+
+
+def context_of(spark: SparkSession) -> PSContext:
+    """The current tier, or a new one from the session's settings that later fits share."""
+    from sparkps.driver_bridge.context import PSContext
+
+    with _starting:
+        return PSContext.active() or PSContext(spark)
+
+
+def warm_kernels() -> None:
+    """Compile what workers will call, before they all do it at once."""
+    missing = [kernel for kernel in kernels.ALL if not kernel.is_cached()]
+    if missing:
+        log.info("compiling %d kernels of sparkps.mllib, once per machine", len(missing))
+    for kernel in missing:
+        for dtype, _ in kernel.signatures():
+            kernel.of(dtype)
+
+
+def select_rows(df: DataFrame, columns: Columns) -> DataFrame:
+    """The columns that workers read, in the order of ``columns.names``.
+
+    Raises
+    ------
+    InvalidInput
+        A column is missing or of a type that cannot be read; names it.
+    """
+    from pyspark.sql import functions as sf
+    from pyspark.sql.types import NumericType
+
+    for name in columns.names:
+        if name not in df.columns:
+            raise InvalidInput(f"Column {name!r} must exist. The DataFrame has {', '.join(df.columns)}.", column=name)
+    selected = []
+    for name in columns.names:
+        column, kind = sf.col(f"`{name}`"), df.schema[name].dataType
+        if name == columns.features:
+            check_features_type(name, kind)
+        elif not isinstance(kind, NumericType):
+            raise InvalidInput(f"Column {name!r} must be numeric. Got {kind.simpleString()} instead.", column=name)
+        else:
+            column = column.cast("double").alias(name)
+        selected.append(column)
+    return df.select(*selected)
+
+
+def check_features_type(name: str, kind: Any) -> None:
+    """Raise unless a column of Spark type `kind` can hold features."""
+    from pyspark.ml.linalg import VectorUDT
+    from pyspark.sql.types import ArrayType, IntegralType, NumericType, StructType
+
+    def is_array(of: Any, elements: type) -> bool:
+        return isinstance(of, ArrayType) and isinstance(of.elementType, elements)
+
+    if isinstance(kind, VectorUDT) or is_array(kind, NumericType):
+        return
+    if isinstance(kind, StructType) and {"indices", "values"} <= set(kind.names):
+        indices, values = (kind[part].dataType for part in ("indices", "values"))
+        if is_array(indices, IntegralType) and is_array(values, NumericType):
+            return
+    raise InvalidInput(
+        f"Column {name!r} must hold features: a vector, array<double>, or struct<indices: array<bigint>, values: array<float>>. Got"
+        f" {kind.simpleString()} instead.",
+        column=name,
+    )
+
+
+def new_prefix(uid: str) -> str:
+    """A prefix of table names that no other fit has."""
+    return f"{uid}.{uuid.uuid4().hex[:12]}"
+
+
+@contextmanager
+def dropped_at_the_end() -> Iterator[list[Table]]:
+    """A list of tables; what is still on it at the end, also after a failure, is dropped."""
+    tables: list[Table] = []
+    try:
+        yield tables
+    finally:
+        for table in tables:
+            drop_quietly(table)
+
+
+def drop_quietly(table: Table) -> None:
+    """Drop a table; a tier that is gone has dropped it already."""
+    try:
+        table.drop()
+    except SparkPSError as error:
+        log.debug("table %s was not dropped: %s", table.name, error)
+
+
+# ---- coefficients ------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class LocalCoefficients:
+    """Coefficients at the driver: those that are not 0. Picklable."""
+
+    #: int64 (n,), ascending.
+    keys: Array
+    #: float64 (n,).
+    values: Array
+
+    def __post_init__(self) -> None:
+        self._map: KeyMap | None = None
+
+    def __getstate__(self) -> tuple[Array, Array]:
+        return self.keys, self.values
+
+    def __setstate__(self, state: tuple[Array, Array]) -> None:
+        self.keys, self.values = state
+        self._map = None
+
+    def look_up(self, keys: Array) -> tuple[Array, Array]:
+        """Positions of `keys` (int32, -1 for none), and the coefficients at the positions."""
+        if self._map is None:
+            self._map = KeyMap.of(self.keys)
+        return self._map.find(keys), self.values
+
+
+class TableCoefficients:
+    """Coefficients that stay on the tier, dropped there when nobody refers to them any more. Picklable.
+
+    Parameters
+    ----------
+    table : SparseTable
+    owned : bool
+        Whether this object drops the table.
+    """
+
+    def __init__(self, table: SparseTable, *, owned: bool = True) -> None:
+        self.table = table
+        if owned:
+            weakref.finalize(self, drop_quietly, table).atexit = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _borrow, (self.table,)
+
+    def look_up(self, keys: Array) -> tuple[Array, Array]:
+        """As `LocalCoefficients.look_up`; only the keys' own rows are pulled."""
+        numbers = KeyMap()
+        ids = numbers.number(keys)
+        rows = self.table.pull(np.array(numbers.keys)) if len(numbers) else np.empty((0, 1))
+        return ids, np.ascontiguousarray(rows[:, 0], np.float64)
+
+
+def _borrow(table: SparseTable) -> TableCoefficients:
+    return TableCoefficients(table, owned=False)
+
+
+Coefficients = LocalCoefficients | TableCoefficients
+
+
+def collect(table: SparseTable, limit: int = LOCAL_BYTES) -> Coefficients:
+    """The coefficients of a table of one column: at the driver if they fit in `limit` bytes, else a handle.
+
+    The table is the caller's to drop if they came to the driver.
+    """
+    if table.call("nnz") * _BYTES_PER_COEFFICIENT > limit:
+        return TableCoefficients(table)
+    parts = [part for bucket in range(NUM_BUCKETS) for part in read_bucket(table, bucket)]
+    keys = np.concatenate([np.empty(0, np.int64), *(keys for keys, _ in parts)])
+    values = np.concatenate([np.empty(0), *(rows[:, 0].astype(np.float64) for _, rows in parts)])
+    keep = (values != 0) & (keys != INTERCEPT_KEY)
+    order = np.argsort(keys[keep], kind="stable")
+    return LocalCoefficients(keys[keep][order], values[keep][order])
+
+
+__all__ = [
+    "LOCAL_BYTES", "Coefficients", "LocalCoefficients", "TableCoefficients", "check_features_type", "collect", "context_of",
+    "drop_quietly", "dropped_at_the_end", "new_prefix", "select_rows", "warm_kernels",
+]  # fmt: skip

@@ -1,0 +1,341 @@
+"""The rows of one rank as chunks in CSR form, in memory up to a budget and in a file beyond it.
+
+A chunk that does not fit is written to a file without a name (it goes with the process, however that ends) as one Arrow
+record batch, and read back whole at every pass: a window of known size, never a mapped file, whose pages would count as
+resident.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sparkps.mllib import kernels
+from sparkps.mllib.keys import KeyMap
+from sparkps.mllib.rows import RowReader, Rows
+
+Array = NDArray[Any]
+
+#: Key of the intercept in a model's tables; features have keys from 0.
+INTERCEPT_KEY = -1
+
+#: Entries of a chunk, about.
+CHUNK_ENTRIES = 4 << 20
+
+#: Puts distinct keys in the order of the tier: keys -> (keys in that order, place of each key, or None for as it is).
+Order = Callable[[Array], tuple[Array, Array | None]]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive rows. Row r has the entries ``ids[indptr[r]:indptr[r + 1]]``."""
+
+    #: float64 (n,).
+    labels: Array
+    #: float64 (n,), or empty where all weights are 1.
+    weights: Array
+    #: int32 (n + 1,), from 0.
+    indptr: Array
+    #: int32 (nonzeros,): positions in `Store.keys`.
+    ids: Array
+    #: float32 or float64 (nonzeros,), or empty where all are 1.
+    values: Array
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory."""
+        return sum(part.nbytes for part in (self.labels, self.weights, self.indptr, self.ids, self.values))
+
+    def rows(self, start: int, stop: int) -> Chunk:
+        """Rows [start, stop)."""
+        first, last = self.indptr[start], self.indptr[stop]
+        return Chunk(
+            self.labels[start:stop],
+            self.weights[start:stop],
+            np.ascontiguousarray(self.indptr[start : stop + 1] - first),
+            self.ids[first:last],
+            self.values[first:last],
+        )
+
+    @classmethod
+    def join(cls, parts: list[Chunk]) -> Chunk:
+        """The rows of `parts`, one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        bases = np.cumsum([0, *(len(part.ids) for part in parts)])
+        indptr = np.concatenate([[0], *(part.indptr[1:] + base for part, base in zip(parts, bases, strict=False))])
+        return cls(
+            np.concatenate([part.labels for part in parts]),
+            _join_optional([part.weights for part in parts], [len(part) for part in parts]),
+            indptr.astype(np.int32),
+            np.concatenate([part.ids for part in parts]),
+            _join_optional([part.values for part in parts], [len(part.ids) for part in parts]),
+        )
+
+
+def _join_optional(parts: list[Array], lengths: list[int]) -> Array:
+    """Concatenation of arrays of which an empty one stands for ones."""
+    if not any(len(part) for part in parts):
+        return parts[0]
+    dtype = np.result_type(*(part.dtype for part in parts if len(part)))
+    return np.concatenate(
+        [part.astype(dtype, copy=False) if len(part) else np.ones(n, dtype) for part, n in zip(parts, lengths, strict=True)]
+    )
+
+
+class Spill:
+    """Chunks in a file without a name.
+
+    Parameters
+    ----------
+    scratch : str
+        Directory of the file. Empty: the system's temporary directory.
+    """
+
+    def __init__(self, scratch: str = "") -> None:
+        self._scratch = scratch
+        self._file: IO[bytes] | None = None
+        #: (offset, length, schema) of each chunk.
+        self._places: list[tuple[int, int, pa.Schema]] = []
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in the file."""
+        return sum(length for _, length, _ in self._places)
+
+    def append(self, chunk: Chunk) -> None:
+        """Write a chunk behind the others."""
+        if self._file is None:
+            if self._scratch:
+                Path(self._scratch).mkdir(parents=True, exist_ok=True)
+            self._file = tempfile.TemporaryFile(  # noqa: SIM115  # closed by `close`, or with this object
+                prefix="sparkps-rows-", dir=self._scratch or None
+            )
+            weakref.finalize(self, self._file.close)
+        batch = _to_arrow(chunk)
+        written = batch.serialize()
+        self._places.append((self._file.seek(0, 2), written.size, batch.schema))
+        self._file.write(written)
+        self._file.flush()
+
+    def __getitem__(self, position: int) -> Chunk:
+        assert self._file is not None, "a chunk was appended"
+        offset, length, schema = self._places[position]
+        self._file.seek(offset)
+        return _from_arrow(pa.ipc.read_record_batch(pa.py_buffer(self._file.read(length)), schema))
+
+    def close(self) -> None:
+        """Remove the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        self._places.clear()
+
+
+def _to_arrow(chunk: Chunk) -> pa.RecordBatch:
+    offsets = pa.array(chunk.indptr)
+    columns = {"label": pa.array(chunk.labels), "ids": pa.ListArray.from_arrays(offsets, pa.array(chunk.ids))}
+    if len(chunk.weights):
+        columns["weight"] = pa.array(chunk.weights)
+    if len(chunk.values):
+        columns["values"] = pa.ListArray.from_arrays(offsets, pa.array(chunk.values))
+    return pa.RecordBatch.from_pydict(columns)
+
+
+def _from_arrow(batch: pa.RecordBatch) -> Chunk:
+    names = set(batch.schema.names)
+    ids = batch.column("ids")
+    weights = batch.column("weight").to_numpy() if "weight" in names else np.empty(0, np.float64)
+    values = batch.column("values").values.to_numpy() if "values" in names else np.empty(0, np.float32)
+    return Chunk(batch.column("label").to_numpy(), weights, ids.offsets.to_numpy(), ids.values.to_numpy(), values)
+
+
+@dataclass
+class Store:
+    """All rows of one rank; iterate over its chunks any number of times.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> from sparkps.mllib.rows import Columns
+    >>> batch = pa.RecordBatch.from_pydict({"label": [1.0, 0.0], "features": [[0.0, 2.0], [1.0, 3.0]]})
+    >>> store = ingest([batch], RowReader(Columns("label", "features")))
+    >>> len(store), store.nonzeros, store.keys.tolist(), [chunk.ids.tolist() for chunk in store]
+    (2, 3, [1, 0, -1], [[0, 1, 0]])
+    """
+
+    #: int64 (n,): key of each local number, in the order of the tier; the intercept's is among them.
+    keys: Array
+    #: Local number of the intercept.
+    intercept: int
+    #: Chunks in memory, then those in the file.
+    chunks: list[Chunk]
+    spill: Spill
+    #: Rows of each chunk.
+    lengths: list[int]
+    nonzeros: int
+    #: Number of features as the rows tell it: the vectors' size, or the largest index + 1.
+    num_features: int
+    #: Rows that were left out.
+    skipped: int
+    #: The last chunk read from the file, and its position.
+    _window: tuple[int, Chunk] | None = None
+
+    def __len__(self) -> int:
+        return sum(self.lengths)
+
+    def __iter__(self) -> Iterator[Chunk]:
+        for position in range(len(self.lengths)):
+            yield self.chunk(position)
+        self._window = None
+
+    @property
+    def is_spilled(self) -> bool:
+        """Whether a pass reads a file."""
+        return len(self.spill) > 0
+
+    def chunk(self, position: int) -> Chunk:
+        """Chunk number `position`."""
+        if position < len(self.chunks):
+            return self.chunks[position]
+        if self._window is None or self._window[0] != position:
+            self._window = None
+            self._window = position, self.spill[position - len(self.chunks)]
+        return self._window[1]
+
+    def rows(self, start: int, stop: int) -> Chunk:
+        """Rows [start, stop), copied only where they cross chunks."""
+        parts: list[Chunk] = []
+        first = 0
+        for position, length in enumerate(self.lengths):
+            last = first + length
+            if first < stop and last > start:
+                parts.append(self.chunk(position).rows(max(start - first, 0), min(stop, last) - first))
+            first = last
+        return Chunk.join(parts) if parts else _no_rows()
+
+    def close(self) -> None:
+        """Drop the rows."""
+        self.chunks.clear()
+        self.spill.close()
+
+
+def _no_rows() -> Chunk:
+    return Chunk(np.empty(0), np.empty(0), np.zeros(1, np.int32), np.empty(0, np.int32), np.empty(0, np.float32))
+
+
+class _Builder:
+    """Collects rows into chunks and puts these into memory or into the file."""
+
+    def __init__(self, budget: int, scratch: str, chunk_entries: int) -> None:
+        self._budget = budget
+        self._chunk_entries = min(chunk_entries, max(1024, budget // 64))
+        self._waiting: list[Chunk] = []
+        self._waiting_entries = 0
+        self.chunks: list[Chunk] = []
+        self.spill = Spill(scratch)
+        self.lengths: list[int] = []
+        self.nonzeros = 0
+
+    def add(self, rows: Rows, ids: Array) -> None:
+        if not len(rows.labels):
+            return
+        self._waiting.append(Chunk(rows.labels, rows.weights, rows.indptr, ids, rows.values))
+        self._waiting_entries += len(ids) + len(rows.labels)
+        if self._waiting_entries >= self._chunk_entries:
+            self.flush()
+
+    def flush(self) -> None:
+        if not self._waiting:
+            return
+        chunk = Chunk.join(self._waiting)
+        if len(self._waiting) == 1:  # views of Spark's own batch
+            chunk = Chunk(*(np.array(part) for part in (chunk.labels, chunk.weights, chunk.indptr, chunk.ids, chunk.values)))
+        self._waiting, self._waiting_entries = [], 0
+        self.lengths.append(len(chunk))
+        self.nonzeros += len(chunk.ids)
+        if not len(self.spill) and chunk.nbytes <= self._budget:
+            self._budget -= chunk.nbytes
+            self.chunks.append(chunk)
+        else:
+            self.spill.append(chunk)
+
+    def renumber(self, place: Array, scratch: str) -> None:
+        """Give every id its place in the tier's order."""
+        for chunk in self.chunks:
+            kernels.renumber(chunk.ids, place)
+        if len(self.spill):
+            old, self.spill = self.spill, Spill(scratch)
+            for position in range(len(old)):
+                chunk = old[position]
+                self.spill.append(replace(chunk, ids=place[chunk.ids]))
+            old.close()
+
+
+def as_they_come(keys: Array) -> tuple[Array, Array | None]:
+    """The `Order` that leaves keys in order of appearance."""
+    return keys, None
+
+
+def ingest(
+    batches: Iterable[pa.RecordBatch],
+    reader: RowReader,
+    order: Order = as_they_come,
+    *,
+    budget: int = 1 << 40,
+    scratch: str = "",
+    chunk_entries: int = CHUNK_ENTRIES,
+) -> Store:
+    """Read all rows of a rank, once.
+
+    Parameters
+    ----------
+    batches : iterable of pyarrow.RecordBatch
+        With the columns of ``reader.columns.names``.
+    reader : RowReader
+    order : callable
+        Of the keys in the store.
+    budget : int
+        Bytes of rows to keep in memory; the others go to a file in `scratch`.
+    scratch : str
+        A directory; empty: the system's temporary one.
+    chunk_entries : int
+        Entries of one chunk, about.
+
+    Raises
+    ------
+    InvalidInput
+        A row is wrong, and the reader does not skip it.
+    """
+    numbers = KeyMap()
+    builder = _Builder(budget, scratch, chunk_entries)
+    width = skipped = 0
+    for batch in batches:
+        rows = reader.read(batch)
+        builder.add(rows, numbers.number(rows.indices))
+        width, skipped = max(width, rows.width), skipped + rows.skipped
+    builder.flush()
+    intercept = int(numbers.number(np.array([INTERCEPT_KEY], np.int64))[0])
+    num_features = width or (int(numbers.keys.max()) + 1 if len(numbers) > 1 else 0)
+    keys, place = order(np.array(numbers.keys))
+    if place is not None:
+        builder.renumber(place, scratch)
+        intercept = int(place[intercept])
+    return Store(keys, intercept, builder.chunks, builder.spill, builder.lengths, builder.nonzeros, num_features, skipped)
+
+
+__all__ = ["CHUNK_ENTRIES", "INTERCEPT_KEY", "Chunk", "Order", "Spill", "Store", "as_they_come", "ingest"]

@@ -1,0 +1,224 @@
+"""A fit from the driver's side: tables, worker group, solver, and what comes of them.
+
+The driver never holds a vector of model size: it holds dot products, and at the end the coefficients if they are few.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sparkps.driver_bridge.consistency import BSP, Consistency
+from sparkps.errors import InvalidInput
+from sparkps.mllib.base import (
+    Coefficients,
+    LocalCoefficients,
+    TableCoefficients,
+    collect,
+    context_of,
+    dropped_at_the_end,
+    new_prefix,
+    select_rows,
+    warm_kernels,
+)
+from sparkps.mllib.data import INTERCEPT_KEY
+from sparkps.mllib.rows import Columns
+from sparkps.mllib.solvers.fullbatch import FullBatchTask, RankSummary, WorkerPlan
+from sparkps.mllib.solvers.lbfgs import POINT, TRIAL, TRIAL_GRADIENT, Lbfgs, Minimum, Progress, vector_names
+from sparkps.mllib.solvers.minibatch import OPTIMIZERS, MiniBatchPlan, MiniBatchTask
+from sparkps.mllib.solvers.scaling import FACTS, STATISTICS
+from sparkps.mllib.solvers.vectors import TableNames, TierVectors
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+    from sparkps.driver_bridge.context import PSContext
+
+log = logging.getLogger(__name__)
+
+#: Pairs of vectors that L-BFGS keeps, as in pyspark.ml.
+HISTORY = 10
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """A fit of a linear model with two classes."""
+
+    #: For names of tables and messages.
+    uid: str
+    columns: Columns
+    loss: str
+    solver: str
+    max_iter: int
+    tol: float
+    #: Weights of the penalties l1·‖w‖₁ and ½·l2·‖w‖².
+    l1: float
+    l2: float
+    standardization: bool
+    fit_intercept: bool
+    step_size: float
+    batch_size: int
+    consistency: Consistency
+    num_workers: int | None
+    deterministic: bool
+    seed: int
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a fit came to."""
+
+    coefficients: Coefficients
+    intercept: float
+    num_features: int
+    #: Objective at the start and after each iteration; of a mini-batch solver the mean loss of each epoch.
+    history: list[float]
+    iterations: int
+    #: Why it ended, in words.
+    reason: str
+    #: Rows trained on, and rows left out.
+    rows: int
+    skipped: int
+
+
+def fit(df: DataFrame, settings: FitSettings) -> Fit:
+    """Train on the rows of `df`.
+
+    Raises
+    ------
+    InvalidInput
+        Columns or rows are wrong, or there are none.
+    WorkerFailed
+        A rank failed; its first cause is told.
+    """
+    rows = select_rows(df, settings.columns)
+    ps = context_of(df.sparkSession)
+    warm_kernels()
+    return (_fit_full_batch if settings.solver == "lbfgs" else _fit_mini_batch)(ps, rows, settings)
+
+
+def _figures(results: list[RankSummary], settings: FitSettings) -> dict[str, int]:
+    """Of all ranks together."""
+    rows = sum(each.rows for each in results)
+    skipped = sum(each.skipped for each in results)
+    if not rows:
+        raise _no_rows(skipped)
+    num_features = settings.columns.num_features or max(each.num_features for each in results)
+    return {"rows": rows, "skipped": skipped, "num_features": num_features}
+
+
+def _no_rows(skipped: int) -> InvalidInput:
+    return InvalidInput(f"The training data must have at least one row. Got none ({skipped} were left out by handleInvalid).")
+
+
+# ---- L-BFGS ------------------------------------------------------------------------------------------------------------
+
+
+def _fit_full_batch(ps: PSContext, rows: DataFrame, settings: FitSettings) -> Fit:
+    names = TableNames(new_prefix(settings.uid))
+    plan = WorkerPlan(
+        columns=settings.columns,
+        names=names,
+        loss=settings.loss,
+        l2=settings.l2,
+        standardization=settings.standardization,
+        fit_intercept=settings.fit_intercept,
+        budget=ps.settings.workers.memory_budget,
+        scratch=ps.settings.workers.local_dir,
+    )
+    with dropped_at_the_end() as tables:
+        model = ps.sparse_table(names.coefficients, dim=1, dtype="float64", group=names.prefix)
+        tables.append(model)
+        vectors = [names.scaled_mean, *(names.vector(name) for name in vector_names(HISTORY))]
+        tables += [ps.sparse_table(name, dim=1, dtype="float64", group=names.prefix) for name in vectors]
+        tables.append(ps.sparse_table(names.statistics, dim=STATISTICS, dtype="float64", group=names.prefix))
+        for name, size in ((names.facts, FACTS), (names.totals, 2), (names.control, 2)):
+            tables.append(ps.dense_table(name, shape=(size,), dtype="float64"))
+        options = {"solver": True, "deterministic": settings.deterministic, "name": settings.uid}
+        with ps.start_group(rows, FullBatchTask(plan), settings.num_workers, BSP(), **options) as group:
+            found, intercept = _solve(group.solver, names, settings)
+            results = group.wait()
+        log.info("%s: %d iterations, %s", settings.uid, found.iterations, found.reason)
+        coefficients = collect(model)
+        if isinstance(coefficients, TableCoefficients):
+            tables.remove(model)
+        return Fit(coefficients, intercept, history=found.history, iterations=found.iterations, reason=found.reason,
+                   **_figures(results, settings))  # fmt: skip
+
+
+def _solve(solver: Any, names: TableNames, settings: FitSettings) -> tuple[Minimum, float]:
+    """The solver's part of the group's clock; the minimum, and the intercept of the raw features."""
+    solver.tick()
+    solver.tick()
+    weight, _, positive, count = solver.table(names.facts).pull()
+    if not count:
+        raise _no_rows(0)
+    vectors = TierVectors(solver, names, TRIAL, TRIAL_GRADIENT, centred=settings.fit_intercept)
+    trial = solver.table(names.vector(TRIAL))
+    if settings.fit_intercept and positive in (0.0, weight):
+        vectors.finish(TRIAL)
+        return Minimum([0.0], 0, "all labels are equal", 0), math.inf if positive else -math.inf
+    if settings.fit_intercept:
+        start = math.log(positive / (weight - positive))
+        trial.assign(np.array([INTERCEPT_KEY]), np.array([[start]]))
+
+    def report(progress: Progress) -> None:
+        solver.report(epoch=progress.iteration, epochs=settings.max_iter, loss=progress.objective)
+
+    found = Lbfgs(vectors, settings.max_iter, settings.tol, HISTORY, report).minimize()
+    vectors.finish(POINT)
+    if not settings.fit_intercept:
+        return found, 0.0
+    solver.tick()
+    return found, float(trial.pull(np.array([INTERCEPT_KEY]))[0, 0]) - vectors.shift
+
+
+# ---- mini-batch --------------------------------------------------------------------------------------------------------
+
+
+def _fit_mini_batch(ps: PSContext, rows: DataFrame, settings: FitSettings) -> Fit:
+    names = TableNames(new_prefix(settings.uid))
+    plan = MiniBatchPlan(
+        columns=settings.columns,
+        names=names,
+        loss=settings.loss,
+        batch_size=settings.batch_size,
+        epochs=settings.max_iter,
+        fit_intercept=settings.fit_intercept,
+        seed=settings.seed,
+        staleness=settings.consistency.bound,
+        budget=ps.settings.workers.memory_budget,
+        scratch=ps.settings.workers.local_dir,
+    )
+    optimizer = OPTIMIZERS[settings.solver]
+    with dropped_at_the_end() as tables:
+        model = ps.sparse_table(names.coefficients, dim=1, optimizer=optimizer(settings.step_size, settings.l1, settings.l2))
+        bias = ps.dense_table(plan.intercept, shape=(1,), optimizer=optimizer(settings.step_size, 0.0, 0.0))
+        losses = ps.dense_table(plan.losses, shape=(settings.max_iter, 2), dtype="float64")
+        tables += [model, bias, losses]
+        task, options = MiniBatchTask(plan), {"deterministic": settings.deterministic, "name": settings.uid}
+        with _counted(ps, plan, rows, task, settings, options, tables) as group:
+            results = group.wait()
+        figures = _figures(results, settings)
+        history = [float(loss / weight) for loss, weight in losses.pull() if weight]
+        intercept = float(bias.pull()[0])
+        coefficients = collect(model)
+        if isinstance(coefficients, TableCoefficients):
+            tables.remove(model)
+        return Fit(coefficients, intercept, history=history, iterations=len(history), reason="maxIter was reached", **figures)
+
+
+def _counted(ps: Any, plan: MiniBatchPlan, rows: Any, task: Any, settings: FitSettings, options: Any, tables: list[Any]) -> Any:
+    """The group, with a table of counts for as many workers as it has."""
+    from sparkps.driver_bridge.worker_group import Group
+
+    group = Group(ps, rows, task, settings.num_workers, settings.consistency, **options)
+    tables.append(ps.dense_table(plan.counts, shape=(group.num_workers, 2), dtype="float64"))
+    return group
+
+
+__all__ = ["HISTORY", "Fit", "FitSettings", "LocalCoefficients", "fit"]

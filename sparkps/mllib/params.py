@@ -1,0 +1,273 @@
+"""Params of the linear family: those of pyspark.ml with its defaults and meaning, and a few of ours.
+
+Each mixin adds one Param. Ranges are checked in `fit`, by `check_params`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from pyspark.ml.param import Param, Params, TypeConverters
+from pyspark.ml.param.shared import (
+    HasAggregationDepth,
+    HasElasticNetParam,
+    HasFeaturesCol,
+    HasFitIntercept,
+    HasLabelCol,
+    HasMaxBlockSizeInMB,
+    HasMaxIter,
+    HasPredictionCol,
+    HasProbabilityCol,
+    HasRawPredictionCol,
+    HasRegParam,
+    HasSeed,
+    HasSolver,
+    HasStandardization,
+    HasStepSize,
+    HasThresholds,
+    HasTol,
+    HasWeightCol,
+)
+
+from sparkps.driver_bridge.consistency import ASP, BSP, SSP, Consistency
+from sparkps.errors import InvalidInput
+
+P = TypeVar("P", bound=Params)
+
+#: Solvers that see all rows before each step, and those that see a batch.
+FULL_BATCH_SOLVERS = ("lbfgs",)
+MINI_BATCH_SOLVERS = ("sgd", "adagrad", "adam", "ftrl")
+
+
+def _param(name: str, doc: str, converter: Callable[[Any], Any]) -> Any:
+    return Param(Params._dummy(), name, doc, typeConverter=converter)
+
+
+class HasBatchSize(Params):
+    """Rows of one worker in one step."""
+
+    batchSize: Param[int] = _param("batchSize", "rows of one worker in one step of a mini-batch solver (>= 1)", TypeConverters.toInt)
+
+    def getBatchSize(self) -> int:
+        """Gets the value of `batchSize`."""
+        return self.getOrDefault(self.batchSize)
+
+
+class HasNumWorkers(Params):
+    """Number of workers."""
+
+    numWorkers: Param[int] = _param(
+        "numWorkers", "number of workers; 0: as many as the cluster runs at once", TypeConverters.toInt
+    )
+
+    def getNumWorkers(self) -> int:
+        """Gets the value of `numWorkers`."""
+        return self.getOrDefault(self.numWorkers)
+
+
+class HasConsistency(Params):
+    """How far workers may run ahead of each other."""
+
+    consistency: Param[str] = _param(
+        "consistency", "of the mini-batch solvers: bsp, ssp (bounded by staleness) or asp", TypeConverters.toString
+    )
+    staleness: Param[int] = _param("staleness", "clocks that a worker may run ahead under ssp (>= 1)", TypeConverters.toInt)
+
+    def getConsistency(self) -> str:
+        """Gets the value of `consistency`."""
+        return self.getOrDefault(self.consistency)
+
+    def getStaleness(self) -> int:
+        """Gets the value of `staleness`."""
+        return self.getOrDefault(self.staleness)
+
+    def _consistency(self) -> Consistency:
+        kinds: dict[str, Callable[[], Consistency]] = {"bsp": BSP, "ssp": lambda: SSP(self.getStaleness()), "asp": ASP}
+        return kinds[self.getConsistency().lower()]()
+
+
+class HasNumFeatures(Params):
+    """Declared number of features; of estimators, since a model's `numFeatures` is what it has."""
+
+    numFeatures: Param[int] = _param(
+        "numFeatures", "number of features: a larger index is an error; 0: as the rows tell it", TypeConverters.toInt
+    )
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._setDefault(numFeatures=0)
+
+    def getNumFeatures(self) -> int:
+        """Gets the value of `numFeatures`."""
+        return self.getOrDefault(self.numFeatures)
+
+
+class HasHandleInvalid(Params):
+    """What happens with rows that are wrong."""
+
+    handleInvalid: Param[str] = _param(
+        "handleInvalid", "what happens with a row that is wrong: error, or skip to leave it out", TypeConverters.toString
+    )
+
+    def getHandleInvalid(self) -> str:
+        """Gets the value of `handleInvalid`."""
+        return self.getOrDefault(self.handleInvalid)
+
+
+class HasDeterministic(Params):
+    """Whether the result depends on the rows, the seed and the number of workers alone."""
+
+    deterministic: Param[bool] = _param(
+        "deterministic",
+        "whether rows are given to workers by their content, so that the model is a function of rows, seed and numWorkers",
+        TypeConverters.toBoolean,
+    )
+
+    def getDeterministic(self) -> bool:
+        """Gets the value of `deterministic`."""
+        return self.getOrDefault(self.deterministic)
+
+
+class ProbabilisticParams(HasFeaturesCol, HasPredictionCol, HasRawPredictionCol, HasProbabilityCol, HasThresholds):
+    """Columns and thresholds of a probabilistic classifier; binary ones have `threshold` as well."""
+
+    threshold: Param[float] = _param(
+        "threshold",
+        "threshold in binary classification prediction, in range [0, 1]; if threshold and thresholds are both set, they must match",
+        TypeConverters.toFloat,
+    )
+
+    def setThreshold(self: P, value: float) -> P:
+        """Sets the value of `threshold`, and clears `thresholds`."""
+        self._set(threshold=value)
+        self.clear(self.getParam("thresholds"))
+        return self
+
+    def setThresholds(self: P, value: list[float]) -> P:
+        """Sets the value of `thresholds`, and clears `threshold`."""
+        self._set(thresholds=value)
+        self.clear(self.getParam("threshold"))
+        return self
+
+    def getThreshold(self) -> float:
+        """The threshold; where `thresholds` are set, the one that they come to."""
+        self._checkThresholdConsistency()
+        if not self.isSet(self.thresholds):
+            return self.getOrDefault(self.threshold)
+        low, high = self._two_thresholds()
+        return 1.0 / (1.0 + low / high) if high else 1.0
+
+    def getThresholds(self) -> list[float]:
+        """The thresholds; where only `threshold` is set, those that it comes to."""
+        self._checkThresholdConsistency()
+        if not self.isSet(self.thresholds) and self.isSet(self.threshold):
+            value = self.getOrDefault(self.threshold)
+            return [1.0 - value, value]
+        return self.getOrDefault(self.thresholds)
+
+    def _two_thresholds(self) -> list[float]:
+        given = self.getOrDefault(self.thresholds)
+        if len(given) != 2:
+            raise ValueError(f"`thresholds` of a binary classifier must have length 2. Got {given}.")
+        return given
+
+    def _checkThresholdConsistency(self) -> None:
+        if self.isSet(self.threshold) and self.isSet(self.thresholds):
+            low, high = self._two_thresholds()
+            implied = 1.0 / (1.0 + low / high) if high else 1.0
+            value = self.getOrDefault(self.threshold)
+            if abs(value - implied) >= 1e-5:
+                raise ValueError(
+                    f"`threshold` and `thresholds` must match if both are set. Got {value:g}, and thresholds equivalent to {implied:g}."
+                )
+
+
+class LinearParams(
+    HasLabelCol,
+    HasWeightCol,
+    HasMaxIter,
+    HasRegParam,
+    HasElasticNetParam,
+    HasTol,
+    HasFitIntercept,
+    HasStandardization,
+    HasAggregationDepth,
+    HasMaxBlockSizeInMB,
+    HasSolver,
+    HasStepSize,
+    HasSeed,
+    HasBatchSize,
+    HasNumWorkers,
+    HasConsistency,
+    HasHandleInvalid,
+    HasDeterministic,
+):
+    """Params of an estimator of the linear family.
+
+    `maxIter` counts iterations of L-BFGS, and epochs of the mini-batch solvers; `tol` and `standardization` are those of
+    L-BFGS, `stepSize`, `batchSize`, `consistency` and `staleness` those of the others. `aggregationDepth` and
+    `maxBlockSizeInMB` are taken for the sake of programs written for pyspark.ml, and change nothing.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._setDefault(
+            maxIter=100, regParam=0.0, elasticNetParam=0.0, tol=1e-6, fitIntercept=True, standardization=True, solver="lbfgs",
+            stepSize=0.1, batchSize=1000, numWorkers=0, consistency="bsp", staleness=1, handleInvalid="error",
+            deterministic=False, aggregationDepth=2, maxBlockSizeInMB=0.0, seed=0,
+        )  # fmt: skip
+
+
+#: What each Param must satisfy, in words and as a test.
+_RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "maxIter": ("an int >= 0", lambda v: v >= 0),
+    "regParam": ("a float in [0, inf)", lambda v: 0 <= v < math.inf),
+    "elasticNetParam": ("a float in [0, 1]", lambda v: 0 <= v <= 1),
+    "tol": ("a float in [0, inf)", lambda v: 0 <= v < math.inf),
+    "threshold": ("a float in [0, 1]", lambda v: 0 <= v <= 1),
+    "thresholds": (
+        "floats in [0, inf), at most one of them 0, with a sum above 0",
+        lambda v: all(0 <= x < math.inf for x in v) and list(v).count(0.0) <= 1 and sum(v) > 0,
+    ),
+    "aggregationDepth": ("an int >= 2", lambda v: v >= 2),
+    "maxBlockSizeInMB": ("a float in [0, inf)", lambda v: 0 <= v < math.inf),
+    "stepSize": ("a float in (0, inf)", lambda v: 0 < v < math.inf),
+    "batchSize": ("an int >= 1", lambda v: v >= 1),
+    "numWorkers": ("an int >= 0", lambda v: v >= 0),
+    "staleness": ("an int >= 1", lambda v: 1 <= v < 1 << 31),
+    "numFeatures": ("an int >= 0", lambda v: 0 <= v < 1 << 63),
+    "consistency": ("one of bsp, ssp, asp", lambda v: v.lower() in ("bsp", "ssp", "asp")),
+    "handleInvalid": ("one of error, skip", lambda v: v in ("error", "skip")),
+    "seed": ("an int in [0, 2^63)", lambda v: 0 <= v < 1 << 63),
+}
+
+
+def check_params(estimator: Params, **more: tuple[str, Callable[[Any], bool]]) -> None:
+    """Check the ranges of all Params that are set or have a default.
+
+    Parameters
+    ----------
+    estimator : Params
+    **more
+        Further Params: what must hold in words, and as a test.
+
+    Raises
+    ------
+    InvalidInput
+        Names the Param, what must hold and what it is.
+    """
+    for name, (must, holds) in {**_RANGES, **more}.items():
+        if estimator.hasParam(name) and estimator.isDefined(name):
+            value = estimator.getOrDefault(name)
+            if not holds(value):
+                raise InvalidInput(
+                    f"The `{name}` of {type(estimator).__name__} must be {must}. Got {value!r} instead.", param=name
+                )
+
+
+__all__ = [
+    "FULL_BATCH_SOLVERS", "MINI_BATCH_SOLVERS", "HasBatchSize", "HasConsistency", "HasDeterministic", "HasHandleInvalid",
+    "HasNumFeatures", "HasNumWorkers", "LinearParams", "ProbabilisticParams", "check_params",
+]  # fmt: skip

@@ -1,0 +1,98 @@
+"""Scores of rows by a linear model with two classes, in executors: Arrow in, Arrow out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sparkps.errors import InvalidInput
+from sparkps.mllib import kernels
+from sparkps.mllib.base import Coefficients
+from sparkps.mllib.rows import Features, read_features
+
+Array = NDArray[Any]
+
+_REFUSED = {
+    kernels.FEATURES_NULL: "features must not be null",
+    kernels.ENTRY_NULL: "indices and values must not be null",
+    kernels.LENGTHS_DIFFER: "indices and values must be of the same length",
+}
+
+
+def margins(features: Features, coefficients: Coefficients, intercept: float) -> Array:
+    """intercept + Σ x·w of each row, float64 (n,)."""
+    ids, values = coefficients.look_up(np.ascontiguousarray(features.indices))
+    out = np.empty(len(features.codes))
+    if not len(values):
+        values = np.zeros(1)
+    kernels.margins.of(features.values.dtype)(
+        features.indptr, ids, np.ascontiguousarray(features.values), values, float(intercept), out
+    )
+    return out
+
+
+def probabilities(margin: Array) -> Array:
+    """1 / (1 + exp(-margin)) without overflow.
+
+    Examples
+    --------
+    >>> probabilities(np.array([0.0, -np.inf, 800.0])).tolist()
+    [0.5, 0.0, 1.0]
+    """
+    e = np.exp(-np.abs(margin))
+    return np.where(margin >= 0, 1.0, e) / (1.0 + e)
+
+
+def vectors_of_two(first: Array, second: Array) -> pa.StructArray:
+    """Dense vectors of length 2 as Spark's VectorUDT has them in Arrow."""
+    count = len(first)
+    flat = np.stack([first, second], axis=1).ravel()
+    values = pa.ListArray.from_arrays(pa.array(np.arange(count + 1, dtype=np.int32) * 2), pa.array(flat))
+    parts = [pa.array(np.ones(count, np.int8)), pa.nulls(count, pa.int32()), pa.nulls(count, pa.list_(pa.int32())), values]
+    return pa.StructArray.from_arrays(parts, ["type", "size", "indices", "values"])
+
+
+@dataclass(frozen=True)
+class BinaryScorer:
+    """Raw prediction, probability and prediction of each row; the function of a UDF. Picklable.
+
+    Parameters
+    ----------
+    coefficients : object
+        A broadcast variable of `LocalCoefficients`, or `TableCoefficients`.
+    intercept : float
+    threshold : float
+        Label 1 is predicted where its probability is above.
+    column : str
+        Name of the features, for messages.
+    """
+
+    coefficients: Any
+    intercept: float
+    threshold: float
+    column: str
+
+    def __call__(self, features: pa.Array) -> pa.StructArray:
+        """Struct of ``raw`` and ``probability`` (vectors) and ``prediction`` (double)."""
+        rows = read_features(features, self.column)
+        self._check(features, rows)
+        coefficients = getattr(self.coefficients, "value", self.coefficients)
+        margin = margins(rows, coefficients, self.intercept)
+        p = probabilities(margin)
+        predicted = (p > self.threshold).astype(np.float64)
+        columns = [vectors_of_two(-margin, margin), vectors_of_two(1.0 - p, p), pa.array(predicted)]
+        return pa.StructArray.from_arrays(columns, ["raw", "probability", "prediction"])
+
+    def _check(self, features: pa.Array, rows: Features) -> None:
+        for code, must in _REFUSED.items():
+            wrong = np.flatnonzero(rows.codes == code)
+            if len(wrong):
+                row = features[int(wrong[0])].as_py()
+                raise InvalidInput(f"Column {self.column!r}: {must}. Got {row!r}.", column=self.column)
+
+
+__all__ = ["BinaryScorer", "margins", "probabilities", "vectors_of_two"]

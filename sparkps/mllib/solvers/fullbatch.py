@@ -1,0 +1,201 @@
+"""What a worker does in a full-batch fit: statistics of its columns, then loss and gradient at every point it is told.
+
+Training happens in scaled coordinates (see `scaling`). The penalty of a coefficient is shared out over the workers that
+hold the feature, so that the tier only ever adds.
+
+Everything is a function of the rank's clock and of the tier's tables, so a rank that was lost goes on at its successor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparkps.client.grouping import Grouping
+from sparkps.client.keyset import KeySet
+from sparkps.client.tables import pull_together, write_together
+from sparkps.mllib import kernels
+from sparkps.mllib.data import Store, ingest
+from sparkps.mllib.losses import LOSSES
+from sparkps.mllib.rows import Columns, RowReader
+from sparkps.mllib.solvers.lbfgs import TRIAL, TRIAL_GRADIENT
+from sparkps.mllib.solvers.scaling import FACTS, STATISTICS, Scaling, scaling
+from sparkps.mllib.solvers.vectors import FIRST_EVALUATION, STOP, TableNames
+from sparkps.wire.messages import OpCode
+
+Array = NDArray[Any]
+
+@dataclass(frozen=True)
+class WorkerPlan:
+    """What every worker is told. Picklable."""
+
+    columns: Columns
+    names: TableNames
+    loss: str
+    #: Weight of the penalty ½‖w‖².
+    l2: float
+    #: Whether the penalty is on the scaled coefficients, or on those of the raw features.
+    standardization: bool
+    fit_intercept: bool
+    #: Bytes of rows to keep in memory.
+    budget: int
+    #: Directory for the other rows.
+    scratch: str
+
+
+@dataclass(frozen=True)
+class RankSummary:
+    """What a rank returns."""
+
+    rows: int
+    skipped: int
+    nonzeros: int
+    num_features: int
+    features_held: int
+
+
+@dataclass(frozen=True)
+class FullBatchTask:
+    """The train function of a full-batch fit."""
+
+    plan: WorkerPlan
+
+    def __call__(self, worker: Any, batches: Any) -> RankSummary:
+        plan = self.plan
+        reader = RowReader(plan.columns, worker.rank)
+        store = ingest(batches.stream(), reader, tier_order(worker.session), budget=plan.budget, scratch=plan.scratch)
+        try:
+            _FullBatch(worker, plan, store).run()
+            return summary_of(store)
+        finally:
+            store.close()
+
+
+def tier_order(session: Any) -> Any:
+    """The order of keys in which pulls and pushes of `session` need no permutation (see `data.Order`)."""
+
+    def order(keys: Array) -> tuple[Array, Array | None]:
+        grouping = Grouping.of(keys, session.routing)
+        return grouping.keys, grouping.inverse
+
+    return order
+
+
+def summary_of(store: Store) -> RankSummary:
+    """Figures of a rank's rows."""
+    return RankSummary(len(store), store.skipped, store.nonzeros, store.num_features, len(store.keys) - 1)
+
+
+@dataclass
+class _FullBatch:
+    """One rank of a full-batch fit."""
+
+    worker: Any
+    plan: WorkerPlan
+    store: Store
+    #: Coefficients of the raw features and their gradient, side by side.
+    state: Array = field(init=False)
+
+    def __post_init__(self) -> None:
+        names = self.plan.names
+        self.state = np.zeros((len(self.store.keys), 2))
+        statistics = self.worker.table(names.statistics)
+        self.statistics: KeySet = statistics.register(self.store.keys)
+        self.trial = self._keys_of(names.vector(TRIAL))
+        self.gradient = self._keys_of(names.vector(TRIAL_GRADIENT))
+        self.facts, self.totals, self.control = (
+            self.worker.table(name) for name in (names.facts, names.totals, names.control)
+        )
+
+    def _keys_of(self, table: str) -> KeySet:
+        return self.statistics.on(self.worker.table(table))
+
+    # ---- statistics ----------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """From the rank's clock to the end."""
+        worker = self.worker
+        if worker.clock == 0:
+            self._push_sums()
+        if worker.clock == 1:
+            self._push_squares()
+        if worker.clock == 2:
+            _, found = self._pull_scaling()
+            if self.plan.fit_intercept:
+                self._keys_of(self.plan.names.scaled_mean).assign(found.scaled_mean[:, None])
+            worker.tick()
+        self.weight, self.scaling = self._pull_scaling()
+        while True:
+            if (worker.clock - FIRST_EVALUATION) % 2:
+                worker.tick()
+            elif self._evaluate():
+                return
+
+    def _push_sums(self) -> None:
+        rows = np.zeros((len(self.store.keys), STATISTICS))
+        sums = np.zeros((len(self.store.keys), 2))
+        facts = np.zeros(FACTS)
+        for chunk in self.store:
+            kernels.column_sums.of(chunk.values.dtype)(chunk.indptr, chunk.ids, chunk.values, chunk.weights, sums)
+            weights = chunk.weights if len(chunk.weights) else np.ones(len(chunk))
+            facts += np.array([weights.sum(), (weights**2).sum(), weights @ chunk.labels, len(chunk)])
+        rows[:, :2], rows[:, 2] = sums, 1.0
+        write_together(self.worker.session, OpCode.ADD, [(self.statistics, rows), (self.facts, facts)])
+        self.worker.tick()
+
+    def _push_squares(self) -> None:
+        statistics, facts = pull_together(self.worker.session, [self.statistics, self.facts])
+        means = np.ascontiguousarray(statistics[:, 0] / max(facts[0], np.finfo(float).tiny))
+        squares = np.zeros(len(means))
+        for chunk in self.store:
+            kernels.centred_squares.of(chunk.values.dtype)(
+                chunk.indptr, chunk.ids, chunk.values, chunk.weights, means, squares
+            )
+        rows = np.zeros((len(means), STATISTICS))
+        rows[:, 3] = squares
+        self.statistics.add(rows)
+        self.worker.tick()
+
+    def _pull_scaling(self) -> tuple[float, Scaling]:
+        statistics, facts = pull_together(self.worker.session, [self.statistics, self.facts])
+        weight = max(float(facts[0]), np.finfo(float).tiny)
+        plan = self.plan
+        found = scaling(
+            statistics, weight, facts[1], self.store.intercept, l2=plan.l2, standardization=plan.standardization
+        )
+        return weight, found
+
+    # ---- evaluation ----------------------------------------------------------------------------------------------------
+
+    def _evaluate(self) -> bool:
+        """One clock; whether it was the last."""
+        (command, shift), trial = pull_together(self.worker.session, [self.control, self.trial])
+        point = np.ascontiguousarray(trial.ravel())
+        kernels.enter(point, self.scaling.inverse, self.state)
+        if command == STOP:
+            self._publish(shift)
+            return True
+        at = self.store.intercept
+        bias = point[at] - shift if self.plan.fit_intercept else 0.0
+        loss, derivative = LOSSES[self.plan.loss].add_up(self.store, self.state, bias)
+        self.state[at, 1] = derivative if self.plan.fit_intercept else 0.0
+        gradient = np.empty((len(point), 1))
+        penalty = kernels.leave(
+            point, self.scaling.inverse, self.scaling.penalty, 1.0 / self.weight, self.state, gradient[:, 0]
+        )
+        totals = np.array([loss / self.weight + penalty, derivative / self.weight])
+        write_together(self.worker.session, OpCode.ADD, [(self.gradient, gradient), (self.totals, totals)])
+        self.worker.tick()
+        return False
+
+    def _publish(self, shift: float) -> None:
+        """The solution, in coefficients of the raw features, into the model's table."""
+        self.state[self.store.intercept, 0] -= shift
+        table = self._keys_of(self.plan.names.coefficients)
+        table.assign(np.ascontiguousarray(self.state[:, :1]))
+
+
+__all__ = ["FullBatchTask", "RankSummary", "WorkerPlan", "summary_of", "tier_order"]

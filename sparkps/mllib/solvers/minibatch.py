@@ -1,0 +1,261 @@
+"""Mini-batch training: pull the rows of a batch, push its gradient, and let the tier's optimizer do the rest.
+
+A rank's rows are cut into batches of at most `batch_size`, nearly equal ones. Under BSP all ranks take the same number of steps
+and draw the same order of batches, so that each knows how many rows a step has over all ranks, and the gradient is the mean
+over the global batch; under SSP and ASP every push is a step of its own and the mean is over the rank's batch. Everything
+is a function of the rank's clock, so a rank that was lost goes on at its successor.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparkps.client.keyset import KeySet
+from sparkps.client.tables import pull_together, write_together
+from sparkps.mllib import kernels
+from sparkps.mllib.data import Chunk, Store, ingest
+from sparkps.mllib.losses import LOSSES
+from sparkps.mllib.rows import Columns, RowReader
+from sparkps.mllib.solvers.fullbatch import RankSummary, summary_of, tier_order
+from sparkps.mllib.solvers.vectors import TableNames
+from sparkps.optim import FTRL, SGD, Adagrad, Adam, Optimizer
+from sparkps.specs import UNBOUNDED
+from sparkps.wire.messages import OpCode
+
+Array = NDArray[Any]
+
+#: What a rank keeps with each tick: sum of losses and weights of the running epoch.
+_STATE = struct.Struct("<dd")
+
+#: Server-side optimizers by the name of their solver; arguments: step size, l1, l2.
+OPTIMIZERS: dict[str, Callable[[float, float, float], Optimizer]] = {
+    "sgd": lambda rate, _, l2: SGD(rate, l2=l2),
+    "adagrad": lambda rate, _, l2: Adagrad(rate, l2=l2),
+    "adam": lambda rate, _, l2: Adam(rate, l2=l2),
+    "ftrl": lambda rate, l1, l2: FTRL(rate, l1=l1, l2=l2),
+}
+
+
+@dataclass(frozen=True)
+class MiniBatchPlan:
+    """What every worker is told. Picklable."""
+
+    columns: Columns
+    names: TableNames
+    loss: str
+    batch_size: int
+    epochs: int
+    fit_intercept: bool
+    seed: int
+    #: As on the wire: 0 for BSP, > 0 for SSP, `UNBOUNDED` for ASP.
+    staleness: int
+    #: Bytes of rows to keep in memory.
+    budget: int
+    #: Directory for the other rows.
+    scratch: str
+
+    @property
+    def intercept(self) -> str:
+        """Name of the table of the intercept."""
+        return f"{self.names.prefix}.intercept"
+
+    @property
+    def losses(self) -> str:
+        """Name of the table of losses: per epoch, sum of losses and sum of weights."""
+        return f"{self.names.prefix}.losses"
+
+    @property
+    def counts(self) -> str:
+        """Name of the table of counts: per rank, rows and sum of weights."""
+        return f"{self.names.prefix}.counts"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Which rows make up which step.
+
+    Parameters
+    ----------
+    rows : tuple of int
+        Rows of each rank that steps together with this one; of this rank alone under SSP and ASP.
+    batch_size : int
+        Most rows of one rank in one step.
+    seed : int
+
+    Examples
+    --------
+    >>> schedule = Schedule((5, 3), 2, seed=0)
+    >>> schedule.steps, [schedule.span(3, b) for b in range(3)], schedule.size(0)
+    (3, [(0, 1), (1, 2), (2, 3)], 2)
+    """
+
+    rows: tuple[int, ...]
+    batch_size: int
+    seed: int
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return -(-max(self.rows, default=0) // self.batch_size)
+
+    def span(self, rows: int, batch: int) -> tuple[int, int]:
+        """First and last row of a batch of a rank with `rows` rows."""
+        return batch * rows // self.steps, (batch + 1) * rows // self.steps
+
+    def size(self, batch: int) -> int:
+        """Rows of a batch, all ranks together."""
+        return sum(last - first for first, last in (self.span(rows, batch) for rows in self.rows))
+
+    def order(self, epoch: int, *, shuffled: bool) -> Array:
+        """The batches of an epoch; without `shuffled` in the order of the file, from a random one on."""
+        draw = np.random.default_rng((self.seed, epoch))
+        if shuffled:
+            return draw.permutation(self.steps)
+        return np.roll(np.arange(self.steps), -int(draw.integers(self.steps)))
+
+
+@dataclass(frozen=True)
+class MiniBatchTask:
+    """The train function of a mini-batch fit."""
+
+    plan: MiniBatchPlan
+
+    def __call__(self, worker: Any, batches: Any) -> RankSummary:
+        plan = self.plan
+        reader = RowReader(plan.columns, worker.rank)
+        store = ingest(batches.stream(), reader, tier_order(worker.session), budget=plan.budget, scratch=plan.scratch)
+        try:
+            _MiniBatch(worker, plan, store).run()
+            return summary_of(store)
+        finally:
+            store.close()
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Rows of one step with their keys."""
+
+    #: Ids are positions in `keys`.
+    chunk: Chunk
+    keys: Array | KeySet
+    size: int
+
+
+class _MiniBatch:
+    """One rank of a mini-batch fit."""
+
+    def __init__(self, worker: Any, plan: MiniBatchPlan, store: Store) -> None:
+        self.worker = worker
+        self.plan = plan
+        self.store = store
+        self.table = worker.table(plan.names.coefficients)
+        self.bias = worker.table(plan.intercept)
+        room = len(store.keys)
+        self.stamps, self.places, self.found = (np.zeros(room, np.int32) for _ in range(3))
+        self.stamp = 0
+        #: Batches' key sets, where a batch comes again and its keys are worth keeping.
+        self.keysets: dict[int, KeySet] = {}
+        self.keeps_keysets = plan.epochs > 1 and not store.is_spilled
+        #: Sum of losses and of weights in the running epoch.
+        self.running = _STATE.unpack(worker.state) if worker.state else (0.0, 0.0)
+
+    # ---- steps ---------------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """From the rank's clock to the end; clock 0 counts the rows, clock t + 1 is step t."""
+        plan, worker = self.plan, self.worker
+        schedule, self.mean_weight = self._count()
+        steps = schedule.steps
+        first, last = worker.clock - 1, steps * plan.epochs
+        ahead = self._batch(schedule, first) if first < last else None
+        pulling = self._begin_pull(ahead) if ahead else None
+        for t in range(first, last):
+            batch, pulled = ahead, pulling
+            assert batch is not None
+            if pulled is None:
+                pulled = self._begin_pull(batch)
+            ahead = self._batch(schedule, t + 1) if t + 1 < last else None
+            # Without a bound on staleness, the next rows may be read before this batch's gradient is there.
+            pulling = self._begin_pull(ahead) if ahead and plan.staleness == UNBOUNDED else None
+            self._step(batch, *pulled())
+            if (t + 1) % steps == 0:
+                self._end_epoch((t + 1) // steps)
+            worker.tick(_STATE.pack(*self.running))
+
+    def _count(self) -> tuple[Schedule, float]:
+        """The schedule, and the mean weight of a row."""
+        plan, worker, store = self.plan, self.worker, self.store
+        weight = sum(float(chunk.weights.sum()) if len(chunk.weights) else float(len(chunk)) for chunk in store)
+        mine = np.zeros((worker.num_workers, 2))
+        mine[worker.rank] = len(store), weight
+        counts = worker.table(plan.counts)
+        if worker.clock == 0:
+            counts.add(mine)
+            worker.tick()
+        everyone = counts.pull() if plan.staleness == 0 else mine
+        alone = (len(store),) if plan.staleness else tuple(int(rows) for rows in everyone[:, 0])
+        mean = float(everyone[:, 1].sum() / max(everyone[:, 0].sum(), 1.0))
+        return Schedule(alone, plan.batch_size, plan.seed), mean
+
+    def _batch(self, schedule: Schedule, t: int) -> _Batch:
+        epoch, step = divmod(t, schedule.steps)
+        number = int(schedule.order(epoch, shuffled=not self.store.is_spilled)[step])
+        chunk = self.store.rows(*schedule.span(len(self.store), number))
+        self.stamp += 1
+        if len(self.found) < len(chunk.ids):
+            self.found = np.empty(len(chunk.ids), np.int32)
+        count = kernels.distinct_ids(chunk.ids, self.stamps, self.stamp, self.found)
+        held = np.sort(self.found[:count])
+        local = np.empty(len(chunk.ids), np.int32)
+        kernels.local_ids(chunk.ids, held, self.places, local)
+        keys: Array | KeySet = self.store.keys[held]
+        if self.keeps_keysets:
+            if number not in self.keysets:
+                self.keysets[number] = self.table.register(keys)
+            keys = self.keysets[number]
+        return _Batch(Chunk(chunk.labels, chunk.weights, chunk.indptr, local, chunk.values), keys, schedule.size(number))
+
+    def _begin_pull(self, batch: _Batch) -> Callable[[], tuple[Array, Array]]:
+        """Ask for the rows of a batch; the function that it gives waits for them."""
+        if self.plan.staleness != UNBOUNDED:
+            wanted = batch.keys if isinstance(batch.keys, KeySet) else (self.table, batch.keys)
+            weights, bias = pull_together(self.worker.session, [wanted, self.bias])
+            return lambda: (weights, bias)
+        asked = self.table.pull_async(batch.keys), self.bias.pull_async()
+        return lambda: (asked[0].result(), asked[1].result())
+
+    def _step(self, batch: _Batch, weights: Array, bias: Array) -> None:
+        chunk = batch.chunk
+        if not len(chunk):
+            return
+        state = np.zeros((len(weights), 2))
+        state[:, 0] = weights[:, 0]
+        start = float(bias[0]) if self.plan.fit_intercept else 0.0
+        loss, derivative = LOSSES[self.plan.loss].add_up([chunk], state, start)
+        scale = 1.0 / (batch.size * self.mean_weight)
+        gradient = (state[:, 1:] * scale).astype(self.table.dtype)
+        weight = float(chunk.weights.sum()) if len(chunk.weights) else float(len(chunk))
+        self.running = self.running[0] + loss, self.running[1] + weight
+        pushes: list[Any] = [(self.table, batch.keys, gradient)]
+        if isinstance(batch.keys, KeySet):
+            pushes = [(batch.keys, gradient)]
+        if self.plan.fit_intercept:
+            pushes.append((self.bias, np.array([derivative * scale], self.bias.dtype)))
+        write_together(self.worker.session, OpCode.PUSH, pushes)
+
+    def _end_epoch(self, epoch: int) -> None:
+        losses = np.zeros((self.plan.epochs, 2))
+        losses[epoch - 1] = self.running
+        self.worker.table(self.plan.losses).add_async(losses)
+        loss = self.running[0] / self.running[1] if self.running[1] else None
+        self.worker.report(epoch=epoch, epochs=self.plan.epochs, loss=loss, rows=len(self.store))
+        self.running = (0.0, 0.0)
+
+
+__all__ = ["OPTIMIZERS", "MiniBatchPlan", "MiniBatchTask", "Schedule"]

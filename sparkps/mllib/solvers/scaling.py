@@ -1,0 +1,78 @@
+"""Scaled coordinates: standard deviations of all features out of sums, and what the penalty weighs in them.
+
+With σ the standard deviation of a feature, its coefficient in scaled coordinates is σ times the one of the raw feature. A
+feature that never varies keeps coefficient 0, as in pyspark.ml.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+#: Elements of the table of facts: sum of weights, sum of squared weights, weight of rows with label 1, rows.
+FACTS = 4
+
+#: Columns of the table of statistics: sum, weight of entries, number of ranks that hold the feature, centred squares.
+STATISTICS = 4
+
+#: A standard deviation below this fraction of the mean is rounding: the feature is constant.
+_CONSTANT = 1e-10
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Per local feature, with the intercept among them."""
+
+    #: 1 / σ, and 0 for a feature that is constant; 1 for the intercept.
+    inverse: Array
+    #: mean / σ; 0 for the intercept.
+    scaled_mean: Array
+    #: This rank's share of the penalty's weight.
+    penalty: Array
+
+
+def scaling(
+    statistics: Array, weight: float, weight_squares: float, intercept: int, *, l2: float, standardization: bool
+) -> Scaling:
+    """Standard deviations and penalties out of the statistics of all rows.
+
+    Parameters
+    ----------
+    statistics : ndarray of shape (n, STATISTICS), float64
+    weight, weight_squares : float
+        Sum of the rows' weights and of their squares.
+    intercept : int
+        Row of the intercept.
+    l2 : float
+    standardization : bool
+
+    Examples
+    --------
+    >>> x = np.array([1.0, 2.0, 3.0, 0.0])           # one feature, its zero left out
+    >>> mean = x.mean(); entries = x[:3]
+    >>> stats = np.array([[x.sum(), 3, 1, ((entries - mean) ** 2).sum()], [0, 0, 1, 0]])
+    >>> found = scaling(stats, 4.0, 4.0, 1, l2=0.1, standardization=True)
+    >>> bool(np.isclose(1 / found.inverse[0], x.std(ddof=1)))
+    True
+    """
+    total, entries, holders, squares = statistics.T
+    mean = total / weight
+    spread = squares + (weight - entries) * mean**2
+    freedom = weight - weight_squares / weight
+    deviation = np.sqrt(np.maximum(spread, 0.0) / freedom) if freedom > 0 else np.zeros(len(mean))
+    varies = deviation > _CONSTANT * np.abs(mean)
+    inverse = np.divide(1.0, deviation, out=np.zeros(len(mean)), where=varies)
+    scaled_mean = mean * inverse
+    penalty = l2 / np.maximum(holders, 1.0)
+    if not standardization:
+        penalty = penalty * inverse**2
+    inverse[intercept], scaled_mean[intercept], penalty[intercept] = 1.0, 0.0, 0.0
+    return Scaling(inverse, scaled_mean, penalty)
+
+
+__all__ = ["FACTS", "STATISTICS", "Scaling", "scaling"]

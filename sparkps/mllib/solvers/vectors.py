@@ -1,0 +1,163 @@
+"""A solver's vectors on the tier, evaluated by the workers of a group.
+
+The vectors are float64 tables of one table group. Workers and solver share one logical clock: at odd
+clocks from 3 on the workers evaluate, at even ones the solver works, and the control table says what comes next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparkps.client.calls import call_functions
+from sparkps.client.tables import DenseTable, SparseTable, pull_together, write_together
+from sparkps.mllib.solvers.operations import Combine, Gram, Operation
+from sparkps.wire.messages import OpCode
+
+#: What the control table says: evaluate at the trial point, or it is over.
+EVALUATE, STOP = 1.0, 2.0
+
+#: The clock at which the workers evaluate for the first time; before it they gather statistics.
+FIRST_EVALUATION = 3
+
+
+class SolverRank(Protocol):
+    """What the driver's member of a worker group offers (see `driver_bridge.worker.Worker`)."""
+
+    @property
+    def session(self) -> Any:
+        """The session that is under the group's clock."""
+
+    def table(self, name: str) -> Any:
+        """A table under the group's clock."""
+
+    def tick(self) -> None:
+        """The clock is done."""
+
+
+@dataclass(frozen=True)
+class TableNames:
+    """Names of the tables of one fit. Picklable."""
+
+    prefix: str
+
+    def vector(self, name: str) -> str:
+        """A vector of the solver."""
+        return f"{self.prefix}.{name}"
+
+    @property
+    def scaled_mean(self) -> str:
+        """Mean / standard deviation of each feature."""
+        return f"{self.prefix}.m"
+
+    @property
+    def statistics(self) -> str:
+        """Per feature: sum, weight of entries, holders, centred squares."""
+        return f"{self.prefix}.statistics"
+
+    @property
+    def coefficients(self) -> str:
+        """The model."""
+        return f"{self.prefix}.coefficients"
+
+    @property
+    def facts(self) -> str:
+        """Sums over all rows, see `scaling.FACTS`."""
+        return f"{self.prefix}.facts"
+
+    @property
+    def totals(self) -> str:
+        """Of the running evaluation: objective, and derivative by the bias."""
+        return f"{self.prefix}.totals"
+
+    @property
+    def control(self) -> str:
+        """`EVALUATE` or `STOP`, and the part of the margin that all rows share."""
+        return f"{self.prefix}.control"
+
+
+class TierVectors:
+    """Vectors on the tier, evaluated by the workers of a group; for the solver's thread.
+
+    Features are centred without touching the rows: with m the vector of mean / standard deviation, all margins are
+    moved by -m·x, which the solver sends along, and the gradient by -R·m, with R the derivative by the bias.
+
+    Parameters
+    ----------
+    solver : SolverRank
+    names : TableNames
+    trial, gradient : str
+        Names of the vectors in which workers find the point and leave its gradient.
+    centred : bool
+        Whether features are centred.
+    """
+
+    def __init__(self, solver: SolverRank, names: TableNames, trial: str, gradient: str, *, centred: bool) -> None:
+        self._solver = solver
+        self._names = names
+        self._trial, self._gradient = trial, gradient
+        self._centred = centred
+        self._totals: DenseTable = solver.table(names.totals)
+        self._control: DenseTable = solver.table(names.control)
+        #: Operations without a result, sent with the next ones that have one.
+        self._waiting: list[Operation] = []
+        self._handles: dict[str, SparseTable] = {}
+        #: m·x at the last trial point.
+        self.shift = 0.0
+
+    def evaluate(self) -> float:
+        """See `Vectors`: two clocks of the group."""
+        self._announce(EVALUATE)
+        self._solver.tick()
+        objective, derivative = pull_together(self._solver.session, [self._totals])[0]
+        if self._centred:
+            self._waiting.append(Combine(self._gradient, {self._gradient: 1.0, "m": -float(derivative)}))
+        return float(objective)
+
+    def run(self, operations: Sequence[Operation]) -> list[NDArray[Any]]:
+        """See `Vectors`; operations without a result are put off and share a later request."""
+        self._waiting += operations
+        if not any(isinstance(operation, Gram) for operation in operations):
+            return []
+        asked, self._waiting = self._waiting, []
+        results = call_functions(self._solver.session, [self._call(operation) for operation in asked])
+        return [result for operation, result in zip(asked, results, strict=True) if isinstance(operation, Gram)]
+
+    def finish(self, best: str) -> None:
+        """Tell the workers that the solution is in vector `best`."""
+        self._waiting.append(Combine(self._trial, {best: 1.0}))
+        self._announce(STOP)
+
+    def _announce(self, command: float) -> None:
+        """Say what comes next; the workers see it, and the point, when the clock closes."""
+        clear = Combine(self._gradient, {self._gradient: 0.0})
+        if self._centred:
+            (found,) = self.run([clear, Gram((self._trial,), ("m",))])
+            self.shift = float(found[0, 0])
+        else:
+            self.run([clear, Gram((self._trial,), (self._trial,))])
+        what = [(self._control, np.array([command, self.shift])), (self._totals, np.zeros(2))]
+        write_together(self._solver.session, OpCode.ASSIGN, what).result()
+        self._solver.tick()
+
+    def _table(self, name: str) -> SparseTable:
+        if name not in self._handles:
+            self._handles[name] = self._solver.table(self._names.vector(name))
+        return self._handles[name]
+
+    def _call(self, operation: Operation) -> tuple[SparseTable, str, dict[str, Any]]:
+        if isinstance(operation, Gram):
+            left, right = ([self._table(name) for name in names] for names in (operation.left, operation.right))
+            return left[0], "gram", {"left": left, "right": right}
+        target, terms = self._table(operation.target), dict(operation.terms)
+        if not any(terms.values()):
+            return target, "fill", {"value": 0.0}
+        tables = [self._table(name) for name in terms]
+        return target, "linear_combination", {"tables": tables, "coefficients": list(terms.values())}
+
+
+__all__ = ["EVALUATE", "FIRST_EVALUATION", "STOP", "SolverRank", "TableNames", "TierVectors"]
