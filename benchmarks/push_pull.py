@@ -4,7 +4,7 @@
     python -m benchmarks.push_pull --pslite GIT_DIR         builds dmlc/ps-lite from there, and prints ratios for dim 1
 
 ps-lite needs g++, libzmq3-dev, libprotobuf-dev and protobuf-compiler. Both sides hold the same number of keys, are asked for the
-same numbers of keys, and talk over loopback between processes of one machine.
+same numbers of keys, in ascending order as ps-lite wants them, and talk over loopback between processes of one machine.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def main() -> None:
     args = parser.parse_args()
     print(machine())
     theirs = run_pslite(build_pslite(args.pslite, args.build_dir)) if args.pslite else None
-    stored = np.random.default_rng(1).integers(0, 1 << 62, args.stored)
+    stored = np.sort(np.random.default_rng(1).integers(0, 1 << 62, args.stored))
     with session("local[1]") as spark, PSContext(spark, num_nodes=1) as ps:
         for dim in args.dims:
             ours = measure(ps, dim, stored)
