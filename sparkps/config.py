@@ -233,7 +233,8 @@ class Settings:
                 key=PREFIX + name,
             )
         sections = {section: _read(kind, given) for section, kind in _SECTIONS.items()}
-        return dataclasses.replace(_read(cls, given), **sections)
+        settings: Settings = dataclasses.replace(_read(cls, given), **sections)
+        return settings
 
     @classmethod
     def from_spark(cls, spark: Any) -> Settings:

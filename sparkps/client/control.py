@@ -27,7 +27,7 @@ class _Connection:
     """One DEALER; used by one thread at a time, for one request at a time."""
 
     def __init__(self, endpoint: str) -> None:
-        self.socket = zmq.Context.instance().socket(zmq.DEALER)
+        self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
         self.socket.setsockopt(zmq.LINGER, 0)
         # Requests queue up for a peer that is there, and for no other: so `unreachable` can be told from `silent`.
         self.socket.setsockopt(zmq.IMMEDIATE, 1)

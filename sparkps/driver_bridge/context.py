@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_ZEROS, _SGD = Zeros(), SGD(1.0)
+
 
 class PSContext:
     """A tier of parameter-server nodes beside a Spark session; a context manager.
@@ -177,8 +179,8 @@ class PSContext:
         name: str,
         dim: int,
         dtype: Literal["float32", "float64"] = "float32",
-        init: Initializer = Zeros(),
-        optimizer: Optimizer = SGD(1.0),
+        init: Initializer = _ZEROS,
+        optimizer: Optimizer = _SGD,
         seed: int = 0,
         group: str = "",
     ) -> SparseTable:
@@ -217,8 +219,8 @@ class PSContext:
         name: str,
         shape: int | Sequence[int],
         dtype: Literal["float32", "float64"] = "float32",
-        init: Initializer = Zeros(),
-        optimizer: Optimizer = SGD(1.0),
+        init: Initializer = _ZEROS,
+        optimizer: Optimizer = _SGD,
         seed: int = 0,
     ) -> DenseTable:
         """Create a dense table of a fixed `shape`, or find the one that is the same; otherwise as `sparse_table`."""
@@ -329,7 +331,7 @@ def _has_stopped(context: Any) -> bool:
 
 
 def _settings(spark: Any, num_nodes: int | None, replication: int | None, launch: str | None) -> Settings:
-    given = {"num_nodes": num_nodes, "replication": replication, "launch": launch}
+    given: dict[str, Any] = {"num_nodes": num_nodes, "replication": replication, "launch": launch}
     settings = dataclasses.replace(
         Settings.from_spark(spark), **{name: value for name, value in given.items() if value is not None}
     )

@@ -64,7 +64,7 @@ def _table(spec: TableSpec, reports: Iterable[Report]) -> dict[str, Any]:
 
 def _group(group: GroupState, reports: Iterable[Report], now: float) -> dict[str, Any]:
     measured = [report.get("groups", {}).get(str(group.spec.group), {}) for report in reports]
-    ranks = []
+    ranks: list[dict[str, Any]] = []
     for rank, state in enumerate(group.ranks):
         parts = [part[str(rank)] for part in measured if str(rank) in part]
         entry = state.report(rank, now)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import threading
 import time
@@ -122,9 +121,4 @@ def _wait(children: list[Child], seconds: float) -> list[Child]:
     return [child for child in children if not child.exited.wait(max(0.0, deadline - time.monotonic()))]
 
 
-def in_this_process(pid: int) -> bool:
-    """Whether this is the process that started the children, and not a fork of it."""
-    return os.getpid() == pid
-
-
-__all__ = ["Child", "end", "in_this_process"]
+__all__ = ["Child", "end"]

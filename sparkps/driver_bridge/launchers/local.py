@@ -128,8 +128,8 @@ class LocalTier:
         joined = len(nodes) if isinstance(nodes, list) else 0
         logs = "\n".join(child.ending() for child in self._nodes.values())
         raise DeadlineExceeded(
-            f"The tier must be ready within {limit:g} s (`{PREFIX}startTimeout`). {joined} of {self._settings.num_nodes} nodes have joined.\n"
-            + logs
+            f"The tier must be ready within {limit:g} s (`{PREFIX}startTimeout`)."
+            f" {joined} of {self._settings.num_nodes} nodes have joined.\n{logs}"
         )
 
     def _check_children(self) -> None:
