@@ -20,12 +20,11 @@ breaks the rules raises and changes nothing: `Fenced` for an incarnation that do
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sparkps.errors import Fenced, ProtocolError
+from sparkps.errors import ProtocolError
 from sparkps.specs import INFINITE_CLOCK, NUM_BUCKETS, UNBOUNDED, GroupSpec
 from sparkps.wire.effects import (
     Apply,
@@ -40,9 +39,10 @@ from sparkps.wire.effects import (
     Standing,
     Verdict,
 )
+from sparkps.wire.fences import Fences, about
 from sparkps.wire.messages import Member
 from sparkps.wire.vector_clock import VectorClocks
-from sparkps.wire.watermarks import MAX_CLOCK, ORDINAL_BITS, Watermarks, stamp_of
+from sparkps.wire.watermarks import MAX_CLOCK, Watermarks, stamp_of
 
 #: Largest staleness with a histogram bin of its own; larger ones share the last bin.
 MAX_STALENESS_BIN = 64
@@ -85,10 +85,7 @@ class GroupClock:
         ranks = spec.num_ranks
         self._ticks = VectorClocks(len(self.buckets), ranks)
         self._marks = Watermarks(len(self.buckets), ranks)
-        #: By rank: the incarnation that may speak; 0: none yet. Never falls.
-        self._incarnation = [0] * ranks
-        #: By rank: whether that incarnation has settled.
-        self._settled = [False] * ranks
+        self._fences = Fences(spec)
         #: By rank: stored with its highest tick.
         self._states: list[bytes | None] = [None] * ranks
         #: By rank: clock of its last tick if it has finished, else -1.
@@ -118,7 +115,7 @@ class GroupClock:
         ------
         Fenced, ProtocolError
         """
-        rank, bound = self._speaker(member), self.spec.staleness
+        rank, bound = self._fences.speaker(member), self.spec.staleness
         rows = None if buckets is None or self._ticks.uniform else self._rows(buckets)
         # The member itself has ticked up to clock - 1: if the lowest is below that, it is another's.
         staleness = max(0, member.clock - 1 - self._ticks.floor_of(rows))
@@ -152,11 +149,11 @@ class GroupClock:
         ------
         Fenced, ProtocolError
         """
-        rank, clock = self._speaker(member), member.clock
+        rank, clock = self._fences.speaker(member), member.clock
         if clock <= self._ticks.high[rank]:
             raise ProtocolError(
                 f"A push of rank {rank} must be for a clock after its last tick, {self._ticks.high[rank]}. Got clock {clock} instead.",
-                **_about(member),
+                **about(member),
             )
         if self.spec.staleness == 0:
             self._open.add(clock)
@@ -187,14 +184,14 @@ class GroupClock:
         ProtocolError
             It is not the clock after the rank's last tick.
         """
-        rank, clock, low = self._speaker(member), member.clock, self._ticks.low[member.rank]
+        rank, clock, low = self._fences.speaker(member), member.clock, self._ticks.low[member.rank]
         if clock <= low and not (finish and clock == low):
             return ()
         if clock > low + 1 or (finish and clock < self._pushed[rank]):
             raise ProtocolError(
                 f"A tick of rank {rank} must be for the clock after its last one, {low}, and a last tick for its last push"
                 f" ({self._pushed[rank]}). Got clock {clock} instead.",
-                **_about(member),
+                **about(member),
             )
         if clock > self._ticks.high[rank] or (finish and state is not None):
             self._states[rank] = self._states[rank] if finish and state is None else state
@@ -213,12 +210,8 @@ class GroupClock:
             A newer incarnation has the rank.
         ProtocolError
         """
-        rank = self._rank(member)
-        if member.incarnation < max(1, self._incarnation[rank]):
-            raise self._fence(member)
-        if member.incarnation > self._incarnation[rank]:
-            self._incarnation[rank] = member.incarnation
-            self._settled[rank] = False
+        rank = member.rank
+        if self._fences.take(member):
             self._marks.raise_barriers(rank)
         return Standing(self._last_tick(rank), self._states[rank], self._finished_at[rank] >= 0)
 
@@ -236,16 +229,14 @@ class GroupClock:
         ProtocolError
             This node has a higher tick.
         """
-        rank, clock = self._rank(member), member.clock
-        if member.incarnation != self._incarnation[rank]:
-            raise self._fence(member)
+        rank, clock = self._fences.holder(member), member.clock
         if clock < self._last_tick(rank):
             raise ProtocolError(
                 f"Rank {rank} must settle at the highest clock that a node reported; this one reported {self._last_tick(rank)}."
                 f" Got clock {clock} instead.",
-                **_about(member),
+                **about(member),
             )
-        self._settled[rank] = True
+        self._fences.settled[rank] = True
         dropped: tuple[Effect, ...] = ()
         if self._pushed[rank] > clock:
             self._pushed[rank] = clock
@@ -276,43 +267,6 @@ class GroupClock:
             effects.append(_RELEASE)
         return tuple(effects)
 
-    # ---- who may speak -------------------------------------------------------------------------------------------------
-
-    def _rank(self, member: Member) -> int:
-        """The member's rank, if its fields are possible ones."""
-        if (
-            member.group != self.spec.group
-            or not 0 <= member.rank < self.spec.num_ranks
-            or not -1 <= member.clock < MAX_CLOCK
-            or not 0 <= member.ordinal < 1 << ORDINAL_BITS
-        ):
-            raise ProtocolError(
-                f"A member must be of group {self.spec.group}, its rank in [0, {self.spec.num_ranks}), its clock in [-1, {MAX_CLOCK}) and"
-                f" its ordinal in [0, {1 << ORDINAL_BITS}). Got {member} instead.",
-                **_about(member),
-            )
-        return member.rank
-
-    def _speaker(self, member: Member) -> int:
-        """The member's rank, if its incarnation has the rank here and has settled."""
-        rank = self._rank(member)
-        if member.incarnation != self._incarnation[rank] or member.incarnation == 0:
-            raise self._fence(member)
-        if not self._settled[rank] or member.clock < 0:
-            raise ProtocolError(
-                f"Rank {rank} must take over, settle, and go on at a clock >= 0. Got a request at clock {member.clock},"
-                f" {'after' if self._settled[rank] else 'before'} the settle.",
-                **_about(member),
-            )
-        return rank
-
-    def _fence(self, member: Member) -> Fenced:
-        return Fenced(
-            f"Rank {member.rank} of worker group {self.spec.name!r} must speak as incarnation {self._incarnation[member.rank]}, which has"
-            f" the rank at this node. Got incarnation {member.incarnation} instead: the task has another attempt.",
-            **_about(member),
-        )
-
     def _rows(self, buckets: Buckets) -> NDArray[np.int32]:
         """Rows of `buckets`, all of which must be here."""
         rows: NDArray[np.int32] = self._row[buckets]
@@ -335,7 +289,7 @@ class GroupClock:
         return ShardClock(
             bucket,
             self._ticks.ticked[row].tolist(),
-            list(self._incarnation),
+            list(self._fences.incarnation),
             list(self._finished_at),
             list(self._states),
             list(self._pushed),
@@ -354,10 +308,10 @@ class GroupClock:
             A rank has a newer incarnation here: what its older ones left on the shard could not be told apart any more.
         """
         for rank, incarnation in enumerate(shard.incarnations):
-            if incarnation < self._incarnation[rank]:
+            if incarnation < self._fences.incarnation[rank]:
                 raise ProtocolError(
-                    f"Before bucket {shard.bucket} moves, incarnation {self._incarnation[rank]} of rank {rank} must have taken over at the"
-                    f" node that it comes from. Got incarnation {incarnation} instead.",
+                    f"Before bucket {shard.bucket} moves, incarnation {self._fences.incarnation[rank]} of rank {rank} must have"
+                    f" taken over at the node that it comes from. Got incarnation {incarnation} instead.",
                     group=self.spec.group,
                     bucket=shard.bucket,
                     rank=rank,
@@ -365,11 +319,10 @@ class GroupClock:
         row = int(np.searchsorted(self.buckets, shard.bucket))
         self.buckets = np.insert(self.buckets, row, shard.bucket)
         self._row = self._rows_by_bucket()
-        for rank, incarnation in enumerate(shard.incarnations):
-            if shard.ticked[rank] > self._ticks.high[rank]:
+        for rank, highest in enumerate(shard.ticked):
+            if highest > self._ticks.high[rank]:
                 self._states[rank] = shard.states[rank]
-            if incarnation > self._incarnation[rank]:
-                self._incarnation[rank], self._settled[rank] = incarnation, False
+        self._fences.adopt(shard.incarnations)
         self._finished_at = [max(pair) for pair in zip(self._finished_at, shard.finished_at, strict=True)]
         self._pushed = [max(pair) for pair in zip(self._pushed, shard.pushed, strict=True)]
         self._open.update(shard.open_clocks)
@@ -420,10 +373,8 @@ class GroupClock:
         assert not self._open or self.spec.staleness == 0
         for rank, high in enumerate(self._ticks.high):
             assert (high == INFINITE_CLOCK) == (self._finished_at[rank] >= 0), rank
-            assert self._incarnation[rank] or (not self._settled[rank] and self._states[rank] is None), rank
+            assert self._fences.incarnation[rank] or (not self._fences.settled[rank] and self._states[rank] is None), (
+                rank
+            )
             assert high == INFINITE_CLOCK or high < MAX_CLOCK, rank
             assert self._max_staleness[rank] <= self.spec.staleness or self.spec.staleness == UNBOUNDED, rank
-
-
-def _about(member: Member) -> dict[str, Any]:
-    return {"group": member.group, "rank": member.rank, "incarnation": member.incarnation, "clock": member.clock}

@@ -81,7 +81,7 @@ class _Nodes:
             self._tally.fenced += 1
 
 
-def search(scenario: Scenario, crashes: int, mortal: Collection[int] | None = None) -> Tally:
+def search(scenario: Scenario, crashes: int, mortal: Collection[int] | None = None, started: bool = False) -> Tally:
     """Checks every schedule; an AssertionError names the promise that broke.
 
     Parameters
@@ -91,6 +91,8 @@ def search(scenario: Scenario, crashes: int, mortal: Collection[int] | None = No
         At most so many crashes, in each schedule, of all workers together.
     mortal : collection of int, optional
         Ranks that may crash; all of them if not given.
+    started : bool
+        Begin when all ranks have taken over and settled; else those messages are part of the schedules.
     """
     tally = Tally()
     nodes = _Nodes(tally)
@@ -98,6 +100,8 @@ def search(scenario: Scenario, crashes: int, mortal: Collection[int] | None = No
     state = State(tuple(world.servers), (), {}, crashes)
     for rank in range(scenario.ranks):
         state = _started(state, Worker(scenario, rank, 1))
+    if started:
+        state = _all_started(state, nodes)
     seen, stack = {state.key()}, [state]
     while stack:
         state = stack.pop()
@@ -143,23 +147,40 @@ def _crashes(state: State, mortal: Collection[int]) -> Iterator[State]:
 
 def _deliveries(state: State, nodes: _Nodes) -> Iterator[State]:
     """The states after each request that can be carried out now."""
-    for way, (request, *rest) in state.connections.items():
-        node, rank, incarnation = way
-        server, answer = nodes.handle(state.servers[node], request)
-        if answer is PARKED:
-            continue
-        connections = dict(state.connections)
-        connections[way] = tuple(rest)
-        if request.kind == "takeover":
-            for other in [w for w in connections if w[0] == node and w[1] == rank and w[2] < incarnation]:
-                for late in connections.pop(other):
-                    nodes.refuse(server, late)
-        if not rest:
-            del connections[way]
-        servers = (*state.servers[:node], server, *state.servers[node + 1 :])
-        worker = state.workers[rank]
-        if worker.incarnation == incarnation:
-            worker, requests = worker.answered(node, request, answer)
-            connections = _sent(connections, worker, requests)
-        workers = (*state.workers[:rank], worker, *state.workers[rank + 1 :])
-        yield State(servers, workers, connections, state.crashes_left)
+    for way in state.connections:
+        after = _delivered(state, way, nodes)
+        if after is not None:
+            yield after
+
+
+def _delivered(state: State, way: Connection, nodes: _Nodes) -> State | None:
+    """The state after the first request of a connection; None if it has to wait."""
+    node, rank, incarnation = way
+    request, *rest = state.connections[way]
+    server, answer = nodes.handle(state.servers[node], request)
+    if answer is PARKED:
+        return None
+    connections = dict(state.connections)
+    connections[way] = tuple(rest)
+    if request.kind == "takeover":
+        for other in [w for w in connections if w[0] == node and w[1] == rank and w[2] < incarnation]:
+            for late in connections.pop(other):
+                nodes.refuse(server, late)
+    if not rest:
+        del connections[way]
+    servers = (*state.servers[:node], server, *state.servers[node + 1 :])
+    worker = state.workers[rank]
+    if worker.incarnation == incarnation:
+        worker, requests = worker.answered(node, request, answer)
+        connections = _sent(connections, worker, requests)
+    workers = (*state.workers[:rank], worker, *state.workers[rank + 1 :])
+    return State(servers, workers, connections, state.crashes_left)
+
+
+def _all_started(state: State, nodes: _Nodes) -> State:
+    """The state after every rank's takeover and settle, in some order."""
+    while ways := [way for way, (first, *_) in state.connections.items() if first.kind in ("takeover", "settle")]:
+        after = _delivered(state, ways[0], nodes)
+        assert after is not None
+        state = after
+    return state

@@ -362,7 +362,7 @@ def _array(buckets: tuple[int, ...]) -> np.ndarray:
 
 
 #: Attributes that never change, or that only count.
-_CONSTANT = frozenset({"spec", "buckets", "_row", "_histogram", "_max_staleness"})
+_CONSTANT = frozenset({"spec", "_spec", "buckets", "_row", "_histogram", "_max_staleness"})
 
 
 def _copied(value: Any) -> Any:

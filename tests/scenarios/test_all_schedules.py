@@ -51,7 +51,7 @@ def test_bsp_with_lost_workers_is_bit_equal_to_a_run_without(
 
 
 def test_bsp_of_three_ranks_on_two_nodes_survives_the_loss_of_one() -> None:
-    tally = search(scenario(BSP, (1, 1, 1), BARE_NODES), crashes=1, mortal={1})
+    tally = search(scenario(BSP, (2, 1, 1), BARE_NODES), crashes=1, mortal={1}, started=True)
     assert tally.ends > 0
     assert tally.fenced > 0
 
@@ -65,7 +65,7 @@ def test_bsp_of_three_ranks_on_two_nodes_survives_the_loss_of_one() -> None:
 def test_lost_workers_in_ssp_and_asp_count_exactly_once(
     staleness: int, clocks: tuple[int, ...], nodes: tuple[tuple[int, ...], ...], mortal: set[int]
 ) -> None:
-    tally = search(scenario(staleness, clocks, nodes), crashes=1, mortal=mortal)
+    tally = search(scenario(staleness, clocks, nodes), crashes=1, mortal=mortal, started=True)
     assert tally.ends > 0
     assert tally.fenced > 0
 

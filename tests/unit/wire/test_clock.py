@@ -62,9 +62,9 @@ def test_bsp_buffers_pushes_and_closes_once_all_ranks_ticked() -> None:
 
 def test_a_rank_ahead_leaves_clocks_to_close_in_order() -> None:
     clock = opened(0)
-    for now in range(3):
-        clock.push(member(0, now))
-        assert clock.tick(member(0, now)) == ()
+    for at in range(3):
+        clock.push(member(0, at))
+        assert clock.tick(member(0, at)) == ()
     assert plain(clock.tick(member(1, 0))) == [0, Release()]
     clock.push(member(1, 1))
     assert plain(clock.tick(member(1, 1))) == [1, Release()]
@@ -79,9 +79,9 @@ def test_a_clock_without_pushes_closes_without_a_word() -> None:
 
 def test_the_last_rank_to_finish_closes_what_is_left_in_order() -> None:
     clock = opened(0)
-    for now in range(3):
-        clock.push(member(0, now))
-        clock.tick(member(0, now), finish=now == 2)
+    for at in range(3):
+        clock.push(member(0, at))
+        clock.tick(member(0, at), finish=at == 2)
     clock.push(member(1, 0))
     assert plain(clock.tick(member(1, 0), finish=True)) == [0, 1, 2, Release()]
     assert clock.finished == [True, True]
@@ -134,9 +134,9 @@ def test_a_finish_covers_the_last_push() -> None:
 
 def test_ssp_lets_a_rank_run_ahead_by_the_staleness() -> None:
     clock = opened(2, ranks=3)
-    for now in range(2):
-        clock.tick(member(0, now))
-        clock.tick(member(2, now))
+    for at in range(2):
+        clock.tick(member(0, at))
+        clock.tick(member(2, at))
     assert clock.ready(member(0, 2)) == []
     clock.tick(member(0, 2))
     assert clock.ready(member(0, 3)) == [1]
@@ -149,9 +149,9 @@ def test_ssp_lets_a_rank_run_ahead_by_the_staleness() -> None:
 
 def test_asp_never_waits_and_measures_all_the_same() -> None:
     clock = opened(UNBOUNDED)
-    for now in range(100):
-        assert clock.ready(member(0, now)) == []
-        assert clock.tick(member(0, now)) == ()
+    for at in range(100):
+        assert clock.ready(member(0, at)) == []
+        assert clock.tick(member(0, at)) == ()
     assert clock.max_staleness == [99, 0]
     assert clock.histograms[0] == [1] * MAX_STALENESS_BIN + [100 - MAX_STALENESS_BIN]
     assert clock.ready(member(1, 0)) == []
@@ -161,9 +161,9 @@ def test_asp_never_waits_and_measures_all_the_same() -> None:
 def test_a_finished_rank_is_waited_for_no_more() -> None:
     clock = opened(0)
     clock.tick(member(1, 0), finish=True)
-    for now in range(5):
-        assert clock.ready(member(0, now)) == []
-        clock.tick(member(0, now))
+    for at in range(5):
+        assert clock.ready(member(0, at)) == []
+        clock.tick(member(0, at))
 
 
 @pytest.mark.parametrize("staleness", [1, UNBOUNDED])
@@ -240,8 +240,8 @@ def test_settle_comes_before_anything_else() -> None:
 def test_settle_drops_what_is_above_and_closes_what_is_due() -> None:
     clock = opened(0)
     clock.tick(member(1, 0))
-    for now in range(3):
-        clock.push(member(0, now))
+    for at in range(3):
+        clock.push(member(0, at))
     clock.takeover(member(0, -1, incarnation=2))
     effects = clock.settle(member(0, 1, incarnation=2), b"from another node")
     assert plain(effects) == [DropAbove(0, 1), 0, Release()]
