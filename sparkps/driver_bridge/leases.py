@@ -212,7 +212,8 @@ class Groups:
         """
         state = self._live(group, rank)
         slot = self._held(state, rank, attempt)
-        slot.expires_at, slot.counters = now + self.ttl, counters or slot.counters
+        if not slot.finished:  # a renewal that was on its way when the rank finished
+            slot.expires_at, slot.counters = now + self.ttl, counters or slot.counters
         return state
 
     def release(self, group: int, rank: int, attempt: int) -> None:

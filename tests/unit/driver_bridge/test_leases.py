@@ -1,0 +1,222 @@
+"""Worker groups: admission, one attempt a rank at a time, first causes."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from sparkps.driver_bridge.leases import Groups, HasFinished, HeldByOther, Holds
+from sparkps.errors import Fenced, GroupError, InvalidInput, WorkerFailed
+from sparkps.specs import UNBOUNDED
+from sparkps.wire.control import MAX_RECORDED_RESULT, AdmitGroup, Cause
+
+TTL = 10.0
+BOOM = Cause.of(WorkerFailed("boom", rank=1))
+
+
+def asked(tag: str, workers: int = 2, slots: int = 2, ranks: int | None = None, staleness: int = 0) -> AdmitGroup:
+    return AdmitGroup(0, f"run-{tag}", workers, workers if ranks is None else ranks, staleness, slots, tag)
+
+
+@pytest.fixture
+def groups() -> Groups:
+    """One group of two ranks is running."""
+    made = Groups(TTL)
+    made.admit(asked("a"), 0.0)
+    return made
+
+
+# ---- admission ---------------------------------------------------------------------------------------------------------
+
+
+def test_one_group_at_a_time_first_come_first_served(groups: Groups) -> None:
+    assert groups.admit(asked("b"), 1.0) == (None, False)
+    assert groups.admit(asked("c"), 1.0) == (None, False)
+    assert (groups.position("b"), groups.position("c")) == (0, 1)
+    assert groups.end(1)
+    assert groups.admit(asked("c"), 2.0) == (None, False), "b was first"
+    spec, new = groups.admit(asked("b"), 2.0)
+    assert (spec.group, new) == (2, True)
+
+
+def test_several_groups_if_free_slots_cover_all_workers() -> None:
+    groups = Groups(TTL)
+    assert groups.admit(asked("a", workers=2, slots=5), 0.0)[1]
+    assert groups.admit(asked("b", workers=3, slots=5), 0.0)[1]
+    assert groups.admit(asked("c", workers=1, slots=5), 0.0) == (None, False)
+
+
+def test_a_small_group_does_not_overtake() -> None:
+    groups = Groups(TTL)
+    groups.admit(asked("a", workers=2, slots=4), 0.0)
+    assert groups.admit(asked("big", workers=4, slots=4), 0.0) == (None, False)
+    assert groups.admit(asked("small", workers=1, slots=4), 0.0) == (None, False)
+
+
+def test_a_request_that_is_repeated_admits_once(groups: Groups) -> None:
+    spec, new = groups.admit(asked("a"), 5.0)
+    assert (spec.group, new) == (1, False)
+    groups.end(1)
+    with pytest.raises(GroupError, match="must not have ended"):
+        groups.admit(asked("a"), 6.0)
+    assert not groups.end(1)
+
+
+def test_who_stops_asking_leaves_the_queue(groups: Groups) -> None:
+    groups.admit(asked("b"), 0.0)
+    groups.end(1)
+    assert groups.admit(asked("c"), TTL + 1)[1], "b's driver has gone"
+
+
+@pytest.mark.parametrize(
+    "bad", [asked("x", workers=0), asked("x", ranks=1), asked("x", ranks=4), asked("x", staleness=-2), asked("")]
+)
+def test_impossible_groups_are_refused(bad: AdmitGroup) -> None:
+    with pytest.raises(InvalidInput):
+        Groups(TTL).admit(bad, 0.0)
+
+
+def test_asp_is_possible() -> None:
+    assert Groups(TTL).admit(asked("x", staleness=UNBOUNDED), 0.0)[1]
+
+
+# ---- leases ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_start_barrier_opens_with_the_last_rank(groups: Groups) -> None:
+    assert groups.lease(1, 0, 10, 0.0) == Holds(1, started=False)
+    assert not groups.renew(1, 0, 10, {}, 1.0).all_started
+    assert groups.lease(1, 1, 11, 1.0) == Holds(1, started=True)
+    assert groups.renew(1, 0, 10, {}, 1.0).all_started
+
+
+def test_a_rank_is_leased_to_one_attempt_at_a_time(groups: Groups) -> None:
+    groups.lease(1, 0, 10, 0.0)
+    answer = groups.lease(1, 0, 20, 9.0)
+    assert isinstance(answer, HeldByOther)
+    assert "attempt 10 holds rank 0; its lease ends in 1.0 s" in answer.reason
+    assert groups.lease(1, 0, 10, 9.0) == Holds(1, started=False), "asked again"
+
+
+def test_a_silent_attempt_loses_its_rank_to_the_next_and_is_fenced(groups: Groups) -> None:
+    groups.lease(1, 0, 10, 0.0)
+    groups.renew(1, 0, 10, {"clock": 3}, 5.0)
+    assert isinstance(groups.lease(1, 0, 20, 14.9), HeldByOther)
+    assert groups.lease(1, 0, 20, 15.0) == Holds(2, started=False)
+    with pytest.raises(Fenced, match="held by attempt 20"):
+        groups.renew(1, 0, 10, {}, 15.0)
+    with pytest.raises(Fenced):
+        groups.finish(1, 0, 10, b"late", {})
+
+
+def test_an_attempt_that_comes_back_in_time_keeps_its_rank(groups: Groups) -> None:
+    groups.lease(1, 0, 10, 0.0)
+    groups.renew(1, 0, 10, {}, 50.0)
+    assert isinstance(groups.lease(1, 0, 20, 51.0), HeldByOther)
+
+
+def test_a_released_rank_is_free_at_once(groups: Groups) -> None:
+    groups.lease(1, 0, 10, 0.0)
+    groups.release(1, 0, 99)
+    assert isinstance(groups.lease(1, 0, 20, 0.1), HeldByOther), "only its holder releases it"
+    groups.release(1, 0, 10)
+    assert groups.lease(1, 0, 20, 0.1) == Holds(2, started=False)
+    groups.release(7, 0, 10)
+
+
+def test_a_finished_rank_hands_out_its_result(groups: Groups) -> None:
+    groups.lease(1, 0, 10, 0.0)
+    groups.finish(1, 0, 10, b"result", {"clock": 7})
+    groups.finish(1, 0, 10, b"result", {})  # a repetition changes nothing
+    groups.renew(1, 0, 10, {"clock": 6}, 1.0)  # nor does a renewal that comes late
+    assert groups.lease(1, 0, 20, 1.0) == HasFinished(b"result")
+    assert groups.get(1).ranks[0].report(0, 1.0).counters == {"clock": 7}
+    assert groups.get(1).state == "running"
+    groups.lease(1, 1, 11, 1.0)
+    groups.finish(1, 1, 11, None, {})
+    assert groups.get(1).state == "finished"
+
+
+def test_a_large_result_is_not_recorded(groups: Groups) -> None:
+    groups.lease(1, 0, 10, 0.0)
+    groups.finish(1, 0, 10, bytes(MAX_RECORDED_RESULT), {})
+    groups.lease(1, 1, 11, 0.0)
+    with pytest.raises(InvalidInput, match="at most 1048576 bytes"):
+        groups.finish(1, 1, 11, bytes(MAX_RECORDED_RESULT + 1), {})
+
+
+def test_the_first_cause_stays(groups: Groups) -> None:
+    groups.lease(1, 0, 10, 0.0)
+    assert groups.fail(1, BOOM)
+    assert not groups.fail(1, Cause.of(WorkerFailed("later")))
+    assert groups.renew(1, 0, 10, {}, 1.0).cause == BOOM
+    with pytest.raises(WorkerFailed, match="boom"):
+        groups.lease(1, 1, 11, 1.0)
+    assert groups.get(1).state == "failed"
+
+
+def test_an_ended_group_fences_its_ranks(groups: Groups) -> None:
+    groups.lease(1, 0, 10, 0.0)
+    groups.end(1)
+    for call in (
+        lambda: groups.renew(1, 0, 10, {}, 1.0),
+        lambda: groups.lease(1, 1, 11, 1.0),
+        lambda: groups.finish(1, 0, 10, None, {}),
+    ):
+        with pytest.raises(Fenced, match="has: this attempt must stop"):
+            call()
+    with pytest.raises(GroupError):
+        groups.get(1)
+    assert not groups.fail(1, BOOM)
+
+
+def test_a_rank_that_is_none_is_refused(groups: Groups) -> None:
+    with pytest.raises(InvalidInput, match=r"in \[0, 2\)"):
+        groups.lease(1, 2, 10, 0.0)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_random_schedules(seed: int) -> None:
+    """At most one attempt holds a rank, incarnations only grow, results and causes stay, and all groups get their turn."""
+    rng, groups = random.Random(seed), Groups(TTL)
+    now, attempts = 0.0, 0
+    held: dict[tuple[int, int, int], int] = {}
+    incarnations: dict[tuple[int, int], int] = {}
+    for _ in range(400):
+        now += rng.random() * 3
+        tag = f"t{rng.randrange(12)}"
+        try:
+            match rng.randrange(6):
+                case 0 | 1:
+                    groups.admit(asked(tag, workers=rng.randint(1, 3), slots=4), now)
+                case 2 if groups.running and rng.random() < 0.3:
+                    groups.end(rng.choice(list(groups.running)))
+                case 3 | 4 if groups.running:
+                    group = rng.choice(list(groups.running))
+                    rank = rng.randrange(len(groups.running[group].ranks))
+                    attempts += 1
+                    answer = groups.lease(group, rank, attempts, now)
+                    if isinstance(answer, Holds):
+                        assert answer.incarnation == incarnations.get((group, rank), 0) + 1
+                        incarnations[group, rank] = answer.incarnation
+                        held[group, rank, attempts] = answer.incarnation
+                case 5 if held:
+                    group, rank, attempt = rng.choice(list(held))
+                    newest = held[group, rank, attempt] == incarnations[group, rank]
+                    step = rng.choice(["renew", "release", "finish", "fail"])
+                    if step == "renew":
+                        groups.renew(group, rank, attempt, {}, now)
+                        assert newest
+                    elif step == "finish":
+                        groups.finish(group, rank, attempt, b"", {})
+                        assert newest
+                    elif step == "release":
+                        groups.release(group, rank, attempt)
+                        del held[group, rank, attempt]
+                    elif rng.random() < 0.2:
+                        groups.fail(group, BOOM)
+        except (Fenced, GroupError, WorkerFailed, InvalidInput):
+            pass
+        groups.validate()
+        assert sum(g.spec.num_workers for g in groups.running.values()) <= 4

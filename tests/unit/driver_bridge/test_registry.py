@@ -1,0 +1,111 @@
+"""Tables and functions of a tier: one table a name, one index a group."""
+
+from __future__ import annotations
+
+import random
+
+import msgspec
+import pytest
+
+from sparkps.driver_bridge.registry import Registry
+from sparkps.errors import InvalidInput, TableMismatch, UnknownTable
+from sparkps.optim import SGD, Adagrad
+from sparkps.specs import TableSpec
+
+W = TableSpec("w", "sparse", 2)
+
+
+def test_a_table_is_created_once_however_often_it_is_asked_for() -> None:
+    registry = Registry()
+    spec, new = registry.propose(W)
+    again, newer = registry.propose(W)
+    assert (new, newer) == (True, False)
+    assert spec == again
+    assert spec.table > 0
+    assert spec.index > 0
+
+
+def test_a_table_is_found_when_every_node_has_it() -> None:
+    registry = Registry()
+    spec, _ = registry.propose(W)
+    with pytest.raises(UnknownTable):
+        registry.find("w")
+    assert registry.confirm(spec.table)
+    assert registry.find("w") == spec
+
+
+def test_an_unknown_table_is_refused_with_the_known_ones() -> None:
+    registry = Registry()
+    registry.propose(W)
+    with pytest.raises(UnknownTable, match="'x' must exist on the tier. Tables there are: w"):
+        registry.find("x")
+
+
+@pytest.mark.parametrize(
+    "change", [{"dim": 3}, {"dtype": "float64"}, {"optimizer": Adagrad(0.1)}, {"seed": 1}, {"group": "g"}]
+)
+def test_another_table_of_that_name_is_refused_by_what_differs(change: dict[str, object]) -> None:
+    registry = Registry()
+    registry.propose(W)
+    with pytest.raises(TableMismatch, match=next(iter(change))):
+        registry.propose(msgspec.structs.replace(W, **change))
+
+
+@pytest.mark.parametrize("name", ["", "1w", "a b", "ä", "w;drop", "x" * 129])
+def test_strange_names_are_refused(name: str) -> None:
+    with pytest.raises(InvalidInput, match="must start with a letter"):
+        Registry().propose(TableSpec(name, "sparse", 1))
+    with pytest.raises(InvalidInput, match="must"):
+        Registry().register("x" * 300, b"")
+
+
+def test_tables_of_a_group_share_an_index_and_others_do_not() -> None:
+    registry = Registry()
+    a, _ = registry.propose(TableSpec("a", "sparse", 1, group="g"))
+    b, _ = registry.propose(TableSpec("b", "sparse", 3, group="g"))
+    c, _ = registry.propose(TableSpec("c", "sparse", 1))
+    assert a.index == b.index != c.index
+
+
+def test_a_dropped_name_is_free_and_its_id_is_not() -> None:
+    registry = Registry()
+    old, _ = registry.propose(W)
+    registry.confirm(old.table)
+    assert not registry.drop("w", old.table + 1)
+    assert registry.drop("w", old.table)
+    assert not registry.confirm(old.table), "it was dropped while it was created"
+    new, is_new = registry.propose(msgspec.structs.replace(W, optimizer=SGD(0.5)))
+    assert is_new
+    assert new.table > old.table
+    assert new.index > old.index
+
+
+def test_a_function_that_nodes_refuse_leaves_the_one_before() -> None:
+    registry = Registry()
+    assert registry.register("f", b"1") is None
+    previous = registry.register("f", b"2")
+    registry.restore("f", previous)
+    assert registry.functions == {"f": b"1"}
+    registry.restore("f", None)
+    assert not registry.functions
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_schedules(seed: int) -> None:
+    rng, registry = random.Random(seed), Registry()
+    used: set[int] = set()
+    for _ in range(200):
+        name, group = rng.choice("abcd"), rng.choice(["", "g", "h"])
+        match rng.randrange(3):
+            case 0:
+                try:
+                    spec, new = registry.propose(TableSpec(name, "sparse", rng.randint(1, 2), group=group))
+                except TableMismatch:
+                    continue
+                assert not new or spec.table not in used
+                used.add(spec.table)
+            case 1 if name in registry.tables:
+                registry.confirm(registry.tables[name].table)
+            case 2 if name in registry.tables:
+                registry.drop(name, registry.tables[name].table)
+        registry.validate()

@@ -1,0 +1,369 @@
+"""The coordinator without its socket: whole conversations, and schedules with lost and repeated messages."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import msgspec
+import pytest
+
+from sparkps.config import NodeSettings, Settings, WorkerSettings
+from sparkps.driver_bridge.tier import Tier
+from sparkps.errors import FunctionFailed, SparkPSError, from_wire
+from sparkps.specs import NUM_BUCKETS, TableSpec
+from sparkps.wire import control as c
+
+W = TableSpec("w", "sparse", 2)
+DRIVER, WORKER = b"driver", b"worker"
+
+COMMANDS = (
+    c.CreateTable, c.DropTable, c.RegisterFunction, c.OpenGroup, c.FailGroup, c.CloseGroup, c.SetPlacement, c.ReportNow, c.StopNode,
+)  # fmt: skip
+
+
+class World:
+    """A tier, fake nodes that obey at once unless told otherwise, and clients; time moves when `now` does."""
+
+    def __init__(self, num_nodes: int = 2, **workers: float) -> None:
+        node = NodeSettings(heartbeat_interval=1.0, heartbeat_deadline=5.0)
+        self.tier = Tier("t1", Settings(num_nodes=num_nodes, node=node, workers=WorkerSettings(**workers)))
+        self.now = 0.0
+        #: Replies by (connection, seq), commands that each node got.
+        self.replies: dict[tuple[bytes, int], Any] = {}
+        self.commands: dict[bytes, list[Any]] = {}
+        #: Node connections that answer no command now.
+        self.deaf: set[bytes] = set()
+        #: What nodes refuse, by class of the command.
+        self.refuse: dict[type, c.Cause] = {}
+        self._seq: dict[bytes, int] = {}
+
+    def deliver(self, sender: bytes, message: Any) -> None:
+        self.route(self.tier.receive(sender, message, self.now))
+
+    def route(self, outgoing: list[tuple[bytes, Any]]) -> None:
+        for receiver, message in outgoing:
+            if isinstance(message, COMMANDS):
+                self.commands.setdefault(receiver, []).append(message)
+                if receiver not in self.deaf:
+                    self.obey(receiver, message)
+            else:
+                self.replies[receiver, message.seq] = message
+        self.tier.validate()
+
+    def obey(self, receiver: bytes, message: Any) -> None:
+        number = int(receiver[1:])
+        report = (
+            {"rows": 5, "bytes": 50, "tables": {"1": {"rows": 5, "bytes": 50}}}
+            if isinstance(message, c.ReportNow)
+            else {}
+        )
+        self.deliver(receiver, c.CommandDone(message.seq, number, self.refuse.get(type(message)), report))
+
+    def ask(self, sender: bytes, message: Any) -> Any:
+        """The reply, an error raised, or None while there is none."""
+        seq = self._seq[sender] = self._seq.get(sender, 0) + 1
+        self.deliver(sender, msgspec.structs.replace(message, seq=seq))
+        return self.reply(sender)
+
+    def reply(self, sender: bytes) -> Any:
+        reply = self.replies.get((sender, self._seq[sender]))
+        if isinstance(reply, c.Refused):
+            raise from_wire(reply.error, reply.message, reply.attributes)
+        return reply
+
+    def join(self, number: int) -> Any:
+        return self.ask(b"n%d" % number, c.NodeHello(0, f"ipc://n{number}", "host", 100 + number))
+
+    def later(self, seconds: float) -> None:
+        """Time passes; nodes that are not deaf send heartbeats."""
+        self.now += seconds
+        for number in range(self.tier.settings.num_nodes):
+            if b"n%d" % number not in self.deaf:
+                self.deliver(b"n%d" % number, c.Heartbeat(10_000, number))
+        self.route(self.tier.tick(self.now))
+
+
+@pytest.fixture
+def world() -> World:
+    """A tier of two nodes that is ready."""
+    made = World()
+    made.join(0)
+    made.join(1)
+    return made
+
+
+def kinds(commands: list[Any]) -> list[type]:
+    return [type(command) for command in commands]
+
+
+# ---- start and stop ----------------------------------------------------------------------------------------------------
+
+
+def test_attach_is_answered_when_the_last_node_has_its_placement() -> None:
+    world = World()
+    assert world.ask(DRIVER, c.Attach(0)) is None
+    assert isinstance(world.join(0), c.Welcome)
+    world.deaf = {b"n1"}
+    assert world.join(1).node == 1
+    assert world.reply(DRIVER) is None, "node 1 does not know its buckets yet"
+    world.obey(b"n1", world.commands[b"n1"][-1])
+    attached = world.reply(DRIVER)
+    assert (attached.tier_id, attached.epoch, len(attached.placement)) == ("t1", 1, NUM_BUCKETS)
+    assert [(info.node, info.endpoint, info.state) for info in attached.nodes] == [
+        (0, "ipc://n0", "up"),
+        (1, "ipc://n1", "up"),
+    ]
+
+
+def test_a_handle_of_another_tier_is_refused(world: World) -> None:
+    with pytest.raises(SparkPSError, match="belongs to 'old', which has stopped"):
+        world.ask(DRIVER, c.Attach(0, "old"))
+
+
+def test_nothing_is_created_before_the_tier_is_complete() -> None:
+    world = World()
+    world.join(0)
+    with pytest.raises(SparkPSError, match="1 have: the tier is starting"):
+        world.ask(DRIVER, c.CreateTable(0, W))
+
+
+def test_stop_is_answered_when_every_node_has_said_yes(world: World) -> None:
+    world.deaf = {b"n1"}
+    assert world.ask(DRIVER, c.StopTier(0)) is None
+    with pytest.raises(SparkPSError, match="being stopped"):
+        world.ask(WORKER, c.FindTable(0, "w"))
+    world.obey(b"n1", world.commands[b"n1"][-1])
+    assert isinstance(world.reply(DRIVER), c.Accepted)
+    assert world.tier.over
+
+
+def test_a_node_that_does_not_answer_cannot_keep_the_tier_from_stopping(world: World) -> None:
+    world.deaf = {b"n1"}
+    world.ask(DRIVER, c.StopTier(0))
+    world.later(3.0)
+    assert isinstance(world.reply(DRIVER), c.Accepted)
+    assert world.tier.over
+
+
+# ---- requests ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_repeated_request_is_carried_out_once(world: World) -> None:
+    first = world.ask(DRIVER, c.CreateTable(0, W))
+    before = len(world.commands[b"n0"])
+    world.replies.clear()
+    world.deliver(DRIVER, c.CreateTable(1, W))
+    assert world.reply(DRIVER) == first
+    assert len(world.commands[b"n0"]) == before
+
+
+def test_what_is_no_request_is_counted_and_refused(world: World) -> None:
+    world.deliver(DRIVER, c.Leased(5, 1, True))
+    assert world.tier.garbage == 1
+    assert world.replies[DRIVER, 5].error == "ProtocolError"
+
+
+def test_a_fault_of_our_own_is_an_answer_and_no_crash(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world.tier.registry, "find", lambda name: 1 / 0)
+    with pytest.raises(SparkPSError, match="ZeroDivisionError"):
+        world.ask(DRIVER, c.FindTable(0, "w"))
+
+
+# ---- tables ------------------------------------------------------------------------------------------------------------
+
+
+def test_callers_that_race_get_one_table(world: World) -> None:
+    world.deaf = {b"n1"}
+    assert world.ask(DRIVER, c.CreateTable(0, W)) is None
+    assert world.ask(WORKER, c.CreateTable(0, W)) is None
+    for command in list(world.commands[b"n1"][1:]):
+        world.obey(b"n1", command)
+    assert world.reply(DRIVER).spec == world.reply(WORKER).spec == world.ask(DRIVER, c.FindTable(0, "w")).spec
+
+
+def test_a_table_that_a_node_cannot_make_is_made_nowhere(world: World) -> None:
+    world.refuse[c.CreateTable] = c.Cause("TierError", "no memory")
+    with pytest.raises(SparkPSError, match="no memory"):
+        world.ask(DRIVER, c.CreateTable(0, W))
+    assert kinds(world.commands[b"n0"])[-1] is c.DropTable
+    with pytest.raises(SparkPSError, match="must exist"):
+        world.ask(DRIVER, c.FindTable(0, "w"))
+
+
+def test_dropping_twice_is_no_error_and_an_old_id_drops_nothing_new(world: World) -> None:
+    old = world.ask(DRIVER, c.CreateTable(0, W)).spec
+    for _ in range(2):
+        assert isinstance(world.ask(DRIVER, c.DropTable(0, "w", old.table)), c.Accepted)
+    new = world.ask(DRIVER, c.CreateTable(0, W)).spec
+    world.ask(WORKER, c.DropTable(0, "w", old.table))
+    assert world.ask(DRIVER, c.FindTable(0, "w")).spec == new
+    assert kinds(world.commands[b"n0"]).count(c.DropTable) == 1
+
+
+def test_a_function_that_nodes_refuse_is_not_registered(world: World) -> None:
+    assert isinstance(world.ask(DRIVER, c.RegisterFunction(0, "f", b"good")), c.Accepted)
+    world.refuse[c.RegisterFunction] = c.Cause.of(FunctionFailed("cannot be unpickled"))
+    with pytest.raises(FunctionFailed, match="unpickled"):
+        world.ask(DRIVER, c.RegisterFunction(0, "f", b"bad"))
+    assert world.tier.registry.functions == {"f": b"good"}
+
+
+def test_a_command_without_an_answer_ends_at_its_deadline(world: World) -> None:
+    world.deaf = {b"n1"}
+    world.ask(DRIVER, c.CreateTable(0, W))
+    for _ in range(30):
+        world.now += 1.0
+        for number in range(2):
+            world.deliver(b"n%d" % number, c.Heartbeat(10_000, number))
+        world.route(world.tier.tick(world.now))
+    with pytest.raises(TimeoutError, match=r"Creating table 'w' must be done .* Nodes \[1\] have not answered"):
+        world.reply(DRIVER)
+
+
+# ---- groups ------------------------------------------------------------------------------------------------------------
+
+
+def admit(world: World, tag: str, workers: int = 1) -> Any:
+    return world.ask(b"d" + tag.encode(), c.AdmitGroup(0, f"run-{tag}", workers, workers, 0, 1, tag))
+
+
+def test_a_group_from_admission_to_its_end(world: World) -> None:
+    group = admit(world, "a").spec.group
+    assert kinds(world.commands[b"n1"])[-1] is c.OpenGroup
+    queued = admit(world, "b")
+    assert (queued.position, queued.running) == (0, ["run-a"])
+    assert world.ask(WORKER, c.Lease(0, group, 0, 7)) == c.Leased(1, 1, True)
+    assert isinstance(world.ask(b"other", c.Lease(0, group, 0, 8)), c.Wait)
+    assert world.ask(WORKER, c.Renew(0, group, 0, 7, {"epoch": 2})).all_started
+    world.ask(WORKER, c.FinishRank(0, group, 0, 7, b"out"))
+    report = world.ask(DRIVER, c.GroupState(0, group))
+    assert (report.state, report.ranks[0].state, report.ranks[0].counters) == ("finished", "finished", {"epoch": 2})
+    assert world.ask(b"other", c.Lease(0, group, 0, 8)).result == b"out"
+    assert isinstance(world.ask(DRIVER, c.EndGroup(0, group)), c.Accepted)
+    assert kinds(world.commands[b"n0"])[-1] is c.CloseGroup
+    assert admit(world, "b").spec.group == group + 1
+
+
+def test_a_failed_group_is_told_to_every_node_once(world: World) -> None:
+    group = admit(world, "a").spec.group
+    boom = c.Cause("WorkerFailed", "boom", {"rank": 0})
+    world.ask(WORKER, c.FailRank(0, group, 0, 7, boom))
+    world.ask(DRIVER, c.FailRank(0, group, -1, -1, c.Cause("GroupError", "later")))
+    for node in (b"n0", b"n1"):
+        assert kinds(world.commands[node]).count(c.FailGroup) == 1
+        assert world.commands[node][-1].cause == boom
+    assert world.ask(DRIVER, c.GroupState(0, group)).cause == boom
+
+
+# ---- dead nodes --------------------------------------------------------------------------------------------------------
+
+
+def test_a_dead_node_fails_what_waits_for_it_with_its_name(world: World) -> None:
+    group = admit(world, "a").spec.group
+    world.deaf = {b"n1"}
+    assert world.ask(WORKER, c.CreateTable(0, W)) is None
+    world.ask(DRIVER, c.NodeGone(0, "ipc://n1", "node1 was killed by signal 9"))
+    with pytest.raises(SparkPSError, match=r"node 1 \(ipc://n1, process 101 on host\) are lost.*signal 9"):
+        world.reply(WORKER)
+    assert world.ask(DRIVER, c.GroupState(0, group)).cause.error == "ShardLost"
+    with pytest.raises(SparkPSError, match="lost"):
+        world.ask(WORKER, c.CreateTable(0, W))
+    attached = world.ask(WORKER, c.Attach(0))
+    assert [info.state for info in attached.nodes] == ["up", "dead"]
+
+
+def test_a_silent_node_is_dead_and_told_so(world: World) -> None:
+    world.deaf = {b"n1"}
+    for _ in range(6):
+        world.later(1.0)
+    world.deliver(b"n1", c.Heartbeat(77, 1))
+    assert world.replies[b"n1", 77] == c.Alive(77, known=False)
+    nodes = world.ask(DRIVER, c.TierStatus(0)).report["nodes"]
+    assert [node["state"] for node in nodes] == ["up", "dead"]
+
+
+# ---- status ------------------------------------------------------------------------------------------------------------
+
+
+def test_status_adds_up_what_nodes_report(world: World) -> None:
+    world.ask(DRIVER, c.CreateTable(0, W))
+    group = admit(world, "a", workers=1).spec.group
+    for number, clock in ((0, 3), (1, 4)):
+        rank = {"0": {"clock": clock, "staleness": number, "waited_seconds": 0.5}}
+        world.deliver(b"n%d" % number, c.Heartbeat(1, number, {"rows": 9, "groups": {str(group): rank}}))
+    stale = world.ask(DRIVER, c.TierStatus(0, fresh=False)).report
+    assert stale["groups"][0]["ranks"][0]["clock"] == stale["groups"][0]["clock"] == 4
+    assert stale["groups"][0]["ranks"][0]["staleness"] == 1
+    fresh = world.ask(DRIVER, c.TierStatus(0)).report
+    assert [(n["id"], n["rows"], n["buckets"], n["state"]) for n in fresh["nodes"]] == [
+        (0, 5, 128, "up"),
+        (1, 5, 128, "up"),
+    ]
+    assert [(t["name"], t["rows"], t["bytes"]) for t in fresh["tables"]] == [("w", 10, 100)]
+    assert (fresh["state"], fresh["epoch"]) == ("ready", 1)
+
+
+def test_status_does_not_wait_long_for_a_node(world: World) -> None:
+    world.deaf = {b"n1"}
+    assert world.ask(DRIVER, c.TierStatus(0)) is None
+    world.later(1.1)
+    assert world.reply(DRIVER).report["state"] == "ready"
+
+
+def test_connections_that_are_gone_are_forgotten(world: World) -> None:
+    world.ask(WORKER, c.Attach(0))
+    for _ in range(310):
+        world.later(3.0)
+    assert WORKER not in world.tier._connections
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_random_schedules(seed: int) -> None:
+    """Requests of many clients, repeated at will; nodes that answer late or die: every request is answered in the end."""
+    rng = random.Random(seed)
+    world = World(num_nodes=rng.randint(1, 3), lease_ttl=5.0)
+    nodes = [b"n%d" % number for number in range(world.tier.settings.num_nodes)]
+    for number in range(len(nodes)):
+        world.join(number)
+    open_requests: set[tuple[bytes, int]] = set()
+    sent: list[tuple[bytes, Any]] = []
+    ids: dict[bytes, int] = {}
+    for _ in range(250):
+        sender = b"c%d" % rng.randrange(5)
+        match rng.randrange(8):
+            case 0 | 1 | 2 | 3:
+                message = rng.choice(
+                    [
+                        c.CreateTable(0, TableSpec(rng.choice("ab"), "sparse", rng.randint(1, 2))),
+                        c.DropTable(0, rng.choice("ab"), rng.randrange(1, 5)),
+                        c.AdmitGroup(0, "g", 1, 1, 0, 2, f"tag{rng.randrange(8)}"),
+                        c.Lease(0, rng.randrange(1, 4), 0, rng.randrange(4)),
+                        c.Renew(0, rng.randrange(1, 4), 0, rng.randrange(4)),
+                        c.FailRank(0, rng.randrange(1, 4), 0, 1, c.Cause("WorkerFailed", "x")),
+                        c.EndGroup(0, rng.randrange(1, 4)),
+                        c.TierStatus(0),
+                    ]
+                )
+                seq = ids[sender] = ids.get(sender, 0) + 1
+                message = msgspec.structs.replace(message, seq=seq)
+                open_requests = {key for key in open_requests if key[0] != sender} | {(sender, seq)}
+                sent.append((sender, message))
+                world.deliver(sender, message)
+            case 4 if sent:
+                world.deliver(*rng.choice(sent))
+            case 5:
+                node = rng.choice(nodes)
+                world.deaf ^= {node}
+                if node not in world.deaf:
+                    for command in world.commands.get(node, []):
+                        world.obey(node, command)
+            case 6:
+                world.later(rng.random())
+            case 7 if rng.random() < 0.03:
+                world.deliver(b"launcher", c.NodeGone(ids.setdefault(b"launcher", 0) + 1, "ipc://n0", "killed"))
+                ids[b"launcher"] += 1
+    for _ in range(40):
+        world.later(1.0)
+    assert all(key in world.replies for key in open_requests)
+    assert not world.tier.commands.under_way
