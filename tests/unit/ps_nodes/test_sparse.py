@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
+import pathlib
 import threading
 import tracemalloc
 from itertools import pairwise
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from sparkps.errors import InvalidInput
 from sparkps.initializers import Normal, Uniform
 from sparkps.optim import FTRL, SGD, Adagrad
-from sparkps.ps_nodes.buffers import GrowthSeries, allocate
+from sparkps.ps_nodes.buffers import GrowthSeries, allocate, keep_message_buffers, return_freed_memory
 from sparkps.ps_nodes.index import KeyIndex
 from sparkps.ps_nodes.sparse import SparseTable
 from sparkps.specs import TableSpec
@@ -240,3 +242,22 @@ def test_large_arrays_are_mapped_and_writeable() -> None:
     array[:] = 1
     assert traced < 1 << 20
     assert array.flags.writeable
+
+
+def resident() -> int:
+    return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+
+
+def test_memory_of_a_dropped_table_goes_back_to_the_system() -> None:
+    keep_message_buffers()
+    keys = grouped(np.random.default_rng(5).integers(-(1 << 62), 1 << 62, 200_000))
+    before = resident()
+    index = KeyIndex(range(256))
+    table = made(index, dim=16)
+    index.resolve(keys, index.runs(keys))
+    held = resident() - before
+    assert held > 200_000 * 16 * 8
+    table.free()
+    del table, index
+    return_freed_memory()
+    assert resident() - before < 0.2 * held
