@@ -8,6 +8,7 @@ import os
 import pathlib
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -22,13 +23,15 @@ def session(master: str, driver_memory: str = "2g", **conf: object) -> Iterator[
     from pyspark.sql import SparkSession
 
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    log = pathlib.Path(__file__).resolve().parent.parent / "conf" / "log4j2.properties"
     builder = SparkSession.builder.master(master).appName("sparkps-benchmark")
     builder = builder.config("spark.driver.memory", driver_memory).config("spark.ui.enabled", "false")
     builder = builder.config("spark.ui.showConsoleProgress", "false")
+    builder = builder.config("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={log.as_uri()}")
     for key, value in conf.items():
         builder = builder.config(key, str(value))
     spark = builder.getOrCreate()
-    spark.sparkContext.setLogLevel("ERROR")
     try:
         yield spark
     finally:

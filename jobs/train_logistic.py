@@ -72,7 +72,7 @@ def main() -> None:
         model.write().overwrite().save(args.output)
         scored = model.transform(test).cache()
         log_loss = MulticlassClassificationEvaluator(metricName="logLoss")  # type: ignore[arg-type]  # pyspark's types lack it
-        print(f"{scored.count()} held-out rows: loss {log_loss.evaluate(scored):.4f}, AUC", end=" ")
+        print(f"{scored.count()} held-out rows: loss {log_loss.evaluate(scored):.4g}, AUC", end=" ")
         print(f"{BinaryClassificationEvaluator().evaluate(scored):.4f}\nmodel saved in {args.output}")
 
 
