@@ -19,7 +19,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.common import machine, median_seconds, session, table
+from benchmarks.common import count, machine, median_seconds, session, table
 from sparkps import PSContext
 from sparkps.client.tables import SparseTable
 from sparkps.optim import SGD
@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--pslite", metavar="GIT_DIR", help="git directory or checkout of dmlc/ps-lite")
     parser.add_argument("--build-dir", type=pathlib.Path, default=HERE.parent / ".cache" / "pslite")
     parser.add_argument("--dims", type=int, nargs="+", default=[1, 16])
-    parser.add_argument("--stored", type=int, default=STORED)
+    parser.add_argument("--stored", type=count, default=STORED)
     args = parser.parse_args()
     print(machine())
     theirs = run_pslite(build_pslite(args.pslite, args.build_dir)) if args.pslite else None
