@@ -57,18 +57,27 @@ def cache_dir() -> Path:
     return _cache_dir if _cache_dir is not None else kernel_cache_dir()
 
 
+def _hash_of_sources() -> bytes:
+    """Of all modules of this package."""
+    digest = hashlib.sha256()
+    for source in sorted(resources.files("sparkps.kernels").iterdir(), key=lambda entry: entry.name):
+        if source.name.endswith(".py"):
+            digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    return digest.digest()
+
+
+#: Taken as the package is imported: a file that is edited under a running process must not lend its name to older code.
+_SOURCES = _hash_of_sources()
+
+
 @cache
 def _fingerprint() -> bytes:
     """Everything that compiled code depends on besides the function and its signature."""
     from numba.core.registry import cpu_target
 
-    digest = hashlib.sha256()
-    for source in sorted(resources.files("sparkps.kernels").iterdir(), key=lambda entry: entry.name):
-        if source.name.endswith(".py"):
-            digest.update(source.name.encode() + b"\0" + source.read_bytes())
     versions = (numba.__version__, np.__version__, platform.python_version())
-    digest.update(repr((versions, cpu_target.target_context.codegen().magic_tuple())).encode())
-    return digest.digest()
+    target = cpu_target.target_context.codegen().magic_tuple()
+    return hashlib.sha256(_SOURCES + repr((versions, target)).encode()).digest()
 
 
 def _own_source(function: Callable[..., Any]) -> bytes:

@@ -66,7 +66,10 @@ def like_at(typingctx, address, array):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def data(typingctx, array):  # type: ignore[no-untyped-def]
-    """Pointer to the first element of a C-contiguous `array`."""
+    """Pointer to the first element of a C-contiguous `array`, which it does not keep alive.
+
+    An array that a kernel makes must be named once more after the pointer's last use, or be an argument.
+    """
     result = types.CPointer(array.dtype)
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]

@@ -77,20 +77,30 @@ def split_runs(keys: Any, owned: Any, buckets: Any, offsets: Any) -> int:
 
 @kernel(lambda _: (HEADS, given(types.int64), given(types.int32), given(types.int64), array(types.int32)))
 def find(index: Any, keys: Any, buckets: Any, offsets: Any, slots: Any) -> int:
-    """Slots of keys, -1 for a missing one; returns how many are missing."""
+    """Slots of keys, -1 for a missing one; returns how many are missing.
+
+    Places are asked for across the borders of buckets: with few keys in each, the next bucket's would come too late. That
+    reads the next bucket's head without its lock; if it changes meanwhile, a useless line is fetched and nothing more.
+    """
     missing = 0
+    ahead, ahead_run, border, count = 0, -1, np.int64(0), keys.shape[0]
+    ahead_entries, ahead_capacity = int32_at(0), np.uint64(0)
     for run in range(buckets.shape[0]):
         bucket = buckets[run]
         word = lock_word(index, bucket)
         lock(word)
         entries = int32_at(index[bucket, ENTRIES])
         capacity = np.uint64(index[bucket, CAPACITY])
-        end = offsets[run + 1]
-        for i in range(offsets[run], min(offsets[run] + _AHEAD, end)):
-            prefetch(entries, position_of_hash(mix(keys[i]), capacity) * ENTRY)
-        for i in range(offsets[run], end):
-            if i + _AHEAD < end:
-                prefetch(entries, position_of_hash(mix(keys[i + _AHEAD]), capacity) * ENTRY)
+        for i in range(offsets[run], offsets[run + 1]):
+            stop = min(i + _AHEAD, count)
+            while ahead < stop:
+                if ahead == border:
+                    ahead_run += 1
+                    border = offsets[ahead_run + 1]
+                    ahead_entries = int32_at(index[buckets[ahead_run], ENTRIES])
+                    ahead_capacity = np.uint64(index[buckets[ahead_run], CAPACITY])
+                prefetch(ahead_entries, position_of_hash(mix(keys[ahead]), ahead_capacity) * ENTRY)
+                ahead += 1
             slot = _slot_at(entries, _place_of(entries, capacity, keys[i]))
             slots[i] = slot
             missing += slot < 0

@@ -88,41 +88,34 @@ def _unique_of_group(
 
 
 @inlined
-def _count_groups(keys: Any, order: Any, group: Any, counts: Any) -> bool:
-    """Position of each key's bucket and the number of keys of each; whether they are in order already."""
-    in_order = True
-    last = 0
+def _count_groups(keys: Any, order: Any, group: Any, counts: Any) -> tuple[bool, bool]:
+    """Position of each key's bucket and the number of keys of each; whether the keys are in that order, and ascending."""
+    in_order, ascending = True, True
+    last, before = 0, keys[0]
     for i in range(keys.shape[0]):
-        position = order[bucket_of_hash(mix(keys[i]))]
+        key = keys[i]
+        position = order[bucket_of_hash(mix(key))]
         group[i] = position
         counts[position] += 1
         in_order &= position >= last
-        last = position
-    return in_order
+        ascending &= key > before or i == 0
+        last, before = position, key
+    return in_order, ascending
 
 
-@kernel(
-    lambda _: (given(types.int64), given(types.int32), array(types.int64), array(types.int64), array(types.int32)),
-)
-def _partition(keys: Any, order: Any, unique: Any, offsets: Any, inverse: Any) -> int:
-    """Returns the number of unique keys, negated (and less one) if the keys are grouped and unique already."""
-    n = keys.shape[0]
-    group = np.empty(n, np.uint8)
-    counts = np.zeros(NUM_BUCKETS, np.int64)
-    in_order = _count_groups(keys, order, group, counts)
-    grouped = np.empty(0 if in_order else n, np.int64)
-    source = np.empty(0 if in_order else n, np.int32)
-    if not in_order:
-        cursor = np.empty(NUM_BUCKETS, np.int64)
-        begin = 0
-        for position in range(NUM_BUCKETS):
-            cursor[position] = begin
-            begin += counts[position]
-        for i in range(n):
-            at = cursor[group[i]]
-            cursor[group[i]] = at + 1
-            grouped[at] = keys[i]
-            source[at] = np.int32(i)
+@inlined
+def _begins(counts: Any, begins: Any) -> None:
+    """Where the keys of each position begin: ``begins[p] = sum(counts[:p])``."""
+    begin = 0
+    for position in range(NUM_BUCKETS):
+        begins[position] = begin
+        begin += counts[position]
+    begins[NUM_BUCKETS] = begin
+
+
+@inlined
+def _unique_of_groups(grouped: Any, source: Any, counts: Any, unique: Any, offsets: Any, inverse: Any) -> int:
+    """The unique keys of all groups; returns how many there are."""
     most = 64
     while most < 2 * counts.max() + 2:
         most *= 2
@@ -131,13 +124,47 @@ def _partition(keys: Any, order: Any, unique: Any, offsets: Any, inverse: Any) -
     for position in range(NUM_BUCKETS):
         offsets[position] = count
         end = begin + counts[position]
-        if end > begin and in_order:
-            count = _unique_of_group(data(keys), source, begin, end, places, unique, count, inverse)
-        elif end > begin:
+        if end > begin:
             count = _unique_of_group(data(grouped), source, begin, end, places, unique, count, inverse)
         begin = end
     offsets[NUM_BUCKETS] = count
-    return -1 - count if in_order and count == n else count
+    return count
+
+
+@kernel(
+    lambda _: (given(types.int64), given(types.int32), array(types.int64), array(types.int64), array(types.int32)),
+)
+def _partition(keys: Any, order: Any, unique: Any, offsets: Any, inverse: Any) -> int:
+    """Returns the number of unique keys, negated (and less one) if the keys are grouped and unique already.
+
+    Ascending keys, the usual form of a sparse batch, are known to be unique: they are moved and nothing more.
+    """
+    n = keys.shape[0]
+    if n == 0:
+        offsets[:] = 0
+        return -1
+    group = np.empty(n, np.uint8)
+    counts = np.zeros(NUM_BUCKETS, np.int64)
+    in_order, ascending = _count_groups(keys, order, group, counts)
+    if in_order:
+        count = _unique_of_groups(keys, inverse[:0], counts, unique, offsets, inverse)
+        return -1 - count if count == n else count
+    _begins(counts, offsets)
+    cursor = offsets.copy()
+    if ascending:
+        for i in range(n):
+            at = cursor[group[i]]
+            cursor[group[i]] = at + 1
+            unique[at] = keys[i]
+            inverse[i] = np.int32(at)
+        return n
+    grouped, source = np.empty(n, np.int64), np.empty(n, np.int32)
+    for i in range(n):
+        at = cursor[group[i]]
+        cursor[group[i]] = at + 1
+        grouped[at] = keys[i]
+        source[at] = np.int32(i)
+    return _unique_of_groups(grouped, source, counts, unique, offsets, inverse)
 
 
 def partition(keys: NDArray[np.int64], order: NDArray[np.int32]) -> Partition:
@@ -174,14 +201,14 @@ def _combine(values: Any, inverse: Any, out: Any) -> None:
             for column in range(dim):
                 target[np.int64(inverse[i]) * dim + column] = source[i * dim + column]
         return
-    sums_array = np.zeros(out.size)
-    sums = data(sums_array)
+    totals = np.zeros(out.size)
+    sums = data(totals)
     for i in range(n):
         prefetch_row(sums, inverse, i, n, dim, 8)
         for column in range(dim):
             sums[np.int64(inverse[i]) * dim + column] += source[i * dim + column]
     for i in range(out.size):
-        target[i] = sums[i]
+        target[i] = totals[i]  # not the pointer, which would not keep the array alive
 
 
 @kernel(lambda t: (given(t, 2), given(types.int32), array(t, 2)), dtypes=FLOATS)

@@ -83,3 +83,22 @@ def test_compiled_hash_is_that_of_the_wire() -> None:
     by_bucket = partition(keys, np.arange(256, dtype=np.int32))
     counts = np.bincount(hashing.buckets_of(keys), minlength=256)
     assert np.array_equal(np.diff(by_bucket.offsets), counts)
+
+
+def test_combine_of_many_unique_keys_with_a_few_duplicates() -> None:
+    """The sums take megabytes, which are mapped on their own: a pointer into freed memory would not go unnoticed."""
+    keys = np.concatenate([np.arange(600_000), [5, 5]]).astype(np.int64)
+    made = partition(keys, ORDER)
+    assert made.inverse is not None
+    sums = combine_values(np.ones((len(keys), 1)), made.inverse, np.empty((len(made.keys), 1)))
+    assert len(made.keys) == 600_000
+    assert sums.sum() == len(keys)
+    assert sums.max() == 3
+
+
+@pytest.mark.parametrize("size", [1, 2, 5000])
+def test_ascending_keys_equal_their_twin(size: int) -> None:
+    assert_like_twin(np.arange(-size // 2, size, dtype=np.int64), ORDER)
+    almost = np.arange(-size // 2, size, dtype=np.int64)
+    almost[-1] = almost[0]
+    assert_like_twin(almost, ORDER)
