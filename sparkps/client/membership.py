@@ -17,7 +17,7 @@ class Membership:
     incarnation: int
     #: The rank's logical time.
     clock: int
-    #: Number of the next write request within the clock.
+    #: Number of the next write within the clock.
     ordinal: int = 0
 
     def wire(self, *, write: bool) -> Member:

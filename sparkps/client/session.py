@@ -59,6 +59,8 @@ class Session:
         self._channels: dict[int, Channel] = {}
         self._lanes: dict[int, Lane] = {}
         self._poller = zmq.Poller()
+        #: Number of calls so far.
+        self._calls = 0
         #: The rank that this session speaks for, if any.
         self.member: Membership | None = None
         #: Seconds that calls of this session spent waiting for answers.
@@ -151,17 +153,23 @@ class Session:
         return future
 
     def steps(self, future: Future[Any], items: Iterable[Item]) -> None:
-        """Send items, as many as fit in one request per node, under the membership if there is one."""
-        for node, batch in pack(iter(items), self.settings.chunk_bytes):
-            self._step(future, node, batch)
+        """Send the items of one call, as many as fit in one request per node, under the membership if there is one.
 
-    def _step(self, future: Future[Any], node: int, batch: list[Item]) -> None:
+        All requests of a call share one ordinal: how a call is cut must not matter to what a shard has of it.
+        """
+        batches = list(pack(items, self.settings.chunk_bytes))
+        writes = any(item.values is not None for _, batch in batches for item in batch)
+        member = self.member.wire(write=writes) if self.member else None
+        self._calls += 1
+        for node, batch in batches:
+            self._step(future, node, batch, member, self._calls)
+
+    def _step(self, future: Future[Any], node: int, batch: list[Item], member: m.Member | None, call: int) -> None:
         ops = [item.op for item in batch]
         pulls = [item for item in batch if item.values is None]
-        member = self.member.wire(write=not pulls) if self.member else None
 
         def make(session: int, seq: int, acked: int, epoch: int) -> m.Message:
-            return m.Step(session, seq, acked, epoch, ops, member)
+            return m.Step(session, seq, acked, epoch, ops, member, call)
 
         def deliver(_: Any, arrays: list[Any]) -> None:
             for item, rows in zip(pulls, arrays, strict=True):
@@ -172,7 +180,9 @@ class Session:
                 self.refresh()
             for registration in self.registered.values():
                 registration.forget(node, refusal)
-            self.steps(future, [other for item in batch for other in item.reroute(self.routing)])
+            others = [other for item in batch for other in item.reroute(self.routing)]
+            for other, part in pack(others, self.settings.chunk_bytes):
+                self._step(future, other, part, member, call=0)
 
         arrays = [array for item in batch for array in item.arrays()]
         up, down = sum(array.nbytes for array in arrays), sum(item.down for item in pulls)
@@ -312,6 +322,11 @@ class Session:
             f"settling of rank {rank}",
             lambda s, q, a, e: m.Settle(s, q, a, settled.wire(write=False), latest.state),
         ).result()
+        if latest.finished:  # a node that the finish did not reach must hear of it, or other ranks wait there for ever
+            self.broadcast(
+                f"finish of rank {rank}",
+                lambda s, q, a, e: m.Tick(s, q, a, settled.wire(write=False), latest.state, True),
+            ).result()
         self.member = Membership(group, rank, incarnation, clock=latest.clock + 1)
         return self.member.clock, latest.state
 

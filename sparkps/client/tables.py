@@ -370,6 +370,11 @@ def pull_together(
 def write_together(session: Session, code: OpCode, what: Sequence[tuple[Any, ...]]) -> Future[None]:
     """Write several tables in one request per node: (key set, values), (dense table, values) or (sparse table, keys, values)."""
     items: list[Item] = []
+    tables = [one[0].table if isinstance(one[0], KeySet) else one[0] for one in what]
+    if len({table.spec.table for table in tables}) < len(tables):
+        raise InvalidInput(
+            f"A write of several tables must name each once. Got {[table.name for table in tables]} instead."
+        )
     for one in what:
         if isinstance(one[0], KeySet):
             items += one[0].table.writes(code, one[0], one[1])

@@ -200,6 +200,11 @@ class NodeGroup:
         for parked in waiting:
             parked.fail(reason)
 
+    def forget_table(self, table: int) -> None:
+        """The table was dropped."""
+        with self._lock:
+            self._clock.forget_table(table)
+
     def report(self) -> dict[str, dict[str, Any]]:
         """Clock, staleness and waiting time of each rank."""
         with self._lock:

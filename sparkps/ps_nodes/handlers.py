@@ -196,6 +196,8 @@ class Handlers:
             self.store.create(message.spec)
         elif isinstance(message, c.DropTable):
             gone = self.store.drop(message.table)
+            for group in list(self._groups.values()):
+                group.forget_table(message.table)
             if gone:
                 self._node.sessions.forget_index(gone)
             return_freed_memory()
@@ -207,9 +209,9 @@ class Handlers:
             if message.group in self._groups:
                 self._groups[message.group].end(message.cause.exception())
         elif isinstance(message, c.CloseGroup):
-            group = self._groups.pop(message.group, None)
-            if group is not None:
-                group.end()
+            closed = self._groups.pop(message.group, None)
+            if closed is not None:
+                closed.end()
         else:
             raise ProtocolError(f"A node must be sent commands. Got {type(message).__name__} instead.")
 

@@ -159,7 +159,7 @@ class Node:
             return
         verdict = session.arrive(message.seq, message.acked)
         if verdict is Verdict.NEW:
-            self.dispatcher.submit(session, Work(session, message, arrays), nbytes)
+            self.dispatcher.submit(session, Work(session, message, arrays), nbytes, getattr(message, "call", 0))
         elif verdict is Verdict.ANSWERED:
             self._data.send_multipart([identity, *session.answers[message.seq]], copy=False)
         elif verdict is Verdict.PENDING:

@@ -28,7 +28,7 @@ class Verdict(Enum):
 
 @dataclass(slots=True)
 class NodeSession:
-    """One client session. Owner of all fields but `queue` and `busy`: the node's I/O thread."""
+    """One client session. Owner of all fields but the dispatcher's: the node's I/O thread."""
 
     id: int
     #: Where answers go: the routing id of the connection that the session last used.
@@ -43,8 +43,9 @@ class NodeSession:
     pending: dict[int, tuple[int, list[int]] | None] = field(default_factory=dict)
     #: Requests that wait for their turn; requests of one session run in order. Owner: the dispatcher's lock.
     queue: deque[Any] = field(default_factory=deque)
-    #: Whether a thread of the pool works for this session now. Owner: the dispatcher's lock.
-    busy: bool = False
+    #: Requests of this session that the pool works on now, and the call that they are pieces of. Owner: as `queue`.
+    running: int = 0
+    call: int = 0
     keysets: dict[int, NodeKeySet] = field(default_factory=dict)
 
     def arrive(self, seq: int, acked: int) -> Verdict:

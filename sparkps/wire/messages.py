@@ -109,6 +109,8 @@ class Step(Message, tag=2):
     epoch: int
     ops: list[Op]
     member: Member | None = None
+    #: Number, > 0, of the call that this is a piece of: pieces of one call touch different buckets and may run side by side.
+    call: int = 0
 
 
 class Register(Message, tag=3):
@@ -297,4 +299,14 @@ DATA_MESSAGES: tuple[type[Message], ...] = (
     Ready, Done, Failed, WrongEpoch, UnknownKeySet, UnknownSession, Parked, TakenOver, StatusReport,
 )  # fmt: skip
 
-__all__ = ["DATA_MESSAGES", "NO_KEYSET", "WIRE_VERSION", "FunctionCall", "Member", "Message", "Op", "OpCode", *(m.__name__ for m in DATA_MESSAGES)]
+__all__ = [
+    "DATA_MESSAGES",
+    "NO_KEYSET",
+    "WIRE_VERSION",
+    "FunctionCall",
+    "Member",
+    "Message",
+    "Op",
+    "OpCode",
+    *(m.__name__ for m in DATA_MESSAGES),
+]
