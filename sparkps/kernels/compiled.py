@@ -38,7 +38,15 @@ log = logging.getLogger(__name__)
 FLOATS = ("float32", "float64")
 
 #: Modules whose kernels `warm` compiles.
-KERNEL_MODULES = ("lookup", "rows", "updates", "merging", "partition", "vectors")
+KERNEL_MODULES = (
+    "sparkps.kernels.lookup",
+    "sparkps.kernels.rows",
+    "sparkps.kernels.updates",
+    "sparkps.kernels.merging",
+    "sparkps.kernels.partition",
+    "sparkps.kernels.vectors",
+    "sparkps.mllib.kernels",
+)
 
 _options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 _compiling = threading.RLock()
@@ -240,7 +248,7 @@ HEADS = array(types.int64, 2)
 
 def _all_declared() -> list[Kernel]:
     for module in KERNEL_MODULES:
-        importlib.import_module(f"sparkps.kernels.{module}")
+        importlib.import_module(module)
     return list(_declared)
 
 

@@ -65,8 +65,9 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def _watch_stdin(stop: Any) -> None:
-    with contextlib.suppress(OSError, ValueError):
-        while sys.stdin.buffer.read(4096):
+    # Past Python's own buffer, whose lock a thread that waits here would hold at the interpreter's exit.
+    with contextlib.suppress(OSError):
+        while os.read(0, 4096):
             continue
     stop()
 
