@@ -33,7 +33,13 @@ COMPILE_LIMIT = 900.0
 #: Seconds between two looks while waiting for the tier.
 LOOK_EVERY = 0.02
 
-_WARM = "from sparkps.kernels.compiled import warm; warm()"
+#: Compiles all kernels; ends at once when the driver, the other end of its standard input, is gone.
+_WARM = """
+import os, threading
+threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
+from sparkps.kernels.compiled import warm
+warm()
+"""
 
 
 class LocalTier:

@@ -37,7 +37,7 @@ def test_a_table_is_found_when_every_node_has_it() -> None:
 def test_an_unknown_table_is_refused_with_the_known_ones() -> None:
     registry = Registry()
     registry.propose(W)
-    with pytest.raises(UnknownTable, match="'x' must exist on the tier. Tables there are: w"):
+    with pytest.raises(UnknownTable, match=r"'x' must exist on the tier\. Tables there are: w"):
         registry.find("x")
 
 

@@ -1,0 +1,155 @@
+"""PSContext: sessions and settings that it refuses, one at a time, and what happens to it at the end."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sparkps.driver_bridge import context as module
+from sparkps.driver_bridge import launchers
+from sparkps.driver_bridge.context import PSContext
+from sparkps.errors import ConfigError, InvalidInput, TierError
+from sparkps.wire.control import TierAddress
+
+
+class FakeSpark:
+    """As much of a SparkSession as a PSContext looks at before it starts a tier."""
+
+    def __init__(self, master: str = "local[2]", **conf: str) -> None:
+        entries = {f"spark.sparkps.{key}": value for key, value in conf.items()}
+        self.conf = SimpleNamespace(getAll=entries)
+        spark_conf = SimpleNamespace(getAll=lambda: list(entries.items()))
+        self.sparkContext = SimpleNamespace(master=master, _jsc=object(), getConf=lambda: spark_conf)
+
+    def stop(self) -> None:
+        self.sparkContext._jsc = None
+
+
+class FakeTier:
+    """A tier that is no process."""
+
+    def __init__(self, settings: Any) -> None:
+        self.settings = settings
+        self.address = TierAddress("t1", "ipc:///nowhere/at/all")
+        self.stops = 0
+
+    def stop(self) -> None:
+        self.stops += 1
+
+
+@pytest.fixture
+def tiers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[FakeTier]]:
+    """The tiers that were launched."""
+    launched: list[FakeTier] = []
+
+    def launch(settings: Any, master: str) -> FakeTier:
+        launchers._check(settings.launch, master)
+        launched.append(FakeTier(settings))
+        return launched[-1]
+
+    monkeypatch.setattr(module, "launch", launch)
+    yield launched
+    if PSContext._active is not None:
+        PSContext._active.stop()
+
+
+def test_settings_come_from_spark_and_arguments_win(tiers: list[FakeTier]) -> None:
+    with PSContext(FakeSpark(numNodes="3", leaseTtl="7s")) as ps:
+        assert (ps.settings.num_nodes, ps.settings.workers.lease_ttl) == (3, 7.0)
+        assert PSContext.active() is ps
+        assert ps.address == tiers[0].address
+    with PSContext(FakeSpark(numNodes="3"), num_nodes=1) as ps:
+        assert ps.settings.num_nodes == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_nodes": 0}, "numNodes` must be an int"),
+        ({"replication": 2}, "must be 1: replicas are not supported yet"),
+        ({"launch": "executors"}, "launches that exist now: 'auto', 'local'. Got 'executors'"),
+        ({"launch": "attach"}, "launches that exist now"),
+        ({"launch": "magic"}, "launch` must be one of"),
+    ],
+)
+def test_arguments_are_refused_by_name(tiers: list[FakeTier], arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        PSContext(FakeSpark(), **arguments)
+    assert message in str(caught.value)
+    assert PSContext.active() is None
+    assert not tiers
+
+
+def test_auto_needs_a_local_master_and_local_takes_any(tiers: list[FakeTier]) -> None:
+    with pytest.raises(ConfigError, match=r"needs a local master.*Got master 'yarn'"):
+        PSContext(FakeSpark("yarn"))
+    for master in ("local", "local[*]", "local[4,2]", "local-cluster[2,1,1024]"):
+        PSContext(FakeSpark(master)).stop()
+    PSContext(FakeSpark("spark://localhost:7077"), launch="local").stop()
+
+
+def test_sessions_that_cannot_have_a_tier(tiers: list[FakeTier]) -> None:
+    connect = type("SparkSession", (), {"__module__": "pyspark.sql.connect.session"})()
+    with pytest.raises(ConfigError, match="Spark Connect is not supported yet"):
+        PSContext(connect)
+    with pytest.raises(ConfigError, match=r"needs a SparkSession.*Got None"):
+        PSContext(None)  # type: ignore[arg-type]
+    stopped = FakeSpark()
+    stopped.stop()
+    with pytest.raises(ConfigError, match="was stopped"):
+        PSContext(stopped)
+
+
+def test_one_context_at_a_time(tiers: list[FakeTier]) -> None:
+    spark = FakeSpark()
+    with PSContext(spark) as ps:
+        with pytest.raises(ConfigError, match=r"Only one PSContext may be active.*PSContext\.active\(\)"):
+            PSContext(spark)
+        assert PSContext.active() is ps
+        assert PSContext.get_or_create(spark) is ps
+    assert PSContext.active() is None
+    assert len(tiers) == 1
+
+
+def test_a_context_that_an_estimator_made_is_shared_until_it_is_stopped(tiers: list[FakeTier]) -> None:
+    spark = FakeSpark()
+    ps = PSContext.get_or_create(spark)
+    assert PSContext.get_or_create(spark) is ps
+    ps.stop()
+    assert PSContext.get_or_create(spark) is not ps
+
+
+def test_a_new_session_replaces_the_tier_of_one_that_was_stopped(tiers: list[FakeTier]) -> None:
+    old = FakeSpark()
+    ps = PSContext(old)
+    old.stop()
+    assert PSContext.active() is None
+    assert PSContext.get_or_create(FakeSpark()) is not ps
+    assert [tier.stops for tier in tiers] == [1, 0]
+
+
+def test_stop_is_idempotent_and_calls_say_that_it_was_stopped(tiers: list[FakeTier]) -> None:
+    ps = PSContext(FakeSpark())
+    ps.stop()
+    ps.stop()
+    assert tiers[0].stops == 1
+    for call in (ps.status, lambda: ps.table("w"), lambda: ps.sparse_table("w", 1), lambda: ps.function(len, "len")):
+        with pytest.raises(TierError, match="must be running"):
+            call()
+    assert "stopped" in repr(ps)
+
+
+def test_a_context_in_a_closure_is_refused_with_what_to_do(tiers: list[FakeTier]) -> None:
+    with PSContext(FakeSpark()) as ps, pytest.raises(InvalidInput, match=r"ps\.table"):
+        pickle.dumps(ps)
+
+
+def test_functions_need_a_name(tiers: list[FakeTier]) -> None:
+    with PSContext(FakeSpark()) as ps:
+        for fn in (lambda shard: 0, 3, None):
+            with pytest.raises(InvalidInput, match="must be callable, and have a name"):
+                ps.function(fn)  # type: ignore[arg-type]

@@ -1,0 +1,79 @@
+"""A user's arguments for a table: what is taken, and what is refused by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sparkps.driver_bridge.table_specs import dense_spec, sparse_spec
+from sparkps.errors import InvalidInput
+from sparkps.initializers import Uniform, Zeros
+from sparkps.optim import SGD, Adam
+from sparkps.specs import TableSpec
+
+
+def sparse(**given: Any) -> TableSpec:
+    defaults = {
+        "name": "w",
+        "dim": 1,
+        "dtype": "float32",
+        "init": Zeros(),
+        "optimizer": SGD(1.0),
+        "seed": 0,
+        "group": "",
+    }
+    return sparse_spec(**{**defaults, **given})
+
+
+def dense(**given: Any) -> TableSpec:
+    defaults = {"name": "w", "shape": 3, "dtype": "float32", "init": Zeros(), "optimizer": SGD(1.0), "seed": 0}
+    return dense_spec(**{**defaults, **given})
+
+
+def test_what_is_given_is_what_the_table_has() -> None:
+    spec = sparse(dim=np.int64(3), dtype=np.float64, init=Uniform(-1, 1), optimizer=Adam(1e-3), seed=7, group="g")
+    assert spec == TableSpec("w", "sparse", 3, "float64", (), Uniform(-1, 1), Adam(1e-3), 7, "g")
+
+
+@pytest.mark.parametrize(("shape", "expected"), [(5, (5,)), ((2, 3), (2, 3)), ([4], (4,)), (np.int64(6), (6,))])
+def test_shapes(shape: Any, expected: tuple[int, ...]) -> None:
+    assert dense(shape=shape).shape == expected
+    assert dense(dtype=np.dtype("float64")).dtype == "float64"
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("dim", 0),
+        ("dim", 2.0),
+        ("dim", True),
+        ("dim", "3"),
+        ("dtype", "int32"),
+        ("dtype", None),
+        ("init", "zeros"),
+        ("optimizer", None),
+        ("optimizer", SGD),
+        ("seed", 0.5),
+        ("seed", 1 << 63),
+    ],
+)
+def test_sparse_arguments_are_refused_by_name(argument: str, value: Any) -> None:
+    with pytest.raises(InvalidInput, match=rf"`{argument}` of table 'w' must be .* Got ") as caught:
+        sparse(**{argument: value})
+    assert caught.value.table == "w"
+
+
+@pytest.mark.parametrize("shape", [0, (), (2, 0), (2, -1), (1.5,), "3", None, (1 << 30, 1 << 30)])
+def test_impossible_shapes_are_refused(shape: Any) -> None:
+    with pytest.raises(InvalidInput, match="`shape` of table 'w' must"):
+        dense(shape=shape)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "-a", "ä", 7, None])
+def test_strange_names_are_refused(name: Any) -> None:
+    with pytest.raises(InvalidInput, match="table name must start"):
+        sparse(name=name)
+    with pytest.raises(InvalidInput, match="table name must start"):
+        dense(name=name)
