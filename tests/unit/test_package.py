@@ -1,8 +1,7 @@
-"""What `import sparkps` promises: it is quick, it brings in nothing heavy, and its names are listed and typed."""
+"""What `import sparkps` promises: it is quick, it brings in nothing heavy, and its names are listed and documented."""
 
 from __future__ import annotations
 
-import importlib
 import pathlib
 import statistics
 import subprocess
@@ -30,12 +29,12 @@ def test_import_brings_in_nothing_heavy():
     assert run(f"import sys, sparkps; print([name for name in {HEAVY!r} if name in sys.modules])") == "[]"
 
 
-@pytest.mark.parametrize("name", ["sparkps", "sparkps.client", "sparkps.driver_bridge", "sparkps.mllib.classification"])
-def test_public_names_are_sorted_and_exist(name):
-    module = importlib.import_module(name)
-    assert list(module.__all__) == sorted(module.__all__)
-    for public in module.__all__:
-        assert getattr(module, public) is not None
+def test_public_names_exist_once_and_are_documented():
+    """ruff keeps them sorted (RUF022)."""
+    assert len(set(sparkps.__all__)) == len(sparkps.__all__)
+    for public in sparkps.__all__:
+        value = getattr(sparkps, public)
+        assert isinstance(value, str) or value.__doc__
 
 
 def test_an_unknown_name_is_an_attribute_error():
