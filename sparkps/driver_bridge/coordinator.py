@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 IDLE_MS = 100
 #: Messages taken from the socket before timers are looked at.
 BURST = 256
+#: Seconds between the last answer and the end of the connections.
+PARTING = 0.05
 #: Seconds that nodes have to exit before the scratch directory of a driver that is gone is removed.
 LINGER = 5.0
 
@@ -87,6 +89,8 @@ class Coordinator:
             if self.told_to_stop and not stopping:
                 stopping = True
                 self._send(self.tier.stop(now))
+        # A client that sees the connection end before it has read the last answer loses that answer.
+        threading.Event().wait(PARTING)
         self._socket.close()
         self._context.term()
 

@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 LONGEST_DIRECTORY = 90
 #: Seconds that compiling all kernels may take.
 COMPILE_LIMIT = 900.0
+#: Seconds that the coordinator has to answer that the tier has stopped, before it is asked again.
+STOP_ASK_AGAIN = 2.5
 #: Seconds between two looks while waiting for the tier.
 LOOK_EVERY = 0.02
 
@@ -86,7 +88,7 @@ class LocalTier:
     def _start_node(self, number: int) -> None:
         endpoint = f"ipc://{self.directory}/node{number}"
         command = [sys.executable, "-m", "sparkps.ps_nodes", "--coordinator", self.address.coordinator]
-        command += ["--bind", endpoint, "--threads", str(self._threads()), "--watch-parent"]
+        command += ["--bind", endpoint, "--threads", str(self._threads()), "--watch-stdin", "--watch-parent"]
         self._nodes[endpoint] = self._child(f"node{number}", command)
 
     def _threads(self) -> int:
@@ -160,15 +162,22 @@ class LocalTier:
         if self._stopping.is_set():
             return
         self._stopping.set()
-        grace = 0.0
-        if self._coordinator is not None and not self._coordinator.exited.is_set():
-            with contextlib.suppress(SparkPSError):  # what cannot be told is ended at once
-                self.control.request(StopTier(0), self._settings.stop_timeout)
-                grace = self._settings.stop_timeout
+        grace = self._settings.stop_timeout if self._tell_to_stop() else 0.0
         self.control.close()
-        children = [*self._nodes.values(), *([self._coordinator] if self._coordinator is not None else [])]
-        end(children, grace)
+        end([*self._nodes.values(), *([self._coordinator] if self._coordinator is not None else [])], grace)
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+    def _tell_to_stop(self) -> bool:
+        """Whether the coordinator has told the nodes to exit; what cannot be told is ended by signals."""
+        deadline = time.monotonic() + self._settings.stop_timeout
+        while self._coordinator is not None and time.monotonic() < deadline:
+            if self._coordinator.exited.is_set():
+                return self._coordinator.status == 0
+            with contextlib.suppress(SparkPSError):  # its answer may have been lost with its end: look again
+                self.control.request(StopTier(0), STOP_ASK_AGAIN)
+                return True
+        return False
 
 
 def _socket_directory() -> Path:
