@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import uuid
 import weakref
 from collections.abc import Iterator
@@ -37,15 +36,11 @@ LOCAL_BYTES = 64 << 20
 
 _BYTES_PER_COEFFICIENT = 16
 
-_starting = threading.Lock()
-
-
 def context_of(spark: SparkSession) -> PSContext:
     """The current tier, or a new one from the session's settings that later fits share."""
     from sparkps.driver_bridge.context import PSContext
 
-    with _starting:
-        return PSContext.active() or PSContext(spark)
+    return PSContext.get_or_create(spark)
 
 
 def warm_kernels() -> None:
@@ -72,16 +67,14 @@ def select_rows(df: DataFrame, columns: Columns) -> DataFrame:
     for name in columns.names:
         if name not in df.columns:
             raise InvalidInput(f"Column {name!r} must exist. The DataFrame has {', '.join(df.columns)}.", column=name)
-    selected = []
-    for name in columns.names:
-        column, kind = sf.col(f"`{name}`"), df.schema[name].dataType
-        if name == columns.features:
-            check_features_type(name, kind)
-        elif not isinstance(kind, NumericType):
+    check_features_type(columns.features, df.schema[columns.features].dataType)
+    numeric = {}
+    for name in (columns.label, columns.weight) if columns.weight else (columns.label,):
+        kind = df.schema[name].dataType
+        if not isinstance(kind, NumericType):
             raise InvalidInput(f"Column {name!r} must be numeric. Got {kind.simpleString()} instead.", column=name)
-        else:
-            column = column.cast("double").alias(name)
-        selected.append(column)
+        numeric[name] = sf.col(f"`{name}`").cast("double").alias(name)
+    selected = [numeric.get(name, sf.col(f"`{name}`")) for name in columns.names]
     return df.select(*selected)
 
 

@@ -10,7 +10,6 @@ Examples
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -213,6 +212,8 @@ class LogisticRegressionModel(
         #: Intercept, number of features, and how training went: what goes into the metadata.
         self.facts_ = facts
         self._summary: LogisticRegressionTrainingSummary | None = None
+        #: What `coefficients` gave.
+        self._vector: Vector | None = None
 
     @classmethod
     def _of(cls, found: Fit) -> Self:
@@ -243,7 +244,7 @@ class LogisticRegressionModel(
         """Number of classes: 2."""
         return 2
 
-    @cached_property
+    @property
     def coefficients(self) -> Vector:
         """Coefficients as a vector of Spark, in whichever form is smaller.
 
@@ -252,6 +253,11 @@ class LogisticRegressionModel(
         InvalidInput
             There are more features than a vector can have, or they stayed on the tier: use `weights`.
         """
+        if self._vector is None:
+            self._vector = self._as_vector()
+        return self._vector
+
+    def _as_vector(self) -> Vector:
         held = self.coefficients_
         if self.numFeatures > _MAX_VECTOR or not isinstance(held, LocalCoefficients):
             raise InvalidInput(

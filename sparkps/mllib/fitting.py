@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sparkps.client.session import disconnect
 from sparkps.driver_bridge.consistency import BSP, Consistency
 from sparkps.errors import InvalidInput
 from sparkps.mllib.base import (
@@ -98,7 +100,11 @@ def fit(df: DataFrame, settings: FitSettings) -> Fit:
     rows = select_rows(df, settings.columns)
     ps = context_of(df.sparkSession)
     warm_kernels()
-    return (_fit_full_batch if settings.solver == "lbfgs" else _fit_mini_batch)(ps, rows, settings)
+    try:
+        return (_fit_full_batch if settings.solver == "lbfgs" else _fit_mini_batch)(ps, rows, settings)
+    finally:
+        if threading.current_thread() is not threading.main_thread():
+            disconnect(ps.address)  # a thread of CrossValidator ends soon, and its session with it
 
 
 def _figures(results: list[RankSummary], settings: FitSettings) -> dict[str, int]:
@@ -138,8 +144,8 @@ def _fit_full_batch(ps: PSContext, rows: DataFrame, settings: FitSettings) -> Fi
         tables.append(ps.sparse_table(names.statistics, dim=STATISTICS, dtype="float64", group=names.prefix))
         for name, size in ((names.facts, FACTS), (names.totals, 2), (names.control, 2)):
             tables.append(ps.dense_table(name, shape=(size,), dtype="float64"))
-        options = {"solver": True, "deterministic": settings.deterministic, "name": settings.uid}
-        with ps.start_group(rows, FullBatchTask(plan), settings.num_workers, BSP(), **options) as group:
+        options = {"consistency": BSP(), "solver": True, "deterministic": settings.deterministic, "name": settings.uid}
+        with ps.start_group(rows, FullBatchTask(plan), settings.num_workers, **options) as group:
             found, intercept = _solve(group.solver, names, settings)
             results = group.wait()
         log.info("%s: %d iterations, %s", settings.uid, found.iterations, found.reason)

@@ -76,7 +76,7 @@ class BinaryScorer:
     threshold: float
     column: str
 
-    def __call__(self, features: pa.Array) -> pa.StructArray:
+    def __call__(self, features: pa.Array) -> pa.Array:
         """Struct of ``raw`` and ``probability`` (vectors) and ``prediction`` (double)."""
         rows = read_features(features, self.column)
         self._check(features, rows)

@@ -1,0 +1,164 @@
+"""LogisticRegression against pyspark.ml on the same rows, on real data, and by every solver."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pyspark.ml.classification import LogisticRegression as SparkLogisticRegression
+from pyspark.ml.evaluation import BinaryClassificationEvaluator, MulticlassClassificationEvaluator
+from pyspark.ml.linalg import Vectors
+from pyspark.sql import functions as sf
+
+from sparkps.mllib.classification import LogisticRegression
+
+
+@pytest.fixture(scope="module")
+def rows(spark):
+    """600 rows of 8 features on very different scales, one of them constant, dense and sparse vectors mixed."""
+    rng = np.random.default_rng(7)
+    x = rng.normal(size=(600, 8)) * np.array([1, 10, 0.01, 3, 1, 1, 0.5, 2]) + np.array([0, 5, 1, 0, -1, 0, 0, 0])
+    x[rng.random(x.shape) < 0.4] = 0.0
+    x[:, 6] = 2.5
+    y = rng.random(600) < 1 / (1 + np.exp(-x @ np.array([1, -0.1, 20, 0.3, 0, -1, 0, 0.2]) + 0.4))
+    vectors = [Vectors.dense(r) if i % 2 else Vectors.sparse(8, np.flatnonzero(r), r[r != 0]) for i, r in enumerate(x)]
+    weights = rng.uniform(0.1, 3, 600)
+    frame = spark.createDataFrame(
+        [(float(a), b, float(w)) for a, b, w in zip(y, vectors, weights, strict=True)], ["label", "features", "weight"]
+    )
+    frame = frame.repartition(3).cache()
+    frame.count()
+    return frame
+
+
+GRID = {
+    "plain": {},
+    "ridge": {"regParam": 0.1},
+    "not standardized": {"regParam": 0.05, "standardization": False},
+    "no intercept": {"regParam": 0.01, "fitIntercept": False},
+    "weighted": {"regParam": 0.02, "weightCol": "weight"},
+    "few iterations": {"regParam": 0.001, "maxIter": 4},
+}
+
+
+@pytest.mark.parametrize("case", GRID)
+def test_same_steps_and_coefficients_as_pyspark(ps, rows, case):
+    params = {"maxIter": 200, "tol": 1e-9, **GRID[case]}
+    ours, theirs = LogisticRegression(**params).fit(rows), SparkLogisticRegression(**params).fit(rows)
+    shared = min(len(ours.summary.objectiveHistory), len(theirs.summary.objectiveHistory), 12)
+    np.testing.assert_allclose(
+        ours.summary.objectiveHistory[:shared], theirs.summary.objectiveHistory[:shared], rtol=1e-6
+    )
+    assert ours.summary.objectiveHistory[-1] == pytest.approx(theirs.summary.objectiveHistory[-1], rel=1e-8)
+    np.testing.assert_allclose(ours.coefficients.toArray(), theirs.coefficients.toArray(), rtol=1e-4, atol=1e-6)
+    assert ours.intercept == pytest.approx(theirs.intercept, rel=1e-4, abs=1e-6)
+    assert (ours.numFeatures, ours.numClasses) == (8, 2)
+
+
+def test_predictions_are_those_of_pyspark(ps, rows):
+    ours = LogisticRegression(regParam=0.01, threshold=0.6).fit(rows)
+    theirs = SparkLogisticRegression(regParam=0.01, threshold=0.6).fit(rows)
+    mine, other = (model.transform(rows).toPandas() for model in (ours, theirs))
+    assert list(mine.columns) == list(other.columns)
+    assert mine["label"].tolist() == other["label"].tolist()
+    assert mine["prediction"].tolist() == other["prediction"].tolist()
+    for name in ("rawPrediction", "probability"):
+        np.testing.assert_allclose(np.stack(mine[name]), np.stack(other[name]), rtol=1e-3, atol=1e-5)
+    one = rows.first().features
+    assert ours.predict(one) == theirs.predict(one)
+    np.testing.assert_allclose(ours.predictProbability(one), theirs.predictProbability(one), atol=1e-5)
+
+
+def test_fits_in_determined_order_are_bit_equal(ps, rows):
+    fits = [LogisticRegression(maxIter=5, deterministic=True, numWorkers=2).fit(rows) for _ in range(2)]
+    assert fits[0].coefficients == fits[1].coefficients
+    assert fits[0].summary.objectiveHistory == fits[1].summary.objectiveHistory
+
+
+SOLVERS = {
+    "sgd": {"stepSize": 5.0},
+    "adagrad": {"stepSize": 0.5},
+    "adam": {"stepSize": 0.05},
+    "ftrl": {"stepSize": 2.0},
+    "ssp": {"solver": "adagrad", "consistency": "ssp", "staleness": 2, "stepSize": 0.3},
+    "asp": {"solver": "adagrad", "consistency": "asp", "stepSize": 0.3},
+}
+
+
+@pytest.fixture(scope="module")
+def ones(spark):
+    """2,000 rows of 5 out of 60 features, all of value 1, as pairs of indices and values."""
+    rng = np.random.default_rng(8)
+    w = rng.normal(size=60)
+    made = []
+    for _ in range(2000):
+        keys = rng.choice(60, 5, replace=False) * 10**11
+        made.append((float(rng.random() < 1 / (1 + np.exp(-w[keys // 10**11].sum()))), (keys.tolist(), [1.0] * 5)))
+    schema = "label double, features struct<indices: array<bigint>, values: array<float>>"
+    frame = spark.createDataFrame(made, schema).cache()
+    frame.count()
+    return frame
+
+
+@pytest.mark.parametrize("case", SOLVERS)
+def test_mini_batch_solvers_come_near_the_optimum(ps, ones, case):
+    params = {"solver": case, "batchSize": 50, "maxIter": 8, "seed": 3, **SOLVERS[case]}
+    best = LogisticRegression(regParam=1e-4).fit(ones).summary.objectiveHistory[-1]
+    model = LogisticRegression(**params).fit(ones)
+    history = model.summary.objectiveHistory
+    assert len(history) == 8
+    assert history[-1] < history[0]
+    loss = MulticlassClassificationEvaluator(metricName="logLoss").evaluate(model.transform(ones))
+    assert loss < 1.05 * best
+
+
+def test_mini_batch_training_under_bsp_is_bit_equal(ps, ones):
+    params = {"solver": "adagrad", "maxIter": 2, "batchSize": 100, "seed": 5, "deterministic": True, "numWorkers": 2}
+    fits = [LogisticRegression(**params).fit(ones) for _ in range(2)]
+    assert fits[0].coefficients_.values.tolist() == fits[1].coefficients_.values.tolist()
+    assert fits[0].intercept == fits[1].intercept
+
+
+def test_l1_of_ftrl_leaves_few_coefficients(ps, ones):
+    counts = []
+    for reg in (0.0, 0.1, 1000.0):
+        model = LogisticRegression(solver="ftrl", regParam=reg, elasticNetParam=1.0, maxIter=3, batchSize=100).fit(ones)
+        counts.append(len(model.coefficients_.keys))
+    assert counts[0] == 60
+    assert 0 < counts[1] < 60
+    assert counts[2] == 0
+
+
+def test_more_features_than_a_vector_can_have(ps, ones):
+    model = LogisticRegression(maxIter=3).fit(ones)
+    assert model.numFeatures > 2**31
+    with pytest.raises(ValueError, match="use `model.weights`"):
+        _ = model.coefficients
+    weights = model.weights.toPandas()
+    assert weights["key"].is_monotonic_increasing
+    assert set(weights["key"]) == {k * 10**11 for k in range(60)}
+
+
+def test_a9a(spark, ps, shared_data):
+    def read(name):
+        frame = spark.read.format("libsvm").option("numFeatures", 123).load(str(shared_data / name))
+        return frame.select(sf.when(frame.label < 0, 0.0).otherwise(1.0).alias("label"), "features")
+
+    model = LogisticRegression(regParam=1e-3, maxIter=50).fit(read("a9a.train.libsvm"))
+    scored = model.transform(read("a9a.test.libsvm")).cache()
+    assert BinaryClassificationEvaluator().evaluate(scored) >= 0.899
+    assert MulticlassClassificationEvaluator(metricName="logLoss").evaluate(scored) <= 0.33
+
+
+def test_tables_are_dropped_after_the_fit(ps, rows):
+    LogisticRegression(maxIter=1).fit(rows)
+    assert [name for name in ps.status()["tables"] if name.startswith("LogisticRegression")] == []
+
+
+def test_spilled_rows_give_the_same_model(spark, ps, rows, monkeypatch):
+    from sparkps.mllib.solvers import fullbatch
+
+    plain = LogisticRegression(maxIter=5, deterministic=True, numWorkers=1).fit(rows)
+    made = fullbatch.WorkerPlan
+    monkeypatch.setattr("sparkps.mllib.fitting.WorkerPlan", lambda **given: made(**{**given, "budget": 0}))
+    spilled = LogisticRegression(maxIter=5, deterministic=True, numWorkers=1).fit(rows)
+    assert plain.coefficients == spilled.coefficients
