@@ -21,87 +21,44 @@ Any request may be answered by `Refused` instead of what its docstring says. Thr
 same, since a `Welcome` may already hold what a command brings. The first `SetPlacement` comes when all nodes are there.
 
 *A client* (driver or worker) sends `Attach` and gets the placement; it asks again when a node refuses its epoch or
-does not answer. *A worker group* lives from `AdmitGroup` to `EndGroup`; its ranks lease, renew and finish in between.
+does not answer. *A worker group* lives from `AdmitGroup` to `EndGroup`; its ranks lease, renew and finish in between: those
+messages are in `group_messages`, and importable from here like all others.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
-
-import msgspec
+from typing import Any
 
 from sparkps.config import ClientSettings, NodeSettings
-from sparkps.errors import SparkPSError, from_wire, to_wire
 from sparkps.specs import GroupSpec, TableSpec
+from sparkps.wire.control_values import (
+    MAX_RECORDED_RESULT,
+    ROUTING_ID_BYTES,
+    Cause,
+    ControlMessage,
+    NodeInfo,
+    RankReport,
+    TierAddress,
+)
+from sparkps.wire.group_messages import (
+    GROUP_MESSAGES,
+    AdmitGroup,
+    Admitted,
+    EndGroup,
+    FailRank,
+    FinishRank,
+    GroupReport,
+    GroupState,
+    Lease,
+    Leased,
+    Queued,
+    Recorded,
+    ReleaseRank,
+    Renew,
+    Renewed,
+    Wait,
+)
 from sparkps.wire.messages import Message
-
-#: Length of the random routing id that every peer of the coordinator chooses.
-ROUTING_ID_BYTES = 12
-
-#: Largest result that a rank may record with `FinishRank`, in bytes.
-MAX_RECORDED_RESULT = 1 << 20
-
-
-class ControlMessage(Message, frozen=True, array_like=True):
-    """Base of all control-plane messages."""
-
-    plane: ClassVar[str] = "control"
-
-
-# ---- values inside messages --------------------------------------------------------------------------------------------
-
-
-class TierAddress(msgspec.Struct, frozen=True):
-    """Where a tier is; table handles carry it. Holds no secret."""
-
-    #: Random name of this tier, so that a handle never reaches another tier at the same endpoint.
-    tier_id: str
-    #: zmq endpoint of the coordinator.
-    coordinator: str
-
-
-class Cause(msgspec.Struct, frozen=True, array_like=True):
-    """An error of `sparkps.errors` on the wire."""
-
-    error: str
-    message: str
-    attributes: dict[str, Any] = {}
-
-    @classmethod
-    def of(cls, error: BaseException) -> Self:
-        """The cause that describes `error`."""
-        return cls(*to_wire(error))
-
-    def exception(self) -> SparkPSError:
-        """The error, ready to be raised."""
-        return from_wire(self.error, self.message, dict(self.attributes))
-
-
-class NodeInfo(msgspec.Struct, frozen=True, array_like=True):
-    """One node as the coordinator sees it."""
-
-    node: int
-    endpoint: str
-    host: str
-    pid: int
-    #: "up", "dead" (with `reason`) or "left" (told to stop).
-    state: str = "up"
-    reason: str = ""
-
-
-class RankReport(msgspec.Struct, frozen=True, array_like=True):
-    """One rank of a group as the coordinator sees it."""
-
-    rank: int
-    #: "vacant" (no attempt holds it), "leased", "finished".
-    state: str
-    #: Attempt that holds or last held the rank; -1: none yet.
-    attempt: int
-    #: Incarnation of that attempt, from 1; 0: none yet.
-    incarnation: int
-    #: What the rank last sent with `Renew`: progress, plain values.
-    counters: dict[str, Any] = {}
-
 
 # ---- client or driver -> coordinator -----------------------------------------------------------------------------------
 
@@ -154,101 +111,6 @@ class RegisterFunction(ControlMessage, tag=68):
     seq: int
     name: str
     blob: bytes
-
-
-class AdmitGroup(ControlMessage, tag=69):
-    """Asks for admission of a worker group. Answer: `Admitted`, after every node has opened it, or `Queued`.
-
-    The driver sends it again (with a new seq and the same `tag`) while queued; a request not repeated within the lease
-    time leaves the queue.
-    """
-
-    seq: int
-    name: str
-    num_workers: int
-    #: Members of the clock: the workers, plus 1 with a driver-side solver.
-    num_ranks: int
-    staleness: int
-    #: Tasks that the cluster can run at once, of all groups together; 0: not known.
-    slots: int
-    #: Chosen by the driver, random: names this request.
-    tag: str
-
-
-class EndGroup(ControlMessage, tag=70):
-    """The group is over; nodes forget it. Answer: `Accepted`, also if it has ended before."""
-
-    seq: int
-    group: int
-
-
-class Lease(ControlMessage, tag=71):
-    """A task attempt asks for a rank. Answer: `Leased`, `Wait` (ask again), or `Recorded` (the rank has finished).
-
-    Refused with the group's first cause if it failed, with `Fenced` if it ended.
-    """
-
-    seq: int
-    group: int
-    rank: int
-    #: Spark's taskAttemptId; -1 for the driver-side solver.
-    attempt: int
-
-
-class Renew(ControlMessage, tag=72):
-    """Keeps a lease, with progress. Answer: `Renewed`; refused with `Fenced` if another attempt has the rank.
-
-    To be sent three times per `lease_ttl` at least.
-    """
-
-    seq: int
-    group: int
-    rank: int
-    attempt: int
-    counters: dict[str, Any] = {}
-
-
-class ReleaseRank(ControlMessage, tag=73):
-    """Gives a rank back unfinished, so that the next attempt need not wait for the lease's end. Answer: `Accepted`."""
-
-    seq: int
-    group: int
-    rank: int
-    attempt: int
-
-
-class FinishRank(ControlMessage, tag=74):
-    """The rank's function has returned. Answer: `Accepted`; refused with `Fenced` if another attempt has the rank.
-
-    `result` is recorded for later attempts at the same rank: at most `MAX_RECORDED_RESULT` bytes, or None.
-    """
-
-    seq: int
-    group: int
-    rank: int
-    attempt: int
-    result: bytes | None = None
-    counters: dict[str, Any] = {}
-
-
-class FailRank(ControlMessage, tag=75):
-    """The rank's function raised: the group fails with this cause, unless it failed before. Answer: `Accepted`.
-
-    Rank -1: the driver ends the group with a cause of its own (a cancelled call, a failed job).
-    """
-
-    seq: int
-    group: int
-    rank: int
-    attempt: int
-    cause: Cause
-
-
-class GroupState(ControlMessage, tag=76):
-    """Asks how a group is doing. Answer: `GroupReport`; refused with `GroupError` if it has ended."""
-
-    seq: int
-    group: int
 
 
 class TierStatus(ControlMessage, tag=77):
@@ -308,62 +170,6 @@ class TableCreated(ControlMessage, tag=99):
 
     seq: int
     spec: TableSpec
-
-
-class Admitted(ControlMessage, tag=100):
-    """The group may start; its start deadline runs from now."""
-
-    seq: int
-    spec: GroupSpec
-
-
-class Queued(ControlMessage, tag=101):
-    """Not yet: `position` groups are ahead, and those in `running` hold slots."""
-
-    seq: int
-    position: int
-    running: list[str] = []
-
-
-class Leased(ControlMessage, tag=102):
-    """The rank is the attempt's. `started`: every rank of the group has been leased at least once."""
-
-    seq: int
-    incarnation: int
-    started: bool
-
-
-class Wait(ControlMessage, tag=103):
-    """Another attempt holds the rank; ask again."""
-
-    seq: int
-    reason: str
-
-
-class Recorded(ControlMessage, tag=104):
-    """The rank has finished before, with this result."""
-
-    seq: int
-    result: bytes | None = None
-
-
-class Renewed(ControlMessage, tag=105):
-    """The lease goes on. `all_started` opens the start barrier; `failed` is the group's first cause, if any."""
-
-    seq: int
-    all_started: bool
-    failed: Cause | None = None
-
-
-class GroupReport(ControlMessage, tag=106):
-    """State of a group: "running", "failed" (with `cause`) or "finished" (every rank has)."""
-
-    seq: int
-    group: int
-    state: str
-    cause: Cause | None
-    all_started: bool
-    ranks: list[RankReport]
 
 
 class TierReport(ControlMessage, tag=107):
@@ -485,9 +291,9 @@ class StopNode(ControlMessage, tag=127):
 
 #: All control-plane messages.
 CONTROL_MESSAGES: tuple[type[Message], ...] = (
-    Attach, CreateTable, FindTable, DropTable, RegisterFunction, AdmitGroup, EndGroup, Lease, Renew, ReleaseRank, FinishRank,
-    FailRank, GroupState, TierStatus, StopTier, NodeGone,
-    Refused, Accepted, Attached, TableCreated, Admitted, Queued, Leased, Wait, Recorded, Renewed, GroupReport, TierReport,
+    Attach, CreateTable, FindTable, DropTable, RegisterFunction, TierStatus, StopTier, NodeGone,
+    Refused, Accepted, Attached, TableCreated, TierReport,
+    *GROUP_MESSAGES,
     NodeHello, Heartbeat, CommandDone,
     Welcome, Alive, SetPlacement, OpenGroup, FailGroup, CloseGroup, ReportNow, StopNode,
 )  # fmt: skip
@@ -496,10 +302,48 @@ __all__ = [
     "CONTROL_MESSAGES",
     "MAX_RECORDED_RESULT",
     "ROUTING_ID_BYTES",
+    "Accepted",
+    "AdmitGroup",
+    "Admitted",
+    "Alive",
+    "Attach",
+    "Attached",
     "Cause",
+    "CloseGroup",
+    "CommandDone",
     "ControlMessage",
+    "CreateTable",
+    "DropTable",
+    "EndGroup",
+    "FailGroup",
+    "FailRank",
+    "FindTable",
+    "FinishRank",
+    "GroupReport",
+    "GroupState",
+    "Heartbeat",
+    "Lease",
+    "Leased",
+    "NodeGone",
+    "NodeHello",
     "NodeInfo",
+    "OpenGroup",
+    "Queued",
     "RankReport",
+    "Recorded",
+    "Refused",
+    "RegisterFunction",
+    "ReleaseRank",
+    "Renew",
+    "Renewed",
+    "ReportNow",
+    "SetPlacement",
+    "StopNode",
+    "StopTier",
+    "TableCreated",
     "TierAddress",
-    *(m.__name__ for m in CONTROL_MESSAGES),
+    "TierReport",
+    "TierStatus",
+    "Wait",
+    "Welcome",
 ]

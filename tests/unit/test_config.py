@@ -45,7 +45,8 @@ def test_defaults_file_lists_every_key_with_its_default_and_a_reason() -> None:
 
 def test_other_files_use_keys_that_exist() -> None:
     for path in CONF.glob("*.conf"):
-        Settings.parse({key: value for key, (value, _) in entries(path).items()})
+        parsed = Settings.parse({key: value for key, (value, _) in entries(path).items()})
+        assert isinstance(parsed, Settings), path
 
 
 def test_every_field_that_is_no_section_has_a_key() -> None:

@@ -54,7 +54,7 @@ def _check(asked: str, master: str) -> None:
         )
     if asked == "auto" and not re.match(r"local($|\[|-cluster\[)", master):
         raise ConfigError(
-            f"`launch='auto'` needs a local master, `local[*]`, for now: nodes are processes beside the driver. Got master {master!r}."
+            f"`launch='auto'` needs a local master, `local[*]`: its nodes are processes beside the driver. Got master {master!r}."
             " Where all executors run on the driver's host, say `launch='local'`.",
             master=master,
         )

@@ -68,18 +68,18 @@ class Child:
         """Exit status; None while it runs."""
         return self.process.returncode if self.exited.is_set() else None
 
-    def ending(self) -> str:
-        """How the child ended, with the end of its log."""
+    def fate(self) -> str:
+        """What became of the child, in one phrase."""
         status = self.status
-        how = (
-            "is running"
-            if status is None
-            else f"exited with status {status}"
-            if status >= 0
-            else f"was killed by signal {-status}"
-        )
+        if status is None:
+            return f"process {self.pid} is running"
+        how = f"exited with status {status}" if status >= 0 else f"was killed by signal {-status}"
+        return f"process {self.pid} {how}"
+
+    def ending(self) -> str:
+        """What became of the child, with the end of its log."""
         lines = self.last_lines()
-        return f"{self.name} {how}. " + ("The end of its log:\n" + lines if lines else "Its log is empty.")
+        return f"{self.name}: {self.fate()}. " + ("The end of its log:\n" + lines if lines else "Its log is empty.")
 
     def last_lines(self) -> str:
         """The last lines of the log."""

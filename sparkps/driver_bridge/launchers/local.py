@@ -155,7 +155,7 @@ class LocalTier:
         endpoint = next((e for e, node in self._nodes.items() if node is child), None)
         if endpoint is not None:
             with contextlib.suppress(SparkPSError):
-                self.control.request(NodeGone(0, endpoint, child.ending().splitlines()[0]))
+                self.control.request(NodeGone(0, endpoint, child.fate()))
 
     def stop(self) -> None:
         """End all processes and remove their directory; does nothing the second time."""
@@ -166,7 +166,6 @@ class LocalTier:
         self.control.close()
         end([*self._nodes.values(), *([self._coordinator] if self._coordinator is not None else [])], grace)
         shutil.rmtree(self.directory, ignore_errors=True)
-
 
     def _tell_to_stop(self) -> bool:
         """Whether the coordinator has told the nodes to exit; what cannot be told is ended by signals."""

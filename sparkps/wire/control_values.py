@@ -1,0 +1,85 @@
+"""Values that control-plane messages carry, and their base; see `control`."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+import msgspec
+
+from sparkps.errors import SparkPSError, from_wire, to_wire
+from sparkps.wire.messages import Message
+
+#: Length of the random routing id that every peer of the coordinator chooses.
+ROUTING_ID_BYTES = 12
+
+#: Largest result that a rank may record with `FinishRank`, in bytes.
+MAX_RECORDED_RESULT = 1 << 20
+
+
+class ControlMessage(Message, frozen=True, array_like=True):
+    """Base of all control-plane messages."""
+
+    plane: ClassVar[str] = "control"
+
+
+class TierAddress(msgspec.Struct, frozen=True):
+    """Where a tier is; table handles carry it. Holds no secret."""
+
+    #: Random name of this tier, so that a handle never reaches another tier at the same endpoint.
+    tier_id: str
+    #: zmq endpoint of the coordinator.
+    coordinator: str
+
+
+class Cause(msgspec.Struct, frozen=True, array_like=True):
+    """An error of `sparkps.errors` on the wire."""
+
+    error: str
+    message: str
+    attributes: dict[str, Any] = {}
+
+    @classmethod
+    def of(cls, error: BaseException) -> Self:
+        """The cause that describes `error`."""
+        return cls(*to_wire(error))
+
+    def exception(self) -> SparkPSError:
+        """The error, ready to be raised."""
+        return from_wire(self.error, self.message, dict(self.attributes))
+
+
+class NodeInfo(msgspec.Struct, frozen=True, array_like=True):
+    """One node as the coordinator sees it."""
+
+    node: int
+    endpoint: str
+    host: str
+    pid: int
+    #: "up", "dead" (with `reason`) or "left" (told to stop).
+    state: str = "up"
+    reason: str = ""
+
+
+class RankReport(msgspec.Struct, frozen=True, array_like=True):
+    """One rank of a group as the coordinator sees it."""
+
+    rank: int
+    #: "vacant" (no attempt holds it), "leased", "finished".
+    state: str
+    #: Attempt that holds or last held the rank; -1: none yet.
+    attempt: int
+    #: Incarnation of that attempt, from 1; 0: none yet.
+    incarnation: int
+    #: What the rank last sent with `Renew`: progress, plain values.
+    counters: dict[str, Any] = {}
+
+
+__all__ = [
+    "MAX_RECORDED_RESULT",
+    "ROUTING_ID_BYTES",
+    "Cause",
+    "ControlMessage",
+    "NodeInfo",
+    "RankReport",
+    "TierAddress",
+]
