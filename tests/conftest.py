@@ -26,6 +26,9 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 #: Directories whose tests may start processes.
 PROCESS_LEVELS = frozenset({"cluster", "faults", "spark"})
 
+#: Time limit of a test with Spark, in seconds.
+SPARK_LIMIT = 120
+
 #: Seconds that processes and threads have to end after their test.
 GRACE = 10.0
 
@@ -47,10 +50,12 @@ def _level(item: pytest.Item) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark everything in tests/spark."""
+    """Mark everything in tests/spark, and give it more time: the start of the session counts in the first test."""
     for item in items:
         if _level(item) == "spark":
             item.add_marker(pytest.mark.spark)
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(SPARK_LIMIT))
 
 
 def tier_processes() -> dict[int, str]:
