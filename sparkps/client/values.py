@@ -98,7 +98,12 @@ def check_elements(spec: TableSpec, values: ArrayLike, what: str) -> NDArray[Any
 
 
 def _real(spec: TableSpec, values: ArrayLike, what: str) -> NDArray[Any]:
-    given = np.asarray(values)
+    try:
+        given = np.asarray(values)
+    except ValueError as error:  # rows of different lengths
+        raise InvalidInput(
+            f"The {what} of table {spec.name!r} must be an array of numbers. Got what is none: {error}", table=spec.name
+        ) from error
     if given.dtype.kind not in "fiu":
         raise InvalidInput(
             f"The {what} of table {spec.name!r} must be real numbers ({spec.dtype}). Got dtype {given.dtype} instead.",

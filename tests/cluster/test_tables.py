@@ -203,6 +203,7 @@ def test_a_dropped_table_is_gone_and_its_name_free(tier: Tier) -> None:
         ([[1], [2]], [[1.0], [1.0]], InvalidInput, "one-dimensional"),
         (["a", "b"], [[1.0], [1.0]], InvalidInput, "integers"),
         ([1, 2], [["x"], ["y"]], InvalidInput, "real numbers"),
+        ([1, 2], [[1.0], [1.0, 2.0]], InvalidInput, "array of numbers"),
         ([1, 2], [[1j], [1.0]], InvalidInput, "real numbers"),
         (np.array([2**64 - 1, 1], np.uint64), [[1.0], [1.0]], InvalidInput, "2\\*\\*63"),
         (None, [[1.0]], InvalidInput, "keys"),
