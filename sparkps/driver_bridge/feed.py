@@ -57,7 +57,7 @@ class Feed:
     def ranked(self, run_of: Callable[[StagedInput | None], Run]) -> DataFrame:
         """The DataFrame whose one stage is the group's ranks; `run_of` makes their function."""
         if self.staged is None:
-            direct = read_directly(self.df, self.num_workers, run_of(None))
+            direct = read_directly(self.df, self.num_workers, run_of(None), again=True)
             if not isinstance(direct, Shuffle):
                 return direct
             self.why_staged = direct.reason  # files have come or gone since the plan was looked at

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
+from sparkps.driver_bridge.columns import bytes_column, int32_values, int_column
 from sparkps.driver_bridge.inputs import RANK_COLUMN, order_by_content
 from sparkps.errors import ConfigError, GroupError
 
@@ -174,11 +176,9 @@ class _Writer:
 
     def _by_rank(self, batches: Iterator[pa.RecordBatch], _: int) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Runs of equal `RANK_COLUMN`; rows arrive sorted by it."""
-        import numpy as np
-
         for batch in batches:
             at = batch.schema.get_field_index(RANK_COLUMN)
-            ranks = batch.column(at).to_numpy(zero_copy_only=False)
+            ranks = int32_values(batch.column(at))
             rows = batch.select([name for name in batch.schema.names if name != RANK_COLUMN])
             starts = np.flatnonzero(np.diff(ranks, prepend=-1))
             for start, stop in zip(starts, [*starts[1:], len(ranks)], strict=True):
@@ -242,11 +242,11 @@ class _RankFiles:
             sizes.append(stream.tell())
             stream.close()
         columns = [
-            pa.array([self.part] * len(ranks), pa.int32()),
-            pa.array(ranks, pa.int32()),
-            pa.array([self._streams[rank][0] for rank in ranks], pa.string()),
-            pa.array([self._rows[rank] for rank in ranks], pa.int64()),
-            pa.array(sizes, pa.int64()),
+            int_column([self.part] * len(ranks), pa.int32()),
+            int_column(ranks, pa.int32()),
+            bytes_column([self._streams[rank][0].encode() for rank in ranks], pa.string()),
+            int_column([self._rows[rank] for rank in ranks], pa.int64()),
+            int_column(sizes, pa.int64()),
         ]
         return pa.RecordBatch.from_arrays(columns, ["part", "rank", "path", "rows", "bytes"])
 

@@ -31,7 +31,7 @@ SOLVER_ATTEMPT = -1
 
 #: Seconds between two questions to the coordinator while waiting: first, and at most.
 _FIRST_PAUSE = 0.02
-_LONGEST_PAUSE = 0.3
+_LONGEST_PAUSE = 0.2
 
 #: Seconds between two renewals at most, so that progress at the driver is never older.
 _REPORT_EVERY = 0.5

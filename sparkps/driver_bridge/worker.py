@@ -19,6 +19,7 @@ from sparkps.client.session import Session, connect, disconnect
 from sparkps.client.tables import DenseTable, SparseTable
 from sparkps.config import WorkerSettings
 from sparkps.driver_bridge.batches import Batches
+from sparkps.driver_bridge.columns import bytes_column, int_column
 from sparkps.driver_bridge.staging import StagedInput
 from sparkps.driver_bridge.tenure import Tenure, acquire
 from sparkps.errors import DeadlineExceeded, Fenced, InvalidInput, NodeUnreachable, SparkPSError, to_wire
@@ -183,7 +184,11 @@ class RankTask:
         device = gpus.addresses[0] if gpus is not None and gpus.addresses else None
         rank = context.partitionId()
         outcome, result = self.run(rank, context.taskAttemptId(), rows, device)
-        columns = [pa.array([rank], pa.int32()), pa.array([outcome]), pa.array([result], pa.binary())]
+        columns = [
+            int_column([rank], pa.int32()),
+            bytes_column([outcome.encode()], pa.string()),
+            bytes_column([result], pa.binary()),
+        ]
         yield pa.RecordBatch.from_arrays(columns, ["rank", "outcome", "result"])
 
     def run(

@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 _LOOK_EVERY = 0.25
 
 #: Seconds that tasks of an ended group have to end by themselves before they are cancelled.
-_GRACE = 4.0
+_GRACE = 2.0
 
 #: Seconds between two questions whether the group is admitted: first, and at most.
 _ADMISSION_FIRST, _ADMISSION_LATER = 0.05, 1.0
