@@ -97,6 +97,8 @@ def test_pipeline_is_fitted_saved_and_loaded(ps, raw, tmp_path):
     np.testing.assert_array_equal(probabilities(loaded, raw), probabilities(fitted, raw))
 
 
+# CrossValidator leaves its pool of threads to the garbage collector.
+@pytest.mark.filterwarnings("ignore:Exception ignored in. <function Pool.__del__:pytest.PytestUnraisableExceptionWarning")
 def test_cross_validation_with_two_fits_at_once(ps, rows):
     lr = LogisticRegression(maxIter=3)
     grid = ParamGridBuilder().addGrid(lr.regParam, [0.001, 10.0]).build()
