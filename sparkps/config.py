@@ -146,6 +146,8 @@ class ClientSettings:
     pull_credit_bytes: int = _size("pullCreditBytes", 32 << 20, 4096)
     #: Bytes of pushes that may be under way per session and node.
     push_credit_bytes: int = _size("pushCreditBytes", 32 << 20, 4096)
+    #: `Settings.kernel_cache_dir`, for clients on executors.
+    kernel_cache_dir: str = ""
 
     def __post_init__(self) -> None:
         _check_fields(self)
@@ -233,8 +235,9 @@ class Settings:
                 key=PREFIX + name,
             )
         sections = {section: _read(kind, given) for section, kind in _SECTIONS.items()}
-        settings: Settings = dataclasses.replace(_read(cls, given), **sections)
-        return settings
+        settings: Settings = _read(cls, given)
+        sections["client"] = dataclasses.replace(sections["client"], kernel_cache_dir=settings.kernel_cache_dir)
+        return dataclasses.replace(settings, **sections)
 
     @classmethod
     def from_spark(cls, spark: Any) -> Settings:

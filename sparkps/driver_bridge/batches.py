@@ -41,6 +41,7 @@ class Batches:
     >>> batches = Batches(batch.schema, lambda: iter([batch]), again=False, budget=0)
     >>> [b.num_rows for _ in range(2) for b in batches]
     [2, 2]
+    >>> batches.close()
     """
 
     def __init__(
