@@ -18,7 +18,6 @@ from sparkps.driver_bridge.consistency import BSP, Consistency
 from sparkps.errors import InvalidInput
 from sparkps.mllib.base import (
     Coefficients,
-    LocalCoefficients,
     TableCoefficients,
     collect,
     context_of,
@@ -227,4 +226,4 @@ def _counted(ps: Any, plan: MiniBatchPlan, rows: Any, task: Any, settings: FitSe
     return group
 
 
-__all__ = ["HISTORY", "Fit", "FitSettings", "LocalCoefficients", "fit"]
+__all__ = ["HISTORY", "Fit", "FitSettings", "fit"]
