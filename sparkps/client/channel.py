@@ -43,6 +43,6 @@ class Channel:
         except zmq.Again:
             return None
 
-    def close(self) -> None:
-        """Close the connection; what was not sent is dropped."""
-        self.socket.close(linger=0)
+    def close(self, linger: int) -> None:
+        """Close the connection; what is not sent within `linger` milliseconds is dropped."""
+        self.socket.close(linger)

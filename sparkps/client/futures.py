@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from sparkps.client.session import Session
+    from sparkps.client.transport import Transport
 
 T = TypeVar("T")
 
@@ -24,18 +23,18 @@ class Future(Generic[T]):
     >>> rows = f.result(timeout=5)          # doctest: +SKIP
     """
 
-    __slots__ = ("_build", "_built", "_error", "_pending", "_session", "_value", "started", "what")
+    __slots__ = ("_build", "_built", "_error", "_pending", "_session", "_told", "_value", "what")
 
-    def __init__(self, session: Session, what: str, build: Callable[[], T]) -> None:
+    def __init__(self, session: Transport, what: str, build: Callable[[], T]) -> None:
         self._session = session
         #: What it is, for messages to people.
         self.what = what
-        #: When it was made (seconds, monotonic).
-        self.started = time.monotonic()
         self._build = build
         self._built = False
         self._value: T | None = None
         self._error: BaseException | None = None
+        #: Whether the caller has seen the failure.
+        self._told = False
         #: Answers still missing.
         self._pending = 0
 
@@ -56,6 +55,10 @@ class Future(Generic[T]):
     def settled(self) -> bool:
         """Whether all answers are here, without looking for new ones."""
         return self._pending <= 0
+
+    def told(self) -> bool:
+        """Whether there is nothing left to say: it succeeded, or its failure was raised."""
+        return self.settled() and (self._error is None or self._told)
 
     def done(self) -> bool:
         """Whether `result` would return (or raise) at once."""
@@ -81,6 +84,7 @@ class Future(Generic[T]):
         if not self.settled():
             self._session.wait(self, timeout)
         if self._error is not None:
+            self._told = True
             raise self._error
         if not self._built:
             self._value = self._build()

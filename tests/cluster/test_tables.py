@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 import threading
 
@@ -228,3 +229,13 @@ def test_bad_dense_writes_are_refused(tier: Tier) -> None:
     with pytest.raises(NonFiniteValues, match=r"\(1, 2\)"):
         d.push([[0, 0, 0], [0, 0, np.nan]])
     assert np.array_equal(d.pull(), np.zeros((2, 3)))
+
+
+def test_a_thread_that_ends_leaves_no_session_behind(tier: Tier) -> None:
+    w = tier.sparse("thread_end", dim=1)
+    before = [report["sessions"] for report in tier.reports()]
+    thread = threading.Thread(target=lambda: w.add([1], [[1.0]]))
+    thread.start()
+    thread.join()
+    gc.collect()
+    tier.wait_until(lambda: [report["sessions"] for report in tier.reports()] == before)
