@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparkps.client.session import disconnect
 from sparkps.driver_bridge.consistency import BSP, Consistency
 from sparkps.errors import InvalidInput
 from sparkps.mllib.base import (
@@ -99,11 +97,7 @@ def fit(df: DataFrame, settings: FitSettings) -> Fit:
     rows = select_rows(df, settings.columns)
     ps = context_of(df.sparkSession)
     warm_kernels()
-    try:
-        return (_fit_full_batch if settings.solver == "lbfgs" else _fit_mini_batch)(ps, rows, settings)
-    finally:
-        if threading.current_thread() is not threading.main_thread():
-            disconnect(ps.address)  # a thread of CrossValidator ends soon, and its session with it
+    return (_fit_full_batch if settings.solver == "lbfgs" else _fit_mini_batch)(ps, rows, settings)
 
 
 def _figures(results: list[RankSummary], settings: FitSettings) -> dict[str, int]:
