@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
 import pathlib
+from contextlib import redirect_stderr
 
-import pyspark
 from pyspark.ml.evaluation import BinaryClassificationEvaluator, MulticlassClassificationEvaluator
 from pyspark.ml.feature import VectorAssembler
 from pyspark.sql import DataFrame, SparkSession
@@ -16,14 +15,10 @@ from pyspark.sql.types import NumericType
 from sparkps import PSContext
 from sparkps.mllib.classification import LogisticRegression
 
-# spark-submit imports pyspark from a zip and says in SPARK_HOME where the rest of it is
-SPARK = pathlib.Path(os.environ.get("SPARK_HOME") or pathlib.Path(pyspark.__file__).parent)
-SAMPLE = SPARK / "data" / "mllib" / "sample_libsvm_data.txt"
-
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--input", default=SAMPLE.as_uri(), help="file, directory or table (default: pyspark's sample)")
+    parser.add_argument("--input", required=True, help="file, directory or table")
     parser.add_argument("--test", help="held-out rows (default: 20 %% of the input)")
     parser.add_argument("--format", choices=["libsvm", "parquet", "csv", "table"], help="default: by the input's name")
     parser.add_argument("--label-col", default="label", help="0/1 or -1/+1")
@@ -35,6 +30,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--num-workers", type=int, help="default: what Spark runs at once")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", default="out/model")
+    parser.add_argument("--terminal", default="/dev/stderr", help="draws progress (spark-submit's stderr is a pipe: /dev/tty)")
     return parser.parse_args()
 
 
@@ -68,7 +64,8 @@ def main() -> None:
     estimator = LogisticRegression(solver=args.solver, regParam=args.reg, maxIter=args.iterations, seed=args.seed)
     estimator.setParams(consistency=args.consistency, **({"numWorkers": args.num_workers} if args.num_workers else {}))
     with PSContext(spark, num_nodes=2):
-        model = estimator.fit(train)
+        with pathlib.Path(args.terminal).open("w") as terminal, redirect_stderr(terminal):
+            model = estimator.fit(train)
         model.write().overwrite().save(args.output)
         scored = model.transform(test).cache()
         log_loss = MulticlassClassificationEvaluator(metricName="logLoss")  # type: ignore[arg-type]  # pyspark's types lack it
