@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparkps.client.grouping import Grouping
 from sparkps.client.keyset import KeySet
 from sparkps.client.tables import pull_together, write_together
 from sparkps.mllib import kernels
@@ -27,6 +26,7 @@ from sparkps.mllib.solvers.vectors import FIRST_EVALUATION, STOP, TableNames
 from sparkps.wire.messages import OpCode
 
 Array = NDArray[Any]
+
 
 @dataclass(frozen=True)
 class WorkerPlan:
@@ -66,22 +66,13 @@ class FullBatchTask:
     def __call__(self, worker: Any, batches: Any) -> RankSummary:
         plan = self.plan
         reader = RowReader(plan.columns, worker.rank)
-        store = ingest(batches.stream(), reader, tier_order(worker.session), budget=plan.budget, scratch=plan.scratch)
+        # Keys stay in order of appearance: frequent ones come early, so their coefficients lie close together.
+        store = ingest(batches.stream(), reader, budget=plan.budget, scratch=plan.scratch)
         try:
             _FullBatch(worker, plan, store).run()
             return summary_of(store)
         finally:
             store.close()
-
-
-def tier_order(session: Any) -> Any:
-    """The order of keys in which pulls and pushes of `session` need no permutation (see `data.Order`)."""
-
-    def order(keys: Array) -> tuple[Array, Array | None]:
-        grouping = Grouping.of(keys, session.routing)
-        return grouping.keys, grouping.inverse
-
-    return order
 
 
 def summary_of(store: Store) -> RankSummary:
@@ -198,4 +189,4 @@ class _FullBatch:
         table.assign(np.ascontiguousarray(self.state[:, :1]))
 
 
-__all__ = ["FullBatchTask", "RankSummary", "WorkerPlan", "summary_of", "tier_order"]
+__all__ = ["FullBatchTask", "RankSummary", "WorkerPlan", "summary_of"]

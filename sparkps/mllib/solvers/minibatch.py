@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sparkps.client.grouping import Grouping
 from sparkps.client.keyset import KeySet
 from sparkps.client.tables import pull_together, write_together
 from sparkps.mllib import kernels
-from sparkps.mllib.data import Chunk, Store, ingest
+from sparkps.mllib.data import Chunk, Order, Store, ingest
 from sparkps.mllib.losses import LOSSES
 from sparkps.mllib.rows import Columns, RowReader
-from sparkps.mllib.solvers.fullbatch import RankSummary, summary_of, tier_order
+from sparkps.mllib.solvers.fullbatch import RankSummary, summary_of
 from sparkps.mllib.solvers.vectors import TableNames
 from sparkps.optim import FTRL, SGD, Adagrad, Adam, Optimizer
 from sparkps.specs import UNBOUNDED
@@ -40,6 +41,16 @@ OPTIMIZERS: dict[str, Callable[[float, float, float], Optimizer]] = {
     "adam": lambda rate, _, l2: Adam(rate, l2=l2),
     "ftrl": lambda rate, l1, l2: FTRL(rate, l1=l1, l2=l2),
 }
+
+
+def tier_order(session: Any) -> Order:
+    """The order of keys in which pulls and pushes of a batch's keys need no permutation (see `data.Order`)."""
+
+    def order(keys: Array) -> tuple[Array, Array | None]:
+        grouping = Grouping.of(keys, session.routing)
+        return grouping.keys, grouping.inverse
+
+    return order
 
 
 @dataclass(frozen=True)
