@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
-
-from numpy.typing import NDArray
 
 from sparkps.client.control import ControlClient
 from sparkps.client.futures import Future
@@ -99,18 +97,6 @@ class Session(Transport):
         for future in unfinished:
             if not future.told():
                 future.result()
-
-    def pull(self, wanted: Sequence[Any]) -> list[NDArray[Any]]:
-        """Read several tables in one request per node; see `tables.pull_together`."""
-        from sparkps.client.tables import pull_together
-
-        return pull_together(self, wanted)
-
-    def push(self, what: Sequence[tuple[Any, ...]], code: m.OpCode = m.OpCode.PUSH) -> Future[None]:
-        """Write several tables in one request per node; see `tables.write_together`."""
-        from sparkps.client.tables import write_together
-
-        return write_together(self, code, what)
 
     def node_reports(self) -> dict[int, dict[str, Any]]:
         """What each node says of itself, by node id."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sparkps.client.session import Session
+from sparkps.client.tables import pull_together
 from sparkps.errors import Fenced, GroupError
 from sparkps.optim import SGD
 from sparkps.specs import UNBOUNDED
@@ -70,7 +71,7 @@ def test_bsp_everyone_sees_the_sum_of_the_last_clock(tier: Tier) -> None:
             ks = w.bind(session).register([1, 2, 3])
             mine = d.bind(session)
             for clock in range(6):
-                rows, values = session.pull([ks, mine])
+                rows, values = pull_together(session, [ks, mine])
                 assert np.array_equal(rows, np.full((3, 1), 3.0 * clock)), (
                     "updates of a clock are seen at once, when it closes"
                 )
