@@ -43,9 +43,9 @@ def run(args: argparse.Namespace) -> None:
     held_out = criteo.write(args.rows // 10, args.features, 2, args.directory)
     print(machine())
     print(f"{train.rows:,} rows, {train.distinct:,} distinct keys, {args.master}, batches of {args.batch_size:,}, {args.consistency}")
-    log_loss = MulticlassClassificationEvaluator(metricName="logLoss")  # type: ignore[arg-type]  # a name it lacks a type for
     lines = []
     with session(args.master, "4g") as spark, PSContext(spark, num_nodes=2):
+        log_loss = MulticlassClassificationEvaluator(metricName="logLoss")  # type: ignore[arg-type]  # a name it lacks a type for
         df, test = spark.read.parquet(train.path), spark.read.parquet(held_out.path)
         for solver in args.solvers:
             for epochs in args.epochs:
