@@ -319,7 +319,11 @@ class LogisticRegressionModel(
             self.getProbabilityCol(): "probability",
             self.getPredictionCol(): "prediction",
         }
-        scored = self._scored(dataset, sf.col(f"`{name}`"))
+        features = sf.col(f"`{name}`")
+        # True of every row. Spark 4.3 hands a UDF the columns of a columnar scan (Parquet) as they are, and fails where one of
+        # them is a vector; a filter in between runs row by row.
+        dataset = dataset.where(features.isNull() | features.isNotNull())
+        scored = self._scored(dataset, features)
         return dataset.withColumns({column: scored[part] for column, part in added.items() if column})
 
     def _scored(self, dataset: DataFrame, features: Column) -> Column:

@@ -54,6 +54,15 @@ def test_save_and_load(spark, model, rows, tmp_path):
     np.testing.assert_array_equal(probabilities(loaded, rows), probabilities(model, rows))
 
 
+def test_vectors_read_from_parquet_are_scored(spark, model, rows, tmp_path):
+    path = str(tmp_path / "rows")
+    rows.write.parquet(path)
+    scored = model.transform(spark.read.parquet(path))
+    assert {"label", "features", "predicted"} <= set(scored.columns)
+    assert len(scored.collect()) == rows.count()
+    assert sum(row.predicted for row in scored.collect()) == sum(row.predicted for row in model.transform(rows).collect())
+
+
 def test_files_are_parquet_and_json(spark, model, tmp_path):
     path = str(tmp_path / "model")
     model.save(path)
