@@ -141,7 +141,7 @@ class ClientSettings:
     #: Longest time between two sendings of one request.
     retry_max: float = _time("retryMax", 15.0)
     #: Payload of one message; larger requests are cut at bucket borders and pipelined.
-    chunk_bytes: int = _size("chunkBytes", 2 << 20, 4096, 64 << 20)
+    chunk_bytes: int = _size("chunkBytes", 1 << 20, 4096, 64 << 20)
     #: Bytes of pulls that may be under way per session and node (of their answers).
     pull_credit_bytes: int = _size("pullCreditBytes", 32 << 20, 4096)
     #: Bytes of pushes that may be under way per session and node.

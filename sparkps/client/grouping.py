@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparkps.client.routing import Routing
+from sparkps.kernels.partition import combine_values, partition, spread
 
 Array = NDArray[Any]
 
@@ -30,41 +31,47 @@ class Grouping:
     keys: NDArray[np.int64]
     #: int64 (NUM_BUCKETS + 1,): first key of each position of the order.
     offsets: NDArray[np.int64]
-    #: int32 (n,): place in `keys` of each key of the call; None: the call's keys are `keys`.
+    #: int32 (n,): place in `keys` of each key of the call. None, as `source`: the call's keys are `keys`.
     inverse: NDArray[np.int32] | None
+    #: int32 (u,): place in the call of each of `keys`, where the call had no key twice.
+    source: NDArray[np.int32] | None
 
     @classmethod
     def of(cls, keys: NDArray[np.int64], routing: Routing) -> Grouping:
         """Of the keys of a call, any order, duplicates allowed."""
-        from sparkps.kernels.partition import partition
-
         return cls(*partition(keys, routing.order.position))
 
-    def combine(self, values: Array) -> Array:
-        """Rows of the call, summed per distinct key in order of appearance: (u, dim)."""
-        if self.inverse is None:
-            return values
-        from sparkps.kernels.partition import combine_values
+    def places(self) -> NDArray[np.int32] | None:
+        """int32 (n,): place in `keys` of each key of the call; None: the call's keys are `keys`."""
+        if self.source is None:
+            return self.inverse
+        inverse = np.empty(len(self.source), np.int32)
+        inverse[self.source] = np.arange(len(self.source), dtype=np.int32)
+        return inverse
 
-        return combine_values(values, self.inverse, np.empty((len(self.keys), *values.shape[1:]), values.dtype))
-
-    def last(self, values: Array) -> Array:
-        """Rows of the call; of a key that appears twice, the last: (u, dim)."""
+    def combine(self, values: Array, *, last: bool = False) -> Array:
+        """Rows of the call, one per distinct key: their sum in order of appearance, or the last. See `piece`."""
         if self.inverse is None:
             return values
         rows = np.empty((len(self.keys), *values.shape[1:]), values.dtype)
-        rows[self.inverse] = values
-        return rows
+        if last:
+            rows[self.inverse] = values
+            return rows
+        return combine_values(values, self.inverse, rows)
+
+    def piece(self, combined: Array, a: int, b: int) -> Array:
+        """Rows of ``keys[a:b]`` of what `combine` gave."""
+        if self.source is None:
+            return combined[a:b]
+        return spread(combined, self.source[a:b], np.empty((b - a, *combined.shape[1:]), combined.dtype))
 
     def spread(self, rows: Array, out: Array | None = None) -> Array:
-        """Rows of the distinct keys, back in the order of the call: (n, dim)."""
+        """Rows of the distinct keys, back in the order of the call: (n, dim). Not for a grouping with a `source`."""
         if self.inverse is None:
             if out is None:
                 return rows if rows.flags.writeable else rows.copy()
             np.copyto(out, rows)
             return out
-        from sparkps.kernels.partition import spread
-
         if out is None:
             out = np.empty((len(self.inverse), *rows.shape[1:]), rows.dtype)
         return spread(rows, self.inverse, out)

@@ -14,13 +14,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sparkps.client.grouping import Grouping
 from sparkps.client.routing import Routing
+from sparkps.kernels.partition import place
 from sparkps.specs import NUM_BUCKETS, TableSpec
 from sparkps.wire.hashing import buckets_of
 from sparkps.wire.messages import NO_KEYSET, Op, OpCode
 from sparkps.wire.placement import dense_range
 
 Array = NDArray[Any]
+
+#: Pieces of a large call, at least, and the bytes below which cutting costs more than it brings.
+PIECES, SMALLEST_PIECE = 4, 1 << 18
 
 
 @dataclass(slots=True)
@@ -34,8 +39,10 @@ class Item:
     keys: Array | None
     #: What a write carries; None for a pull.
     values: Array | None
-    #: Where the rows of a pull go, a view; None: the answer's own array is kept in `answer`.
+    #: Where the rows of a pull go: a view, or with `index` the rows of it that `index` names; None: the answer's own array
+    #: is kept in `answer`.
     out: Array | None
+    index: Array | None = None
     #: The rows of a pull, as they came.
     answer: Array | None = None
 
@@ -65,6 +72,8 @@ class Item:
         """Take the answer of a pull."""
         if self.out is None:
             self.answer = rows
+        elif self.index is not None:
+            place(rows, self.index, self.out)
         else:
             self.out[...] = rows.reshape(self.out.shape)
 
@@ -80,7 +89,10 @@ class Item:
         op = Op(self.op.code, self.spec.table)
         for a, b in itertools.pairwise(borders):
             if b > a:
-                yield Item(routing.primaries[buckets[a]], self.spec, op, self.keys[a:b], *self._part(a, b))
+                part = Item(routing.primaries[buckets[a]], self.spec, op, self.keys[a:b], *self._part(a, b))
+                if self.index is not None:
+                    part.out, part.index = self.out, self.index[a:b]
+                yield part
 
     def _reroute_dense(self, routing: Routing) -> Iterator[Item]:
         base = dense_range(self.spec.size, self.op.start)[0]
@@ -99,9 +111,13 @@ def row_bytes(spec: TableSpec) -> int:
     return spec.dim * np.dtype(spec.dtype).itemsize
 
 
-def keys_per_piece(spec: TableSpec, chunk_bytes: int) -> int:
-    """Keys whose request and whose rows are each at most `chunk_bytes`."""
-    return max(1, chunk_bytes // max(8, row_bytes(spec)))
+def keys_per_piece(spec: TableSpec, count: int, chunk_bytes: int) -> int:
+    """Keys of one piece of a call of `count` keys: their request and their rows are each at most about `chunk_bytes`.
+
+    A call of some size is cut into `PIECES` at least, so that the node works on the first while the others are on their way.
+    """
+    limit = min(chunk_bytes, max(SMALLEST_PIECE, count * (8 + row_bytes(spec)) // PIECES))
+    return max(1, limit // max(8, row_bytes(spec)))
 
 
 def cut(offsets: NDArray[np.int64], span: tuple[int, int], most: int) -> Iterator[tuple[int, int]]:
@@ -143,19 +159,35 @@ def sparse_items(
     routing: Routing,
     spec: TableSpec,
     code: OpCode,
-    keys: Array,
-    offsets: Array,
+    grouping: Grouping,
     values: Array | None,
     out: Array | None,
     most: int,
 ) -> Iterator[Item]:
-    """Items of a call whose keys are on the wire. `keys`, `values`, `out`: in node-major order, without duplicates."""
+    """Items of a call whose keys are on the wire.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n or u, dim), or None
+        Of a write: what `Grouping.combine` gave. Each item takes its part when it is asked for, not before: the first are on
+        their way while the last are prepared.
+    out : ndarray of shape (n or u, dim), or None
+        Of a pull: the rows of the call where the grouping has a `source`, those of its distinct keys otherwise.
+    """
     op = Op(code, spec.table)
     for node, span in routing.spans:
-        for a, b in cut(offsets, span, most):
-            yield Item(
-                node, spec, op, keys[a:b], None if values is None else values[a:b], None if out is None else out[a:b]
-            )
+        for a, b in cut(grouping.offsets, span, most):
+            yield sparse_item(node, spec, op, grouping, values, out, a, b)
+
+
+def sparse_item(
+    node: int, spec: TableSpec, op: Op, grouping: Grouping, values: Array | None, out: Array | None, a: int, b: int
+) -> Item:
+    """The item for the distinct keys [a, b); see `sparse_items`."""
+    part = None if values is None else grouping.piece(values, a, b)
+    if out is None or grouping.source is None:
+        return Item(node, spec, op, grouping.keys[a:b], part, None if out is None else out[a:b])
+    return Item(node, spec, op, grouping.keys[a:b], part, out, grouping.source[a:b])
 
 
 def dense_items(

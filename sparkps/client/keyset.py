@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sparkps.client.futures import Future
 from sparkps.client.grouping import Grouping
-from sparkps.client.items import Item, cut, keys_per_piece
+from sparkps.client.items import Item, cut, keys_per_piece, sparse_item
 from sparkps.client.session import Session
 from sparkps.specs import TableSpec
 from sparkps.wire import messages as m
@@ -40,7 +40,7 @@ class Registration:
         self.chunks: list[tuple[int, int, int, int]] = []
         #: Nodes that hold it.
         self.nodes: set[int] = set()
-        most = keys_per_piece(spec, session.settings.chunk_bytes)
+        most = keys_per_piece(spec, len(grouping.keys), session.settings.chunk_bytes)
         for node, span in session.routing.spans:
             base = int(grouping.offsets[span[0]])
             for a, b in cut(grouping.offsets, span, most):
@@ -76,11 +76,10 @@ class Registration:
             self.epoch = -1
 
     def items(self, spec: TableSpec, code: OpCode, values: Array | None, out: Array | None) -> Iterator[Item]:
-        """One item a chunk; `values` and `out` are in node-major order."""
+        """One item a chunk; `values` and `out` as for `items.sparse_items`."""
         for node, a, b, start in self.chunks:
             op = Op(code, spec.table, self.keyset, start)
-            part = (None if values is None else values[a:b]), (None if out is None else out[a:b])
-            yield Item(node, spec, op, self.grouping.keys[a:b], *part)
+            yield sparse_item(node, spec, op, self.grouping, values, out, a, b)
 
 
 def _done(message: Any, arrays: list[Any]) -> None:

@@ -50,17 +50,20 @@ class Session(Transport):
 
     # ---- calls ---------------------------------------------------------------------------------------------------------
 
-    def steps(self, future: Future[Any], items: Iterable[Item]) -> None:
-        """Send the items of one call, as many as fit in one request per node, under the membership if there is one.
+    def steps(self, future: Future[Any], items: Iterable[Item], *, together: bool = False) -> None:
+        """Send the items of one call, under the membership if there is one.
+
+        With `together`, for items of several tables, as many as fit in one request per node; else one a request.
 
         All requests of a call share one ordinal: how a call is cut must not matter to what a shard has of it.
         """
-        batches = list(pack(items, self.settings.chunk_bytes))
-        writes = any(item.values is not None for _, batch in batches for item in batch)
-        member = self.member.wire(write=writes) if self.member else None
+        member: m.Member | None = None
         self._calls += 1
-        for node, batch in batches:
-            self._step(future, node, batch, member, self._calls)
+        call = self._calls
+        for node, batch in pack(items, self.settings.chunk_bytes if together else 0):
+            if member is None and self.member is not None:
+                member = self.member.wire(write=batch[0].values is not None)
+            self._step(future, node, batch, member, call)
 
     def _step(self, future: Future[Any], node: int, batch: list[Item], member: m.Member | None, call: int) -> None:
         ops = [item.op for item in batch]

@@ -6,7 +6,7 @@ client session only: when Spark runs a task again, what its first attempt pushed
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -204,24 +204,21 @@ class SparseTable(Table):
 
         return to_dataframe(self)
 
-    def writes(self, code: OpCode, keys: ArrayLike | KeySet, values: ArrayLike) -> list[Item]:
-        """The items of a write."""
+    def writes(self, code: OpCode, keys: ArrayLike | KeySet, values: ArrayLike) -> Iterator[Item]:
+        """The items of a write, made as they are asked for."""
         what = {OpCode.PUSH: "gradients", OpCode.ADD: "deltas", OpCode.ASSIGN: "rows"}[code]
         if isinstance(keys, KeySet):
             rows = check.check_values(self.spec, values, what, keys.keys)
             registration = keys.registration()
-            grouping = registration.grouping
-            grouped = grouping.last(rows) if code == OpCode.ASSIGN else grouping.combine(rows)
-            return list(registration.items(self.spec, code, grouped, None))
+            combined = registration.grouping.combine(rows, last=code == OpCode.ASSIGN)
+            return registration.items(self.spec, code, combined, None)
         checked = check.check_keys(self.spec, keys)
         rows = check.check_values(self.spec, values, what, checked)
         session = self.session()
         grouping = Grouping.of(checked, session.routing)
-        grouped = grouping.last(rows) if code == OpCode.ASSIGN else grouping.combine(rows)
-        most = keys_per_piece(self.spec, session.settings.chunk_bytes)
-        return list(
-            sparse_items(session.routing, self.spec, code, grouping.keys, grouping.offsets, grouped, None, most)
-        )
+        combined = grouping.combine(rows, last=code == OpCode.ASSIGN)
+        most = keys_per_piece(self.spec, len(grouping.keys), session.settings.chunk_bytes)
+        return sparse_items(session.routing, self.spec, code, grouping, combined, None, most)
 
 
 class Pull:
@@ -229,44 +226,45 @@ class Pull:
 
     def __init__(self, table: SparseTable, keys: ArrayLike | KeySet, out: Array | None = None) -> None:
         session, spec = table.session(), table.spec
-        if out is not None and (out.shape[1:] != (spec.dim,) or out.dtype != spec.dtype or not out.flags.c_contiguous):
+        if not isinstance(keys, KeySet):
+            keys = check.check_keys(spec, keys)
+        if out is not None and (
+            out.shape != (len(keys), spec.dim) or out.dtype != spec.dtype or not out.flags.c_contiguous
+        ):
             raise InvalidInput(
-                f"`out` must be a C-contiguous array of shape (n, {spec.dim}) and dtype {spec.dtype}. Got {out.dtype} of {out.shape}.",
+                f"`out` must be a C-contiguous array of shape ({len(keys)}, {spec.dim}) and dtype {spec.dtype}."
+                f" Got {out.dtype} of {out.shape}.",
                 table=spec.name,
             )
-        self.out = out
         if isinstance(keys, KeySet):
             registration = keys.registration()
             self.grouping = registration.grouping
-            self.items = list(registration.items(spec, OpCode.PULL, None, None))
+            self.out = self._room(spec, out, len(registration.chunks))
+            self.items = list(registration.items(spec, OpCode.PULL, None, self.out))
         else:
-            self.grouping = Grouping.of(check.check_keys(spec, keys), session.routing)
-            most = keys_per_piece(spec, session.settings.chunk_bytes)
-            grouping = self.grouping
-            self.items = list(
-                sparse_items(session.routing, spec, OpCode.PULL, grouping.keys, grouping.offsets, None, None, most)
-            )
-        #: Room for the answers, in node-major order; None where the one answer is used as it comes.
-        self.rows = self._room(spec)
+            grouping = self.grouping = Grouping.of(keys, session.routing)
+            most = keys_per_piece(spec, len(grouping.keys), session.settings.chunk_bytes)
+            pieces = len(session.routing.nodes) if len(grouping.keys) <= most else 2
+            self.out = self._room(spec, out, pieces)
+            self.items = list(sparse_items(session.routing, spec, OpCode.PULL, grouping, None, self.out, most))
+        self._given = out
 
-    def _room(self, spec: TableSpec) -> Array | None:
-        if len(self.items) == 1:
+    def _room(self, spec: TableSpec, given: Array | None, pieces: int) -> Array | None:
+        """Where the answers go; None where the one answer is used as it comes."""
+        grouping = self.grouping
+        if given is not None and grouping.inverse is None:
+            return given
+        if pieces == 1 and len(grouping.keys) and grouping.source is None:
             return None
-        direct = self.grouping.inverse is None and self.out is not None
-        rows = (
-            self.out if direct and self.out is not None else np.empty((len(self.grouping.keys), spec.dim), spec.dtype)
-        )
-        at = 0
-        for item in self.items:
-            item.out = rows[at : at + item.size]
-            at += item.size
-        return rows
+        return np.empty((len(grouping.keys), spec.dim), spec.dtype)
 
     def result(self) -> Array:
         """The rows, in the order of the call."""
-        rows = self.items[0].answer if self.rows is None else self.rows
+        rows = self.items[0].answer if self.out is None else self.out
         assert rows is not None, "a settled pull has its answer"
-        return rows if rows is self.out else self.grouping.spread(rows, self.out)
+        if self.grouping.source is not None or rows is self._given:
+            return rows
+        return self.grouping.spread(rows, self._given)
 
 
 class DenseTable(Table):
@@ -363,7 +361,7 @@ def pull_together(
     future: Future[list[Array]] = Future(
         session, f"pull of {len(wanted)} tables", lambda: [build() for build in builds]
     )
-    session.steps(future, items)
+    session.steps(future, items, together=True)
     return future.result()
 
 
@@ -382,7 +380,7 @@ def write_together(session: Session, code: OpCode, what: Sequence[tuple[Any, ...
             items += one[0].writes(code, *one[1:])
     future: Future[None] = Future(session, f"write of {len(what)} tables", lambda: None)
     session.remember(future)
-    session.steps(future, items)
+    session.steps(future, items, together=True)
     return future
 
 

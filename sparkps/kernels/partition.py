@@ -18,6 +18,9 @@ from sparkps.kernels.intrinsics import data
 from sparkps.kernels.rows import prefetch_row
 from sparkps.specs import NUM_BUCKETS
 
+#: Added to a number of keys that were ascending.
+_ASCENDING = 1 << 40
+
 #: Places of the table of unique keys that a large group begins with.
 _SMALL = 8192
 
@@ -32,12 +35,15 @@ class Partition(NamedTuple):
     offsets : ndarray of shape (257,), int64
         ``keys[offsets[p]:offsets[p + 1]]`` are those of the bucket at position p.
     inverse : ndarray of shape (n,), int32, or None
-        ``keys[inverse[i]]`` is the caller's key i; None if the caller's keys are `keys` already.
+        ``keys[inverse[i]]`` is the caller's key i; None if `source` says it, or if the caller's keys are `keys` already.
+    source : ndarray of shape (n,), int32, or None
+        ``keys[j]`` is the caller's key ``source[j]``: given for ascending keys, among which there are no duplicates.
     """
 
     keys: NDArray[np.int64]
     offsets: NDArray[np.int64]
     inverse: NDArray[np.int32] | None
+    source: NDArray[np.int32] | None
 
 
 @inlined
@@ -137,7 +143,8 @@ def _unique_of_groups(grouped: Any, source: Any, counts: Any, unique: Any, offse
 def _partition(keys: Any, order: Any, unique: Any, offsets: Any, inverse: Any) -> int:
     """Returns the number of unique keys, negated (and less one) if the keys are grouped and unique already.
 
-    Ascending keys, the usual form of a sparse batch, are known to be unique: they are moved and nothing more.
+    Ascending keys, the usual form of a sparse batch, are known to be unique: they are moved and nothing more, `inverse` gets
+    their `Partition.source`, and `_ASCENDING` is added to the number.
     """
     n = keys.shape[0]
     if n == 0:
@@ -156,8 +163,8 @@ def _partition(keys: Any, order: Any, unique: Any, offsets: Any, inverse: Any) -
             at = cursor[group[i]]
             cursor[group[i]] = at + 1
             unique[at] = keys[i]
-            inverse[i] = np.int32(at)
-        return n
+            inverse[at] = np.int32(i)
+        return n + _ASCENDING
     grouped, source = np.empty(n, np.int64), np.empty(n, np.int32)
     for i in range(n):
         at = cursor[group[i]]
@@ -186,8 +193,10 @@ def partition(keys: NDArray[np.int64], order: NDArray[np.int32]) -> Partition:
     inverse = np.empty(len(keys), np.int32)
     count = _partition(keys, order, unique, offsets, inverse)
     if count < 0:
-        return Partition(keys, offsets, None)
-    return Partition(unique[:count], offsets, inverse)
+        return Partition(keys, offsets, None, None)
+    if count >= _ASCENDING:
+        return Partition(unique, offsets, None, inverse)
+    return Partition(unique[:count], offsets, inverse, None)
 
 
 @kernel(lambda t: (given(t, 2), given(types.int32), array(t, 2)), dtypes=FLOATS)
@@ -220,6 +229,22 @@ def _spread(values: Any, inverse: Any, out: Any) -> None:
         prefetch_row(source, inverse, i, n, dim, per_line)
         for column in range(dim):
             target[i * dim + column] = source[np.int64(inverse[i]) * dim + column]
+
+
+@kernel(lambda t: (given(t, 2), given(types.int32), array(t, 2)), dtypes=FLOATS)
+def _place(values: Any, index: Any, out: Any) -> None:
+    n, dim = values.shape
+    source, target = data(values), data(out)
+    per_line = 64 // out.itemsize
+    for i in range(n):
+        prefetch_row(target, index, i, n, dim, per_line)
+        for column in range(dim):
+            target[np.int64(index[i]) * dim + column] = source[i * dim + column]
+
+
+def place(values: NDArray[Any], index: NDArray[np.int32], out: NDArray[Any]) -> None:
+    """``out[index[i]] = values[i]`` for rows: the way back by `Partition.source`, piece by piece."""
+    _place.of(out.dtype)(values, index, out)
 
 
 def combine_values(values: NDArray[Any], inverse: NDArray[np.int32], out: NDArray[Any]) -> NDArray[Any]:

@@ -36,6 +36,7 @@ LOCAL_BYTES = 64 << 20
 
 _BYTES_PER_COEFFICIENT = 16
 
+
 def context_of(spark: SparkSession) -> PSContext:
     """The current tier, or a new one from the session's settings that later fits share."""
     from sparkps.driver_bridge.context import PSContext

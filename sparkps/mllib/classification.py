@@ -312,7 +312,9 @@ class LogisticRegressionModel(
 
         name = self.getFeaturesCol()
         if name not in dataset.columns:
-            raise InvalidInput(f"Column {name!r} must exist. The DataFrame has {', '.join(dataset.columns)}.", column=name)
+            raise InvalidInput(
+                f"Column {name!r} must exist. The DataFrame has {', '.join(dataset.columns)}.", column=name
+            )
         check_features_type(name, dataset.schema[name].dataType)
         added = {
             self.getRawPredictionCol(): "raw",

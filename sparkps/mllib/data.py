@@ -90,7 +90,10 @@ def _join_optional(parts: list[Array], lengths: list[int]) -> Array:
         return parts[0]
     dtype = np.result_type(*(part.dtype for part in parts if len(part)))
     return np.concatenate(
-        [part.astype(dtype, copy=False) if len(part) else np.ones(n, dtype) for part, n in zip(parts, lengths, strict=True)]
+        [
+            part.astype(dtype, copy=False) if len(part) else np.ones(n, dtype)
+            for part, n in zip(parts, lengths, strict=True)
+        ]
     )
 
 
@@ -264,7 +267,9 @@ class _Builder:
             return
         chunk = Chunk.join(self._waiting)
         if len(self._waiting) == 1:  # views of Spark's own batch
-            chunk = Chunk(*(np.array(part) for part in (chunk.labels, chunk.weights, chunk.indptr, chunk.ids, chunk.values)))
+            chunk = Chunk(
+                *(np.array(part) for part in (chunk.labels, chunk.weights, chunk.indptr, chunk.ids, chunk.values))
+            )
         self._waiting, self._waiting_entries = [], 0
         self.lengths.append(len(chunk))
         self.nonzeros += len(chunk.ids)
@@ -335,7 +340,9 @@ def ingest(
     if place is not None:
         builder.renumber(place, scratch)
         intercept = int(place[intercept])
-    return Store(keys, intercept, builder.chunks, builder.spill, builder.lengths, builder.nonzeros, num_features, skipped)
+    return Store(
+        keys, intercept, builder.chunks, builder.spill, builder.lengths, builder.nonzeros, num_features, skipped
+    )
 
 
 __all__ = ["CHUNK_ENTRIES", "INTERCEPT_KEY", "Chunk", "Order", "Spill", "Store", "as_they_come", "ingest"]

@@ -111,7 +111,9 @@ def _figures(results: list[RankSummary], settings: FitSettings) -> dict[str, int
 
 
 def _no_rows(skipped: int) -> InvalidInput:
-    return InvalidInput(f"The training data must have at least one row. Got none ({skipped} were left out by handleInvalid).")
+    return InvalidInput(
+        f"The training data must have at least one row. Got none ({skipped} were left out by handleInvalid)."
+    )
 
 
 # ---- L-BFGS ------------------------------------------------------------------------------------------------------------
@@ -195,7 +197,9 @@ def _fit_mini_batch(ps: PSContext, rows: DataFrame, settings: FitSettings) -> Fi
     )
     optimizer = OPTIMIZERS[settings.solver]
     with dropped_at_the_end() as tables:
-        model = ps.sparse_table(names.coefficients, dim=1, optimizer=optimizer(settings.step_size, settings.l1, settings.l2))
+        model = ps.sparse_table(
+            names.coefficients, dim=1, optimizer=optimizer(settings.step_size, settings.l1, settings.l2)
+        )
         bias = ps.dense_table(plan.intercept, shape=(1,), optimizer=optimizer(settings.step_size, 0.0, 0.0))
         losses = ps.dense_table(plan.losses, shape=(settings.max_iter, 2), dtype="float64")
         tables += [model, bias, losses]
@@ -208,10 +212,14 @@ def _fit_mini_batch(ps: PSContext, rows: DataFrame, settings: FitSettings) -> Fi
         coefficients = collect(model)
         if isinstance(coefficients, TableCoefficients):
             tables.remove(model)
-        return Fit(coefficients, intercept, history=history, iterations=len(history), reason="maxIter was reached", **figures)
+        return Fit(
+            coefficients, intercept, history=history, iterations=len(history), reason="maxIter was reached", **figures
+        )
 
 
-def _counted(ps: Any, plan: MiniBatchPlan, rows: Any, task: Any, settings: FitSettings, options: Any, tables: list[Any]) -> Any:
+def _counted(
+    ps: Any, plan: MiniBatchPlan, rows: Any, task: Any, settings: FitSettings, options: Any, tables: list[Any]
+) -> Any:
     """The group, with a table of counts for as many workers as it has."""
     from sparkps.driver_bridge.worker_group import Group
 

@@ -22,8 +22,18 @@ _AHEAD = 48
 _I32, _I64, _F64, _U8, _I8 = types.int32, types.int64, types.float64, types.uint8, types.int8
 
 #: Reasons why a row is refused, in the order in which they are looked for.
-OK, LABEL_NULL, LABEL_NOT_BINARY, WEIGHT_INVALID, FEATURES_NULL, ENTRY_NULL, LENGTHS_DIFFER, NEGATIVE_INDEX, INDEX_TOO_LARGE, NOT_FINITE, (
-    SIZE_DIFFERS
+(
+    OK,
+    LABEL_NULL,
+    LABEL_NOT_BINARY,
+    WEIGHT_INVALID,
+    FEATURES_NULL,
+    ENTRY_NULL,
+    LENGTHS_DIFFER,
+    NEGATIVE_INDEX,
+    INDEX_TOO_LARGE,
+    NOT_FINITE,
+    (SIZE_DIFFERS),
 ) = range(11)
 
 
@@ -162,7 +172,9 @@ def value_kind(values: Any) -> int:
     return kind
 
 
-@kernel(lambda _: (given(_I8), given(_I32), given(_I32), given(_I32), given(_F64), array(_I32), array(_I64), array(_F64)))
+@kernel(
+    lambda _: (given(_I8), given(_I32), given(_I32), given(_I32), given(_F64), array(_I32), array(_I64), array(_F64))
+)
 def vectors_to_rows(
     kinds: Any, at: Any, indices: Any, value_at: Any, values: Any, indptr: Any, out_indices: Any, out_values: Any
 ) -> int:
@@ -185,7 +197,9 @@ def vectors_to_rows(
 
 
 @kernel(lambda t: (given(_U8), given(_I32), given(_I64), given(t), array(_I32), array(_I64), array(t)), dtypes=FLOATS)
-def keep_rows(keep: Any, indptr: Any, indices: Any, values: Any, out_indptr: Any, out_indices: Any, out_values: Any) -> int:
+def keep_rows(
+    keep: Any, indptr: Any, indices: Any, values: Any, out_indptr: Any, out_indices: Any, out_values: Any
+) -> int:
     """The rows with ``keep[r] != 0``, one behind the other; returns the number of entries."""
     count = 0
     row = 0
@@ -286,7 +300,8 @@ def _linear_pass(loss: Any) -> Kernel:
 
     linear_pass.__qualname__ = f"linear_pass_of_{loss.__name__}"  # names its file in the cache
     made: Kernel = kernel(
-        lambda t: (given(_I32), given(_I32), given(t), given(_F64), given(_F64), array(_F64, 2), _F64, array(_F64)), dtypes=FLOATS
+        lambda t: (given(_I32), given(_I32), given(t), given(_F64), given(_F64), array(_F64, 2), _F64, array(_F64)),
+        dtypes=FLOATS,
     )(linear_pass)
     return made
 

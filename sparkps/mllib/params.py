@@ -48,7 +48,9 @@ def _param(name: str, doc: str, converter: Callable[[Any], Any]) -> Any:
 class HasBatchSize(Params):
     """Rows of one worker in one step."""
 
-    batchSize: Param[int] = _param("batchSize", "rows of one worker in one step of a mini-batch solver (>= 1)", TypeConverters.toInt)
+    batchSize: Param[int] = _param(
+        "batchSize", "rows of one worker in one step of a mini-batch solver (>= 1)", TypeConverters.toInt
+    )
 
     def getBatchSize(self) -> int:
         """Gets the value of `batchSize`."""
@@ -73,7 +75,9 @@ class HasConsistency(Params):
     consistency: Param[str] = _param(
         "consistency", "of the mini-batch solvers: bsp, ssp (bounded by staleness) or asp", TypeConverters.toString
     )
-    staleness: Param[int] = _param("staleness", "clocks that a worker may run ahead under ssp (>= 1)", TypeConverters.toInt)
+    staleness: Param[int] = _param(
+        "staleness", "clocks that a worker may run ahead under ssp (>= 1)", TypeConverters.toInt
+    )
 
     def getConsistency(self) -> str:
         """Gets the value of `consistency`."""
@@ -108,7 +112,9 @@ class HasHandleInvalid(Params):
     """What happens with rows that are wrong."""
 
     handleInvalid: Param[str] = _param(
-        "handleInvalid", "what happens with a row that is wrong: error, or skip to leave it out", TypeConverters.toString
+        "handleInvalid",
+        "what happens with a row that is wrong: error, or skip to leave it out",
+        TypeConverters.toString,
     )
 
     def getHandleInvalid(self) -> str:

@@ -95,7 +95,9 @@ class ModelWriter(MLWriter):
         """Metadata last: a directory without it is no model."""
         weights = weights_of(self.model.coefficients_, self.sparkSession)
         weights.write.parquet(f"{path}/data")
-        DefaultParamsWriter.saveMetadata(self.model, path, self.sparkSession, extraMetadata={"sparkps": self.model.facts_})
+        DefaultParamsWriter.saveMetadata(
+            self.model, path, self.sparkSession, extraMetadata={"sparkps": self.model.facts_}
+        )
 
 
 class ModelReader(MLReader[Any]):
@@ -141,7 +143,9 @@ def _said_clearly(path: str, verb: str) -> Iterator[None]:
     except (PySparkException, Py4JJavaError, OSError) as error:
         cause = first_cause(error)
         hint = " Call write().overwrite() to replace what is there." if "already exists" in cause.lower() else ""
-        raise InvalidInput(f"A model must be {verb} a path that allows it. {path!r}: {cause}.{hint}", path=path) from error
+        raise InvalidInput(
+            f"A model must be {verb} a path that allows it. {path!r}: {cause}.{hint}", path=path
+        ) from error
 
 
 def first_cause(error: Exception) -> str:

@@ -108,7 +108,11 @@ def read_features(column: pa.Array, name: str, width: int = 0) -> Features:
         fields = {field.name for field in kind}
         if fields == {"type", "size", "indices", "values"}:
             return _read_vectors(column, width)
-        if {"indices", "values"} <= fields and _is_list(kind.field("indices").type) and _is_list(kind.field("values").type):
+        if (
+            {"indices", "values"} <= fields
+            and _is_list(kind.field("indices").type)
+            and _is_list(kind.field("values").type)
+        ):
             return _read_pairs(column)
     elif _is_list(kind) and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
         return _read_arrays(column, width)
@@ -184,7 +188,14 @@ def _read_vectors(column: pa.StructArray, width: int) -> Features:
         return Features(values.offsets, _numbers(indices.elements, np.int64), entries, codes, width)
     indptr, out_indices, out_values = _room(len(column), len(entries))
     count = kernels.vectors_to_rows(
-        kinds, indices.offsets, _numbers(indices.elements, np.int32), values.offsets, entries, indptr, out_indices, out_values
+        kinds,
+        indices.offsets,
+        _numbers(indices.elements, np.int32),
+        values.offsets,
+        entries,
+        indptr,
+        out_indices,
+        out_values,
     )
     return Features(indptr, out_indices[:count], out_values[:count], codes, width)
 
@@ -197,7 +208,9 @@ def _read_arrays(column: pa.Array, width: int) -> Features:
     _mark_sizes(codes, lengths, width)
     kinds = np.ones(len(column), np.int8)
     indptr, indices, values = _room(len(column), len(entries))
-    count = kernels.vectors_to_rows(kinds, rows.offsets, np.empty(0, np.int32), rows.offsets, entries, indptr, indices, values)
+    count = kernels.vectors_to_rows(
+        kinds, rows.offsets, np.empty(0, np.int32), rows.offsets, entries, indptr, indices, values
+    )
     return Features(indptr, indices[:count], values[:count], codes, width or _first_length(lengths, codes))
 
 
@@ -290,7 +303,9 @@ class RowReader:
     def _refusal(self, batch: pa.RecordBatch, row: int, codes: Array) -> InvalidInput:
         code = int(codes[row])
         name, must = _describe(code, self.columns, self.width)
-        content = ", ".join(f"{field}={_short(batch.column(i)[row].as_py())}" for i, field in enumerate(self.columns.names))
+        content = ", ".join(
+            f"{field}={_short(batch.column(i)[row].as_py())}" for i, field in enumerate(self.columns.names)
+        )
         return InvalidInput(
             f"Column {name!r}: {must}. Got the row {content} (row {self._seen + row} of rank {self.rank}). Correct the row, or set"
             " handleInvalid='skip' to leave such rows out.",

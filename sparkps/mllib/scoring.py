@@ -52,7 +52,12 @@ def vectors_of_two(first: Array, second: Array) -> pa.StructArray:
     count = len(first)
     flat = np.stack([first, second], axis=1).ravel()
     values = pa.ListArray.from_arrays(pa.array(np.arange(count + 1, dtype=np.int32) * 2), pa.array(flat))
-    parts = [pa.array(np.ones(count, np.int8)), pa.nulls(count, pa.int32()), pa.nulls(count, pa.list_(pa.int32())), values]
+    parts = [
+        pa.array(np.ones(count, np.int8)),
+        pa.nulls(count, pa.int32()),
+        pa.nulls(count, pa.list_(pa.int32())),
+        values,
+    ]
     return pa.StructArray.from_arrays(parts, ["type", "size", "indices", "values"])
 
 

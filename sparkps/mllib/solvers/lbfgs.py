@@ -272,4 +272,14 @@ def _accept() -> list[Operation]:
     return [Combine(POINT, {TRIAL: 1.0}), Combine(POINT_GRADIENT, {TRIAL_GRADIENT: 1.0})]
 
 
-__all__ = ["POINT", "POINT_GRADIENT", "TRIAL", "TRIAL_GRADIENT", "Lbfgs", "Minimum", "Pairs", "Progress", "vector_names"]
+__all__ = [
+    "POINT",
+    "POINT_GRADIENT",
+    "TRIAL",
+    "TRIAL_GRADIENT",
+    "Lbfgs",
+    "Minimum",
+    "Pairs",
+    "Progress",
+    "vector_names",
+]

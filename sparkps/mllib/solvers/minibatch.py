@@ -48,7 +48,7 @@ def tier_order(session: Any) -> Order:
 
     def order(keys: Array) -> tuple[Array, Array | None]:
         grouping = Grouping.of(keys, session.routing)
-        return grouping.keys, grouping.inverse
+        return grouping.keys, grouping.places()
 
     return order
 
@@ -230,7 +230,9 @@ class _MiniBatch:
             if number not in self.keysets:
                 self.keysets[number] = self.table.register(keys)
             keys = self.keysets[number]
-        return _Batch(Chunk(chunk.labels, chunk.weights, chunk.indptr, local, chunk.values), keys, schedule.size(number))
+        return _Batch(
+            Chunk(chunk.labels, chunk.weights, chunk.indptr, local, chunk.values), keys, schedule.size(number)
+        )
 
     def _begin_pull(self, batch: _Batch) -> Callable[[], tuple[Array, Array]]:
         """Ask for the rows of a batch; the function that it gives waits for them."""

@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
+from sparkps.client.grouping import Grouping
 from sparkps.client.items import Item, cut, dense_items, pack, sparse_items
 from sparkps.client.routing import Routing
 from sparkps.specs import NUM_BUCKETS, TableSpec
@@ -44,14 +45,14 @@ def test_pieces_cover_everything_once_and_cut_at_bucket_borders(most: int, nodes
 def test_empty_calls_have_no_items() -> None:
     route = routing(2)
     keys, offsets = grouped(np.zeros(0, np.int64), route)
-    assert list(sparse_items(route, SPARSE, OpCode.PULL, keys, offsets, None, None, 10)) == []
+    assert list(sparse_items(route, SPARSE, OpCode.PULL, Grouping(keys, offsets, None, None), None, None, 10)) == []
 
 
 def test_items_go_to_the_node_of_their_buckets() -> None:
     route = routing(3)
     keys, offsets = grouped(np.arange(5000), route)
     values = np.arange(10_000, dtype=np.float32).reshape(-1, 2)
-    items = list(sparse_items(route, SPARSE, OpCode.PUSH, keys, offsets, values, None, 100))
+    items = list(sparse_items(route, SPARSE, OpCode.PUSH, Grouping(keys, offsets, None, None), values, None, 100))
     assert np.array_equal(np.concatenate([item.keys for item in items]), keys)
     assert np.array_equal(np.concatenate([item.values for item in items]), values)
     for item in items:
@@ -85,7 +86,7 @@ def test_a_refused_item_is_rerouted_to_where_its_buckets_are(code: OpCode) -> No
     old, new = routing(1), Routing.of(2, join(initial([0]), [1, 2]))
     keys, offsets = grouped(np.arange(1000), old)
     values = np.random.default_rng(2).random((1000, 2), np.float32) if code == OpCode.PUSH else None
-    (item,) = sparse_items(old, SPARSE, code, keys, offsets, values, None, 10**6)
+    (item,) = sparse_items(old, SPARSE, code, Grouping(keys, offsets, None, None), values, None, 10**6)
     parts = list(item.reroute(new))
     assert sum(part.size for part in parts) == 1000
     for part in parts:

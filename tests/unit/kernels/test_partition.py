@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparkps.kernels.partition import combine_values, partition, spread
+from sparkps.kernels.partition import Partition, combine_values, partition, place, spread
 from sparkps.wire import hashing
 from tests import naive
 
@@ -20,7 +20,14 @@ def assert_like_twin(keys: np.ndarray, order: np.ndarray) -> None:
     made = partition(keys, order)
     assert made.keys.tolist() == unique
     assert made.offsets.tolist() == offsets
-    assert (made.inverse.tolist() if made.inverse is not None else list(range(len(keys)))) == inverse
+    assert places(made) == inverse
+
+
+def places(made: Partition) -> list[int]:
+    """Place of each of the caller's keys among the unique ones, whichever way the partition says it."""
+    if made.source is not None:
+        return np.argsort(made.source).tolist()
+    return made.inverse.tolist() if made.inverse is not None else list(range(len(made.keys)))
 
 
 @settings(max_examples=60, deadline=None)
@@ -51,7 +58,7 @@ def test_keys_in_order_and_unique_are_returned_as_they_are() -> None:
     keys = partition(np.arange(1000, dtype=np.int64), ORDER).keys.copy()
     keys.flags.writeable = False
     again = partition(keys, ORDER)
-    assert again.inverse is None
+    assert (again.inverse, again.source) == (None, None)
     assert again.keys is keys
 
 
@@ -102,3 +109,16 @@ def test_ascending_keys_equal_their_twin(size: int) -> None:
     almost = np.arange(-size // 2, size, dtype=np.int64)
     almost[-1] = almost[0]
     assert_like_twin(almost, ORDER)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dim", [1, 5])
+def test_rows_of_ascending_keys_find_their_way_back_piece_by_piece(dtype: str, dim: int) -> None:
+    made = partition(np.arange(1000, dtype=np.int64), ORDER)
+    assert made.source is not None
+    rows = np.random.default_rng(dim).random((1000, dim)).astype(dtype)
+    out = np.zeros((1000, dim), dtype)
+    for begin in range(0, 1000, 300):
+        piece = made.source[begin : begin + 300]
+        place(spread(rows, piece, np.empty((len(piece), dim), dtype)), piece, out)
+    assert np.array_equal(out, rows)
