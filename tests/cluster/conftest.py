@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,6 @@ from sparkps.errors import SparkPSError
 from sparkps.specs import TableSpec
 from sparkps.wire.control import AdmitGroup, Attach, Cause, CreateTable, EndGroup, FailRank, TierStatus
 from sparkps.wire.hashing import buckets_of
-from tests.harness.waiting import wait_until
 
 
 class Tier:
@@ -104,11 +103,6 @@ class Tier:
     def bucket(key: int) -> int:
         """Bucket of a key."""
         return int(buckets_of(np.array([key]))[0])
-
-    @staticmethod
-    def wait_until(condition: Callable[[], bool]) -> None:
-        """Wait at most ten seconds."""
-        assert wait_until(condition, 10.0)
 
 
 @pytest.fixture(scope="package")

@@ -11,6 +11,7 @@ import zmq
 from sparkps.wire import messages as m
 from sparkps.wire.codec import decode, encode
 from tests.cluster.conftest import Tier
+from tests.harness.waiting import wait_until
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -43,7 +44,7 @@ def test_a_node_never_dies_of_garbage(tier: Tier, seed: int) -> None:
         socket.close()
     w.add([1], [[1.0]])
     assert w.pull([1])[0, 0] == 1.0
-    tier.wait_until(lambda: tier.dropped() > before)
+    assert wait_until(lambda: tier.dropped() > before, 10.0)
 
 
 def test_refusals_come_back_to_the_sender(tier: Tier) -> None:

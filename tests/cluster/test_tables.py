@@ -13,6 +13,7 @@ from sparkps.errors import FunctionFailed, InvalidInput, NonFiniteValues, TableM
 from sparkps.initializers import Constant, Uniform
 from sparkps.optim import SGD, Adagrad
 from tests.cluster.conftest import Tier
+from tests.harness.waiting import wait_until
 
 EXTREMES = np.array([-(2**63), 2**63 - 1, -1, 0, 1], np.int64)
 
@@ -238,4 +239,4 @@ def test_a_thread_that_ends_leaves_no_session_behind(tier: Tier) -> None:
     thread.start()
     thread.join()
     gc.collect()
-    tier.wait_until(lambda: [report["sessions"] for report in tier.reports()] == before)
+    assert wait_until(lambda: [report["sessions"] for report in tier.reports()] == before, 10.0)
