@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import zmq
@@ -42,6 +43,14 @@ class Channel:
             return self.socket.recv_multipart(zmq.NOBLOCK, copy=False)
         except zmq.Again:
             return None
+
+    def spin(self, seconds: float) -> bool:
+        """Look for a message without sleeping; whether there is one."""
+        until = time.perf_counter() + seconds
+        while time.perf_counter() < until:
+            if int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+                return True
+        return False
 
     def close(self, linger: int) -> None:
         """Close the connection; what is not sent within `linger` milliseconds is dropped."""

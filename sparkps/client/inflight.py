@@ -152,6 +152,11 @@ class Lane:
             request.clock = clock
             request.waiting_for = waiting_for
 
+    @property
+    def bytes_under_way(self) -> int:
+        """Bytes of requests and expected answers in flight, as counted against the credits."""
+        return self._up + self._down
+
     def next_due(self) -> float:
         """Time of the next retry or deadline; infinite if nothing is in flight."""
         return self._next_due if self.requests else float("inf")

@@ -29,6 +29,9 @@ from sparkps.wire.control import Attach, Attached, TierAddress
 #: How long one blocking receive lasts before timers are looked at (milliseconds).
 RECEIVE_MS = 100
 
+#: An answer to requests of so few bytes is looked for without sleeping, for so long: waking up costs as much as the answer takes.
+SMALL_BYTES, SPIN_SECONDS = 1 << 15, 200e-6
+
 #: Given (session, seq, acked, epoch), the message of a request.
 Make = Callable[[int, int, int, int], m.Message]
 
@@ -185,6 +188,9 @@ class Transport:
         busy = [node for node, lane in self._lanes.items() if lane.requests]
         if len(busy) == 1:
             node = busy[0]
+            if self._lanes[node].bytes_under_way <= SMALL_BYTES and self._channels[node].spin(SPIN_SECONDS):
+                self._drain(node)
+                return
             try:
                 self._handle(node, self._channels[node].socket.recv_multipart(copy=False))
             except zmq.Again:
