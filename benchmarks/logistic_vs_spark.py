@@ -1,6 +1,6 @@
 """L-BFGS on Criteo-shaped rows: `sparkps.mllib` against pyspark.ml, same data, regularisation and number of iterations.
 
-    python -m benchmarks.logistic_vs_spark                                        all sizes (about an hour)
+    python -m benchmarks.logistic_vs_spark                                        all sizes (about ten minutes)
     python -m benchmarks.logistic_vs_spark --features 1e5 1e6                     some of them
     python -m benchmarks.logistic_vs_spark --features 1e8 1e12 --only sparkps
 
