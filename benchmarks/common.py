@@ -64,7 +64,9 @@ def machine() -> str:
             model = line.split(":", 1)[1].strip()
             break
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("pyspark", "numba", "numpy", "pyzmq"))
+    versions = ", ".join(
+        f"{name} {importlib.metadata.version(name)}" for name in ("pyspark", "numba", "numpy", "pyzmq")
+    )
     return f"{model}, {os.cpu_count()} cores, {memory:.0f} GiB; Python {platform.python_version()}, {versions}"
 
 

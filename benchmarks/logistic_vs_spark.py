@@ -5,8 +5,9 @@
     python -m benchmarks.logistic_vs_spark --features 1e8 1e12 --only sparkps
 
 Every contender runs in a process of its own, `local[2]`, reading the same Parquet files; the seconds are those of `fit`, reading
-included. pyspark.ml is left out above `--spark-limit` features: at 1e8 its heap overflows. Both start from zero weights, do
-not standardize and do not stop early.
+included, and with it the start of the JVM's compiler and of Python workers, unless `--warm-up` is given. pyspark.ml is left
+out above `--spark-limit` features: at 1e8 its heap overflows. Both start from zero weights, do not standardize and do not
+stop early.
 """
 
 from __future__ import annotations
@@ -17,9 +18,13 @@ import json
 import subprocess
 import sys
 import time
+from typing import TYPE_CHECKING, Any
 
 from benchmarks import criteo
 from benchmarks.common import count, machine, session, table
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
 
 SIZES = (10**5, 10**6, 10**7, 10**8, 10**12)
 CONTENDERS = ("sparkps", "pyspark.ml")
@@ -46,7 +51,7 @@ def fit_sparkps(path: str, args: argparse.Namespace) -> Fit:
 
     with session(args.master, args.driver_memory) as spark, PSContext(spark, num_nodes=2):
         estimator = LogisticRegression(solver="lbfgs", maxIter=args.iterations, regParam=args.reg, tol=0.0)
-        return timed(estimator.setStandardization(False), spark.read.parquet(path))
+        return timed(estimator.setStandardization(False), spark.read.parquet(path), args.warm_up)
 
 
 def fit_spark(path: str, args: argparse.Namespace) -> Fit:
@@ -55,13 +60,15 @@ def fit_spark(path: str, args: argparse.Namespace) -> Fit:
 
     with session(args.master, args.driver_memory) as spark:
         estimator = LogisticRegression(maxIter=args.iterations, regParam=args.reg, tol=0.0, standardization=False)
-        return timed(estimator, spark.read.parquet(path))
+        return timed(estimator, spark.read.parquet(path), args.warm_up)
 
 
-def timed(estimator: object, df: object) -> Fit:
+def timed(estimator: Any, df: DataFrame, warm_up: bool) -> Fit:
     """Fit `estimator`; the last objective of its history is the one it ends with."""
+    if warm_up:
+        estimator.copy({estimator.maxIter: 2}).fit(df.sample(False, 0.1, 1))
     start = time.perf_counter()
-    model = estimator.fit(df)  # type: ignore[attr-defined]  # two estimators without a common base
+    model = estimator.fit(df)
     seconds = time.perf_counter() - start
     history = model.summary.objectiveHistory
     return Fit(seconds, float(history[-1]), len(history) - 1)
@@ -72,13 +79,19 @@ def child(contender: str, path: str, args: argparse.Namespace) -> Fit:
     command = [sys.executable, "-m", "benchmarks.logistic_vs_spark", "--contender", contender, "--path", path]
     for name in ("iterations", "reg", "master", "driver_memory"):
         command += [f"--{name.replace('_', '-')}", str(getattr(args, name))]
+    command += ["--warm-up"] if args.warm_up else []
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return Fit(**json.loads(done.stdout.strip().splitlines()[-1]))
 
 
 def compare(args: argparse.Namespace) -> None:
     """Run the contenders size by size and print the table after each."""
-    print(machine(), f"{args.rows:,} rows, {args.iterations} iterations, regParam {args.reg:g}, {args.master}", sep="\n", flush=True)
+    print(
+        machine(),
+        f"{args.rows:,} rows, {args.iterations} iterations, regParam {args.reg:g}, {args.master}",
+        sep="\n",
+        flush=True,
+    )
     found: dict[tuple[str, int], Fit] = {}
     data: dict[int, criteo.DataSet] = {}
     for features in args.features:
@@ -108,7 +121,16 @@ def report(data: dict[int, criteo.DataSet], found: dict[tuple[str, int], Fit]) -
         seconds = [f"{fit.seconds:.1f}" if fit else "" for fit in (ours, theirs)]
         objective = f"{ours.objective:.6f}" if ours else ""
         lines.append([f"{features:.0e}", f"{described.distinct:,}", *seconds, ratio, promised, objective, apart])
-    header = ["features", "distinct keys", "sparkps s", "pyspark.ml s", "ratio", "promised", "objective", "relative difference"]
+    header = [
+        "features",
+        "distinct keys",
+        "sparkps s",
+        "pyspark.ml s",
+        "ratio",
+        "promised",
+        "objective",
+        "relative difference",
+    ]
     return table(header, lines)
 
 
@@ -119,6 +141,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=50)
     parser.add_argument("--reg", type=float, default=1e-6)
     parser.add_argument("--only", choices=CONTENDERS, nargs="+")
+    parser.add_argument("--warm-up", action="store_true", help="first two iterations on a tenth of the rows, not timed")
     parser.add_argument("--spark-limit", type=count, default=10**7, help="most features that pyspark.ml is given")
     parser.add_argument("--master", default="local[2]")
     parser.add_argument("--driver-memory", default="12g")

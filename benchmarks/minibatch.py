@@ -42,7 +42,9 @@ def run(args: argparse.Namespace) -> None:
     train = criteo.write(args.rows, args.features, 1, args.directory)
     held_out = criteo.write(args.rows // 10, args.features, 2, args.directory)
     print(machine())
-    print(f"{train.rows:,} rows, {train.distinct:,} distinct keys, {args.master}, batches of {args.batch_size:,}, {args.consistency}")
+    print(
+        f"{train.rows:,} rows, {train.distinct:,} distinct keys, {args.master}, batches of {args.batch_size:,}, {args.consistency}"
+    )
     lines = []
     with session(args.master, "4g") as spark, PSContext(spark, num_nodes=2):
         log_loss = MulticlassClassificationEvaluator(metricName="logLoss")  # type: ignore[arg-type]  # a name it lacks a type for
@@ -60,7 +62,9 @@ def run(args: argparse.Namespace) -> None:
                 loss = log_loss.evaluate(scored)
                 auc = BinaryClassificationEvaluator().evaluate(scored)
                 scored.unpersist()
-                lines.append([solver, epochs, seconds, f"{train.rows * epochs / seconds:,.0f}", f"{loss:.4f}", f"{auc:.4f}"])
+                lines.append(
+                    [solver, epochs, seconds, f"{train.rows * epochs / seconds:,.0f}", f"{loss:.4f}", f"{auc:.4f}"]
+                )
     print(table(["solver", "epochs", "seconds", "rows/s", "held-out log loss", "AUC"], lines))
 
 

@@ -140,7 +140,11 @@ def main() -> None:
         for dim in args.dims:
             ours = measure(ps, dim, stored)
             print(f"\n{args.stored:,} keys stored, dim {dim}, float32, medians in Mkeys/s")
-            print(ratios(ours, theirs) if theirs and dim == 1 else table(["keys", *COLUMNS], [[f"{n:,}", *ours[n]] for n in SIZES]))
+            print(
+                ratios(ours, theirs)
+                if theirs and dim == 1
+                else table(["keys", *COLUMNS], [[f"{n:,}", *ours[n]] for n in SIZES])
+            )
 
 
 if __name__ == "__main__":

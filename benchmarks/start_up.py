@@ -1,6 +1,6 @@
 """Seconds from `PSContext(spark, num_nodes=2)` to a tier that answers: kernels compiled before, and compiled now.
 
-    python -m benchmarks.start_up [--cold]
+python -m benchmarks.start_up [--cold]
 """
 
 from __future__ import annotations

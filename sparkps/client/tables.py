@@ -180,7 +180,7 @@ class SparseTable(Table):
         self.push_async(keys, grads).result()
 
     def push_async(self, keys: ArrayLike | KeySet, grads: ArrayLike) -> Future[None]:
-        """As `push`, without waiting."""
+        """As `push`, without waiting. The arrays must not change until the future is done: they may be sent as they lie."""
         return self._write("push", self.writes(OpCode.PUSH, keys, grads))
 
     def add(self, keys: ArrayLike | KeySet, deltas: ArrayLike) -> None:
