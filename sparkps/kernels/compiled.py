@@ -30,6 +30,7 @@ import numba
 import numpy as np
 from numba import types
 from numba.core.compiler import CompileResult
+from numba.core.runtime import rtsys
 
 from sparkps.config import kernel_cache_dir
 
@@ -46,6 +47,7 @@ KERNEL_MODULES = (
     "sparkps.kernels.partition",
     "sparkps.kernels.vectors",
     "sparkps.mllib.kernels",
+    "sparkps.mllib.passes",
 )
 
 _options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
@@ -127,7 +129,9 @@ class _DiskCache:
         return cache_dir() / f"{self._function.__name__}-{digest.hexdigest()[:32]}.kernel"
 
     def load_overload(self, signature: Any, target_context: Any) -> Any:
-        target_context.refresh()
+        # Not `target_context.refresh()`, which makes ready for compiling: a quarter of a second, most of it scipy. Compiled code
+        # needs the memory runtime alone, and whoever compiles refreshes first.
+        rtsys.initialize(target_context)
         try:
             return CompileResult._rebuild(target_context, *pickle.loads(self.path(signature).read_bytes()))
         except FileNotFoundError:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sparkps.client.frames import read_bucket
 from sparkps.client.tables import SparseTable, Table
 from sparkps.errors import InvalidInput, SparkPSError
-from sparkps.mllib import kernels
+from sparkps.mllib import kernels, passes
 from sparkps.mllib.data import INTERCEPT_KEY
 from sparkps.mllib.keys import KeyMap
 from sparkps.mllib.rows import Columns
@@ -46,7 +46,7 @@ def context_of(spark: SparkSession) -> PSContext:
 
 def warm_kernels() -> None:
     """Compile what workers will call, before they all do it at once."""
-    missing = [kernel for kernel in kernels.ALL if not kernel.is_cached()]
+    missing = [kernel for kernel in (*kernels.ALL, *passes.ALL) if not kernel.is_cached()]
     if missing:
         log.info("compiling %d kernels of sparkps.mllib, once per machine", len(missing))
     for kernel in missing:

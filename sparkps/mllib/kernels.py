@@ -1,4 +1,4 @@
-"""Compiled passes over rows in CSR form: key numbering, checks of input rows, losses with gradients, statistics of columns.
+"""Compiled passes over rows in CSR form: key numbering, checks of input rows, scores, statistics of columns.
 
 A row's entries are ``ids[indptr[r]:indptr[r + 1]]`` and the values beside them; an empty array of values says that all are
 1, an empty array of weights likewise. Sums are taken in row order, so a pass gives the same bits every time.
@@ -215,99 +215,7 @@ def keep_rows(
     return count
 
 
-# ---- losses ------------------------------------------------------------------------------------------------------------
-
-
-#: Rows whose margins, losses and gradients are computed together: the three loops keep the processor busy in different ways.
-_BLOCK = 64
-
-#: Entries whose coefficients are asked for ahead of their use in a pass.
-_STATE_AHEAD = 96
-
-
-@inlined
-def margin(first: int, last: int, ids: Any, values: Any, ones: bool, state: Any, bias: float) -> float:
-    """bias + Σ x·w of one row; four sums side by side, always the same four, so that additions need not wait for each other."""
-    a, b, c, d = bias, 0.0, 0.0, 0.0
-    k = first
-    while k + 4 <= last:
-        if ones:
-            a += state[2 * np.int64(ids[k])]
-            b += state[2 * np.int64(ids[k + 1])]
-            c += state[2 * np.int64(ids[k + 2])]
-            d += state[2 * np.int64(ids[k + 3])]
-        else:
-            a += values[k] * state[2 * np.int64(ids[k])]
-            b += values[k + 1] * state[2 * np.int64(ids[k + 1])]
-            c += values[k + 2] * state[2 * np.int64(ids[k + 2])]
-            d += values[k + 3] * state[2 * np.int64(ids[k + 3])]
-        k += 4
-    while k < last:
-        a += state[2 * np.int64(ids[k])] if ones else values[k] * state[2 * np.int64(ids[k])]
-        k += 1
-    return (a + b) + (c + d)
-
-
-@inlined
-def scatter(first: int, last: int, ids: Any, values: Any, ones: bool, state: Any, residual: float) -> None:
-    """Adds residual·x to the gradient."""
-    for k in range(first, last):
-        place = 2 * np.int64(ids[k]) + 1
-        state[place] = state[place] + (residual if ones else residual * values[k])
-
-
-@inlined
-def logistic(m: float, y: float) -> Any:
-    """log(1 + exp(m)) - y·m, and its derivative by m, without overflow."""
-    e = math.exp(-abs(m))
-    upper = 1.0 / (1.0 + e)
-    return math.log1p(e) + max(m, 0.0) - y * m, (upper if m > 0 else e * upper) - y
-
-
-def _linear_pass(loss: Any) -> Kernel:
-    """A fused pass for `loss`, a function (margin, label) -> (loss, derivative by the margin)."""
-
-    def linear_pass(
-        indptr: Any, ids: Any, values: Any, labels: Any, weights: Any, state: Any, bias: float, totals: Any
-    ) -> None:
-        """Adds to the gradient ``state[:, 1]`` of the weighted sum of losses at the coefficients ``state[:, 0]``.
-
-        Both stand side by side because each entry needs both: one cache miss instead of two. Adds to `totals` the weighted
-        sums of losses and of their derivatives (the gradient of the bias).
-        """
-        entries, scalars, both = data(ids), data(values), data(state)
-        ones = values.shape[0] == 0
-        rows, stop = labels.shape[0], ids.shape[0]
-        block = np.empty(_BLOCK)
-        summed, derivatives = 0.0, 0.0
-        for begin in range(0, rows, _BLOCK):
-            end = min(begin + _BLOCK, rows)
-            for r in range(begin, end):
-                first, last = np.int64(indptr[r]), np.int64(indptr[r + 1])
-                for k in range(first + _STATE_AHEAD, min(last + _STATE_AHEAD, stop)):
-                    prefetch(both, 2 * np.int64(entries[k]))
-                block[r - begin] = margin(first, last, entries, scalars, ones, both, bias)
-            for r in range(begin, end):
-                value, derivative = loss(block[r - begin], labels[r])
-                weight = 1.0 if weights.shape[0] == 0 else weights[r]
-                summed += weight * value
-                derivatives += weight * derivative
-                block[r - begin] = weight * derivative
-            for r in range(begin, end):
-                scatter(np.int64(indptr[r]), np.int64(indptr[r + 1]), entries, scalars, ones, both, block[r - begin])
-        totals[0] += summed
-        totals[1] += derivatives
-
-    linear_pass.__qualname__ = f"linear_pass_of_{loss.__name__}"  # names its file in the cache
-    made: Kernel = kernel(
-        lambda t: (given(_I32), given(_I32), given(t), given(_F64), given(_F64), array(_F64, 2), _F64, array(_F64)),
-        dtypes=FLOATS,
-    )(linear_pass)
-    return made
-
-
-#: Fused loss and gradient of binary logistic regression.
-logistic_pass = _linear_pass(logistic)
+# ---- scores ------------------------------------------------------------------------------------------------------------
 
 
 @kernel(lambda t: (given(_I32), given(_I32), given(t), given(_F64), _F64, array(_F64)), dtypes=FLOATS)
@@ -366,8 +274,8 @@ def centred_squares(indptr: Any, ids: Any, values: Any, weights: Any, means: Any
             squares[ids[k]] += weight * apart * apart
 
 
-#: Every kernel that a fit calls; `base.warm` compiles them before a group starts.
+#: Every kernel here; `base.warm_kernels` compiles them before a group starts.
 ALL: tuple[Kernel, ...] = (
     number_keys, rehash, find_keys, renumber, distinct_ids, local_ids, check_entries, value_kind, vectors_to_rows, keep_rows,
-    logistic_pass, margins, enter, leave, column_sums, centred_squares,
+    margins, enter, leave, column_sums, centred_squares,
 )  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparkps.mllib import kernels
+from sparkps.mllib import passes
 from sparkps.mllib.data import Chunk
 
 
@@ -62,7 +62,7 @@ class Loss:
 
 
 #: Compiled pass of each loss by name.
-_PASSES = {"logistic": kernels.logistic_pass}
+_PASSES = {"logistic": passes.logistic_pass}
 
 LOGISTIC = Loss("logistic")
 

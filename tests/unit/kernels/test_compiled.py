@@ -28,6 +28,17 @@ updates.UPDATES["sgd"].of("float32")
 print("loaded")
 """
 
+EVERY_KERNEL = """
+import sys
+import numpy as np
+from sparkps.kernels import compiled
+for each in compiled._all_declared():
+    for dtype, _ in each.signatures():
+        each._prepare(dtype)
+from sparkps.kernels.partition import partition
+print(len(partition(np.array([5, 7, 5]), np.arange(256, dtype=np.int32)).keys), "scipy.linalg" in sys.modules)
+"""
+
 
 @kernel(lambda t: (given(t), array(t)), dtypes=compiled.FLOATS)
 def _double(values, out):  # type: ignore[no-untyped-def]
@@ -70,6 +81,12 @@ def test_second_process_loads_what_the_first_compiled(cache: pathlib.Path) -> No
     assert made.stdout == "loaded\n", made.stderr
 
 
+def test_every_kernel_is_loaded_without_what_only_compiling_needs() -> None:
+    compiled.warm()
+    made = subprocess.run([sys.executable, "-c", EVERY_KERNEL], capture_output=True, text=True, check=False)
+    assert made.stdout == "2 False\n", made.stderr
+
+
 def test_a_damaged_cache_file_is_compiled_again(cache: pathlib.Path) -> None:
     compiled._dispatcher(_double.python, declared=True).compile(dict(_double.signatures())["float32"])
     (file,) = cache.glob("*.kernel")
@@ -93,6 +110,7 @@ def test_an_unwritable_cache_directory_costs_the_cache_only(
 
 
 def test_warm_tells_what_it_compiles_and_then_is_warm(cache: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled.is_warm()  # imports every module with kernels, which declares them
     fresh = compiled.Kernel(_double.python, _double._declare, ("float32",))
     monkeypatch.setattr(compiled, "_declared", [fresh])
     told: list[tuple[int, int, str]] = []

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
-from sparkps.mllib import kernels
+from sparkps.mllib import kernels, passes
 from sparkps.mllib.losses import LOGISTIC
 from sparkps.mllib.solvers.scaling import scaling
 from tests.unit.mllib.problems import naive_logistic, random_chunk
@@ -38,15 +40,58 @@ def test_logistic_gradient_by_finite_differences() -> None:
     _, derivative = LOGISTIC.add_up([chunk], state, -0.2)
     for k in range(8):
         step = h * np.eye(8)[k]
-        assert state[k, 1] == pytest.approx((value(w + step, -0.2) - value(w - step, -0.2)) / (2 * h), rel=1e-5, abs=1e-5)
+        assert state[k, 1] == pytest.approx(
+            (value(w + step, -0.2) - value(w - step, -0.2)) / (2 * h), rel=1e-5, abs=1e-5
+        )
     assert derivative == pytest.approx((value(w, -0.2 + h) - value(w, -0.2 - h)) / (2 * h), rel=1e-6)
 
 
+def logistic_of(margins: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    count = len(margins)
+    losses, derivatives = np.empty(count), np.empty(count)
+    passes.logistic(margins, labels, count, np.empty(count, np.int64), losses, derivatives)
+    return losses, derivatives
+
+
 @pytest.mark.parametrize(
-    ("margin", "label", "loss", "slope"), [(800.0, 1.0, 0.0, 0.0), (800.0, 0.0, 800.0, 1.0), (-800.0, 1.0, 800.0, -1.0)]
+    ("margin", "label", "loss", "slope"),
+    [(800.0, 1.0, 0.0, 0.0), (800.0, 0.0, 800.0, 1.0), (-800.0, 1.0, 800.0, -1.0), (1e300, 1.0, 0.0, 0.0)],
 )
 def test_logistic_does_not_overflow(margin: float, label: float, loss: float, slope: float) -> None:
-    assert kernels.logistic(margin, label) == pytest.approx((loss, slope))
+    found = logistic_of(np.array([margin]), np.array([label]))
+    assert (found[0][0], found[1][0]) == pytest.approx((loss, slope))
+
+
+def test_logistic_of_nothing_known_is_not_a_number() -> None:
+    assert np.isnan(logistic_of(np.array([np.nan]), np.array([1.0]))).all()
+
+
+def test_logistic_is_as_exact_as_the_library() -> None:
+    m = np.concatenate([np.linspace(-700, 700, 20011), np.linspace(-2, 2, 20011), [0.0, -0.0, 5e-324, -1e-300]])
+    losses, derivatives = logistic_of(m, np.zeros(len(m)))
+    e = np.array([math.exp(-abs(x)) for x in m])
+    np.testing.assert_allclose(losses, np.maximum(m, 0) + [math.log1p(x) for x in e], rtol=1e-15)
+    np.testing.assert_allclose(derivatives, np.where(m > 0, 1.0, e) / (1 + e), rtol=1e-15)
+
+
+@pytest.mark.parametrize("rows", [0, 1, passes.BLOCK - 1, passes.BLOCK, passes.BLOCK + 1, 5 * passes.BLOCK + 7])
+def test_rows_at_the_borders_of_blocks(rows: int) -> None:
+    chunk = random_chunk(np.random.default_rng(rows), rows, 5, "float64", weighted=True)
+    state = np.stack([np.linspace(-1, 1, 5), np.zeros(5)], axis=1)
+    expected = naive_logistic(chunk, state[:, 0].copy(), 0.1)
+    loss, derivative = LOGISTIC.add_up([chunk], state, 0.1)
+    assert (loss, derivative) == pytest.approx(expected[:2])
+    np.testing.assert_allclose(state[:, 1], expected[2], atol=1e-12)
+
+
+def test_many_coefficients_are_asked_for_ahead() -> None:
+    rng = np.random.default_rng(7)
+    chunk = random_chunk(rng, 100, 600_000, "float32", weighted=False)
+    state = np.stack([rng.normal(size=600_000), np.zeros(600_000)], axis=1)
+    expected = naive_logistic(chunk, state[:, 0].copy(), 0.0)
+    loss, _ = LOGISTIC.add_up([chunk], state, 0.0)
+    assert loss == pytest.approx(expected[0])
+    np.testing.assert_allclose(state[:, 1], expected[2], atol=1e-9)
 
 
 @pytest.mark.parametrize(("values", "weighted"), KINDS)
