@@ -180,8 +180,9 @@ class NodeGroup:
         with self._lock:
             waiting, self._parked = self._parked, []
             now = time.monotonic()
-            for parked in waiting:
-                self.waited[parked.member.rank] += now - parked.since
+            # The pieces of one call are parked side by side: a rank has waited as long as the first of them.
+            for rank, since in _first(waiting).items():
+                self.waited[rank] += now - since
         for parked in waiting:
             parked.resume()
 
@@ -220,3 +221,12 @@ class NodeGroup:
                 }
                 for rank, (at, finished, staleness, histogram, waited) in enumerate(each)
             }
+
+
+def _first(waiting: Sequence[Parked]) -> dict[int, float]:
+    """When each rank began to wait."""
+    since: dict[int, float] = {}
+    for parked in waiting:
+        rank = parked.member.rank
+        since[rank] = min(parked.since, since.get(rank, parked.since))
+    return since

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -170,3 +171,24 @@ def test_a_pull_that_waits_too_long_names_the_ranks(tier: Tier) -> None:
         with pytest.raises(TimeoutError, match=r"rank\(s\) 1"):
             w.bind(session).pull_async([0]).result(timeout=3)
         session.close()
+
+
+def test_pieces_that_wait_side_by_side_count_once(tier: Tier) -> None:
+    w = tier.sparse("pieces", dim=1)
+    keys = np.arange(400_000)  # several requests
+    w.push(keys, np.ones((len(keys), 1), np.float32))
+    waited = []
+    with tier.group(2, 0) as group:
+
+        def work(rank: int, session: Session) -> None:
+            if rank == 1:
+                time.sleep(0.5)
+            session.tick()
+            if rank == 0:
+                w.bind(session).pull(keys)
+                reports = session.node_reports().values()
+                waited.extend(report["groups"][str(group)]["0"]["waited_seconds"] for report in reports)
+
+        together(tier, group, 2, work)
+    assert waited
+    assert all(0.2 < seconds < 1.0 for seconds in waited)
