@@ -1,8 +1,9 @@
-"""Small Arrow columns from Python values and back, without `pyarrow.array` and `to_numpy`: those import pandas, half a second a worker."""
+"""Arrow columns from Python values and back, without `pyarrow.array` and `to_numpy`: those import pandas, half a second a worker."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -38,12 +39,35 @@ def bytes_column(values: Sequence[bytes | None], kind: pa.DataType) -> pa.Array:
     return pa.Array.from_buffers(kind, len(values), buffers)
 
 
-def int32_values(column: pa.Array) -> NDArray[np.int32]:
-    """Values of an int32 column without nulls: a view."""
-    values: NDArray[np.int32] = np.frombuffer(column.buffers()[1], np.int32)[
-        column.offset : column.offset + len(column)
-    ]
-    return values
+def numbers(column: pa.Array) -> NDArray[Any]:
+    """Elements of a column of integers or floats: a view, whatever it holds where an element is null.
+
+    Examples
+    --------
+    >>> numbers(int_column([1, 2, 3], pa.int16())[1:]).tolist()
+    [2, 3]
+    """
+    kind = column.type
+    dtype = np.dtype(f"{'f' if pa.types.is_floating(kind) else 'i'}{kind.bit_width // 8}")
+    if not len(column):
+        return np.empty(0, dtype)
+    values: NDArray[Any] = np.frombuffer(column.buffers()[1], dtype)
+    return values[column.offset : column.offset + len(column)]
 
 
-__all__ = ["bytes_column", "int32_values", "int_column"]
+def valid(column: pa.Array) -> NDArray[np.bool_]:
+    """bool (n,): whether each element is not null.
+
+    Examples
+    --------
+    >>> valid(bytes_column([b"ab", None], pa.string())).tolist()
+    [True, False]
+    """
+    bits = column.buffers()[0]
+    if bits is None or not column.null_count:
+        return np.full(len(column), column.type != pa.null())
+    each = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")
+    return each[column.offset : column.offset + len(column)].astype(bool)
+
+
+__all__ = ["bytes_column", "int_column", "numbers", "valid"]

@@ -16,6 +16,7 @@ from sparkps.client.tables import DenseTable, SparseTable
 from sparkps.config import PREFIX, Settings
 from sparkps.driver_bridge.consistency import BSP, Consistency
 from sparkps.driver_bridge.launchers import RunningTier, launch
+from sparkps.driver_bridge.prestart import Prestart
 from sparkps.driver_bridge.signals import EndOfDriver
 from sparkps.driver_bridge.table_specs import dense_spec, sparse_spec
 from sparkps.errors import ConfigError, InvalidInput, TierError
@@ -91,11 +92,13 @@ class PSContext:
         self._pid = os.getpid()
         self._stopped = False
         self._tier: RunningTier | None = None
+        self._prestart: Prestart | None = None
         with PSContext._lock:
             _make_room(context)
             self._end = EndOfDriver(self.stop)
             self._end.arm()
             try:
+                self._prestart = Prestart(spark)
                 self._start(context.master)
             except BaseException:
                 self.stop()
@@ -139,6 +142,8 @@ class PSContext:
             self._end.disarm()
             if PSContext._active is self:
                 PSContext._active = None
+            if self._prestart is not None:
+                self._prestart.cancel()
             if self._tier is None:
                 return
             disconnect(self._tier.address)

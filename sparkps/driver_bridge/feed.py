@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from sparkps.config import WorkerSettings
-from sparkps.driver_bridge.inputs import OUTPUT_SCHEMA, Run, Shuffle, arrow_schema, read_directly
+from sparkps.driver_bridge.inputs import RankRows, Shuffle, arrow_schema, read_directly
 from sparkps.driver_bridge.jobs import SparkJob
+from sparkps.driver_bridge.scans import NotPlain, plain_parquet
 from sparkps.driver_bridge.staging import StagedInput, stage, staging_root
+from sparkps.driver_bridge.worker import RankTask
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -38,49 +40,77 @@ class Feed:
         self.df = df
         self.num_workers = num_workers
         self.schema = arrow_schema(df)
-        #: Why the rows are staged; empty: they are read directly.
+        #: Why the rows are staged; empty: they are not.
         self.why_staged = "deterministic=True" if deterministic else ""
         self.staging_seconds = 0.0
-        self.staged: StagedInput | None = None
+        #: What the ranks fetch themselves: files of the user's or staged ones. None: each is given a partition of the scan.
+        self.fetched: RankRows | None = None
         self._settings = settings
         self._deterministic = deterministic
         self._tag = tag
 
+    @property
+    def reader(self) -> str:
+        """Who reads the rows for the ranks, one of `report.READERS`."""
+        if self.why_staged:
+            return "staged"
+        return "spark" if self.fetched is None else "parquet"
+
     def prepare(self) -> None:
         """Decide how the rows reach the ranks, and stage them if they must be. To be done before admission."""
         if not self.why_staged:
+            if self._are_plain_parquet():
+                return
             direct = read_directly(self.df, self.num_workers, _pass_on)
             self.why_staged = direct.reason if isinstance(direct, Shuffle) else ""
         if self.why_staged:
             self._stage()
 
-    def ranked(self, run_of: Callable[[StagedInput | None], Run]) -> DataFrame:
-        """The DataFrame whose one stage is the group's ranks; `run_of` makes their function."""
-        if self.staged is None:
-            direct = read_directly(self.df, self.num_workers, run_of(None), again=True)
+    def _are_plain_parquet(self) -> bool:
+        if self._settings.parquet_reader != "auto":
+            return False
+        found = plain_parquet(self.df, self.schema, self.num_workers)
+        if isinstance(found, NotPlain):
+            log.debug("Spark reads the rows: %s", found.reason)
+            return False
+        self.fetched = found
+        return True
+
+    def stage_of(self, task_of: Callable[[RankRows | None], RankTask]) -> Callable[[], list[Any]]:
+        """What runs the group's one stage, a task a rank, and collects their `RankEnd`; `task_of` makes the ranks' function.
+
+        Ranks that fetch their rows need no DataFrame beneath them: an RDD starts seconds sooner in a JVM that has not planned
+        anything yet.
+        """
+        if self.fetched is None:
+            direct = read_directly(self.df, self.num_workers, task_of(None), again=True)
             if not isinstance(direct, Shuffle):
-                return direct
+                return direct.collect
             self.why_staged = direct.reason  # files have come or gone since the plan was looked at
             self._stage()
-        ranks = self.df.sparkSession.range(0, self.num_workers, 1, self.num_workers)
-        return ranks.mapInArrow(run_of(self.staged), OUTPUT_SCHEMA)
+        task = task_of(self.fetched)
+        return (
+            self.df.sparkSession.sparkContext.parallelize(range(self.num_workers), self.num_workers)
+            .mapPartitions(task.on_partition)
+            .collect
+        )
 
     def remove(self) -> None:
         """Remove what was staged."""
-        if self.staged is not None:
-            self.staged.remove()
+        if self.fetched is not None:
+            self.fetched.remove()
 
     def _stage(self) -> None:
         log.info("staging %d ranks: %s", self.num_workers, self.why_staged)
         began = time.monotonic()
         spark = self.df.sparkSession
         root = staging_root(spark, self._settings.staging_dir, self._settings.local_dir)
-        self.staged = StagedInput(root, self.schema, ())  # so that the directory goes if staging fails
+        self.fetched = StagedInput(root, self.schema, ())  # so that the directory goes if staging fails
 
         def work() -> StagedInput:
             return stage(self.df, self.num_workers, root, self.schema, deterministic=self._deterministic)
 
-        self.staged = SparkJob(spark, self._tag, "sparkps: staging of rows", work).start().result()
+        self.fetched = SparkJob(spark, self._tag, "sparkps: staging of rows", work).start().result()
         self.staging_seconds = time.monotonic() - began
 
 

@@ -1,15 +1,16 @@
-"""How the rows of a DataFrame reach the ranks: directly from its scan, or staged first.
+"""How the rows of a DataFrame reach the ranks: from its files, directly from its scan, or staged first.
 
 A training stage never reads a shuffle: with one upstream, a lost executor makes Spark run a second attempt of the *whole*
 stage, with a copy of every healthy rank. So an input is read *directly* only where its plan and its lineage hold no shuffle
-and it has enough partitions; any other is *staged* by an ordinary job (see `staging`).
+and it has enough partitions; any other is *staged* by an ordinary job (see `staging`). Columns of plain Parquet files are read
+by the ranks themselves (see `scans`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sparkps.errors import ConfigError, InvalidInput
 
@@ -26,6 +27,24 @@ HASH_COLUMN = "__sparkps_hash"
 
 #: A rank's function over the rows of its partition.
 Run = Callable[[Iterator["pa.RecordBatch"]], Iterator["pa.RecordBatch"]]
+
+
+class RankRows(Protocol):
+    """Rows that the ranks fetch themselves, whatever Spark's partitions. Picklable."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of the record batches."""
+
+    @property
+    def rereadable(self) -> bool:
+        """Whether a second `read` costs next to nothing."""
+
+    def read(self, rank: int) -> Iterator[pa.RecordBatch]:
+        """Rows of `rank`, one record batch at a time."""
+
+    def remove(self) -> None:
+        """Remove what was made for this input."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +152,7 @@ def _shuffle_in(plan: Any) -> str:
                 return f"it is cached, and {reason}"
         if node.subqueries().nonEmpty():
             return "its plan has a subquery"
-        waiting += _elements(node.children())
+        waiting += elements(node.children())
     return ""
 
 
@@ -143,7 +162,7 @@ def shuffle_in_lineage(rdd: Any) -> str:
     waiting = [rdd]
     while waiting:
         current = waiting.pop()
-        for dependency in _elements(current.dependencies()):
+        for dependency in elements(current.dependencies()):
             if "ShuffleDependency" in dependency.toString():  # one call to the JVM; a subclass keeps the word
                 return f"it reads a shuffle ({current.getClass().getSimpleName()} {current.id()})"
             parent = dependency.rdd()
@@ -153,7 +172,7 @@ def shuffle_in_lineage(rdd: Any) -> str:
     return ""
 
 
-def _elements(sequence: Any) -> list[Any]:
+def elements(sequence: Any) -> list[Any]:
     """Elements of a Scala sequence."""
     return [sequence.apply(i) for i in range(sequence.size())]
 
@@ -202,10 +221,12 @@ def _comparable(df: DataFrame, name: str) -> Any:
 __all__ = [
     "OUTPUT_SCHEMA",
     "RANK_COLUMN",
+    "RankRows",
     "Run",
     "Shuffle",
     "arrow_schema",
     "check_input",
+    "elements",
     "order_by_content",
     "read_directly",
     "shuffle_in_lineage",

@@ -24,6 +24,10 @@ class RankFigures:
     progress: Mapping[str, Any] = field(default_factory=dict)
 
 
+#: Who reads the rows: Spark's scan for each rank, every rank its share of Parquet files, or every rank its staged files.
+READERS = ("spark", "parquet", "staged")
+
+
 @dataclass(frozen=True)
 class RunReport:
     """Figures of one run; all times are seconds."""
@@ -31,7 +35,9 @@ class RunReport:
     group: str
     num_workers: int
     consistency: str
-    #: Why the input was staged; empty: it was read directly.
+    #: One of `READERS`.
+    reader: str
+    #: Why the input was staged; empty: it was not.
     staged: str
     staging_seconds: float
     #: Waiting behind other groups.
@@ -90,4 +96,4 @@ def rank_figures(report: GroupReport, measured: Mapping[str, Any], num_workers: 
     return tuple(figures)
 
 
-__all__ = ["RankFigures", "Results", "RunReport", "rank_figures"]
+__all__ = ["READERS", "RankFigures", "Results", "RunReport", "rank_figures"]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from sparkps.driver_bridge.columns import bytes_column, int32_values, int_column
+from sparkps.driver_bridge.columns import bytes_column, int_column, numbers
 from sparkps.driver_bridge.inputs import RANK_COLUMN, order_by_content
 from sparkps.errors import ConfigError, GroupError
 
@@ -57,8 +57,13 @@ class StagedInput:
 
     @property
     def is_local(self) -> bool:
-        """Whether reading a file twice costs nothing but the page cache."""
+        """Whether the files are on a disk of this host, or a mounted one."""
         return "://" not in self.root
+
+    @property
+    def rereadable(self) -> bool:
+        """A local file that is read twice costs nothing but the page cache."""
+        return self.is_local
 
     def read(self, rank: int) -> Iterator[pa.RecordBatch]:
         """Rows of `rank`, one record batch at a time."""
@@ -178,7 +183,7 @@ class _Writer:
         """Runs of equal `RANK_COLUMN`; rows arrive sorted by it."""
         for batch in batches:
             at = batch.schema.get_field_index(RANK_COLUMN)
-            ranks = int32_values(batch.column(at))
+            ranks = numbers(batch.column(at))
             rows = batch.select([name for name in batch.schema.names if name != RANK_COLUMN])
             starts = np.flatnonzero(np.diff(ranks, prepend=-1))
             for start, stop in zip(starts, [*starts[1:], len(ranks)], strict=True):

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -20,7 +20,7 @@ from sparkps.client.tables import DenseTable, SparseTable
 from sparkps.config import WorkerSettings
 from sparkps.driver_bridge.batches import Batches
 from sparkps.driver_bridge.columns import bytes_column, int_column
-from sparkps.driver_bridge.staging import StagedInput
+from sparkps.driver_bridge.inputs import RankRows
 from sparkps.driver_bridge.tenure import Tenure, acquire
 from sparkps.errors import DeadlineExceeded, Fenced, InvalidInput, NodeUnreachable, SparkPSError, to_wire
 from sparkps.specs import GroupSpec
@@ -161,6 +161,16 @@ def _plain(name: object, value: Any, rank: int) -> Any:
     )
 
 
+class RankEnd(NamedTuple):
+    """How a rank's task ended."""
+
+    rank: int
+    #: `FINISHED`, `FAILED` or `LOST_RESULT`.
+    outcome: str
+    #: The pickled result.
+    result: bytes | None
+
+
 @dataclass(frozen=True)
 class RankTask:
     """The function of every task of a training stage: from the rows of a partition to one row that says how it ended. Picklable."""
@@ -173,9 +183,23 @@ class RankTask:
     #: Task slots of the cluster, for messages; 0: not known.
     slots: int
     #: Rows by rank, or None: the rows are those that the task is given.
-    staged: StagedInput | None = None
+    fetched: RankRows | None = None
 
     def __call__(self, rows: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """As a task of `mapInArrow`, with the rows of its partition."""
+        for ended in self._as_task(rows):
+            columns = [
+                int_column([ended.rank], pa.int32()),
+                bytes_column([ended.outcome.encode()], pa.string()),
+                bytes_column([ended.result], pa.binary()),
+            ]
+            yield pa.RecordBatch.from_arrays(columns, ["rank", "outcome", "result"])
+
+    def on_partition(self, _: Iterable[Any]) -> Iterator[RankEnd]:
+        """As a task of `RDD.mapPartitions`, whose elements do not matter: the rank fetches its rows."""
+        return self._as_task(iter(()))
+
+    def _as_task(self, rows: Iterator[pa.RecordBatch]) -> Iterator[RankEnd]:
         from pyspark import TaskContext
 
         context = TaskContext.get()
@@ -183,13 +207,7 @@ class RankTask:
         gpus = context.resources().get("gpu")
         device = gpus.addresses[0] if gpus is not None and gpus.addresses else None
         rank = context.partitionId()
-        outcome, result = self.run(rank, context.taskAttemptId(), rows, device)
-        columns = [
-            int_column([rank], pa.int32()),
-            bytes_column([outcome.encode()], pa.string()),
-            bytes_column([result], pa.binary()),
-        ]
-        yield pa.RecordBatch.from_arrays(columns, ["rank", "outcome", "result"])
+        yield RankEnd(rank, *self.run(rank, context.taskAttemptId(), rows, device))
 
     def run(
         self, rank: int, attempt: int, rows: Iterator[pa.RecordBatch], device: str | None
@@ -219,11 +237,11 @@ class RankTask:
     def _batches(self, rank: int, rows: Iterator[pa.RecordBatch]) -> tuple[Batches, list[Callable[[], None]]]:
         """The rank's rows, and a list whose last element is called before each batch."""
         checks: list[Callable[[], None]] = [lambda: None]
-        staged = self.staged
+        fetched = self.fetched
         batches = Batches(
             self.schema,
-            (lambda: iter(rows)) if staged is None else (lambda: staged.read(rank)),
-            again=staged is not None and staged.is_local,
+            (lambda: iter(rows)) if fetched is None else (lambda: fetched.read(rank)),
+            again=fetched is not None and fetched.rereadable,
             budget=self.settings.memory_budget,
             scratch=self.settings.local_dir,
             check=lambda: checks[-1](),

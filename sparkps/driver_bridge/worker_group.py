@@ -127,7 +127,7 @@ class Group:
 
     @property
     def staged(self) -> str:
-        """Why the input was staged; empty: it is read directly."""
+        """Why the input was staged; empty: it was not."""
         return self._feed.why_staged
 
     # ---- start ---------------------------------------------------------------------------------------------------------
@@ -160,20 +160,20 @@ class Group:
         return admit(self.ps.control, asking, limit, self._slots.remedy)
 
     def _begin(self) -> None:
-        ranked = self._feed.ranked(
-            lambda staged: RankTask(
+        stage = self._feed.stage_of(
+            lambda fetched: RankTask(
                 self.ps.address,
                 self.spec,
                 self._train,
                 self._feed.schema,
                 self._settings,
                 self._slots.limit or 0,
-                staged,
+                fetched,
             )
         )
 
         def submit() -> SparkJob[list[Any]]:
-            return SparkJob(self.ps.spark, self._tag, f"sparkps: training of {self.name}", ranked.collect).start()
+            return SparkJob(self.ps.spark, self._tag, f"sparkps: training of {self.name}", stage).start()
 
         self._watch = Watch(
             self.ps.control,
@@ -284,6 +284,7 @@ class Group:
             group=self.name,
             num_workers=self.num_workers,
             consistency=repr(self.consistency),
+            reader=self._feed.reader,
             staged=self._feed.why_staged,
             staging_seconds=self._feed.staging_seconds,
             admission_seconds=self._admission_seconds,

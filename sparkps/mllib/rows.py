@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from sparkps.driver_bridge.columns import numbers, valid
 from sparkps.errors import InvalidInput
 from sparkps.mllib import kernels
 
@@ -127,16 +128,15 @@ def _is_list(kind: pa.DataType) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
-def _valid(column: pa.Array) -> Array:
-    """uint8 (n,): 1 where the element is not null."""
-    return np.asarray(column.is_valid().to_numpy(zero_copy_only=False), np.uint8)
-
-
 def _numbers(column: pa.Array, dtype: Any) -> Array:
     """Elements of a numeric array; null ones become 0."""
+    plain = pa.types.is_floating(column.type) or pa.types.is_signed_integer(column.type)
+    if not plain:
+        column = column.cast(pa.float64())
+    values = np.ascontiguousarray(numbers(column), dtype)
     if column.null_count:
-        column = column.fill_null(0)
-    return np.ascontiguousarray(column.to_numpy(zero_copy_only=False), dtype)
+        values = np.where(valid(column), values, np.zeros(1, dtype))
+    return values
 
 
 @dataclass(frozen=True)
@@ -150,13 +150,13 @@ class _List:
     def of(cls, column: pa.Array) -> _List:
         if column.null_count and not len(column.values):
             return cls(np.zeros(len(column) + 1, np.int32), column.values)
-        offsets = column.offsets.to_numpy()
+        offsets = numbers(column.offsets)
         elements = column.values.slice(offsets[0], offsets[-1] - offsets[0])
         return cls(np.ascontiguousarray(offsets - offsets[0], np.int32), elements)
 
     def rows_with_null(self) -> Array:
         """bool (n,): whether any element of the row is null."""
-        missing = np.concatenate(([0], np.cumsum(1 - _valid(self.elements).astype(np.int64))))
+        missing = np.concatenate(([0], np.cumsum(~valid(self.elements))))
         found: Array = missing[self.offsets[1:]] > missing[self.offsets[:-1]]
         return found
 
@@ -169,7 +169,7 @@ def _mark(codes: Array, rows: Array, code: int) -> None:
 def _codes_of(column: pa.Array, *lists: _List) -> Array:
     codes = np.zeros(len(column), np.int8)
     if column.null_count:
-        _mark(codes, _valid(column) == 0, kernels.FEATURES_NULL)
+        _mark(codes, ~valid(column), kernels.FEATURES_NULL)
     for each in lists:
         if each.elements.null_count:
             _mark(codes, each.rows_with_null(), kernels.ENTRY_NULL)
@@ -219,7 +219,7 @@ def _read_pairs(column: pa.StructArray) -> Features:
     codes = _codes_of(column, indices, values)
     for name in ("indices", "values"):
         if column.field(name).null_count:
-            _mark(codes, _valid(column.field(name)) == 0, kernels.ENTRY_NULL)
+            _mark(codes, ~valid(column.field(name)), kernels.ENTRY_NULL)
     dtype = np.float32 if values.elements.type == pa.float32() else np.float64
     entries, keys = _numbers(values.elements, dtype), _numbers(indices.elements, np.int64)
     if np.array_equal(indices.offsets, values.offsets):
@@ -278,7 +278,7 @@ class RowReader:
         weights = _NO_WEIGHTS
         if columns.weight:
             weights = _numbers(batch.column(2), np.float64)
-            invalid = ~((weights >= 0) & np.isfinite(weights)) | (_valid(batch.column(2)) == 0)
+            invalid = ~((weights >= 0) & np.isfinite(weights)) | ~valid(batch.column(2))
             _mark(codes, invalid, kernels.WEIGHT_INVALID)
         _mark_from(codes, features.codes)
         kernels.check_entries.of(features.values.dtype)(
@@ -296,7 +296,7 @@ class RowReader:
         labels = _numbers(column, np.float64)
         codes = np.zeros(len(labels), np.int8)
         if column.null_count:
-            _mark(codes, _valid(column) == 0, kernels.LABEL_NULL)
+            _mark(codes, ~valid(column), kernels.LABEL_NULL)
         _mark(codes, (labels != 0.0) & (labels != 1.0), kernels.LABEL_NOT_BINARY)
         return labels, codes
 

@@ -8,7 +8,7 @@ import sys
 import pyarrow as pa
 import pytest
 
-from sparkps.driver_bridge.columns import bytes_column, int32_values, int_column
+from sparkps.driver_bridge.columns import bytes_column, int_column, numbers
 
 
 @pytest.mark.parametrize("values", [[], [0], [-1, 2**31 - 1, 7]])
@@ -29,13 +29,13 @@ def test_bytes_and_strings(values):
 
 
 def test_values_of_a_slice():
-    assert int32_values(int_column([1, 2, 3, 4], pa.int32())[1:3]).tolist() == [2, 3]
+    assert numbers(int_column([1, 2, 3, 4], pa.int32())[1:3]).tolist() == [2, 3]
 
 
 def test_no_pandas():
     code = (
         "import sys, pyarrow as pa; from sparkps.driver_bridge.columns import *;"
         "c = [int_column([1], pa.int32()), bytes_column([b'x'], pa.string())];"
-        "b = pa.RecordBatch.from_arrays(c, ['a', 'b']); int32_values(b.column(0)); sys.exit('pandas' in sys.modules)"
+        "b = pa.RecordBatch.from_arrays(c, ['a', 'b']); numbers(b.column(0)); sys.exit('pandas' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -52,6 +52,7 @@ def tiers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[FakeTier]]:
         return launched[-1]
 
     monkeypatch.setattr(module, "launch", launch)
+    monkeypatch.setattr(module, "Prestart", lambda spark: SimpleNamespace(cancel=lambda: None))
     yield launched
     if PSContext._active is not None:
         PSContext._active.stop()
