@@ -9,6 +9,12 @@ from typing import Any
 #: Names that the bar itself shows, or that say nothing to a reader.
 _OWN = frozenset({"epoch", "epochs", "loss", "clock", "waited_seconds", "rows"})
 
+#: How the bar reads before anybody has reported, while its end is not known, and when it is:
+#: ``LogisticRegression: epoch 12/50, loss=0.41 [00:09<00:28, 1.33epoch/s] |██▍       |``.
+_STARTING = "{desc}: starting [{elapsed}]"
+_OPEN = "{desc}: {unit} {n_fmt}{postfix} [{elapsed}, {rate_fmt}]"
+_CLOSED = "{desc}: {unit} {n_fmt}/{total_fmt}{postfix} [{elapsed}<{remaining}, {rate_fmt}] |{bar}|"
+
 
 def summarize(ranks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """One set of figures from those of all ranks.
@@ -62,7 +68,7 @@ def _in_notebook() -> bool:
 
 
 class ProgressBar:
-    """A tqdm bar, or nothing.
+    """A tqdm bar, or nothing. It counts epochs where the ranks report them, else clocks.
 
     Parameters
     ----------
@@ -80,7 +86,7 @@ class ProgressBar:
             show = is_watched()
         if show:
             self._bar = _tqdm()(
-                desc=description, unit="epoch", leave=True, file=sys.stderr, dynamic_ncols=True, disable=False
+                desc=description, bar_format=_STARTING, leave=True, file=sys.stderr, dynamic_ncols=True, disable=False
             )
             self._spark_bar = _console_progress(spark)
 
@@ -91,14 +97,30 @@ class ProgressBar:
         if self._spark_bar is not None:
             self._spark_bar.finishAll()
         figures = summarize(ranks)
-        if "epochs" in figures:
-            self._bar.total = figures["epochs"]
-        elif "epoch" not in figures and "clock" in figures:
-            self._bar.unit = "clock"
-        self._bar.n = max(self._bar.n, figures.get("epoch", figures.get("clock", 0)))
+        self._count(figures)
         shown = {name: f"{figures[name]:.6g}" for name in figures if name not in ("epoch", "epochs", "clock")}
         self._bar.set_postfix(shown, refresh=False)
         self._bar.refresh()
+
+    def _count(self, figures: Mapping[str, Any]) -> None:
+        """Move on to the epoch, or to the clock as long as nobody has reported an epoch."""
+        bar, total = self._bar, figures.get("epochs")
+        if "epoch" in figures or total is not None:
+            if bar.unit != "epoch":
+                bar.unit, bar.n = "epoch", 0  # clocks are no epochs, and there are more of them
+            bar.bar_format = _OPEN if total is None else _CLOSED
+            if total is not None and total != bar.total:
+                self._end_at(total)
+            bar.n = max(bar.n, figures.get("epoch", 0))
+        elif "clock" in figures and bar.unit != "epoch":
+            bar.unit, bar.bar_format = "clock", _OPEN
+            bar.n = max(bar.n, figures["clock"])
+
+    def _end_at(self, total: float) -> None:
+        """Let the bar end there. Only `reset` tells a notebook's bar; the time and the count so far stay."""
+        n, began = self._bar.n, self._bar.start_t
+        self._bar.reset(total)
+        self._bar.n, self._bar.start_t = n, began
 
     def close(self) -> None:
         """Leave the last line as it is."""

@@ -63,7 +63,9 @@ class Group:
     solver : bool
         Whether the driver is a member.
     name : str
-        Shown in messages, in the status and at the progress bar.
+        Shown in messages and in the status, with an id that makes it unique.
+    label : str
+        Heads the progress bar; empty: the name and its id.
 
     Examples
     --------
@@ -87,6 +89,7 @@ class Group:
         timeout: float | None = None,
         progress: bool | None = None,
         name: str = "run",
+        label: str = "",
     ) -> None:
         if not callable(train):
             raise InvalidInput(f"`train` must be a function of (worker, batches). Got {type(train).__name__} instead.")
@@ -98,6 +101,7 @@ class Group:
         self._slots = count_slots(master, conf, observed)
         self.num_workers = choose_num_workers(num_workers, self._slots)
         self.name = f"{name}-{secrets.token_hex(3)}"
+        self._label = label or self.name
         self._train = train
         self._has_solver = solver
         self._timeout = timeout
@@ -182,7 +186,7 @@ class Group:
             submissions=self._submissions,
             start_timeout=self._settings.group_start_timeout,
             slots=self._slots.limit or 0,
-            bar=ProgressBar(self.name, self._show, self.ps.spark),
+            bar=ProgressBar(self._label, self._show, self.ps.spark),
         )
 
     def _join_as_solver(self) -> None:
@@ -424,7 +428,8 @@ def run_group(
     consistency : BSP, SSP(staleness) or ASP
     **options
         ``deterministic=True``: a row's worker and place depend on the rows alone. ``timeout``: seconds that the group may take.
-        ``progress``: True or False for a bar in any case; None: where somebody sees it. ``name``: for messages.
+        ``progress``: True or False for a bar in any case; None: where somebody sees it. ``name``: for messages. ``label``: heads the
+        bar in place of the name.
 
     Returns
     -------

@@ -100,6 +100,21 @@ def fit(df: DataFrame, settings: FitSettings) -> Fit:
     return (_fit_full_batch if settings.solver == "lbfgs" else _fit_mini_batch)(ps, rows, settings)
 
 
+def label_of(uid: str) -> str:
+    """What heads the progress bar: the uid's class, without the part that tells estimators of one class apart.
+
+    Examples
+    --------
+    >>> label_of("LogisticRegression_4f1a2b3c4d5e")
+    'LogisticRegression'
+    """
+    return uid.rpartition("_")[0] or uid
+
+
+def _group_options(settings: FitSettings) -> dict[str, Any]:
+    return {"deterministic": settings.deterministic, "name": settings.uid, "label": label_of(settings.uid)}
+
+
 def _figures(results: list[RankSummary], settings: FitSettings) -> dict[str, int]:
     """Of all ranks together."""
     rows = sum(each.rows for each in results)
@@ -139,7 +154,7 @@ def _fit_full_batch(ps: PSContext, rows: DataFrame, settings: FitSettings) -> Fi
         tables.append(ps.sparse_table(names.statistics, dim=STATISTICS, dtype="float64", group=names.prefix))
         for name, size in ((names.facts, FACTS), (names.totals, 2), (names.control, 2)):
             tables.append(ps.dense_table(name, shape=(size,), dtype="float64"))
-        options = {"consistency": BSP(), "solver": True, "deterministic": settings.deterministic, "name": settings.uid}
+        options = {"consistency": BSP(), "solver": True, **_group_options(settings)}
         with ps.start_group(rows, FullBatchTask(plan), settings.num_workers, **options) as group:
             found, intercept = _solve(group.solver, names, settings)
             results = group.wait()
@@ -153,6 +168,7 @@ def _fit_full_batch(ps: PSContext, rows: DataFrame, settings: FitSettings) -> Fi
 
 def _solve(solver: Any, names: TableNames, settings: FitSettings) -> tuple[Minimum, float]:
     """The solver's part of the group's clock; the minimum, and the intercept of the raw features."""
+    solver.report(epoch=0, epochs=settings.max_iter)
     solver.tick()
     solver.tick()
     weight, _, positive, count = solver.table(names.facts).pull()
@@ -203,7 +219,7 @@ def _fit_mini_batch(ps: PSContext, rows: DataFrame, settings: FitSettings) -> Fi
         bias = ps.dense_table(plan.intercept, shape=(1,), optimizer=optimizer(settings.step_size, 0.0, 0.0))
         losses = ps.dense_table(plan.losses, shape=(settings.max_iter, 2), dtype="float64")
         tables += [model, bias, losses]
-        task, options = MiniBatchTask(plan), {"deterministic": settings.deterministic, "name": settings.uid}
+        task, options = MiniBatchTask(plan), _group_options(settings)
         with _counted(ps, plan, rows, task, settings, options, tables) as group:
             results = group.wait()
         figures = _figures(results, settings)
@@ -228,4 +244,4 @@ def _counted(
     return group
 
 
-__all__ = ["HISTORY", "Fit", "FitSettings", "fit"]
+__all__ = ["HISTORY", "Fit", "FitSettings", "fit", "label_of"]

@@ -154,6 +154,14 @@ def test_tables_are_dropped_after_the_fit(ps, rows):
     assert [name for name in ps.status()["tables"] if name.startswith("LogisticRegression")] == []
 
 
+@pytest.mark.parametrize("solver", ["lbfgs", "sgd"])
+def test_progress_bar_has_the_name_of_the_class_and_counts_epochs(ps, rows, monkeypatch, capsys, solver):
+    monkeypatch.setattr("sparkps.driver_bridge.progress.is_watched", lambda: True)
+    fitted = LogisticRegression(solver=solver, maxIter=3, tol=0.0).fit(rows)
+    last = capsys.readouterr().err.rpartition("LogisticRegression: ")[2]
+    assert last.startswith(f"epoch 3/3, loss={fitted.summary.objectiveHistory[-1]:.6g} [")
+
+
 def test_spilled_rows_give_the_same_model(spark, ps, rows, monkeypatch):
     from sparkps.mllib.solvers import fullbatch
 

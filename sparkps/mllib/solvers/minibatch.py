@@ -139,6 +139,8 @@ class MiniBatchTask:
 
     def __call__(self, worker: Any, batches: Any) -> RankSummary:
         plan = self.plan
+        if worker.clock == 0:  # a successor of a lost rank does not know its epoch yet
+            worker.report(epoch=0, epochs=plan.epochs)
         reader = RowReader(plan.columns, worker.rank)
         store = ingest(batches.stream(), reader, tier_order(worker.session), budget=plan.budget, scratch=plan.scratch)
         try:

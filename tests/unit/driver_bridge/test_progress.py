@@ -39,18 +39,37 @@ def test_shown_when_asked_for(capsys):
     bar.update([{"epoch": 2, "epochs": 2, "loss": 0.125}, {"epoch": 2, "epochs": 2, "loss": 0.125}])
     bar.close()
     shown = capsys.readouterr().err
-    assert "fit:  50%" in shown
-    assert "loss=0.375" in shown
-    assert "2/2" in shown
-    assert "loss=0.125" in shown
+    assert "fit: epoch 1/2, loss=0.375 [" in shown
+    assert "fit: epoch 2/2, loss=0.125 [" in shown
+    assert "epoch/s]" in shown
+    assert "clock" not in shown
 
 
 def test_shown_on_a_terminal(capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    bar = ProgressBar("fit")
-    bar.update([{"clock": 7}])
+    bar = ProgressBar("run-3f2a1b")
+    bar.update([{"clock": 7, "auc": 0.5}])
     bar.close()
-    assert "7clock" in capsys.readouterr().err
+    assert "run-3f2a1b: clock 7, auc=0.5 [" in capsys.readouterr().err
+
+
+def test_epochs_follow_clocks_as_soon_as_they_are_reported(capsys):
+    """A fit has many clocks in an epoch: those that were shown first must not count as epochs."""
+    bar = ProgressBar("fit", show=True)
+    seen = []
+    first, then = {"clock": 41, "epoch": 0, "epochs": 9}, {"clock": 90, "epoch": 1, "epochs": 9}
+    for figures in ({}, {"clock": 40}, first, then, {"clock": 95}):
+        bar.update([figures])
+        seen.append(capsys.readouterr().err.rpartition("fit: ")[2].partition(" [")[0])
+    bar.close()
+    assert seen == ["starting", "clock 40", "epoch 0/9", "epoch 1/9", "epoch 1/9"]
+
+
+def test_epochs_without_an_end(capsys):
+    bar = ProgressBar("fit", show=True)
+    bar.update([{"epoch": 3, "loss": 0.25}])
+    bar.close()
+    assert "fit: epoch 3, loss=0.25 [" in capsys.readouterr().err
 
 
 def test_holds_back_the_console_progress_of_spark():
