@@ -7,7 +7,6 @@ when its standard input ends or its parent is gone, it tells the nodes to exit, 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import logging
 import os
 import shutil
@@ -23,6 +22,7 @@ import zmq
 from sparkps.config import Settings
 from sparkps.driver_bridge.tier import Outgoing, Tier
 from sparkps.errors import ProtocolError
+from sparkps.lifeline import watch_stdin
 from sparkps.wire.codec import decode, encode
 
 log = logging.getLogger(__name__)
@@ -135,7 +135,7 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: coordinator.stop())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if arguments.watch_stdin:
-        threading.Thread(target=_watch_stdin, args=(coordinator,), daemon=True, name="sparkps-stdin").start()
+        watch_stdin(lambda: coordinator.stop(orphaned=True))
     sys.stdout.write(coordinator.endpoint + "\n")
     sys.stdout.flush()
     coordinator.serve()
@@ -159,14 +159,6 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--watch-stdin", action="store_true", help="exit when standard input ends")
     parser.add_argument("--scratch", default="", help="directory to remove at the end if the driver is gone")
     return parser.parse_args(argv)
-
-
-def _watch_stdin(coordinator: Coordinator) -> None:
-    # Not sys.stdin: its lock, held while reading, would keep the interpreter from ending.
-    with contextlib.suppress(OSError):
-        while os.read(0, 4096):
-            continue
-    coordinator.stop(orphaned=True)
 
 
 def _wait_gone(pids: list[int]) -> None:

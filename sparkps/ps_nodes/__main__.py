@@ -9,8 +9,9 @@ import os
 import resource
 import signal
 import sys
-import threading
 from typing import Any
+
+from sparkps.lifeline import watch_stdin
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -44,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if arguments.watch_stdin:
-        threading.Thread(target=_watch_stdin, args=(node.stop,), daemon=True, name="sparkps-stdin").start()
+        watch_stdin(node.stop)
     return node.serve()
 
 
@@ -62,14 +63,6 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--watch-stdin", action="store_true", help="exit when standard input ends")
     parser.add_argument("--watch-parent", action="store_true", help="exit when the parent process is gone")
     return parser.parse_args(argv)
-
-
-def _watch_stdin(stop: Any) -> None:
-    # Past Python's own buffer, whose lock a thread that waits here would hold at the interpreter's exit.
-    with contextlib.suppress(OSError):
-        while os.read(0, 4096):
-            continue
-    stop()
 
 
 def _raise_file_limit() -> None:

@@ -37,8 +37,9 @@ LOOK_EVERY = 0.02
 
 #: Compiles all kernels; ends at once when the driver, the other end of its standard input, is gone.
 _WARM = """
-import os, threading
-threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()
+import os
+from sparkps.lifeline import watch_stdin
+watch_stdin(lambda: os._exit(1))
 from sparkps.kernels.compiled import warm
 warm()
 """
