@@ -9,9 +9,10 @@ import os
 import resource
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
-from sparkps.lifeline import watch_stdin
+from sparkps.lifeline import tidy_up, watch_stdin
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -45,8 +46,11 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if arguments.watch_stdin:
-        watch_stdin(node.stop)
-    return node.serve()
+        watch_stdin(lambda: node.stop(orphaned=True))
+    status = node.serve()
+    if node.orphaned and arguments.scratch:
+        tidy_up(Path(arguments.scratch))
+    return status
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
@@ -62,6 +66,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--watch-stdin", action="store_true", help="exit when standard input ends")
     parser.add_argument("--watch-parent", action="store_true", help="exit when the parent process is gone")
+    parser.add_argument("--scratch", default="", help="directory of the tier, to be tidied up if the driver is gone")
     return parser.parse_args(argv)
 
 

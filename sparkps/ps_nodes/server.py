@@ -63,6 +63,8 @@ class Node:
         self._io_thread = 0
         self._parent = parent
         self._stopping = False
+        #: The process that started the node is gone, and that is why the node ends.
+        self.orphaned = False
         #: Frames that were no message, and messages that no node takes.
         self.dropped = 0
         self._next_warning = 0.0
@@ -101,8 +103,10 @@ class Node:
         self._close()
         return self.control.status
 
-    def stop(self) -> None:
+    def stop(self, orphaned: bool = False) -> None:
         """End the loop; callable from any thread and from a signal handler."""
+        # A driver that stops its tier hangs up on nodes that were told to exit before.
+        self.orphaned |= orphaned and not self.control.over
         self._stopping = True
         os.eventfd_write(self._wake, 1)
 
@@ -111,7 +115,7 @@ class Node:
         self.control.heartbeat(now)
         if self._parent and os.getppid() != self._parent:
             log.info("the process that started this node is gone: exit")
-            self._stopping = True
+            self.stop(orphaned=True)
 
     def _close(self) -> None:
         self.dispatcher.close()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import pathlib
 import signal
+import tempfile
+from collections.abc import Iterator
 
 import pytest
 
@@ -20,24 +22,49 @@ EndOfDriver(tier.stop).arm()
 """
 
 
+@pytest.fixture
+def temporary() -> Iterator[pathlib.Path]:
+    """A temporary directory for one driver and its tier, with a path short enough for sockets."""
+    with tempfile.TemporaryDirectory(prefix="t") as name:
+        yield pathlib.Path(name)
+
+
 def removed(directory: str) -> bool:
     return wait_until(lambda: not pathlib.Path(directory).exists(), NOTICE)
 
 
-def test_killed_driver_leaves_no_process_and_no_file() -> None:
-    with DriverProgram(TIER + "wait_for_the_test()") as driver:
+def emptied(directory: pathlib.Path) -> bool:
+    return wait_until(lambda: not list(directory.iterdir()), NOTICE)
+
+
+def test_killed_driver_leaves_no_process_and_no_file(temporary: pathlib.Path) -> None:
+    with DriverProgram(TIER + "wait_for_the_test()", TMPDIR=str(temporary)) as driver:
         said = driver.hear()
+        assert pathlib.Path(said["directory"]).parent == temporary
         driver.process.kill()
         assert gone_within(said["pids"], NOTICE)
-        assert removed(said["directory"])
+        assert emptied(temporary)
 
 
-def test_killed_driver_and_coordinator_leave_no_process() -> None:
-    with DriverProgram(TIER + "wait_for_the_test()") as driver:
+@pytest.mark.parametrize("driver_first", [True, False])
+def test_killed_driver_and_coordinator_leave_no_process_and_no_file(
+    temporary: pathlib.Path, driver_first: bool
+) -> None:
+    with DriverProgram(TIER + "wait_for_the_test()", TMPDIR=str(temporary)) as driver:
         coordinator, *nodes = driver.hear()["pids"]
-        driver.process.kill()
-        os.kill(coordinator, signal.SIGKILL)
+        for pid in (driver.process.pid, coordinator) if driver_first else (coordinator, driver.process.pid):
+            os.kill(pid, signal.SIGKILL)
         assert gone_within(nodes, NOTICE)
+        assert emptied(temporary)
+
+
+def test_killed_driver_coordinator_and_node_leave_no_process_and_no_file(temporary: pathlib.Path) -> None:
+    with DriverProgram(TIER + "wait_for_the_test()", TMPDIR=str(temporary)) as driver:
+        coordinator, first, second = driver.hear()["pids"]
+        for pid in (driver.process.pid, coordinator, first):
+            os.kill(pid, signal.SIGKILL)
+        assert gone_within([second], NOTICE)
+        assert emptied(temporary)
 
 
 def test_driver_killed_while_the_tier_starts_leaves_no_process() -> None:

@@ -46,9 +46,11 @@ class DriverProgram:
     ----------
     program : str
         Follows `PRELUDE`.
+    **environment : str
+        Added to that of the test.
     """
 
-    def __init__(self, program: str) -> None:
+    def __init__(self, program: str, **environment: str) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-c", PRELUDE + program],
             stdin=subprocess.PIPE,
@@ -56,6 +58,7 @@ class DriverProgram:
             stderr=subprocess.PIPE,
             start_new_session=True,
             text=True,
+            env={**os.environ, **environment},
         )
         self._said: queue.Queue[dict[str, Any]] = queue.Queue()
         self._errors: list[str] = []

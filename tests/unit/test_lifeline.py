@@ -1,11 +1,43 @@
-"""Processes of the tier notice the end of their driver."""
+"""Processes of the tier notice the end of their driver, and remove what is theirs and nothing else."""
 
 from __future__ import annotations
 
 import os
+import pathlib
+import socket
+import tempfile
 import threading
+from collections.abc import Iterator
 
-from sparkps.lifeline import watch_stdin
+import pytest
+
+from sparkps.lifeline import answers, remove_leftovers, tidy_up, watch_stdin
+
+
+@pytest.fixture
+def directory() -> Iterator[pathlib.Path]:
+    """A directory with a path short enough for sockets, which the test may remove."""
+    with tempfile.TemporaryDirectory(prefix="sparkps-", ignore_cleanup_errors=True) as name:
+        yield pathlib.Path(name)
+        pathlib.Path(name).mkdir(exist_ok=True)
+
+
+def dead(path: pathlib.Path) -> None:
+    """A socket as a killed process leaves it, with a log."""
+    living(path).close()
+
+
+def living(path: pathlib.Path) -> socket.socket:
+    """A socket at which somebody listens, with a log."""
+    path.with_suffix(".log").write_text("ready\n")
+    made = socket.socket(socket.AF_UNIX)
+    made.bind(str(path))
+    made.listen(1)
+    return made
+
+
+def names(directory: pathlib.Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
 
 
 def test_the_end_of_standard_input_is_noticed_and_nothing_before() -> None:
@@ -26,3 +58,53 @@ def test_standard_input_that_cannot_be_read_has_ended() -> None:
     assert gone.wait(10)
     os.close(reader)
     os.close(writer)
+
+
+def test_leftovers_of_dead_processes_go_with_their_directory(directory: pathlib.Path) -> None:
+    dead(directory / "coordinator")
+    dead(directory / "node0")
+    (directory / "node11.log").touch()
+    (directory / "kernels.log").touch()
+    tidy_up(directory)
+    assert not directory.exists()
+    tidy_up(directory)  # another process was faster
+
+
+def test_what_belongs_to_a_living_process_stays(directory: pathlib.Path) -> None:
+    dead(directory / "coordinator")
+    dead(directory / "node0")
+    with living(directory / "node1") as listener:
+        for _ in range(3):  # more than the backlog takes
+            assert answers(directory / "node1")
+        tidy_up(directory, patience=0.1)
+        assert names(directory) == ["node1", "node1.log"]
+        listener.close()
+    tidy_up(directory)
+    assert not directory.exists()
+
+
+def test_a_living_coordinator_is_left_to_do_it(directory: pathlib.Path) -> None:
+    dead(directory / "node0")
+    with living(directory / "coordinator"):
+        tidy_up(directory, patience=0.1)
+        assert names(directory) == ["coordinator", "coordinator.log", "node0", "node0.log"]
+
+
+@pytest.mark.parametrize("name", ["coordinator", "node1"])
+def test_a_process_that_is_about_to_end_is_waited_for(directory: pathlib.Path, name: str) -> None:
+    listener = living(directory / name)
+    ending = threading.Timer(0.2, listener.close)
+    ending.start()
+    tidy_up(directory, patience=10)
+    ending.join()
+    assert not directory.exists()
+
+
+def test_files_of_others_stay(directory: pathlib.Path) -> None:
+    (directory / "notes.log").touch()
+    (directory / "node0").write_text("no socket")
+    (directory / "node1.log").mkdir()
+    (directory / "node2.log").symlink_to(directory / "notes.log")
+    dead(directory / "node3")
+    remove_leftovers(directory)
+    assert names(directory) == ["node0", "node1.log", "node2.log", "notes.log"]

@@ -1,6 +1,7 @@
 """``launch="local"``: coordinator and nodes are child processes of the driver, connected through ipc sockets.
 
-The sockets lie in a directory that only this user can enter. Right where all Spark tasks run on the driver's host.
+The sockets lie in a directory that only this user can enter, each beside the log of its process; the driver removes it with
+the tier, or, if it is gone, the processes that it leaves (see `lifeline`). Right where all Spark tasks run on the driver's host.
 """
 
 from __future__ import annotations
@@ -90,6 +91,7 @@ class LocalTier:
         endpoint = f"ipc://{self.directory}/node{number}"
         command = [sys.executable, "-m", "sparkps.ps_nodes", "--coordinator", self.address.coordinator]
         command += ["--bind", endpoint, "--threads", str(self._threads()), "--watch-stdin", "--watch-parent"]
+        command += ["--scratch", str(self.directory)]
         self._nodes[endpoint] = self._child(f"node{number}", command)
 
     def _threads(self) -> int:
