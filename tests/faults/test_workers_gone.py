@@ -1,0 +1,107 @@
+"""A worker whose process is killed in the middle of a fit changes nothing about the model."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from sparkps import PSContext
+from sparkps.mllib import fitting
+from sparkps.mllib.classification import LogisticRegression
+from tests.harness.waiting import wait_until
+
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(120)]
+
+#: The clock in which the worker is killed: an evaluation of L-BFGS, and the third step of four in an epoch of mini-batches.
+CLOCK = 19
+
+#: Solver -> its train function in `fitting`, and the estimator that is fitted with it; one reads the rows directly, one staged.
+FITS: dict[str, tuple[str, dict[str, Any]]] = {
+    "lbfgs": ("FullBatchTask", {"maxIter": 15, "tol": 0.0, "standardization": False}),
+    "adagrad": ("MiniBatchTask", {"maxIter": 8, "batchSize": 50, "deterministic": True}),
+}
+
+
+class Held:
+    """A train function whose rank 0 stops in `CLOCK`, after its pushes and before its tick, until it is killed.
+
+    A successor, which begins at a later clock than 0, goes through.
+    """
+
+    def __init__(self, train: Callable[[Any, Any], Any]) -> None:
+        self.train = train
+
+    def __call__(self, worker: Any, batches: Any) -> Any:
+        if worker.rank == 0 and worker.clock == 0:
+            tick = worker.tick
+
+            def held(state: bytes | None = None) -> None:
+                if worker.clock == CLOCK:
+                    worker.report(held=os.getpid())
+                    threading.Event().wait(40)
+                tick(state)
+
+            worker.tick = held
+        return self.train(worker, batches)
+
+
+@pytest.fixture(scope="module")
+def ps(spark: SparkSession) -> Iterator[PSContext]:
+    """A tier that gives the ranks of lost workers to others after a second."""
+    spark.conf.set("spark.sparkps.leaseTtl", "1s")
+    with PSContext(spark, num_nodes=2) as context:
+        yield context
+    spark.conf.unset("spark.sparkps.leaseTtl")
+
+
+@pytest.fixture(scope="module")
+def rows(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> DataFrame:
+    """400 rows in two files, 5 of 60 features each, on scales that keep L-BFGS busy."""
+    rng = np.random.default_rng(11)
+    weights, scales = rng.normal(size=60), 10.0 ** (np.arange(60) % 5 - 2)
+    made = []
+    for _ in range(400):
+        keys = rng.choice(60, 5, replace=False)
+        label = float(rng.random() < 1 / (1 + np.exp(-weights[keys].sum())))
+        made.append((label, (keys.tolist(), (rng.normal(size=5) * scales[keys]).tolist())))
+    path = str(tmp_path_factory.mktemp("rows") / "parquet")
+    schema = "label double, features struct<indices: array<bigint>, values: array<double>>"
+    spark.createDataFrame(made, schema).repartition(2).write.parquet(path)
+    return spark.read.parquet(path)
+
+
+def rank_0(ps: PSContext) -> dict[str, Any]:
+    """Rank 0 of the only worker group, as the status has it; empty without a group."""
+    groups = ps.status()["groups"]
+    return groups[0]["ranks"][0] if groups else {}
+
+
+@pytest.mark.parametrize("solver", FITS)
+def test_killed_worker_leaves_the_same_model(
+    ps: PSContext, rows: DataFrame, monkeypatch: pytest.MonkeyPatch, solver: str
+) -> None:
+    name, params = FITS[solver]
+    estimator = LogisticRegression(solver=solver, numWorkers=2, **params)
+    undisturbed = estimator.fit(rows)
+    made = getattr(fitting, name)
+    monkeypatch.setattr(fitting, name, lambda plan: Held(made(plan)))
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(estimator.fit, rows)
+        assert wait_until(lambda: "held" in rank_0(ps).get("counters", {}), 30, 0.05)
+        held = rank_0(ps)
+        assert (held["clock"], held["incarnation"]) == (CLOCK - 1, 1)
+        os.kill(held["counters"]["held"], signal.SIGKILL)
+        disturbed = running.result(timeout=60)
+    assert disturbed.coefficients == undisturbed.coefficients
+    assert disturbed.intercept == undisturbed.intercept
+    assert disturbed.summary.objectiveHistory == undisturbed.summary.objectiveHistory
+    assert ps.status()["groups"] == []
+    assert ps.status()["tables"] == []
