@@ -203,13 +203,6 @@ def partition(keys: NDArray[np.int64], order: NDArray[np.int32]) -> Partition:
 def _combine(values: Any, inverse: Any, out: Any) -> None:
     n, dim = values.shape
     source, target = data(values), data(out)
-    per_line = 64 // out.itemsize
-    if n == out.shape[0]:
-        for i in range(n):
-            prefetch_row(target, inverse, i, n, dim, per_line)
-            for column in range(dim):
-                target[np.int64(inverse[i]) * dim + column] = source[i * dim + column]
-        return
     totals = np.zeros(out.size)
     sums = data(totals)
     for i in range(n):
@@ -264,7 +257,8 @@ def combine_values(values: NDArray[Any], inverse: NDArray[np.int32], out: NDArra
     ndarray
         `out`.
     """
-    _combine.of(out.dtype)(values, inverse, out)
+    combine = _place if len(values) == len(out) else _combine  # without duplicates there is nothing to sum
+    combine.of(out.dtype)(values, inverse, out)
     return out
 
 
