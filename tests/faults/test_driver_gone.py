@@ -141,8 +141,8 @@ group = tier.control.request(AdmitGroup(0, "g", 2, 2, 0, 0, "g")).spec.group
 session = Session(tier.address, tier.control)
 session.takeover(group, 0, 1)
 session.tick()
-say(waiting=True)
 try:
+    say(waiting=True)                           # inside, for the interrupt may come before the pull
     w.bind(session).pull([1])                   # waits for rank 1, which never ticks
 except KeyboardInterrupt:
     say(interrupted=True)
