@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import zmq
+
+from sparkps import sockets
 
 #: Arrays of at least this many bytes are sent without a copy; below, a copy is cheaper than the bookkeeping.
 ZERO_COPY_BYTES = 1 << 16
@@ -35,22 +36,25 @@ class Channel:
 
     def send(self, frames: list[Any]) -> None:
         """Send one message; never blocks."""
-        self.socket.send_multipart(frames, zmq.NOBLOCK, copy=False)
+        sockets.send(self.socket, frames, sockets.AT_ONCE)
 
     def receive(self) -> list[zmq.Frame] | None:
         """The next message, or None if there is none now."""
         try:
-            return self.socket.recv_multipart(zmq.NOBLOCK, copy=False)
+            return sockets.receive(self.socket, sockets.AT_ONCE)
+        except zmq.Again:
+            return None
+
+    def await_next(self) -> list[zmq.Frame] | None:
+        """The next message, or None if none comes within the socket's time-out."""
+        try:
+            return sockets.receive(self.socket)
         except zmq.Again:
             return None
 
     def spin(self, seconds: float) -> bool:
         """Look for a message without sleeping; whether there is one."""
-        until = time.perf_counter() + seconds
-        while time.perf_counter() < until:
-            if int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-                return True
-        return False
+        return sockets.spin(self.socket, seconds)
 
     def close(self, linger: int) -> None:
         """Close the connection; what is not sent within `linger` milliseconds is dropped."""

@@ -60,7 +60,8 @@ class Session(Transport):
         member: m.Member | None = None
         self._calls += 1
         call = self._calls
-        for node, batch in pack(items, self.settings.chunk_bytes if together else 0):
+        batches = pack(items, self.settings.chunk_bytes) if together else ((item.node, [item]) for item in items)
+        for node, batch in batches:
             if member is None and self.member is not None:
                 member = self.member.wire(write=batch[0].values is not None)
             self._step(future, node, batch, member, call)
@@ -86,7 +87,7 @@ class Session(Transport):
                 self._step(future, other, part, member, call=0)
 
         arrays = [array for item in batch for array in item.arrays()]
-        up, down = sum(array.nbytes for array in arrays), sum(item.down for item in pulls)
+        up, down = sum([array.nbytes for array in arrays]), sum([item.down for item in pulls])
         self.send(future, node, make, arrays, deliver, up=up, down=down, again=again)
 
     def remember(self, future: Future[Any]) -> None:

@@ -188,14 +188,12 @@ class Transport:
         busy = [node for node, lane in self._lanes.items() if lane.requests]
         if len(busy) == 1:
             node = busy[0]
-            if self._lanes[node].bytes_under_way <= SMALL_BYTES and self._channels[node].spin(SPIN_SECONDS):
-                self._drain(node)
-                return
-            try:
-                self._handle(node, self._channels[node].socket.recv_multipart(copy=False))
-            except zmq.Again:
-                return
-            self._drain(node)
+            channel = self._channels[node]
+            if self._lanes[node].bytes_under_way <= SMALL_BYTES:
+                channel.spin(SPIN_SECONDS)
+            frames = channel.await_next()
+            if frames is not None:
+                self._handle(node, frames)
             return
         if self._poller.poll(RECEIVE_MS):
             for node in busy:

@@ -178,12 +178,15 @@ class Kernel:
         self._declare = declare
         self._dtypes = dtypes
         self._ready: dict[str, Any] = {}
+        #: The same by what `of` was asked for: turning a numpy dtype into its name takes as long as a small kernel.
+        self._asked: dict[Any, Any] = {}
 
     def of(self, dtype: Any) -> Callable[..., Any]:
         """The compiled function for tables of `dtype`, compiled or loaded at the first call."""
-        name = str(dtype)
-        ready = self._ready.get(name)
-        return ready if ready is not None else self._prepare(name)
+        ready = self._asked.get(dtype)
+        if ready is None:
+            ready = self._asked[dtype] = self._prepare(str(dtype))
+        return ready
 
     def __call__(self, *args: Any) -> Any:
         return (self._ready.get("") or self._prepare(""))(*args)

@@ -122,8 +122,11 @@ def _begins(counts: Any, begins: Any) -> None:
 @inlined
 def _unique_of_groups(grouped: Any, source: Any, counts: Any, unique: Any, offsets: Any, inverse: Any) -> int:
     """The unique keys of all groups; returns how many there are."""
+    largest = 0
+    for position in range(NUM_BUCKETS):  # not `max()`, whose module numba would import wherever this is loaded
+        largest = max(largest, counts[position])
     most = 64
-    while most < 2 * counts.max() + 2:
+    while most < 2 * largest + 2:
         most *= 2
     places = np.empty(most, np.int32)
     begin, count = 0, 0

@@ -13,6 +13,7 @@ from typing import Any
 
 import zmq
 
+from sparkps import sockets
 from sparkps.errors import ProtocolError, to_wire
 from sparkps.ps_nodes.control import ControlLink
 from sparkps.ps_nodes.dispatch import Dispatcher
@@ -29,6 +30,9 @@ MOST_QUEUED_BYTES = 512 << 20
 ZERO_COPY_BYTES = 1 << 16
 #: Messages taken from the data socket before other sockets are looked at.
 BURST = 64
+#: After a request of so few bytes outside a worker group the next one is looked for without sleeping, for so long: a client that
+#: waits for each answer sends it at once.
+SMALL_BYTES, SPIN_SECONDS = 1 << 15, 200e-6
 #: Longest wait for something to happen (milliseconds).
 IDLE_MS = 500
 
@@ -63,6 +67,8 @@ class Node:
         self._io_thread = 0
         self._parent = parent
         self._stopping = False
+        #: How long to look for the next request before going to sleep, in seconds.
+        self._patience = 0.0
         #: The process that started the node is gone, and that is why the node ends.
         self.orphaned = False
         #: Frames that were no message, and messages that no node takes.
@@ -128,9 +134,12 @@ class Node:
 
     def _receive(self) -> None:
         for _ in range(BURST):
-            identity, *frames = self._data.recv_multipart(copy=False)
+            identity, *frames = sockets.receive(self._data)
             self._take(identity.bytes, frames)
-            if not int(self._data.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            patience = self._patience
+            if not sockets.is_readable(self._data) and not (
+                patience and sockets.spin(self._data, patience, unless=self._outbox)
+            ):
                 return
 
     def _take(self, identity: bytes, frames: list[zmq.Frame]) -> None:
@@ -146,9 +155,11 @@ class Node:
             self._drop(identity, frames, error)
             return
         kind = type(message)
+        quick = kind is m.Step and message.member is None and nbytes <= SMALL_BYTES
+        self._patience = SPIN_SECONDS if quick else 0.0
         if kind is m.Hello:
             self.sessions.open(message.session, identity, time.monotonic())
-            self._data.send_multipart([identity, *encode(m.Ready(self.control.node, self.handlers.epoch))])
+            self._send(identity, encode(m.Ready(self.control.node, self.handlers.epoch)))
         elif kind is m.Bye:
             self.sessions.close(message.session)
         elif kind in REQUESTS:
@@ -159,17 +170,17 @@ class Node:
     def _request(self, identity: bytes, message: Any, arrays: list[Any], nbytes: int) -> None:
         session = self.sessions.get(message.session, identity, time.monotonic())
         if session is None:
-            self._data.send_multipart([identity, *encode(m.UnknownSession(message.seq))])
+            self._send(identity, encode(m.UnknownSession(message.seq)))
             return
         verdict = session.arrive(message.seq, message.acked)
         if verdict is Verdict.NEW:
             self.dispatcher.submit(session, Work(session, message, arrays), nbytes, getattr(message, "call", 0))
         elif verdict is Verdict.ANSWERED:
-            self._data.send_multipart([identity, *session.answers[message.seq]], copy=False)
+            self._send(identity, session.answers[message.seq])
         elif verdict is Verdict.PENDING:
             parked = session.pending.get(message.seq)
             if parked is not None:
-                self._data.send_multipart([identity, *encode(m.Parked(message.seq, *parked))])
+                self._send(identity, encode(m.Parked(message.seq, *parked)))
 
     def _drop(self, identity: bytes, frames: list[zmq.Frame], error: ProtocolError) -> None:
         """Count what cannot be understood; a peer that at least speaks sparkps is told why."""
@@ -179,7 +190,7 @@ class Node:
             self._next_warning = now + 10
             log.warning("dropped %d messages so far; the last: %s", self.dropped, error)
         if frames and bytes(frames[0].buffer[:3]) == b"SPS":
-            self._data.send_multipart([identity, *encode(m.Failed(0, *to_wire(error)))])
+            self._send(identity, encode(m.Failed(0, *to_wire(error))))
 
     # ---- answers -------------------------------------------------------------------------------------------------------
 
@@ -187,7 +198,7 @@ class Node:
         """Send the answer to a request; from any thread."""
         work.session.answered(work.message.seq, frames, record=record)
         if threading.get_ident() == self._io_thread:
-            self._data.send_multipart([work.session.identity, *frames], copy=False)
+            self._send(work.session.identity, frames)
             return
         self._outbox.append((work.session, frames))
         os.eventfd_write(self._wake, 1)
@@ -197,7 +208,10 @@ class Node:
             os.eventfd_read(self._wake)
         while self._outbox:
             session, frames = self._outbox.popleft()
-            self._data.send_multipart([session.identity, *frames], copy=False)
+            self._send(session.identity, frames)
+
+    def _send(self, identity: bytes, frames: list[Any]) -> None:
+        sockets.send(self._data, [identity, *frames])
 
     def report(self) -> dict[str, Any]:
         """The node's view of itself, as heartbeats and `Status` carry it."""
