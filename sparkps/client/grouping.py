@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparkps.client.routing import Routing
-from sparkps.kernels.partition import combine_values, partition, spread
+from sparkps.kernels.movement import combine_values, spread, to_call, to_groups
+from sparkps.kernels.partition import partition
 
 Array = NDArray[Any]
 
@@ -63,7 +64,12 @@ class Grouping:
         """Rows of ``keys[a:b]`` of what `combine` gave."""
         if self.source is None:
             return combined[a:b]
-        return spread(combined, self.source[a:b], np.empty((b - a, *combined.shape[1:]), combined.dtype))
+        return to_groups(combined, self.source, self.offsets, a, b)
+
+    def deliver(self, rows: Array, a: int, b: int, out: Array) -> None:
+        """Put rows of ``keys[a:b]`` where the call wants them: (n, dim). For a grouping with a `source`."""
+        assert self.source is not None
+        to_call(rows, self.source, self.offsets, a, b, out)
 
     def spread(self, rows: Array, out: Array | None = None) -> Array:
         """Rows of the distinct keys, back in the order of the call: (n, dim). Not for a grouping with a `source`."""

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from sparkps.client.grouping import Grouping
 from sparkps.client.routing import Routing
-from sparkps.kernels.partition import place
 from sparkps.specs import NUM_BUCKETS, TableSpec
 from sparkps.wire.hashing import buckets_of
 from sparkps.wire.messages import NO_KEYSET, Op, OpCode
@@ -26,6 +25,15 @@ Array = NDArray[Any]
 
 #: Pieces of a large call, at least, and the bytes below which cutting costs more than it brings.
 PIECES, SMALLEST_PIECE = 4, 1 << 18
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The distinct keys [begin, end) of a grouping with a `source`."""
+
+    grouping: Grouping
+    begin: int
+    end: int
 
 
 @dataclass(slots=True)
@@ -39,10 +47,10 @@ class Item:
     keys: Array | None
     #: What a write carries; None for a pull.
     values: Array | None
-    #: Where the rows of a pull go: a view, or with `index` the rows of it that `index` names; None: the answer's own array
-    #: is kept in `answer`.
+    #: Where the rows of a pull go: a view, or with `span` the rows of a whole call, of which these keys have theirs; None: the
+    #: answer's own array is kept in `answer`.
     out: Array | None
-    index: Array | None = None
+    span: Span | None = None
     #: The rows of a pull, as they came.
     answer: Array | None = None
 
@@ -72,8 +80,8 @@ class Item:
         """Take the answer of a pull."""
         if self.out is None:
             self.answer = rows
-        elif self.index is not None:
-            place(rows, self.index, self.out)
+        elif self.span is not None:
+            self.span.grouping.deliver(rows, self.span.begin, self.span.end, self.out)
         else:
             self.out[...] = rows.reshape(self.out.shape)
 
@@ -90,8 +98,9 @@ class Item:
         for a, b in itertools.pairwise(borders):
             if b > a:
                 part = Item(routing.primaries[buckets[a]], self.spec, op, self.keys[a:b], *self._part(a, b))
-                if self.index is not None:
-                    part.out, part.index = self.out, self.index[a:b]
+                if self.span is not None:
+                    begin = self.span.begin
+                    part.out, part.span = self.out, Span(self.span.grouping, begin + a, begin + b)
                 yield part
 
     def _reroute_dense(self, routing: Routing) -> Iterator[Item]:
@@ -187,7 +196,7 @@ def sparse_item(
     part = None if values is None else grouping.piece(values, a, b)
     if out is None or grouping.source is None:
         return Item(node, spec, op, grouping.keys[a:b], part, None if out is None else out[a:b])
-    return Item(node, spec, op, grouping.keys[a:b], part, out, grouping.source[a:b])
+    return Item(node, spec, op, grouping.keys[a:b], part, out, Span(grouping, a, b))
 
 
 def dense_items(

@@ -45,6 +45,7 @@ KERNEL_MODULES = (
     "sparkps.kernels.updates",
     "sparkps.kernels.merging",
     "sparkps.kernels.partition",
+    "sparkps.kernels.movement",
     "sparkps.kernels.vectors",
     "sparkps.mllib.kernels",
     "sparkps.mllib.passes",

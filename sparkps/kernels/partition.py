@@ -1,4 +1,4 @@
-"""The client's side of the hash: duplicate keys combined, unique keys grouped by node and bucket, and the way back.
+"""The client's side of the hash: duplicate keys combined, unique keys grouped by node and bucket. Rows follow in `movement`.
 
 Keys are hashed, never sorted: a pass that counts, a pass that moves them into groups, and one small hash table per bucket
 that stays in the cache.
@@ -12,10 +12,9 @@ import numpy as np
 from numba import types
 from numpy.typing import NDArray
 
-from sparkps.kernels.compiled import FLOATS, array, given, inlined, kernel
+from sparkps.kernels.compiled import array, given, inlined, kernel
 from sparkps.kernels.hashing import bucket_of_hash, mix
 from sparkps.kernels.intrinsics import data
-from sparkps.kernels.rows import prefetch_row
 from sparkps.specs import NUM_BUCKETS
 
 #: Added to a number of keys that were ascending.
@@ -200,87 +199,3 @@ def partition(keys: NDArray[np.int64], order: NDArray[np.int32]) -> Partition:
     if count >= _ASCENDING:
         return Partition(unique, offsets, None, inverse)
     return Partition(unique[:count], offsets, inverse, None)
-
-
-@kernel(lambda t: (given(t, 2), given(types.int32), array(t, 2)), dtypes=FLOATS)
-def _combine(values: Any, inverse: Any, out: Any) -> None:
-    n, dim = values.shape
-    source, target = data(values), data(out)
-    totals = np.zeros(out.size)
-    sums = data(totals)
-    for i in range(n):
-        prefetch_row(sums, inverse, i, n, dim, 8)
-        for column in range(dim):
-            sums[np.int64(inverse[i]) * dim + column] += source[i * dim + column]
-    for i in range(out.size):
-        target[i] = totals[i]  # not the pointer, which would not keep the array alive
-
-
-@kernel(lambda t: (given(t, 2), given(types.int32), array(t, 2)), dtypes=FLOATS)
-def _spread(values: Any, inverse: Any, out: Any) -> None:
-    n, dim = out.shape
-    source, target = data(values), data(out)
-    per_line = 64 // out.itemsize
-    for i in range(n):
-        prefetch_row(source, inverse, i, n, dim, per_line)
-        for column in range(dim):
-            target[i * dim + column] = source[np.int64(inverse[i]) * dim + column]
-
-
-@kernel(lambda t: (given(t, 2), given(types.int32), array(t, 2)), dtypes=FLOATS)
-def _place(values: Any, index: Any, out: Any) -> None:
-    n, dim = values.shape
-    source, target = data(values), data(out)
-    per_line = 64 // out.itemsize
-    for i in range(n):
-        prefetch_row(target, index, i, n, dim, per_line)
-        for column in range(dim):
-            target[np.int64(index[i]) * dim + column] = source[i * dim + column]
-
-
-def place(values: NDArray[Any], index: NDArray[np.int32], out: NDArray[Any]) -> None:
-    """``out[index[i]] = values[i]`` for rows: the way back by `Partition.source`, piece by piece."""
-    _place.of(out.dtype)(values, index, out)
-
-
-def combine_values(values: NDArray[Any], inverse: NDArray[np.int32], out: NDArray[Any]) -> NDArray[Any]:
-    """Sums the rows of duplicate keys into `out`, in float64 and in order of appearance.
-
-    Parameters
-    ----------
-    values : ndarray of shape (n, dim), C-contiguous
-        One row for each of the caller's keys.
-    inverse : ndarray of shape (n,), int32
-        `Partition.inverse`.
-    out : ndarray of shape (m, dim) of the same dtype
-        One row for each unique key; overwritten.
-
-    Returns
-    -------
-    ndarray
-        `out`.
-    """
-    combine = _place if len(values) == len(out) else _combine  # without duplicates there is nothing to sum
-    combine.of(out.dtype)(values, inverse, out)
-    return out
-
-
-def spread(values: NDArray[Any], inverse: NDArray[np.int32], out: NDArray[Any]) -> NDArray[Any]:
-    """Rows of the caller's keys from those of the unique keys: ``out[i] = values[inverse[i]]``.
-
-    Parameters
-    ----------
-    values : ndarray of shape (m, dim), C-contiguous
-        One row for each unique key.
-    inverse : ndarray of shape (n,), int32
-        `Partition.inverse`.
-    out : ndarray of shape (n, dim) of the same dtype
-        Overwritten.
-
-    Returns
-    -------
-    ndarray
-        `out`.
-    """
-    _spread.of(out.dtype)(values, inverse, out)
-    return out

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparkps.kernels.partition import Partition, combine_values, partition, place, spread
+from sparkps.kernels.movement import combine_values, spread
+from sparkps.kernels.partition import Partition, partition
 from sparkps.wire import hashing
 from tests import naive
 
@@ -109,16 +110,3 @@ def test_ascending_keys_equal_their_twin(size: int) -> None:
     almost = np.arange(-size // 2, size, dtype=np.int64)
     almost[-1] = almost[0]
     assert_like_twin(almost, ORDER)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("dim", [1, 5])
-def test_rows_of_ascending_keys_find_their_way_back_piece_by_piece(dtype: str, dim: int) -> None:
-    made = partition(np.arange(1000, dtype=np.int64), ORDER)
-    assert made.source is not None
-    rows = np.random.default_rng(dim).random((1000, dim)).astype(dtype)
-    out = np.zeros((1000, dim), dtype)
-    for begin in range(0, 1000, 300):
-        piece = made.source[begin : begin + 300]
-        place(spread(rows, piece, np.empty((len(piece), dim), dtype)), piece, out)
-    assert np.array_equal(out, rows)
