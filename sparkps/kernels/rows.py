@@ -20,7 +20,7 @@ from sparkps.kernels.layout import L2 as RATE_L2
 from sparkps.kernels.lookup import lock_word
 
 #: Rows whose memory is asked for ahead of their turn.
-AHEAD = 24
+AHEAD = 96
 
 
 @inlined

@@ -45,6 +45,7 @@ class DenseTable:
     def __init__(self, spec: TableSpec, buckets: Sequence[int] | NDArray[np.int32]) -> None:
         self.spec = spec
         self.dtype = np.dtype(spec.dtype)
+        self.row_bytes = self.dtype.itemsize
         self.rule = rule_of(spec.optimizer)
         #: Ascending, the empty ones included.
         self.buckets = np.unique(np.asarray(buckets, np.int32))

@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 #: Requests with at most this many bytes of arrays run on the I/O thread.
 INLINE_BYTES = 1 << 17
 
+#: Size of a request whose work is not known before it is done.
+UNKNOWN_BYTES = INLINE_BYTES + 1
+
 
 class Dispatcher:
     """Order within a session, parallelism across sessions and within a call.
@@ -48,7 +51,7 @@ class Dispatcher:
         session : NodeSession
         work : object
         nbytes : int
-            Bytes of its arrays.
+            Bytes of its arrays, or of its answer's, whichever are more.
         call : int
             Pieces of one call carry one number > 0; 0 runs alone.
         """

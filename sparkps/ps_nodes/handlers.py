@@ -12,6 +12,7 @@ from sparkps.config import NodeSettings
 from sparkps.errors import Fenced, ProtocolError, SparkPSError, TierError, to_wire
 from sparkps.ps_nodes import functions
 from sparkps.ps_nodes.buffers import return_freed_memory
+from sparkps.ps_nodes.dispatch import UNKNOWN_BYTES
 from sparkps.ps_nodes.groups import NodeGroup, Parked
 from sparkps.ps_nodes.keysets import KeyChunk, NodeKeySet
 from sparkps.ps_nodes.sessions import NodeSession
@@ -71,6 +72,15 @@ class Handlers:
         except Exception as error:
             log.exception("request %s failed", type(message).__name__)
             self._refuse(work, m.Failed(message.seq, *to_wire(error)))
+
+    def size(self, work: Work) -> int:
+        """Bytes that the answer to a request will have, about; a function's work is unknown."""
+        message = work.message
+        if type(message) is m.Call:
+            return UNKNOWN_BYTES
+        if type(message) is m.Step and self._store is not None:
+            return self._store.answer_bytes(message.ops, work.arrays, work.session.keysets)
+        return 0
 
     def _refuse(self, work: Work, refusal: m.Message) -> None:
         self._node.answer(work, encode(refusal), record=False)

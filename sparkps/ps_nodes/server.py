@@ -174,7 +174,9 @@ class Node:
             return
         verdict = session.arrive(message.seq, message.acked)
         if verdict is Verdict.NEW:
-            self.dispatcher.submit(session, Work(session, message, arrays), nbytes, getattr(message, "call", 0))
+            work = Work(session, message, arrays)
+            size = max(nbytes, self.handlers.size(work))
+            self.dispatcher.submit(session, work, size, getattr(message, "call", 0))
         elif verdict is Verdict.ANSWERED:
             self._send(identity, session.answers[message.seq])
         elif verdict is Verdict.PENDING:

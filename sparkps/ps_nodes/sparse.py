@@ -97,6 +97,7 @@ class SparseTable:
         self.spec = spec
         self.index = index
         self.dtype = np.dtype(spec.dtype)
+        self.row_bytes = spec.dim * self.dtype.itemsize
         self.rule = rule_of(spec.optimizer)
         #: Pointer table; owner of a row: the bucket's lock word, in the index's pointer table.
         self.heads = pointer_table()

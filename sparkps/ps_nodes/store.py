@@ -202,6 +202,24 @@ class Store:
             )
         return targets
 
+    def answer_bytes(self, ops: list[Op], arrays: list[Array], keysets: dict[int, NodeKeySet]) -> int:
+        """Bytes that the pulls among a step's operations will answer with, about; for what is wrong with them nothing."""
+        total = 0
+        for op in ops:
+            table = self.tables.get(op.table)
+            if table is None or op.code != OpCode.PULL:
+                continue
+            if isinstance(table, DenseTable):
+                rows = table.elements(op.start, op.stop) if 0 <= op.start < op.stop <= NUM_BUCKETS else 0
+            elif op.keyset == NO_KEYSET:
+                rows = max((array.shape[0] for array in arrays if array.ndim), default=0)
+            else:
+                keyset = keysets.get(op.keyset)
+                chunk = keyset.chunks.get(op.start) if keyset is not None else None
+                rows = chunk.size if chunk is not None else 0
+            total += rows * table.row_bytes
+        return total
+
     def _target(self, op: Op, arrays: Any, keysets: dict[int, NodeKeySet]) -> Target:
         try:
             code = OpCode(op.code)
