@@ -48,7 +48,8 @@ class Prestart:
 
 def _import_all(rows: Iterator[Any]) -> Iterator[Any]:
     """Imports what a rank needs."""
-    import sparkps.driver_bridge.worker  # noqa: F401 - the import is the work
+
+    import sparkps.driver_bridge.worker  # noqa: F401 - the imports are the work
 
     yield from rows
 

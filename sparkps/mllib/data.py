@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import tempfile
 import weakref
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,20 +18,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sparkps.mllib import kernels
-from sparkps.mllib.keys import KeyMap
-from sparkps.mllib.rows import RowReader, Rows
-
 Array = NDArray[Any]
 
 #: Key of the intercept in a model's tables; features have keys from 0.
 INTERCEPT_KEY = -1
-
-#: Entries of a chunk, about.
-CHUNK_ENTRIES = 4 << 20
-
-#: Puts distinct keys in the order of the tier: keys -> (keys in that order, place of each key, or None for as it is).
-Order = Callable[[Array], tuple[Array, Array | None]]
 
 
 @dataclass(frozen=True)
@@ -174,7 +164,8 @@ class Store:
     Examples
     --------
     >>> import pyarrow as pa
-    >>> from sparkps.mllib.rows import Columns
+    >>> from sparkps.mllib.ingest import ingest
+    >>> from sparkps.mllib.rows import Columns, RowReader
     >>> batch = pa.RecordBatch.from_pydict({"label": [1.0, 0.0], "features": [[0.0, 2.0], [1.0, 3.0]]})
     >>> store = ingest([batch], RowReader(Columns("label", "features")))
     >>> len(store), store.nonzeros, store.keys.tolist(), [chunk.ids.tolist() for chunk in store]
@@ -241,108 +232,4 @@ def _no_rows() -> Chunk:
     return Chunk(np.empty(0), np.empty(0), np.zeros(1, np.int32), np.empty(0, np.int32), np.empty(0, np.float32))
 
 
-class _Builder:
-    """Collects rows into chunks and puts these into memory or into the file."""
-
-    def __init__(self, budget: int, scratch: str, chunk_entries: int) -> None:
-        self._budget = budget
-        self._chunk_entries = min(chunk_entries, max(1024, budget // 64))
-        self._waiting: list[Chunk] = []
-        self._waiting_entries = 0
-        self.chunks: list[Chunk] = []
-        self.spill = Spill(scratch)
-        self.lengths: list[int] = []
-        self.nonzeros = 0
-
-    def add(self, rows: Rows, ids: Array) -> None:
-        if not len(rows.labels):
-            return
-        self._waiting.append(Chunk(rows.labels, rows.weights, rows.indptr, ids, rows.values))
-        self._waiting_entries += len(ids) + len(rows.labels)
-        if self._waiting_entries >= self._chunk_entries:
-            self.flush()
-
-    def flush(self) -> None:
-        if not self._waiting:
-            return
-        chunk = Chunk.join(self._waiting)
-        if len(self._waiting) == 1:  # views of Spark's own batch
-            chunk = Chunk(
-                *(np.array(part) for part in (chunk.labels, chunk.weights, chunk.indptr, chunk.ids, chunk.values))
-            )
-        self._waiting, self._waiting_entries = [], 0
-        self.lengths.append(len(chunk))
-        self.nonzeros += len(chunk.ids)
-        if not len(self.spill) and chunk.nbytes <= self._budget:
-            self._budget -= chunk.nbytes
-            self.chunks.append(chunk)
-        else:
-            self.spill.append(chunk)
-
-    def renumber(self, place: Array, scratch: str) -> None:
-        """Give every id its place in the tier's order."""
-        for chunk in self.chunks:
-            kernels.renumber(chunk.ids, place)
-        if len(self.spill):
-            old, self.spill = self.spill, Spill(scratch)
-            for position in range(len(old)):
-                chunk = old[position]
-                self.spill.append(replace(chunk, ids=place[chunk.ids]))
-            old.close()
-
-
-def as_they_come(keys: Array) -> tuple[Array, Array | None]:
-    """The `Order` that leaves keys in order of appearance."""
-    return keys, None
-
-
-def ingest(
-    batches: Iterable[pa.RecordBatch],
-    reader: RowReader,
-    order: Order = as_they_come,
-    *,
-    budget: int = 1 << 40,
-    scratch: str = "",
-    chunk_entries: int = CHUNK_ENTRIES,
-) -> Store:
-    """Read all rows of a rank, once.
-
-    Parameters
-    ----------
-    batches : iterable of pyarrow.RecordBatch
-        With the columns of ``reader.columns.names``.
-    reader : RowReader
-    order : callable
-        Of the keys in the store.
-    budget : int
-        Bytes of rows to keep in memory; the others go to a file in `scratch`.
-    scratch : str
-        A directory; empty: the system's temporary one.
-    chunk_entries : int
-        Entries of one chunk, about.
-
-    Raises
-    ------
-    InvalidInput
-        A row is wrong, and the reader does not skip it.
-    """
-    numbers = KeyMap()
-    builder = _Builder(budget, scratch, chunk_entries)
-    width = skipped = 0
-    for batch in batches:
-        rows = reader.read(batch)
-        builder.add(rows, numbers.number(rows.indices))
-        width, skipped = max(width, rows.width), skipped + rows.skipped
-    builder.flush()
-    intercept = int(numbers.number(np.array([INTERCEPT_KEY], np.int64))[0])
-    num_features = width or (int(numbers.keys.max()) + 1 if len(numbers) > 1 else 0)
-    keys, place = order(np.array(numbers.keys))
-    if place is not None:
-        builder.renumber(place, scratch)
-        intercept = int(place[intercept])
-    return Store(
-        keys, intercept, builder.chunks, builder.spill, builder.lengths, builder.nonzeros, num_features, skipped
-    )
-
-
-__all__ = ["CHUNK_ENTRIES", "INTERCEPT_KEY", "Chunk", "Order", "Spill", "Store", "as_they_come", "ingest"]
+__all__ = ["INTERCEPT_KEY", "Chunk", "Spill", "Store"]

@@ -57,9 +57,9 @@ class KeyMap:
         """Bytes of memory."""
         return self._entries.nbytes + self._distinct.nbytes
 
-    def number(self, keys: NDArray[np.int64]) -> NDArray[np.int32]:
-        """int32 (n,): numbers of `keys`; new ones are given to those not seen before."""
-        ids = np.empty(len(keys), np.int32)
+    def number(self, keys: NDArray[np.int64], out: NDArray[np.int32] | None = None) -> NDArray[np.int32]:
+        """int32 (n,): numbers of `keys`, into `out` if given; new ones are given to those not seen before."""
+        ids = np.empty(len(keys), np.int32) if out is None else out
         position = 0
         while True:
             position, self._count = kernels.number_keys(keys, position, self._entries, self._distinct, self._count, ids)

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from sparkps.client.keyset import KeySet
 from sparkps.client.tables import pull_together, write_together
 from sparkps.mllib import kernels
-from sparkps.mllib.data import Store, ingest
+from sparkps.mllib.data import Store
+from sparkps.mllib.ingest import ingest
 from sparkps.mllib.losses import LOSSES
 from sparkps.mllib.rows import Columns, RowReader
 from sparkps.mllib.solvers.lbfgs import TRIAL, TRIAL_GRADIENT

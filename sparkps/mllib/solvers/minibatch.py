@@ -20,7 +20,8 @@ from sparkps.client.grouping import Grouping
 from sparkps.client.keyset import KeySet
 from sparkps.client.tables import pull_together, write_together
 from sparkps.mllib import kernels
-from sparkps.mllib.data import Chunk, Order, Store, ingest
+from sparkps.mllib.data import Chunk, Store
+from sparkps.mllib.ingest import Order, ingest
 from sparkps.mllib.losses import LOSSES
 from sparkps.mllib.rows import Columns, RowReader
 from sparkps.mllib.solvers.fullbatch import RankSummary, summary_of
