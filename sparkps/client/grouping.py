@@ -34,7 +34,7 @@ class Grouping:
     offsets: NDArray[np.int64]
     #: int32 (n,): place in `keys` of each key of the call. None, as `source`: the call's keys are `keys`.
     inverse: NDArray[np.int32] | None
-    #: int32 (u,): place in the call of each of `keys`, where the call had no key twice.
+    #: int32 (u,): place in the call of each of `keys`, where the call had no key twice; ascends within each bucket.
     source: NDArray[np.int32] | None
 
     @classmethod

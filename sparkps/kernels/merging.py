@@ -9,7 +9,6 @@ from numba import types
 
 from sparkps.kernels.compiled import FLOATS, array, given, inlined, kernel
 from sparkps.kernels.intrinsics import data, int32_at, int64_at, like_at
-from sparkps.kernels.layout import MODE_ASSIGN
 from sparkps.specs import NUM_BUCKETS
 
 #: Columns of the table of parts: addresses of buckets, offsets, slots and values, and the number of runs.
@@ -23,7 +22,6 @@ def _take_run(
     begin: int,
     end: int,
     dim: int,
-    mode: int,
     position: Any,
     touched: int,
     out_slots: Any,
@@ -38,7 +36,7 @@ def _take_run(
             touched += 1
             position[slot] = np.int32(at)
             out_slots[at] = slot
-        if fresh or mode == MODE_ASSIGN:
+        if fresh:
             for column in range(dim):
                 sums[at * dim + column] = np.float64(values[i * dim + column])
         else:
@@ -50,7 +48,6 @@ def _take_run(
 @kernel(
     lambda t: (
         given(types.int64, 2),
-        types.int64,
         array(types.int32),
         array(types.float64),
         array(types.int32),
@@ -61,9 +58,9 @@ def _take_run(
     dtypes=FLOATS,
 )
 def merge(
-    parts: Any, mode: int, position: Any, sums: Any, out_buckets: Any, out_offsets: Any, out_slots: Any, out_values: Any
+    parts: Any, position: Any, sums: Any, out_buckets: Any, out_offsets: Any, out_slots: Any, out_values: Any
 ) -> int:
-    """Sums parts per slot in their order (mode assign: the last one counts); returns the number of runs.
+    """Sums parts per slot in their order; returns the number of runs.
 
     `position` holds -1 for every slot of any bucket, before and after; `sums` has room for the most slots of one bucket.
     """
@@ -81,7 +78,7 @@ def merge(
                 slots = int32_at(parts[part, PART_SLOTS])
                 values = like_at(parts[part, PART_VALUES], out_values)
                 touched = _take_run(
-                    slots, values, offsets[at], offsets[at + 1], dim, mode, position, touched, slots_out, sums
+                    slots, values, offsets[at], offsets[at + 1], dim, position, touched, slots_out, sums
                 )
                 cursor[part] += 1
         if touched > 0:

@@ -17,8 +17,8 @@ from sparkps.kernels.hashing import bucket_of_hash, mix
 from sparkps.kernels.intrinsics import data
 from sparkps.specs import NUM_BUCKETS
 
-#: Added to a number of keys that were ascending.
-_ASCENDING = 1 << 40
+#: Added to a number of keys of which none came twice.
+_UNIQUE = 1 << 40
 
 #: Places of the table of unique keys that a large group begins with.
 _SMALL = 8192
@@ -36,7 +36,7 @@ class Partition(NamedTuple):
     inverse : ndarray of shape (n,), int32, or None
         ``keys[inverse[i]]`` is the caller's key i; None if `source` says it, or if the caller's keys are `keys` already.
     source : ndarray of shape (n,), int32, or None
-        ``keys[j]`` is the caller's key ``source[j]``: given for ascending keys, among which there are no duplicates.
+        ``keys[j]`` is the caller's key ``source[j]``: given where no key comes twice. Ascends within each bucket.
     """
 
     keys: NDArray[np.int64]
@@ -145,8 +145,8 @@ def _unique_of_groups(grouped: Any, source: Any, counts: Any, unique: Any, offse
 def _partition(keys: Any, order: Any, unique: Any, offsets: Any, inverse: Any) -> int:
     """Returns the number of unique keys, negated (and less one) if the keys are grouped and unique already.
 
-    Ascending keys, the usual form of a sparse batch, are known to be unique: they are moved and nothing more, `inverse` gets
-    their `Partition.source`, and `_ASCENDING` is added to the number.
+    Where no key comes twice, `inverse` gets the `Partition.source`, and `_UNIQUE` is added to the number. Ascending keys, the usual
+    form of a sparse batch, are known to be unique: they are moved and nothing more.
     """
     n = keys.shape[0]
     if n == 0:
@@ -166,14 +166,18 @@ def _partition(keys: Any, order: Any, unique: Any, offsets: Any, inverse: Any) -
             cursor[group[i]] = at + 1
             unique[at] = keys[i]
             inverse[at] = np.int32(i)
-        return n + _ASCENDING
+        return n + _UNIQUE
     grouped, source = np.empty(n, np.int64), np.empty(n, np.int32)
     for i in range(n):
         at = cursor[group[i]]
         cursor[group[i]] = at + 1
         grouped[at] = keys[i]
         source[at] = np.int32(i)
-    return _unique_of_groups(grouped, source, counts, unique, offsets, inverse)
+    count = _unique_of_groups(grouped, source, counts, unique, offsets, inverse)
+    if count < n:
+        return count
+    inverse[:] = source
+    return n + _UNIQUE
 
 
 def partition(keys: NDArray[np.int64], order: NDArray[np.int32]) -> Partition:
@@ -196,6 +200,6 @@ def partition(keys: NDArray[np.int64], order: NDArray[np.int32]) -> Partition:
     count = _partition(keys, order, unique, offsets, inverse)
     if count < 0:
         return Partition(keys, offsets, None, None)
-    if count >= _ASCENDING:
+    if count >= _UNIQUE:
         return Partition(unique, offsets, None, inverse)
     return Partition(unique[:count], offsets, inverse, None)

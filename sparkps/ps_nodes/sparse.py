@@ -154,20 +154,25 @@ class SparseTable:
         Parameters
         ----------
         parts : sequence of (slots, runs, values)
-            In the order in which a row's values are summed (in float64).
+            In the order in which a row's values are summed, in float64.
         mode : int
             `OpCode.PUSH`: one optimizer step on the sums; `OpCode.ADD`: the sums are added; `OpCode.ASSIGN`: the last value of
             a row is written.
         step : int, optional
             The optimizer step to take (the clock); without it each bucket's own count.
         """
-        slots, runs, values = self._merged(parts, mode)
-        if mode == layout.MODE_PUSH:
-            self._step(slots, runs, values, step)
-        elif mode == layout.MODE_ADD:
-            self.add(slots, runs, values)
+        if mode == layout.MODE_ASSIGN:
+            for part in parts:
+                self.assign(*part)
+        elif mode == layout.MODE_ADD and self.dtype == np.float64:  # rows are as exact as the sum would be
+            for part in parts:
+                self.add(*part)
         else:
-            self.assign(slots, runs, values)
+            slots, runs, values = self._merged(parts)
+            if mode == layout.MODE_PUSH:
+                self._step(slots, runs, values, step)
+            else:
+                self.add(slots, runs, values)
 
     def _step(self, slots: NDArray[np.int32], runs: Runs, grads: Array, step: int | None) -> None:
         if self.rule.clips:
@@ -179,7 +184,7 @@ class SparseTable:
             hyper, advance = self.steps.next(runs[0], step)
             self._update(self.heads, self.index.heads, runs[0], runs[1], slots, grads, hyper, advance)
 
-    def _merged(self, parts: Sequence[SparsePart], mode: int) -> SparsePart:
+    def _merged(self, parts: Sequence[SparsePart]) -> SparsePart:
         if len(parts) == 1:
             return parts[0]
         total = sum(len(slots) for slots, _, _ in parts)
@@ -191,7 +196,7 @@ class SparseTable:
         slots, sums = np.empty(total, np.int32), np.empty((total, self.spec.dim), self.dtype)
         room = np.empty(min(most, total) * self.spec.dim)
         position = np.full(most, -1, np.int32)
-        count = merging.merge.of(self.spec.dtype)(described, mode, position, room, buckets, offsets, slots, sums)
+        count = merging.merge.of(self.spec.dtype)(described, position, room, buckets, offsets, slots, sums)
         distinct = int(offsets[count])
         return slots[:distinct], (buckets[:count], offsets[: count + 1]), sums[:distinct]
 
