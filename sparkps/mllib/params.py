@@ -40,6 +40,10 @@ P = TypeVar("P", bound=Params)
 FULL_BATCH_SOLVERS = ("lbfgs",)
 MINI_BATCH_SOLVERS = ("sgd", "adagrad", "adam", "ftrl")
 
+#: Step size of each solver where `stepSize` is not set. Gradients are means over a batch, so steps are larger than those of rules
+#: that take one row at a time; found on two data sets of 120 and of 690,000 features (benchmarks/README.md).
+STEP_SIZES = {"sgd": 1.0, "adagrad": 1.0, "adam": 0.01, "ftrl": 3.0}
+
 
 def _param(name: str, doc: str, converter: Callable[[Any], Any]) -> Any:
     return Param(Params._dummy(), name, doc, typeConverter=converter)
@@ -213,7 +217,8 @@ class LinearParams(
     """Params of an estimator of the linear family.
 
     `maxIter` counts iterations of L-BFGS, and epochs of the mini-batch solvers; `tol` and `standardization` are those of
-    L-BFGS, `stepSize`, `batchSize`, `consistency` and `staleness` those of the others. `aggregationDepth` and
+    L-BFGS, `stepSize`, `batchSize`, `consistency` and `staleness` those of the others. A step size that is not set is 1.0 for sgd
+    and adagrad, 0.01 for adam and 3.0 for ftrl. `aggregationDepth` and
     `maxBlockSizeInMB` are taken for the sake of programs written for pyspark.ml, and change nothing.
     """
 
@@ -221,9 +226,15 @@ class LinearParams(
         super().__init__(*args)
         self._setDefault(
             maxIter=100, regParam=0.0, elasticNetParam=0.0, tol=1e-6, fitIntercept=True, standardization=True, solver="lbfgs",
-            stepSize=0.1, batchSize=1000, numWorkers=0, consistency="bsp", staleness=1, handleInvalid="error",
+            batchSize=1000, numWorkers=0, consistency="bsp", staleness=1, handleInvalid="error",
             deterministic=False, aggregationDepth=2, maxBlockSizeInMB=0.0, seed=0,
         )  # fmt: skip
+
+    def getStepSize(self) -> float:
+        """Gets the value of `stepSize`; where it is not set, what suits the solver (`STEP_SIZES`)."""
+        if self.isDefined(self.stepSize):
+            return self.getOrDefault(self.stepSize)
+        return STEP_SIZES.get(self.getOrDefault("solver"), 1.0)
 
 
 #: What each Param must satisfy, in words and as a test.
@@ -274,6 +285,16 @@ def check_params(estimator: Params, **more: tuple[str, Callable[[Any], bool]]) -
 
 
 __all__ = [
-    "FULL_BATCH_SOLVERS", "MINI_BATCH_SOLVERS", "HasBatchSize", "HasConsistency", "HasDeterministic", "HasHandleInvalid",
-    "HasNumFeatures", "HasNumWorkers", "LinearParams", "ProbabilisticParams", "check_params",
+    "FULL_BATCH_SOLVERS",
+    "MINI_BATCH_SOLVERS",
+    "STEP_SIZES",
+    "HasBatchSize",
+    "HasConsistency",
+    "HasDeterministic",
+    "HasHandleInvalid",
+    "HasNumFeatures",
+    "HasNumWorkers",
+    "LinearParams",
+    "ProbabilisticParams",
+    "check_params",
 ]  # fmt: skip

@@ -111,6 +111,13 @@ def test_mini_batch_solvers_come_near_the_optimum(ps, ones, case):
     assert loss < 1.05 * best
 
 
+def test_a_step_size_that_is_not_set_suits_the_solver(spark):
+    steps = {solver: LogisticRegression(solver=solver).getStepSize() for solver in ("lbfgs", "sgd", "adagrad", "adam", "ftrl")}
+    assert steps == {"lbfgs": 1.0, "sgd": 1.0, "adagrad": 1.0, "adam": 0.01, "ftrl": 3.0}
+    assert LogisticRegression(solver="adam", stepSize=0.2).getStepSize() == 0.2
+    assert LogisticRegression(solver="adam").setStepSize(0.3).copy().getStepSize() == 0.3
+
+
 def test_mini_batch_training_under_bsp_is_bit_equal(ps, ones):
     params = {"solver": "adagrad", "maxIter": 2, "batchSize": 100, "seed": 5, "deterministic": True, "numWorkers": 2}
     fits = [LogisticRegression(**params).fit(ones) for _ in range(2)]
