@@ -36,7 +36,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 def repeats(n: int) -> int:
     """As many repetitions as the ps-lite side makes."""
-    return 200 if n <= 10_000 else 20
+    return 2000 if n <= 10_000 else 20
 
 
 def measure(ps: PSContext, dim: int, stored: NDArray[np.int64]) -> dict[int, list[float]]:

@@ -47,7 +47,7 @@ void Work() {
     std::vector<ps::Key> keys;
     std::sample(stored.begin(), stored.end(), std::back_inserter(keys), n, random);
     const std::vector<float> values(n, 0.5f);
-    const int repeats = n <= 10000 ? 200 : 20;
+    const int repeats = n <= 10000 ? 2000 : 20;
     std::vector<double> push, pull;
     for (int i = 0; i < repeats; ++i) {
       double start = Seconds();

@@ -30,7 +30,7 @@ from sparkps.wire.control import Attach, Attached, TierAddress
 RECEIVE_MS = 100
 
 #: An answer to requests of so few bytes is looked for without sleeping, for so long: waking up costs as much as the answer takes.
-SMALL_BYTES, SPIN_SECONDS = 1 << 15, 200e-6
+SMALL_BYTES, SPIN_SECONDS = 1 << 17, 500e-6
 
 #: Given (session, seq, acked, epoch), the message of a request.
 Make = Callable[[int, int, int, int], m.Message]

@@ -32,7 +32,7 @@ ZERO_COPY_BYTES = 1 << 16
 BURST = 64
 #: After a request of so few bytes outside a worker group the next one is looked for without sleeping, for so long: a client that
 #: waits for each answer sends it at once.
-SMALL_BYTES, SPIN_SECONDS = 1 << 15, 200e-6
+SMALL_BYTES, SPIN_SECONDS = 1 << 17, 500e-6
 #: Longest wait for something to happen (milliseconds).
 IDLE_MS = 500
 
