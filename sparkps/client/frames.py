@@ -22,28 +22,39 @@ if TYPE_CHECKING:
 
 def read_bucket(table: SparseTable, bucket: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Keys and rows of one bucket, in pieces of at most the session's chunk size, in slot order."""
+    return read_buckets(table, [bucket])
+
+
+def read_buckets(table: SparseTable, buckets: Iterable[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """As `read_bucket`, one bucket after the other; all are asked for before the first is awaited."""
+    limit = max(1, table.session().settings.chunk_bytes // (8 + row_bytes(table.spec)))
+    for bucket, first in [(bucket, _ask(table, bucket, 0, limit)) for bucket in buckets]:
+        start, piece = 0, first
+        while True:
+            keys, rows = piece.result()
+            if len(keys):
+                yield keys, rows
+            if len(keys) < limit:
+                break
+            start += len(keys)
+            piece = _ask(table, bucket, start, limit)
+
+
+def _ask(table: SparseTable, bucket: int, start: int, limit: int) -> Future[list[Any]]:
+    """Ask for keys and rows of a bucket, from slot `start` on."""
     session, spec = table.session(), table.spec
-    limit = max(1, session.settings.chunk_bytes // (8 + row_bytes(spec)))
-    start = 0
-    while True:
-        got: list[Any] = []
-        future: Future[None] = Future(session, f"export of bucket {bucket} of table {spec.name!r}", lambda: None)
+    got: list[Any] = []
+    future: Future[list[Any]] = Future(session, f"export of bucket {bucket} of table {spec.name!r}", lambda: got)
 
-        def make(s: int, seq: int, acked: int, epoch: int, start: int = start) -> m.Message:
-            return m.Export(s, seq, acked, epoch, spec.table, bucket, start, limit)
+    def make(s: int, seq: int, acked: int, epoch: int) -> m.Message:
+        return m.Export(s, seq, acked, epoch, spec.table, bucket, start, limit)
 
-        def take(_: Any, arrays: list[Any], got: list[Any] = got) -> None:
-            got.extend(arrays)
+    def take(_: Any, arrays: list[Any]) -> None:
+        got.extend(arrays)
 
-        node = session.routing.primaries[bucket]
-        session.send(future, node, make, [], take, down=limit * (8 + row_bytes(spec)))
-        future.result()
-        keys, rows = got
-        if len(keys):
-            yield keys, rows
-        if len(keys) < limit:
-            return
-        start += len(keys)
+    node = session.routing.primaries[bucket]
+    session.send(future, node, make, [], take, down=limit * (8 + row_bytes(spec)))
+    return future
 
 
 def to_dataframe(table: SparseTable) -> DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
@@ -88,9 +89,21 @@ class SparkJob(Generic[T]):
 
 
 def first_line(error: BaseException) -> str:
-    """What Spark said, without the stack of its own."""
+    """What Spark said, without the stack of its own; where it quotes a Python worker, the worker's error.
+
+    Examples
+    --------
+    >>> first_line(RuntimeError("Job aborted.\\n\\tat org.apache.spark"))
+    'RuntimeError: Job aborted.'
+    >>> first_line(RuntimeError("Exception from the Python worker:\\nTraceback\\n  ...\\nImportError: no x\\n\\tat org"))
+    'RuntimeError: Exception from the Python worker: ImportError: no x'
+    """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"
+    said = lines[0] if lines else ""
+    if said.endswith(":"):
+        raised = [line for line in lines[1:] if re.match(r"[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit)\b.*", line)]
+        said = " ".join([said, *raised[:1]])
+    return f"{type(error).__name__}: {said}"
 
 
 __all__ = ["SparkJob", "first_line"]

@@ -122,9 +122,11 @@ class ProgressBar:
         self._bar.reset(total)
         self._bar.n, self._bar.start_t = n, began
 
-    def close(self) -> None:
-        """Leave the last line as it is."""
+    def close(self, *, well: bool = False) -> None:
+        """Leave the last line as it is. Where all went `well` it is whole: a notebook paints a bar red that ends early."""
         if self._bar is not None:
+            if well and self._bar.total and self._bar.n < self._bar.total:
+                self._end_at(self._bar.n)
             self._bar.close()
             self._bar = None
 

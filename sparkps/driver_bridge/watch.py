@@ -117,7 +117,7 @@ class Watch:
                 else GroupError(f"{type(error).__name__}: {error}", group=group)
             )
         finally:
-            self._bar.close()
+            self._bar.close(well=self.cause is None)
             self.settled.set()
 
     def _over(self, done: bool) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparkps.client.frames import read_bucket
+from sparkps.client.frames import read_buckets
 from sparkps.client.tables import SparseTable, Table
 from sparkps.errors import InvalidInput, SparkPSError
 from sparkps.mllib import kernels, passes
@@ -195,7 +195,7 @@ def collect(table: SparseTable, limit: int = LOCAL_BYTES) -> Coefficients:
     """
     if table.call("nnz") * _BYTES_PER_COEFFICIENT > limit:
         return TableCoefficients(table)
-    parts = [part for bucket in range(NUM_BUCKETS) for part in read_bucket(table, bucket)]
+    parts = list(read_buckets(table, range(NUM_BUCKETS)))
     keys = np.concatenate([np.empty(0, np.int64), *(keys for keys, _ in parts)])
     values = np.concatenate([np.empty(0), *(rows[:, 0].astype(np.float64) for _, rows in parts)])
     keep = (values != 0) & (keys != INTERCEPT_KEY)

@@ -65,6 +65,14 @@ def test_epochs_follow_clocks_as_soon_as_they_are_reported(capsys):
     assert seen == ["starting", "clock 40", "epoch 0/9", "epoch 1/9", "epoch 1/9"]
 
 
+@pytest.mark.parametrize(("well", "last"), [(True, "fit: epoch 3/3"), (False, "fit: epoch 3/9")])
+def test_a_fit_that_ends_early_and_well_has_a_whole_bar(capsys, well, last):
+    bar = ProgressBar("fit", show=True)
+    bar.update([{"epoch": 3, "epochs": 9}])
+    bar.close(well=well)
+    assert capsys.readouterr().err.rpartition("\r")[2].startswith(last)
+
+
 def test_epochs_without_an_end(capsys):
     bar = ProgressBar("fit", show=True)
     bar.update([{"epoch": 3, "loss": 0.25}])
