@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from py4j.protocol import Py4JError
+
 from sparkps.config import WorkerSettings
 from sparkps.driver_bridge.inputs import RankRows, Shuffle, arrow_schema, read_directly
 from sparkps.driver_bridge.jobs import SparkJob
@@ -69,7 +71,10 @@ class Feed:
     def _are_plain_parquet(self) -> bool:
         if self._settings.parquet_reader != "auto":
             return False
-        found = plain_parquet(self.df, self.schema, self.num_workers)
+        try:
+            found = plain_parquet(self.df, self.schema, self.num_workers)
+        except Py4JError as error:  # a plan of a kind that was not foreseen: Spark knows how to run it
+            found = NotPlain(str(error))
         if isinstance(found, NotPlain):
             log.debug("Spark reads the rows: %s", found.reason)
             return False

@@ -199,7 +199,7 @@ def collect(table: SparseTable, limit: int = LOCAL_BYTES) -> Coefficients:
     keys = np.concatenate([np.empty(0, np.int64), *(keys for keys, _ in parts)])
     values = np.concatenate([np.empty(0), *(rows[:, 0].astype(np.float64) for _, rows in parts)])
     keep = (values != 0) & (keys != INTERCEPT_KEY)
-    order = np.argsort(keys[keep], kind="stable")
+    order = np.argsort(keys[keep])
     return LocalCoefficients(keys[keep][order], values[keep][order])
 
 

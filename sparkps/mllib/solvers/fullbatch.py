@@ -114,12 +114,11 @@ class _FullBatch:
             self._push_sums()
         if worker.clock == 1:
             self._push_squares()
-        if worker.clock == 2:
-            _, found = self._pull_scaling()
-            if self.plan.fit_intercept:
-                self._keys_of(self.plan.names.scaled_mean).assign(found.scaled_mean[:, None])
-            worker.tick()
         self.weight, self.scaling = self._pull_scaling()
+        if worker.clock == 2:
+            if self.plan.fit_intercept:
+                self._keys_of(self.plan.names.scaled_mean).assign(self.scaling.scaled_mean[:, None])
+            worker.tick()
         while True:
             if (worker.clock - FIRST_EVALUATION) % 2:
                 worker.tick()
