@@ -129,11 +129,6 @@ class Group:
             raise GroupError("A worker group has an id once it is admitted. Call start() first.", group=self.name)
         return self._spec
 
-    @property
-    def staged(self) -> str:
-        """Why the input was staged; empty: it was not."""
-        return self._feed.why_staged
-
     # ---- start ---------------------------------------------------------------------------------------------------------
 
     def start(self) -> Self:

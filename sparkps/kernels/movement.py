@@ -120,13 +120,15 @@ def _streams(offsets: Any, begin: int, end: int, cursors: Any, ends: Any) -> int
     return count
 
 
-@kernel(lambda t: (given(t, 2), given(_I32), given(_I64), _I64, _I64, array(t, 2)), dtypes=FLOATS)
-def _to_call(rows: Any, source: Any, offsets: Any, begin: int, end: int, out: Any) -> None:
+@inlined
+def _move(grouped: Any, of_call: Any, source: Any, offsets: Any, span: Any, shape: Any, into_call: bool) -> None:
+    """Moves the rows of the keys in `span` between memory in the order of groups and the call's, of `shape` (n, dim, row bytes)."""
+    begin, end = span
+    n, dim, row_bytes = shape
     cursors, ends = np.empty(NUM_BUCKETS, np.int64), np.empty(NUM_BUCKETS, np.int64)
     streams = _streams(offsets, begin, end, cursors, ends)
-    n, dim = out.shape
-    given_rows, places, target = data(rows), data(source), data(out)
-    block = max(1, _BLOCK_BYTES // (dim * out.itemsize))
+    places = data(source)
+    block = max(1, _BLOCK_BYTES // row_bytes)
     for first in range(0, n, block):
         last = first + block
         for stream in range(streams):
@@ -134,28 +136,24 @@ def _to_call(rows: Any, source: Any, offsets: Any, begin: int, end: int, out: An
             while at < ends[stream] and places[at] < last:
                 place, row = np.int64(places[at]) * dim, (at - begin) * dim
                 for column in range(dim):
-                    target[place + column] = given_rows[row + column]
+                    if into_call:
+                        of_call[place + column] = grouped[row + column]
+                    else:
+                        grouped[row + column] = of_call[place + column]
                 at += 1
             cursors[stream] = at
+
+
+@kernel(lambda t: (given(t, 2), given(_I32), given(_I64), _I64, _I64, array(t, 2)), dtypes=FLOATS)
+def _to_call(rows: Any, source: Any, offsets: Any, begin: int, end: int, out: Any) -> None:
+    n, dim = out.shape
+    _move(data(rows), data(out), source, offsets, (begin, end), (n, dim, dim * out.itemsize), True)
 
 
 @kernel(lambda t: (given(t, 2), given(_I32), given(_I64), _I64, _I64, array(t, 2)), dtypes=FLOATS)
 def _to_groups(values: Any, source: Any, offsets: Any, begin: int, end: int, out: Any) -> None:
-    cursors, ends = np.empty(NUM_BUCKETS, np.int64), np.empty(NUM_BUCKETS, np.int64)
-    streams = _streams(offsets, begin, end, cursors, ends)
     n, dim = values.shape
-    given_rows, places, target = data(values), data(source), data(out)
-    block = max(1, _BLOCK_BYTES // (dim * out.itemsize))
-    for first in range(0, n, block):
-        last = first + block
-        for stream in range(streams):
-            at = cursors[stream]
-            while at < ends[stream] and places[at] < last:
-                place, row = np.int64(places[at]) * dim, (at - begin) * dim
-                for column in range(dim):
-                    target[row + column] = given_rows[place + column]
-                at += 1
-            cursors[stream] = at
+    _move(data(out), data(values), source, offsets, (begin, end), (n, dim, dim * out.itemsize), False)
 
 
 def to_call(

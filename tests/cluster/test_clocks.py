@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -178,14 +177,16 @@ def test_pieces_that_wait_side_by_side_count_once(tier: Tier) -> None:
     keys = np.arange(400_000)  # several requests
     w.push(keys, np.ones((len(keys), 1), np.float32))
     waited = []
+    answered = threading.Event()
     with tier.group(2, 0) as group:
 
         def work(rank: int, session: Session) -> None:
             if rank == 1:
-                time.sleep(0.5)
+                assert not answered.wait(0.5), "a pull must wait for the tick of the other rank"
             session.tick()
             if rank == 0:
                 w.bind(session).pull(keys)
+                answered.set()
                 reports = session.node_reports().values()
                 waited.extend(report["groups"][str(group)]["0"]["waited_seconds"] for report in reports)
 
