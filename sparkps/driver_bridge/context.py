@@ -16,7 +16,7 @@ from sparkps.client.tables import DenseTable, SparseTable
 from sparkps.config import PREFIX, Settings
 from sparkps.driver_bridge.consistency import BSP, Consistency
 from sparkps.driver_bridge.launchers import RunningTier, launch
-from sparkps.driver_bridge.prestart import Prestart
+from sparkps.driver_bridge.prestart import start_python_workers
 from sparkps.driver_bridge.signals import EndOfDriver
 from sparkps.driver_bridge.table_specs import dense_spec, sparse_spec
 from sparkps.errors import ConfigError, InvalidInput, TierError
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _ZEROS, _SGD = Zeros(), SGD(1.0)
+
+#: Seconds that `stop` waits for the start of Python workers, where that is still under way.
+_START_PATIENCE = 5.0
 
 
 class PSContext:
@@ -92,13 +95,15 @@ class PSContext:
         self._pid = os.getpid()
         self._stopped = False
         self._tier: RunningTier | None = None
-        self._prestart: Prestart | None = None
+        #: Set when no job of our own runs any more.
+        self._workers_started = threading.Event()
+        self._workers_started.set()
         with PSContext._lock:
             _make_room(context)
             self._end = EndOfDriver(self.stop)
             self._end.arm()
             try:
-                self._prestart = Prestart(spark)
+                self._workers_started = start_python_workers(spark)
                 self._start(context.master)
             except BaseException:
                 self.stop()
@@ -142,8 +147,8 @@ class PSContext:
             self._end.disarm()
             if PSContext._active is self:
                 PSContext._active = None
-            if self._prestart is not None:
-                self._prestart.cancel()
+            # A Spark that is stopped next would report its workers as crashed.
+            self._workers_started.wait(_START_PATIENCE)
             if self._tier is None:
                 return
             disconnect(self._tier.address)

@@ -6,52 +6,49 @@ for later tasks.
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterator
+from threading import Event
 from typing import Any
 
 from sparkps.driver_bridge.jobs import SparkJob
-
-log = logging.getLogger(__name__)
 
 #: At most so many: idle ones cost memory.
 MOST_WORKERS = 8
 
 
-class Prestart:
-    """One tiny Spark job, in the background, that leaves Python workers behind. Does nothing on a cluster.
+def start_python_workers(spark: Any) -> Event:
+    """Run one tiny Spark job in the background that leaves Python workers behind. Does nothing on a cluster.
 
     Parameters
     ----------
     spark : SparkSession
+
+    Returns
+    -------
+    threading.Event
+        Set when the job is over, however it ended: what became of it does not matter to anybody.
     """
+    context = spark.sparkContext
+    if not re.fullmatch(r"local(\[.*\])?", context.master):
+        nothing_to_do = Event()
+        nothing_to_do.set()
+        return nothing_to_do
+    count = min(context.defaultParallelism, MOST_WORKERS)
 
-    def __init__(self, spark: Any) -> None:
-        context = spark.sparkContext
-        self._job: SparkJob[Any] | None = None
-        if re.fullmatch(r"local(\[.*\])?", context.master):
-            count = min(context.defaultParallelism, MOST_WORKERS)
+    def work() -> None:
+        context.parallelize(range(count), count).mapPartitions(_import_all).collect()
 
-            def work() -> None:
-                context.parallelize(range(count), count).mapPartitions(_import_all).collect()
-
-            self._job = SparkJob(spark, "sparkps-prestart", "sparkps: start of Python workers", work).start()
-
-    def cancel(self) -> None:
-        """End the job if it still runs; what became of it does not matter to anybody."""
-        if self._job is not None:
-            self._job.cancel()
-            log.debug("start of Python workers: %s", self._job.error or "done")
-            self._job = None
+    return SparkJob(spark, "sparkps-prestart", "sparkps: start of Python workers", work).start().done
 
 
 def _import_all(rows: Iterator[Any]) -> Iterator[Any]:
     """Imports what a rank needs."""
+    import pyarrow.parquet  # noqa: F401 - the imports are the work
 
-    import sparkps.driver_bridge.worker  # noqa: F401 - the imports are the work
+    import sparkps.driver_bridge.worker  # noqa: F401
 
     yield from rows
 
 
-__all__ = ["MOST_WORKERS", "Prestart"]
+__all__ = ["MOST_WORKERS", "start_python_workers"]

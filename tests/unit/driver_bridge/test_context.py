@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -52,7 +53,8 @@ def tiers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[FakeTier]]:
         return launched[-1]
 
     monkeypatch.setattr(module, "launch", launch)
-    monkeypatch.setattr(module, "Prestart", lambda spark: SimpleNamespace(cancel=lambda: None))
+    monkeypatch.setattr(module, "start_python_workers", lambda spark: threading.Event())
+    monkeypatch.setattr(module, "_START_PATIENCE", 0.0)
     yield launched
     if PSContext._active is not None:
         PSContext._active.stop()

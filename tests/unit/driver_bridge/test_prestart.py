@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from sparkps.driver_bridge import prestart as module
-from sparkps.driver_bridge.prestart import MOST_WORKERS, Prestart
+from sparkps.driver_bridge.prestart import MOST_WORKERS, start_python_workers
 
 
 class FakeJob:
@@ -17,17 +18,15 @@ class FakeJob:
     def __init__(self, spark: Any, tag: str, description: str, work: Any) -> None:
         self.work = work
         self.error: BaseException | None = None
-        self.cancelled = 0
+        self.done = threading.Event()
 
     def start(self) -> FakeJob:
         try:
             self.work()
         except RuntimeError as error:
             self.error = error
+        self.done.set()
         return self
-
-    def cancel(self) -> None:
-        self.cancelled += 1
 
 
 class FakeContext:
@@ -62,21 +61,16 @@ def jobs_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_one_worker_a_slot_on_a_local_master(master: str, slots: int, workers: int) -> None:
     context = FakeContext(master, slots)
-    Prestart(SimpleNamespace(sparkContext=context)).cancel()
+    assert start_python_workers(SimpleNamespace(sparkContext=context)).is_set()
     assert context.asked == [(workers, workers)]
 
 
 @pytest.mark.parametrize("master", ["yarn", "spark://host:7077", "local-cluster[2,1,1024]", "k8s://https://host"])
 def test_nothing_on_a_cluster(master: str) -> None:
     context = FakeContext(master, 4)
-    Prestart(SimpleNamespace(sparkContext=context)).cancel()
+    assert start_python_workers(SimpleNamespace(sparkContext=context)).is_set()
     assert context.asked == []
 
 
-def test_a_failure_is_nobodys_concern_and_the_end_comes_once() -> None:
-    ahead = Prestart(SimpleNamespace(sparkContext=FakeContext("local[2]", 2, broken=True)))
-    job = ahead._job
-    ahead.cancel()
-    ahead.cancel()
-    assert job is not None
-    assert job.cancelled == 1
+def test_a_failure_is_nobodys_concern() -> None:
+    assert start_python_workers(SimpleNamespace(sparkContext=FakeContext("local[2]", 2, broken=True))).is_set()
