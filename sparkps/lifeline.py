@@ -45,7 +45,7 @@ def watch_stdin(gone: Callable[[], object], descriptor: int = 0) -> None:
     threading.Thread(target=wait, daemon=True, name="sparkps-stdin").start()
 
 
-def tidy_up(directory: Path, patience: float = 1.0) -> None:
+def tidy_up(directory: Path, patience: float = 4.0) -> None:
     """Remove what is left in the directory of a tier whose driver is gone, unless its coordinator is there to do it.
 
     Parameters
