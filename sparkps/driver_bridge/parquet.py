@@ -10,9 +10,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+
+from sparkps.errors import InvalidInput
 
 #: Bytes of one record batch, about, and its most rows: small enough to be taken in while they are in the processor's cache.
 _BATCH_BYTES, _BATCH_ROWS = 4 << 20, 8192
@@ -73,6 +76,7 @@ class ParquetInput:
         group = piece.group
         size = max(1, min(_BATCH_ROWS, _BATCH_BYTES * group.rows // max(1, group.nbytes)))
         with pq.ParquetFile(group.path, buffer_size=_BUFFER_BYTES) as file:
+            _check_unchanged(file.metadata, group)
             columns = list(dict.fromkeys(self.columns))
             end = 0
             for batch in file.iter_batches(size, row_groups=[group.number], columns=columns, use_threads=False):
@@ -94,6 +98,17 @@ class ParquetInput:
 
     def remove(self) -> None:
         """Nothing: the files are the user's."""
+
+
+def _check_unchanged(footer: Any, group: RowGroup) -> None:
+    """Refuse a file that was written anew since its rows were shared out: ranks would miss rows, or read some twice."""
+    held = footer.row_group(group.number).num_rows if group.number < footer.num_row_groups else 0
+    if held != group.rows:
+        raise InvalidInput(
+            f"A Parquet file must stay as it is until its rows are read. Row group {group.number} of {group.path!r} had {group.rows}"
+            f" rows, and now has {held}: read the DataFrame again.",
+            path=group.path,
+        )
 
 
 def share_out(groups: Sequence[RowGroup], num_workers: int) -> tuple[tuple[Piece, ...], ...]:

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(120)]
 #: The clock in which the worker is killed: an evaluation of L-BFGS, and the third step of four in an epoch of mini-batches.
 CLOCK = 19
 
-#: Solver -> its train function in `fitting`, and the estimator that is fitted with it; one reads the rows directly, one staged.
+#: Solver -> its train function in `fitting`, and the estimator that is fitted with it; one reads files of the user's, one staged ones.
 FITS: dict[str, tuple[str, dict[str, Any]]] = {
     "lbfgs": ("FullBatchTask", {"maxIter": 15, "tol": 0.0, "standardization": False}),
     "adagrad": ("MiniBatchTask", {"maxIter": 8, "batchSize": 50, "deterministic": True}),
