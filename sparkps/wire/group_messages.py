@@ -30,10 +30,14 @@ class AdmitGroup(ControlMessage, frozen=True, tag=69):
 
 
 class EndGroup(ControlMessage, frozen=True, tag=70):
-    """The group is over; nodes forget it. Answer: `Accepted`, also if it has ended before."""
+    """The group is over; nodes forget it. Answer: `Accepted`, also if it has ended before.
+
+    A driver that never learned the group's id (0) names its request for admission by `tag`.
+    """
 
     seq: int
     group: int
+    tag: str = ""
 
 
 class Lease(ControlMessage, frozen=True, tag=71):
@@ -47,6 +51,10 @@ class Lease(ControlMessage, frozen=True, tag=71):
     rank: int
     #: Spark's taskAttemptId; -1 for the driver-side solver.
     attempt: int
+    #: The process of the attempt, as `lifeline.this_process` names it; empty: not known.
+    process: str = ""
+    #: A process that held the rank and has been seen to be gone: its lease is over.
+    gone: str = ""
 
 
 class Renew(ControlMessage, frozen=True, tag=72):
@@ -136,6 +144,8 @@ class Wait(ControlMessage, frozen=True, tag=103):
 
     seq: int
     reason: str
+    #: The holder's process (`Lease.process`).
+    holder: str = ""
 
 
 class Recorded(ControlMessage, frozen=True, tag=104):

@@ -6,12 +6,15 @@ these meanings everywhere:
 ``session``
     Random 63-bit id of one client session (one thread of one process). A node keeps de-duplication state per session.
 ``seq``
-    Number of the request within its session and node, from 1, without gaps per node. ``(session, seq)`` names a request: a
-    node runs it once however often it arrives.
+    Number of the request within its session and node, from 1, without gaps per node. A node runs the requests of a session in
+    the order of their numbers, whatever the order in which they arrive; one that comes again is answered again.
 ``acked``
     Every request of this session with ``seq <= acked`` has been answered and will not be sent again.
 ``epoch``
     The placement epoch that the client partitioned by; a node with another one answers `WrongEpoch`.
+``call``
+    Number of the call, ascending within the session, that the request is a piece of. Pieces of one call touch different
+    shards. Outside groups it is the stamp by which a shard knows a write that it has already (see `marks`).
 ``member``
     Who asks, for requests under a worker group's clock; ``None`` for requests outside any group.
 
@@ -26,7 +29,7 @@ from typing import Any, ClassVar
 import msgspec
 
 #: Version of everything in this module and in `control`; a peer with another one is refused.
-WIRE_VERSION = 1
+WIRE_VERSION = 2
 
 #: ``Op.keyset`` of an operation whose keys are on the wire.
 NO_KEYSET = -1
@@ -90,7 +93,10 @@ class Message(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Hello(Message, tag=1):
-    """Opens a session at a node (the first message on a connection). Answer: `Ready`."""
+    """Opens a session at a node, or opens it again where the node has forgotten it. Answer: `Ready`.
+
+    ``seq`` is what the client has: every request with a number up to it was answered.
+    """
 
     session: int
     seq: int = 0
@@ -109,7 +115,6 @@ class Step(Message, tag=2):
     epoch: int
     ops: list[Op]
     member: Member | None = None
-    #: Number, > 0, of the call that this is a piece of: pieces of one call touch different buckets and may run side by side.
     call: int = 0
 
 
@@ -152,6 +157,9 @@ class Call(Message, tag=5):
     epoch: int
     calls: list[FunctionCall]
     member: Member | None = None
+    call: int = 0
+    #: Seconds after its arrival at which nobody waits for the answer any more; functions of users end then.
+    limit: float = 60.0
 
 
 class Tick(Message, tag=6):
@@ -284,6 +292,8 @@ class TakenOver(Message, tag=39):
     clock: int
     state: bytes | None = None
     finished: bool = False
+    #: Bound of the group (`GroupSpec.staleness`).
+    staleness: int = 0
 
 
 class StatusReport(Message, tag=40):
