@@ -117,6 +117,11 @@ class NodeSettings:
     session_ttl: float = _time("sessionTtl", 3600.0, 1)
     #: Largest message that a node takes, all frames together.
     max_message_bytes: int = _size("maxMessageBytes", 256 << 20, 1 << 20, 1 << 40)
+    #: BSP: bytes of pushes of clocks that are still open, per node and worker group; a rank that is ahead of others waits above.
+    buffer_bytes: int = _size("bufferBytes", 256 << 20, 1 << 16)
+    #: Bytes of requests that may wait on a node for earlier ones of their session; more are dropped, and sent again. More than
+    #: the credits of `ClientSettings`, from which it is derived.
+    session_bytes: int = field(default=256 << 20, metadata={"derived": True})
 
     def __post_init__(self) -> None:
         _check_fields(self)
@@ -239,6 +244,8 @@ class Settings:
         sections = {section: _read(kind, given) for section, kind in _SECTIONS.items()}
         settings: Settings = _read(cls, given)
         sections["client"] = dataclasses.replace(sections["client"], kernel_cache_dir=settings.kernel_cache_dir)
+        under_way = sections["client"].pull_credit_bytes + sections["client"].push_credit_bytes
+        sections["node"] = dataclasses.replace(sections["node"], session_bytes=max(256 << 20, 4 * under_way))
         return dataclasses.replace(settings, **sections)
 
     @classmethod

@@ -45,11 +45,13 @@ def call_functions(session: Session, calls: Sequence[tuple[Table, str, dict[str,
     answers: list[list[Any]] = []
     names = ", ".join(dict.fromkeys(call.function for call in built))
     future: Future[list[Any]] = Future(session, f"call of {names}", lambda: _results(built, answers))
+    session._calls += 1
+    number = session._calls
     for node in session.routing.nodes:
         session.send(
             future,
             node,
-            lambda s, q, acked, epoch: m.Call(s, q, acked, epoch, built, member),
+            lambda s, q, acked, epoch: m.Call(s, q, acked, epoch, built, member, number, session.limit),
             [],
             lambda _, arrays: answers.append(arrays),
             down=1,

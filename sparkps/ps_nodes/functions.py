@@ -94,6 +94,11 @@ class Prepared:
         return any(each.user is not None for each in self.calls)
 
     @property
+    def only_writes(self) -> bool:
+        """Whether all of them are built-ins that write, so that there is nothing to answer but that it is done."""
+        return all(each.user is None and BUILT_IN[each.call.function].writes for each in self.calls)
+
+    @property
     def tables(self) -> list[Table]:
         """All tables that are read or written, each once."""
         return _once(table for each in self.calls for table in each.tables)
