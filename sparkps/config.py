@@ -153,6 +153,8 @@ class ClientSettings:
     push_credit_bytes: int = _size("pushCreditBytes", 32 << 20, 4096)
     #: `Settings.kernel_cache_dir`, for clients on executors.
     kernel_cache_dir: str = ""
+    #: `NodeSettings.session_ttl`: a write that was first sent longer ago cannot be sent again to a node that forgot the session.
+    session_ttl: float = field(default=3600.0, metadata={"derived": True})
 
     def __post_init__(self) -> None:
         _check_fields(self)
@@ -243,7 +245,11 @@ class Settings:
             )
         sections = {section: _read(kind, given) for section, kind in _SECTIONS.items()}
         settings: Settings = _read(cls, given)
-        sections["client"] = dataclasses.replace(sections["client"], kernel_cache_dir=settings.kernel_cache_dir)
+        sections["client"] = dataclasses.replace(
+            sections["client"],
+            kernel_cache_dir=settings.kernel_cache_dir,
+            session_ttl=sections["node"].session_ttl,
+        )
         under_way = sections["client"].pull_credit_bytes + sections["client"].push_credit_bytes
         sections["node"] = dataclasses.replace(sections["node"], session_bytes=max(256 << 20, 4 * under_way))
         return dataclasses.replace(settings, **sections)

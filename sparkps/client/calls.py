@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sparkps.client.futures import Future
-from sparkps.errors import ProtocolError
-from sparkps.wire import messages as m
+from sparkps.errors import ProtocolError, UnknownTable
 from sparkps.wire.control import FindTable
 from sparkps.wire.functions import Part, build_call, combine, spec_of
 from sparkps.wire.messages import FunctionCall
@@ -18,11 +17,13 @@ if TYPE_CHECKING:
 
 
 def table_id(session: Session, table: str | Table) -> int:
-    """Id of a table given by name or handle."""
+    """Id of a table given by name or handle. The coordinator is asked for a name once; see `call_functions`."""
     if not isinstance(table, str):
         return table.spec.table
-    found: int = session.control.request(FindTable(0, table)).spec.table
-    return found
+    spec = session.specs.get(table)
+    if spec is None:
+        spec = session.specs[table] = session.control.request(FindTable(0, table)).spec
+    return spec.table
 
 
 def call_functions(session: Session, calls: Sequence[tuple[Table, str, dict[str, Any]]]) -> list[Any]:
@@ -31,7 +32,8 @@ def call_functions(session: Session, calls: Sequence[tuple[Table, str, dict[str,
     Parameters
     ----------
     session : Session
-        Under its membership, if it has one: the calls wait for the group's clock as pulls do.
+        Under its membership, if it has one: the calls wait for the group's clock as pulls do, and those that write count as
+        pushes.
     calls : sequence of (table, function, arguments)
         Every bucket runs all of them, in order; what one writes the next one reads.
 
@@ -40,22 +42,28 @@ def call_functions(session: Session, calls: Sequence[tuple[Table, str, dict[str,
     list
         The result of each call; see `sparkps.wire.functions`.
     """
-    built = [build_call(name, table.spec.table, args, lambda t: table_id(session, t)) for table, name, args in calls]
-    member = session.member.wire(write=False) if session.member else None
+    known = dict(session.specs)
+    built = _built(session, calls)
     answers: list[list[Any]] = []
-    names = ", ".join(dict.fromkeys(call.function for call in built))
-    future: Future[list[Any]] = Future(session, f"call of {names}", lambda: _results(built, answers))
-    session._calls += 1
-    number = session._calls
-    for node in session.routing.nodes:
-        session.send(
-            future,
-            node,
-            lambda s, q, acked, epoch: m.Call(s, q, acked, epoch, built, member, number, session.limit),
-            [],
-            lambda _, arrays: answers.append(arrays),
-            down=1,
-        )
+    try:
+        return _run(session, built, answers)
+    except UnknownTable:
+        for name in known:  # a table of that name may have been dropped, and created anew
+            session.specs.pop(name, None)
+        anew = _built(session, calls)
+        if anew == built or answers:
+            raise
+        return _run(session, anew, answers)
+
+
+def _built(session: Session, calls: Sequence[tuple[Table, str, dict[str, Any]]]) -> list[FunctionCall]:
+    return [build_call(name, table.spec.table, args, lambda t: table_id(session, t)) for table, name, args in calls]
+
+
+def _run(session: Session, calls: list[FunctionCall], answers: list[list[Any]]) -> list[Any]:
+    names = ", ".join(dict.fromkeys(call.function for call in calls))
+    future: Future[list[Any]] = Future(session, f"call of {names}", lambda: _results(calls, answers))
+    session.functions(future, calls, lambda _, arrays: answers.append(arrays))
     return future.result()
 
 

@@ -12,8 +12,8 @@ from sparkps import sockets
 ZERO_COPY_BYTES = 1 << 16
 
 
-class Channel:
-    """A DEALER connected to a node's ROUTER.
+class ZmqChannel:
+    """A DEALER connected to a node's ROUTER; see `network.Channel`.
 
     Parameters
     ----------
@@ -44,17 +44,6 @@ class Channel:
             return sockets.receive(self.socket, sockets.AT_ONCE)
         except zmq.Again:
             return None
-
-    def await_next(self) -> list[zmq.Frame] | None:
-        """The next message, or None if none comes within the socket's time-out."""
-        try:
-            return sockets.receive(self.socket)
-        except zmq.Again:
-            return None
-
-    def spin(self, seconds: float) -> bool:
-        """Look for a message without sleeping; whether there is one."""
-        return sockets.spin(self.socket, seconds)
 
     def close(self, linger: int) -> None:
         """Close the connection; what is not sent within `linger` milliseconds is dropped."""

@@ -6,12 +6,12 @@ import os
 import secrets
 import time
 from collections import deque
-from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 import zmq
 
+from sparkps.client.presence import Peer, Presence
 from sparkps.errors import DeadlineExceeded, NodeUnreachable, ProtocolError, from_wire
 from sparkps.wire import control as c
 from sparkps.wire.codec import decode, encode
@@ -21,6 +21,9 @@ RETRY_FIRST, RETRY_MAX = 1.0, 8.0
 
 #: Deadline of a request if nothing else is said (seconds).
 TIMEOUT = 30.0
+
+#: An answer that was on its way when the coordinator ended has so long to come (seconds).
+LAST_WORDS = 0.1
 
 
 class _Connection:
@@ -36,6 +39,21 @@ class _Connection:
         self.socket.setsockopt(zmq.ROUTING_ID, b"\x01" + secrets.token_bytes(c.ROUTING_ID_BYTES - 1))
         self.socket.connect(endpoint)
         self.seq = 0
+
+    def send(self, frames: list[Any]) -> bool:
+        """Whether a request went out: not without a peer."""
+        try:
+            self.socket.send_multipart(frames, zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
+
+    def receive(self) -> Any:
+        """The next reply, if there is one now."""
+        try:
+            return decode(self.socket.recv_multipart(zmq.NOBLOCK, copy=False))[0]
+        except (zmq.Again, ProtocolError):
+            return None
 
     def close(self) -> None:
         self.socket.close(linger=0)
@@ -53,7 +71,9 @@ class ControlClient:
 
     Notes
     -----
-    A request is sent again, under the same number, while no answer comes; the coordinator carries it out once.
+    A request is sent again, under the same number, while no answer comes; the coordinator carries it out once. A coordinator whose
+    process is gone refuses connections, which is looked at when a request starts and every half second: `NodeUnreachable`
+    comes at once then, and `DeadlineExceeded` where a process is there and silent.
     """
 
     _by_endpoint: dict[tuple[int, str], ControlClient] = {}
@@ -94,18 +114,14 @@ class ControlClient:
         SparkPSError
             What the coordinator refused the request with.
         """
-        limit = self.timeout if timeout is None else timeout
-        connection = self._take()
-        try:
-            connection.seq += 1
-            reply = self._exchange(connection, msgspec.structs.replace(message, seq=connection.seq), limit)
-        except BaseException:
-            connection.close()  # an answer may still come, and must not meet the next request
-            raise
-        self._idle.append(connection)
-        if isinstance(reply, c.Refused):
-            raise from_wire(reply.error, reply.message, dict(reply.attributes))
-        return reply
+        with self.ask(message, timeout) as inquiry:
+            while (answer := inquiry.answer()) is None:
+                inquiry.wait()
+            return answer
+
+    def ask(self, message: Any, timeout: float | None = None) -> Inquiry:
+        """As `request`, without waiting; nothing is sent before the first `Inquiry.answer`."""
+        return Inquiry(self, message, self.timeout if timeout is None else timeout)
 
     def close(self) -> None:
         """Close the connections that are not in use; a later request opens a new one."""
@@ -118,59 +134,136 @@ class ControlClient:
         try:
             return self._idle.pop()
         except IndexError:
-            if self.endpoint.startswith("ipc://") and not Path(self.endpoint[6:]).exists():
-                raise self._unreachable("it has stopped, or runs on another host") from None
             return _Connection(self.endpoint)
 
-    def _exchange(self, connection: _Connection, message: Any, limit: float) -> Any:
-        frames, name = encode(message), type(message).__name__
-        deadline = time.monotonic() + limit
-        again, pause = 0.0, RETRY_FIRST
-        sent = False
-        while True:
-            now = time.monotonic()
-            if now >= deadline:
-                raise self._late(name, limit) if sent else self._unreachable(f"no connection within {limit:g} s")
-            if now >= again:
-                if not self._send(connection, frames, min(deadline, now + pause)):
-                    continue
-                sent = True
-                again, pause = time.monotonic() + pause, min(2 * pause, RETRY_MAX)
-            wait = max(0.0, min(deadline, again) - time.monotonic())
-            if connection.socket.poll(int(wait * 1000) + 1, zmq.POLLIN):
-                reply = self._receive(connection)
-                if reply is not None and reply.seq == message.seq:
-                    return reply
+    def _give_back(self, connection: _Connection) -> None:
+        self._idle.append(connection)
 
-    def _send(self, connection: _Connection, frames: list[Any], until: float) -> bool:
-        """Whether the request went out: without a peer it waits until one is there."""
-        wait = max(0.0, until - time.monotonic())
-        if not connection.socket.poll(int(wait * 1000) + 1, zmq.POLLOUT):
-            return False
-        try:
-            connection.socket.send_multipart(frames, zmq.NOBLOCK)
-        except zmq.Again:
-            return False
-        return True
 
-    def _receive(self, connection: _Connection) -> Any:
-        try:
-            return decode(connection.socket.recv_multipart(zmq.NOBLOCK, copy=False))[0]
-        except (zmq.Again, ProtocolError):
-            return None
+class Inquiry:
+    """A request to the coordinator that is under way; made by `ControlClient.ask`. To be closed.
+
+    Parameters
+    ----------
+    client : ControlClient
+    message : ControlMessage
+    limit : float
+        Seconds.
+    """
+
+    def __init__(self, client: ControlClient, message: Any, limit: float) -> None:
+        self._client = client
+        self._message = message
+        self._limit = limit
+        self._deadline = time.monotonic() + limit
+        self._presence = Presence(client.endpoint)
+        self._connection: _Connection | None = None
+        self._frames: list[Any] = []
+        self._sent = False
+        self._answered = False
+        #: When it is sent again, and how long after that once more (seconds).
+        self._again, self._pause = 0.0, RETRY_FIRST
+        #: When a coordinator that seems gone is given up.
+        self._given_up = float("inf")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def answer(self) -> Any:
+        """The answer, or None if it has not come yet. Never blocks.
+
+        Raises
+        ------
+        SparkPSError
+            As `ControlClient.request`.
+        """
+        reply = self._received()
+        if reply is not None:
+            self._answered = True
+            if isinstance(reply, c.Refused):
+                raise from_wire(reply.error, reply.message, dict(reply.attributes))
+            return reply
+        now = time.monotonic()
+        self._check(now)
+        if now >= self._again:
+            try:
+                self._send(now)
+            except zmq.ZMQError as error:
+                raise self._unreachable(str(error)) from error
+        return None
+
+    def wait(self) -> None:
+        """Wait until `answer` may say more."""
+        if self._connection is None:
+            return
+        now = time.monotonic()
+        until = min(self._deadline, self._presence.next_look, self._given_up)
+        events = zmq.POLLIN
+        if now >= self._again:
+            events |= zmq.POLLOUT  # there is no peer yet
+        else:
+            until = min(until, self._again)
+        self._connection.socket.poll(max(0, int((until - now) * 1000) + 1), events)
+
+    def close(self) -> None:
+        """Done with it; an answer that still comes is not heard."""
+        self._presence.close()
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        if self._answered:
+            self._client._give_back(connection)
+        else:
+            connection.close()  # an answer may still come, and must not meet the next request
+
+    def _received(self) -> Any:
+        while self._connection is not None and self._sent:
+            reply = self._connection.receive()
+            if reply is None or reply.seq == self._connection.seq:
+                return reply
+        return None
+
+    def _check(self, now: float) -> None:
+        """Raise if there is nobody to answer, or no time left."""
+        peer = self._presence.look(now)
+        if peer is Peer.GONE:
+            if not self._sent or now >= self._given_up:
+                raise self._unreachable("nobody listens there. It has stopped, its process is gone, or it runs on another host")
+            self._given_up = min(self._given_up, now + LAST_WORDS)
+        else:
+            self._given_up = float("inf")
+        if now >= self._deadline:
+            if self._sent or peer is Peer.THERE:
+                raise self._late()
+            raise self._unreachable(f"no connection within {self._limit:g} s")
+
+    def _send(self, now: float) -> None:
+        """Send it, or send it again; without a peer it waits until one is there."""
+        if self._connection is None:
+            self._connection = self._client._take()
+            self._connection.seq += 1
+            self._frames = encode(msgspec.structs.replace(self._message, seq=self._connection.seq))
+        if self._connection.send(self._frames):
+            self._sent = True
+            self._again, self._pause = now + self._pause, min(2 * self._pause, RETRY_MAX)
 
     def _unreachable(self, why: str) -> NodeUnreachable:
+        endpoint = self._client.endpoint
         return NodeUnreachable(
-            f"The coordinator must be reachable at {self.endpoint}. It is not: {why}. Is the PSContext still running?",
-            endpoint=self.endpoint,
+            f"The coordinator must be reachable at {endpoint}. It is not: {why}. Is the PSContext still running?",
+            endpoint=endpoint,
         )
 
-    def _late(self, name: str, limit: float) -> DeadlineExceeded:
+    def _late(self) -> DeadlineExceeded:
+        endpoint, name = self._client.endpoint, type(self._message).__name__
         return DeadlineExceeded(
-            f"The coordinator at {self.endpoint} must answer {name} within {limit:g} s. It has not"
-            " (`spark.sparkps.controlTimeout`).",
-            endpoint=self.endpoint,
+            f"The coordinator at {endpoint} must answer {name} within {self._limit:g} s. It has not, though its process is there: it is"
+            " stopped, or has too much to do (`spark.sparkps.controlTimeout`).",
+            endpoint=endpoint,
         )
 
 
-__all__ = ["ControlClient"]
+__all__ = ["ControlClient", "Inquiry"]

@@ -9,6 +9,8 @@ import numpy as np
 
 from sparkps.client.futures import Future
 from sparkps.client.items import row_bytes
+from sparkps.client.pieces import Piece
+from sparkps.client.routing import Routing
 from sparkps.errors import ConfigError
 from sparkps.specs import NUM_BUCKETS
 from sparkps.wire import messages as m
@@ -52,8 +54,14 @@ def _ask(table: SparseTable, bucket: int, start: int, limit: int) -> Future[list
     def take(_: Any, arrays: list[Any]) -> None:
         got.extend(arrays)
 
-    node = session.routing.primaries[bucket]
-    session.send(future, node, make, [], take, down=limit * (8 + row_bytes(spec)))
+    def piece(routing: Routing) -> Piece:
+        down = limit * (8 + row_bytes(spec))
+        node = routing.primaries[bucket]
+        return Piece(
+            future, node, make, [], take, epoch=routing.epoch, down=down, again=lambda _, newest: [piece(newest)]
+        )
+
+    session.send(piece(session.routing))
     return future
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
+    from sparkps.client.membership import Faults
     from sparkps.client.transport import Transport
 
 T = TypeVar("T")
@@ -23,7 +24,7 @@ class Future(Generic[T]):
     >>> rows = f.result(timeout=5)          # doctest: +SKIP
     """
 
-    __slots__ = ("_build", "_built", "_error", "_pending", "_session", "_told", "_value", "what")
+    __slots__ = ("_build", "_built", "_error", "_pending", "_session", "_told", "_value", "faults", "what")
 
     def __init__(self, session: Transport, what: str, build: Callable[[], T]) -> None:
         self._session = session
@@ -37,6 +38,8 @@ class Future(Generic[T]):
         self._told = False
         #: Answers still missing.
         self._pending = 0
+        #: Of a rank's write: where a failure is noted, whoever sees it.
+        self.faults: Faults | None = None
 
     def expect(self) -> None:
         """One more answer belongs to this future."""
@@ -51,6 +54,8 @@ class Future(Generic[T]):
         self._pending -= 1
         if self._error is None:
             self._error = error
+        if self.faults is not None:
+            self.faults.note(self.what, error)
 
     def settled(self) -> bool:
         """Whether all answers are here, without looking for new ones."""

@@ -1,33 +1,58 @@
 """Requests in flight from one session to one node: numbers, credits, retries and deadlines.
 
-Pure: no socket and no clock inside; `now` is an argument in seconds. The shell (`session`) sends what this module hands
+Pure: no socket and no clock inside; `now` is an argument in seconds. The shell (`transport`) sends what this module hands
 out and feeds it the answers.
 
 A request is sent once, and again after `RetryPolicy.first`, doubling up to `RetryPolicy.longest`, until its deadline. The
-node runs it once however often it arrives. Credits bound the bytes that are in flight: those of requests (pushes) and
-those of the answers that pulls will bring are counted apart, so a parked pull never keeps back the push it waits for.
+node runs it once however often it arrives, and runs the requests of a session in the order of their numbers: so no number
+below one in flight may be left out, and a request that is given up leaves a *filler* in its place, which does nothing.
+Credits bound the bytes that are in flight: those of requests (pushes) and those of the answers that pulls will bring are
+counted apart, so a parked pull never keeps back the push it waits for.
+
+Time in which nobody looked at the sockets counts for nothing: see `Lane.unseen`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sparkps.errors import DeadlineExceeded
 
-#: Called with the answer's message and arrays.
-Sink = Callable[[Any, list[Any]], None]
+_NEVER = float("inf")
 
 
 class Outcome(Protocol):
-    """The call that a request belongs to, as far as this module sees it."""
+    """What a request is for, as far as this module sees it."""
 
-    #: What it is, for messages to people: "pull of table 'w'".
-    what: str
+    #: Bytes of the request and of the answer expected, as counted against the credits.
+    up: int
+    down: int
+    #: Whether it changes rows.
+    write: bool
+
+    @property
+    def what(self) -> str:
+        """What it is, for messages to people: "pull of table 'w'"."""
 
     def fail(self, error: BaseException) -> None:
         """The request will bring no answer."""
+
+
+class _Filler:
+    """What a filler is for: nothing."""
+
+    up = down = 0
+    write = False
+    what = "place of a request that was given up"
+
+    def fail(self, error: BaseException) -> None:
+        """Nobody waits for it."""
+
+
+#: `Request.piece` of all fillers.
+FILLER = _Filler()
 
 
 @dataclass(frozen=True)
@@ -46,13 +71,10 @@ class Request:
     seq: int
     #: What goes on the wire; kept for sending again.
     frames: list[Any]
-    #: The call that it belongs to.
-    future: Outcome
-    sink: Sink
-    #: Bytes of the request and of the answer expected, as counted against the credits.
-    up: int
-    down: int
-    #: Times at which it was made, is sent again, and is given up (seconds, the shell's clock).
+    piece: Any
+    #: When it was sent for the first time (seconds, the shell's clock).
+    sent_at: float
+    #: Times at which it was made, is sent again, and is given up: as `sent_at`, but put off by what `Lane.unseen` is told.
     made_at: float
     resend_at: float
     deadline: float
@@ -78,13 +100,13 @@ class Lane:
     Examples
     --------
     >>> from types import SimpleNamespace
-    >>> push = SimpleNamespace(what="push", fail=print)
+    >>> push = SimpleNamespace(what="push", up=80, down=0, write=True)
     >>> lane = Lane(0, push_credit=100, pull_credit=100, policy=RetryPolicy())
     >>> seq = lane.next_seq()
-    >>> _ = lane.add(seq, [b"..."], push, lambda m, a: None, up=80, down=0, now=0.0, deadline=10.0)
+    >>> _ = lane.add(seq, [b"..."], push, now=0.0, deadline=10.0)
     >>> lane.has_credit(up=80, down=0), lane.has_credit(up=0, down=80)
     (False, True)
-    >>> lane.take(seq).future.what, lane.acked
+    >>> lane.take(seq).piece.what, lane.acked
     ('push', 1)
     """
 
@@ -93,45 +115,53 @@ class Lane:
         self.push_credit = push_credit
         self.pull_credit = pull_credit
         self.policy = policy
-        #: Requests by seq, in the order they were made; owner: the session's lock.
+        #: Requests by seq, ascending; owner: the session's lock.
         self.requests: dict[int, Request] = {}
-        #: Every request with ``seq <= acked`` was answered.
+        #: Every request with ``seq <= acked`` was answered or given up; never falls.
         self.acked = 0
+        #: A `Hello` is under way: answers `UnknownSession` that come before `Ready` are to what was sent before it.
+        self.opening = True
+        #: Writes in flight, and pulls in flight.
+        self.writes = 0
+        self.pulls = 0
+        self._fillers = 0
         self._last = 0
         self._up = 0
         self._down = 0
         #: No request is due before this time.
-        self._next_due = float("inf")
+        self._next_due = _NEVER
+        #: When the coordinator is to be asked about the node; never, if it has spoken since something was sent again.
+        self._ask_at = _NEVER
+
+    # ---- numbers and credits -------------------------------------------------------------------------------------------
 
     def next_seq(self) -> int:
-        """A new number; it must be added next."""
-        self._last += 1
-        return self._last
+        """The number of the request that is added next."""
+        return self._last + 1
 
     def has_credit(self, *, up: int, down: int) -> bool:
-        """Whether a request of `up` bytes whose answer has `down` bytes may be sent now; it is a pull if it has any."""
+        """Whether a request of `up` bytes whose answer has `down` bytes may be sent now; it is a pull if it has any.
+
+        One that has neither always may: a tick never waits behind the pushes that it follows.
+        """
         if down:
             return self._down == 0 or self._down + down <= self.pull_credit
-        return self._up == 0 or self._up + up <= self.push_credit
+        return not up or self._up == 0 or self._up + up <= self.push_credit
 
-    def add(
-        self,
-        seq: int,
-        frames: list[Any],
-        future: Outcome,
-        sink: Sink,
-        *,
-        up: int,
-        down: int,
-        now: float,
-        deadline: float,
-    ) -> Request:
+    @property
+    def bytes_under_way(self) -> int:
+        """Bytes of requests and expected answers in flight, as counted against the credits."""
+        return self._up + self._down
+
+    # ---- coming and going ----------------------------------------------------------------------------------------------
+
+    def add(self, seq: int, frames: list[Any], piece: Outcome, *, now: float, deadline: float) -> Request:
         """Note that a request is on its way; the caller sends ``frames``."""
         pause = self.policy.first
-        request = Request(seq, frames, future, sink, up, down, now, now + pause, deadline, pause)
+        request = Request(seq, frames, piece, now, now, now + pause, deadline, pause)
         self.requests[seq] = request
-        self._up += up if not down else 0
-        self._down += down
+        self._last = seq
+        self._count(piece, 1)
         self._next_due = min(self._next_due, request.resend_at, deadline)
         return request
 
@@ -140,10 +170,55 @@ class Lane:
         request = self.requests.pop(seq, None)
         if request is None:
             return None
-        self._up -= request.up if not request.down else 0
-        self._down -= request.down
+        self._count(request.piece, -1)
+        if len(self.requests) == self._fillers:  # numbers above all that is in flight need no filler
+            self.requests.clear()
+            self._fillers = 0
         self.acked = next(iter(self.requests)) - 1 if self.requests else self._last
         return request
+
+    def give_up(self, seq: int, frames: list[Any], now: float) -> None:
+        """The request waits for no answer any more; `frames` do nothing, and take its place at the node."""
+        request = self.requests[seq]
+        self._count(request.piece, -1)
+        self.requests[seq] = self._filler(seq, frames, now)
+        if len(self.requests) == self._fillers:
+            self.requests.clear()
+            self._fillers = 0
+            self.acked = self._last
+
+    def holes(self) -> list[int]:
+        """Numbers below one in flight that were answered: a node that has forgotten the session must be given them again."""
+        end = next(reversed(self.requests), 0)
+        return [seq for seq in range(self.acked + 1, end) if seq not in self.requests]
+
+    def fill(self, seq: int, frames: list[Any], now: float) -> None:
+        """Put a filler into a hole."""
+        self.requests[seq] = self._filler(seq, frames, now)
+        self.requests = dict(sorted(self.requests.items()))
+
+    def _filler(self, seq: int, frames: list[Any], now: float) -> Request:
+        self._fillers += 1
+        self._next_due = min(self._next_due, now)
+        return Request(seq, frames, FILLER, now, now, now, _NEVER, self.policy.first)
+
+    def _count(self, piece: Any, sign: int) -> None:
+        if piece is FILLER:
+            self._fillers += sign
+        elif piece.write:
+            self.writes += sign
+        elif piece.down:
+            self.pulls += sign
+        if piece.down:
+            self._down += sign * piece.down
+        else:
+            self._up += sign * piece.up
+
+    # ---- what the node says --------------------------------------------------------------------------------------------
+
+    def heard(self) -> None:
+        """The node has sent something: it is there."""
+        self._ask_at = _NEVER
 
     def park(self, seq: int, clock: int, waiting_for: list[int]) -> None:
         """The node says that a pull waits for the ticks of some ranks."""
@@ -152,32 +227,56 @@ class Lane:
             request.clock = clock
             request.waiting_for = waiting_for
 
-    @property
-    def bytes_under_way(self) -> int:
-        """Bytes of requests and expected answers in flight, as counted against the credits."""
-        return self._up + self._down
+    # ---- time ----------------------------------------------------------------------------------------------------------
+
+    def unseen(self, since: float, now: float) -> None:
+        """Nobody looked at the sockets from `since` to `now`: answers may have come, and the node is not to blame for the time."""
+        soonest = _NEVER
+        for request in self.requests.values():
+            missed = now - max(since, request.made_at)
+            if missed > 0:
+                request.made_at += missed
+                request.resend_at += missed
+                request.deadline += missed
+            soonest = min(soonest, request.resend_at, request.deadline)
+        self._next_due = soonest
+        self._ask_at += now - since
 
     def next_due(self) -> float:
-        """Time of the next retry or deadline; infinite if nothing is in flight."""
-        return self._next_due if self.requests else float("inf")
+        """Time of the next retry, deadline or question; infinite if nothing is in flight."""
+        return min(self._next_due, self._ask_at) if self.requests else _NEVER
 
     def due(self, now: float) -> Iterator[Request]:
-        """Requests to send again now. Those past their deadline are found by `expired`."""
+        """Requests to send again now, in order of their numbers."""
         if now < self._next_due:
             return
-        soonest = float("inf")
+        soonest = _NEVER
         for request in self.requests.values():
             if request.resend_at <= now:
                 request.pause = min(request.pause * 2, self.policy.longest)
                 request.resend_at = now + request.pause
+                self._ask_at = min(self._ask_at, now + self.policy.first / 2)
                 yield request
             soonest = min(soonest, request.resend_at, request.deadline)
         self._next_due = soonest
 
     def expired(self, now: float) -> list[Request]:
-        """Takes out and returns the requests whose deadline has passed."""
-        late = [r.seq for r in self.requests.values() if r.deadline <= now]
-        return [r for seq in late if (r := self.take(seq)) is not None]
+        """Requests whose deadline has passed; to be given up."""
+        return [r for r in self.requests.values() if r.deadline <= now] if now >= self._next_due else []
+
+    def is_silent(self, now: float) -> bool:
+        """Whether the node has said nothing since a request was sent again, so that the coordinator is to be asked about it now."""
+        if now < self._ask_at or not self.requests:
+            return False
+        self._ask_at = now + self.policy.first
+        return True
+
+    def restart(self, now: float) -> list[Request]:
+        """All that is in flight, in order of the numbers, to be sent again now."""
+        for request in self.requests.values():
+            request.pause = self.policy.first
+            request.resend_at = now + request.pause
+        return list(self.requests.values())
 
 
 def deadline_error(request: Request, node: int, endpoint: str, waited: float) -> DeadlineExceeded:
@@ -185,14 +284,14 @@ def deadline_error(request: Request, node: int, endpoint: str, waited: float) ->
     if request.waiting_for:
         ranks = ", ".join(map(str, request.waiting_for))
         return DeadlineExceeded(
-            f"The {request.future.what} at clock {request.clock} must be answered within {waited:.0f} s. Node {node} still waits for"
+            f"The {request.piece.what} at clock {request.clock} must be answered within {waited:.0f} s. Node {node} still waits for"
             f" the tick of rank(s) {ranks}. Raise `spark.sparkps.waitTimeout` if these ranks are only slow.",
             node=node,
             ranks=request.waiting_for,
             clock=request.clock,
         )
     return DeadlineExceeded(
-        f"The {request.future.what} must be answered within {waited:.0f} s. Node {node} at {endpoint} gave no answer;"
+        f"The {request.piece.what} must be answered within {waited:.0f} s. Node {node} at {endpoint} gave no answer;"
         " look at its log, or raise `spark.sparkps.requestTimeout`.",
         node=node,
     )

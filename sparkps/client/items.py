@@ -53,6 +53,8 @@ class Item:
     span: Span | None = None
     #: The rows of a pull, as they came.
     answer: Array | None = None
+    #: Of the placement that it was cut by.
+    epoch: int = 0
 
     @property
     def size(self) -> int:
@@ -98,6 +100,7 @@ class Item:
         for a, b in itertools.pairwise(borders):
             if b > a:
                 part = Item(routing.primaries[buckets[a]], self.spec, op, self.keys[a:b], *self._part(a, b))
+                part.epoch = routing.epoch
                 if self.span is not None:
                     begin = self.span.begin
                     part.out, part.span = self.out, Span(self.span.grouping, begin + a, begin + b)
@@ -109,7 +112,7 @@ class Item:
             first, last = dense_range(self.spec.size, start)[0], dense_range(self.spec.size, stop - 1)[1]
             if last > first:
                 op = Op(self.op.code, self.spec.table, start=start, stop=stop)
-                yield Item(node, self.spec, op, None, *self._part(first - base, last - base))
+                yield Item(node, self.spec, op, None, *self._part(first - base, last - base), epoch=routing.epoch)
 
     def _part(self, a: int, b: int) -> tuple[Array | None, Array | None]:
         return (None if self.values is None else self.values[a:b]), (None if self.out is None else self.out[a:b])
@@ -186,17 +189,25 @@ def sparse_items(
     op = Op(code, spec.table)
     for node, span in routing.spans:
         for a, b in cut(grouping.offsets, span, most):
-            yield sparse_item(node, spec, op, grouping, values, out, a, b)
+            yield sparse_item(node, spec, op, grouping, values, out, a, b, routing.epoch)
 
 
 def sparse_item(
-    node: int, spec: TableSpec, op: Op, grouping: Grouping, values: Array | None, out: Array | None, a: int, b: int
+    node: int,
+    spec: TableSpec,
+    op: Op,
+    grouping: Grouping,
+    values: Array | None,
+    out: Array | None,
+    a: int,
+    b: int,
+    epoch: int,
 ) -> Item:
     """The item for the distinct keys [a, b); see `sparse_items`."""
     part = None if values is None else grouping.piece(values, a, b)
     if out is None or grouping.source is None:
-        return Item(node, spec, op, grouping.keys[a:b], part, None if out is None else out[a:b])
-    return Item(node, spec, op, grouping.keys[a:b], part, out, Span(grouping, a, b))
+        return Item(node, spec, op, grouping.keys[a:b], part, None if out is None else out[a:b], epoch=epoch)
+    return Item(node, spec, op, grouping.keys[a:b], part, out, Span(grouping, a, b), epoch=epoch)
 
 
 def dense_items(
@@ -208,7 +219,7 @@ def dense_items(
         first, last = dense_range(spec.size, start)[0], dense_range(spec.size, stop - 1)[1]
         if last > first:
             part = (None if values is None else values[first:last]), (None if out is None else out[first:last])
-            yield Item(node, spec, Op(code, spec.table, start=start, stop=stop), None, *part)
+            yield Item(node, spec, Op(code, spec.table, start=start, stop=stop), None, *part, epoch=routing.epoch)
 
 
 def pack(items: Iterable[Item], chunk_bytes: int) -> Iterator[tuple[int, list[Item]]]:

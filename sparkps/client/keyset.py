@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
+import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from sparkps.client.futures import Future
 from sparkps.client.grouping import Grouping
 from sparkps.client.items import Item, cut, keys_per_piece, sparse_item
+from sparkps.client.pieces import Piece
+from sparkps.client.routing import Routing
 from sparkps.client.session import Session
 from sparkps.specs import TableSpec
 from sparkps.wire import messages as m
@@ -38,52 +41,81 @@ class Registration:
         self.grouping = grouping
         #: Chunks: node, first and last key in node-major order, and `Register.start`, the place within the node.
         self.chunks: list[tuple[int, int, int, int]] = []
+        #: Keys of each node.
+        self.totals: dict[int, int] = {}
         #: Nodes that hold it.
         self.nodes: set[int] = set()
+        #: A node has refused it for its placement.
+        self.stale = False
         most = keys_per_piece(spec, len(grouping.keys), session.settings.chunk_bytes)
         for node, span in session.routing.spans:
             base = int(grouping.offsets[span[0]])
             for a, b in cut(grouping.offsets, span, most):
                 self.chunks.append((node, a, b, a - base))
+                self.totals[node] = self.totals.get(node, 0) + b - a
 
     def send(self, session: Session, spec: TableSpec) -> None:
         """Make the key set known to the nodes that do not hold it, and wait for their answer."""
+        missing = self.totals.keys() - self.nodes
+        if not missing:
+            return
         future: Future[None] = Future(
             session, f"registration of {len(self.grouping.keys)} keys of table {spec.name!r}", lambda: None
         )
-        totals: dict[int, int] = {}
-        for node, a, b, _ in self.chunks:
-            totals[node] = totals.get(node, 0) + b - a
-        missing = set(totals) - self.nodes
         for node, a, b, start in self.chunks:
             if node in missing:
-                keys = self.grouping.keys[a:b]
-
-                def make(
-                    s: int, q: int, acked: int, epoch: int, start: int = start, total: int = totals[node]
-                ) -> m.Message:
-                    return m.Register(s, q, acked, epoch, spec.index, self.keyset, start, total)
-
-                session.send(future, node, make, [keys], _done, up=keys.nbytes)
+                session.send(self._piece(future, spec, node, start, self.grouping.keys[a:b]))
         future.result()
         self.nodes |= missing
 
-    def forget(self, node: int, refusal: m.Message) -> None:
-        """A node does not know the key set (any more), or the placement has changed."""
-        if isinstance(refusal, m.UnknownKeySet) and refusal.keyset == self.keyset:
-            self.nodes.discard(node)
-        elif isinstance(refusal, m.WrongEpoch):
-            self.epoch = -1
+    def _piece(self, future: Future[Any], spec: TableSpec, node: int, start: int, keys: Array) -> Piece:
+        total = self.totals[node]
+
+        def make(session: int, seq: int, acked: int, epoch: int) -> m.Message:
+            return m.Register(session, seq, acked, epoch, spec.index, self.keyset, start, total)
+
+        def again(refusal: m.Message, routing: Routing) -> list[Piece]:
+            self.stale = True
+            return []
+
+        return Piece(future, node, make, [keys], epoch=self.epoch, up=keys.nbytes, again=again)
+
+    def forget(self, node: int) -> None:
+        """A node does not know the key set (any more)."""
+        self.nodes.discard(node)
 
     def items(self, spec: TableSpec, code: OpCode, values: Array | None, out: Array | None) -> Iterator[Item]:
         """One item a chunk; `values` and `out` as for `items.sparse_items`."""
         for node, a, b, start in self.chunks:
             op = Op(code, spec.table, self.keyset, start)
-            yield sparse_item(node, spec, op, self.grouping, values, out, a, b)
+            yield sparse_item(node, spec, op, self.grouping, values, out, a, b, self.epoch)
 
 
-def _done(message: Any, arrays: list[Any]) -> None:
-    """The chunk is registered."""
+class _Hold:
+    """What all handles of one key set share: when the last of them is gone, so is this, and sessions and nodes forget the key set.
+
+    Its finalizer runs on any thread and at any moment, so it takes no lock and sends nothing: the nodes are told with the
+    session's next call.
+    """
+
+    def __init__(self, keyset: int) -> None:
+        self.keyset = keyset
+        #: Sessions that have registered it.
+        self.sessions: list[weakref.ref[Session]] = []
+        weakref.finalize(self, _let_go, keyset, self.sessions).atexit = False
+
+    def note(self, session: Session) -> None:
+        """A session registers the key set."""
+        if all(known() is not session for known in self.sessions):
+            self.sessions.append(weakref.ref(session))
+
+
+def _let_go(keyset: int, sessions: list[weakref.ref[Session]]) -> None:
+    for known in sessions:
+        session = known()
+        found = session.registered.pop(keyset, None) if session is not None else None
+        if session is not None and found is not None:
+            session.dropped.append((keyset, tuple(found.nodes)))
 
 
 class KeySet:
@@ -104,11 +136,11 @@ class KeySet:
     >>> ks.push(gradients); rows = ks.pull() # doctest: +SKIP
     """
 
-    def __init__(self, table: SparseTable, keys: NDArray[Any], keyset: int | None = None) -> None:
+    def __init__(self, table: SparseTable, keys: NDArray[Any], hold: _Hold | None = None) -> None:
         self.table = table
         #: The keys as given: rows and values are in this order.
         self.keys = keys
-        self._id = next(_next_id) if keyset is None else keyset
+        self._hold = hold or _Hold(next(_next_id))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return KeySet, (self.table, self.keys)
@@ -118,17 +150,21 @@ class KeySet:
 
     def on(self, table: SparseTable) -> KeySet:
         """The same keys of another table of the same table group."""
-        return KeySet(table, self.keys, self._id)
+        return KeySet(table, self.keys, self._hold)
 
     def registration(self) -> Registration:
         """As this thread's session has it; registers where that is needed."""
-        session = self.table.session()
-        found: Registration | None = session.registered.get(self._id)
-        if found is None or found.epoch != session.routing.epoch:
-            grouping = Grouping.of(self.keys, session.routing)
-            found = session.registered[self._id] = Registration(session, grouping, self.table.spec, self._id)
-        found.send(session, self.table.spec)
-        return found
+        session, keyset = self.table.session(), self._hold.keyset
+        while True:
+            found: Registration | None = session.registered.get(keyset)
+            if found is None or found.stale or found.epoch != session.routing.epoch:
+                grouping = Grouping.of(self.keys, session.routing)
+                found = session.registered[keyset] = Registration(session, grouping, self.table.spec, keyset)
+                self._hold.note(session)
+            found.send(session, self.table.spec)
+            if not found.stale and found.epoch == session.routing.epoch:
+                return found
+            session.catch_up()
 
     def pull(self, out: Array | None = None) -> Array:
         """Rows of the keys; see `SparseTable.pull`. With `out`, an (n, dim) array, they are put there."""
@@ -157,6 +193,6 @@ class KeySet:
     def drop(self) -> None:
         """Let the nodes forget the key set."""
         session = self.table.session()
-        found: Registration | None = session.registered.pop(self._id, None)
+        found: Registration | None = session.registered.pop(self._hold.keyset, None)
         if found is not None:
             session.broadcast("drop of a key set", lambda s, q, a, e: m.Unregister(s, q, a, found.keyset)).result()

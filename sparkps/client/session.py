@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,10 +16,15 @@ from sparkps.client.control import ControlClient
 from sparkps.client.futures import Future
 from sparkps.client.items import Item, pack
 from sparkps.client.membership import Membership
+from sparkps.client.network import Network
+from sparkps.client.pieces import Make, Piece, Sink
+from sparkps.client.routing import Routing
 from sparkps.client.transport import Transport
-from sparkps.errors import TierError
+from sparkps.errors import InvalidInput, TierError
+from sparkps.specs import TableSpec
 from sparkps.wire import messages as m
 from sparkps.wire.control import TierAddress
+from sparkps.wire.functions import spec_of
 
 
 class Session(Transport):
@@ -29,11 +35,13 @@ class Session(Transport):
     address : TierAddress
     control : ControlClient
         To the tier's coordinator.
+    network : Network, optional
+        By default zmq.
     """
 
-    def __init__(self, address: TierAddress, control: ControlClient) -> None:
-        super().__init__(address, control)
-        #: Number of calls so far.
+    def __init__(self, address: TierAddress, control: ControlClient, network: Network | None = None) -> None:
+        super().__init__(address, control, network)
+        #: Number of calls so far. A call's number is the stamp of its writes: they reach every shard in ascending order.
         self._calls = 0
         #: The rank that this session speaks for, if any.
         self.member: Membership | None = None
@@ -41,6 +49,10 @@ class Session(Transport):
         self._unfinished: list[Future[Any]] = []
         #: Key sets that the nodes know, by id; owner: `keyset`.
         self.registered: dict[int, Any] = {}
+        #: Key sets that nobody holds any more, with the nodes that must be told. Appended by finalizers, on any thread.
+        self.dropped: deque[tuple[int, Iterable[int]]] = deque()
+        #: Tables by name, as the coordinator said; owner: `calls`.
+        self.specs: dict[str, TableSpec] = {}
 
     @property
     def limit(self) -> float:
@@ -55,40 +67,100 @@ class Session(Transport):
 
         With `together`, for items of several tables, as many as fit in one request per node; else one a request.
 
-        All requests of a call share one ordinal: how a call is cut must not matter to what a shard has of it.
+        All requests of a call share one number and one ordinal: how a call is cut must not matter to what a shard has of it.
         """
-        member: m.Member | None = None
-        self._calls += 1
-        call = self._calls
         batches = pack(items, self.settings.chunk_bytes) if together else ((item.node, [item]) for item in items)
-        for node, batch in batches:
-            if member is None and self.member is not None:
-                member = self.member.wire(write=batch[0].values is not None)
-            self._step(future, node, batch, member, call)
+        with self._lock:
+            call, sent, member = 0, 0, None
+            try:
+                for node, batch in batches:
+                    if sent == 0:
+                        call, member = self._begin(future, write=batch[0].values is not None)
+                    self.send(self._step(future, node, batch, member, (call, sent)))
+                    sent += 1
+            except BaseException as error:
+                # What the client itself refuses before anything was sent is as if the call had not been made.
+                if sent or not isinstance(error, InvalidInput):
+                    _note(future, error)
+                raise
 
-    def _step(self, future: Future[Any], node: int, batch: list[Item], member: m.Member | None, call: int) -> None:
+    def _begin(self, future: Future[Any], *, write: bool) -> tuple[int, m.Member | None]:
+        """Number and logical time of a new call."""
+        if self.dropped:
+            self._tell_dropped()
+        membership = self.member
+        if membership is not None and write:
+            membership.faults.check(membership.rank)
+            future.faults = membership.faults
+        self._calls += 1
+        return self._calls, None if membership is None else membership.wire(write=write)
+
+    def _step(
+        self, future: Future[Any], node: int, batch: list[Item], member: m.Member | None, place: tuple[int, int]
+    ) -> Piece:
         ops = [item.op for item in batch]
         pulls = [item for item in batch if item.values is None]
 
         def make(session: int, seq: int, acked: int, epoch: int) -> m.Message:
-            return m.Step(session, seq, acked, epoch, ops, member, call)
+            return m.Step(session, seq, acked, epoch, ops, member, place[0])
 
         def deliver(_: Any, arrays: list[Any]) -> None:
             for item, rows in zip(pulls, arrays, strict=True):
                 item.deliver(rows)
 
-        def again(refusal: m.Message) -> None:
-            if isinstance(refusal, m.WrongEpoch):
-                self.refresh()
-            for registration in self.registered.values():
-                registration.forget(node, refusal)
-            others = [other for item in batch for other in item.reroute(self.routing)]
-            for other, part in pack(others, self.settings.chunk_bytes):
-                self._step(future, other, part, member, call=0)
+        def again(refusal: m.Message, routing: Routing) -> list[Piece]:
+            found = self.registered.get(refusal.keyset) if isinstance(refusal, m.UnknownKeySet) else None
+            if found is not None:
+                found.forget(node)
+            others = [other for item in batch for other in item.reroute(routing)]
+            parts = pack(others, self.settings.chunk_bytes)
+            return [self._step(future, other, part, member, place) for other, part in parts]
 
         arrays = [array for item in batch for array in item.arrays()]
         up, down = sum([array.nbytes for array in arrays]), sum([item.down for item in pulls])
-        self.send(future, node, make, arrays, deliver, up=up, down=down, again=again)
+        # Items of one call may have been cut by two placements; the node refuses the older one.
+        epoch = batch[0].epoch if len(batch) == 1 else min([item.epoch for item in batch])
+        return Piece(
+            future, node, make, arrays, deliver, epoch=epoch, up=up, down=down, write=not pulls, place=place, again=again
+        )
+
+    def functions(self, future: Future[Any], calls: list[m.FunctionCall], sink: Sink) -> None:
+        """Run server functions on every node, under the membership if there is one; a call that writes counts as a push."""
+        write = any(spec_of(call.function).writes for call in calls)
+        with self._lock:
+            routing = self.routing
+            call, member = self._begin(future, write=write)
+            if write:
+                self.remember(future)
+            limit = self.limit
+
+            def make(session: int, seq: int, acked: int, epoch: int) -> m.Message:
+                return m.Call(session, seq, acked, epoch, calls, member, call, limit)
+
+            def piece(node: int, number: int, epoch: int) -> Piece:
+                def again(refusal: m.Message, newest: Routing) -> list[Piece]:
+                    if newest.primaries != routing.primaries:
+                        raise TierError(f"The placement must stay as it is during a {future.what}. It has changed; make the call again.")
+                    return [piece(node, number, newest.epoch)]
+
+                place = (call, number)
+                return Piece(future, node, make, [], sink, epoch=epoch, down=1, write=write, place=place, again=again)
+
+            try:
+                for number, node in enumerate(routing.nodes):
+                    self.send(piece(node, number, routing.epoch))
+            except BaseException as error:
+                _note(future, error)
+                raise
+
+    def _tell_dropped(self) -> None:
+        """Let the nodes forget the key sets that nobody holds any more; nobody waits for their answer."""
+        while self.dropped:
+            keyset, nodes = self.dropped.popleft()
+            future: Future[None] = Future(self, "drop of a key set", lambda: None)
+            for node in nodes:
+                if node not in self._dead:
+                    self.send(Piece(future, node, _unregister(keyset), [], epoch=self.routing.epoch))
 
     def remember(self, future: Future[Any]) -> None:
         """`flush` waits for this write."""
@@ -97,10 +169,12 @@ class Session(Transport):
 
     def flush(self) -> None:
         """Wait until every write of this session was acknowledged; raises the first failure."""
-        unfinished, self._unfinished = self._unfinished, []
-        for future in unfinished:
-            if not future.told():
-                future.result()
+        try:
+            for future in self._unfinished:
+                if not future.told():
+                    future.result()
+        finally:  # what was waited for in vain is waited for again
+            self._unfinished = [future for future in self._unfinished if not future.told()]
 
     def node_reports(self) -> dict[int, dict[str, Any]]:
         """What each node says of itself, by node id."""
@@ -131,7 +205,8 @@ class Session(Transport):
             lambda s, q, a, e: m.Takeover(s, q, a, asking.wire(write=False)),
             lambda message, _: best.append(message),
         ).result()
-        latest = max(best, key=lambda answer: answer.clock)
+        # The rank has finished if any node says so: its last tick may have reached that one alone.
+        latest = max(best, key=lambda answer: (answer.finished, answer.clock))
         settled = Membership(group, rank, incarnation, clock=latest.clock)
         self.broadcast(
             f"settling of rank {rank}",
@@ -142,7 +217,7 @@ class Session(Transport):
                 f"finish of rank {rank}",
                 lambda s, q, a, e: m.Tick(s, q, a, settled.wire(write=False), latest.state, True),
             ).result()
-        self.member = Membership(group, rank, incarnation, clock=latest.clock + 1)
+        self.member = Membership(group, rank, incarnation, latest.clock + 1, latest.staleness)
         return self.member.clock, latest.state
 
     def tick(self, state: bytes | None = None, *, finish: bool = False) -> None:
@@ -159,10 +234,17 @@ class Session(Transport):
         if member is None:
             raise TierError("A session must be bound to a rank of a worker group to tick. Got one outside any group.")
         self.flush()
+        member.faults.check(member.rank)  # also what the caller was told of, and caught
+        if member.staleness == 0:
+            self.await_pulls()  # in BSP a pull of this clock must not see the next one
         at = member.wire(write=False)
-        future = self.broadcast(
-            f"tick {member.clock} of rank {member.rank}", lambda s, q, a, e: m.Tick(s, q, a, at, state, finish)
-        )
+        future: Future[None] = Future(self, f"tick {member.clock} of rank {member.rank}", lambda: None)
+        future.faults = member.faults
+        try:
+            self.tell_all(future, lambda s, q, a, e: m.Tick(s, q, a, at, state, finish))
+        except BaseException as error:
+            _note(future, error)
+            raise
         if finish:
             future.result()
             self.member = None
@@ -178,6 +260,16 @@ class Session(Transport):
         """Speak for no rank any more, without telling the nodes (after a failure)."""
         self.member = None
         self._unfinished = []
+
+
+def _note(future: Future[Any], error: BaseException) -> None:
+    """A call of a rank was half made."""
+    if future.faults is not None:
+        future.faults.note(future.what, error)
+
+
+def _unregister(keyset: int) -> Make:
+    return lambda session, seq, acked, epoch: m.Unregister(session, seq, acked, keyset)
 
 
 _local = threading.local()

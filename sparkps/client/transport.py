@@ -1,79 +1,60 @@
 """Requests and answers between one thread and the nodes of a tier: connections, credits, retries, deadlines.
 
-The calling thread does all the work, under the transport's lock; zmq's own threads move the bytes. What is in flight, and
-when it is due, is kept by `inflight`, which is pure.
+The calling thread does all the work, under the transport's lock; the network's own threads move the bytes. What is in flight,
+and when it is due, is kept by `inflight`; what was refused, and when it may go again, by `order`: both are pure. What a
+transport knows of time and connections comes from its `Network`.
 """
 
 from __future__ import annotations
 
-import os
-import secrets
-import threading
-import time
-import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import zmq
-
-from sparkps.client.channel import Channel
-from sparkps.client.control import ControlClient
 from sparkps.client.futures import Future
-from sparkps.client.inflight import Lane, RetryPolicy, deadline_error
-from sparkps.client.routing import Routing
-from sparkps.errors import DeadlineExceeded, NodeUnreachable, ShardLost, SparkPSError, TierError, from_wire
+from sparkps.client.inflight import FILLER, Lane, Request, deadline_error
+from sparkps.client.links import Links
+from sparkps.client.network import Network
+from sparkps.client.order import Refusals, Refused
+from sparkps.client.pieces import Make, Piece, Sink, ignore
+from sparkps.errors import DeadlineExceeded, SparkPSError, TierError, from_wire
 from sparkps.wire import messages as m
 from sparkps.wire.codec import decode, encode
-from sparkps.wire.control import Attach, Attached, TierAddress
+from sparkps.wire.control import Attach, TierAddress
 
-#: How long one blocking receive lasts before timers are looked at (milliseconds).
-RECEIVE_MS = 100
+if TYPE_CHECKING:
+    from sparkps.client.control import ControlClient
+
+#: Longest wait for answers before anything else is looked at, also while the coordinator's answer is looked for (seconds).
+LOOK_EVERY, LOOK_EVERY_ASKING = 1.0, 0.05
+
+#: Two looks at the sockets that are further apart leave time in which nobody looked (seconds); it counts for nothing.
+UNSEEN_SECONDS = 0.1
+
+#: A node that has an older placement than the session is asked again after so long (seconds).
+LAG_SECONDS = 0.05
 
 #: An answer to requests of so few bytes is looked for without sleeping, for so long: waking up costs as much as the answer takes.
 SMALL_BYTES, SPIN_SECONDS = 1 << 17, 500e-6
 
-#: Given (session, seq, acked, epoch), the message of a request.
-Make = Callable[[int, int, int, int], m.Message]
 
-#: Called with the message and the arrays of an answer.
-Sink = Callable[[Any, list[Any]], None]
-
-
-class Transport:
-    """Connections to all nodes of a tier, for one thread.
+class Transport(Links):
+    """Requests to all nodes of a tier, and their answers, for one thread.
 
     Parameters
     ----------
     address : TierAddress
     control : ControlClient
-        To the tier's coordinator.
+        To the tier's coordinator. Used for its `request` and `ask` alone.
+    network : Network, optional
+        By default zmq.
     """
 
-    def __init__(self, address: TierAddress, control: ControlClient) -> None:
-        self.address = address
-        self.control = control
-        attached = control.request(Attach(0, address.tier_id))
-        self.settings = attached.settings
-        if self.settings.kernel_cache_dir:
-            from sparkps.kernels import compiled
-
-            compiled.use_cache_dir(self.settings.kernel_cache_dir)
-        #: Random, so that no two sessions of a tier are alike.
-        self.id = secrets.randbits(62) + 1
-        self.pid = os.getpid()
-        self.closed = False
-        #: Seconds that calls spent waiting for answers.
-        self.waited_seconds = 0.0
-        #: Owner of all below: `_lock`.
-        self._lock = threading.RLock()
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
-        self._channels: dict[int, Channel] = {}
-        self._lanes: dict[int, Lane] = {}
-        self._poller = zmq.Poller()
-        #: Nodes that the coordinator has declared dead, with the reason.
-        self._dead: dict[int, str] = {}
-        self._finalizer = weakref.finalize(self, _release, self._channels, self.id, self.pid)
-        self._route(attached)
+    def __init__(self, address: TierAddress, control: ControlClient, network: Network | None = None) -> None:
+        super().__init__(address, control, network)
+        #: What nodes have refused for now; owner of this and the next: `_lock`.
+        self._refusals = Refusals()
+        #: Until when the sockets were looked at (seconds, the network's clock).
+        self._looked_at = self.network.now()
 
     @property
     def limit(self) -> float:
@@ -83,244 +64,323 @@ class Transport:
 
     # ---- placement -----------------------------------------------------------------------------------------------------
 
-    def _route(self, attached: Attached) -> None:
-        """Take over a placement; connects to nodes that are new."""
-        endpoints = {info.node: info.endpoint for info in attached.nodes}
-        self._dead = {info.node: info.reason for info in attached.nodes if info.state != "up"}
-        self.routing = Routing.of(attached.epoch, attached.placement)
-        for node in self.routing.nodes:
-            if node not in self._channels:
-                self._open(node, endpoints[node])
-
-    def _open(self, node: int, endpoint: str) -> None:
-        channel = Channel(self._context, endpoint)
-        channel.socket.setsockopt(zmq.RCVTIMEO, RECEIVE_MS)
-        channel.send(encode(m.Hello(self.id)))
-        self._channels[node] = channel
-        self._poller.register(channel.socket, zmq.POLLIN)
-        self._lanes[node] = Lane(
-            node,
-            push_credit=self.settings.push_credit_bytes,
-            pull_credit=self.settings.pull_credit_bytes,
-            policy=RetryPolicy(self.settings.retry_initial, self.settings.retry_max),
-        )
-
     def refresh(self) -> None:
-        """Ask the coordinator for the placement as it is now."""
-        self._route(self.control.request(Attach(0, self.address.tier_id)))
+        """Ask the coordinator for the placement as it is now, and wait for its answer."""
+        with self._lock:
+            self._heed(self.control.request(Attach(0, self.address.tier_id)))
+            self._send_again(self.network.now())
+
+    def catch_up(self) -> None:
+        """Wait until new calls are cut by the newest placement that is known."""
+        with self._lock:
+            self._send_again(self.network.now())
+            if self.routing is not self._newest:
+                late = DeadlineExceeded("The writes in flight must be answered before the placement changes. They were not.")
+                self._pump_until(lambda: self.routing is self._newest, self.network.now() + self.limit, lambda _: late)
 
     # ---- sending -------------------------------------------------------------------------------------------------------
 
-    def send(
-        self,
-        future: Future[Any],
-        node: int,
-        make: Make,
-        arrays: list[Any],
-        sink: Sink,
-        *,
-        up: int = 0,
-        down: int = 0,
-        again: Callable[[m.Message], None] | None = None,
-    ) -> None:
-        """Send one request, waiting for credit; its answer goes to `sink`, its failure to `future`.
-
-        `again` is called with `WrongEpoch` or `UnknownKeySet`, and sends the same work anew; without it they are failures.
+    def send(self, piece: Piece) -> None:
+        """Send one request, waiting for credit, and behind writes that were refused; its answer goes to its sink and future.
 
         Raises
         ------
         ShardLost
             The node is known to be dead.
         DeadlineExceeded
-            No credit came free in time.
+            It could not be sent in time.
         """
         with self._lock:
-            lane = self._lanes[node]
+            node = piece.node
             if node in self._dead:
                 raise self.lost(node)
-            deadline = time.monotonic() + self.limit
-            if not lane.has_credit(up=up, down=down):
-                self._pump_until(lambda: lane.has_credit(up=up, down=down), deadline, future.what)
-            seq = lane.next_seq()
-            frames = encode(make(self.id, seq, lane.acked, self.routing.epoch), arrays)
-            flight = _Flight(self, future, node, sink, again)
-            lane.add(seq, frames, future, flight.answer, up=up, down=down, now=time.monotonic(), deadline=deadline)
-            future.expect()
-            self._channels[node].send(frames)
+            lane = self._lanes[node]
+            now = self.network.now()
+            deadline = now + self.limit
+            if not self._may_send(piece, lane):
+                self._pump_until(lambda: self._may_send(piece, lane), deadline, lambda at: self._held_up(piece, lane, at))
+                if node in self._dead:
+                    raise self.lost(node)
+                now = self.network.now()
+                deadline = now + self.limit
+            self._transmit(piece, lane, now, deadline)
 
-    def broadcast(self, what: str, make: Make, sink: Sink | None = None) -> Future[None]:
+    def _may_send(self, piece: Piece, lane: Lane) -> bool:
+        return lane.has_credit(up=piece.up, down=piece.down) and not (piece.write and self._refusals.writes)
+
+    def _transmit(self, piece: Piece, lane: Lane, now: float, deadline: float) -> None:
+        seq = lane.next_seq()
+        frames = encode(piece.make(self.id, seq, lane.acked, piece.epoch), piece.arrays)
+        lane.add(seq, frames, piece, now=now, deadline=deadline)
+        piece.future.expect()
+        self._channels[lane.node].send(frames)
+
+    def broadcast(self, what: str, make: Make, sink: Sink = ignore) -> Future[None]:
         """Send one request without arrays to every node."""
         future: Future[None] = Future(self, what, lambda: None)
-        for node in self.routing.nodes:
-            self.send(future, node, make, [], sink or _ignore)
+        self.tell_all(future, make, sink)
         return future
 
-    # ---- receiving -----------------------------------------------------------------------------------------------------
+    def tell_all(self, future: Future[Any], make: Make, sink: Sink = ignore) -> None:
+        """As `broadcast`, for a future that is there."""
+        with self._lock:
+            routing = self.routing
+            for node in routing.nodes:
+                self.send(Piece(future, node, make, [], sink, epoch=routing.epoch))
+
+    # ---- waiting -------------------------------------------------------------------------------------------------------
 
     def poll(self) -> None:
         """Take in what has arrived, without waiting."""
         with self._lock:
-            for node in self._channels:
-                self._drain(node)
+            now = self.network.now()
+            self._unseen(now)
+            self._looked_at = now
+            self._take_in(_never)
+            self._timers(now)
 
     def wait(self, future: Future[Any], timeout: float | None) -> None:
         """Receive until `future` is settled."""
-        began = time.monotonic()
+        began = self.network.now()
         limit = self.limit if timeout is None else timeout
         with self._lock:
             try:
-                self._pump_until(future.settled, began + limit, future.what)
+                self._pump_until(future.settled, began + limit, lambda now: self._late(future, now, limit))
             finally:
-                self.waited_seconds += time.monotonic() - began
+                self.waited_seconds += self.network.now() - began
 
-    def _pump_until(self, done: Callable[[], bool], deadline: float, what: str) -> None:
+    def await_pulls(self) -> None:
+        """Wait until every pull of this session is answered."""
+        with self._lock:
+            limit = self.limit
+
+            def late(now: float) -> DeadlineExceeded:
+                for lane in self._lanes.values():
+                    for request in lane.requests.values():
+                        if request.piece.down and not request.piece.write:
+                            return self._deadline_error(request, lane.node, now)
+                return DeadlineExceeded(f"The pulls of a clock must be answered within {limit:.0f} s, before its tick. They were not.")
+
+            self._pump_until(self._no_pull, self.network.now() + limit, late)
+
+    def _no_pull(self) -> bool:
+        return not self._refusals.pulls and not any(lane.pulls for lane in self._lanes.values())
+
+    def _pump_until(
+        self, done: Callable[[], bool], deadline: float, late: Callable[[float], DeadlineExceeded]
+    ) -> None:
+        """Take answers in until `done`; first what has come, then what is due."""
+        now = self.network.now()
+        self._unseen(now)
         while not done():
-            self._pump()
+            until = max(now, min(deadline, self._next_due(now)))
+            busy = [node for node, lane in self._lanes.items() if lane.requests]
+            small = len(busy) == 1 and self._lanes[busy[0]].bytes_under_way <= SMALL_BYTES
+            channels = [self._channels[node] for node in busy]
+            self.network.wait(channels, until - now, SPIN_SECONDS if small else 0.0)
+            now = self.network.now()
+            self._looked_at = now if now - until <= UNSEEN_SECONDS else until
+            self._take_in(done)
             if done():
                 return
-            now = time.monotonic()
+            deadline += self._unseen(now)  # this process itself was stopped
             self._timers(now)
             if now >= deadline and not done():
-                raise self._late(what, now)
+                raise late(now)
 
-    def _pump(self) -> None:
-        """Wait for an answer, at most `RECEIVE_MS`."""
-        busy = [node for node, lane in self._lanes.items() if lane.requests]
-        if len(busy) == 1:
-            node = busy[0]
-            channel = self._channels[node]
-            if self._lanes[node].bytes_under_way <= SMALL_BYTES:
-                channel.spin(SPIN_SECONDS)
-            frames = channel.await_next()
-            if frames is not None:
+    def _next_due(self, now: float) -> float:
+        soonest = now + (LOOK_EVERY_ASKING if self._inquiries else LOOK_EVERY)
+        for lane in self._lanes.values():
+            soonest = min(soonest, lane.next_due())
+        return min(soonest, self._refusals.next_due(now)) if self._refusals else soonest
+
+    def _unseen(self, now: float) -> float:
+        """Time in which nobody looked, if there was any: puts off all that is due by it."""
+        since, self._looked_at = self._looked_at, now
+        if now - since <= UNSEEN_SECONDS:
+            return 0.0
+        for lane in self._lanes.values():
+            lane.unseen(since, now)
+        self._refusals.unseen(now - since)
+        return now - since
+
+    # ---- receiving -----------------------------------------------------------------------------------------------------
+
+    def _take_in(self, done: Callable[[], bool]) -> None:
+        """Take what lies in the sockets until `done`, and send what that allows."""
+        for node, channel in list(self._channels.items()):
+            if not self._lanes[node].requests:
+                continue
+            while (frames := channel.receive()) is not None:
                 self._handle(node, frames)
-            return
-        if self._poller.poll(RECEIVE_MS):
-            for node in busy:
-                self._drain(node)
+                if done():
+                    break
+        if self._inquiries:
+            self._hear_coordinator()
+        if self._refusals or self.routing is not self._newest:
+            self._send_again(self.network.now())
 
-    def _drain(self, node: int) -> None:
-        channel = self._channels[node]
-        while (frames := channel.receive()) is not None:
-            self._handle(node, frames)
-
-    def _handle(self, node: int, frames: list[zmq.Frame]) -> None:
+    def _handle(self, node: int, frames: list[Any]) -> None:
         message, arrays = decode(frames)
         lane = self._lanes[node]
-        if isinstance(message, m.Parked):
+        lane.heard()
+        kind = type(message)
+        if kind is m.Parked:
             lane.park(message.seq, message.clock, message.waiting_for)
-            return
-        request = lane.take(message.seq)
-        if request is not None:
-            request.sink(message, arrays)
+        elif kind is m.Ready:
+            lane.opening = False
+        elif kind is m.UnknownSession:
+            if message.seq in lane.requests and not lane.opening:
+                self._reopen(node, lane)
+        else:
+            request = lane.take(message.seq)
+            if request is not None and request.piece is not FILLER:
+                self._answer(node, request, message, arrays)
 
-    def _timers(self, now: float) -> None:
-        for node, lane in self._lanes.items():
-            if now < lane.next_due():
-                continue
-            for request in lane.expired(now):
-                request.future.fail(deadline_error(request, node, self._channels[node].endpoint, now - request.made_at))
-            silent = list(lane.due(now))
-            if silent:
-                self._look_after(node)
-            for request in silent:
-                if request.seq in lane.requests:
-                    self._channels[node].send(request.frames)
-
-    def _look_after(self, node: int) -> None:
-        """A node is silent: ask the coordinator whether it is dead, and fail its requests at once if so."""
-        try:
-            self.refresh()
-        except (NodeUnreachable, TimeoutError):
-            return  # the coordinator is control plane only: training goes on without it
-        if node in self._dead:
-            lane = self._lanes[node]
-            for seq in list(lane.requests):
-                request = lane.take(seq)
-                if request is not None:
-                    request.future.fail(self.lost(node))
-
-    def lost(self, node: int) -> ShardLost:
-        """What a caller is told when a node is gone."""
-        return ShardLost(
-            f"Every bucket must have a live node. Node {node} is gone ({self._dead.get(node) or 'no heartbeat'}) and held the only"
-            " replica of its buckets: its rows are lost. Start the tier again and train anew.",
-            node=node,
-        )
-
-    def _late(self, what: str, now: float) -> DeadlineExceeded:
-        for node, lane in self._lanes.items():
-            for request in lane.requests.values():
-                return deadline_error(request, node, self._channels[node].endpoint, now - request.made_at)
-        return DeadlineExceeded(f"The {what} must be answered in time. It was not.")
-
-    def close(self) -> None:
-        """Say good-bye and close the connections. Requests in flight are given up."""
-        with self._lock:
-            self.closed = True
-            self._finalizer()
-            self._lanes.clear()
-
-
-def _release(channels: dict[int, Channel], session: int, pid: int) -> None:
-    """Close the connections; also when the transport's thread has ended without `Transport.close`."""
-    if pid == os.getpid():  # a forked child has no right to its parent's sockets
-        for channel in channels.values():
-            channel.send(encode(m.Bye(session)))
-            channel.close(linger=200)
-    channels.clear()
-
-
-class _Flight:
-    """What to do with the answer of one request."""
-
-    __slots__ = ("again", "future", "node", "sink", "transport")
-
-    def __init__(
-        self,
-        transport: Transport,
-        future: Future[Any],
-        node: int,
-        sink: Sink,
-        again: Callable[[m.Message], None] | None,
-    ) -> None:
-        self.transport = transport
-        self.future = future
-        self.node = node
-        self.sink = sink
-        self.again = again
-
-    def answer(self, message: Any, arrays: list[Any]) -> None:
-        """The node has answered."""
+    def _answer(self, node: int, request: Request, message: Any, arrays: list[Any]) -> None:
+        piece: Piece = request.piece
         kind = type(message)
         try:
             if kind in _REFUSALS:
-                self._refused(message)
+                self._refused(node, request, message)
             else:
-                self.sink(message, arrays)
-                self.future.arrived()
+                piece.sink(message, arrays)
+                piece.future.arrived()
         except SparkPSError as error:
-            self.future.fail(error)
+            piece.fail(error)
         except Exception as error:  # a wrong answer must end the call, not the session
-            self.future.fail(
+            piece.fail(
                 TierError(f"An answer must fit its request. Got {kind.__name__}: {type(error).__name__}: {error}")
             )
+        except BaseException as error:  # an interrupt while the answer is taken in
+            piece.fail(error)
+            raise
 
-    def _refused(self, message: Any) -> None:
+    # ---- refusals ------------------------------------------------------------------------------------------------------
+
+    def _refused(self, node: int, request: Request, message: Any) -> None:
+        """Keep a refused piece until it may go again; raises what is final."""
         if isinstance(message, m.Failed):
             raise from_wire(message.error, message.message, message.attributes)
-        if isinstance(message, m.UnknownSession):
-            raise self.transport.lost(self.node)
-        if self.again is None:
+        piece: Piece = request.piece
+        lags = isinstance(message, m.WrongEpoch) and message.epoch < piece.epoch
+        if piece.again is None and not lags:
             raise TierError(
                 f"The request must fit the node's placement and key sets. Got {message} instead; make the call again."
             )
-        self.again(message)
-        self.future.arrived()
+        if isinstance(message, m.WrongEpoch) and not lags:
+            self._learn(message)
+        now = self.network.now()
+        refused = Refused(piece, message, lags, now + LAG_SECONDS if lags else now, request.deadline)
+        self._refusals.add(refused, node, request.seq)
+
+    def _send_again(self, now: float) -> None:
+        """Send what was refused, if it may go; the placement changes when no write is in flight."""
+        writing = any(lane.writes for lane in self._lanes.values())
+        if not writing:
+            self.routing = self._newest
+        for refused in self._refusals.ready(now, writing=writing, acked=lambda node: self._lanes[node].acked):
+            piece = refused.piece
+            try:
+                pieces = [piece] if refused.as_it_is or piece.again is None else piece.again(refused.refusal, self._newest)
+                for part in pieces:
+                    if part.node in self._dead:
+                        raise self.lost(part.node)
+                    self._transmit(part, self._lanes[part.node], now, refused.deadline)
+                piece.future.arrived()
+            except Exception as error:
+                piece.fail(error)
+
+    def _reopen(self, node: int, lane: Lane) -> None:
+        """The node has forgotten this session: open it again, and give it again what is in flight.
+
+        Shards know a write that they have already for as long as the node had remembered the session; an older one must not
+        be sent again.
+        """
+        now = self.network.now()
+        for request in list(lane.requests.values()):
+            if request.piece.write and now - request.sent_at > self.settings.session_ttl:
+                lane.give_up(request.seq, self._nothing(request.seq), now)
+                request.piece.fail(self._uncertain(request, node, now))
+        for seq in lane.holes():
+            lane.fill(seq, self._nothing(seq), now)
+        self._hello(node)
+        for request in lane.restart(now):
+            self._channels[node].send(request.frames)
+
+    def _nothing(self, seq: int) -> list[Any]:
+        """A request that does nothing, to take a number at a node."""
+        return encode(m.Unregister(self.id, seq, 0, m.NO_KEYSET))
+
+    def _uncertain(self, request: Request, node: int, now: float) -> TierError:
+        ttl = self.settings.session_ttl
+        return TierError(
+            f"The {request.piece.what} must be answered within {ttl:.0f} s of its first sending. It was not: {now - request.sent_at:.0f} s"
+            f" have passed, and node {node} has forgotten what this client sent (`spark.sparkps.sessionTtl`). It may or may not"
+            " have been applied; to send it again could apply it twice.",
+            node=node,
+        )
+
+    # ---- time ----------------------------------------------------------------------------------------------------------
+
+    def _timers(self, now: float) -> None:
+        """Send again what is due, give up what is late, and ask the coordinator about nodes that are silent."""
+        for node, lane in list(self._lanes.items()):
+            if now < lane.next_due():
+                continue
+            for request in lane.expired(now):
+                lane.give_up(request.seq, self._nothing(request.seq), now)
+                request.piece.fail(self._deadline_error(request, node, now))
+            for number, request in enumerate(lane.due(now)):
+                if number == 0 and lane.opening:
+                    self._hello(node)
+                self._channels[node].send(request.frames)
+            if lane.is_silent(now):
+                self._ask_coordinator()
+        for refused in self._refusals.expired(now):
+            refused.piece.fail(
+                DeadlineExceeded(f"The {refused.piece.what} must be carried out in time. It was not: {_why(refused)}.")
+            )
+
+    # ---- errors --------------------------------------------------------------------------------------------------------
+
+    def _deadline_error(self, request: Request, node: int, now: float) -> DeadlineExceeded:
+        return deadline_error(request, node, self._endpoints[node], now - request.made_at)
+
+    def _late(self, future: Future[Any], now: float, limit: float) -> DeadlineExceeded:
+        """The wait for `future` has ended: names a request of its own."""
+        for node, lane in self._lanes.items():
+            for request in lane.requests.values():
+                if request.piece is not FILLER and request.piece.future is future:
+                    return self._deadline_error(request, node, now)
+        why = " A node has refused a part of it, which waits to be sent again." if self._refusals.awaited(future) else ""
+        return DeadlineExceeded(f"The {future.what} must be answered within {limit:.0f} s. It was not.{why}")
+
+    def _held_up(self, piece: Piece, lane: Lane, now: float) -> DeadlineExceeded:
+        """`piece` could not be sent in time: names who did not answer."""
+        for request in lane.requests.values():
+            if bool(request.piece.down) == bool(piece.down) and request.piece is not FILLER:
+                cause = self._deadline_error(request, lane.node, now)
+                return DeadlineExceeded(
+                    f"The {piece.what} must be sent within {self.limit:.0f} s. It waits for room behind an earlier request. {cause}",
+                    **cause.attributes,
+                )
+        return DeadlineExceeded(
+            f"The {piece.what} must be sent within {self.limit:.0f} s. It waits behind writes that a node has refused for now."
+        )
+
+_REFUSALS = frozenset({m.Failed, m.WrongEpoch, m.UnknownKeySet})
 
 
-_REFUSALS = frozenset({m.Failed, m.WrongEpoch, m.UnknownKeySet, m.UnknownSession})
+def _never() -> bool:
+    """For `Transport._take_in`: there is no moment at which nobody waits any more."""
+    return False
 
 
-def _ignore(message: Any, arrays: list[Any]) -> None:
-    """For answers that say nothing but that it was done."""
+def _why(refused: Refused) -> str:
+    if refused.as_it_is:
+        return f"node {refused.piece.node} has not heard of the placement yet"
+    return f"node {refused.piece.node} refused it, and other writes that must be answered first were not"
+
+
+__all__ = ["Transport"]

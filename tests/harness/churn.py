@@ -54,7 +54,7 @@ def churn(address: TierAddress, number: int, seconds: float) -> None:
     def write_to_the_last() -> None:
         writes = np.random.default_rng(1000 + number)
         while not ended.is_set():
-            for table in list(current):
+            for table in current:
                 keys = writes.integers(0, 1 << 40, 60_000)  # large enough for the nodes' pools
                 try:
                     table.add(keys, np.ones((len(keys), 1)))

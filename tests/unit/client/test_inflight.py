@@ -13,6 +13,9 @@ from sparkps.client.inflight import Lane, RetryPolicy, deadline_error
 @dataclass
 class Call:
     what: str = "push of table 'w'"
+    up: int = 0
+    down: int = 0
+    write: bool = False
     errors: list[BaseException] = field(default_factory=list)
 
     def fail(self, error: BaseException) -> None:
@@ -25,7 +28,7 @@ def lane(push: int = 100, pull: int = 100) -> Lane:
 
 def add(to: Lane, *, up: int = 0, down: int = 0, now: float = 0.0, deadline: float = 60.0) -> int:
     seq = to.next_seq()
-    to.add(seq, [b"frame"], Call(), lambda m, a: None, up=up, down=down, now=now, deadline=deadline)
+    to.add(seq, [b"frame"], Call(up=up, down=down, write=not down), now=now, deadline=deadline)
     return seq
 
 
@@ -68,6 +71,8 @@ def test_retries_back_off_until_the_deadline() -> None:
     for tenth in range(130):
         now = tenth / 10
         expired = line.expired(now)
+        for request in expired:
+            line.give_up(request.seq, [b"nothing"], now)
         sent += [now for _ in line.due(now)]
         if expired:
             assert [r.seq for r in expired] == [seq]

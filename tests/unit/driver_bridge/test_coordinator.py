@@ -99,10 +99,10 @@ def test_a_silent_node_is_declared_dead(client: ControlClient, nodes: list[FakeN
 
 def test_nobody_listens(tmp_path: pathlib.Path) -> None:
     began = time.monotonic()
-    with pytest.raises(NodeUnreachable, match=r"must be reachable at ipc://.*it has stopped"):
+    with pytest.raises(NodeUnreachable, match=r"must be reachable at ipc://.*It has stopped"):
         ControlClient(f"ipc://{tmp_path}/nobody").request(c.TierStatus(0))
-    with pytest.raises(NodeUnreachable, match=r"no connection within 0\.2 s"):
-        ControlClient("tcp://127.0.0.1:1").request(c.TierStatus(0), timeout=0.2)
+    with pytest.raises(NodeUnreachable, match=r"must be reachable at tcp://.*nobody listens"):
+        ControlClient("tcp://127.0.0.1:1").request(c.TierStatus(0))
     assert time.monotonic() - began < 3.0
 
 

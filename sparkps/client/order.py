@@ -1,0 +1,111 @@
+"""Requests that a node refused for now, and when they may go again.
+
+Pure: no socket and no clock inside. A shard takes a writer's writes in the order of their stamps, and drops what is not above
+the last one: that is how it knows what it has already. So a refused write must reach its shard before every later write of
+its session does. A node that refuses a write refuses the later ones, too, until one arrives which says that the session
+knows of the refusal; the session sends no new write while refused ones wait, and sends these again in their order when no
+write of it is in flight any more. Pulls carry no stamp and may go again at once, unless the node itself is behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sparkps.client.pieces import Piece
+from sparkps.wire import messages as m
+
+_NEVER = float("inf")
+
+
+@dataclass(slots=True)
+class Refused:
+    """One piece, and why and until when it waits (seconds, the shell's clock)."""
+
+    piece: Piece
+    refusal: m.Message
+    #: The node has an older placement than the session: the piece goes again as it is.
+    as_it_is: bool
+    not_before: float
+    deadline: float
+
+
+class Refusals:
+    """What waits to be sent again. Owner: the session's lock."""
+
+    def __init__(self) -> None:
+        self._writes: list[Refused] = []
+        self._pulls: list[Refused] = []
+        #: node -> highest seq that was refused there: a write is taken only when it says that this was answered.
+        self._seqs: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._writes) + len(self._pulls)
+
+    @property
+    def writes(self) -> int:
+        """Writes that wait: no new one may be sent."""
+        return len(self._writes)
+
+    @property
+    def pulls(self) -> int:
+        """Pulls that wait."""
+        return len(self._pulls)
+
+    def add(self, refused: Refused, node: int, seq: int) -> None:
+        """A node has refused a piece at `seq`."""
+        if refused.piece.write:
+            self._writes.append(refused)
+            self._seqs[node] = max(seq, self._seqs.get(node, 0))
+        else:
+            self._pulls.append(refused)
+
+    def ready(self, now: float, *, writing: bool, acked: Callable[[int], int]) -> list[Refused]:
+        """Takes out what may go again now, writes in their order.
+
+        Parameters
+        ----------
+        now : float
+        writing : bool
+            Whether a write of the session is in flight.
+        acked : callable
+            node -> every request up to this seq was answered.
+        """
+        found = [refused for refused in self._pulls if refused.not_before <= now]
+        if found:
+            self._pulls = [refused for refused in self._pulls if refused.not_before > now]
+        if not writing and self._writes and self._may_write(now, acked):
+            found += sorted(self._writes, key=lambda refused: refused.piece.place)
+            self._writes.clear()
+            self._seqs.clear()
+        return found
+
+    def _may_write(self, now: float, acked: Callable[[int], int]) -> bool:
+        return all(refused.not_before <= now for refused in self._writes) and all(
+            acked(node) >= seq for node, seq in self._seqs.items()
+        )
+
+    def expired(self, now: float) -> list[Refused]:
+        """Takes out what has met its deadline."""
+        late = [refused for refused in (*self._writes, *self._pulls) if refused.deadline <= now]
+        if late:
+            self._writes = [refused for refused in self._writes if refused.deadline > now]
+            self._pulls = [refused for refused in self._pulls if refused.deadline > now]
+        return late
+
+    def unseen(self, seconds: float) -> None:
+        """Nobody looked for so long; see `inflight.Lane.unseen`."""
+        for refused in (*self._writes, *self._pulls):
+            refused.deadline += seconds
+
+    def next_due(self, now: float) -> float:
+        """When something may go again or is given up, at the earliest."""
+        times = [refused.not_before for refused in (*self._writes, *self._pulls) if refused.not_before > now]
+        return min([*times, *(refused.deadline for refused in (*self._writes, *self._pulls))], default=_NEVER)
+
+    def awaited(self, future: object) -> bool:
+        """Whether a piece of that call waits here."""
+        return any(refused.piece.future is future for refused in (*self._writes, *self._pulls))
+
+
+__all__ = ["Refusals", "Refused"]

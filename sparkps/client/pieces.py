@@ -1,0 +1,89 @@
+"""A piece of a call: one request to one node, and what becomes of it when the node refuses it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sparkps.client.futures import Future
+from sparkps.client.routing import Routing
+from sparkps.wire import messages as m
+
+#: Given (session, seq, acked, epoch), the message of a request.
+Make = Callable[[int, int, int, int], m.Message]
+
+#: Called with the message and the arrays of an answer.
+Sink = Callable[[Any, list[Any]], None]
+
+#: Called with a refusal (`WrongEpoch`, `UnknownKeySet`) and the newest placement: the pieces to send in place of this one.
+Again = Callable[[m.Message, Routing], "list[Piece]"]
+
+
+def ignore(message: Any, arrays: list[Any]) -> None:
+    """For answers that say nothing but that it was done."""
+
+
+class Piece:
+    """One request that is to be made.
+
+    Parameters
+    ----------
+    future : Future
+        The call that it belongs to: told of the answer, and of a failure.
+    node : int
+    make : callable
+    arrays : list of ndarray
+    sink : callable
+        Takes the answer.
+    epoch : int
+        Of the placement that it was made by.
+    up, down : int
+        Bytes of the request, and of its answer: one that has any is a pull.
+    write : bool
+        Whether it changes rows: writes keep the order of their calls at every shard, also where a node refuses some.
+    place : tuple of int
+        Number of the call within the session, and of the piece within the call.
+    again : callable, optional
+        Without it a refusal is a failure.
+    """
+
+    __slots__ = ("again", "arrays", "down", "epoch", "future", "make", "node", "place", "sink", "up", "write")
+
+    def __init__(
+        self,
+        future: Future[Any],
+        node: int,
+        make: Make,
+        arrays: list[Any],
+        sink: Sink = ignore,
+        *,
+        epoch: int,
+        up: int = 0,
+        down: int = 0,
+        write: bool = False,
+        place: tuple[int, int] = (0, 0),
+        again: Again | None = None,
+    ) -> None:
+        self.future = future
+        self.node = node
+        self.make = make
+        self.arrays = arrays
+        self.sink = sink
+        self.epoch = epoch
+        self.up = up
+        self.down = down
+        self.write = write
+        self.place = place
+        self.again = again
+
+    @property
+    def what(self) -> str:
+        """What it is, for messages to people."""
+        return self.future.what
+
+    def fail(self, error: BaseException) -> None:
+        """It will not be carried out."""
+        self.future.fail(error)
+
+
+__all__ = ["Again", "Make", "Piece", "Sink", "ignore"]
