@@ -172,7 +172,7 @@ class SessionTable:
         #: By id, those heard of longest ago first.
         self.sessions: OrderedDict[int, NodeSession] = OrderedDict()
         #: Sessions that were forgotten without good-bye, whose marks are kept, and when, oldest first.
-        self._forgotten: OrderedDict[int, float] = OrderedDict()
+        self._forgotten: dict[int, float] = {}
         #: The last `MOST_CLOSED` sessions that said good-bye: a message of theirs that comes late opens nothing.
         self._closed: OrderedDict[int, None] = OrderedDict()
 

@@ -1,0 +1,47 @@
+"""A client that asks and never reads costs a node no more than a bounded amount of memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import psutil
+import zmq
+
+from sparkps.wire import messages as m
+from sparkps.wire.codec import decode, encode
+from tests.cluster.conftest import Tier
+
+
+def test_answers_that_nobody_reads_do_not_fill_a_node(tier: Tier) -> None:
+    w = tier.dense("unread", shape=(512, 1024), dtype="float64")  # 2 MiB on each of two nodes
+    session = tier.session_settings()
+    info = next(node for node in tier.status()["nodes"] if node["id"] == session.routing.nodes[0])
+    process = psutil.Process(info["pid"])
+    context = zmq.Context()  # of its own: it is to be closed with its queue
+    socket = context.socket(zmq.DEALER)
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.RCVHWM, 1)
+    socket.setsockopt(zmq.SNDHWM, 0)
+    socket.connect(info["endpoint"])
+    before = process.memory_info().rss
+    socket.send_multipart(encode(m.Hello(4242)))
+    for seq in range(1, 601):
+        pull = m.Step(4242, seq, 0, session.routing.epoch, [m.Op(m.OpCode.PULL, w.spec.table, stop=256)])
+        socket.send_multipart(encode(pull))
+    mine = tier.session()
+    for _ in range(20):
+        assert w.bind(mine).pull().shape == (512, 1024), "others are served meanwhile"
+    status = m.Status(4243, 1, 0)
+    other = context.socket(zmq.DEALER)
+    other.setsockopt(zmq.LINGER, 0)
+    other.setsockopt(zmq.RCVTIMEO, 20_000)
+    other.connect(info["endpoint"])
+    other.send_multipart(encode(m.Hello(4243)))
+    other.send_multipart(encode(status))
+    assert isinstance(decode(other.recv_multipart())[0], m.Ready)
+    assert isinstance(decode(other.recv_multipart())[0], m.StatusReport)
+    grown = process.memory_info().rss - before
+    mine.close()
+    socket.close()
+    other.close()
+    context.term()
+    assert grown < 500 << 20, f"{grown >> 20} MiB for 1,200 MiB of answers that nobody reads"
