@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: Seconds after which nobody waits for a user's function, whatever its caller says.
+LONGEST_CALL = 86_400.0
+
 
 class Handlers:
     """The requests and commands of a node.
@@ -246,7 +249,7 @@ class Handlers:
 
     def _call_users(self, work: Work, prepared: functions.Prepared, use: Use) -> None:
         """A user's function: on a thread of its own, on copies; what it has changed is written at the end."""
-        member, service, seconds = work.message.member, self._service, max(0.0, work.message.limit)
+        member, service, seconds = work.message.member, self._service, min(max(0.0, work.message.limit), LONGEST_CALL)
         name = work.message.calls[0].function
         if member is not None and not self.group(member.group).acts_at_once(member):
 

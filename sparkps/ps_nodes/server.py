@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import zmq
+from zmq.utils.garbage import gc as message_collector
 
 from sparkps import sockets
 from sparkps.ps_nodes.control import ControlLink
@@ -52,6 +53,8 @@ class Threads:
         for _ in range(threads):
             self._pool.submit(started.wait)
         started.wait()
+        # pyzmq's own thread, which lets go of arrays that have been sent.
+        message_collector.start()
 
     def submit(self, function: Callable[..., Any], *args: Any) -> None:
         """Run `function` on one of the threads."""
