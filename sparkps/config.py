@@ -117,6 +117,11 @@ class NodeSettings:
     session_ttl: float = _time("sessionTtl", 3600.0, 1)
     #: Largest message that a node takes, all frames together.
     max_message_bytes: int = _size("maxMessageBytes", 256 << 20, 1 << 20, 1 << 40)
+    #: BSP: bytes of pushes of clocks that are still open, per node and worker group; a rank that is ahead of others waits above.
+    buffer_bytes: int = _size("bufferBytes", 256 << 20, 1 << 16)
+    #: Bytes of requests that may wait on a node for earlier ones of their session; more are dropped, and sent again. More than
+    #: the credits of `ClientSettings`, from which it is derived.
+    session_bytes: int = field(default=256 << 20, metadata={"derived": True})
 
     def __post_init__(self) -> None:
         _check_fields(self)
@@ -149,7 +154,7 @@ class ClientSettings:
     #: `Settings.kernel_cache_dir`, for clients on executors.
     kernel_cache_dir: str = ""
     #: `NodeSettings.session_ttl`: a write that was first sent longer ago cannot be sent again to a node that forgot the session.
-    session_ttl: float = 3600.0
+    session_ttl: float = field(default=3600.0, metadata={"derived": True})
 
     def __post_init__(self) -> None:
         _check_fields(self)
@@ -245,6 +250,8 @@ class Settings:
             kernel_cache_dir=settings.kernel_cache_dir,
             session_ttl=sections["node"].session_ttl,
         )
+        under_way = sections["client"].pull_credit_bytes + sections["client"].push_credit_bytes
+        sections["node"] = dataclasses.replace(sections["node"], session_bytes=max(256 << 20, 4 * under_way))
         return dataclasses.replace(settings, **sections)
 
     @classmethod

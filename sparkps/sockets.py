@@ -39,6 +39,18 @@ def send(socket: Socket, frames: Sequence[Any], flags: int = 0) -> None:
     socket.send(frames[last], flags, False)
 
 
+def send_tracked(socket: Socket, frames: Sequence[Any], large: int) -> zmq.MessageTracker | None:
+    """As `send`; tells when the last frame of at least `large` bytes is out of this process's memory. None: there is none."""
+    last = len(frames) - 1
+    heavy = max((i for i, frame in enumerate(frames) if getattr(frame, "nbytes", 0) >= large), default=-1)
+    tracker = None
+    for i, frame in enumerate(frames):
+        tracked = i == heavy
+        sent = socket.send(frame, _MORE if i < last else 0, False, tracked)
+        tracker = sent if tracked else tracker
+    return tracker
+
+
 def receive(socket: Socket, flags: int = 0) -> list[zmq.Frame]:
     """The next message; its frames lie where the library received them.
 
@@ -73,4 +85,4 @@ def spin(socket: Socket, seconds: float, unless: Sized = ()) -> bool:
     return False
 
 
-__all__ = ["AT_ONCE", "Socket", "is_readable", "receive", "send", "spin"]
+__all__ = ["AT_ONCE", "Socket", "is_readable", "receive", "send", "send_tracked", "spin"]

@@ -1,7 +1,8 @@
-"""Whole-table arithmetic, bucket by bucket: reductions, all pairs of dot products, and linear combinations.
+"""Whole-table arithmetic, bucket by bucket: reductions, all pairs of dot products, linear combinations, and copies.
 
 Tables are given as rows of (address of the pointer table, bytes per value). Each kernel passes over the memory once, in
-blocks that stay in the cache, and sums in float64 in an order that depends on the bucket's rows alone.
+blocks that stay in the cache, and sums in float64 in an order that depends on the bucket's rows alone. No kernel checks
+what it is given: the caller sees to it that every table has room for all `elements` of a bucket.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import numpy as np
 from numba import types
 
 from sparkps.kernels.compiled import HEADS, array, given, inlined, kernel
-from sparkps.kernels.intrinsics import address_of, data, dot, float32_at, float64_at, int64_at, lock, unlock
-from sparkps.kernels.layout import MAX, MIN, NONZERO, NORM1, PLANE, SQUARES, SUM, WIDTH
+from sparkps.kernels.intrinsics import address_of, copy_bytes, data, dot, float32_at, float64_at, int64_at, lock, unlock
+from sparkps.kernels.layout import COUNT, LOCK, MAX, MIN, NONZERO, NORM1, PLANE, ROOM, SQUARES, SUM, WIDTH
 from sparkps.kernels.lookup import lock_word
 
 #: Values of one table per block: 20 tables of float64 take 80 KiB.
@@ -163,3 +164,24 @@ def combine_buckets(tables: Any, coefficients: Any, constant: float, index: Any,
             else:
                 _store_block(float64_at(target), begin, count, data(sums))
         unlock(word)
+
+
+@kernel(lambda _: (_TABLES, given(types.int64), types.int64, types.int64, given(types.int64)))
+def copy_bucket(tables: Any, locks: Any, bucket: int, most: int, targets: Any) -> int:
+    """Copies the rows of all tables in one bucket, as they are at one moment; returns how many rows each has.
+
+    `tables` holds bytes per row here, `locks` the addresses of the pointer tables with the bucket's lock words, each once, and
+    `targets` where each table's rows go: room for `most`. Nothing is copied where there are more.
+    """
+    head = bucket * WIDTH
+    for i in range(locks.shape[0]):
+        lock(int64_at(locks[i] + 8 * (head + LOCK)))
+    count = int64_at(locks[0])[head + COUNT]
+    for t in range(tables.shape[0]):
+        count = min(count, int64_at(tables[t, 0])[head + ROOM])
+    if count <= most:
+        for t in range(tables.shape[0]):
+            copy_bytes(targets[t], _rows_address(tables, t, bucket), count * tables[t, 1])
+    for i in range(locks.shape[0]):
+        unlock(int64_at(locks[i] + 8 * (head + LOCK)))
+    return count

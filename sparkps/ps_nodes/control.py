@@ -7,7 +7,6 @@ import os
 import secrets
 import socket as net
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import zmq
@@ -17,7 +16,7 @@ from sparkps.wire import control as c
 from sparkps.wire.codec import decode, encode
 
 if TYPE_CHECKING:
-    from sparkps.ps_nodes.handlers import Handlers
+    from sparkps.ps_nodes.service import Service
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +31,8 @@ class ControlLink:
         Its endpoint.
     endpoint : str
         Where this node answers clients.
-    handlers : Handlers
-        Carry out the commands.
-    report : callable
-        The node's view of itself.
+    service : Service
+        Carries out the commands.
     """
 
     def __init__(
@@ -43,16 +40,14 @@ class ControlLink:
         context: zmq.Context[zmq.Socket[bytes]],
         coordinator: str,
         endpoint: str,
-        handlers: Handlers,
-        report: Callable[[], dict[str, Any]],
+        service: Service,
     ) -> None:
         self.socket = context.socket(zmq.DEALER)
         self.socket.setsockopt(zmq.LINGER, 500)
         self.socket.setsockopt(zmq.ROUTING_ID, b"\x01" + secrets.token_bytes(c.ROUTING_ID_BYTES - 1))
         self.socket.connect(coordinator)
         self._endpoint = endpoint
-        self._handlers = handlers
-        self._report = report
+        self._service = service
         #: Id that the coordinator gave; -1 before `Welcome`.
         self.node = -1
         #: The node must exit, with `status`.
@@ -68,10 +63,10 @@ class ControlLink:
 
     def heartbeat(self, now: float) -> None:
         """Send a heartbeat if it is due; give up if the coordinator was silent too long."""
-        settings = self._handlers.settings
+        settings = self._service.handlers.settings
         if self.node >= 0 and now >= self._next_beat:
             self._next_beat = now + settings.heartbeat_interval
-            self._send(c.Heartbeat(self._number(), self.node, self._report()))
+            self._send(c.Heartbeat(self._number(), self.node, self._service.report()))
         if now - self._heard_at > settings.heartbeat_deadline:
             log.error("the coordinator was silent for %.0f s: exit", now - self._heard_at)
             self.over, self.status = True, 1
@@ -98,7 +93,7 @@ class ControlLink:
                 self.over, self.status = True, 1
         elif isinstance(message, c.Welcome):
             self.node = message.node
-            self._handlers.welcome(message)
+            self._service.handlers.welcome(message)
             log.info("node %d of tier %s at %s", self.node, message.tier_id, self._endpoint)
         elif isinstance(message, c.Refused):
             log.error("the coordinator refused this node: %s", message.message)
@@ -107,18 +102,18 @@ class ControlLink:
             self._command(message)
 
     def _command(self, message: Any) -> None:
-        cause, report = None, {}
-        try:
-            if isinstance(message, c.StopNode):
-                self.over = True
-            elif isinstance(message, c.ReportNow):
-                report = self._report()
-            else:
-                self._handlers.command(message)
-        except Exception as error:  # whatever it is, the coordinator tells the caller
-            log.warning("command %s failed", type(message).__name__, exc_info=True)
-            cause = c.Cause.of(error)
-        self._send(c.CommandDone(message.seq, self.node, cause, report))
+        if isinstance(message, c.StopNode):
+            self.over = True
+            self._done(message, None)
+        elif isinstance(message, c.ReportNow):
+            self._send(c.CommandDone(message.seq, self.node, None, self._service.report()))
+        else:
+            service = self._service
+            service.handlers.command(message, lambda error: service.post(lambda: self._done(message, error)))
+
+    def _done(self, message: Any, error: BaseException | None) -> None:
+        """Tell the coordinator, who tells the caller, what came of a command."""
+        self._send(c.CommandDone(message.seq, self.node, None if error is None else c.Cause.of(error)))
 
     def _number(self) -> int:
         self._seq += 1

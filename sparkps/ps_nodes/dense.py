@@ -19,6 +19,7 @@ from sparkps.ps_nodes.buffers import allocate, pointer_table
 from sparkps.ps_nodes.optimizers import rule_of
 from sparkps.ps_nodes.sparse import StepCounter, law_of
 from sparkps.specs import NUM_BUCKETS, TableSpec
+from sparkps.wire.buckets import mask_of, mask_of_range
 from sparkps.wire.placement import dense_range
 
 Array = NDArray[Any]
@@ -56,6 +57,8 @@ class DenseTable:
         #: Place of each bucket's first element in the planes; the last is their length.
         self._places = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         self._planes = tuple(allocate(int(self._places[-1]), self.dtype) for _ in range(self.rule.planes))
+        #: This node's buckets that hold elements, as bits.
+        self._held = mask_of(np.flatnonzero(sizes).astype(np.int32))
         #: Pointer tables: of the planes; and of counts and lock words, which own the elements of their bucket.
         self.heads, self.lock_heads = pointer_table(), pointer_table()
         self.lock_heads[:, layout.COUNT] = sizes
@@ -86,6 +89,10 @@ class DenseTable:
         inside = self.buckets[np.searchsorted(self.buckets, start) : np.searchsorted(self.buckets, stop)]
         held: NDArray[np.int32] = inside[self.lock_heads[inside, layout.COUNT] > 0]
         return held
+
+    def mask_in(self, start: int, stop: int) -> int:
+        """The same as bits."""
+        return self._held & mask_of_range(start, stop)
 
     def elements(self, start: int, stop: int) -> int:
         """Number of elements of this node's buckets in [start, stop)."""

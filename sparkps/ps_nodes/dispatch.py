@@ -1,27 +1,45 @@
-"""Runs requests: those of one session in order, those of different sessions in parallel on a few threads.
+"""Runs requests: those of one session one after the other, those of different sessions side by side on a few threads.
 
 Small requests run at once on the I/O thread, since handing them over would cost more than the work; large ones run on
-the pool, whose kernels release the interpreter's lock. The pieces into which a client cut one call touch different buckets:
-they run in parallel, too.
+the pool, whose kernels release the interpreter's lock. The pieces into which a client cut one call touch different shards:
+they run side by side, too. A request that is parked behind a clock lets later ones of its session pass.
+
+Owner of everything here: the node's I/O thread; what the pool's threads have done is told there.
 """
 
 from __future__ import annotations
 
-import logging
-import threading
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Protocol
 
 from sparkps.ps_nodes.sessions import NodeSession
-
-log = logging.getLogger(__name__)
+from sparkps.ps_nodes.shards import Pool
 
 #: Requests with at most this many bytes of arrays run on the I/O thread.
 INLINE_BYTES = 1 << 17
 
+#: Pieces of one call that are handed to the pool beyond what its threads can do: none of them has to wait for the next.
+AHEAD = 2
+
 #: Size of a request whose work is not known before it is done.
-UNKNOWN_BYTES = INLINE_BYTES + 1
+UNKNOWN_BYTES = 1 << 60
+
+
+class Job(Protocol):
+    """A request under way."""
+
+    session: NodeSession
+    #: Bytes of its arrays, or of its answer's, whichever are more.
+    size: int
+    #: Bytes of the request itself.
+    nbytes: int
+    #: Later requests of its session wait for it.
+    in_line: bool
+
+    @property
+    def call(self) -> int:
+        """Pieces of one call carry one number > 0; 0 runs alone."""
 
 
 class Dispatcher:
@@ -29,73 +47,66 @@ class Dispatcher:
 
     Parameters
     ----------
-    threads : int
-        Threads of the pool.
+    pool : Pool
     run : callable
-        Carries one request out.
+        Carries one request out, on any thread.
     """
 
-    def __init__(self, threads: int, run: Callable[[Any], None]) -> None:
+    def __init__(self, pool: Pool, run: Callable[[Any], None]) -> None:
         self._run = run
-        self._threads = threads
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="sparkps-node")
-        self._lock = threading.Lock()
-        #: Bytes of requests that are queued or run on the pool; owner: `_lock`.
+        self._pool = pool
+        #: Bytes of requests that are queued or under way.
         self.queued_bytes = 0
 
-    def submit(self, session: NodeSession, work: Any, nbytes: int, call: int = 0) -> None:
-        """Run `work` now, or behind what its session has under way. I/O thread only.
+    def submit(self, work: Job) -> None:
+        """Run `work` now, or behind what its session has under way."""
+        session = work.session
+        if session.running:
+            session.queue = deque() if session.queue is None else session.queue
+            session.queue.append(work)
+            session.waiting_bytes += work.nbytes
+            self.queued_bytes += work.nbytes
+            self._start_next(session)
+        else:
+            self._start(work)
 
-        Parameters
-        ----------
-        session : NodeSession
-        work : object
-        nbytes : int
-            Bytes of its arrays, or of its answer's, whichever are more.
-        call : int
-            Pieces of one call carry one number > 0; 0 runs alone.
-        """
-        with self._lock:
-            if session.running or nbytes > INLINE_BYTES:
-                session.queue.append((work, nbytes, call))
-                self.queued_bytes += nbytes
-                self._start_next(session)
-                return
-        self._run(work)
+    def again(self, work: Job) -> None:
+        """Run a request again that was parked, or whose answer was not kept; it keeps nobody back that it did not before."""
+        if work.size > INLINE_BYTES:
+            self._pool.submit(self._run, work)
+        else:
+            self._run(work)
 
-    def background(self, work: Callable[[], None]) -> None:
-        """Run something that belongs to no session on the pool."""
-        self._pool.submit(_logged, work)
+    def ended(self, work: Job) -> None:
+        """`work` was answered, or lets later requests pass."""
+        if not work.in_line:
+            return
+        work.in_line = False
+        self.queued_bytes -= work.nbytes
+        work.session.running -= 1
+        self._start_next(work.session)
+
+    def _start(self, work: Job) -> None:
+        session = work.session
+        session.running += 1
+        self.queued_bytes += work.nbytes
+        session.call = work.call
+        work.in_line = True
+        self.again(work)
 
     def _start_next(self, session: NodeSession) -> None:
-        """Hand to the pool what may run now; under the lock."""
-        while session.queue and session.running < self._threads:
-            work, nbytes, call = session.queue[0]
-            if session.running and not (call and call == session.call):
-                return
-            session.queue.popleft()
-            session.running += 1
-            session.call = call
-            self._pool.submit(self._work, session, work, nbytes)
-
-    def _work(self, session: NodeSession, work: Any, nbytes: int) -> None:
+        """Begin what may begin now."""
+        if session.starting:
+            return  # a request that ends at once comes back here: the loop below goes on
+        session.starting = True
         try:
-            self._run(work)
-        except Exception:
-            log.exception("a request could not be carried out")
+            while session.queue and session.running < self._pool.threads + AHEAD:
+                work = session.queue[0]
+                if session.running and not (work.call and work.call == session.call):
+                    return
+                session.queue.popleft()
+                session.waiting_bytes -= work.nbytes
+                self.queued_bytes -= work.nbytes
+                self._start(work)
         finally:
-            with self._lock:
-                self.queued_bytes -= nbytes
-                session.running -= 1
-                self._start_next(session)
-
-    def close(self) -> None:
-        """Finish what runs; what is queued is dropped."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _logged(work: Callable[[], None]) -> None:
-    try:
-        work()
-    except Exception:
-        log.exception("background work failed")
+            session.starting = False

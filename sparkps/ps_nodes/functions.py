@@ -1,61 +1,41 @@
 """Server functions at the node: what runs on each bucket next to the data.
 
 The built-in ones pass over memory once per call, all buckets in one kernel. A user's function gets one `Shard` after the
-other. Names, arguments and the way partials become a result are in `wire.functions`.
+other (`shard_copies`), on a thread of its own (`user_functions`). Names, arguments and the way partials become a result are
+in `wire.functions`.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cloudpickle
 import numpy as np
 from numpy.typing import NDArray
 
-from sparkps.errors import FunctionFailed, InvalidInput, UnknownTable
-from sparkps.kernels import layout, lookup, vectors
+from sparkps.errors import FunctionFailed, InvalidInput, ProtocolError, UnknownTable
+from sparkps.kernels import layout, vectors
+from sparkps.ps_nodes import shard_copies
 from sparkps.ps_nodes.dense import DenseTable
+from sparkps.ps_nodes.shard_copies import Outcome, Shard
 from sparkps.ps_nodes.sparse import SparseTable
-from sparkps.wire.functions import BUILT_IN, largest
+from sparkps.ps_nodes.user_functions import raised
+from sparkps.wire.functions import BUILT_IN, MAX_ANSWER_BYTES, answer_bytes, check, largest
 from sparkps.wire.messages import FunctionCall
 
 Table = SparseTable | DenseTable
 Arrays = list[NDArray[Any]]
 Buckets = NDArray[np.int32]
 
+#: Most calls of one request: their answers fit into one message.
+MAX_CALLS = 1024
+
+#: Users' functions by name; owner: `_users_lock` for changes.
 _users: dict[str, Callable[..., Any]] = {}
 _users_lock = threading.Lock()
-
-
-class Shard:
-    """One bucket of the tables of a call, as a user's function sees it.
-
-    Its bucket is locked while the function runs, so that rows may be read and changed in place.
-    """
-
-    def __init__(self, bucket: int, tables: Sequence[Table]) -> None:
-        #: Number of the bucket.
-        self.bucket = bucket
-        self._tables = {table.spec.name: table for table in tables}
-        self._first = tables[0]
-        self._keys = self._first.keys_of(bucket)
-
-    @property
-    def keys(self) -> NDArray[np.int64]:
-        """Keys of the bucket's rows (of a dense table: positions): ndarray of shape (count,), int64."""
-        return self._keys
-
-    def rows(self, table: str | None = None) -> NDArray[Any]:
-        """Rows of a table of the call, by default of the one that was called: ndarray of shape (count, dim), a view."""
-        if table is None:
-            return self._first.rows_of(self.bucket)
-        if table not in self._tables:
-            raise InvalidInput(
-                f"A server function may read the tables of its call only, {sorted(self._tables)}. Got {table!r}; name it in `tables`."
-            )
-        return self._tables[table].rows_of(self.bucket)
 
 
 def register(name: str, blob: bytes) -> None:
@@ -73,54 +53,164 @@ def register(name: str, blob: bytes) -> None:
         raise InvalidInput(f"A function must not have a built-in's name. Got {name!r}; choose another.", function=name)
     try:
         function = cloudpickle.loads(blob)
-    except Exception as error:
+    except BaseException as error:  # importing what it needs runs code: it may say sys.exit()
         raise FunctionFailed(
-            f"Function {name!r} must be importable on the nodes. Unpickling it raised {type(error).__name__}: {error}",
+            f"Function {name!r} must be importable on the nodes. It is not there: {raised(name, error).message}",
             function=name,
         ) from error
+    if not callable(function):
+        raise FunctionFailed(
+            f"Function {name!r} must be callable. Got {type(function).__name__} instead.", function=name
+        )
     with _users_lock:
         _users[name] = function
 
 
-def run(calls: Sequence[FunctionCall], tables: Mapping[int, Table], buckets: Sequence[int] | Buckets) -> Arrays:
-    """Carry out calls one after the other.
+@dataclass(frozen=True)
+class _Call:
+    """One call, checked."""
+
+    call: FunctionCall
+    #: In the order of the call; one may be there more than once.
+    tables: list[Table]
+    #: A user's function; None for a built-in.
+    user: Callable[..., Any] | None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Calls that have been checked against the tables: they cannot be refused any more."""
+
+    calls: tuple[_Call, ...]
+
+    @property
+    def writes(self) -> bool:
+        """Whether a built-in among them writes."""
+        return bool(self.written)
+
+    @property
+    def users(self) -> bool:
+        """Whether it is a call of a user's function: then it is the only one."""
+        return any(each.user is not None for each in self.calls)
+
+    @property
+    def only_writes(self) -> bool:
+        """Whether all of them are built-ins that write, so that there is nothing to answer but that it is done."""
+        return all(each.user is None and BUILT_IN[each.call.function].writes for each in self.calls)
+
+    @property
+    def tables(self) -> list[Table]:
+        """All tables that are read or written, each once."""
+        return _once(table for each in self.calls for table in each.tables)
+
+    @property
+    def written(self) -> list[Table]:
+        """The tables that built-ins write, each once."""
+        return _once(each.tables[0] for each in self.calls if each.user is None and BUILT_IN[each.call.function].writes)
+
+    def run(self, buckets: Sequence[int] | Buckets) -> Arrays:
+        """Carry out built-ins one after the other; what one writes the next one reads. Any thread.
+
+        Parameters
+        ----------
+        buckets : sequence of int
+            The buckets to work on, ascending.
+
+        Returns
+        -------
+        list of ndarray
+            For each call: the buckets (int32), then the arrays of its partials (`FunctionSpec.arrays`).
+        """
+        assert not self.users, "a user's function is computed, then committed"
+        where = np.asarray(buckets, np.int32)
+        arrays: Arrays = []
+        for each in self.calls:
+            arrays += [where, *_RUNNERS[each.call.function](each.tables, each.call.args, where)]
+        return arrays
+
+    def compute(self, buckets: Sequence[int] | Buckets, read_only: bool) -> Outcome:
+        """Carry out a user's function; no table changes before ``commit()`` of what comes back.
+
+        The caller keeps other writers from the buckets from before this until after `commit`. Without a commit (a function that
+        failed, or that nobody waits for any more) a call has changed nothing.
+
+        Parameters
+        ----------
+        buckets : sequence of int
+            The buckets to work on, ascending.
+        read_only : bool
+            Whether the function may only read, as a rank's call of it.
+
+        Raises
+        ------
+        FunctionFailed
+            The function raised, wrote though it may only read, or gave what cannot be answered.
+        DeadlineExceeded
+            It runs on a thread of `UserThreads`, and its deadline has passed.
+        """
+        (only,) = self.calls
+        assert only.user is not None, "built-ins are run"
+        args = {name: value for name, value in only.call.args.items() if name != "tables"}
+        where = np.asarray(buckets, np.int32)
+        return shard_copies.compute(only.call.function, only.user, args, self.tables, where, read_only)
+
+
+def prepare(calls: Sequence[FunctionCall], tables: Mapping[int, Table]) -> Prepared:
+    """Check calls; nothing is changed.
 
     Parameters
     ----------
     calls : sequence of FunctionCall
     tables : mapping
         All tables of the node by id.
-    buckets : sequence of int
-        The buckets to work on, ascending.
-
-    Returns
-    -------
-    list of ndarray
-        For each call: the buckets (int32), then the arrays of its partials (`FunctionSpec.arrays`).
 
     Raises
     ------
-    UnknownTable, InvalidInput
-        Before anything is changed.
-    FunctionFailed
-        A user's function raised.
+    UnknownTable
+        A table was dropped, or never created.
+    InvalidInput
+        No such function; arguments or tables that do not fit it; or a user's function beside other calls.
+    ProtocolError
+        Too many calls.
     """
-    found = [(call, _tables_of(call, tables)) for call in calls]
-    where = np.asarray(buckets, np.int32)
-    arrays: Arrays = []
-    for call, operands in found:
-        if call.function in BUILT_IN:
-            arrays += [where, *_RUNNERS[call.function](operands, call.args, where)]
-        else:
-            arrays += [where, _run_user(_users[call.function], call, operands, where)]
-    return arrays
+    if len(calls) > MAX_CALLS:
+        raise ProtocolError(f"A request must have at most {MAX_CALLS} calls of server functions. Got {len(calls)}.")
+    prepared = Prepared(tuple(_checked(call, tables) for call in calls))
+    if prepared.users and len(calls) > 1:
+        raise InvalidInput(
+            "A user's function must be called in a request of its own: it changes everything or nothing. Got"
+            f" {', '.join(sorted({call.function for call in calls}))} in one; call one after the other."
+        )
+    total = sum(answer_bytes(each.call) for each in prepared.calls)
+    if total > MAX_ANSWER_BYTES:
+        raise InvalidInput(
+            f"The answer to a request must have at most {MAX_ANSWER_BYTES} bytes. Got calls that give {total}; send fewer at once."
+        )
+    return prepared
 
 
-def _tables_of(call: FunctionCall, tables: Mapping[int, Table]) -> list[Table]:
-    """The tables of a call, checked; all of them share an index, or are dense and of one shape."""
-    if call.function not in BUILT_IN and call.function not in _users:
-        known = ", ".join(sorted([*BUILT_IN, *_users]))
-        raise InvalidInput(f"A server function must be one of {known}. Got {call.function!r}.", function=call.function)
+def run(calls: Sequence[FunctionCall], tables: Mapping[int, Table], buckets: Sequence[int] | Buckets) -> Arrays:
+    """Prepare calls and carry them out at once, on this thread; see `Prepared.run`. A user's function may write."""
+    prepared = prepare(calls, tables)
+    if not prepared.users:
+        return prepared.run(buckets)
+    outcome = prepared.compute(buckets, read_only=False)
+    outcome.commit()
+    return outcome.arrays
+
+
+def _once(tables: Iterable[Table]) -> list[Table]:
+    return list({id(table): table for table in tables}.values())
+
+
+def _checked(call: FunctionCall, tables: Mapping[int, Table]) -> _Call:
+    """A call with its tables: all of them share an index, or are dense and of one shape."""
+    user = None if call.function in BUILT_IN else _users.get(call.function)
+    name = call.function[:80]
+    if user is None and call.function not in BUILT_IN:
+        known = ", ".join(sorted([*BUILT_IN, *list(_users)]))
+        raise InvalidInput(f"A server function must be one of {known}. Got {name!r}.", function=name)
+    call = check(call)
     operands = []
     for table_id in call.tables:
         if table_id not in tables:
@@ -129,17 +219,17 @@ def _tables_of(call: FunctionCall, tables: Mapping[int, Table]) -> list[Table]:
             )
         operands.append(tables[table_id])
     if not operands:
-        raise InvalidInput(f"{call.function!r} must be called on a table. Got none.", function=call.function)
+        raise InvalidInput(f"{name!r} must be called on a table. Got none.", function=name)
     first = operands[0]
     for other in operands[1:]:
         if not _aligned(first, other):
             raise InvalidInput(
-                f"The tables of {call.function!r} must be sparse, of one group and dim, or dense and of one shape. Got"
+                f"The tables of {name!r} must be sparse, of one group and dim, or dense and of one shape. Got"
                 f" {first.spec.name!r} and {other.spec.name!r}; create them with the same `group`.",
-                function=call.function,
+                function=name,
                 table=other.spec.name,
             )
-    return operands
+    return _Call(call, operands, user)
 
 
 def _aligned(first: Table, other: Table) -> bool:
@@ -156,10 +246,24 @@ def _described(tables: Sequence[Table]) -> NDArray[np.int64]:
     return np.array([[table.heads.ctypes.data, table.dtype.itemsize] for table in tables], np.int64)
 
 
+def _elements(tables: Sequence[Table], buckets: Buckets) -> NDArray[np.int64]:
+    """How many values of each bucket the kernels may go over: those that all of the tables have room for.
+
+    Every table of an index has room for all its keys; one that has left it stays as it was.
+    """
+    rooms = (table.heads[buckets, layout.ROOM] * table.spec.dim for table in tables)
+    elements = tables[0].sizes(buckets)
+    for room in rooms:
+        elements = np.minimum(elements, room)
+    return elements
+
+
 def _reduced(kind: int) -> Callable[[list[Table], Mapping[str, Any], Buckets], Arrays]:
     def runner(tables: list[Table], _args: Mapping[str, Any], buckets: Buckets) -> Arrays:
-        first, out = tables[0], np.empty(len(buckets))
-        vectors.reduce_buckets(kind, _described(tables[:1]), first.lock_heads, buckets, first.sizes(buckets), out)
+        first, out = tables[:1], np.empty(len(buckets))
+        vectors.reduce_buckets(
+            kind, _described(first), tables[0].lock_heads, buckets, _elements(first, buckets), out
+        )
         return [out]
 
     return runner
@@ -168,9 +272,9 @@ def _reduced(kind: int) -> Callable[[list[Table], Mapping[str, Any], Buckets], A
 def _gram(left: Sequence[Table], right: Sequence[Table], buckets: Buckets) -> NDArray[np.float64]:
     """Dot products of `left` with `right`, or with itself if there is no `right`: (b, l, r)."""
     out = np.empty((len(buckets), len(left), len(right) or len(left)))
-    first = left[0]
-    tables = _described([*left, *right])
-    vectors.gram_buckets(tables, len(left), int(not right), first.lock_heads, buckets, first.sizes(buckets), out)
+    tables = [*left, *right]
+    where = left[0].lock_heads, buckets, _elements(tables, buckets)
+    vectors.gram_buckets(_described(tables), len(left), int(not right), *where, out)
     return out
 
 
@@ -179,15 +283,12 @@ def _run_dot(tables: list[Table], _args: Mapping[str, Any], buckets: Buckets) ->
 
 
 def _run_gram(tables: list[Table], args: Mapping[str, Any], buckets: Buckets) -> Arrays:
-    count = int(args["left"])
-    left, right = tables[1 : 1 + count], tables[1 + count :]
-    if not left:
-        raise InvalidInput("`left` of 'gram' must name at least one table. Got none.", function="gram")
-    return [_gram(left, right, buckets)]
+    count = args["left"]
+    return [_gram(tables[1 : 1 + count], tables[1 + count :], buckets)]
 
 
 def _run_top(tables: list[Table], args: Mapping[str, Any], buckets: Buckets) -> Arrays:
-    k, by, table = int(args["k"]), str(args["by"]), tables[0]
+    k, by, table = args["k"], args["by"], tables[0]
     keys, values = [np.empty(0, np.int64)], [np.empty(0)]
     for bucket in buckets.tolist():
         rows = table.rows_of(bucket)
@@ -214,23 +315,24 @@ def _combine(
     target: Table, terms: Sequence[Table], coefficients: Sequence[float], buckets: Buckets, constant: float = 0.0
 ) -> Arrays:
     """target = constant, or the sum of coefficient times table."""
-    weights = np.array(coefficients, np.float64)
-    tables = _described([target, *terms])
-    vectors.combine_buckets(tables, weights, constant, target.lock_heads, buckets, target.sizes(buckets))
+    weights, tables = np.array(coefficients, np.float64), [target, *terms]
+    vectors.combine_buckets(
+        _described(tables), weights, constant, target.lock_heads, buckets, _elements(tables, buckets)
+    )
     target.written(buckets)
     return []
 
 
 def _run_fill(tables: list[Table], args: Mapping[str, Any], buckets: Buckets) -> Arrays:
-    return _combine(tables[0], [], [], buckets, float(args["value"]))
+    return _combine(tables[0], [], [], buckets, args["value"])
 
 
 def _run_scale(tables: list[Table], args: Mapping[str, Any], buckets: Buckets) -> Arrays:
-    return _combine(tables[0], tables[:1], [float(args["alpha"])], buckets)
+    return _combine(tables[0], tables[:1], [args["alpha"]], buckets)
 
 
 def _run_axpy(tables: list[Table], args: Mapping[str, Any], buckets: Buckets) -> Arrays:
-    return _combine(tables[0], tables[:2], [1.0, float(args["alpha"])], buckets)
+    return _combine(tables[0], tables[:2], [1.0, args["alpha"]], buckets)
 
 
 def _run_copy(tables: list[Table], _args: Mapping[str, Any], buckets: Buckets) -> Arrays:
@@ -259,42 +361,4 @@ _RUNNERS: dict[str, Callable[[list[Table], Mapping[str, Any], Buckets], Arrays]]
 }
 
 
-# ---- users' functions --------------------------------------------------------------------------------------------------
-
-
-def _run_user(function: Callable[..., Any], call: FunctionCall, tables: list[Table], buckets: Buckets) -> NDArray[Any]:
-    """A user's function on each bucket: its results stacked, one for each bucket; an empty array if it returns None."""
-    args = {name: value for name, value in call.args.items() if name != "tables"}
-    partials = []
-    for bucket in buckets.tolist():
-        try:
-            partials.append(_run_locked(function, bucket, tables, args))
-        except Exception as error:
-            raise FunctionFailed(
-                f"Function {call.function!r} raised {type(error).__name__} on bucket {bucket}: {error}",
-                function=call.function,
-                bucket=bucket,
-                table=tables[0].spec.name,
-            ) from error
-    for table in tables:
-        table.written(buckets)
-    given = [np.asarray(partial) for partial in partials if partial is not None]
-    if not given:
-        return np.zeros(len(buckets))
-    if len(given) != len(partials) or len({(each.shape, each.dtype) for each in given}) > 1:
-        raise FunctionFailed(
-            f"Function {call.function!r} must return numbers or arrays of one shape and dtype, on every bucket or on none.",
-            function=call.function,
-            table=tables[0].spec.name,
-        )
-    return np.stack(given)
-
-
-def _run_locked(function: Callable[..., Any], bucket: int, tables: list[Table], args: Mapping[str, Any]) -> Any:
-    shard = Shard(bucket, tables)
-    only = np.array([bucket], np.int32)
-    lookup.lock_buckets(tables[0].lock_heads, only)
-    try:
-        return function(shard, **args)
-    finally:
-        lookup.unlock_buckets(tables[0].lock_heads, only)
+__all__ = ["MAX_CALLS", "Outcome", "Prepared", "Shard", "prepare", "register", "run"]

@@ -1,23 +1,30 @@
-"""Worker groups on a node: the shell around `wire.clock.GroupClock` that buffers pushes, applies closes and parks pulls."""
+"""Worker groups on a node: the shell around `wire.clock.GroupClock` that buffers writes, applies closes and parks requests."""
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sparkps.errors import Fenced, SparkPSError
-from sparkps.ps_nodes.store import Store, Target
+from sparkps.ps_nodes.clock_buffers import ClockBuffers, Part, Write, write_all
+from sparkps.ps_nodes.shards import Entry, Shards
+from sparkps.ps_nodes.store import Store
 from sparkps.specs import GroupSpec
 from sparkps.wire.clock import GroupClock
-from sparkps.wire.effects import Apply, Buffer, Close, DropAbove, Effect, Release
-from sparkps.wire.messages import Member, OpCode
+from sparkps.wire.effects import Apply, Buffer, Close, DropAbove, Effect, Release, Standing
+from sparkps.wire.messages import Member
 
 log = logging.getLogger(__name__)
+
+#: Called once: with None, or with why the group ended first.
+Then = Callable[[SparkPSError | None], None]
+
+#: Called once, when a write may be acknowledged: with None, or with why it failed.
+Done = Callable[[BaseException | None], None]
 
 
 @dataclass(slots=True)
@@ -25,11 +32,11 @@ class Parked:
     """A request that waits for the clock."""
 
     member: Member
-    #: Runs the request again; called on the thread that released it.
+    #: Runs the request again, or hands it to whoever does.
     resume: Callable[[], None]
     #: Told the first cause if the group ends before.
     fail: Callable[[SparkPSError], None]
-    #: When it was parked (seconds, monotonic).
+    #: When it was parked (seconds, the node's clock).
     since: float
 
 
@@ -40,22 +47,31 @@ class NodeGroup:
     ----------
     spec : GroupSpec
     store : Store
-        The tables that its pushes change.
+    shards : Shards
+        Takes what its members write.
+    now : callable
+        The node's clock, in seconds.
+    budget : int
+        Bytes of writes of open clocks, above which a rank that is ahead of others is held back.
     """
 
-    def __init__(self, spec: GroupSpec, store: Store) -> None:
+    def __init__(self, spec: GroupSpec, store: Store, shards: Shards, now: Callable[[], float], budget: int) -> None:
         self.spec = spec
         self._store = store
+        self._shards = shards
+        self._now = now
+        self._budget = budget
         self._lock = threading.Lock()
         #: Owner of this and all below: `_lock`.
         self._clock = GroupClock(spec, store.buckets.tolist())
-        #: BSP: writes of open clocks: clock -> list of (rank, ordinal, arrival, target).
-        self._buffers: dict[int, list[tuple[int, int, int, Target]]] = defaultdict(list)
-        self._arrivals = 0
+        #: BSP: writes of clocks that are not closed.
+        self._buffers = ClockBuffers(store)
         self._parked: list[Parked] = []
-        #: Closes that are due, in order, and whether a thread is applying them.
+        #: Closes that are due, in order, and whether somebody is applying them.
         self._closes: deque[Close] = deque()
         self._closing = False
+        #: Called when no close is due.
+        self._when_applied: list[Then] = []
         #: Why the group ended, if it did.
         self._cause: SparkPSError | None = None
         #: Seconds that pulls of each rank were parked.
@@ -63,43 +79,78 @@ class NodeGroup:
 
     # ---- requests of members -------------------------------------------------------------------------------------------
 
-    def gate(self, member: Member, parked: Callable[[], Parked]) -> list[int]:
-        """Whether a pull may be answered now.
+    def gate(self, member: Member, parked: Callable[[], Parked]) -> list[int] | None:
+        """Whether a pull has to wait.
 
         Returns
         -------
-        list of int
-            Empty: answer it. Otherwise the ranks waited for; what `parked` gives is kept, and resumed or failed later.
+        list of int, or None
+            None: answer it now. Otherwise the ranks waited for, none where only closes are still being applied; what
+            `parked` gives is kept, and resumed or failed later.
         """
         with self._lock:
             self._check()
             # Closes that are due but not applied yet belong before the pull: their ranks have all ticked.
-            waiting = self._clock.ready(member) if not (self._closing or self._closes) else [member.rank]
-            if waiting:
-                self._parked.append(parked())
+            waiting = [] if self._closing else self._clock.ready(member)
+            if not (waiting or self._closing):
+                return None
+            self._parked.append(parked())
             return waiting
 
-    def write(self, member: Member, targets: Sequence[Target]) -> None:
-        """A member's pushes: buffered until the clock closes (BSP), or applied now."""
-        if self.spec.staleness == 0:
-            self._buffer(member, targets)
-            return
-        for target in targets:
-            with self._lock:
-                self._check()
-                verdict = self._clock.push(member, target.buckets(), target.table.spec.table)
-            if isinstance(verdict, Apply):
-                for part in [target] if verdict.mask is None else target.only(verdict.mask):
-                    part.write()
+    def write(self, member: Member, write: Write, done: Done, parked: Callable[[], Parked]) -> list[int]:
+        """A member's write: kept until its clock closes (BSP), or applied now; `done` follows when it may be acknowledged.
 
-    def _buffer(self, member: Member, targets: Sequence[Target]) -> None:
+        The caller has the tables in use until then.
+
+        Returns
+        -------
+        list of int
+            Usually empty. In BSP, of a rank that is far ahead: the ranks that must tick before the write is taken; what
+            `parked` gives is kept, as by `gate`.
+        """
+        entry = None
         with self._lock:
             self._check()
-            verdict = self._clock.push(member)
-            assert isinstance(verdict, Buffer)
-            for target in targets:
-                self._arrivals += 1
-                self._buffers[verdict.clock].append((member.rank, member.ordinal, self._arrivals, target))
+            if self.spec.staleness == 0 and not self.acts_at_once(member):
+                full = self._buffers.nbytes + write.nbytes > self._budget
+                behind = self._clock.ahead(member) if full else []
+                if behind:
+                    self._parked.append(parked())
+                    return behind
+                self._keep(member, write)
+            else:
+                entry = self._entry(member, write, done)
+                its_turn = self._shards.order(entry)
+        if entry is None:
+            done(None)
+        elif its_turn:
+            self._shards.carry_out(entry)
+        return []
+
+    def acts_at_once(self, member: Member) -> bool:
+        """Whether it is the driver-side solver: it reads what it writes in the same clock, and has no successor."""
+        return member.rank >= self.spec.num_workers
+
+    def _keep(self, member: Member, write: Write) -> None:
+        for table, buckets in write.buckets.items():
+            verdict = self._clock.write(member, table, buckets)
+            if isinstance(verdict, Buffer):
+                self._buffers.keep(verdict.clock, member, write.narrowed(table, verdict.buckets))
+
+    def _entry(self, member: Member, write: Write, done: Done) -> Entry:
+        parts: list[Part] = []
+        for table, buckets in write.buckets.items():
+            verdict = self._clock.write(member, table, buckets, at_once=True)
+            if isinstance(verdict, Apply):
+                parts += write.narrowed(table, verdict.buckets)
+
+        def finished(_: Any, error: BaseException | None) -> None:
+            if error is not None:  # the marks say that it is there
+                self.end(_as_cause(error, f"A write of rank {member.rank} could not be applied"))
+            done(error)
+
+        # A duplicate, too, waits for its turn: what it repeats may still be on its way into the tables.
+        return Entry(write.mask, lambda: write_all(parts), finished)
 
     def tick(self, member: Member, state: bytes | None, finish: bool) -> Callable[[], None] | None:
         """A rank's clock is done; returns what must be run because of it, if anything."""
@@ -107,7 +158,7 @@ class NodeGroup:
             self._check()
             return self._follow(self._clock.tick(member, state, finish))
 
-    def takeover(self, member: Member) -> Any:
+    def takeover(self, member: Member) -> Standing:
         """A new incarnation asks what its rank has done."""
         with self._lock:
             self._check()
@@ -119,6 +170,15 @@ class NodeGroup:
             self._check()
             return self._follow(self._clock.settle(member, state))
 
+    def when_applied(self, then: Then) -> None:
+        """Call `then` when every close that is due now is in the tables."""
+        with self._lock:
+            cause = self._cause
+            if cause is None and self._closing:
+                self._when_applied.append(then)
+                return
+        then(cause)
+
     def _check(self) -> None:
         if self._cause is not None:
             raise self._cause
@@ -129,8 +189,8 @@ class NodeGroup:
         released = False
         for effect in effects:
             if isinstance(effect, DropAbove):
-                for clock in [c for c in self._buffers if c > effect.clock]:
-                    self._buffers[clock] = [part for part in self._buffers[clock] if part[0] != effect.rank]
+                self._buffers.drop_above(effect.rank, effect.clock)
+                released = True  # there may be room for writes that were held back
             elif isinstance(effect, Close):
                 self._closes.append(effect)
             elif isinstance(effect, Release):
@@ -143,43 +203,49 @@ class NodeGroup:
     @property
     def heavy(self) -> bool:
         """Whether the closes that are due touch more than a few rows."""
-        due = list(self._closes)
-        return sum(part[3].size for close in due for part in self._buffers.get(close.clock, ())) > 1 << 14
+        with self._lock:
+            return sum(self._buffers.size(close.clock) for close in self._closes) > 1 << 14
 
     def _apply_closes(self) -> None:
-        while True:
-            with self._lock:
-                if not self._closes or self._cause is not None:
-                    self._closing = False
-                    break
-                close = self._closes.popleft()
-                parts = self._buffers.pop(close.clock, [])
-            try:
-                self._apply(close.clock, parts)
-            except Exception as error:
-                log.exception("clock %d of group %r could not be closed", close.clock, self.spec.name)
-                self.end(
-                    error
-                    if isinstance(error, SparkPSError)
-                    else SparkPSError(f"clock {close.clock} could not be closed: {error}")
-                )
-        self._release()
+        """Apply what is due, clock by clock; goes on elsewhere where others are changing the same buckets."""
+        while (entry := self._next_close()) is not None:
+            if not self._shards.order(entry):
+                return
+            self._shards.carry_out(entry)
+        self._applied()
 
-    def _apply(self, clock: int, parts: list[tuple[int, int, int, Target]]) -> None:
-        """Apply a clock's writes once: per table the assigns, then the sum of the adds, then of the gradients."""
-        parts.sort(key=lambda part: part[:3])
-        by_table: dict[tuple[int, OpCode], list[Target]] = defaultdict(list)
-        for *_, target in parts:
-            by_table[target.table.spec.table, target.code].append(target)
-        order = {OpCode.ASSIGN: 0, OpCode.ADD: 1, OpCode.PUSH: 2}
-        for table_id, code in sorted(by_table, key=lambda key: (key[0], order[key[1]])):
-            if table_id in self._store.tables:  # else it was dropped meanwhile
-                Target.apply_sum(by_table[table_id, code], clock)
+    def _next_close(self) -> Entry | None:
+        with self._lock:
+            if not self._closes or self._cause is not None:
+                self._closing = False
+                return None
+            close = self._closes.popleft()
+            closed = self._buffers.take(close.clock)
+
+        def done(_: Any, error: BaseException | None) -> None:
+            closed.release()
+            if error is not None:
+                self.end(_as_cause(error, f"Clock {close.clock} could not be closed"))
+            if entry.waited:
+                self._apply_closes()
+
+        entry = Entry(closed.mask, lambda: closed.apply(close.clock), done)
+        return entry
+
+    def _applied(self) -> None:
+        with self._lock:
+            then, self._when_applied = ([], self._when_applied) if self._closing else (self._when_applied, [])
+            cause = self._cause
+        for each in then:
+            each(cause)
+        self._release()
 
     def _release(self) -> None:
         with self._lock:
+            if self._closing:
+                return  # whoever applies the closes releases what is parked behind them
             waiting, self._parked = self._parked, []
-            now = time.monotonic()
+            now = self._now()
             # The pieces of one call are parked side by side: a rank has waited as long as the first of them.
             for rank, since in _first(waiting).items():
                 self.waited[rank] += now - since
@@ -188,23 +254,33 @@ class NodeGroup:
 
     # ---- the end -------------------------------------------------------------------------------------------------------
 
-    def end(self, cause: SparkPSError | None = None) -> None:
-        """The group failed with `cause`, or is over; what is parked is told so, buffers go."""
-        over = Fenced(f"Worker group {self.spec.name!r} has ended; its ranks must stop.", group=self.spec.group)
+    def end(self, cause: SparkPSError) -> None:
+        """The group has failed: what is parked is told so, buffers go."""
         with self._lock:
             if self._cause is None:
-                self._cause = cause or over
+                self._cause = cause
             reason = self._cause
             waiting, self._parked = self._parked, []
+            then, self._when_applied = self._when_applied, []
             self._buffers.clear()
             self._closes.clear()
         for parked in waiting:
             parked.fail(reason)
+        for each in then:
+            each(reason)
 
-    def forget_table(self, table: int) -> None:
-        """The table was dropped."""
-        with self._lock:
-            self._clock.forget_table(table)
+    def close(self, done: Callable[[], None]) -> None:
+        """The group is over: what is due is applied first, then `done` is called; later requests are fenced."""
+
+        def over(_: SparkPSError | None) -> None:
+            self.end(Fenced(f"Worker group {self.spec.name!r} has ended; its ranks must stop.", group=self.spec.group))
+            done()
+
+        self.when_applied(over)
+
+    def nbytes(self) -> int:
+        """Bytes of writes that wait for their clock."""
+        return self._buffers.nbytes
 
     def report(self) -> dict[str, dict[str, Any]]:
         """Clock, staleness and waiting time of each rank."""
@@ -221,6 +297,11 @@ class NodeGroup:
                 }
                 for rank, (at, finished, staleness, histogram, waited) in enumerate(each)
             }
+
+
+def _as_cause(error: BaseException, what: str) -> SparkPSError:
+    log.error("%s: %s", what, error, exc_info=error)
+    return error if isinstance(error, SparkPSError) else SparkPSError(f"{what}: {type(error).__name__}: {error}")
 
 
 def _first(waiting: Sequence[Parked]) -> dict[int, float]:

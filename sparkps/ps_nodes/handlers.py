@@ -3,38 +3,31 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sparkps.config import NodeSettings
 from sparkps.errors import Fenced, ProtocolError, SparkPSError, TierError, to_wire
 from sparkps.ps_nodes import functions
 from sparkps.ps_nodes.buffers import return_freed_memory
+from sparkps.ps_nodes.clock_buffers import Write, write_all
 from sparkps.ps_nodes.dispatch import UNKNOWN_BYTES
 from sparkps.ps_nodes.groups import NodeGroup, Parked
 from sparkps.ps_nodes.keysets import KeyChunk, NodeKeySet
-from sparkps.ps_nodes.sessions import NodeSession
-from sparkps.ps_nodes.store import KeySetMissing, Store
+from sparkps.ps_nodes.shards import LATER, Entry
+from sparkps.ps_nodes.store import KeySetMissing, Store, Target, Use
+from sparkps.specs import GroupSpec
 from sparkps.wire import control as c
 from sparkps.wire import messages as m
+from sparkps.wire.buckets import mask_of
 from sparkps.wire.codec import encode
+from sparkps.wire.functions import spec_of
 from sparkps.wire.placement import primaries
 
 if TYPE_CHECKING:
-    from sparkps.ps_nodes.server import Node
+    from sparkps.ps_nodes.service import Service, Work
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class Work:
-    """One request under way."""
-
-    session: NodeSession
-    message: Any
-    arrays: list[Any]
 
 
 class Handlers:
@@ -42,17 +35,19 @@ class Handlers:
 
     Parameters
     ----------
-    node : Node
+    service : Service
         Sends the answers.
     """
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    def __init__(self, service: Service) -> None:
+        self._service = service
         self.settings = NodeSettings()
         #: Placement epoch; 0 until the tier is complete.
         self.epoch = 0
         self._placement: list[list[int]] = []
         self._store: Store | None = None
+        #: All buckets of this node, as bits.
+        self._buckets = 0
         self._groups: dict[int, NodeGroup] = {}
 
     # ---- requests ------------------------------------------------------------------------------------------------------
@@ -62,18 +57,20 @@ class Handlers:
         message = work.message
         try:
             if getattr(message, "epoch", self.epoch) != self.epoch:
-                self._refuse(work, m.WrongEpoch(message.seq, self.epoch, self._placement))
-                return
-            REQUESTS[type(message)](self, work)
+                self._send_back(work, m.WrongEpoch(message.seq, self.epoch, self._placement))
+            elif _is_write(message) and work.session.bars(message.seq):
+                self._send_back(work, self._barred(message))
+            else:
+                REQUESTS[type(message)](self, work)
         except KeySetMissing as missing:
-            self._refuse(work, m.UnknownKeySet(message.seq, missing.keyset))
+            self._send_back(work, m.UnknownKeySet(message.seq, missing.keyset))
         except SparkPSError as error:
-            self._refuse(work, m.Failed(message.seq, *to_wire(error)))
+            self._fail(work, error)
         except Exception as error:
             log.exception("request %s failed", type(message).__name__)
-            self._refuse(work, m.Failed(message.seq, *to_wire(error)))
+            self._fail(work, error)
 
-    def size(self, work: Work) -> int:
+    def answer_bytes(self, work: Work) -> int:
         """Bytes that the answer to a request will have, about; a function's work is unknown."""
         message = work.message
         if type(message) is m.Call:
@@ -82,45 +79,102 @@ class Handlers:
             return self._store.answer_bytes(message.ops, work.arrays, work.session.keysets)
         return 0
 
-    def _refuse(self, work: Work, refusal: m.Message) -> None:
-        self._node.answer(work, encode(refusal), record=False)
+    def _fail(self, work: Work, error: BaseException) -> None:
+        self._service.answer(work, encode(m.Failed(work.message.seq, *to_wire(error))), record=_is_write(work.message))
+
+    def _send_back(self, work: Work, refusal: m.Message) -> None:
+        """Nothing was done, and the client will send the same work again in another form."""
+        write = _is_write(work.message)
+        self._service.answer(work, encode(refusal), record=write, bar=write)
+
+    def _barred(self, message: Any) -> m.Message:
+        """A write before this one was sent back, so this one is, too; whatever was wrong with that one."""
+        keysets = [op.keyset for op in getattr(message, "ops", ()) if op.keyset != m.NO_KEYSET]
+        if keysets:
+            return m.UnknownKeySet(message.seq, keysets[0])
+        return m.WrongEpoch(message.seq, self.epoch, self._placement)
 
     def _done(self, work: Work, arrays: list[Any] | None = None, *, record: bool) -> None:
-        self._node.answer(work, encode(m.Done(work.message.seq), arrays or []), record=record)
+        frames = encode(m.Done(work.message.seq), arrays or [])
+        self._service.answer(work, frames, record=record, plain=not arrays)
+
+    # ---- pulls and writes ----------------------------------------------------------------------------------------------
 
     def _step(self, work: Work) -> None:
         message: m.Step = work.message
-        targets = self.store.targets(message.ops, work.arrays, work.session.keysets)
-        pulls = sum(target.values is None for target in targets)
-        if 0 < pulls < len(targets):
-            raise ProtocolError("The operations of a step must be all pulls or all writes. Got both.")
-        if pulls:
+        use = self.store.use([op.table for op in message.ops])
+        try:
+            targets = self.store.targets(message.ops, work.arrays, work.session.keysets)
+            pulls = sum(target.values is None for target in targets)
+            if 0 < pulls < len(targets):
+                raise ProtocolError("The operations of a step must be all pulls or all writes. Got both.")
+            if not pulls:
+                self._write(work, Write.of_targets(targets), use)
+                return
             if message.member is None or not self._waits(work, message.member):
-                self._done(work, [target.read() for target in targets], record=False)
+                self._pull(work, targets)
+            use.release()
+        except BaseException:
+            use.release()
+            raise
+
+    def _pull(self, work: Work, targets: list[Target]) -> None:
+        nbytes = sum(target.size * target.table.row_bytes for target in targets)
+        if nbytes > self.settings.max_message_bytes:
+            raise ProtocolError(
+                f"The rows of a step must have at most {self.settings.max_message_bytes} bytes (`spark.sparkps.maxMessageBytes`)."
+                f" Got a step for {nbytes} bytes."
+            )
+        self._done(work, [target.read() for target in targets], record=False)
+
+    def _write(self, work: Work, write: Write, use: Use, answer: list[Any] | None = None) -> None:
+        """Change the shards once, and acknowledge it when that is done; the tables are in use until then."""
+
+        def done(error: BaseException | None) -> None:
+            use.release()
+            if error is None:
+                self._done(work, answer, record=True)
+            else:
+                self._fail(work, error)
+
+        member = work.message.member
+        if member is None:
+            self._write_of_session(work, write, done)
             return
-        if message.member is None:
-            for target in targets:
-                target.write()
-        else:
-            self.group(message.member.group).write(message.member, targets)
-        self._done(work, record=True)
+        behind = self.group(member.group).write(member, write, done, lambda: self._parked(work, member))
+        if behind:
+            use.release()
+            self._service.park(work, member.clock, behind, passes=False)
+
+    def _write_of_session(self, work: Work, write: Write, done: Callable[[BaseException | None], None]) -> None:
+        def make(new: dict[int, int]) -> Entry:
+            parts = [part for table, buckets in new.items() if buckets for part in write.narrowed(table, buckets)]
+            return Entry(write.mask, lambda: write_all(parts), lambda _, error: done(error))
+
+        shards, message = self._service.shards, work.message
+        if message.call < 1:
+            raise ProtocolError(f"A write must carry the number of its call, from 1. Got {message.call} instead.")
+        entry = shards.order_once(work.session.id, message.call, write.buckets, make)
+        if entry is not None:
+            shards.carry_out(entry)
 
     def _waits(self, work: Work, member: m.Member) -> bool:
         """Whether the request is now parked behind the group's clock."""
-        group = self.group(member.group)
+        waiting = self.group(member.group).gate(member, lambda: self._parked(work, member))
+        if waiting is None:
+            return False
+        self._service.park(work, member.clock, waiting, passes=True)
+        return True
 
-        def parked() -> Parked:
-            return Parked(
-                member,
-                resume=lambda: self.run(work),
-                fail=lambda error: self._refuse(work, m.Failed(work.message.seq, *to_wire(error))),
-                since=time.monotonic(),
-            )
+    def _parked(self, work: Work, member: m.Member) -> Parked:
+        return Parked(
+            member,
+            resume=lambda: self._service.resume(work),
+            fail=lambda error: self._fail(work, error),
+            since=self._service.now(),
+        )
 
-        waiting = group.gate(member, parked)
-        if waiting:
-            work.session.park(work.message.seq, member.clock, waiting)
-        return bool(waiting)
+    # ---- key sets ------------------------------------------------------------------------------------------------------
 
     def _register(self, work: Work) -> None:
         message: m.Register = work.message
@@ -142,24 +196,120 @@ class Handlers:
         work.session.keysets.pop(work.message.keyset, None)
         self._done(work, record=True)
 
+    # ---- server functions ----------------------------------------------------------------------------------------------
+
     def _call(self, work: Work) -> None:
         message: m.Call = work.message
-        if message.member is not None and self._waits(work, message.member):
+        use = self.store.use([table for call in message.calls for table in call.tables])
+        try:
+            if message.member is not None and self._waits(work, message.member):
+                use.release()
+                return
+            prepared = functions.prepare(message.calls, self.store.tables)
+            if prepared.users:
+                self._call_users(work, prepared, use)
+            elif prepared.writes:
+                self._call_writing(work, prepared, use)
+            else:
+                self._done(work, prepared.run(self.store.buckets), record=True)
+                use.release()
+        except BaseException:
+            use.release()
+            raise
+
+    def _call_writing(self, work: Work, prepared: functions.Prepared, use: Use) -> None:
+        """Built-in functions of which some write: a change like any other; only where they act at once may others read."""
+        member = work.message.member
+        at_once = member is None or self.group(member.group).acts_at_once(member)
+        if not (at_once or prepared.only_writes):
+            raise ProtocolError(
+                "The functions of one call of a worker must all write, or all read: what they write counts when the clock does."
+                f" Got {', '.join(call.function for call in work.message.calls)}; call them one by one."
+            )
+        if prepared.only_writes:
+            answer = [self.store.buckets for _ in work.message.calls]
+            self._write(work, Write.of_call(prepared, self._buckets), use, answer)
             return
-        arrays = functions.run(message.calls, self.store.tables, self.store.buckets)
-        self._done(work, arrays, record=True)
+        self._once(work, use, lambda: prepared.run(self.store.buckets))
+
+    def _once(self, work: Work, use: Use, change: Callable[[], Any]) -> None:
+        """Have the node's buckets changed by what answers, too: its answer is kept as long as it may be asked for again."""
+
+        def done(arrays: Any, error: BaseException | None) -> None:
+            use.release()
+            if error is None:
+                self._done(work, arrays, record=True)
+            else:
+                self._fail(work, error)
+
+        self._service.shards.apply(Entry(self._buckets, change, done))
+
+    def _call_users(self, work: Work, prepared: functions.Prepared, use: Use) -> None:
+        """A user's function: on a thread of its own, on copies; what it has changed is written at the end."""
+        member, service, seconds = work.message.member, self._service, max(0.0, work.message.limit)
+        name = work.message.calls[0].function
+        if member is not None and not self.group(member.group).acts_at_once(member):
+
+            def answer(outcome: Any, error: BaseException | None) -> None:
+                if error is None:
+                    self._done(work, outcome.arrays, record=True)
+                else:
+                    self._fail(work, error)
+
+            def compute() -> Any:
+                return prepared.compute(self.store.buckets, read_only=True)
+
+            service.users.start(compute, seconds, answer, use.release, name=name)
+            return
+        entry: Entry
+
+        def compute_and_write() -> Any:
+            return prepared.compute(self.store.buckets, read_only=False)
+
+        def change() -> Any:
+            service.users.start(compute_and_write, seconds, computed, use.release, name=name)
+            return LATER
+
+        def computed(outcome: Any, error: BaseException | None) -> None:
+            arrays = None
+            if error is None:
+                try:
+                    outcome.commit()
+                    arrays = outcome.arrays
+                except BaseException as raised:
+                    error = raised
+            service.shards.finish(entry, arrays, error)
+
+        def done(arrays: Any, error: BaseException | None) -> None:
+            if error is None:
+                self._done(work, arrays, record=True)
+            else:
+                self._fail(work, error)
+
+        entry = Entry(self._buckets, change, done)
+        service.shards.apply(entry)
+
+    # ---- clocks --------------------------------------------------------------------------------------------------------
 
     def _tick(self, work: Work) -> None:
         message: m.Tick = work.message
         group = self.group(message.member.group)
         follow = group.tick(message.member, message.state, message.finish)
-        self._done(work, record=True)
+        if not message.finish:
+            self._done(work, record=True)
+            self._follow(group, follow)
+            return
         self._follow(group, follow)
+        # A rank that has finished may be looked at: what its finish closes is in the tables first.
+        group.when_applied(lambda error: self._done(work, record=True) if error is None else self._fail(work, error))
 
     def _takeover(self, work: Work) -> None:
-        standing = self.group(work.message.member.group).takeover(work.message.member)
-        answer = m.TakenOver(work.message.seq, standing.clock, standing.state, standing.finished)
-        self._node.answer(work, encode(answer), record=True)
+        group = self.group(work.message.member.group)
+        standing = group.takeover(work.message.member)
+        answer = m.TakenOver(
+            work.message.seq, standing.clock, standing.state, standing.finished, group.spec.staleness
+        )
+        self._service.answer(work, encode(answer), record=True)
 
     def _settle(self, work: Work) -> None:
         group = self.group(work.message.member.group)
@@ -168,16 +318,18 @@ class Handlers:
         self._follow(group, follow)
 
     def _follow(self, group: NodeGroup, follow: Callable[[], None] | None) -> None:
-        """Close clocks and release pulls: on the pool if it is much work."""
+        """Close clocks and release what is parked: on the pool if it is much work."""
         if follow is None:
             return
         if group.heavy:
-            self._node.dispatcher.background(follow)
+            self._service.pool.submit(follow)
         else:
             follow()
 
+    # ---- figures -------------------------------------------------------------------------------------------------------
+
     def _status(self, work: Work) -> None:
-        self._node.answer(work, encode(m.StatusReport(work.message.seq, self._node.report())), record=False)
+        self._service.answer(work, encode(m.StatusReport(work.message.seq, self._service.report())), record=False)
 
     def _export(self, work: Work) -> None:
         message: m.Export = work.message
@@ -187,48 +339,66 @@ class Handlers:
 
     def welcome(self, welcome: c.Welcome) -> None:
         """The node is a member: take over all that exists."""
+        self._service.node = welcome.node
         self.settings = welcome.settings
-        self._node.sessions.ttl = welcome.settings.session_ttl
+        self._service.sessions.ttl = welcome.settings.session_ttl
         if welcome.epoch:
             self._place(welcome.node, welcome.epoch, welcome.placement)
             for spec in welcome.tables:
                 self.store.create(spec)
             for group in welcome.groups:
-                self._groups[group.group] = NodeGroup(group, self.store)
+                self._open_group(group)
         for name, blob in welcome.functions:
             functions.register(name, blob)
 
-    def command(self, message: Any) -> None:
-        """Carry a command out; what it raises goes back to the coordinator."""
+    def command(self, message: Any, done: Callable[[BaseException | None], None]) -> None:
+        """Carry a command out; `done` is told what it raised, or None, maybe later and from another thread."""
+        try:
+            if isinstance(message, c.CloseGroup):
+                closed = self._groups.pop(message.group, None)
+                if closed is not None:
+                    closed.close(lambda: done(None))
+                    return
+            else:
+                self._command(message)
+        except Exception as error:  # whatever it is, the coordinator tells the caller
+            log.warning("command %s failed", type(message).__name__, exc_info=True)
+            done(error)
+            return
+        done(None)
+
+    def _command(self, message: Any) -> None:
         if isinstance(message, c.SetPlacement):
-            self._place(self._node.control.node, message.epoch, message.placement)
+            self._place(self._service.node, message.epoch, message.placement)
         elif isinstance(message, c.CreateTable):
             self.store.create(message.spec)
         elif isinstance(message, c.DropTable):
             gone = self.store.drop(message.table)
-            for group in list(self._groups.values()):
-                group.forget_table(message.table)
             if gone:
-                self._node.sessions.forget_index(gone)
+                self._service.sessions.forget_index(gone)
             return_freed_memory()
         elif isinstance(message, c.RegisterFunction):
             functions.register(message.name, message.blob)
         elif isinstance(message, c.OpenGroup):
-            self._groups.setdefault(message.spec.group, NodeGroup(message.spec, self.store))
+            self._open_group(message.spec)
         elif isinstance(message, c.FailGroup):
             if message.group in self._groups:
                 self._groups[message.group].end(message.cause.exception())
-        elif isinstance(message, c.CloseGroup):
-            closed = self._groups.pop(message.group, None)
-            if closed is not None:
-                closed.end()
         else:
             raise ProtocolError(f"A node must be sent commands. Got {type(message).__name__} instead.")
+
+    def _open_group(self, spec: GroupSpec) -> None:
+        if spec.group not in self._groups:
+            service = self._service
+            self._groups[spec.group] = NodeGroup(
+                spec, self.store, service.shards, service.now, self.settings.buffer_bytes
+            )
 
     def _place(self, node: int, epoch: int, placement: list[list[int]]) -> None:
         mine = [bucket for bucket, primary in enumerate(primaries(placement)) if primary == node]
         if self._store is None:
             self._store = Store(mine)
+            self._buckets = mask_of(self._store.buckets)
         elif mine != self._store.buckets.tolist():
             raise TierError("The buckets of a running node must stay as they are: shards cannot move.", node=node)
         self._placement, self.epoch = placement, epoch
@@ -253,12 +423,14 @@ class Handlers:
         """Rows, bytes, tables and groups, as `wire.control.Heartbeat` describes."""
         if self._store is None:
             return {"rows": 0, "bytes": 0, "tables": {}, "groups": {}}
-        tables = self._store.report()
+        tables, groups = self._store.report(), list(self._groups.items())
+        buffered = sum(group.nbytes() for _, group in groups)
         return {
             "rows": sum(table["rows"] for table in tables.values()),
-            "bytes": sum(table["bytes"] for table in tables.values()) + self._store.index_bytes(),
+            "bytes": sum(table["bytes"] for table in tables.values()) + self._store.index_bytes() + buffered,
+            "buffered_bytes": buffered,
             "tables": tables,
-            "groups": {str(g): group.report() for g, group in list(self._groups.items())},
+            "groups": {str(number): group.report() for number, group in groups},
         }
 
 
@@ -274,3 +446,10 @@ REQUESTS: dict[type[m.Message], Callable[[Handlers, Work], None]] = {
     m.Status: Handlers._status,
     m.Export: Handlers._export,
 }
+
+
+#: Server functions that change rows are writes; users' functions may.
+def _is_write(message: m.Message) -> bool:
+    if type(message) is m.Step:
+        return any(op.code != m.OpCode.PULL for op in message.ops)
+    return type(message) is m.Call and any(spec_of(call.function).writes for call in message.calls)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparkps.ps_nodes.index import KeyIndex
+from sparkps.wire.buckets import mask_of
 
 #: (buckets int32 (r,), offsets int64 (r + 1,)): runs of keys of one bucket each.
 Runs = tuple[NDArray[np.int32], NDArray[np.int64]]
@@ -32,7 +33,7 @@ class KeyChunk:
         The keys are not grouped by ascending buckets of this node.
     """
 
-    __slots__ = ("index", "keys", "registered", "runs", "size", "slots")
+    __slots__ = ("_mask", "index", "keys", "registered", "runs", "size", "slots")
 
     def __init__(
         self, index: KeyIndex, keys: NDArray[np.int64], *, registered: bool = False, runs: Runs | None = None
@@ -45,6 +46,14 @@ class KeyChunk:
         self.runs: Runs = index.runs(keys) if runs is None else runs
         #: All slots, once they are known.
         self.slots: NDArray[np.int32] | None = None
+        self._mask = -1
+
+    @property
+    def mask(self) -> int:
+        """The buckets of the keys, as bits."""
+        if self._mask < 0:
+            self._mask = mask_of(self.runs[0])
+        return self._mask
 
     def for_reading(self) -> tuple[NDArray[np.int32], NDArray[np.int64] | None]:
         """Slots of the keys, -1 where a key has no row yet; and the keys, None if every key has one."""

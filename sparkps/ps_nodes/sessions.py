@@ -1,34 +1,49 @@
-"""Client sessions as a node sees them: which requests were carried out, and in what order the others run.
+"""Client sessions as a node sees them: the order of their requests, and the answers that they may ask for again.
 
-Pure: no socket, no thread, time is an argument.
+The requests of a session run in the order of their numbers, whatever the order in which they arrive. That is what makes the
+marks of shards enough to know a write that comes again (see `wire.marks`); a session itself remembers answers only.
+
+Pure: no socket, no thread, time is an argument. Owner of everything here: the node's I/O thread.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
 from sparkps.ps_nodes.keysets import NodeKeySet
 
+#: A request may arrive so many numbers ahead of its turn; one that is further ahead counts as lost, and is sent again.
+MOST_AHEAD = 1 << 16
+
+#: Beyond so many sessions those without anything to lose are forgotten when they were silent for `IDLE` seconds.
+MOST_SESSIONS, IDLE = 10_000, 60.0
+
+#: So many sessions that have ended are remembered by their id.
+MOST_CLOSED = 100_000
+
 
 class Verdict(Enum):
     """What a request is that has just arrived."""
 
-    #: Never seen: run it.
+    #: Never seen: it runs when its turn has come (see `NodeSession.in_turn`).
     NEW = "new"
+    #: Its answer was not kept, since running it again does no harm: run it again.
+    AGAIN = "again"
     #: Carried out before: send the recorded answer again.
     ANSWERED = "answered"
-    #: Known, still queued, running or parked.
+    #: Known, and waiting for its turn, running or parked.
     PENDING = "pending"
-    #: The client has had its answer: ignore it.
+    #: The client has had its answer, or it is too far ahead: ignore it.
     STALE = "stale"
 
 
 @dataclass(slots=True)
 class NodeSession:
-    """One client session. Owner of all fields but the dispatcher's: the node's I/O thread."""
+    """One client session."""
 
     id: int
     #: Where answers go: the routing id of the connection that the session last used.
@@ -37,50 +52,110 @@ class NodeSession:
     seen_at: float
     #: Every request with ``seq <= acked`` was answered, and its answer arrived.
     acked: int = 0
+    #: The request whose turn is next: all before it have begun. > acked.
+    next: int = 1
     #: Answers of requests that must not run twice, by seq > acked.
     answers: dict[int, list[Any]] = field(default_factory=dict)
-    #: Requests that have arrived and have no answer yet; for a parked pull its clock and the ranks waited for.
+    #: Requests that have arrived and have no answer yet; for a parked one its clock and the ranks waited for.
     pending: dict[int, tuple[int, list[int]] | None] = field(default_factory=dict)
-    #: Requests that wait for their turn; requests of one session run in order. Owner: the dispatcher's lock.
-    queue: deque[Any] = field(default_factory=deque)
-    #: Requests of this session that the pool works on now, and the call that they are pieces of. Owner: as `queue`.
+    #: Requests that came ahead of their turn, by seq > next, with their bytes.
+    early: dict[int, tuple[Any, int]] = field(default_factory=dict)
+    #: Bytes of requests that wait: in `early` and in `queue`.
+    waiting_bytes: int = 0
+    #: Requests whose turn has come, but which wait for those before them to end; None: none ever did.
+    queue: deque[Any] | None = None
+    #: Requests that are under way and keep later ones back, and the call that they are pieces of.
     running: int = 0
     call: int = 0
+    #: The dispatcher is beginning queued requests.
+    starting: bool = False
+    #: A write up to this number was refused, to be sent again; a later one must not overtake it.
+    barred: int = 0
+    #: No recorded answer of a later request has content.
+    firm: int = 0
     keysets: dict[int, NodeKeySet] = field(default_factory=dict)
 
     def arrive(self, seq: int, acked: int) -> Verdict:
         """Judge a request; a new one becomes pending."""
         if acked > self.acked:
-            for old in (
-                range(self.acked + 1, acked + 1) if acked - self.acked <= len(self.answers) else list(self.answers)
-            ):
-                if old <= acked:
-                    self.answers.pop(old, None)
-            self.acked = acked
-        if seq <= self.acked:
+            self._acknowledge(acked)
+        if seq <= self.acked or seq >= self.next + MOST_AHEAD:
             return Verdict.STALE
         if seq in self.answers:
             return Verdict.ANSWERED
         if seq in self.pending:
             return Verdict.PENDING
         self.pending[seq] = None
-        return Verdict.NEW
+        return Verdict.NEW if seq >= self.next else Verdict.AGAIN
 
-    def answered(self, seq: int, frames: list[Any], *, record: bool) -> None:
-        """A request was carried out; with `record` its answer is kept until the client has it."""
+    def _acknowledge(self, acked: int) -> None:
+        """The client has the answers up to `acked`, of a node's earlier memory of it, too."""
+        if self.answers:
+            few = acked - self.acked <= len(self.answers)
+            for old in range(self.acked + 1, acked + 1) if few else list(self.answers):
+                if old <= acked:
+                    self.answers.pop(old, None)
+        self.acked = acked
+        if self.next <= acked:
+            self.next = acked + 1
+            for old in [seq for seq in self.early if seq <= acked]:
+                self.pending.pop(old, None)
+                self.waiting_bytes -= self.early.pop(old)[1]
+
+    def hold(self, seq: int, work: Any, nbytes: int) -> None:
+        """Keep a new request until its turn."""
+        self.early[seq] = work, nbytes
+        self.waiting_bytes += nbytes
+
+    def in_turn(self) -> Iterator[tuple[Any, int]]:
+        """Requests whose turn has come, in order, with their bytes."""
+        while self.next in self.early:
+            work, nbytes = self.early.pop(self.next)
+            self.next += 1
+            self.waiting_bytes -= nbytes
+            yield work, nbytes
+
+    def forget(self, seq: int) -> None:
+        """A new request is dropped as if it had been lost on its way."""
+        self.pending.pop(seq, None)
+
+    def answered(self, seq: int, frames: list[Any], *, record: bool, plain: bool = True) -> None:
+        """A request was carried out; with `record` its answer is kept until the client has it.
+
+        A `plain` answer says no more than the marks do: that the write is there.
+        """
         self.pending.pop(seq, None)
         if record and seq > self.acked:
             self.answers[seq] = frames
+            if not plain:
+                self.firm = max(self.firm, seq)
 
     def park(self, seq: int, clock: int, waiting_for: list[int]) -> None:
         """The request waits for the ticks of some ranks."""
         if seq in self.pending:
             self.pending[seq] = clock, waiting_for
 
+    def bars(self, seq: int) -> bool:
+        """Whether a write must not run, because one before it was refused and the client does not know yet."""
+        return self.acked < self.barred < seq
+
+    def bar(self, seq: int) -> None:
+        """A write was refused, and will be sent again under another number: later ones must not overtake it."""
+        self.barred = max(self.barred, seq)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is lost if the node forgets the session: nothing is under way, and no answer has content."""
+        return not (self.pending or self.keysets) and self.firm <= self.acked
+
     def validate(self) -> None:
         """Check the invariants."""
+        assert self.acked < self.next
         assert not self.answers.keys() & self.pending.keys(), "a request is pending or answered"
         assert all(seq > self.acked for seq in self.answers), "acknowledged answers are forgotten"
+        assert all(seq > self.next for seq in self.early), "the request whose turn is next does not wait"
+        assert self.early.keys() <= self.pending.keys()
+        assert self.waiting_bytes >= sum(nbytes for _, nbytes in self.early.values())
 
 
 class SessionTable:
@@ -89,19 +164,24 @@ class SessionTable:
     Parameters
     ----------
     ttl : float
-        A session that was silent for so long is forgotten (seconds).
+        A session that was silent for so long is forgotten (seconds); so long, too, its marks are kept after that.
     """
 
     def __init__(self, ttl: float = 3600.0) -> None:
         self.ttl = ttl
-        self.sessions: dict[int, NodeSession] = {}
+        #: By id, those heard of longest ago first.
+        self.sessions: OrderedDict[int, NodeSession] = OrderedDict()
+        #: Sessions that were forgotten without good-bye, whose marks are kept, and when, oldest first.
+        self._forgotten: OrderedDict[int, float] = OrderedDict()
+        #: The last `MOST_CLOSED` sessions that said good-bye: a message of theirs that comes late opens nothing.
+        self._closed: OrderedDict[int, None] = OrderedDict()
 
-    def open(self, session: int, identity: bytes, now: float) -> NodeSession:
-        """The session of that id, made if it is new."""
-        found = self.sessions.get(session)
-        if found is None:
-            found = self.sessions[session] = NodeSession(session, identity, now)
-        found.identity, found.seen_at = identity, now
+    def open(self, session: int, identity: bytes, now: float, acked: int = 0) -> NodeSession | None:
+        """The session of that id, made if it is new; its client has the answers up to `acked`. None: it has ended."""
+        found = self.get(session, identity, now)
+        if found is None and session not in self._closed:
+            self._forgotten.pop(session, None)
+            found = self.sessions[session] = NodeSession(session, identity, now, acked, acked + 1)
         return found
 
     def get(self, session: int, identity: bytes, now: float) -> NodeSession | None:
@@ -109,20 +189,48 @@ class SessionTable:
         found = self.sessions.get(session)
         if found is not None:
             found.identity, found.seen_at = identity, now
+            self.sessions.move_to_end(session)
         return found
 
     def close(self, session: int) -> None:
         """Forget a session; what it has under way still runs."""
         self.sessions.pop(session, None)
+        self._forgotten.pop(session, None)
+        self._closed[session] = None
+        if len(self._closed) > MOST_CLOSED:
+            self._closed.popitem(last=False)
 
-    def expire(self, now: float) -> int:
-        """Forget sessions that were silent too long and have nothing under way; how many."""
-        old = [s.id for s in self.sessions.values() if now - s.seen_at > self.ttl and not s.pending]
-        for session in old:
+    def expire(self, now: float) -> list[int]:
+        """Forget sessions that were silent too long and have nothing under way; those whose marks may be forgotten, too."""
+        for session in self._silent(now):
             del self.sessions[session]
-        return len(old)
+            self._forgotten[session] = now
+        over = []
+        for session, since in self._forgotten.items():
+            if now - since <= self.ttl:
+                break
+            over.append(session)
+        for session in over:
+            del self._forgotten[session]
+        return over
+
+    def _silent(self, now: float) -> list[int]:
+        many = len(self.sessions) - MOST_SESSIONS
+        silent: list[int] = []
+        for session in self.sessions.values():
+            age = now - session.seen_at
+            if age <= self.ttl and (len(silent) >= many or age <= IDLE):
+                break
+            if session.is_idle if age <= self.ttl else not session.pending:
+                silent.append(session.id)
+        return silent
 
     def forget_index(self, index: int) -> None:
         """The index is gone, and with it all key sets on it."""
         for session in self.sessions.values():
-            session.keysets = {k: s for k, s in session.keysets.items() if s.index_id != index}
+            if session.keysets:
+                session.keysets = {k: s for k, s in session.keysets.items() if s.index_id != index}
+
+    def keyset_bytes(self) -> int:
+        """Bytes of all key sets."""
+        return sum(keyset.nbytes() for s in self.sessions.values() for keyset in s.keysets.values())

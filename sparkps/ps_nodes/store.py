@@ -1,11 +1,16 @@
-"""The tables of a node and the operations on them. Thread-safe: shards lock themselves, the directory of tables has a lock."""
+"""The tables of a node and the operations on them. Thread-safe: shards lock themselves, the directory of tables has a lock.
+
+No operation outlives what it points to: whoever works on tables has them *in use*. A table that is dropped meanwhile is
+unknown to others at once, and keeps its place in its index until the last one lets go of it.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +21,14 @@ from sparkps.ps_nodes.index import KeyIndex
 from sparkps.ps_nodes.keysets import KeyChunk, NodeKeySet
 from sparkps.ps_nodes.sparse import SparseTable
 from sparkps.specs import NUM_BUCKETS, TableSpec
+from sparkps.wire.buckets import bits_of, buckets_in
 from sparkps.wire.messages import NO_KEYSET, Op, OpCode
 
 Array = NDArray[Any]
+Table = SparseTable | DenseTable
+
+#: Most operations of one step: each pull has a frame of the answer.
+MOST_OPS = 4095
 
 
 class KeySetMissing(Exception):
@@ -34,7 +44,7 @@ class Target:
     """One operation, checked against the tables: it cannot be refused any more."""
 
     code: OpCode
-    table: SparseTable | DenseTable
+    table: Table
     #: Keys of a sparse table.
     chunk: KeyChunk | None
     #: Bucket range of a dense table.
@@ -74,27 +84,47 @@ class Target:
             return self.table.elements(self.start, self.stop)
         return self.chunk.size
 
-    def buckets(self) -> NDArray[np.int32]:
-        """Buckets of this node that the operation touches, ascending."""
+    @property
+    def tables(self) -> list[Table]:
+        """The table, as a list."""
+        return [self.table]
+
+    @property
+    def mask(self) -> int:
+        """Buckets of this node that the operation touches, as bits."""
         if self.chunk is None:
             assert isinstance(self.table, DenseTable)
-            return self.table.buckets_in(self.start, self.stop)
-        return self.chunk.runs[0]
+            return self.table.mask_in(self.start, self.stop)
+        return self.chunk.mask
 
-    def only(self, mask: NDArray[np.bool_]) -> list[Target]:
-        """The same write in those of its `buckets` where the mask is True."""
+    @property
+    def nbytes(self) -> int:
+        """Bytes that a write keeps while it is buffered."""
+        assert self.values is not None
+        keys = self.chunk.keys if self.chunk is not None and not self.chunk.registered else None
+        return self.values.nbytes + (0 if keys is None else keys.nbytes)
+
+    def only(self, buckets: int) -> list[Target]:
+        """The same write in those of its buckets that are among `buckets` (bits)."""
+        if buckets == self.mask:
+            return [self]
         assert self.values is not None
         if self.chunk is not None:
-            kept = np.repeat(mask, np.diff(self.chunk.runs[1]))
+            kept = np.repeat(bits_of(buckets)[self.chunk.runs[0]], np.diff(self.chunk.runs[1]))
             return [Target(self.code, self.table, self.chunk.only(kept), 0, 0, np.ascontiguousarray(self.values[kept]))]
         assert isinstance(self.table, DenseTable)
         targets, at = [], 0
-        for bucket, wanted in zip(self.buckets().tolist(), mask.tolist(), strict=True):
+        for bucket in buckets_in(self.mask):
             size = self.table.elements(bucket, bucket + 1)
-            if wanted:
+            if buckets >> bucket & 1:
                 targets.append(Target(self.code, self.table, None, bucket, bucket + 1, self.values[at : at + size]))
             at += size
         return targets
+
+    def prepare(self) -> None:
+        """Find or make the rows of a write: what needs memory is done before anything is changed."""
+        if self.chunk is not None:
+            self.chunk.for_writing()
 
     @staticmethod
     def apply_sum(targets: Sequence[Target], clock: int) -> None:
@@ -105,6 +135,30 @@ class Target:
             return
         parts = [(t.chunk.for_writing(), t.chunk.runs, t.values) for t in targets if t.chunk and t.values is not None]
         table.apply_sum(parts, code, clock)
+
+
+class Use:
+    """Some tables in use, until `release`; a context manager. Made by `Store.use`."""
+
+    __slots__ = ("_store", "tables")
+
+    def __init__(self, store: Store, tables: list[Table]) -> None:
+        self._store = store
+        self.tables = tables
+
+    def release(self) -> None:
+        """Let go of the tables; does nothing the second time."""
+        tables, self.tables = self.tables, []
+        if tables:
+            self._store.release(tables)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
 
 
 class Store:
@@ -119,49 +173,100 @@ class Store:
     def __init__(self, buckets: Sequence[int]) -> None:
         self.buckets = np.asarray(buckets, np.int32)
         #: Owner: `_lock` for changes; reads are of a plain dict.
-        self.tables: dict[int, SparseTable | DenseTable] = {}
+        self.tables: dict[int, Table] = {}
         self._indexes: dict[int, KeyIndex] = {}
         #: Names of dropped tables, for those who still ask for them; owner: `_lock`.
         self._dropped: dict[int, str] = {}
+        #: How many work on each table, by its id; tables that nobody uses are not in it. Owner: `_lock`.
+        self._users: dict[int, int] = {}
+        #: Tables that were dropped while somebody used them, and are freed by the last one. Owner: `_lock`.
+        self._leaving: dict[int, Table] = {}
+        #: Held for moments only, by every request.
         self._lock = threading.Lock()
+        #: Held by whoever creates or drops; taken before `_lock`.
+        self._changing = threading.Lock()
 
     # ---- the directory -------------------------------------------------------------------------------------------------
 
     def create(self, spec: TableSpec) -> None:
         """Create a table; a second call with the same specification does nothing."""
-        with self._lock:
+        with self._changing:
             have = self.tables.get(spec.table)
             if have is not None:
                 if have.spec != spec:
                     raise TableMismatch(f"Table {spec.table} must be {have.spec}. Got {spec} instead.", table=spec.name)
                 return
-            if spec.kind == "dense":
-                self.tables[spec.table] = DenseTable(spec, self.buckets)
-                return
-            index = self._indexes.get(spec.index)
-            if index is None:
-                index = self._indexes[spec.index] = KeyIndex(self.buckets)
-            table = SparseTable(spec, index)
-            index.attach(table)
-            self.tables[spec.table] = table
+            made = DenseTable(spec, self.buckets) if spec.kind == "dense" else self._sparse(spec)
+            with self._lock:
+                self.tables[spec.table] = made
+
+    def _sparse(self, spec: TableSpec) -> SparseTable:
+        index = self._indexes.get(spec.index)
+        if index is None:
+            index = self._indexes[spec.index] = KeyIndex(self.buckets)
+        table = SparseTable(spec, index)
+        index.attach(table)
+        return table
 
     def drop(self, table_id: int) -> int:
-        """Free a table; returns the id of its index if no table uses that any more, else 0."""
-        with self._lock:
-            table = self.tables.pop(table_id, None)
-            if table is None:
-                return 0
-            self._dropped[table_id] = table.spec.name
-            table.free()
+        """Forget a table, and free it when nobody uses it; returns the id of its index if no table has that any more, else 0."""
+        with self._changing:
+            with self._lock:
+                table = self.tables.pop(table_id, None)
+                if table is None:
+                    return 0
+                self._dropped[table_id] = table.spec.name
+                used = table_id in self._users
+                if used:
+                    self._leaving[table_id] = table
+            if not used:
+                table.free()
             if isinstance(table, DenseTable):
                 return 0
-            table.index.detach(table)
             if any(isinstance(t, SparseTable) and t.index is table.index for t in self.tables.values()):
                 return 0
             self._indexes.pop(table.spec.index, None)
             return table.spec.index
 
-    def table(self, table_id: int) -> SparseTable | DenseTable:
+    def use(self, table_ids: Iterable[int]) -> Use:
+        """The tables of these ids, in use from now on.
+
+        Raises
+        ------
+        UnknownTable
+        """
+        wanted = dict.fromkeys(table_ids)
+        with self._lock:
+            tables = [self.table(table_id) for table_id in wanted]
+            for table_id in wanted:
+                self._users[table_id] = self._users.get(table_id, 0) + 1
+        return Use(self, tables)
+
+    def use_again(self, tables: Iterable[Table]) -> Use:
+        """Those of `tables` that were not dropped since, in use from now on."""
+        with self._lock:
+            left = [table for table in tables if self.tables.get(table.spec.table) is table]
+            for table in left:
+                self._users[table.spec.table] = self._users.get(table.spec.table, 0) + 1
+        return Use(self, left)
+
+    def release(self, tables: Sequence[Table]) -> None:
+        """Somebody lets go of tables; the last one frees those that were dropped. See `Use`."""
+        unused = []
+        with self._lock:
+            for table in tables:
+                table_id = table.spec.table
+                left = self._users[table_id] - 1
+                if left:
+                    self._users[table_id] = left
+                    continue
+                del self._users[table_id]
+                if self._leaving.pop(table_id, None) is not None:
+                    unused.append(table)
+        for table in unused:
+            table.free()
+
+    def table(self, table_id: int) -> Table:
         """The table of that id."""
         table = self.tables.get(table_id)
         if table is None:
@@ -183,12 +288,14 @@ class Store:
     # ---- operations ----------------------------------------------------------------------------------------------------
 
     def targets(self, ops: list[Op], arrays: list[Array], keysets: dict[int, NodeKeySet]) -> list[Target]:
-        """Check a step's operations with their arrays; nothing is changed.
+        """Check a step's operations with their arrays; nothing is changed. The caller has the tables in use.
 
         Raises
         ------
         UnknownTable, InvalidInput, ProtocolError, KeySetMissing
         """
+        if not 0 < len(ops) <= MOST_OPS:
+            raise ProtocolError(f"A step must have between 1 and {MOST_OPS} operations. Got {len(ops)} instead.")
         left = iter(arrays)
         try:
             targets = [self._target(op, left, keysets) for op in ops]
@@ -257,7 +364,15 @@ class Store:
 
     def export(self, table_id: int, bucket: int, start: int, limit: int) -> list[Array]:
         """Keys and rows of one bucket from slot `start` on, at most `limit`; copies."""
-        table = self.table(table_id)
+        if start < 0 or limit < 1:
+            raise ProtocolError(
+                f"An export must start at a slot >= 0 and ask for at least 1 row. Got start {start}, limit {limit}.",
+                table=table_id,
+            )
+        with self.use([table_id]) as use:
+            return self._export(use.tables[0], bucket, start, limit)
+
+    def _export(self, table: Table, bucket: int, start: int, limit: int) -> list[Array]:
         if bucket not in self.buckets:
             raise InvalidInput(f"Bucket {bucket} must be on this node.", bucket=bucket, table=table.spec.name)
         if isinstance(table, DenseTable):

@@ -7,11 +7,13 @@ one vector clock per shard):
   each rank; the lowest of these is its *floor*.
 - A **pull** at clock c waits until the floor of all its shards is >= c - s - 1. BSP is s = 0, in ASP nothing waits.
 - BSP: a **push** is buffered per (clock, rank). When the floor reaches c, clock c *closes*: its buffers are applied, once, in
-  rank order. In SSP and ASP a push is applied on arrival, once per shard (see `watermarks`).
+  rank order. In SSP and ASP a push is applied on arrival. Every push counts once per shard (see `marks`).
 - A rank that **finishes** has ticked every clock.
 - **takeover** by a new incarnation fences the older ones at this node. The rank's clock is the highest that any shard of any
   node has; **settle** brings all shards there (by the meaning of a tick they have all that it covers) and drops what was
   buffered above, for the new incarnation does that again.
+
+A node hands the requests of one incarnation to the clock in the order in which they were made.
 
 `GroupClock` is pure: no lock, no time, no I/O. Events are method calls; each returns what to do, in order. A request that
 breaks the rules raises and changes nothing: `Fenced` for an incarnation that does not have its rank, else `ProtocolError`.
@@ -26,6 +28,7 @@ from numpy.typing import NDArray
 
 from sparkps.errors import ProtocolError
 from sparkps.specs import INFINITE_CLOCK, NUM_BUCKETS, UNBOUNDED, GroupSpec
+from sparkps.wire.buckets import buckets_in, mask_of
 from sparkps.wire.effects import (
     Apply,
     Buckets,
@@ -40,20 +43,19 @@ from sparkps.wire.effects import (
     Verdict,
 )
 from sparkps.wire.fences import Fences, about
+from sparkps.wire.marks import MAX_CLOCK, RankMarks, stamp_of
 from sparkps.wire.messages import Member
 from sparkps.wire.vector_clock import VectorClocks
-from sparkps.wire.watermarks import MAX_CLOCK, Watermarks, stamp_of
 
 #: Largest staleness with a histogram bin of its own; larger ones share the last bin.
 MAX_STALENESS_BIN = 64
 
-_APPLY_ALL = Apply()
 _DUPLICATE = Duplicate()
 _RELEASE = Release()
 
 
 class GroupClock:
-    """Vector clocks, fences, watermarks and stored states of one worker group on one node.
+    """Vector clocks, fences, marks and stored states of one worker group on one node.
 
     Parameters
     ----------
@@ -70,21 +72,23 @@ class GroupClock:
     >>> clock.settle(Member(group=1, rank=0, incarnation=1, clock=-1))
     ()
     >>> now = Member(group=1, rank=0, incarnation=1, clock=0)
-    >>> clock.ready(now), clock.push(now)
-    ([], Buffer(clock=0))
+    >>> clock.ready(now), clock.write(now, table=1, buckets=0b11)
+    ([], Buffer(clock=0, buckets=3))
     >>> clock.tick(now)
     (Close(clock=0, buckets=None), Release())
     """
 
     def __init__(self, spec: GroupSpec, buckets: Iterable[int]) -> None:
         self.spec = spec
-        #: int32, ascending: row i of the vector clocks and watermarks is bucket ``buckets[i]``.
+        #: int32, ascending: row i of the vector clocks is bucket ``buckets[i]``.
         self.buckets: Buckets = np.unique(np.fromiter(buckets, np.int32))
         #: int32 (V,): row of each bucket, -1 if it is not here.
         self._row = self._rows_by_bucket()
+        #: The buckets as bits.
+        self._held = mask_of(self.buckets)
         ranks = spec.num_ranks
         self._ticks = VectorClocks(len(self.buckets), ranks)
-        self._marks = Watermarks(len(self.buckets), ranks)
+        self._marks = RankMarks()
         self._fences = Fences(spec)
         #: By rank: stored with its highest tick.
         self._states: list[bytes | None] = [None] * ranks
@@ -116,6 +120,12 @@ class GroupClock:
         Fenced, ProtocolError
         """
         rank, bound = self._fences.speaker(member), self.spec.staleness
+        if bound == 0 and member.clock <= self._ticks.high[rank]:
+            raise ProtocolError(
+                f"A pull of rank {rank} must be answered before its clock is ticked, or it would see the next one. It has ticked"
+                f" {self._ticks.high[rank]}. Got a pull at clock {member.clock} instead.",
+                **about(member),
+            )
         rows = None if buckets is None or self._ticks.uniform else self._rows(buckets)
         # The member itself has ticked up to clock - 1: if the lowest is below that, it is another's.
         staleness = max(0, member.clock - 1 - self._ticks.floor_of(rows))
@@ -127,18 +137,20 @@ class GroupClock:
             self._max_staleness[rank] = staleness
         return []
 
-    def push(self, member: Member, buckets: Buckets | None = None, table: int = 0) -> Verdict:
-        """What to do with a push, an add or an assign. It counts as buffered or applied from this call on.
+    def write(self, member: Member, table: int, buckets: int, *, at_once: bool = False) -> Verdict:
+        """What to do with a write to one table. It counts as buffered or applied from this call on.
 
         Parameters
         ----------
         member : Member
-            Who pushes, at which clock, with which ordinal. Requests that together are one push may share an ordinal; what
-            goes to one shard comes in one request.
-        buckets : ndarray of shape (n,), int32, without repetition, or None
-            What it writes; None for all buckets of the node.
+            Who writes, at which clock, with which ordinal. Requests that together are one write share an ordinal; what goes to
+            one shard comes in one request.
         table : int
             Id of the table: a shard is a table's data in a bucket.
+        buckets : int
+            What it writes, one bit per bucket.
+        at_once : bool
+            Apply it now, in BSP too: for a member without successors, whose writes need not be repeated.
 
         Returns
         -------
@@ -152,19 +164,30 @@ class GroupClock:
         rank, clock = self._fences.speaker(member), member.clock
         if clock <= self._ticks.high[rank]:
             raise ProtocolError(
-                f"A push of rank {rank} must be for a clock after its last tick, {self._ticks.high[rank]}. Got clock {clock} instead.",
+                f"A write of rank {rank} must be for a clock after its last tick, {self._ticks.high[rank]}. Got clock {clock} instead.",
                 **about(member),
             )
-        if self.spec.staleness == 0:
-            self._open.add(clock)
-            if clock > self._pushed[rank]:
-                self._pushed[rank] = clock
-            return Buffer(clock)
-        rows = None if buckets is None else self._rows(buckets)
-        mask = self._marks.apply(table, rank, rows, stamp_of(clock, member.ordinal))
-        if mask is None:
-            return _APPLY_ALL
-        return Apply(mask) if mask.any() else _DUPLICATE
+        if buckets & ~self._held:
+            raise ProtocolError(
+                f"The buckets of a request must be this node's. Got {list(buckets_in(buckets & ~self._held))} as well.",
+                **about(member),
+            )
+        fresh = self._marks.take(rank, stamp_of(clock, member.ordinal), table, buckets)
+        if not fresh:
+            return _DUPLICATE
+        if self.spec.staleness or at_once:
+            return Apply(fresh)
+        self._open.add(clock)
+        if clock > self._pushed[rank]:
+            self._pushed[rank] = clock
+        return Buffer(clock, fresh)
+
+    def ahead(self, member: Member) -> list[int]:
+        """Ranks for which a write of `member` has to be kept longer than for its own tick; empty: its clock may close next."""
+        self._fences.speaker(member)
+        if member.clock <= self._ticks.lowest + 1:
+            return []
+        return [rank for rank in self._ticks.behind(None, member.clock - 1) if rank != member.rank]
 
     # ---- ticks ---------------------------------------------------------------------------------------------------------
 
@@ -211,8 +234,7 @@ class GroupClock:
         ProtocolError
         """
         rank = member.rank
-        if self._fences.take(member):
-            self._marks.raise_barriers(rank)
+        self._fences.take(member)
         return Standing(self._last_tick(rank), self._states[rank], self._finished_at[rank] >= 0)
 
     def settle(self, member: Member, state: bytes | None = None) -> tuple[Effect, ...]:
@@ -240,6 +262,7 @@ class GroupClock:
         dropped: tuple[Effect, ...] = ()
         if self._pushed[rank] > clock:
             self._pushed[rank] = clock
+            self._marks.rewind(rank, stamp_of(clock + 1, 0))
             dropped = (DropAbove(rank, clock),)
         if clock > self._ticks.high[rank]:
             self._states[rank] = state
@@ -249,6 +272,7 @@ class GroupClock:
         return self._finished_at[rank] if self._finished_at[rank] >= 0 else self._ticks.high[rank]
 
     def _raise_to(self, rank: int, clock: int) -> tuple[Effect, ...]:
+        self._marks.forget_below(rank, stamp_of(clock + 1, 0))
         before = self._ticks.raise_to(rank, clock)
         return () if before is None else self._after_rise(before)
 
@@ -294,7 +318,7 @@ class GroupClock:
             list(self._states),
             list(self._pushed),
             sorted(clock for clock in self._open if clock > self._ticks.floor[row]),
-            self._marks.export_row(row),
+            self._marks.export(bucket),
         )
 
     def import_shard(self, shard: ShardClock) -> tuple[Effect, ...]:
@@ -319,6 +343,7 @@ class GroupClock:
         row = int(np.searchsorted(self.buckets, shard.bucket))
         self.buckets = np.insert(self.buckets, row, shard.bucket)
         self._row = self._rows_by_bucket()
+        self._held = mask_of(self.buckets)
         for rank, highest in enumerate(shard.ticked):
             if highest > self._ticks.high[rank]:
                 self._states[rank] = shard.states[rank]
@@ -326,7 +351,7 @@ class GroupClock:
         self._finished_at = [max(pair) for pair in zip(self._finished_at, shard.finished_at, strict=True)]
         self._pushed = [max(pair) for pair in zip(self._pushed, shard.pushed, strict=True)]
         self._open.update(shard.open_clocks)
-        self._marks.insert_row(row, shard.marks)
+        self._marks.adopt(shard.bucket, shard.marks)
         return self._after_rise(self._ticks.insert_row(row, shard.ticked))
 
     def remove_shard(self, bucket: int) -> None:
@@ -334,13 +359,10 @@ class GroupClock:
         row = int(self._rows(np.array([bucket], np.int32))[0])
         self.buckets = np.delete(self.buckets, row)
         self._row = self._rows_by_bucket()
-        self._marks.delete_row(row)
+        self._held = mask_of(self.buckets)
+        self._marks.remove(bucket)
         self._ticks.delete_row(row)
         self._open = {clock for clock in self._open if clock > self._ticks.lowest}
-
-    def forget_table(self, table: int) -> None:
-        """The table was dropped."""
-        self._marks.forget(table)
 
     # ---- what it looks like --------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from sparkps.wire.watermarks import ShardMarks
+from sparkps.wire.marks import ShardMark
 
 #: Bucket numbers, ascending, without repetition.
 Buckets = NDArray[np.int32]
@@ -43,20 +43,22 @@ Effect = Close | DropAbove | Release
 
 
 class Buffer(msgspec.Struct, frozen=True):
-    """Verdict on a push: keep it until `clock` closes."""
+    """Verdict on a write: keep it until `clock` closes."""
 
     clock: int
+    #: The buckets in which it is new, as bits: elsewhere it is kept already.
+    buckets: int
 
 
-class Apply(msgspec.Struct, frozen=True, eq=False):
-    """Verdict on a push: apply it now."""
+class Apply(msgspec.Struct, frozen=True):
+    """Verdict on a write: apply it now."""
 
-    #: bool, one per bucket of the push: where to apply it. None: everywhere.
-    mask: NDArray[np.bool_] | None = None
+    #: The buckets in which it is new, as bits: elsewhere it was applied before.
+    buckets: int
 
 
 class Duplicate(msgspec.Struct, frozen=True):
-    """Verdict on a push: every shard has it from an earlier incarnation; acknowledge it and do nothing."""
+    """Verdict on a write: every shard has it; acknowledge it when what it repeats is done, and do nothing."""
 
 
 Verdict = Buffer | Apply | Duplicate
@@ -84,9 +86,8 @@ class ShardClock(msgspec.Struct, frozen=True):
     finished_at: list[int]
     #: Stored with the highest tick.
     states: list[bytes | None]
-    #: Highest clock of a buffered push, -1 if none.
+    #: Highest clock of a buffered write, -1 if none.
     pushed: list[int]
-    #: Clocks with buffered pushes.
+    #: Clocks with buffered writes.
     open_clocks: list[int]
-    #: By table.
-    marks: list[ShardMarks]
+    marks: list[ShardMark]

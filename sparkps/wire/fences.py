@@ -6,8 +6,8 @@ from typing import Any
 
 from sparkps.errors import Fenced, ProtocolError
 from sparkps.specs import GroupSpec
+from sparkps.wire.marks import MAX_CLOCK, ORDINAL_BITS
 from sparkps.wire.messages import Member
-from sparkps.wire.watermarks import MAX_CLOCK, ORDINAL_BITS
 
 
 def about(member: Member) -> dict[str, Any]:

@@ -23,10 +23,17 @@ linear_combination   tables, coefficients              None; w ← sum of coeffi
 ==================== ================================= ======================================================================
 
 Functions that write act on every row that the table has. Dots and sums accumulate in float64.
+
+Called by a rank of a worker group, functions wait for the group's clock as pulls do. Those above that write go through the
+clock as the rank's pushes do, so that each counts once, also where a rank is lost and its successor calls again. A user's
+function, called by a rank, may only read: what it would change nobody could tell from what its predecessor changed. Users'
+functions write when they are called from outside the group, by the driver for one.
 """
 
 from __future__ import annotations
 
+import math
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,11 +41,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparkps.errors import InvalidInput
+from sparkps.errors import FunctionFailed, InvalidInput
+from sparkps.specs import NUM_BUCKETS
 from sparkps.wire.messages import FunctionCall
 
 #: Partials of one call from one node: bucket numbers (int32), then the function's arrays.
 Part = Sequence[NDArray[Any]]
+
+#: Most tables of one call, the one that is called included.
+MAX_TABLES = 256
+#: Most bytes of the partials that a node answers to one request.
+MAX_ANSWER_BYTES = 256 << 20
+#: Largest `k` of ``topk``: keys and values of as many rows are an answer of the most bytes.
+MAX_TOP = MAX_ANSWER_BYTES // 16
 
 _REQUIRED = object()
 
@@ -62,10 +77,11 @@ class FunctionSpec:
     writes: bool = False
 
 
-def _ordered(parts: Sequence[Part], array: int = 1) -> NDArray[Any]:
+def _ordered(parts: Sequence[Part]) -> NDArray[Any]:
     """The partials of all nodes, in ascending bucket order."""
+    parts = [part for part in parts if len(part[0])] or parts[:1]  # a node without buckets knows no shape
     buckets = np.concatenate([part[0] for part in parts])
-    return np.asarray(np.concatenate([part[array] for part in parts])[np.argsort(buckets, kind="stable")])
+    return np.asarray(np.concatenate([part[1] for part in parts])[np.argsort(buckets, kind="stable")])
 
 
 def _total(_args: Mapping[str, Any], parts: Sequence[Part]) -> Any:
@@ -74,6 +90,22 @@ def _total(_args: Mapping[str, Any], parts: Sequence[Part]) -> Any:
         return np.zeros(partials.shape[1:]) if partials.ndim > 1 else 0.0
     total = np.add.accumulate(partials, axis=0)[-1]
     return total if total.ndim else total.item()
+
+
+def _users_total(name: str) -> Callable[[Mapping[str, Any], Sequence[Part]], Any]:
+    """The sum of a user's partials, whose shapes only the nodes know."""
+
+    def total(args: Mapping[str, Any], parts: Sequence[Part]) -> Any:
+        shapes = {part[1].shape[1:] for part in parts if len(part[0])}
+        if len(shapes) > 1:
+            raise FunctionFailed(
+                f"Function {name!r} must return numbers or arrays of one shape, on every bucket or on none. Got the shapes"
+                f" {', '.join(map(str, sorted(shapes)))} from the nodes.",
+                function=name,
+            )
+        return _total(args, parts)
+
+    return total
 
 
 def _count(args: Mapping[str, Any], parts: Sequence[Part]) -> int:
@@ -140,7 +172,7 @@ BUILT_IN: dict[str, FunctionSpec] = {
 
 def spec_of(name: str) -> FunctionSpec:
     """The specification of a function; a user's own gives one array, which is summed over the buckets."""
-    return BUILT_IN.get(name) or FunctionSpec(name, _total, table_lists=("tables",))
+    return BUILT_IN.get(name) or FunctionSpec(name, _users_total(name), table_lists=("tables",))
 
 
 def build_call(name: str, table: int, args: Mapping[str, Any], table_id: Callable[[Any], int]) -> FunctionCall:
@@ -173,20 +205,73 @@ def build_call(name: str, table: int, args: Mapping[str, Any], table_id: Callabl
     FunctionCall(function='axpy', tables=[1, 2], args={'alpha': -0.5})
     """
     spec, left = spec_of(name), dict(args)
-    ids, plain = [table], {}
+    ids: list[int] = [table]
+    plain: dict[str, Any] = {}
     for argument in spec.tables:
         ids.append(table_id(_take(spec, left, argument, _REQUIRED)))
     for argument in spec.table_lists:
-        given = _take(spec, left, argument, () if argument == "right" or name not in BUILT_IN else _REQUIRED) or ()
+        optional = argument == "right" or name not in BUILT_IN
+        given = _listed(name, argument, _take(spec, left, argument, () if optional else _REQUIRED))
         ids += [table_id(each) for each in given]
         plain[argument] = len(given)
     for argument, default in spec.plain.items():
         plain[argument] = _take(spec, left, argument, default)
-    if left and name in BUILT_IN:
+    if "coefficients" in plain:
+        plain["coefficients"] = _listed(name, "coefficients", plain["coefficients"])
+    return check(FunctionCall(name, ids, {**plain, **left}))
+
+
+def check(call: FunctionCall) -> FunctionCall:
+    """A call whose tables and arguments fit its function; what comes back has plain values of the types that it needs.
+
+    A client checks what it builds, a node what it gets: counts, sizes and indexes that it works with are among the arguments.
+
+    Parameters
+    ----------
+    call : FunctionCall
+        From anywhere; its fields are of their types, the arguments may be anything.
+
+    Returns
+    -------
+    FunctionCall
+
+    Raises
+    ------
+    InvalidInput
+        An argument is missing, unknown, or of the wrong kind; or the tables are too few or too many.
+
+    Examples
+    --------
+    >>> check(FunctionCall("scale", [1], {"alpha": 2})).args
+    {'alpha': 2.0}
+    """
+    spec = spec_of(call.function)
+    if len(call.tables) > MAX_TABLES:
         raise InvalidInput(
-            f"The arguments of {name!r} must be {_names(spec)}. Got {', '.join(sorted(left))}.", function=name
+            f"A server function must be called on at most {MAX_TABLES} tables. Got {len(call.tables)} for {_told(spec.name)}.",
+            function=spec.name,
         )
-    return FunctionCall(name, ids, _checked(spec, {**plain, **left}))
+    if spec.name not in BUILT_IN:
+        return call
+    _check_names(spec, call.args)
+    args = _checked(spec, dict(call.args))
+    needed = 1 + len(spec.tables) + sum(args[argument] for argument in spec.table_lists)
+    if len(call.tables) != needed:
+        raise InvalidInput(
+            f"{spec.name!r} must be called on {needed} tables with these arguments. Got {len(call.tables)}.",
+            function=spec.name,
+        )
+    return FunctionCall(call.function, call.tables, args)
+
+
+def answer_bytes(call: FunctionCall) -> int:
+    """Bytes of the partials of a checked call, at most; of a user's function, which nobody knows before it has run, 0."""
+    if call.function == "gram":
+        left, right = call.args["left"], call.args["right"]
+        return int(NUM_BUCKETS * 8 * left * (right or left))
+    if call.function == "topk":
+        return int(16 * call.args["k"])
+    return NUM_BUCKETS * 8 if call.function in BUILT_IN else 0
 
 
 def combine(name: str, args: Mapping[str, Any], parts: Sequence[Part]) -> Any:
@@ -218,42 +303,90 @@ def _take(spec: FunctionSpec, left: dict[str, Any], argument: str, default: Any)
     return value
 
 
+def _listed(name: str, argument: str, value: Any) -> list[Any]:
+    """`value` as a list; None stands for an empty one."""
+    if value is None:
+        return []
+    try:
+        if isinstance(value, (str, bytes)):
+            raise TypeError
+        return list(value)
+    except TypeError:
+        raise InvalidInput(
+            f"The `{argument}` of {name!r} must be a list. Got {_told(value)} instead.", function=name
+        ) from None
+
+
 def _names(spec: FunctionSpec) -> str:
     names = [*spec.tables, *spec.table_lists, *spec.plain]
     return ", ".join(f"`{name}`" for name in names) or "no arguments"
 
 
+def _check_names(spec: FunctionSpec, args: Mapping[str, Any]) -> None:
+    """What a call carries besides tables: how many each list has, and the plain arguments."""
+    expected = {*spec.table_lists, *spec.plain}
+    if args.keys() == expected:
+        return
+    strange, missing = sorted(args.keys() - expected), sorted(expected - args.keys())
+    got = f"Got {', '.join(name[:40] for name in strange[:8])}." if strange else f"`{missing[0]}` is missing."
+    raise InvalidInput(f"The arguments of {spec.name!r} must be {_names(spec)}. {got}", function=spec.name)
+
+
 def _checked(spec: FunctionSpec, args: dict[str, Any]) -> dict[str, Any]:
     """`args` as plain values of the types that the function needs."""
     name = spec.name
+    for argument in spec.table_lists:
+        args[argument] = _integer(name, argument, args[argument], int(argument == "left"), MAX_TABLES - 1)
     for argument in ("alpha", "value"):
         if argument in spec.plain:
             args[argument] = _number(name, argument, args[argument])
     if "coefficients" in spec.plain:
-        args["coefficients"] = [_number(name, "coefficients", each) for each in args["coefficients"]]
-        if len(args["coefficients"]) != args["tables"]:
-            raise InvalidInput(
-                f"{name!r} must get one coefficient per table. Got {len(args['coefficients'])} for {args['tables']} tables.",
-                function=name,
-            )
+        args["coefficients"] = _coefficients(name, args["coefficients"], args["tables"])
     if "k" in spec.plain:
-        k = args["k"]
-        if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
-            raise InvalidInput(f"The `k` of 'topk' must be an int of at least 1. Got {k!r} instead.", function=name)
-        args["k"] = int(k)
-        if args["by"] not in ("value", "magnitude"):
+        args["k"] = _integer(name, "k", args["k"], 1, MAX_TOP)
+        if not isinstance(args["by"], str) or args["by"] not in ("value", "magnitude"):
             raise InvalidInput(
-                f"The `by` of 'topk' must be value or magnitude. Got {args['by']!r} instead.", function=name
+                f"The `by` of 'topk' must be value or magnitude. Got {_told(args['by'])} instead.", function=name
             )
     return args
 
 
-def _number(name: str, argument: str, value: Any) -> float:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.number)) or not np.isfinite(value):
+def _coefficients(name: str, values: Any, count: int) -> list[float]:
+    if not isinstance(values, (list, tuple)) or len(values) != count:
+        got = f"{len(values)} for {count} tables" if isinstance(values, (list, tuple)) else _told(values)
+        raise InvalidInput(f"{name!r} must get one coefficient per table. Got {got}.", function=name)
+    return [_number(name, "coefficients", each) for each in values]
+
+
+def _integer(name: str, argument: str, value: Any, least: int, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not least <= value <= most:
         raise InvalidInput(
-            f"The `{argument}` of {name!r} must be finite numbers. Got {value!r} instead.", function=name
+            f"The `{argument}` of {name!r} must be an int of at least {least} and at most {most}. Got {_told(value)} instead.",
+            function=name,
         )
-    return float(value)
+    return int(value)
 
 
-__all__ = ["BUILT_IN", "FunctionSpec", "Part", "build_call", "combine", "largest", "spec_of"]
+def _number(name: str, argument: str, value: Any) -> float:
+    number = math.nan
+    if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except OverflowError:  # an int beyond float64
+            number = math.inf
+    if not math.isfinite(number):
+        raise InvalidInput(
+            f"The `{argument}` of {name!r} must be finite numbers. Got {_told(value)} instead.", function=name
+        )
+    return number
+
+
+def _told(value: Any) -> str:
+    """A value in a message: short, whatever it is."""
+    try:
+        return reprlib.repr(value)
+    except ValueError:  # an int of thousands of digits
+        return f"{type(value).__name__} without end"
+
+
+__all__ = ["BUILT_IN", "FunctionSpec", "Part", "answer_bytes", "build_call", "check", "combine", "largest", "spec_of"]

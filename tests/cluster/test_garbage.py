@@ -99,9 +99,8 @@ def test_a_write_that_arrives_twice_is_applied_once(tier: Tier) -> None:
     socket.setsockopt(zmq.RCVTIMEO, 10_000)
     socket.setsockopt(zmq.LINGER, 0)
     socket.connect(tier.endpoints()[0])
-    step = encode(
-        m.Step(77, 1, 0, session.routing.epoch, [m.Op(2, w.spec.table)]), [np.array([key]), np.ones((1, 1), np.float32)]
-    )
+    write = m.Step(77, 1, 0, session.routing.epoch, [m.Op(2, w.spec.table)], call=1)
+    step = encode(write, [np.array([key]), np.ones((1, 1), np.float32)])
     socket.send_multipart(encode(m.Hello(77)))
     for _ in range(3):
         socket.send_multipart(step)

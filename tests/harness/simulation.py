@@ -20,6 +20,7 @@ import numpy as np
 
 from sparkps.errors import Fenced
 from sparkps.specs import UNBOUNDED, GroupSpec
+from sparkps.wire.buckets import buckets_in, mask_of
 from sparkps.wire.clock import GroupClock
 from sparkps.wire.effects import Buffer, Close, DropAbove, Duplicate, Effect, Release, Standing
 from sparkps.wire.messages import Member
@@ -173,18 +174,18 @@ class Server:
 
     def _push(self, request: Request) -> None:
         member = request.member
-        verdict = self.clock.push(member, _array(request.buckets), TABLE)
+        verdict = self.clock.write(member, TABLE, mask_of(_array(request.buckets)))
         if isinstance(verdict, Duplicate):
             return
-        parts = list(zip(request.buckets, request.values, strict=True))
+        values = dict(zip(request.buckets, request.values, strict=True))
+        parts = [(bucket, values[bucket]) for bucket in buckets_in(verdict.buckets)]
         if isinstance(verdict, Buffer):
             assert verdict.clock == member.clock
             self.buffered += tuple((member.clock, member.rank, member.ordinal, *part) for part in parts)
             return
-        for place, (bucket, value) in enumerate(parts):
-            if verdict.mask is None or verdict.mask[place]:
-                self._apply(bucket, member.rank, member.clock, member.ordinal)
-                self.values[bucket] += value
+        for bucket, value in parts:
+            self._apply(bucket, member.rank, member.clock, member.ordinal)
+            self.values[bucket] += value
 
     def _apply(self, bucket: int, rank: int, clock: int, ordinal: int) -> None:
         push = (rank, clock, ordinal)
@@ -362,7 +363,7 @@ def _array(buckets: tuple[int, ...]) -> np.ndarray:
 
 
 #: Attributes that never change, or that only count.
-_CONSTANT = frozenset({"spec", "_spec", "buckets", "_row", "_histogram", "_max_staleness"})
+_CONSTANT = frozenset({"spec", "_spec", "buckets", "_row", "_held", "_histogram", "_max_staleness"})
 
 
 def _copied(value: Any) -> Any:

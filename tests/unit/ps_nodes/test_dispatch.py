@@ -2,104 +2,134 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
-from sparkps.ps_nodes.dispatch import INLINE_BYTES, Dispatcher
+from sparkps.ps_nodes.dispatch import AHEAD, INLINE_BYTES, Dispatcher
 from sparkps.ps_nodes.sessions import NodeSession
-from tests.harness.waiting import wait_until
 
 LARGE = INLINE_BYTES + 1
 
 
-class Gates:
-    """Work that says when it has started, and ends when it is let go."""
-
-    def __init__(self) -> None:
-        self.started: list[str] = []
-        self.threads: dict[str, str] = {}
-        self._gates: dict[str, threading.Event] = {}
-
-    def run(self, name: str) -> None:
-        self.threads[name] = threading.current_thread().name
-        self.started.append(name)
-        if name in self._gates:
-            assert self._gates[name].wait(10)
-
-    def hold(self, *names: str) -> None:
-        self._gates.update((name, threading.Event()) for name in names)
-
-    def let_go(self, *names: str) -> None:
-        for name in names:
-            self._gates[name].set()
+@dataclass(eq=False)
+class Job:
+    name: str
+    session: NodeSession
+    size: int
+    call: int = 0
+    nbytes: int = 10
+    in_line: bool = False
 
 
-@pytest.fixture
-def gates() -> Gates:
-    return Gates()
+class Pool:
+    """Threads that run when they are told to."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self.waiting: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> None:
+        self.waiting.append((function, args))
+
+    def run(self) -> None:
+        while self.waiting:
+            function, args = self.waiting.popleft()
+            function(*args)
 
 
-@pytest.fixture
-def dispatcher(gates: Gates) -> Iterator[Dispatcher]:
-    made = Dispatcher(2, gates.run)
-    yield made
-    made.close()
+class World:
+    """A dispatcher whose jobs end at once, or when they are told to."""
+
+    def __init__(self, threads: int = 1) -> None:
+        self.pool = Pool(threads)
+        self.begun: list[str] = []
+        self.held: set[str] = set()
+        self.dispatcher = Dispatcher(self.pool, self._run)
+
+    def _run(self, job: Job) -> None:
+        self.begun.append(job.name)
+        if job.name not in self.held:
+            self.dispatcher.ended(job)
+
+    def submit(self, *jobs: Job) -> None:
+        for job in jobs:
+            self.dispatcher.submit(job)
 
 
-def session(number: int) -> NodeSession:
+def session(number: int = 1) -> NodeSession:
     return NodeSession(number, b"", 0.0)
 
 
-def test_small_requests_run_at_once_on_the_calling_thread(gates: Gates, dispatcher: Dispatcher) -> None:
-    dispatcher.submit(session(1), "small", 10)
-    assert gates.threads == {"small": threading.current_thread().name}
+def test_small_requests_run_at_once() -> None:
+    world = World()
+    world.submit(Job("small", session(), 10))
+    assert world.begun == ["small"]
+    assert not world.pool.waiting
 
 
-def test_requests_of_a_session_wait_for_each_other(gates: Gates, dispatcher: Dispatcher) -> None:
-    one = session(1)
-    gates.hold("a", "b")
-    dispatcher.submit(one, "a", LARGE)
-    dispatcher.submit(one, "b", LARGE)
-    dispatcher.submit(one, "c", 10)
-    assert wait_until(lambda: gates.started == ["a"], 5)
-    gates.let_go("a")
-    assert wait_until(lambda: gates.started == ["a", "b"], 5)
-    gates.let_go("b")
-    assert wait_until(lambda: gates.started == ["a", "b", "c"], 5), "a small request keeps its place behind large ones"
-    assert wait_until(lambda: dispatcher.queued_bytes == 0, 5)
+def test_requests_of_a_session_wait_for_each_other() -> None:
+    world, one = World(), session()
+    jobs = [Job("a", one, LARGE), Job("b", one, LARGE), Job("c", one, 10)]
+    world.submit(*jobs)
+    assert len(world.pool.waiting) == 1
+    assert world.begun == []
+    assert world.dispatcher.queued_bytes == 30
+    world.pool.run()
+    assert world.begun == ["a", "b", "c"], "a small request keeps its place behind large ones"
+    assert world.dispatcher.queued_bytes == one.waiting_bytes == one.running == 0
 
 
-def test_pieces_of_one_call_run_side_by_side_and_the_next_call_waits_for_all(
-    gates: Gates, dispatcher: Dispatcher
-) -> None:
-    one = session(1)
-    gates.hold("a1", "a2", "b")
-    for name, call in (("a1", 1), ("a2", 1), ("b", 2)):
-        dispatcher.submit(one, name, LARGE, call)
-    assert wait_until(lambda: sorted(gates.started) == ["a1", "a2"], 5)
-    gates.let_go("a2")
-    assert not wait_until(lambda: "b" in gates.started, 0.05)
-    gates.let_go("a1")
-    assert wait_until(lambda: gates.started[-1] == "b", 5)
-    gates.let_go("b")
+def test_pieces_of_one_call_run_side_by_side_and_the_next_call_waits_for_all() -> None:
+    world, one = World(threads=2), session()
+    pieces = [Job(f"a{i}", one, LARGE, call=1) for i in range(6)]
+    after = Job("b", one, LARGE, call=2)
+    world.held = {job.name for job in pieces}
+    world.submit(*pieces, after)
+    world.pool.run()
+    assert world.begun == [job.name for job in pieces[: 2 + AHEAD]]
+    for piece in reversed(pieces[:4]):
+        world.dispatcher.ended(piece)
+    world.pool.run()
+    assert world.begun == [job.name for job in pieces]
+    world.dispatcher.ended(pieces[4])
+    world.pool.run()
+    assert "b" not in world.begun
+    world.dispatcher.ended(pieces[5])
+    world.pool.run()
+    assert world.begun[-1] == "b"
 
 
-def test_sessions_do_not_wait_for_each_other(gates: Gates, dispatcher: Dispatcher) -> None:
-    gates.hold("a")
-    dispatcher.submit(session(1), "a", LARGE)
-    assert wait_until(lambda: gates.started == ["a"], 5)
-    dispatcher.submit(session(2), "b", LARGE)
-    dispatcher.submit(session(3), "c", 10)
-    assert wait_until(lambda: set(gates.started) == {"a", "b", "c"}, 5)
-    gates.let_go("a")
+def test_a_request_that_lets_later_ones_pass_ends_once() -> None:
+    world, one = World(), session()
+    parked, after = Job("parked", one, 10), Job("after", one, 10)
+    world.held = {"parked"}
+    world.submit(parked, after)
+    assert world.begun == ["parked"]
+    world.dispatcher.ended(parked)
+    world.dispatcher.ended(parked)
+    assert world.begun == ["parked", "after"]
+    assert one.running == 0
+    world.dispatcher.again(parked)
+    assert world.begun[-1] == "parked"
+    assert one.running == 0
 
 
-def test_work_that_raises_does_not_stop_its_session(dispatcher: Dispatcher, gates: Gates) -> None:
-    failing = Dispatcher(1, lambda name: gates.run(name) if name != "bad" else 1 / 0)
-    one = session(1)
-    failing.submit(one, "bad", LARGE)
-    failing.submit(one, "good", LARGE)
-    assert wait_until(lambda: gates.started == ["good"], 5)
-    failing.close()
+def test_sessions_do_not_wait_for_each_other() -> None:
+    world = World()
+    world.held = {"a"}
+    world.submit(Job("a", session(1), 10), Job("b", session(2), 10))
+    assert world.begun == ["a", "b"]
+
+
+@pytest.mark.parametrize("queued", [5000])
+def test_a_long_queue_of_small_requests_is_no_deep_recursion(queued: int) -> None:
+    world, one = World(), session()
+    first = Job("first", one, 10)
+    world.held = {"first"}
+    world.submit(first, *(Job(str(i), one, 10) for i in range(queued)))
+    world.dispatcher.ended(first)
+    assert world.begun[1:] == [str(i) for i in range(queued)]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 from sparkps.errors import Fenced, ProtocolError
 from sparkps.specs import INFINITE_CLOCK, UNBOUNDED, GroupSpec
+from sparkps.wire.buckets import mask_of
 from sparkps.wire.clock import MAX_STALENESS_BIN, GroupClock
-from sparkps.wire.effects import Apply, Buffer, Close, DropAbove, Duplicate, Effect, Release, Standing
+from sparkps.wire.effects import Apply, Buffer, Close, DropAbove, Duplicate, Effect, Release, Standing, Verdict
+from sparkps.wire.marks import MAX_CLOCK, ORDINAL_BITS
 from sparkps.wire.messages import Member
-from sparkps.wire.watermarks import MAX_CLOCK, ORDINAL_BITS
 
 BUCKETS = [3, 5, 8, 200]
 
@@ -21,6 +24,15 @@ def member(rank: int, clock: int, incarnation: int = 1, ordinal: int = 0, group:
 
 def array(*buckets: int) -> np.ndarray:
     return np.array(buckets, np.int32)
+
+
+def write(clock: GroupClock, who: Member, *buckets: int, table: int = 1) -> Verdict:
+    """A write to these buckets, or to all that there are."""
+    return clock.write(who, table, mask_of(array(*(buckets or clock.buckets.tolist()))))
+
+
+def bits(*buckets: int) -> int:
+    return mask_of(array(*buckets))
 
 
 def opened(staleness: int, ranks: int = 2, buckets: list[int] = BUCKETS) -> GroupClock:
@@ -51,7 +63,7 @@ def plain(effects: tuple[Effect, ...]) -> list[object]:
 def test_bsp_buffers_pushes_and_closes_once_all_ranks_ticked() -> None:
     clock = opened(0)
     for rank in (0, 1):
-        assert clock.push(member(rank, 0), array(3, 5)) == Buffer(0)
+        assert write(clock, member(rank, 0), 3, 5) == Buffer(0, bits(3, 5))
     assert clock.ready(member(0, 0), array(3)) == []
     assert clock.tick(member(0, 0)) == ()
     assert clock.ready(member(0, 1), array(3)) == [1]
@@ -63,10 +75,10 @@ def test_bsp_buffers_pushes_and_closes_once_all_ranks_ticked() -> None:
 def test_a_rank_ahead_leaves_clocks_to_close_in_order() -> None:
     clock = opened(0)
     for at in range(3):
-        clock.push(member(0, at))
+        write(clock, member(0, at))
         assert clock.tick(member(0, at)) == ()
     assert plain(clock.tick(member(1, 0))) == [0, Release()]
-    clock.push(member(1, 1))
+    write(clock, member(1, 1))
     assert plain(clock.tick(member(1, 1))) == [1, Release()]
     assert plain(clock.tick(member(1, 2), finish=True)) == [2, Release()]
 
@@ -80,9 +92,9 @@ def test_a_clock_without_pushes_closes_without_a_word() -> None:
 def test_the_last_rank_to_finish_closes_what_is_left_in_order() -> None:
     clock = opened(0)
     for at in range(3):
-        clock.push(member(0, at))
+        write(clock, member(0, at))
         clock.tick(member(0, at), finish=at == 2)
-    clock.push(member(1, 0))
+    write(clock, member(1, 0))
     assert plain(clock.tick(member(1, 0), finish=True)) == [0, 1, 2, Release()]
     assert clock.finished == [True, True]
     assert clock.clocks == [2, 0]
@@ -91,7 +103,7 @@ def test_the_last_rank_to_finish_closes_what_is_left_in_order() -> None:
 
 def test_a_retried_tick_does_nothing() -> None:
     clock = opened(0)
-    clock.push(member(0, 0))
+    write(clock, member(0, 0))
     clock.tick(member(0, 0), b"first")
     assert clock.tick(member(0, 0), b"again") == ()
     assert clock.takeover(member(0, -1, incarnation=2)).state == b"first"
@@ -113,16 +125,16 @@ def test_a_push_for_a_ticked_clock_is_refused(staleness: int) -> None:
     clock = opened(staleness)
     clock.tick(member(0, 0))
     with pytest.raises(ProtocolError, match="after its last tick, 0"):
-        clock.push(member(0, 0))
+        write(clock, member(0, 0))
     clock.tick(member(0, 1), finish=True)
     with pytest.raises(ProtocolError, match="after its last tick"):
-        clock.push(member(0, 2))
+        write(clock, member(0, 2))
 
 
 def test_a_finish_covers_the_last_push() -> None:
     clock = opened(0)
     clock.tick(member(0, 0))
-    clock.push(member(0, 1))
+    write(clock, member(0, 1))
     with pytest.raises(ProtocolError, match="a last tick for its last push"):
         clock.tick(member(0, 0), finish=True)
     clock.tick(member(0, 1), finish=True)
@@ -169,44 +181,86 @@ def test_a_finished_rank_is_waited_for_no_more() -> None:
 @pytest.mark.parametrize("staleness", [1, UNBOUNDED])
 def test_pushes_that_a_predecessor_left_applied_are_duplicates_shard_by_shard(staleness: int) -> None:
     clock = opened(staleness)
-    assert clock.push(member(0, 0, ordinal=0), array(3, 5), table=7) == clock.push(
-        member(0, 0, ordinal=0), array(8, 200), table=7
-    )
-    clock.push(member(0, 0, ordinal=1), array(5), table=7)
+    for piece in ((3, 5), (8, 200)):
+        assert write(clock, member(0, 0, ordinal=0), *piece, table=7) == Apply(bits(*piece))
+    write(clock, member(0, 0, ordinal=1), 5, table=7)
     assert clock.takeover(member(0, -1, incarnation=2)).clock == -1
     assert clock.settle(member(0, -1, incarnation=2)) == ()
 
     def again(ordinal: int, *buckets: int, table: int = 7) -> object:
-        verdict = clock.push(member(0, 0, incarnation=2, ordinal=ordinal), array(*buckets) if buckets else None, table)
+        verdict = write(clock, member(0, 0, incarnation=2, ordinal=ordinal), *buckets, table=table)
         clock.validate()
-        if isinstance(verdict, Apply):
-            return None if verdict.mask is None else verdict.mask.tolist()
         return verdict
 
     assert again(0, 3, 5) == Duplicate()
-    assert again(0, 3, table=8) is None
-    assert again(1, 3, 5, 8) == [True, False, True]
-    assert again(1) == [True, False, True, True]
-    assert again(2) is None
-    assert clock.push(member(1, 0)).mask is None
+    assert again(0, 3, table=8) == Apply(bits(3))
+    assert again(1, 3, 5, 8) == Apply(bits(3, 8))
+    assert again(1) == Apply(bits(200))
+    assert again(2) == Apply(bits(*BUCKETS))
+    assert write(clock, member(1, 0)) == Apply(bits(*BUCKETS))
 
 
 def test_a_second_successor_inherits_what_both_left() -> None:
     clock = opened(1)
-    clock.push(member(0, 0, ordinal=5), array(3))
+    write(clock, member(0, 0, ordinal=5), 3)
     for incarnation in (2, 3):
         clock.takeover(member(0, -1, incarnation))
         clock.settle(member(0, -1, incarnation))
-        clock.push(member(0, 0, incarnation, ordinal=1), array(3, 5))
+        write(clock, member(0, 0, incarnation, ordinal=1), 3, 5)
     clock.validate()
-    assert clock.push(member(0, 0, 3, ordinal=5), array(3)) == Duplicate()
-    assert clock.push(member(0, 0, 3, ordinal=5), array(5)).mask is None
+    assert write(clock, member(0, 0, 3, ordinal=5), 3) == Duplicate()
+    assert write(clock, member(0, 0, 3, ordinal=5), 5) == Apply(bits(5))
 
 
-def test_one_incarnation_may_repeat_a_stamp() -> None:
-    clock = opened(1)
-    for _ in range(2):
-        assert clock.push(member(0, 0, ordinal=4), array(3)).mask is None
+@pytest.mark.parametrize("staleness", [0, 1, UNBOUNDED])
+def test_a_write_counts_once_on_each_shard_also_within_an_incarnation(staleness: int) -> None:
+    clock = opened(staleness)
+    verdict = Buffer if staleness == 0 else lambda _, buckets: Apply(buckets)
+    assert write(clock, member(0, 0, ordinal=4), 3) == verdict(0, bits(3))
+    assert write(clock, member(0, 0, ordinal=4), 3) == Duplicate()
+    assert write(clock, member(0, 0, ordinal=4), 3, 5) == verdict(0, bits(5))
+
+
+def test_marks_are_kept_from_the_last_tick_on() -> None:
+    clock = opened(UNBOUNDED)
+    for at in range(100):
+        write(clock, member(0, at), BUCKETS[at % 4])
+        clock.tick(member(0, at))
+    assert clock.export_shard(3).marks == []
+
+
+def test_bsp_marks_fall_with_what_a_successor_does_again() -> None:
+    clock = opened(0)
+    write(clock, member(0, 0), 3)
+    clock.takeover(member(0, -1, incarnation=2))
+    assert plain(clock.settle(member(0, -1, incarnation=2))) == [DropAbove(0, -1)]
+    assert write(clock, member(0, 0, incarnation=2), 3) == Buffer(0, bits(3))
+
+
+def test_a_solver_acts_at_once_in_bsp_too() -> None:
+    clock = opened(0)
+    assert clock.write(member(0, 0), 1, bits(3), at_once=True) == Apply(bits(3))
+    assert plain(clock.tick(member(0, 0))) == []
+
+
+def test_a_bsp_pull_of_a_ticked_clock_is_refused() -> None:
+    clock = opened(0)
+    clock.tick(member(0, 0))
+    with pytest.raises(ProtocolError, match="answered before its clock is ticked"):
+        clock.ready(member(0, 0))
+    assert opened(1).ready(member(0, 0)) == []
+
+
+def test_ranks_that_keep_a_write_waiting_are_those_behind_the_clock_before() -> None:
+    clock = opened(0, ranks=3)
+    assert clock.ahead(member(0, 0)) == []
+    for at in range(3):
+        clock.tick(member(0, at))
+    clock.tick(member(1, 0))
+    assert clock.ahead(member(0, 3)) == [1, 2]
+    assert clock.ahead(member(1, 1)) == [2]
+    clock.tick(member(2, 0))
+    assert clock.ahead(member(1, 1)) == []
 
 
 # ---- takeover ----------------------------------------------------------------------------------------------------------
@@ -219,29 +273,29 @@ def test_a_takeover_fences_older_incarnations_and_reports_the_last_tick() -> Non
     assert clock.takeover(member(0, -1, incarnation=4)) == Standing(1, b"state 1", False)
     assert clock.takeover(member(0, -1, incarnation=4)) == Standing(1, b"state 1", False)
     old = member(0, 2, incarnation=1)
-    for call in (clock.ready, clock.push, clock.tick, clock.takeover, clock.settle):
+    for call in (clock.ready, partial(write, clock), clock.tick, clock.takeover, clock.settle):
         with pytest.raises(Fenced, match="must speak as incarnation 4") as refused:
             call(old)
         assert refused.value.incarnation == 1
     with pytest.raises(Fenced):
-        clock.push(member(0, 2, incarnation=5))
+        write(clock, member(0, 2, incarnation=5))
 
 
 def test_settle_comes_before_anything_else() -> None:
     clock = opened(0)
     clock.takeover(member(0, -1, incarnation=2))
-    for call in (clock.ready, clock.push, clock.tick):
+    for call in (clock.ready, partial(write, clock), clock.tick):
         with pytest.raises(ProtocolError, match="before the settle"):
             call(member(0, 0, incarnation=2))
     clock.settle(member(0, -1, incarnation=2))
-    assert clock.push(member(0, 0, incarnation=2)) == Buffer(0)
+    assert write(clock, member(0, 0, incarnation=2), 3, 5) == Buffer(0, bits(3, 5))
 
 
 def test_settle_drops_what_is_above_and_closes_what_is_due() -> None:
     clock = opened(0)
     clock.tick(member(1, 0))
     for at in range(3):
-        clock.push(member(0, at))
+        write(clock, member(0, at))
     clock.takeover(member(0, -1, incarnation=2))
     effects = clock.settle(member(0, 1, incarnation=2), b"from another node")
     assert plain(effects) == [DropAbove(0, 1), 0, Release()]
@@ -259,7 +313,7 @@ def test_settle_below_what_this_node_reported_is_refused() -> None:
 
 def test_a_finished_rank_stands_where_it_finished_with_its_last_state() -> None:
     clock = opened(0)
-    clock.push(member(0, 0))
+    write(clock, member(0, 0))
     clock.tick(member(0, 0), b"result", finish=True)
     assert clock.takeover(member(0, -1, incarnation=2)) == Standing(0, b"result", True)
     assert clock.settle(member(0, 0, incarnation=2)) == ()
@@ -295,7 +349,7 @@ def test_a_tick_without_a_state_clears_it() -> None:
 )
 def test_an_impossible_member_is_refused(who: Member) -> None:
     clock = opened(0)
-    for call in (clock.ready, clock.push, clock.tick, clock.takeover, clock.settle):
+    for call in (clock.ready, partial(write, clock), clock.tick, clock.takeover, clock.settle):
         with pytest.raises(ProtocolError):
             call(who)
     clock.validate()
@@ -305,7 +359,7 @@ def test_a_rank_that_never_took_over_is_fenced() -> None:
     clock = GroupClock(GroupSpec(1, "g", 2, 2, 0), BUCKETS)
     for incarnation in (0, 1):
         with pytest.raises(Fenced):
-            clock.push(member(0, 0, incarnation))
+            write(clock, member(0, 0, incarnation))
     with pytest.raises(Fenced):
         clock.takeover(member(0, -1, incarnation=0))
 
@@ -324,7 +378,7 @@ def test_a_node_without_buckets_keeps_time_all_the_same() -> None:
 
 def test_a_shard_of_another_node_is_refused() -> None:
     with pytest.raises(ProtocolError, match="must be this node's"):
-        opened(1).push(member(0, 0), array(3, 4))
+        write(opened(1), member(0, 0), 3, 4)
 
 
 def moved(source: GroupClock, target: GroupClock, bucket: int) -> list[object]:
@@ -339,8 +393,8 @@ def moved(source: GroupClock, target: GroupClock, bucket: int) -> list[object]:
 def test_a_shard_behind_its_new_node_gets_the_node_s_ticks() -> None:
     source, target = opened(0, buckets=[1, 2]), opened(0, buckets=[3])
     for clock in (source, target):
-        clock.push(member(0, 0))
-        clock.push(member(1, 0))
+        write(clock, member(0, 0))
+        write(clock, member(1, 0))
         clock.tick(member(0, 0))
     target.tick(member(1, 0))
     assert moved(source, target, 2) == [(0, [2]), Release()]
@@ -352,8 +406,8 @@ def test_a_shard_behind_its_new_node_gets_the_node_s_ticks() -> None:
 def test_a_shard_ahead_of_its_new_node_stays_ahead_until_the_tick_comes() -> None:
     source, target = opened(0, buckets=[1, 2]), opened(0, buckets=[3])
     for clock in (source, target):
-        clock.push(member(0, 0))
-        clock.push(member(1, 0))
+        write(clock, member(0, 0))
+        write(clock, member(1, 0))
         clock.tick(member(0, 0))
     assert plain(source.tick(member(1, 0), b"s")) == [0, Release()]
     moved(source, target, 2)
@@ -362,7 +416,7 @@ def test_a_shard_ahead_of_its_new_node_stays_ahead_until_the_tick_comes() -> Non
     assert target.ready(member(0, 1)) == [1]
     assert target.clocks == [0, 0]
     with pytest.raises(ProtocolError, match="after its last tick"):
-        target.push(member(1, 0))
+        write(target, member(1, 0))
     assert plain(target.tick(member(1, 0))) == [(0, [3]), Release()]
     assert target.ready(member(0, 1), array(2, 3)) == []
     assert plain(target.tick(member(0, 1))) == []
@@ -371,19 +425,16 @@ def test_a_shard_ahead_of_its_new_node_stays_ahead_until_the_tick_comes() -> Non
 
 def test_marks_fences_and_finished_ranks_move_with_a_shard() -> None:
     source, target = opened(1, buckets=[1, 2]), opened(1, buckets=[3])
-    source.push(member(0, 0, ordinal=3), array(2), table=7)
+    write(source, member(0, 0, ordinal=3), 2, table=7)
     source.takeover(member(0, -1, incarnation=2))
     source.tick(member(1, 0), b"end", finish=True)
     moved(source, target, 2)
     with pytest.raises(Fenced):
-        target.push(member(0, 0))
+        write(target, member(0, 0))
     assert target.takeover(member(1, -1)) == Standing(0, b"end", True)
     target.takeover(member(0, -1, incarnation=2))
     target.settle(member(0, -1, incarnation=2))
-    verdict = target.push(member(0, 0, incarnation=2, ordinal=3), table=7)
-    assert isinstance(verdict, Apply)
-    assert verdict.mask is not None
-    assert verdict.mask.tolist() == [False, True]
+    assert write(target, member(0, 0, incarnation=2, ordinal=3), table=7) == Apply(bits(3))
     target.tick(member(1, 0), finish=True)
     target.validate()
     assert target.ready(member(0, 5, incarnation=2)) == [0]
@@ -409,16 +460,6 @@ def test_moves_back_and_forth_change_nothing() -> None:
     source.tick(member(0, 0))
     assert moved(target, source, 1) == [Release()]
     assert source.export_shard(1).ticked == [0, -1]
-
-
-def test_a_dropped_table_s_marks_are_forgotten() -> None:
-    clock = opened(1)
-    clock.push(member(0, 0), table=7)
-    clock.takeover(member(0, -1, incarnation=2))
-    clock.settle(member(0, -1, incarnation=2))
-    clock.forget_table(7)
-    clock.validate()
-    assert clock.push(member(0, 0, incarnation=2), table=7).mask is None
 
 
 def test_infinity_is_above_every_legal_clock() -> None:

@@ -1,0 +1,221 @@
+"""BSP: what ranks have written in clocks that are not closed yet, and how a clock's writes become one change.
+
+A clock is applied once: per table the assigns, then the sum of the adds, then of the gradients, each in the order of ranks, then
+of a rank's writes; server functions that write come last, in the same order.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from sparkps.ps_nodes.functions import Prepared
+from sparkps.ps_nodes.store import Store, Table, Target
+from sparkps.wire.buckets import bits_of
+from sparkps.wire.messages import Member, OpCode
+
+#: What one kept part costs besides its arrays (bytes, about).
+PART_BYTES = 1024
+
+_ORDER = {OpCode.ASSIGN: 0, OpCode.ADD: 1, OpCode.PUSH: 2}
+
+
+class Part(Protocol):
+    """A part of a write that is applied whole."""
+
+    @property
+    def mask(self) -> int:
+        """Buckets that it changes, as bits."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it keeps."""
+
+    @property
+    def size(self) -> int:
+        """Keys or elements."""
+
+    @property
+    def tables(self) -> Sequence[Table]:
+        """Tables that it needs."""
+
+    def prepare(self) -> None:
+        """Do what may fail before anything is changed."""
+
+    def write(self) -> None:
+        """Change the shards."""
+
+
+@dataclass(slots=True)
+class CallPart:
+    """Server functions that write, on some buckets."""
+
+    prepared: Prepared
+    mask: int
+    nbytes: int = 0
+    size: int = 1 << 20
+
+    @property
+    def tables(self) -> Sequence[Table]:
+        """Tables of the calls."""
+        return self.prepared.tables
+
+    def prepare(self) -> None:
+        """Everything was checked before."""
+
+    def write(self) -> None:
+        """Run the functions."""
+        self.prepared.run(bits_of(self.mask).nonzero()[0].astype("int32"))
+
+
+class Write:
+    """What one request writes, to be narrowed to the shards where it is new.
+
+    Parameters
+    ----------
+    parts : dict
+        By id of the table whose marks decide.
+    """
+
+    def __init__(self, parts: dict[int, list[Part]]) -> None:
+        self._parts = parts
+        #: By table, the buckets that are written, as bits.
+        self.buckets = {table: _union(part.mask for part in mine) for table, mine in parts.items()}
+
+    @classmethod
+    def of_targets(cls, targets: Iterable[Target]) -> Write:
+        """Pushes, adds and assigns."""
+        parts: dict[int, list[Part]] = {}
+        for target in targets:
+            parts.setdefault(target.table.spec.table, []).append(target)
+        return cls(parts)
+
+    @classmethod
+    def of_call(cls, prepared: Prepared, buckets: int) -> Write:
+        """Server functions that write."""
+        return cls({prepared.written[0].spec.table: [CallPart(prepared, buckets)]})
+
+    @property
+    def mask(self) -> int:
+        """All buckets that are written, as bits."""
+        return _union(self.buckets.values())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it keeps while it is buffered."""
+        return sum(part.nbytes + PART_BYTES for mine in self._parts.values() for part in mine)
+
+    def narrowed(self, table: int, buckets: int) -> list[Part]:
+        """The parts of one table in these buckets."""
+        found: list[Part] = []
+        for part in self._parts[table]:
+            if isinstance(part, Target):
+                found += part.only(buckets & part.mask)
+            elif buckets & part.mask:
+                assert isinstance(part, CallPart)
+                found.append(CallPart(part.prepared, buckets & part.mask))
+        return found
+
+
+def write_all(parts: Sequence[Part]) -> None:
+    """Carry out parts in order; what needs memory first."""
+    for part in parts:
+        part.prepare()
+    for part in parts:
+        part.write()
+
+
+class Closed:
+    """The writes of one clock, on their way into the tables."""
+
+    def __init__(self, store: Store, parts: list[Part]) -> None:
+        self._use = store.use_again({id(table): table for part in parts for table in part.tables}.values())
+        there = {id(table) for table in self._use.tables}
+        #: Those of tables that were dropped meanwhile are gone with them.
+        self._parts = [part for part in parts if all(id(table) in there for table in part.tables)]
+        #: Buckets that they change, as bits.
+        self.mask = _union(part.mask for part in self._parts)
+
+    def apply(self, clock: int) -> None:
+        """Change the shards once; `clock` is the step of optimizers' schedules."""
+        targets: dict[tuple[int, int], list[Target]] = defaultdict(list)
+        calls: list[Part] = []
+        for part in self._parts:
+            part.prepare()
+            if isinstance(part, Target):
+                targets[part.table.spec.table, _ORDER[part.code]].append(part)
+            else:
+                calls.append(part)
+        for key in sorted(targets):
+            Target.apply_sum(targets[key], clock)
+        for call in calls:
+            call.write()
+
+    def release(self) -> None:
+        """Let go of the tables."""
+        self._use.release()
+
+
+class ClockBuffers:
+    """Writes of open clocks of one group. Owner: the group's lock.
+
+    Parameters
+    ----------
+    store : Store
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        #: By clock: (rank, ordinal, arrival) and part.
+        self._parts: dict[int, list[tuple[tuple[int, int, int], Part]]] = {}
+        self._arrivals = 0
+        #: Bytes of all parts.
+        self.nbytes = 0
+
+    def keep(self, clock: int, member: Member, parts: Iterable[Part]) -> None:
+        """Keep a member's write until `clock` closes."""
+        kept = self._parts.setdefault(clock, [])
+        for part in parts:
+            self._arrivals += 1
+            kept.append(((member.rank, member.ordinal, self._arrivals), part))
+            self.nbytes += part.nbytes + PART_BYTES
+
+    def drop_above(self, rank: int, clock: int) -> None:
+        """Forget what a rank has written in later clocks."""
+        for later in [each for each in self._parts if each > clock]:
+            kept = [each for each in self._parts[later] if each[0][0] != rank]
+            self._let_go(each[1] for each in self._parts[later] if each[0][0] == rank)
+            self._parts[later] = kept
+
+    def size(self, clock: int) -> int:
+        """Keys and elements that a clock's close will touch, about."""
+        return sum(part.size for _, part in self._parts.get(clock, ()))
+
+    def take(self, clock: int) -> Closed:
+        """The clock closes: its writes, in order."""
+        kept = sorted(self._parts.pop(clock, []), key=lambda each: each[0])
+        self._let_go(part for _, part in kept)
+        return Closed(self._store, [part for _, part in kept])
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._parts.clear()
+        self.nbytes = 0
+
+    def _let_go(self, parts: Iterable[Part]) -> None:
+        self.nbytes -= sum(part.nbytes + PART_BYTES for part in parts)
+
+    def validate(self) -> None:
+        """Asserts what must hold between the fields."""
+        kept = [part for parts in self._parts.values() for _, part in parts]
+        assert self.nbytes >= 0
+        assert bool(kept) or not self.nbytes
+
+
+def _union(masks: Iterable[int]) -> int:
+    union = 0
+    for mask in masks:
+        union |= mask
+    return union

@@ -1,0 +1,126 @@
+"""The one way in for changes of a node's shards.
+
+Everything that changes rows is an `Entry`: a write of a session or of a rank, the sums of a clock that closes, a server function
+that writes. An entry is *ordered*, then *carried out*, then *done*. The order of entries at each bucket is fixed under one
+lock, together with the decision that the entry counts (marks, clocks), and holds to the end: an entry is carried out when all
+earlier ones with a bucket of its own are done. So what an acknowledgement says is in the tables, also for a duplicate
+of a write that is still being carried out, and a snapshot taken as an entry sees marks and rows that agree.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from sparkps.ps_nodes.turns import Turns
+from sparkps.wire.marks import SessionMarks
+
+log = logging.getLogger(__name__)
+
+#: What an entry's change returns if it goes on elsewhere: `Shards.finish` follows.
+LATER = object()
+
+
+class Pool(Protocol):
+    """Threads for work that takes time."""
+
+    #: How many there are.
+    threads: int
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Run `function` on one of them; what it raises is logged."""
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One change of some buckets."""
+
+    #: The buckets that it changes, or whose changes it waits for, as bits.
+    buckets: int
+    #: Changes them, on any thread; its result goes to `done`.
+    change: Callable[[], Any]
+    #: Told the result, or what was raised, when the change is in the tables. On any thread; the bucket is free by then.
+    done: Callable[[Any, BaseException | None], None]
+    #: It had to wait for its turn. Owner: `Shards`.
+    waited: bool = field(default=False)
+
+
+class Shards:
+    """Order and exclusion of all changes on one node. Thread-safe.
+
+    Parameters
+    ----------
+    pool : Pool
+        Carries out entries that had to wait for their turn.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._lock = threading.Lock()
+        #: Owner of this and all below: `_lock`.
+        self._turns = Turns[Entry]()
+        #: What sessions outside groups have written; ranks' marks are their group's.
+        self.marks = SessionMarks()
+
+    def order(self, entry: Entry) -> bool:
+        """Give the entry its place; whether it is its turn: then `carry_out` must follow."""
+        with self._lock:
+            return self._enter(entry)
+
+    def order_once(self, writer: int, stamp: int, tables: dict[int, int], make: Callable[[dict[int, int]], Entry]) -> Entry | None:
+        """Order a session's write where it is new.
+
+        Parameters
+        ----------
+        writer, stamp : int
+            See `wire.marks`.
+        tables : dict
+            By table id, the buckets that it writes.
+        make : callable
+            From the same with the buckets in which it is new, the entry.
+
+        Returns
+        -------
+        Entry or None
+            To be carried out now; None: it waits for its turn.
+        """
+        with self._lock:
+            entry = make({table: self.marks.take(writer, stamp, table, buckets) for table, buckets in tables.items()})
+            return entry if self._enter(entry) else None
+
+    def apply(self, entry: Entry) -> None:
+        """Order an entry, and carry it out when it is its turn: now, or later on the pool."""
+        if self.order(entry):
+            self.carry_out(entry)
+
+    def _enter(self, entry: Entry) -> bool:
+        if self._turns.enter(entry.buckets, entry):
+            return True
+        entry.waited = True
+        return False
+
+    def carry_out(self, entry: Entry) -> None:
+        """Change the shards. Whatever comes of it, those who wait for the entry's buckets go on."""
+        result, error = None, None
+        try:
+            result = entry.change()
+        except BaseException as raised:  # told to whoever asked for the change
+            error = raised
+        if result is not LATER:
+            self.finish(entry, result, error)
+
+    def finish(self, entry: Entry, result: Any, error: BaseException | None) -> None:
+        """The change is in the tables, or has failed."""
+        with self._lock:
+            following = self._turns.leave(entry.buckets)
+        for each in following:
+            self._pool.submit(self.carry_out, each)
+        entry.done(result, error)
+
+    def forget(self, writer: int) -> None:
+        """A session will repeat nothing any more."""
+        with self._lock:
+            self.marks.forget(writer)

@@ -1,0 +1,57 @@
+"""Sets of buckets as integers with one bit per bucket: small enough to be compared and combined on every request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparkps.specs import NUM_BUCKETS
+
+#: Every bucket.
+ALL_BUCKETS = (1 << NUM_BUCKETS) - 1
+
+
+def mask_of(buckets: NDArray[np.int32]) -> int:
+    """The set of bucket numbers in an array.
+
+    Examples
+    --------
+    >>> mask_of(np.array([0, 3], np.int32))
+    9
+    """
+    bits = np.zeros(NUM_BUCKETS, bool)
+    bits[buckets] = True
+    return int.from_bytes(np.packbits(bits, bitorder="little").tobytes(), "little")
+
+
+def mask_of_range(start: int, stop: int) -> int:
+    """The buckets [start, stop).
+
+    Examples
+    --------
+    >>> mask_of_range(1, 3)
+    6
+    """
+    return (1 << stop) - (1 << start)
+
+
+def bits_of(mask: int) -> NDArray[np.bool_]:
+    """Whether each bucket is in the set: ndarray of shape (NUM_BUCKETS,), bool."""
+    packed = np.frombuffer(mask.to_bytes(NUM_BUCKETS // 8, "little"), np.uint8)
+    return np.unpackbits(packed, bitorder="little").astype(bool)
+
+
+def buckets_in(mask: int) -> Iterator[int]:
+    """The bucket numbers in a set, ascending.
+
+    Examples
+    --------
+    >>> list(buckets_in(9))
+    [0, 3]
+    """
+    while mask:
+        low = mask & -mask
+        yield low.bit_length() - 1
+        mask ^= low

@@ -1,0 +1,282 @@
+"""What each writer has left on the shards of a node: the one rule by which a write that comes again is known.
+
+A *writer* is a rank of a worker group, or a session outside any group. Its writes carry *stamps* that ascend with the order
+in which it makes them: (clock, ordinal) of a rank, the number of the call of a session. A node runs the requests of a writer in
+order, and a write goes to a shard in one request. The *mark* of a shard is the stamp of the writer's latest write there; a write
+with a stamp up to the mark is a duplicate: of a lost incarnation that its successor repeats, of a session that was opened
+again, of a shard that has moved. Marks travel with their shard.
+
+Sets of buckets are ints with one bit per bucket (`buckets`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+#: Writes of one rank within one clock stay below ``2**ORDINAL_BITS``.
+ORDINAL_BITS = 20
+#: Clocks of a rank that is not finished stay below this.
+MAX_CLOCK = 1 << 42
+
+
+def stamp_of(clock: int, ordinal: int) -> int:
+    """(clock, ordinal) as one integer, in the same order."""
+    return (clock << ORDINAL_BITS) | ordinal
+
+
+class Layers:
+    """Marks of one writer on the shards of one table.
+
+    Most writes of a clock reach many shards, so few stamps cover them all.
+
+    Examples
+    --------
+    >>> layers = Layers()
+    >>> layers.take(5, 0b0011), layers.take(7, 0b0010), layers.take(5, 0b0111)
+    (3, 2, 4)
+    """
+
+    def __init__(self) -> None:
+        #: Stamps, descending, with the buckets whose mark they are; no bucket is in two, and none is empty.
+        self.layers: list[tuple[int, int]] = []
+
+    def take(self, stamp: int, buckets: int) -> int:
+        """Those of `buckets` where the write is new; they have it from now on."""
+        if not self.layers or stamp > self.layers[0][0]:
+            fresh = buckets
+        else:
+            fresh = buckets & ~_union(self.layers, stamp)
+        if fresh:
+            self._put(stamp, fresh)
+        return fresh
+
+    def _put(self, stamp: int, buckets: int) -> None:
+        later = [layer for layer in self.layers if layer[0] > stamp]
+        same = [bits for at, bits in self.layers if at == stamp]
+        earlier = [(at, bits & ~buckets) for at, bits in self.layers if at < stamp and bits & ~buckets]
+        self.layers = [*later, (stamp, buckets | (same[0] if same else 0)), *earlier]
+
+    def adopt(self, stamp: int, bucket: int) -> None:
+        """A shard arrives with its mark."""
+        self.remove(bucket)
+        self._put(stamp, 1 << bucket)
+
+    def remove(self, bucket: int) -> None:
+        """A shard has moved away."""
+        self.layers = [(at, left) for at, bits in self.layers if (left := bits & ~(1 << bucket))]
+
+    def validate(self) -> None:
+        """Asserts the invariants written at the field."""
+        stamps = [stamp for stamp, _ in self.layers]
+        assert stamps == sorted(set(stamps), reverse=True)
+        seen = 0
+        for _, bits in self.layers:
+            assert bits, "no layer is empty"
+            assert not bits & seen, "a shard has one mark"
+            seen |= bits
+
+
+def _union(layers: list[tuple[int, int]], stamp: int) -> int:
+    """Buckets whose mark is at least `stamp`."""
+    union = 0
+    for at, bits in layers:
+        if at < stamp:
+            break
+        union |= bits
+    return union
+
+
+class ShardMark(msgspec.Struct, frozen=True, array_like=True):
+    """A rank's mark on one shard: what moves with it."""
+
+    rank: int
+    table: int
+    stamp: int
+
+
+class RankMarks:
+    """Marks of the ranks of one group on the shards of one node.
+
+    A successor need not push to the shards that its predecessor pushed to, so each shard's mark is kept; but only from the
+    last tick on, for a write of an earlier clock is refused.
+    """
+
+    def __init__(self) -> None:
+        #: By rank, then table.
+        self._marks: dict[int, dict[int, Layers]] = {}
+
+    def take(self, rank: int, stamp: int, table: int, buckets: int) -> int:
+        """Those of `buckets` where the write is new; they have it from now on."""
+        return self._layers(rank, table).take(stamp, buckets)
+
+    def forget_below(self, rank: int, stamp: int) -> None:
+        """Writes with lower stamps do not come any more."""
+        for layers in self._marks.get(rank, {}).values():
+            layers.layers = [layer for layer in layers.layers if layer[0] >= stamp]
+
+    def rewind(self, rank: int, stamp: int) -> None:
+        """Writes from `stamp` on were dropped."""
+        for layers in self._marks.get(rank, {}).values():
+            layers.layers = [layer for layer in layers.layers if layer[0] < stamp]
+
+    def export(self, bucket: int) -> list[ShardMark]:
+        """All marks on the shards of one bucket."""
+        return [
+            ShardMark(rank, table, stamp)
+            for rank, tables in self._marks.items()
+            for table, layers in tables.items()
+            for stamp, bits in layers.layers
+            if bits >> bucket & 1
+        ]
+
+    def adopt(self, bucket: int, marks: list[ShardMark]) -> None:
+        """A bucket arrives with the marks that it was exported with."""
+        for mark in marks:
+            self._layers(mark.rank, mark.table).adopt(mark.stamp, bucket)
+
+    def remove(self, bucket: int) -> None:
+        """A bucket has moved away."""
+        for tables in self._marks.values():
+            for layers in tables.values():
+                layers.remove(bucket)
+
+    def _layers(self, rank: int, table: int) -> Layers:
+        return self._marks.setdefault(rank, {}).setdefault(table, Layers())
+
+    def validate(self) -> None:
+        """Asserts the invariants of all parts."""
+        for tables in self._marks.values():
+            for layers in tables.values():
+                layers.validate()
+
+
+class SessionMark:
+    """Where one session stands on some shards: they have all its writes before the latest, and some have that.
+
+    A session repeats itself exactly, so nothing more is needed. Most calls write one table, so its bits lie in the object.
+    """
+
+    __slots__ = ("_bits", "_others", "_table", "stamp")
+
+    def __init__(self, stamp: int = -1) -> None:
+        #: Stamp of the latest write. Never falls.
+        self.stamp = stamp
+        #: A table, and those of its buckets that have the latest write; 0: none.
+        self._table = 0
+        self._bits = 0
+        #: The same for further tables of the same write.
+        self._others: dict[int, int] | None = None
+
+    def taken(self, table: int) -> int:
+        """Buckets whose shard of `table` has the latest write."""
+        if table == self._table:
+            return self._bits
+        return self._others.get(table, 0) if self._others else 0
+
+    def tables(self) -> Iterator[tuple[int, int]]:
+        """Tables that have the latest write somewhere, and where."""
+        if self._table:
+            yield self._table, self._bits
+        yield from (self._others or {}).items()
+
+    def take(self, stamp: int, table: int, buckets: int) -> int:
+        """Those of `buckets` where the write is new; they have it from now on."""
+        if stamp < self.stamp:
+            return 0
+        if stamp > self.stamp:
+            self.stamp, self._table, self._bits, self._others = stamp, table, buckets, None
+            return buckets
+        have = self.taken(table)
+        self.put(table, have | buckets)
+        return buckets & ~have
+
+    def put(self, table: int, bits: int) -> None:
+        """These buckets of `table` have the latest write."""
+        if not self._table or table == self._table:
+            self._table, self._bits = table, bits
+        else:
+            self._others = {**(self._others or {}), table: bits}
+
+
+class WriterMark(msgspec.Struct, frozen=True, array_like=True):
+    """A session's mark on the shards of one bucket: what moves with them."""
+
+    session: int
+    #: The session's latest write that the bucket may have.
+    stamp: int
+    #: Tables whose shard has it.
+    tables: list[int]
+
+
+class SessionMarks:
+    """Marks of sessions on the shards of one node.
+
+    Examples
+    --------
+    >>> marks = SessionMarks()
+    >>> marks.take(7, stamp=1, table=1, buckets=0b0011), marks.take(7, stamp=1, table=1, buckets=0b0110)
+    (3, 4)
+    >>> marks.take(7, stamp=2, table=1, buckets=0b0001), marks.take(7, stamp=1, table=1, buckets=0b1000)
+    (1, 0)
+    """
+
+    def __init__(self) -> None:
+        #: By session, for all buckets but those in `_moved`.
+        self._marks: dict[int, SessionMark] = {}
+        #: Buckets that came from another node: their marks by session, and the bits of all of them.
+        self._moved: dict[int, dict[int, SessionMark]] = {}
+        self._moved_bits = 0
+
+    def take(self, session: int, stamp: int, table: int, buckets: int) -> int:
+        """Those of `buckets` where the write is new; they have it from now on."""
+        mark = self._marks.get(session)
+        if mark is None:
+            mark = self._marks[session] = SessionMark()
+        moved = buckets & self._moved_bits
+        if not moved:
+            return mark.take(stamp, table, buckets)
+        fresh = mark.take(stamp, table, buckets & ~moved)
+        for bucket, marks in self._moved.items():
+            bit = moved & (1 << bucket)
+            if bit:
+                fresh |= marks.setdefault(session, SessionMark()).take(stamp, table, bit)
+        return fresh
+
+    def forget(self, session: int) -> None:
+        """The session will not write again, nor repeat anything."""
+        for marks in (self._marks, *self._moved.values()):
+            marks.pop(session, None)
+
+    def __len__(self) -> int:
+        return len(self._marks)
+
+    def export(self, bucket: int) -> list[WriterMark]:
+        """All sessions' marks on one bucket."""
+        own = self._moved.get(bucket, self._marks)
+        return [
+            WriterMark(session, mark.stamp, [table for table, bits in mark.tables() if bits >> bucket & 1])
+            for session, mark in own.items()
+        ]
+
+    def adopt(self, bucket: int, marks: list[WriterMark]) -> None:
+        """A bucket arrives with the marks that it was exported with."""
+        self._moved[bucket] = found = {}
+        self._moved_bits |= 1 << bucket
+        for each in marks:
+            mark = found[each.session] = SessionMark(each.stamp)
+            for table in each.tables:
+                mark.put(table, 1 << bucket)
+
+    def remove(self, bucket: int) -> None:
+        """A bucket has moved away."""
+        self._moved.pop(bucket, None)
+        self._moved_bits &= ~(1 << bucket)
+
+    def validate(self) -> None:
+        """Asserts the invariants written at the fields."""
+        assert self._moved_bits == sum(1 << bucket for bucket in self._moved)
+        for marks in (self._marks, *self._moved.values()):
+            for session, mark in marks.items():
+                assert mark.stamp >= 0 or not list(mark.tables()), session

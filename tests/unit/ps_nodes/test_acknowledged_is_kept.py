@@ -1,0 +1,290 @@
+"""What a node acknowledges is in its tables, once: the real service, sessions, groups and shards under every order of events."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from sparkps.ps_nodes import dispatch
+from sparkps.specs import UNBOUNDED
+from sparkps.wire import control as c
+from sparkps.wire import messages as m
+from tests.unit.ps_nodes.lone_node import GROUP, Client, LoneNode
+
+#: More keys than a close applies on the I/O thread.
+MANY = list(range(20_000))
+
+
+@pytest.fixture
+def node() -> LoneNode:
+    made = LoneNode()
+    made.table()
+    return made
+
+
+def test_a_finish_is_answered_when_no_close_is_due(node: LoneNode) -> None:
+    node.group(2, 0)
+    fast, slow = Client.of_rank(node, 0), Client.of_rank(node, 1)
+    for client in (fast, slow):
+        assert isinstance(client.ask(*client.add(MANY)), m.Done)
+    fast.ask(fast.tick(finish=True))
+    last = slow.tick(finish=True)
+    slow.send(last)
+    assert node.pool.waiting, "the close is much work, and goes to the pool"
+    assert slow.answers(last.seq) == []
+    node.pool.run()
+    assert [type(answer) for answer in slow.answers(last.seq)] == [m.Done]
+    assert node.values([0, MANY[-1]]) == [2.0, 2.0]
+
+
+def test_a_group_that_ends_in_good_order_is_drained_first(node: LoneNode) -> None:
+    node.group(1, 0)
+    rank = Client.of_rank(node, 0)
+    rank.ask(*rank.add(MANY))
+    rank.send(rank.tick())
+    told = node.command(c.CloseGroup(0, GROUP))
+    assert told == [], "closes are still due"
+    node.pool.run()
+    assert told == [None]
+    assert node.values([0, MANY[-1]]) == [1.0, 1.0]
+
+
+def test_a_group_that_failed_discards_and_answers_whoever_waits(node: LoneNode) -> None:
+    node.group(2, 0)
+    waits, other = Client.of_rank(node, 0), Client.of_rank(node, 1)
+    waits.ask(*waits.add([1]))
+    waits.ask(waits.tick())
+    pull, keys = waits.pull([1])
+    waits.send(pull, keys)
+    assert waits.answers(pull.seq) == []
+    node.command(c.FailGroup(0, GROUP, c.Cause("GroupError", "rank 1 said no")))
+    assert [answer.message for answer in waits.answers(pull.seq)] == ["rank 1 said no"]
+    assert other.ask(other.tick()).message == "rank 1 said no"
+    assert node.command(c.CloseGroup(0, GROUP)) == [None]
+    assert node.values([1]) == [0.0]
+    assert node.service.report()["buffered_bytes"] == 0
+
+
+@pytest.mark.parametrize("staleness", [0, 1, UNBOUNDED, None], ids=["bsp", "ssp", "asp", "outside"])
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_writes_are_carried_out_in_the_order_in_which_they_were_made(
+    node: LoneNode, staleness: int | None, order: tuple[int, ...]
+) -> None:
+    """The first write is lost, and sent again behind later ones: every one of them counts."""
+    if staleness is None:
+        client = Client(node, 5)
+    else:
+        node.group(1, staleness)
+        client = Client.of_rank(node, 0)
+    writes = [client.add([7], 10.0**number, ordinal=number) for number in range(3)]
+    for number in order:
+        client.send(*writes[number])
+    assert all(len(client.answers(message.seq)) == 1 for message, _ in writes)
+    if staleness is not None:
+        client.ask(client.tick())
+        node.pool.run()
+    assert node.values([7]) == [111.0]
+
+
+@pytest.mark.parametrize("lost", range(3))
+def test_a_write_lost_before_a_worker_is_lost_is_done_by_its_successor(node: LoneNode, lost: int) -> None:
+    """Of three pushes one never arrives, later ones do, and the worker dies: its successor's count as they must."""
+    node.group(1, UNBOUNDED)
+    first = Client.of_rank(node, 0)
+    for number in range(3):
+        message, arrays = first.add([7], 10.0**number, ordinal=number)
+        if number != lost:
+            first.send(message, arrays)
+    second = Client.of_rank(node, 0, incarnation=2)
+    for number in range(3):
+        assert isinstance(second.ask(*second.add([7], 10.0**number, ordinal=number)), m.Done)
+    assert node.values([7]) == [111.0]
+
+
+def test_a_repetition_that_comes_while_the_answer_is_made_is_not_run_again(
+    node: LoneNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "INLINE_BYTES", 0)
+    client = Client(node, 5)
+    message, arrays = client.add([7])
+    client.send(message, arrays)
+    client.send(message, arrays)
+    node.pool.run(1)
+    client.send(message, arrays)
+    node.pool.run()
+    assert node.values([7]) == [1.0]
+    assert {type(answer) for answer in client.answers(message.seq)} == {m.Done}
+
+
+def test_a_write_sent_again_after_its_session_was_forgotten_counts_once(node: LoneNode) -> None:
+    client = Client(node, 5)
+    message, arrays = client.add([7])
+    assert isinstance(client.ask(message, arrays), m.Done)
+    node.service.sessions.ttl = 10.0
+    node.time = 11.0
+    node.service.look_around()
+    client.send(message, arrays)
+    assert isinstance(client.answers(1)[-1], m.UnknownSession)
+    client.send(m.Hello(client.number, 0))
+    client.send(message, arrays)
+    assert isinstance(client.answers(1)[-1], m.Done)
+    assert node.values([7]) == [1.0]
+
+
+@pytest.mark.parametrize("staleness", [0, 1, UNBOUNDED])
+def test_a_function_that_writes_counts_once_for_a_rank_that_is_lost_and_its_successor(
+    node: LoneNode, staleness: int
+) -> None:
+    writer = Client(node, 5)
+    writer.ask(*writer.add([7]))
+    node.group(1, staleness)
+    first = Client.of_rank(node, 0)
+    assert isinstance(first.ask(first.call("scale", alpha=2.0)), m.Done)
+    second = Client.of_rank(node, 0, incarnation=2)
+    assert isinstance(second.ask(second.call("scale", alpha=2.0)), m.Done)
+    second.ask(second.tick(finish=True))
+    assert node.values([7]) == [2.0]
+
+
+def test_in_bsp_a_function_that_writes_acts_when_its_clock_closes_in_the_order_of_ranks(node: LoneNode) -> None:
+    node.group(2, 0)
+    one, two = Client.of_rank(node, 0), Client.of_rank(node, 1)
+    two.ask(two.call("fill", value=3.0))
+    one.ask(*one.add([7], 5.0))
+    one.ask(one.call("scale", alpha=10.0, ordinal=1))
+    pull, keys = one.pull([7])
+    one.send(pull, keys)
+    assert one.rows(pull.seq) == [0.0], "nothing acts before its clock closes"
+    one.ask(one.tick())
+    two.ask(two.tick())
+    node.pool.run()
+    assert node.values([7]) == [3.0], "rank 1's fill follows rank 0's scale"
+
+
+def test_a_solver_reads_what_it_writes_in_the_same_clock(node: LoneNode) -> None:
+    writer = Client(node, 5)
+    writer.ask(*writer.add([7]))
+    node.group(2, 0, workers=1)
+    solver = Client.of_rank(node, 1)
+    assert isinstance(solver.ask(solver.call("scale", alpha=4.0)), m.Done)
+    assert node.values([7]) == [4.0]
+
+
+def test_calls_of_a_rank_that_read_and_write_at_once_are_refused_by_name(node: LoneNode) -> None:
+    node.group(1, 0)
+    rank = Client.of_rank(node, 0)
+    calls = [m.FunctionCall("fill", [1], {"value": 1.0}), m.FunctionCall("sum", [1], {})]
+    answer = rank.ask(m.Call(rank.number, rank.next(), 0, 1, calls, rank.member, 1, 10.0))
+    assert answer.error == "ProtocolError"
+    assert "fill, sum" in answer.message
+
+
+def test_a_duplicate_is_acknowledged_when_the_write_that_it_repeats_is_done(
+    node: LoneNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fenced attempt's write has its place, but has not been carried out when the successor's repetition comes."""
+    monkeypatch.setattr(dispatch, "INLINE_BYTES", 0)
+    node.group(1, UNBOUNDED)
+    outside, first = Client(node, 5), Client.of_rank(node, 0)
+    slow, arrays = outside.add([7])
+    entries = []
+    monkeypatch.setattr(node.service.shards, "carry_out", entries.append)
+    outside.send(slow, arrays)
+    node.pool.run()  # has its turn, and takes its time
+    write, rows = first.add([7], 5.0)
+    first.send(write, rows)
+    node.pool.run()
+    monkeypatch.undo()
+    monkeypatch.setattr(dispatch, "INLINE_BYTES", 1 << 20)
+    second = Client.of_rank(node, 0, incarnation=2)
+    again, rows = second.add([7], 5.0)
+    second.send(again, rows)
+    assert second.answers(again.seq) == [], "its rows are not there yet"
+    assert node.values([7]) == [0.0]
+    node.service.shards.carry_out(entries.pop())
+    node.pool.run()
+    assert [type(answer) for answer in second.answers(again.seq)] == [m.Done]
+    assert node.values([7]) == [6.0]
+
+
+def test_a_bsp_pull_that_was_not_awaited_never_sees_the_next_clock(node: LoneNode) -> None:
+    node.group(2, 0)
+    one, two = Client.of_rank(node, 0), Client.of_rank(node, 1)
+    for client in (one, two):
+        client.ask(*client.add([7]))
+        client.ask(client.tick())
+    late, keys = one.pull([7])
+    tick = one.tick()
+    one.send(tick)  # out of order: waits for the pull
+    assert one.answers(tick.seq) == []
+    one.send(late, keys)
+    assert one.rows(late.seq) == [2.0]
+    assert isinstance(one.answers(tick.seq)[0], m.Done)
+    two.ask(*two.add([7]))
+    two.ask(two.tick())
+    one.send(late, keys)  # its answer was lost, and it comes again after its clock
+    assert one.answers(late.seq)[-1].error == "ProtocolError"
+
+
+def test_a_rank_that_runs_ahead_is_held_back_and_goes_on(node: LoneNode) -> None:
+    node.service.handlers.settings = type(node.service.handlers.settings)(buffer_bytes=1 << 16)
+    node.group(2, 0)
+    fast, slow = Client.of_rank(node, 0), Client.of_rank(node, 1)
+    clocks = 0
+    while True:
+        write, arrays = fast.add([1, 2, 3])
+        fast.send(write, arrays)
+        if not fast.answers(write.seq):
+            break
+        fast.ask(fast.tick())
+        clocks += 1
+        assert clocks < 1000, "nothing bounds what a node keeps"
+    assert node.service.report()["buffered_bytes"] <= 1 << 16
+    assert node.service.report()["bytes"] >= node.service.report()["buffered_bytes"] > 0
+    fast.send(write, arrays)
+    parked = fast.answers(write.seq)[-1]
+    assert (type(parked), parked.waiting_for) == (m.Parked, [1])
+    behind = fast.tick()
+    fast.send(behind)
+    assert fast.answers(behind.seq) == [], "what follows a write that waits waits, too"
+    for _ in range(clocks):
+        slow.ask(slow.tick())
+    assert any(isinstance(answer, m.Done) for answer in fast.answers(write.seq))
+    slow.ask(slow.tick(finish=True))
+    fast.ask(fast.tick(finish=True))
+    assert node.values([1, 2, 3]) == [clocks + 1.0] * 3
+
+
+def test_writes_behind_one_that_was_sent_back_do_not_overtake_it(node: LoneNode) -> None:
+    client = Client(node, 5)
+    client.calls = 1
+    unknown = m.Step(5, client.next(), 0, 1, [m.Op(m.OpCode.ADD, 1, keyset=99)], None, 1)
+    assert isinstance(client.ask(unknown, [np.ones((1, 1))]), m.UnknownKeySet)
+    overtaking, arrays = client.add([7])
+    assert isinstance(client.ask(overtaking, arrays), m.WrongEpoch)
+    client.send(unknown, [np.ones((1, 1))])
+    assert isinstance(client.answers(1)[-1], m.UnknownKeySet), "its answer is kept"
+    client.acked = 2
+    again = m.Step(5, client.next(), 2, 1, [m.Op(m.OpCode.ADD, 1)], None, 1)
+    assert isinstance(client.ask(again, [np.array([7]), np.ones((1, 1))]), m.Done)
+    after = m.Step(5, client.next(), 2, 1, [m.Op(m.OpCode.ADD, 1)], None, 2)
+    assert isinstance(client.ask(after, [np.array([7]), np.ones((1, 1))]), m.Done)
+    assert node.values([7]) == [2.0]
+
+
+def test_a_failed_write_of_a_rank_ends_its_group(node: LoneNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    node.group(1, UNBOUNDED)
+    rank = Client.of_rank(node, 0)
+    table = node.service.handlers.store.tables[1]
+
+    def full(*_: object) -> None:
+        raise MemoryError("no memory for new rows")
+
+    monkeypatch.setattr(table.index, "resolve", full)
+    assert "no memory" in rank.ask(*rank.add([7])).message
+    monkeypatch.undo()
+    successor = Client(node, 9)
+    at = m.Member(GROUP, 0, 2, -1)
+    assert "could not be applied" in successor.ask(m.Takeover(9, successor.next(), 0, at)).message
