@@ -1,0 +1,210 @@
+"""Refused writes: none is overtaken, each keeps its number, and all go again when no write is in flight."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sparkps.client.futures import Future
+from sparkps.client.order import Refusals, Refused
+from sparkps.client.pieces import Piece
+from sparkps.errors import DeadlineExceeded
+from sparkps.wire import messages as m
+from sparkps.wire.placement import initial, join
+from tests.unit.client.fake_tier import Answer, FakeNode, FakeTier, always, once, silence, wrong_epoch
+
+
+def piece(call: int, number: int = 0, *, write: bool = True) -> Piece:
+    future: Future[None] = Future(None, "push", lambda: None)  # type: ignore[arg-type]
+    return Piece(future, 0, lambda s, q, a, e: m.Status(s, q, a), [], epoch=1, write=write, place=(call, number))
+
+
+def refused(piece: Piece, not_before: float = 0.0, deadline: float = 60.0) -> Refused:
+    return Refused(piece, m.WrongEpoch(1, 2, []), False, not_before, deadline)
+
+
+def test_writes_go_again_in_the_order_of_calls_and_pieces() -> None:
+    refusals = Refusals()
+    pieces = [piece(2, 1), piece(1, 0), piece(2, 0), piece(1, 1)]
+    for seq, each in enumerate(pieces, 1):
+        refusals.add(refused(each), node=0, seq=seq)
+    ready = refusals.ready(0.0, writing=False, acked=lambda node: 4)
+    assert [each.piece.place for each in ready] == [(1, 0), (1, 1), (2, 0), (2, 1)]
+    assert not refusals
+
+
+@pytest.mark.parametrize(("writing", "acked", "now"), [(True, 9, 9.0), (False, 6, 9.0), (False, 9, 4.0)])
+def test_writes_wait_for_writes_in_flight_for_earlier_requests_and_for_nodes_that_are_behind(
+    writing: bool, acked: int, now: float
+) -> None:
+    refusals = Refusals()
+    refusals.add(refused(piece(1), not_before=5.0), node=0, seq=7)
+    assert refusals.ready(now, writing=writing, acked=lambda node: acked) == []
+    assert refusals.writes == 1
+    assert len(refusals.ready(5.0, writing=False, acked=lambda node: 7)) == 1
+
+
+def test_pulls_wait_for_nothing_but_nodes_that_are_behind() -> None:
+    refusals = Refusals()
+    refusals.add(refused(piece(1, write=False)), node=0, seq=7)
+    refusals.add(refused(piece(2, write=False), not_before=5.0), node=0, seq=8)
+    refusals.add(refused(piece(3)), node=0, seq=9)
+    assert [r.piece.place for r in refusals.ready(0.0, writing=True, acked=lambda node: 0)] == [(1, 0)]
+    assert (refusals.pulls, refusals.writes) == (1, 1)
+    assert refusals.next_due(0.0) == 5.0
+
+
+def test_what_waits_too_long_is_given_up_but_not_for_time_in_which_nobody_looked() -> None:
+    refusals = Refusals()
+    refusals.add(refused(piece(1), deadline=60.0), node=0, seq=1)
+    refusals.unseen(30.0)
+    assert refusals.expired(89.0) == []
+    assert [r.piece.place for r in refusals.expired(90.0)] == [(1, 0)]
+    assert not refusals
+
+
+class StrictNode(FakeNode):
+    """A node that applies writes in order, and refuses those behind a refused one until the session knows of the refusal."""
+
+    def __init__(self, number: int, buckets: int, epoch: int = 1) -> None:
+        super().__init__(number, buckets)
+        self.epoch = epoch
+        self.barred: tuple[int, Any] | None = None
+        #: (call, key) of every write, as applied; and the stamp of each bucket.
+        self.applied: list[tuple[int, int]] = []
+        #: Whether to keep answers back, and those kept.
+        self.slow = 0.0
+        self.placement: list[list[int]] = []
+        #: Key sets that it has forgotten or never known.
+        self.keysets: set[int] = set()
+
+    def usual(self, message: Any, arrays: list[Any]) -> list[Answer]:
+        if isinstance(message, m.Register):
+            self.keysets.add(message.keyset)
+        if not isinstance(message, m.Step) or message.ops[0].code == m.OpCode.PULL:
+            return super().usual(message, arrays)
+        refusal = self._refusal(message)
+        if refusal is not None:
+            self.barred = (message.seq, refusal)
+            return [(self.slow, refusal, [])]
+        if message.acked >= (self.barred or (0, None))[0]:
+            self.barred = None
+        for array in arrays:
+            if array.dtype == np.int64:
+                self.applied += [(message.call, int(key)) for key in array]
+        return [(self.slow, m.Done(message.seq), [])]
+
+    def _refusal(self, message: m.Step) -> m.Message | None:
+        if self.barred is not None and message.acked < self.barred[0]:
+            kind = type(self.barred[1])
+            if kind is m.WrongEpoch:
+                return m.WrongEpoch(message.seq, self.epoch, self.placement)
+            return m.UnknownKeySet(message.seq, self.barred[1].keyset)
+        if message.epoch != self.epoch:
+            return m.WrongEpoch(message.seq, self.epoch, self.placement)
+        missing = [op.keyset for op in message.ops if op.keyset != m.NO_KEYSET and op.keyset not in self.keysets]
+        return m.UnknownKeySet(message.seq, missing[0]) if missing else None
+
+
+class StrictTier(FakeTier):
+    def add_node(self) -> FakeNode:
+        node = StrictNode(len(self.nodes), 0)
+        self.network.nodes[f"fake://{node.number}"] = node
+        self.nodes.append(node)
+        return node
+
+
+def test_a_new_placement_lets_no_write_overtake_another_at_any_shard() -> None:
+    tier = StrictTier(nodes=2)
+    session = tier.session()
+    w = tier.sparse(session)
+    moved = join(initial([0]), [1])
+    for node in tier.nodes:
+        node.placement, node.slow = moved, 0.01  # type: ignore[attr-defined]
+    futures = []
+    for call in range(12):
+        if call == 4:
+            tier.nodes[0].epoch = 2  # type: ignore[attr-defined]
+        if call == 6:
+            tier.nodes[1].epoch = 2  # type: ignore[attr-defined]
+        futures.append(w.add_async(np.arange(40), np.full((40, 1), float(call))))
+        if call % 3 == 2:
+            futures[-1].done()
+    for future in futures:
+        future.result()
+    applied = [entry for node in tier.nodes for entry in node.applied]  # type: ignore[attr-defined]
+    assert sorted(applied) == sorted(itertools.product(range(1, 13), range(40))), "each write once, under its own number"
+    for node in tier.nodes:
+        calls: dict[int, int] = {}
+        for call, key in node.applied:  # type: ignore[attr-defined]
+            assert call > calls.get(key, 0), "stamps rise at every shard"
+            calls[key] = call
+    assert session.routing.epoch == 2
+
+
+def test_no_new_write_is_sent_while_a_refused_one_waits() -> None:
+    tier = FakeTier()
+    session = tier.session()
+    w = tier.sparse(session)
+    node = tier.nodes[0]
+    slow = [(0.5, m.Done(2), [])]
+    node.script = [once(wrong_epoch(2, tier.placement), lambda message: slow)]
+    w.add_async([1], [[1.0]])
+    w.add_async([2], [[1.0]])
+    session.poll()
+    assert [step.call for step in node.of(m.Step)] == [1, 2]
+    w.add_async([3], [[1.0]])
+    assert [(step.call, step.seq) for step in node.of(m.Step)] == [(1, 1), (2, 2), (1, 3), (3, 4)]
+    assert [step.epoch for step in node.of(m.Step)] == [1, 1, 2, 1], "each says by which placement it was cut"
+    assert tier.network.time == pytest.approx(100.5), "it waited until no write was in flight"
+    assert node.of(m.Step)[2].acked >= 1
+
+
+def test_a_placement_is_adopted_when_no_write_is_in_flight_and_pulls_do_not_wait_for_that() -> None:
+    tier = FakeTier()
+    session = tier.session()
+    w = tier.sparse(session)
+    node = tier.nodes[0]
+    node.script = [once(silence, wrong_epoch(2, tier.placement))]
+    w.add_async([1], [[1.0]])
+    assert w.pull([1]).shape == (1, 1)
+    assert session.routing.epoch == 1
+    assert [(s.seq, s.epoch) for s in node.of(m.Step)] == [(1, 1), (2, 1), (3, 2)]
+    session.flush()
+    assert session.routing.epoch == 2
+
+
+@pytest.mark.parametrize("forgets", [1, 2])
+def test_key_sets_that_a_node_forgot_are_registered_again_and_writes_keep_their_order(forgets: int) -> None:
+    tier = StrictTier()
+    session = tier.session()
+    w = tier.sparse(session)
+    ks, other = w.register([1, 2]), w.register([3])
+    node = tier.nodes[0]
+    node.slow = 0.01  # type: ignore[attr-defined]
+    node.keysets.clear()  # type: ignore[attr-defined]
+    futures = [ks.table.push_async(ks, np.ones((2, 1))), w.add_async([1], [[1.0]])]
+    if forgets == 2:
+        futures.append(other.push_async(np.ones((1, 1))))
+    for future in futures:
+        future.result()
+    calls = [call for call, _ in node.applied]  # type: ignore[attr-defined]
+    assert calls == sorted(calls)
+    assert set(calls) == set(range(1, forgets + 2))
+    before = len(node.of(m.Register))
+    ks.push(np.ones((2, 1)))
+    assert len(node.of(m.Register)) == before + 1, "known again"
+    assert node.of(m.Step)[-1].ops[0].keyset != m.NO_KEYSET
+
+
+def test_a_refused_write_that_cannot_go_again_in_time_fails_by_name() -> None:
+    tier = FakeTier(request_timeout=4.0)
+    session = tier.session()
+    tier.nodes[0].script = [always(wrong_epoch(0, []))]
+    future = tier.sparse(session).add_async([1], [[1.0]])
+    with pytest.raises(DeadlineExceeded, match=r"add of table 'w'.*not heard of the placement yet"):
+        future.result(timeout=30.0)
+    assert tier.network.time < 105.0

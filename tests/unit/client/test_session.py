@@ -1,0 +1,351 @@
+"""Calls under a membership: numbers, ticks that follow acknowledgements, takeovers, server functions."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from sparkps.client.calls import call_functions
+from sparkps.client.futures import Future
+from sparkps.client.membership import Faults
+from sparkps.client.session import Session
+from sparkps.config import Settings
+from sparkps.errors import DeadlineExceeded, Fenced, InvalidInput, NonFiniteValues, TierError, UnknownTable
+from sparkps.wire import messages as m
+from sparkps.wire.control import FindTable
+from tests.unit.client.fake_tier import DENSE, SPARSE, FakeTier, always, failed, once, silence, wrong_epoch
+
+
+def ranked(tier: FakeTier, staleness: int = 0) -> Session:
+    """A session that speaks for rank 1 of group 5."""
+    session = tier.session()
+    for node in tier.nodes:
+        node.script.insert(
+            0, always(lambda t: [(0.0, m.TakenOver(t.seq, -1, staleness=staleness), [])], kind=m.Takeover)
+        )
+    session.takeover(5, 1, 1)
+    return session
+
+
+# ---- numbers -----------------------------------------------------------------------------------------------------------
+
+
+def test_calls_are_numbered_from_one_through_steps_and_functions_alike() -> None:
+    tier = FakeTier(nodes=2)
+    session = tier.session()
+    w, d = tier.sparse(session), tier.dense(session)
+    w.push([1], [[1.0]])
+    d.call("scale", alpha=2.0)
+    w.pull(np.arange(50))
+    d.add(np.ones(512))
+    calls = [message.call for message in tier.nodes[0].got if isinstance(message, (m.Step, m.Call))]
+    assert calls[-3:] == [2, 3, 4]
+    both = [m_.call for node in tier.nodes for m_ in node.of(m.Step)]
+    assert both.count(1) == 1
+    assert both.count(3) == both.count(4) == 2, "the pieces of a call share its number"
+
+
+def test_a_piece_that_is_sent_again_keeps_the_number_of_its_call() -> None:
+    tier = FakeTier()
+    session = tier.session()
+    tier.sparse(session).pull([5])
+    tier.nodes[0].script = [once(wrong_epoch(2, tier.placement))]
+    tier.sparse(session).push([1], [[1.0]])
+    assert [(s.seq, s.call) for s in tier.nodes[0].of(m.Step)] == [(1, 1), (2, 2), (3, 2)]
+
+
+def test_a_call_that_cannot_be_encoded_takes_no_number_of_a_node() -> None:
+    tier = FakeTier()
+    session = tier.session()
+    with pytest.raises(InvalidInput):
+        session.broadcast("nonsense", lambda s, q, a, e: m.Unregister(s, q, a, object()))  # type: ignore[arg-type]
+    tier.sparse(session).push([1], [[1.0]])
+    assert tier.nodes[0].of(m.Step)[0].seq == 1
+
+
+def test_functions_say_how_long_their_answer_is_waited_for() -> None:
+    tier = FakeTier(request_timeout=7.0, wait_timeout=70.0)
+    session = ranked(tier)
+    tier.dense(session).call("sum")
+    session.leave()
+    tier.dense(session).call("sum")
+    assert [call.limit for call in tier.nodes[0].of(m.Call)] == [70.0, 7.0]
+
+
+def test_threads_that_share_a_session_send_writes_in_the_order_of_their_numbers() -> None:
+    tier = FakeTier()
+    session = tier.session()
+    w = tier.sparse(session)
+    threads = [
+        threading.Thread(target=lambda: [w.add([1], [[1.0]]) for _ in range(200)], daemon=True) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    calls = [step.call for step in tier.nodes[0].of(m.Step)]
+    assert calls == sorted(calls)
+
+
+# ---- ticks follow acknowledgements -------------------------------------------------------------------------------------
+
+
+def test_faults_keep_the_first_and_raise_its_kind() -> None:
+    faults = Faults()
+    faults.check(1)
+    faults.note("push of table 'w'", Fenced("too old", rank=1))
+    faults.note("push of table 'v'", TierError("later"))
+    with pytest.raises(Fenced, match=r"rank 1 .*push of table 'w' was not: too old") as caught:
+        faults.check(1)
+    assert caught.value.rank == 1
+    interrupted = Faults()
+    interrupted.note("push", KeyboardInterrupt())
+    with pytest.raises(TierError, match="KeyboardInterrupt"):
+        interrupted.check(1)
+
+
+@pytest.mark.parametrize("caught", [True, False])
+def test_no_tick_follows_a_push_that_failed_even_if_the_caller_has_caught_it(caught: bool) -> None:
+    tier = FakeTier()
+    session = ranked(tier)
+    w = tier.sparse(session)
+    tier.nodes[0].script.append(once(failed("TierError", "no memory")))
+    future = w.push_async([1], [[1.0]])
+    if caught:
+        with pytest.raises(TierError):
+            future.result()
+    for _ in range(3):
+        with pytest.raises(TierError, match="no memory"):
+            session.tick()
+    with pytest.raises(TierError, match="no memory"):
+        session.finish()
+    with pytest.raises(TierError, match="no memory"):
+        w.push([1], [[1.0]])
+    with pytest.raises(TierError, match="no memory"):
+        w.call("scale", alpha=2.0)
+    assert w.pull([1]).shape == (1, 1), "reading does no harm"
+    assert not tier.nodes[0].of(m.Tick)
+
+
+def test_a_flush_that_ran_out_of_time_does_not_let_the_next_tick_through() -> None:
+    tier = FakeTier(wait_timeout=10.0)
+    session = ranked(tier)
+    tier.nodes[0].script.append(always(silence))
+    tier.sparse(session).push_async([1], [[1.0]])
+    tier.network.time += 60.0  # the push has the more time than those who wait for it
+    for _ in range(4):
+        with pytest.raises(DeadlineExceeded):
+            session.tick()
+    assert not tier.nodes[0].of(m.Tick)
+
+
+def test_no_tick_follows_a_push_that_was_half_made() -> None:
+    tier = FakeTier(nodes=2)
+    session = ranked(tier)
+    w = tier.sparse(session)
+
+    def items() -> Any:
+        yield next(iter(w.writes(m.OpCode.PUSH, [1, 2, 3], np.ones((3, 1)))))
+        raise InvalidInput("the second half cannot be made")
+
+    with pytest.raises(InvalidInput):
+        session.steps(Future(session, "push of table 'w'", lambda: None), items())
+    with pytest.raises(InvalidInput, match="push of table 'w' was not: the second half"):
+        session.tick()
+    assert not tier.nodes[0].of(m.Tick)
+
+
+def test_what_the_client_refuses_before_it_sends_anything_does_not_count() -> None:
+    tier = FakeTier()
+    session = ranked(tier)
+    w = tier.sparse(session)
+    with pytest.raises(NonFiniteValues):
+        w.push([1], [[np.nan]])
+    with pytest.raises(InvalidInput):
+        w.push([1], [[1.0, 2.0]])
+    w.push([1], [[1.0]])
+    session.tick()
+    session.finish()
+    assert [tick.finish for tick in tier.nodes[0].of(m.Tick)] == [False, True]
+
+
+def test_a_tick_that_failed_is_followed_by_none() -> None:
+    tier = FakeTier()
+    session = ranked(tier)
+    tier.nodes[0].script.append(once(failed("Fenced", "another attempt has the rank"), kind=m.Tick))
+    session.tick()
+    for _ in range(2):
+        with pytest.raises(Fenced, match="another attempt"):
+            session.tick()
+    assert len(tier.nodes[0].of(m.Tick)) == 1
+
+
+def test_the_next_membership_of_a_session_starts_afresh() -> None:
+    tier = FakeTier()
+    session = ranked(tier)
+    tier.nodes[0].script.append(once(failed("TierError", "no memory")))
+    with pytest.raises(TierError):
+        tier.sparse(session).push([1], [[1.0]])
+    session.leave()
+    session.takeover(6, 0, 1)
+    session.tick()
+    session.finish()
+
+
+# ---- BSP ---------------------------------------------------------------------------------------------------------------
+
+
+def test_in_bsp_a_tick_waits_for_every_pull_of_its_clock() -> None:
+    tier = FakeTier()
+    session = ranked(tier, staleness=0)
+    tier.nodes[0].script.append(once(lambda s: [(1.5, m.Done(s.seq), [np.zeros((1, 1))])]))
+    pull = tier.sparse(session).pull_async([1])
+    session.tick()
+    assert pull.settled()
+    assert tier.network.time == pytest.approx(101.5)
+
+
+@pytest.mark.parametrize("staleness", [2, -1])
+def test_in_ssp_and_asp_pulls_stay_in_flight_over_a_tick(staleness: int) -> None:
+    tier = FakeTier()
+    session = ranked(tier, staleness=staleness)
+    tier.nodes[0].script.append(once(lambda s: [(1.5, m.Done(s.seq), [np.zeros((1, 1))])]))
+    pull = tier.sparse(session).pull_async([1])
+    session.tick()
+    assert not pull.settled()
+    assert tier.network.time == 100.0
+    pull.result()
+
+
+# ---- takeover ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("knows", [0, 1])
+def test_the_rank_has_finished_if_any_node_says_so(knows: int) -> None:
+    tier = FakeTier(nodes=2)
+    session = tier.session()
+    for node in tier.nodes:
+        finished = node.number == knows
+        state = b"result" if finished else b"stale"
+        node.script.append(
+            always(lambda t, s=state, f=finished: [(0.0, m.TakenOver(t.seq, 4, s, f), [])], kind=m.Takeover)
+        )
+    assert session.takeover(5, 1, 2) == (5, b"result")
+    for node in tier.nodes:
+        (settle,), (tick,) = node.of(m.Settle), node.of(m.Tick)
+        assert (settle.member.clock, settle.state) == (4, b"result")
+        assert (tick.member.clock, tick.state, tick.finish) == (4, b"result", True)
+
+
+def test_an_unfinished_rank_goes_on_after_its_highest_clock() -> None:
+    tier = FakeTier(nodes=2)
+    session = tier.session()
+    for node, clock in zip(tier.nodes, (3, 5), strict=True):
+        answer = m.TakenOver(0, clock, b"%d" % clock, staleness=2)
+        node.script.append(
+            always(lambda t, a=answer: [(0.0, m.TakenOver(t.seq, a.clock, a.state, staleness=2), [])], kind=m.Takeover)
+        )
+    assert session.takeover(5, 1, 2) == (6, b"5")
+    assert session.member is not None
+    assert (session.member.clock, session.member.staleness) == (6, 2)
+    assert not tier.nodes[0].of(m.Tick)
+
+
+# ---- server functions --------------------------------------------------------------------------------------------------
+
+
+def test_writing_functions_of_a_rank_take_an_ordinal_as_pushes_do() -> None:
+    tier = FakeTier()
+    session = ranked(tier)
+    w, d = tier.sparse(session), tier.dense(session)
+    w.push([1], [[1.0]])
+    d.call("scale", alpha=2.0)
+    d.call("sum")
+    d.call("fill", value=1.0)
+    session.tick()
+    assert [call.member.ordinal for call in tier.nodes[0].of(m.Call)] == [1, 0, 2]
+
+
+def test_no_tick_follows_a_writing_function_that_failed_or_was_not_awaited() -> None:
+    tier = FakeTier(wait_timeout=10.0)
+    session = ranked(tier)
+    tier.nodes[0].script.append(once(failed("FunctionFailed", "division by zero"), kind=m.Call))
+    with pytest.raises(TierError):
+        tier.dense(session).call("scale", alpha=2.0)
+    with pytest.raises(TierError, match="division by zero"):
+        session.tick()
+    session.leave()
+    session.takeover(6, 1, 1)
+    tier.nodes[0].script.append(always(silence, kind=m.Call))
+    with pytest.raises(TierError, match="must be answered"):
+        tier.dense(session).call("fill", value=1.0)
+    with pytest.raises(TierError, match="call of fill"):
+        session.tick()
+    assert not tier.nodes[0].of(m.Tick)
+
+
+def test_a_refused_function_call_goes_again_under_its_number() -> None:
+    tier = FakeTier()
+    session = tier.session()
+    tier.nodes[0].script = [once(wrong_epoch(2, tier.placement), kind=m.Call)]
+    tier.dense(session).call("scale", alpha=2.0)
+    assert [(c.seq, c.call, c.epoch) for c in tier.nodes[0].of(m.Call)] == [(1, 1, 1), (2, 1, 2)]
+
+
+def asked_for(tier: FakeTier) -> list[str]:
+    return [message.name for message, _ in tier.control.asked if isinstance(message, FindTable)]
+
+
+def test_the_coordinator_is_asked_for_the_name_of_a_table_once() -> None:
+    tier = FakeTier()
+    session = tier.session()
+    w = tier.sparse(session)
+    for _ in range(5):
+        w.call("copy", source="w")
+    assert asked_for(tier) == ["w"]
+    tier.control.answers = False
+    call_functions(session, [(w, "axpy", {"alpha": 1.0, "x": "w"})])
+
+
+def test_a_table_that_was_created_anew_is_looked_up_once_more() -> None:
+    tier = FakeTier()
+    session = tier.session()
+    w = tier.sparse(session)
+    w.call("copy", source="d")
+    tier.control.tables["d"] = msgspec.structs.replace(DENSE, table=77)
+    tier.nodes[0].script = [always(gone_table(DENSE.table), kind=m.Call)]
+    w.call("copy", source="d")
+    assert asked_for(tier) == ["d", "d"]
+    assert tier.nodes[0].of(m.Call)[-1].calls[0].tables == [SPARSE.table, 77]
+
+
+def test_a_table_that_is_gone_is_named_after_one_more_look() -> None:
+    tier = FakeTier()
+    session = tier.session()
+    w = tier.sparse(session)
+    w.call("copy", source="d")
+    tier.nodes[0].script = [always(gone_table(DENSE.table), kind=m.Call)]
+    with pytest.raises(UnknownTable, match="dropped"):
+        w.call("copy", source="d")
+    assert asked_for(tier) == ["d", "d"]
+    assert len(tier.nodes[0].of(m.Call)) == 2
+
+
+def gone_table(table: int) -> Any:
+    def line(message: m.Call) -> Any:
+        if table in message.calls[0].tables:
+            return [(0.0, m.Failed(message.seq, "UnknownTable", f"table {table} was dropped"), [])]
+        return None
+
+    return line
+
+
+def test_clients_learn_how_long_nodes_remember_them() -> None:
+    settings = Settings.parse({"spark.sparkps.sessionTtl": "30s"})
+    assert settings.client.session_ttl == settings.node.session_ttl == 30.0
+    assert "session_ttl" in {field.name for field in dataclasses.fields(settings.client)}
