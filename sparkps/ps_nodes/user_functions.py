@@ -41,7 +41,8 @@ class _Job:
         self.work = work
         #: What it may take, in seconds, the wait for a thread included.
         self.seconds = min(seconds, _LONGEST) if seconds >= 0.0 else 0.0  # also where it is no number
-        self.until = time.monotonic() + self.seconds
+        #: Its deadline, by the clock of the threads.
+        self.until = 0.0
         self.done = done
         self.ended = ended
         #: Whether it has begun.
@@ -59,10 +60,13 @@ class UserThreads:
     ----------
     threads : int
         How many run at once; more wait for one that is free.
+    clock : callable
+        The time in seconds; it never goes back.
     """
 
-    def __init__(self, threads: int = THREADS) -> None:
+    def __init__(self, threads: int = THREADS, clock: Callable[[], float] = time.monotonic) -> None:
         self._most = threads
+        self._clock = clock
         self._changed = threading.Condition()
         # Owner of all that follows: `_changed`.
         self._waiting: deque[_Job] = deque()
@@ -95,6 +99,7 @@ class UserThreads:
             The function, for messages.
         """
         made = _Job(name, job, seconds, done, ended)
+        made.until = self._clock() + made.seconds
         with self._changed:
             refusal = self._refusal() or self._make_threads()
             if refusal is None:
@@ -158,15 +163,18 @@ class UserThreads:
 
     def _work(self) -> None:
         while (job := self._next()) is not None:
-            result, error = _run(job)
-            with self._changed:
-                first = self._settle(job)
-            if first:
-                _tell(job, result, error)
-            result = error = None  # nothing is kept while the thread waits
-            with self._changed:
-                self._running.discard(job)
-            _call(job.ended)
+            self._carry_out(job)
+            del job  # and the tables that it holds, while the thread waits
+
+    def _carry_out(self, job: _Job) -> None:
+        result, error = _run(job)
+        with self._changed:
+            first = self._settle(job)
+        if first:
+            _tell(job, result, error)
+        with self._changed:
+            self._running.discard(job)
+        _call(job.ended)
 
     def _next(self) -> _Job | None:
         """The next job, or None when the node ends."""
@@ -188,7 +196,7 @@ class UserThreads:
             with self._changed:
                 if self._closed:
                     return
-                late, left = self._settle_late(time.monotonic())
+                late, left = self._settle_late(self._clock())
                 refusal = self._refusal()
                 stuck = [job for job in self._waiting if refusal is not None and self._settle(job)]
                 self._waiting = deque(job for job in self._waiting if not job.settled)
