@@ -51,6 +51,9 @@ class _Job:
         self.settled = False
         #: Whether that answer was DeadlineExceeded.
         self.late = False
+        #: Of these two, whoever sets the second calls `ended`: `done` has returned; it has ended, or will never begin.
+        self.told = False
+        self.over = False
 
 
 class UserThreads:
@@ -106,8 +109,7 @@ class UserThreads:
                 self._waiting.append(made)
                 self._changed.notify_all()
         if refusal is not None:
-            _tell(made, None, refusal)
-            _call(made.ended)
+            self._answer([(made, refusal)])
 
     def close(self) -> None:
         """The node ends: every caller that still waits gets an error. Never waits for a function."""
@@ -116,10 +118,23 @@ class UserThreads:
             left = [job for job in [*self._running, *self._waiting] if self._settle(job)]
             self._waiting.clear()
             self._changed.notify_all()
-        for job in left:
-            _tell(job, None, _ending(job.name))
-            if not job.begun:
-                _call(job.ended)
+        self._answer([(job, _ending(job.name)) for job in left])
+
+    def _answer(self, jobs: list[tuple[_Job, SparkPSError]]) -> None:
+        """Tell the callers of settled jobs why they get nothing."""
+        for job, error in jobs:
+            _tell(job, None, error)
+            self._leave(job, told=True, over=not job.begun)
+
+    def _leave(self, job: _Job, *, told: bool = False, over: bool = False) -> None:
+        with self._changed:
+            if over:
+                self._running.discard(job)
+            before = job.told and job.over
+            job.told, job.over = job.told or told, job.over or over
+            last = job.told and job.over and not before
+        if last:
+            _call(job.ended)
 
     # ---- under the lock ------------------------------------------------------------------------------------------------
 
@@ -172,9 +187,7 @@ class UserThreads:
             first = self._settle(job)
         if first:
             _tell(job, result, error)
-        with self._changed:
-            self._running.discard(job)
-        _call(job.ended)
+        self._leave(job, told=first, over=True)
 
     def _next(self) -> _Job | None:
         """The next job, or None when the node ends."""
@@ -198,17 +211,11 @@ class UserThreads:
                     return
                 late, left = self._settle_late(self._clock())
                 refusal = self._refusal()
-                stuck = [job for job in self._waiting if refusal is not None and self._settle(job)]
+                stuck = [(job, refusal) for job in self._waiting if refusal is not None and self._settle(job)]
                 self._waiting = deque(job for job in self._waiting if not job.settled)
-                if not late:
+                if not (late or stuck):
                     self._changed.wait(left)
-            for job in late:
-                _tell(job, None, _late(job))
-            for job in stuck:
-                _tell(job, None, refusal)
-            for job in [*late, *stuck]:
-                if not job.begun:
-                    _call(job.ended)
+            self._answer([*((job, _late(job)) for job in late), *stuck])
 
     def _settle_late(self, now: float) -> tuple[list[_Job], float | None]:
         """The jobs whose time is up, to be answered by the caller; and the seconds to the next deadline, if there is one."""

@@ -170,6 +170,38 @@ def test_deadline_answers_while_the_function_runs_and_its_result_is_thrown_away(
     assert gate.was_late is True
 
 
+def test_end_is_told_after_the_answer_though_the_function_returns_meanwhile(
+    make: Callable[[int], UserThreads], clock: Clock
+) -> None:
+    threads, gate, answering, log, over = make(2), Gate(), Gate(), [], threading.Event()
+    behind = Gate()
+
+    def done(_result: Any, error: Any) -> None:
+        assert isinstance(error, DeadlineExceeded)
+        answering()
+        log.append("done")
+
+    def ended() -> None:
+        log.append("ended")
+        over.set()
+
+    threads.start(gate, 1.0, done, ended)
+    gate.entered()
+    other = begin(threads, behind)
+    behind.entered()
+    waiting = begin(threads, lambda: 3)
+    clock.pass_for(threads, 1.0)
+    answering.entered()
+    gate.opened.set()
+    assert waiting.answer() == 3  # the thread has left the function
+    assert log == []
+    behind.opened.set()
+    assert other.answer() == "through"
+    answering.opened.set()
+    assert over.wait(SOON)
+    assert log == ["done", "ended"]
+
+
 def test_earlier_deadline_of_a_later_call_comes_first(make: Callable[[int], UserThreads], clock: Clock) -> None:
     threads, gates = make(2), [Gate(), Gate()]
     long = begin(threads, gates[0], seconds=9.0)
