@@ -89,8 +89,9 @@ class Shard:
         found = []
         for name, after in self._after.items():
             bits = np.dtype(f"u{after.itemsize}")  # as bytes: NaN equals itself, and -0.0 is not 0.0
-            slots = np.flatnonzero((after.view(bits) != self._before[name].view(bits)).any(axis=1)).astype(np.int32)
-            if len(slots):
+            differ = after.view(bits) != self._before[name].view(bits)
+            if differ.any():
+                slots = np.flatnonzero(differ.any(axis=1)).astype(np.int32)
                 found.append(Change(self._table_of[name], self.bucket, slots, after[slots]))
         return found
 

@@ -41,7 +41,8 @@ class _Job:
         self.work = work
         #: What it may take, in seconds, the wait for a thread included.
         self.seconds = min(seconds, _LONGEST) if seconds >= 0.0 else 0.0  # also where it is no number
-        self.until = time.monotonic() + self.seconds
+        #: Its deadline, by the clock of the threads.
+        self.until = 0.0
         self.done = done
         self.ended = ended
         #: Whether it has begun.
@@ -50,6 +51,9 @@ class _Job:
         self.settled = False
         #: Whether that answer was DeadlineExceeded.
         self.late = False
+        #: Of these two, whoever sets the second calls `ended`: `done` has returned; it has ended, or will never begin.
+        self.told = False
+        self.over = False
 
 
 class UserThreads:
@@ -59,10 +63,13 @@ class UserThreads:
     ----------
     threads : int
         How many run at once; more wait for one that is free.
+    clock : callable
+        The time in seconds; it never goes back.
     """
 
-    def __init__(self, threads: int = THREADS) -> None:
+    def __init__(self, threads: int = THREADS, clock: Callable[[], float] = time.monotonic) -> None:
         self._most = threads
+        self._clock = clock
         self._changed = threading.Condition()
         # Owner of all that follows: `_changed`.
         self._waiting: deque[_Job] = deque()
@@ -95,14 +102,14 @@ class UserThreads:
             The function, for messages.
         """
         made = _Job(name, job, seconds, done, ended)
+        made.until = self._clock() + made.seconds
         with self._changed:
             refusal = self._refusal() or self._make_threads()
             if refusal is None:
                 self._waiting.append(made)
                 self._changed.notify_all()
         if refusal is not None:
-            _tell(made, None, refusal)
-            _call(made.ended)
+            self._answer([(made, refusal)])
 
     def close(self) -> None:
         """The node ends: every caller that still waits gets an error. Never waits for a function."""
@@ -111,10 +118,23 @@ class UserThreads:
             left = [job for job in [*self._running, *self._waiting] if self._settle(job)]
             self._waiting.clear()
             self._changed.notify_all()
-        for job in left:
-            _tell(job, None, _ending(job.name))
-            if not job.begun:
-                _call(job.ended)
+        self._answer([(job, _ending(job.name)) for job in left])
+
+    def _answer(self, jobs: list[tuple[_Job, SparkPSError]]) -> None:
+        """Tell the callers of settled jobs why they get nothing."""
+        for job, error in jobs:
+            _tell(job, None, error)
+            self._leave(job, told=True, over=not job.begun)
+
+    def _leave(self, job: _Job, *, told: bool = False, over: bool = False) -> None:
+        with self._changed:
+            if over:
+                self._running.discard(job)
+            before = job.told and job.over
+            job.told, job.over = job.told or told, job.over or over
+            last = job.told and job.over and not before
+        if last:
+            _call(job.ended)
 
     # ---- under the lock ------------------------------------------------------------------------------------------------
 
@@ -158,15 +178,16 @@ class UserThreads:
 
     def _work(self) -> None:
         while (job := self._next()) is not None:
-            result, error = _run(job)
-            with self._changed:
-                first = self._settle(job)
-            if first:
-                _tell(job, result, error)
-            result = error = None  # nothing is kept while the thread waits
-            with self._changed:
-                self._running.discard(job)
-            _call(job.ended)
+            self._carry_out(job)
+            del job  # and the tables that it holds, while the thread waits
+
+    def _carry_out(self, job: _Job) -> None:
+        result, error = _run(job)
+        with self._changed:
+            first = self._settle(job)
+        if first:
+            _tell(job, result, error)
+        self._leave(job, told=first, over=True)
 
     def _next(self) -> _Job | None:
         """The next job, or None when the node ends."""
@@ -188,19 +209,13 @@ class UserThreads:
             with self._changed:
                 if self._closed:
                     return
-                late, left = self._settle_late(time.monotonic())
+                late, left = self._settle_late(self._clock())
                 refusal = self._refusal()
-                stuck = [job for job in self._waiting if refusal is not None and self._settle(job)]
+                stuck = [(job, refusal) for job in self._waiting if refusal is not None and self._settle(job)]
                 self._waiting = deque(job for job in self._waiting if not job.settled)
-                if not late:
+                if not (late or stuck):
                     self._changed.wait(left)
-            for job in late:
-                _tell(job, None, _late(job))
-            for job in stuck:
-                _tell(job, None, refusal)
-            for job in [*late, *stuck]:
-                if not job.begun:
-                    _call(job.ended)
+            self._answer([*((job, _late(job)) for job in late), *stuck])
 
     def _settle_late(self, now: float) -> tuple[list[_Job], float | None]:
         """The jobs whose time is up, to be answered by the caller; and the seconds to the next deadline, if there is one."""

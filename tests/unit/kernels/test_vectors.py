@@ -73,3 +73,18 @@ def test_combination_may_read_what_it_writes(dtypes: list[str]) -> None:
         if bucket in BUCKETS:
             expected = weights[0] * before[0][place] + weights[1] * before[1][place] + weights[2] * before[2][place]
         assert np.array_equal(after[place], expected.astype(dtypes[0]))
+
+
+@pytest.mark.parametrize("most", [0, 1499, 1500, 9999])
+def test_copies_of_a_bucket_are_its_rows_or_nothing(most: int) -> None:
+    tables = tables_of(256 * 1500, ["float64", "float32"])
+    locks = np.unique([table.lock_heads.ctypes.data for table in tables])
+    rows = np.array([[table.heads.ctypes.data, table.row_bytes] for table in tables], np.int64)
+    copies = [np.full(most + 1, -1.0, table.dtype) for table in tables]
+    targets = np.array([copy.ctypes.data for copy in copies], np.int64)
+    assert vectors.copy_bucket(rows, locks, 3, most, targets) == 1500
+    for table, copy in zip(tables, copies, strict=True):
+        copied = 1500 if most >= 1500 else 0
+        assert np.array_equal(copy[:copied], table.rows_of(3)[:copied, 0])
+        assert (copy[copied:] == -1.0).all()
+        assert (table.lock_heads[:, layout.LOCK] == 0).all()

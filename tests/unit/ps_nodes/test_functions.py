@@ -8,8 +8,8 @@ import cloudpickle
 import numpy as np
 import pytest
 
-from sparkps.errors import FunctionFailed, InvalidInput, UnknownTable
-from sparkps.initializers import Normal
+from sparkps.errors import FunctionFailed, InvalidInput, ProtocolError, UnknownTable
+from sparkps.kernels import layout
 from sparkps.optim import FTRL
 from sparkps.ps_nodes import functions
 from sparkps.ps_nodes.dense import DenseTable
@@ -19,56 +19,7 @@ from sparkps.specs import TableSpec
 from sparkps.wire.functions import BUILT_IN, build_call, combine
 from sparkps.wire.messages import FunctionCall
 from tests.unit.ps_nodes.tables import grouped
-
-KEYS = grouped(np.random.default_rng(0).integers(-(1 << 62), 1 << 62, 3000))
-IDS = {"a": 1, "b": 2, "c": 3}
-
-
-class Tier:
-    """Tables a, b (float64) and c (float32) on the nodes that `splits` make."""
-
-    def __init__(self, kind: str, splits: list[int], dim: int = 2, **fields: Any) -> None:
-        self.kind, self.dim = kind, dim
-        self.parts = [range(a, b) for a, b in zip([0, *splits], [*splits, 256], strict=True)]
-        self.nodes: list[dict[int, Any]] = []
-        for buckets in self.parts:
-            index = KeyIndex(buckets)
-            tables: dict[int, Any] = {}
-            for number, (name, dtype) in enumerate([("a", "float64"), ("b", "float64"), ("c", "float32")], 1):
-                spec = TableSpec(name, kind, dim, dtype, (), Normal(0, 1), seed=number, table=number, **fields)  # type: ignore[arg-type]
-                if kind == "dense":
-                    tables[number] = DenseTable(
-                        TableSpec(name, "dense", 1, dtype, (777,), spec.init, seed=number, **fields), buckets
-                    )
-                else:
-                    tables[number] = SparseTable(spec, index)
-                    index.attach(tables[number])
-            if kind == "sparse":
-                mine = KEYS[np.isin(_buckets(KEYS), list(buckets))]
-                index.resolve(mine, index.runs(mine))
-            self.nodes.append(tables)
-
-    def call(self, function: str, table: str = "a", **args: Any) -> Any:
-        call = build_call(function, IDS[table], args, IDS.__getitem__)
-        parts = [functions.run([call], tables, buckets) for tables, buckets in zip(self.nodes, self.parts, strict=True)]
-        return combine(function, call.args, parts)
-
-    def values(self, table: str) -> np.ndarray:
-        """All values, by bucket and slot: (n, dim)."""
-        each = [
-            tables[IDS[table]].rows_of(b) for tables, part in zip(self.nodes, self.parts, strict=True) for b in part
-        ]
-        return np.concatenate(each).astype(np.float64)
-
-    def keys(self) -> np.ndarray:
-        each = [tables[1].keys_of(b) for tables, part in zip(self.nodes, self.parts, strict=True) for b in part]
-        return np.concatenate(each)
-
-
-def _buckets(keys: np.ndarray) -> np.ndarray:
-    from sparkps.wire.hashing import buckets_of
-
-    return buckets_of(keys)
+from tests.unit.ps_nodes.tier import IDS, KEYS, Tier
 
 
 @pytest.fixture(params=["sparse", "dense"])
@@ -176,30 +127,6 @@ def test_empty_table() -> None:
     assert call("fill", value=1.0) is None
 
 
-def test_user_function_reads_and_writes_rows(tier: Tier) -> None:
-    def shift(shard: Any, by: float) -> Any:
-        shard.rows()[:] += by * shard.rows("b")
-        return np.array([len(shard.keys), shard.rows("b").sum()])
-
-    a, b = tier.values("a"), tier.values("b")
-    functions.register("shift", cloudpickle.dumps(shift))
-    result = tier.call("shift", tables=["b"], by=2.0)
-    assert np.array_equal(tier.values("a"), a + 2.0 * b)
-    assert result == pytest.approx([len(b), b.sum()], rel=1e-11)
-
-
-def test_user_function_that_returns_nothing_or_fails(tier: Tier) -> None:
-    functions.register("quiet", cloudpickle.dumps(lambda shard: None))
-    assert tier.call("quiet") == 0.0
-    functions.register("broken", cloudpickle.dumps(lambda shard: 1 / 0))
-    with pytest.raises(FunctionFailed, match="ZeroDivisionError on bucket 0"):
-        tier.call("broken")
-    assert tier.call("quiet") == 0.0  # the lock was given back
-    functions.register("stranger", cloudpickle.dumps(lambda shard: shard.rows("c")))
-    with pytest.raises(FunctionFailed, match="name it in `tables`"):
-        tier.call("stranger")
-
-
 def test_a_function_may_not_take_a_built_in_name() -> None:
     with pytest.raises(InvalidInput, match="built-in"):
         functions.register("sum", b"")
@@ -238,6 +165,109 @@ def test_what_does_not_fit_is_refused_before_anything_is_changed(tier: Tier) -> 
 def test_wrong_arguments_are_refused_at_the_client(name: str, args: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         build_call(name, 1, args, IDS.__getitem__)
+
+
+MANY = [1] * 256
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (FunctionCall("axpy", [1], {"alpha": 1.0}), "on 2 tables"),
+        (FunctionCall("axpy", [1, 2, 3], {"alpha": 1.0}), "on 2 tables"),
+        (FunctionCall("copy", [1], {}), "on 2 tables"),
+        (FunctionCall("dot", [1], {}), "on 2 tables"),
+        (FunctionCall("sum", [1, 2], {}), "on 1 tables"),
+        (FunctionCall("fill", [1, 2], {"value": 1.0}), "on 1 tables"),
+        (FunctionCall("linear_combination", [1, 2], {"tables": 1, "coefficients": [1.0, 2.0]}), "one coefficient"),
+        (FunctionCall("linear_combination", [1, 2], {"tables": 2, "coefficients": [1.0, 2.0]}), "on 3 tables"),
+        (FunctionCall("linear_combination", [1, 2], {"tables": 1, "coefficients": []}), "one coefficient"),
+        (FunctionCall("linear_combination", [1, 2], {"tables": 1, "coefficients": "1"}), "one coefficient"),
+        (FunctionCall("linear_combination", [1, 2], {"tables": 1, "coefficients": [float("inf")]}), "must be finite"),
+        (FunctionCall("linear_combination", [1, 2], {"tables": 1, "coefficients": ["x"]}), "must be finite"),
+        (FunctionCall("gram", [1, 2], {"left": 2, "right": 0}), "on 3 tables"),
+        (FunctionCall("gram", [1, 2], {"left": 0, "right": 1}), "at least 1"),
+        (FunctionCall("gram", [1, 2], {"left": -1, "right": 2}), "at least 1"),
+        (FunctionCall("gram", [1, 2, 3], {"left": 1 << 70, "right": 0}), "at most 255"),
+        (FunctionCall("gram", [1, 2], {"left": "1", "right": 0}), "must be an int"),
+        (FunctionCall("gram", [1, 2], {"left": True, "right": 0}), "must be an int"),
+        (FunctionCall("gram", [1, 2], {"left": 1.0, "right": 0}), "must be an int"),
+        (FunctionCall("gram", [1, 2], {"left": 1}), "`right` is missing"),
+        (FunctionCall("gram", [1, *MANY], {"left": 256, "right": 0}), "at most 256 tables"),
+        (FunctionCall("never", [1, *MANY], {}), "must be one of"),
+        (FunctionCall("topk", [1], {"k": 0, "by": "value"}), "at least 1"),
+        (FunctionCall("topk", [1], {"k": -3, "by": "value"}), "at least 1"),
+        (FunctionCall("topk", [1], {"k": 1 << 40, "by": "value"}), "at most 16777216"),
+        (FunctionCall("topk", [1], {"k": 2.0, "by": "value"}), "must be an int"),
+        (FunctionCall("topk", [1], {"k": 2, "by": ["value"]}), "value or magnitude"),
+        (FunctionCall("topk", [1], {"k": 2}), "`by` is missing"),
+        (FunctionCall("scale", [1], {"alpha": float("nan")}), "must be finite"),
+        (FunctionCall("scale", [1], {"alpha": None}), "must be finite"),
+        (FunctionCall("scale", [1], {"alpha": [1.0]}), "must be finite"),
+        (FunctionCall("scale", [1], {"alpha": 1 << 2000}), "must be finite"),
+        (FunctionCall("scale", [1], {"alpha": "9" * 10_000_000}), "must be finite"),
+        (FunctionCall("scale", [1], {"alpha": 1.0, "beta": 2.0}), "Got beta"),
+        (FunctionCall("fill", [1], {}), "`value` is missing"),
+        (FunctionCall("x" * 10_000_000, [1], {}), "must be one of"),
+    ],
+    ids=lambda value: f"{value.function[:20]}-{str(value.args)[:40]}" if isinstance(value, FunctionCall) else "",
+)
+def test_wrong_arguments_are_refused_at_the_node(tier: Tier, call: FunctionCall, message: str) -> None:
+    before = [tier.values(name) for name in IDS]
+    with pytest.raises(InvalidInput, match=message) as caught:
+        functions.run([call], tier.nodes[0], tier.parts[0])
+    assert len(caught.value.message) < 1000
+    assert all(np.array_equal(tier.values(name), values) for name, values in zip(IDS, before, strict=True))
+
+
+def test_calls_of_one_request_are_bounded(tier: Tier) -> None:
+    total = FunctionCall("sum", [1], {})
+    assert len(functions.run([total] * 1024, tier.nodes[0], tier.parts[0])) == 2048
+    with pytest.raises(ProtocolError, match="at most 1024 calls"):
+        functions.run([total] * 1025, tier.nodes[0], tier.parts[0])
+    gram = FunctionCall("gram", [1] * 201, {"left": 200, "right": 0})
+    with pytest.raises(InvalidInput, match="at most 268435456 bytes"):
+        functions.run([gram] * 4, tier.nodes[0], tier.parts[0])
+
+
+def test_prepared_calls_tell_what_they_use(tier: Tier) -> None:
+    a, b, c = (tier.nodes[0][i] for i in (1, 2, 3))
+    gram = FunctionCall("gram", [3, 1, 3], {"left": 2, "right": 0})
+    axpy = FunctionCall("axpy", [1, 2], {"alpha": 1.0})
+    reading, writing = (functions.prepare(calls, tier.nodes[0]) for calls in ([gram], [gram, axpy, axpy]))
+    assert (reading.tables, reading.written, reading.writes, reading.users) == ([c, a], [], False, False)
+    assert (writing.tables, writing.written, writing.writes, writing.users) == ([c, a, b], [a], True, False)
+
+
+def test_preparing_changes_nothing_and_later_calls_see_what_earlier_ones_wrote(tier: Tier) -> None:
+    before = tier.values("a")
+    calls = [FunctionCall("fill", [1], {"value": 2.0}), FunctionCall("max", [1], {})]
+    prepared = [functions.prepare(calls, tables) for tables in tier.nodes]
+    assert np.array_equal(tier.values("a"), before)
+    answers = [each.run(part) for each, part in zip(prepared, tier.parts, strict=True)]
+    assert combine("max", {}, [answer[1:] for answer in answers]) == 2.0
+
+
+def test_a_table_that_has_left_its_group_is_never_read_or_written_past_its_rows() -> None:
+    tier = Tier("sparse", [])
+    tables = tier.nodes[0]
+    kept, left = tables[1], tables[2]
+    left.free()
+    rows = left.heads[:, layout.ROOM].copy()
+    more = grouped(np.random.default_rng(1).integers(-(1 << 62), 1 << 62, 30_000))
+    kept.index.resolve(more, kept.index.runs(more))
+    assert (kept.index.counts() > rows).all()
+    for call in (
+        FunctionCall("copy", [2, 1], {}),
+        FunctionCall("axpy", [1, 2], {"alpha": 1.0}),
+        FunctionCall("fill", [2], {"value": 3.0}),
+        FunctionCall("sum", [2], {}),
+        FunctionCall("dot", [1, 2], {}),
+    ):
+        functions.run([call], tables, range(256))
+    functions.register("counts", cloudpickle.dumps(lambda shard: [len(shard.rows()), len(shard.rows("b"))]))
+    answer = functions.run([FunctionCall("counts", [1, 2], {"tables": 1})], tables, range(256))[1]
+    assert (answer == np.minimum(kept.index.counts(), rows)[:, None]).all()
 
 
 def test_every_built_in_function_runs() -> None:
