@@ -53,7 +53,7 @@ class LoneNode:
         )
 
     def _send(self, identity: bytes, frames: list[Any]) -> None:
-        message, arrays = decode([bytes(memoryview(frame).cast("B")) for frame in frames])
+        message, arrays = decode([memoryview(frame).tobytes() for frame in frames])
         self.answers.setdefault(identity, []).append((message, arrays))
 
     # ---- what the coordinator does -------------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ class Client:
 
     def send(self, message: Any, arrays: list[np.ndarray] | None = None) -> None:
         """Deliver a message to the node."""
-        frames = [bytes(memoryview(frame).cast("B")) for frame in encode(message, arrays or [])]
+        frames = [memoryview(frame).tobytes() for frame in encode(message, arrays or [])]
         self.node.service.receive(self.identity, frames)
 
     def answers(self, seq: int) -> list[Any]:

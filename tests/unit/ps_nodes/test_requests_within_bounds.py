@@ -1,0 +1,144 @@
+"""What a node uses as an index, a count or a size is checked by the node itself; and tables in use outlive their drop."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sparkps.ps_nodes import dispatch, service
+from sparkps.specs import TableSpec
+from sparkps.wire import control as c
+from sparkps.wire import messages as m
+from tests.unit.ps_nodes.lone_node import Client, LoneNode
+
+
+@pytest.fixture
+def node() -> LoneNode:
+    made = LoneNode()
+    made.table()
+    return made
+
+
+def dense(node: LoneNode, number: int, size: int) -> int:
+    spec = TableSpec(f"d{number}", "dense", 1, "float64", shape=(size,), table=number)
+    assert node.command(c.CreateTable(0, spec)) == [None]
+    return number
+
+
+def test_a_step_of_thousands_of_pulls_of_one_table_is_refused_before_it_is_read(node: LoneNode) -> None:
+    client = Client(node, 5)
+    table = dense(node, 9, 1 << 17)  # 1 MiB, 4,094 times
+    ops = [m.Op(m.OpCode.PULL, table, stop=256)] * 4094
+    answer = client.ask(m.Step(5, client.next(), 0, 1, ops))
+    assert (answer.error, "maxMessageBytes" in answer.message) == ("ProtocolError", True)
+
+
+@pytest.mark.parametrize("ops", [0, 4096, 100_000])
+def test_a_step_of_no_or_too_many_operations_is_refused(node: LoneNode, ops: int) -> None:
+    client = Client(node, 5)
+    table = dense(node, 9, 4)
+    answer = client.ask(m.Step(5, client.next(), 0, 1, [m.Op(m.OpCode.PULL, table, stop=256)] * ops))
+    assert answer.error == "ProtocolError"
+
+
+@pytest.mark.parametrize(("start", "limit"), [(-1, 5), (-(1 << 62), 5), (0, 0), (0, -3)])
+@pytest.mark.parametrize("kind", ["sparse", "dense"])
+def test_an_export_of_impossible_slots_is_refused(node: LoneNode, kind: str, start: int, limit: int) -> None:
+    client = Client(node, 5)
+    table = 1 if kind == "sparse" else dense(node, 9, 1000)
+    client.ask(*client.add([7]))
+    answer = client.ask(m.Export(5, client.next(), 0, 1, table, 3, start, limit))
+    assert answer.error == "ProtocolError"
+
+
+def test_an_export_may_ask_for_more_than_there_is(node: LoneNode) -> None:
+    client = Client(node, 5)
+    assert isinstance(client.ask(m.Export(5, client.next(), 0, 1, 1, 3, 1 << 62, 1 << 62)), m.Done)
+
+
+def test_a_write_without_the_number_of_its_call_is_refused(node: LoneNode) -> None:
+    client = Client(node, 5)
+    step = m.Step(5, client.next(), 0, 1, [m.Op(m.OpCode.ADD, 1)])
+    assert client.ask(step, [np.array([7]), np.ones((1, 1))]).error == "ProtocolError"
+    assert node.values([7]) == [0.0]
+
+
+def test_requests_that_come_far_ahead_are_bounded_and_the_next_one_is_always_taken(node: LoneNode) -> None:
+    node.service.handlers.settings = type(node.service.handlers.settings)(session_bytes=100_000)
+    client = Client(node, 5)
+    writes = [client.add(list(range(200))) for _ in range(60)]
+    for message, arrays in writes[1:]:
+        client.send(message, arrays)
+    session = node.service.sessions.sessions[5]
+    assert session.waiting_bytes <= 100_000
+    for _ in range(2):  # what was dropped is sent again
+        for message, arrays in writes:
+            client.send(message, arrays)
+    assert node.values([0, 199]) == [60.0, 60.0]
+    assert session.waiting_bytes == 0
+
+
+def test_a_table_dropped_under_a_write_is_freed_when_the_write_is_done(
+    node: LoneNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another table of its index gets new keys meanwhile: there must be room for the write's rows all the same."""
+    monkeypatch.setattr(dispatch, "INLINE_BYTES", 0)
+    node.table(2, index=1)
+    store = node.service.handlers.store
+    doomed, index = store.tables[2], store.tables[1].index
+    late, other = Client(node, 5), Client(node, 6)
+    message, arrays = late.add(list(range(3_000)), table=2)
+    entries = []
+    monkeypatch.setattr(node.service.shards, "carry_out", entries.append)
+    late.send(message, arrays)
+    node.pool.run()
+    monkeypatch.undo()
+    monkeypatch.setattr(dispatch, "INLINE_BYTES", 1 << 30)
+    node.drop(2)
+    assert doomed in index._tables, "somebody works on it"
+    node.table(3, index=1)
+    grow, more = other.add(list(range(100_000, 140_000)), table=3)
+    other.send(grow, more)
+    assert other.answers(grow.seq) == [], "its buckets are being changed"
+    for entry in entries:
+        node.service.shards.carry_out(entry)
+    node.pool.run()
+    assert isinstance(late.answers(message.seq)[0], m.Done)
+    assert isinstance(other.answers(grow.seq)[0], m.Done)
+    assert doomed not in index._tables
+    index.validate()
+    assert "It was dropped" in late.ask(*late.add([1], table=2)).message
+
+
+def test_a_pull_of_a_table_that_is_dropped_meanwhile_ends_in_good_order(
+    node: LoneNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.table(2, index=1)
+    client = Client(node, 5)
+    client.ask(*client.add([7], table=2))
+    store = node.service.handlers.store
+    table = store.tables[2]
+    gathered = type(table).gather
+
+    def gather_after_the_drop(self: object, *args: object, **more: object) -> object:
+        node.drop(2)
+        assert table in table.index._tables
+        return gathered(self, *args, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(table), "gather", gather_after_the_drop)
+    message, keys = client.pull([7], table=2)
+    client.send(message, keys)
+    monkeypatch.undo()
+    assert client.rows(message.seq) == [1.0]
+    assert table not in table.index._tables
+
+
+def test_what_a_pool_thread_tells_is_told_by_the_io_thread(node: LoneNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(service.threading, "get_ident", lambda: -1)
+    node.service.post(lambda: told.append("a"))
+    node.service.post(lambda: 1 / 0)
+    node.service.post(lambda: told.append("b"))
+    assert told == []
+    node.service.run_posted()
+    assert told == ["a", "b"]
