@@ -42,6 +42,14 @@ def text_of(value: Any, limit: int = LONGEST_TEXT) -> str:
         return f"<{name_of(value)}, whose text cannot be had: {name_of(failure)}>"
 
 
+def shown(value: Any, limit: int = LONGEST_NAME) -> str:
+    """``repr(value)`` for a message that says what was got, as `text_of`."""
+    try:
+        return cut(repr(value), limit)
+    except BaseException as failure:  # a user's __repr__ may raise anything; so does an int of more than 4,300 digits
+        return f"<{name_of(value)}, which cannot be shown: {name_of(failure)}>"
+
+
 def name_of(value: Any) -> str:
     """Name of the class of `value`."""
     try:
@@ -176,4 +184,4 @@ def _is_small_array(value: Any) -> bool:
     return hasattr(type(value), "tolist") and isinstance(size, int) and size <= MOST_VALUES
 
 
-__all__ = ["DEEPEST", "INT_RANGE", "LONGEST_NAME", "LONGEST_TEXT", "cut", "fit", "fit_attributes", "name_of", "text_of"]
+__all__ = ["DEEPEST", "INT_RANGE", "LONGEST_NAME", "LONGEST_TEXT", "cut", "fit", "fit_attributes", "name_of", "shown", "text_of"]

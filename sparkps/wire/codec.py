@@ -231,7 +231,8 @@ def _decode_header(frame: Received) -> _Header:
 def _buffer_of(frame: Received) -> memoryview:
     """The bytes of a frame, flat."""
     try:
-        view = memoryview(getattr(frame, "buffer", frame))
+        source: Any = getattr(frame, "buffer", frame)
+        view = memoryview(source)
         return view if view.format == "B" and view.ndim == 1 and view.contiguous else view.cast("B")
     except Exception as error:  # no buffer, not contiguous, or released by its owner
         raise _refused_frame(frame, error) from error
@@ -261,7 +262,8 @@ def _view(code: int, shape: tuple[int, ...], frame: Received) -> NDArray[Any]:
             f"The dtype code of an array must be one of {sorted(DTYPES)}. Got {code} instead.", code=code
         )
     try:
-        view = memoryview(getattr(frame, "buffer", frame))
+        source: Any = getattr(frame, "buffer", frame)
+        view = memoryview(source)
     except Exception as error:  # no buffer, or released by its owner
         raise _refused_frame(frame, error) from error
     expected = dtype.itemsize
