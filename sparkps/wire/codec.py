@@ -56,6 +56,7 @@ _CODES = {dtype: code for code, dtype in DTYPES.items()}
 
 #: Every message class; the tags of data and control messages are one number space.
 REGISTRY: tuple[type[Message], ...] = (*DATA_MESSAGES, *CONTROL_MESSAGES)
+_FIRST_CONTROL_TAG = 64
 _KNOWN = frozenset(REGISTRY)
 #: Those that carry values of any type, which a small header can nest deeply.
 _OPEN = frozenset(cls for cls in REGISTRY if holds_anything(cls))
@@ -86,8 +87,21 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is not a plain value")
 
 
+class _Numbered(msgspec.Struct, array_like=True):
+    """The first fields of any request; those after them are skipped unread."""
+
+    tag: int
+    first: int
+    second: Any = None
+
+
+class _NumberedHeader(msgspec.Struct, array_like=True):
+    message: _Numbered
+
+
 _ENCODER = msgspec.msgpack.Encoder(enc_hook=_plain)
 _DECODER = msgspec.msgpack.Decoder(_Header)
+_NUMBERED = msgspec.msgpack.Decoder(_NumberedHeader)
 
 
 def encode(message: Message, arrays: Sequence[NDArray[Any]] = ()) -> list[Any]:
@@ -156,10 +170,13 @@ def _encode_header(message: Message, layout: list[tuple[int, tuple[int, ...]]]) 
             f"A message must have at most {MAX_FRAMES} frames and {MAX_HEADER_BYTES} bytes of header."
             f" Got {len(layout) + 1} frames and {len(header)} bytes in a {type(message).__name__} instead."
         )
-    if len(header) > SMALL_BYTES:
-        check_values(memoryview(header)[PREFIX_BYTES:])
-    elif type(message) in _OPEN:
-        check_depth(header[PREFIX_BYTES:])
+    try:
+        if len(header) > SMALL_BYTES:
+            check_values(memoryview(header)[PREFIX_BYTES:])
+        elif type(message) in _OPEN:
+            check_depth(header[PREFIX_BYTES:])
+    except ProtocolError as error:  # not the peer's fault here, but that of who gave the values
+        raise UnsendableValue(f"{type(message).__name__}: {error.message}") from None
     return header
 
 
@@ -226,6 +243,28 @@ def _decode_header(frame: Received) -> _Header:
     if small and type(header.message) in _OPEN:
         check_depth(body)
     return header
+
+
+def sequence_of(frames: Sequence[Received]) -> int:
+    """``seq`` of a request that `decode` has refused, so that its sender can be told why; 0 if that cannot be known.
+
+    Examples
+    --------
+    >>> sequence_of([MAGIC + bytes([WIRE_VERSION]) + msgspec.msgpack.encode([[65, 7, {"name": "w", "dim": "two"}], []])])
+    7
+    """
+    try:
+        buffer = _buffer_of(frames[0])
+        if len(buffer) > MAX_HEADER_BYTES or bytes(buffer[:PREFIX_BYTES]) != _PREFIX:
+            return 0
+        body = buffer[PREFIX_BYTES:]
+        check_values(body)
+        request = _NUMBERED.decode(body).message
+    except Exception:  # whatever is wrong with them: `decode` has said so
+        return 0
+    # Requests to the coordinator begin with seq, those to a node with session and seq.
+    seq = request.first if request.tag >= _FIRST_CONTROL_TAG else request.second
+    return seq if isinstance(seq, int) and 0 < seq < 1 << 63 else 0
 
 
 def _buffer_of(frame: Received) -> memoryview:
