@@ -138,7 +138,7 @@ ATTRIBUTES: dict[str, Any] = {
     "loud": LoudText("abc"),
     "broken": BrokenList([1]),
     "endless": EndlessList([1]),
-    "infinite dict": {i: "y" * 1000 for i in range(5000)},
+    "infinite dict": dict.fromkeys(range(5000), "y" * 1000),
 }
 
 ERRORS: dict[str, BaseException] = {

@@ -89,7 +89,7 @@ def seconds(header: bytes, frames: tuple[bytes, ...]) -> float:
 def test_decoding_takes_time_linear_in_the_size(kind: str) -> None:
     """Sixteen times the size: linear takes 16 times as long, quadratic 256 times."""
     small, large = HOSTILE[kind](8_000), HOSTILE[kind](128_000)
-    assert seconds(large, (b"",)) < 64 * max(seconds(small, (b"",)), 1e-3)
+    assert seconds(large, (b"",)) < 64 * max(seconds(small, (b"",)), 5e-3)
 
 
 @pytest.mark.parametrize("number", [9, 300, 1000])
@@ -151,7 +151,7 @@ def test_depth_is_bounded_alike_in_small_and_large_headers(filler: str) -> None:
 
 
 def test_keys_that_are_no_text_are_bounded() -> None:
-    few, many = ({"a": {k: 0 for k in range(n)}} for n in (MAX_OTHER_KEYS, MAX_OTHER_KEYS * 8))
+    few, many = ({"a": dict.fromkeys(range(n), 0)} for n in (MAX_OTHER_KEYS, MAX_OTHER_KEYS * 8))
     assert decode(encode(m.StatusReport(1, few)))[0].report == few
     with pytest.raises(UnsendableValue, match="no text"):
         encode(m.StatusReport(1, many))
