@@ -8,7 +8,8 @@
     │   ├── TableMismatch           a table of that name exists with another shape
     │   └── NonFiniteValues         NaN or infinity in a push
     ├── UnknownTable (KeyError)     no table of that name, or it was dropped
-    ├── ProtocolError               a frame that the codec refuses
+    ├── ProtocolError               frames or a message that the codec refuses
+    │   └── UnsendableValue         (also InvalidInput) a value that no message carries
     ├── TierError                   the tier could not do what was asked
     │   ├── NodeUnreachable         no answer from a node or the coordinator
     │   ├── ShardLost               the last replica of a bucket is gone
@@ -20,12 +21,16 @@
         └── Fenced                  this attempt lost its rank to a newer incarnation
 
 Every error says what must hold, what was got, and what to set; what it is about (table, bucket, node, rank, clock ...)
-is in ``attributes`` and readable as an attribute. Errors survive pickling and the wire.
+is in ``attributes`` and readable as an attribute. Errors survive pickling and the wire; `to_wire` makes any exception fit for
+it (see `plain`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+from sparkps.plain import cut, fit_attributes, name_of, text_of
 
 
 class SparkPSError(Exception):
@@ -44,7 +49,7 @@ class SparkPSError(Exception):
     'w'
     """
 
-    def __init__(self, message: str = "", **attributes: Any) -> None:
+    def __init__(self, message: str = "", /, **attributes: Any) -> None:
         super().__init__(message)
         self.message = message
         self.attributes = attributes
@@ -86,6 +91,10 @@ class ProtocolError(SparkPSError):
     """Frames that are garbage, truncated, oversized or of another version."""
 
 
+class UnsendableValue(ProtocolError, InvalidInput):
+    """A value in a message's fields that no message carries: an int beyond 64 bits, an object, text that is not UTF-8 ..."""
+
+
 class TierError(SparkPSError):
     """The tier could not do what was asked."""
 
@@ -125,25 +134,40 @@ class Fenced(GroupError):
 def _subclasses(cls: type[SparkPSError]) -> dict[str, type[SparkPSError]]:
     found = {cls.__name__: cls}
     for sub in cls.__subclasses__():
-        found.update(_subclasses(sub))
+        found = {**_subclasses(sub), **found}  # a user's own class takes no name of ours
     return found
 
 
-def _rebuild(cls: type[SparkPSError], message: str, attributes: dict[str, Any]) -> SparkPSError:
-    return cls(message, **attributes)
+def _rebuild(cls: type[SparkPSError], message: str, attributes: Mapping[str, Any]) -> SparkPSError:
+    # Not by calling the class: attributes may have any name, and a user's own class may want other arguments.
+    error = cls.__new__(cls)
+    SparkPSError.__init__(error, message)
+    error.attributes = dict(attributes)
+    return error
 
 
-def from_wire(name: str, message: str, attributes: dict[str, Any]) -> SparkPSError:
+def from_wire(name: str, message: str, attributes: Mapping[str, Any]) -> SparkPSError:
     """The error that `to_wire` described; an unknown name becomes a `TierError`."""
-    return _subclasses(SparkPSError).get(name, TierError)(message, **attributes)
+    try:
+        return _rebuild(_subclasses(SparkPSError).get(name, TierError), message, attributes)
+    except Exception:  # a user's own class, which cannot be made so
+        return _rebuild(TierError, message, attributes)
 
 
 def to_wire(error: BaseException) -> tuple[str, str, dict[str, Any]]:
-    """Name, message and attributes of `error`, all of types that msgpack carries."""
-    if not isinstance(error, SparkPSError):
-        return "TierError", f"{type(error).__name__}: {error}", {}
-    plain = {
-        k: v if isinstance(v, (str, int, float, bool, list, type(None))) else str(v)
-        for k, v in error.attributes.items()
-    }
-    return type(error).__name__, error.message, plain
+    """Name, message and attributes of `error`, fit for a message: plain, bounded in size, every text UTF-8. Never raises.
+
+    Examples
+    --------
+    >>> to_wire(UnknownTable("no table", table="w"))
+    ('UnknownTable', 'no table', {'table': 'w'})
+    >>> to_wire(OSError("part-\\udcff.csv"))
+    ('TierError', 'OSError: part-\\\\udcff.csv', {})
+    """
+    if not issubclass(type(error), SparkPSError):  # not isinstance, which asks a user's object for its class
+        return "TierError", cut(f"{name_of(error)}: {text_of(error)}"), {}
+    try:
+        message, attributes = text_of(error.message), fit_attributes(error.attributes)  # type: ignore[attr-defined]
+    except BaseException:  # a user's own class, whose __init__ has not called ours
+        message, attributes = text_of(error), {}
+    return name_of(error), message, attributes

@@ -13,12 +13,17 @@ Uniform(low=-0.01, high=0.01)
 from __future__ import annotations
 
 import math
+import operator
 from enum import IntEnum
 from typing import NamedTuple
 
 import msgspec
 
 from sparkps.errors import ConfigError
+from sparkps.plain import shown
+
+#: Whole numbers stay at or below this: a float64 holds all of them, and so does a message.
+_LARGEST_INT = 1 << 53
 
 
 class LawKind(IntEnum):
@@ -42,10 +47,8 @@ class _Initializer(msgspec.Struct, frozen=True, tag=True):
 
     def _require(self, holds: bool, field: str, must: str) -> None:
         if not holds:
-            got = getattr(self, field)
-            raise ConfigError(
-                f"The `{field}` of {type(self).__name__} must be {must}. Got {got!r} instead.", field=field
-            )
+            got = shown(getattr(self, field))
+            raise ConfigError(f"The `{field}` of {type(self).__name__} must be {must}. Got {got} instead.", field=field)
 
     def _require_finite(self, *fields: str) -> None:
         for field in fields:
@@ -116,8 +119,8 @@ class Xavier(_Initializer, frozen=True):
     def __post_init__(self) -> None:
         self._require_finite("gain")
         self._require(self.gain > 0, "gain", "greater than 0")
-        self._require(self.fan_in is None or self.fan_in > 0, "fan_in", "None or greater than 0")
-        self._require(self.fan_out is None or self.fan_out > 0, "fan_out", "None or greater than 0")
+        self._require(_is_fan(self.fan_in), "fan_in", _FAN)
+        self._require(_is_fan(self.fan_out), "fan_out", _FAN)
 
     def law(self, fan_in: int, fan_out: int) -> Law:
         """The law of a table whose rows have these fans."""
@@ -138,7 +141,7 @@ class He(_Initializer, frozen=True):
     def __post_init__(self) -> None:
         self._require_finite("gain")
         self._require(self.gain > 0, "gain", "greater than 0")
-        self._require(self.fan_in is None or self.fan_in > 0, "fan_in", "None or greater than 0")
+        self._require(_is_fan(self.fan_in), "fan_in", _FAN)
 
     def law(self, fan_in: int, fan_out: int) -> Law:
         """The law of a table whose rows have these fans."""
@@ -150,7 +153,22 @@ Initializer = Zeros | Constant | Uniform | Normal | Xavier | He
 
 
 def _is_finite(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) <= _LARGEST_INT
+    return isinstance(value, float) and math.isfinite(value)
+
+
+_FAN = f"None or an int in [1, {_LARGEST_INT}]"
+
+
+def _is_fan(value: object) -> bool:
+    """Whether `value` is None or such an int, be it one of numpy's."""
+    if value is None or isinstance(value, bool):
+        return value is None
+    try:
+        return 1 <= operator.index(value) <= _LARGEST_INT  # type: ignore[arg-type]
+    except TypeError:
+        return False
 
 
 __all__ = ["Constant", "He", "Initializer", "Law", "LawKind", "Normal", "Uniform", "Xavier", "Zeros"]

@@ -28,6 +28,10 @@ import math
 import msgspec
 
 from sparkps.errors import ConfigError
+from sparkps.plain import shown
+
+#: Whole numbers stay at or below this: a float64 holds all of them, and so does a message.
+_LARGEST_INT = 1 << 53
 
 
 class _Checked(msgspec.Struct, frozen=True, tag=True):
@@ -35,10 +39,8 @@ class _Checked(msgspec.Struct, frozen=True, tag=True):
 
     def _require(self, holds: bool, field: str, must: str) -> None:
         if not holds:
-            got = getattr(self, field)
-            raise ConfigError(
-                f"The `{field}` of {type(self).__name__} must be {must}. Got {got!r} instead.", field=field
-            )
+            got = shown(getattr(self, field))
+            raise ConfigError(f"The `{field}` of {type(self).__name__} must be {must}. Got {got} instead.", field=field)
 
     def _positive(self, *fields: str) -> None:
         for field in fields:
@@ -57,8 +59,8 @@ class _Checked(msgspec.Struct, frozen=True, tag=True):
 
     def _count(self, field: str, least: int) -> None:
         value = getattr(self, field)
-        legal = isinstance(value, int) and not isinstance(value, bool) and value >= least
-        self._require(legal, field, f"an int of at least {least}")
+        legal = isinstance(value, int) and not isinstance(value, bool) and least <= value <= _LARGEST_INT
+        self._require(legal, field, f"an int in [{least}, {_LARGEST_INT}]")
 
 
 class Constant(_Checked, frozen=True):
@@ -152,6 +154,7 @@ class Momentum(_Optimizer, frozen=True):
         super().__post_init__()
         self._positive("learning_rate")
         self._fraction("momentum")
+        self._require(isinstance(self.nesterov, bool), "nesterov", "True or False")
 
 
 class Adagrad(_Optimizer, frozen=True):
@@ -246,7 +249,9 @@ Optimizer = SGD | Momentum | Adagrad | RMSProp | Adam | AdamW | FTRL
 
 
 def _is_finite(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) <= _LARGEST_INT
+    return isinstance(value, float) and math.isfinite(value)
 
 
 __all__ = [

@@ -6,13 +6,15 @@ Pure values: frozen, picklable, comparable, and carried by the wire as they are.
 from __future__ import annotations
 
 import re
-from typing import Literal
+import sys
+from typing import Any, Literal
 
 import msgspec
 
 from sparkps.errors import InvalidInput
 from sparkps.initializers import Initializer, Zeros
 from sparkps.optim import SGD, Optimizer
+from sparkps.plain import LONGEST_NAME, cut, shown, text_of
 
 #: Number of buckets of every table; never changes, whatever the number of nodes.
 NUM_BUCKETS = 256
@@ -24,6 +26,23 @@ INFINITE_CLOCK = (1 << 62) - 1
 UNBOUNDED = -1
 
 TABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,127}\Z")
+
+#: Largest number of values of a row, of elements of a dense table, and of its extents.
+LARGEST_DIM, LARGEST_SIZE, MOST_EXTENTS = 1 << 20, 1 << 40, 32
+
+#: Most members of a worker group. A node keeps a clock for each of them in each of its buckets.
+MAX_RANKS = 1 << 14
+
+#: Staleness of SSP stays below this.
+STALENESS_LIMIT = 1 << 31
+
+#: Most characters of a worker group's name, and of the tag of a request for one.
+LONGEST_GROUP_NAME = 256
+
+#: Ids, epochs and seeds fit into 64 bits with a sign.
+_LARGEST_INT = (1 << 63) - 1
+#: By dtype, its largest number.
+_LARGEST_FLOAT = {"float32": 3.4028234663852886e38, "float64": sys.float_info.max}
 
 
 class TableSpec(msgspec.Struct, frozen=True):
@@ -67,12 +86,100 @@ class GroupSpec(msgspec.Struct, frozen=True):
     staleness: int
 
 
-def check_table_name(name: str) -> str:
+def check_table_name(name: Any) -> str:
     """`name`, if it is a legal table name."""
     if not isinstance(name, str) or not TABLE_NAME.match(name):
         raise InvalidInput(
             "A table name must start with a letter or '_', hold letters, digits, '_', '.' or '-' only, and be at most 128 characters"
-            f" long. Got {name!r} instead.",
-            table=str(name),
+            f" long. Got {shown(name)} instead.",
+            table=text_of(name, LONGEST_NAME),
         )
     return name
+
+
+def check_spec(spec: TableSpec) -> TableSpec:
+    """`spec`, if it is one that a table can have; before anything is made of it.
+
+    Raises
+    ------
+    InvalidInput
+        Names the field, what must hold and what was got.
+    """
+    check_table_name(spec.name)
+    if spec.group:
+        check_table_name(spec.group)
+    if spec.kind == "sparse":
+        _require(spec, 1 <= spec.dim <= LARGEST_DIM, "dim", f"an int in [1, {LARGEST_DIM}]")
+        _require(spec, not spec.shape, "shape", "empty for a sparse table")
+    else:
+        _require(spec, spec.dim == 1, "dim", "1 for a dense table")
+        _require(spec, not spec.group, "group", "empty for a dense table: it has no keys to share")
+        _check_shape(spec)
+    _require(spec, -_LARGEST_INT - 1 <= spec.seed <= _LARGEST_INT, "seed", "an int of 64 bits with a sign")
+    for field in ("table", "index"):
+        _require(spec, 0 <= getattr(spec, field) <= _LARGEST_INT, field, "0 or an id that the coordinator gave")
+    _check_law(spec)
+    return spec
+
+
+def _check_shape(spec: TableSpec) -> None:
+    _require(spec, 1 <= len(spec.shape) <= MOST_EXTENTS, "shape", f"1 to {MOST_EXTENTS} extents")
+    _require(spec, all(1 <= extent <= LARGEST_SIZE for extent in spec.shape), "shape", "of extents of at least 1")
+    _require(spec, spec.size <= LARGEST_SIZE, "shape", f"at most {LARGEST_SIZE} elements in all")
+
+
+def _check_law(spec: TableSpec) -> None:
+    """First values must be numbers of the table's dtype, not infinities."""
+    first, last = (spec.shape[0], spec.shape[-1]) if spec.shape else (spec.dim, spec.dim)
+    _, a, b = spec.init.law(first, last)
+    largest = _LARGEST_FLOAT[spec.dtype]
+    finite = abs(a) <= largest and abs(b) <= largest and abs(b - a) <= largest
+    _require(spec, finite, "init", f"a law of values that {spec.dtype} can hold")
+
+
+def _require(spec: TableSpec, holds: bool, field: str, must: str) -> None:
+    if not holds:
+        got = shown(getattr(spec, field))
+        raise InvalidInput(
+            f"The `{field}` of table {spec.name!r} must be {must}. Got {got} instead.", table=spec.name, field=field
+        )
+
+
+def check_group_spec(spec: GroupSpec) -> GroupSpec:
+    """`spec`, if it is one that a worker group can have; before anything is made of it.
+
+    Raises
+    ------
+    InvalidInput
+        Names what must hold, what was got and what to set.
+    """
+    check_group(spec.name, spec.num_workers, spec.num_ranks, spec.staleness)
+    if not 1 <= spec.group <= _LARGEST_INT:
+        raise InvalidInput(f"The id of worker group {spec.name!r} must be at least 1. Got {spec.group} instead.")
+    return spec
+
+
+def check_group(name: str, num_workers: int, num_ranks: int, staleness: int) -> None:
+    """Refuses a worker group of an impossible name, size or staleness with `InvalidInput`."""
+    if not name or len(name) > LONGEST_GROUP_NAME or cut(name) != name:
+        raise InvalidInput(
+            f"The name of a worker group must be 1 to {LONGEST_GROUP_NAME} characters of text. Got {shown(name)} instead."
+        )
+    if num_workers < 1 or not num_workers <= num_ranks <= num_workers + 1:
+        raise InvalidInput(
+            f"Worker group {name!r} must have at least 1 worker and at most 1 rank more than workers."
+            f" Got {num_workers} workers and {num_ranks} ranks instead.",
+            group=name,
+        )
+    if num_ranks > MAX_RANKS:
+        raise InvalidInput(
+            f"Worker group {name!r} must have at most {MAX_RANKS} ranks, since nodes keep a clock for each of them in each bucket."
+            f" Got {num_ranks} instead: give each worker more rows, with fewer workers (`num_workers`).",
+            group=name,
+        )
+    if staleness != UNBOUNDED and not 0 <= staleness < STALENESS_LIMIT:
+        raise InvalidInput(
+            f"The staleness of worker group {name!r} must be in [0, {STALENESS_LIMIT}), or {UNBOUNDED} for ASP."
+            f" Got {staleness} instead.",
+            group=name,
+        )

@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sparkps.errors import Fenced, GroupError, InvalidInput, SparkPSError
-from sparkps.specs import UNBOUNDED, GroupSpec
+from sparkps.errors import Fenced, GroupError, InvalidInput
+from sparkps.specs import LONGEST_GROUP_NAME, GroupSpec, check_group
 from sparkps.wire.control import MAX_RECORDED_RESULT, AdmitGroup, Cause, RankReport
 
 #: "No attempt": attempts are Spark's taskAttemptId (>= 0), or -1 for the driver-side solver.
@@ -305,21 +305,12 @@ class Groups:
 
 
 def _check_asked(asked: AdmitGroup) -> None:
-    problem: SparkPSError | None = None
-    if asked.num_workers < 1 or not asked.num_workers <= asked.num_ranks <= asked.num_workers + 1:
-        problem = InvalidInput(
-            f"A worker group must have at least 1 worker and at most 1 rank more than workers."
-            f" Got {asked.num_workers} workers and {asked.num_ranks} ranks.",
+    check_group(asked.name, asked.num_workers, asked.num_ranks, asked.staleness)
+    if not 0 < len(asked.tag) <= LONGEST_GROUP_NAME:
+        raise InvalidInput(
+            f"A request for admission must have a tag of 1 to {LONGEST_GROUP_NAME} characters. Got {len(asked.tag)} instead.",
             group=asked.name,
         )
-    elif asked.staleness < 0 and asked.staleness != UNBOUNDED:
-        problem = InvalidInput(
-            f"Staleness must be >= 0, or {UNBOUNDED} for ASP. Got {asked.staleness}.", group=asked.name
-        )
-    elif not asked.tag:
-        problem = InvalidInput("A request for admission must have a tag.", group=asked.name)
-    if problem is not None:
-        raise problem
 
 
 __all__ = ["GroupState", "Groups", "HasFinished", "HeldByOther", "Holds", "RankState", "Waiting"]

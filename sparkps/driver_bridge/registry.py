@@ -7,10 +7,16 @@ from dataclasses import dataclass, field
 import msgspec
 
 from sparkps.errors import InvalidInput, TableMismatch, UnknownTable
-from sparkps.specs import TableSpec, check_table_name
+from sparkps.plain import shown
+from sparkps.specs import TableSpec, check_spec
 
 #: Longest name of a registered function.
 LONGEST_FUNCTION_NAME = 256
+#: Most tables and functions of a tier, and most bytes of all functions together: a node that joins gets all of them in one
+#: `Welcome`, which has to stay below `codec.MAX_HEADER_BYTES`.
+MAX_TABLES, MAX_FUNCTIONS, MAX_FUNCTION_BYTES = 8192, 1024, 32 << 20
+#: Names that the message on an unknown table lists.
+_LISTED = 20
 
 
 @dataclass
@@ -37,16 +43,18 @@ class Registry:
         Raises
         ------
         InvalidInput
-            An illegal name.
+            An illegal name, a table that cannot be (see `specs.check_spec`), or more than `MAX_TABLES`.
         TableMismatch
             The name belongs to another table.
         """
-        check_table_name(asked.name)
-        if asked.group:
-            check_table_name(asked.group)
+        check_spec(asked)
         have = self.tables.get(asked.name)
         if have is not None:
             return self._same(have, asked), False
+        if len(self.tables) >= MAX_TABLES:
+            raise InvalidInput(
+                f"A tier must have at most {MAX_TABLES} tables. Got one more: drop() those that are not needed.", table=asked.name
+            )
         spec = msgspec.structs.replace(asked, table=self.next_table, index=self._index(asked))
         self.next_table += 1
         self.tables[spec.name] = spec
@@ -92,8 +100,11 @@ class Registry:
         """
         spec = self.tables.get(name)
         if spec is None or spec.table not in self.ready:
-            known = ", ".join(sorted(self.tables)) or "none"
-            raise UnknownTable(f"Table {name!r} must exist on the tier. Tables there are: {known}.", table=name)
+            names = sorted(self.tables)
+            known = ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
+            raise UnknownTable(
+                f"Table {shown(name)} must exist on the tier. Tables there are: {known or 'none'}.", table=name[:128]
+            )
         return spec
 
     def drop(self, name: str, table: int) -> bool:
@@ -106,13 +117,27 @@ class Registry:
         return True
 
     def register(self, name: str, blob: bytes) -> bytes | None:
-        """Register a function; returns the one that it replaces."""
+        """Register a function; returns the one that it replaces.
+
+        Raises
+        ------
+        InvalidInput
+            An illegal name, or more than `MAX_FUNCTIONS` or `MAX_FUNCTION_BYTES` with those that are there.
+        """
         if not name or len(name) > LONGEST_FUNCTION_NAME:
             raise InvalidInput(
                 f"A function's name must have 1 to {LONGEST_FUNCTION_NAME} characters. Got {name[:80]!r} instead.",
                 function=name[:80],
             )
         previous = self.functions.get(name)
+        number = len(self.functions) + (previous is None)
+        nbytes = sum(map(len, self.functions.values())) - len(previous or b"") + len(blob)
+        if number > MAX_FUNCTIONS or nbytes > MAX_FUNCTION_BYTES:
+            raise InvalidInput(
+                f"A tier must have at most {MAX_FUNCTIONS} functions of {MAX_FUNCTION_BYTES} bytes together, pickled. Got {number} of"
+                f" {nbytes} bytes with {name!r}: what a function needs to read, such as arrays, belongs into tables.",
+                function=name,
+            )
         self.functions[name] = blob
         return previous
 

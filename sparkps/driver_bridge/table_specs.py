@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections.abc import Sequence
 from typing import Any, get_args
@@ -9,12 +10,10 @@ from typing import Any, get_args
 from sparkps.errors import InvalidInput
 from sparkps.initializers import Initializer
 from sparkps.optim import Optimizer
-from sparkps.specs import TableSpec, check_table_name
+from sparkps.plain import shown
+from sparkps.specs import LARGEST_DIM, LARGEST_SIZE, MOST_EXTENTS, TableSpec, check_spec, check_table_name
 
 DTYPES = ("float32", "float64")
-
-#: Largest number of values of a row, and of elements of a dense table.
-LARGEST_DIM, LARGEST_SIZE = 1 << 20, 1 << 40
 
 
 def sparse_spec(
@@ -31,8 +30,10 @@ def sparse_spec(
     if group:
         check_table_name(group)
     dim = _whole(name, "dim", dim, 1, LARGEST_DIM)
-    return TableSpec(
-        name, "sparse", dim, _dtype(name, dtype), (), *_rules(name, init, optimizer), _seed(name, seed), group
+    return check_spec(
+        TableSpec(
+            name, "sparse", dim, _dtype(name, dtype), (), *_rules(name, init, optimizer), _seed(name, seed), group
+        )
     )
 
 
@@ -47,13 +48,14 @@ def dense_spec(
         An argument that no table can have.
     """
     check_table_name(name)
-    extents = (shape,) if isinstance(shape, int) or not hasattr(shape, "__iter__") else tuple(shape)
+    whole = isinstance(shape, int) or not hasattr(shape, "__iter__")
+    extents = (shape,) if whole else tuple(itertools.islice(shape, MOST_EXTENTS + 1))  # type: ignore[arg-type]
     checked = tuple(_whole(name, "shape", extent, 1, LARGEST_SIZE) for extent in extents)
     if not checked:
-        raise InvalidInput(f"The `shape` of table {name!r} must have at least one extent. Got {shape!r}.", table=name)
-    spec = TableSpec(name, "dense", 1, _dtype(name, dtype), checked, *_rules(name, init, optimizer), _seed(name, seed))
-    _whole(name, "shape", spec.size, 1, LARGEST_SIZE)
-    return spec
+        raise InvalidInput(f"The `shape` of table {name!r} must have at least one extent. Got {shown(shape)}.", table=name)
+    return check_spec(
+        TableSpec(name, "dense", 1, _dtype(name, dtype), checked, *_rules(name, init, optimizer), _seed(name, seed))
+    )
 
 
 def _whole(table: str, argument: str, value: Any, low: int, high: int) -> int:
@@ -63,7 +65,7 @@ def _whole(table: str, argument: str, value: Any, low: int, high: int) -> int:
         number = low - 1
     if isinstance(value, bool) or not low <= number <= high:
         raise InvalidInput(
-            f"The `{argument}` of table {table!r} must be an int in [{low}, {high}]. Got {value!r} instead.",
+            f"The `{argument}` of table {table!r} must be an int in [{low}, {high}]. Got {shown(value)} instead.",
             table=table,
         )
     return number
@@ -78,7 +80,7 @@ def _dtype(table: str, dtype: Any) -> Any:
     name = dtype if isinstance(dtype, str) else getattr(dtype, "name", None) or getattr(dtype, "__name__", None)
     if name not in DTYPES:
         raise InvalidInput(
-            f"The `dtype` of table {table!r} must be one of {DTYPES}. Got {dtype!r} instead.", table=table
+            f"The `dtype` of table {table!r} must be one of {DTYPES}. Got {shown(dtype)} instead.", table=table
         )
     return name
 
@@ -88,7 +90,7 @@ def _rules(table: str, init: Any, optimizer: Any) -> tuple[Initializer, Optimize
         if not isinstance(value, get_args(kinds)):
             names = ", ".join(kind.__name__ for kind in get_args(kinds))
             raise InvalidInput(
-                f"The `{argument}` of table {table!r} must be one of {names}. Got {value!r} instead.", table=table
+                f"The `{argument}` of table {table!r} must be one of {names}. Got {shown(value)} instead.", table=table
             )
     return init, optimizer
 

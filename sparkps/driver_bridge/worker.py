@@ -23,8 +23,11 @@ from sparkps.driver_bridge.columns import bytes_column, int_column
 from sparkps.driver_bridge.inputs import RankRows
 from sparkps.driver_bridge.tenure import Tenure, acquire
 from sparkps.errors import DeadlineExceeded, Fenced, InvalidInput, NodeUnreachable, SparkPSError, to_wire
+from sparkps.plain import INT_RANGE, LONGEST_NAME, cut, fit, name_of, shown, text_of
 from sparkps.specs import GroupSpec
 from sparkps.wire.control import (
+    MAX_PROGRESS,
+    MAX_PROGRESS_BYTES,
     MAX_RECORDED_RESULT,
     Cause,
     FindTable,
@@ -41,6 +44,9 @@ FINISHED, FAILED, LOST_RESULT = "finished", "failed", "lost result"
 
 #: Of a remote traceback, the end is kept.
 _TRACEBACK_CHARACTERS = 8000
+
+#: Of a text that a train function reports, beginning and end are kept.
+_PROGRESS_CHARACTERS = 500
 
 #: A worker waits so much longer than the driver for the other ranks: the driver's message is the better one.
 _START_GRACE = 30.0
@@ -133,32 +139,57 @@ class Worker:
         Parameters
         ----------
         progress, **values
-            Numbers, strings or booleans by name. ``epoch``, ``epochs`` and ``loss`` drive the progress bar.
+            Numbers, strings or booleans by name, `MAX_PROGRESS` in all. ``epoch``, ``epochs`` and ``loss`` drive the progress bar.
+            Long text is cut.
+
+        Raises
+        ------
+        InvalidInput
+            A value of another type, an int beyond 64 bits, or too many values.
 
         Examples
         --------
         >>> worker.report(epoch=3, epochs=10, loss=0.41)    # doctest: +SKIP
         """
-        given = {**(progress or {}), **values}
-        self._progress = {
-            **self._progress,
-            **{str(name): _plain(name, value, self.rank) for name, value in given.items()},
-        }
+        given = {cut(str(name), LONGEST_NAME): value for name, value in {**(progress or {}), **values}.items()}
+        told = {**self._progress, **{name: _plain(name, value, self.rank) for name, value in given.items()}}
+        if len(told) > MAX_PROGRESS or sum(map(_length, told.items())) > MAX_PROGRESS_BYTES:
+            raise InvalidInput(
+                f"A rank may report at most {MAX_PROGRESS} values of {MAX_PROGRESS_BYTES} bytes together, names included. Got"
+                f" {len(told)} values of {sum(map(_length, told.items()))} bytes with {shown(list(given))}: results go into tables, or"
+                " are returned.",
+                rank=self.rank,
+            )
+        self._progress = told
 
     def counters(self) -> dict[str, Any]:
         """What the coordinator is told of this rank."""
         return {"clock": self.clock, "waited_seconds": round(self._session.waited_seconds, 6), **self._progress}
 
 
-def _plain(name: object, value: Any, rank: int) -> Any:
-    """`value` as a type that every message carries."""
+def _plain(name: str, value: Any, rank: int) -> Any:
+    """`value` as a type that every message carries; text that is too long is cut."""
     if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
         value = value.item()
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
+    if isinstance(value, str):
+        return cut(value, _PROGRESS_CHARACTERS)
+    if isinstance(value, int) and not INT_RANGE[0] <= value < INT_RANGE[1]:
+        raise InvalidInput(
+            f"report() takes ints of at most 64 bits. Got one of {value.bit_length()} bits for {name!r}: report it as a float, or as"
+            " text.",
+            rank=rank,
+        )
+    if value is None or isinstance(value, (bool, int, float)):
+        return fit(value)
     raise InvalidInput(
         f"report() takes numbers, strings and booleans. Got {type(value).__name__} for {name!r}.", rank=rank
     )
+
+
+def _length(told: tuple[str, Any]) -> int:
+    """Bytes that a name and its value take in a message, about."""
+    name, value = told
+    return len(name.encode()) + (len(value.encode()) if isinstance(value, str) else 8) + 4
 
 
 class RankEnd(NamedTuple):
@@ -309,19 +340,27 @@ class _LargeResultLostError(Exception):
 
 
 def cause_of(error: BaseException, rank: int, group: GroupSpec) -> Cause:
-    """What the driver is told of `error`: rank, what it was, where it came from."""
+    """What the driver is told of `error`: rank, what it was, where it came from. Fit to be sent, whatever `error` is."""
     name, message, attributes = to_wire(error)
     if name == "WorkerFailed":
         return Cause(name, message, attributes)
-    raised = name if isinstance(error, SparkPSError) else type(error).__name__
-    text = error.message if isinstance(error, SparkPSError) else str(error)
-    where = traceback.format_exception(type(error), error, _beneath_sparkps(error))
-    details = {"rank": rank, "group": group.name, "cause": raised, "traceback": "".join(where)[-_TRACEBACK_CHARACTERS:]}
+    raised = name_of(error)
+    text = message if issubclass(type(error), SparkPSError) else text_of(error)
+    details = {"rank": rank, "group": group.name, "cause": raised, "traceback": _traceback_of(error)}
     return Cause(
         "WorkerFailed",
-        f"Rank {rank} of worker group {group.name!r} failed: {raised}: {text}",
+        cut(f"Rank {rank} of worker group {group.name!r} failed: {raised}: {text}"),
         {**attributes, **details},
     )
+
+
+def _traceback_of(error: BaseException) -> str:
+    """The end of the traceback, and of each line in it beginning and end."""
+    try:
+        lines = traceback.format_exception(type(error), error, _beneath_sparkps(error))
+        return cut("".join(cut(line, _TRACEBACK_CHARACTERS) for line in lines)[-_TRACEBACK_CHARACTERS:])
+    except BaseException as failure:  # what a user's exception holds may raise anything when it is looked at
+        return f"<the traceback cannot be had: {name_of(failure)}>"
 
 
 def _beneath_sparkps(error: BaseException) -> Any:

@@ -8,6 +8,9 @@
 Arrays are never copied: `encode` gives them to the transport as they are, `decode` returns read-only views of the received
 frames (only a frame that the transport left misaligned, a small one, is copied). The messages are those of
 `messages.DATA_MESSAGES` and `control.CONTROL_MESSAGES`; anything else, from whomever it comes, is a `ProtocolError`.
+
+No other exception leaves this module. Both directions take time linear in the size of the frames, and what a header holds is
+bounded before anything is made of it (see `limits`).
 """
 
 from __future__ import annotations
@@ -15,14 +18,16 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from sparkps.errors import InvalidInput, ProtocolError
+from sparkps.errors import ProtocolError, UnsendableValue
+from sparkps.plain import text_of
 from sparkps.wire.control import CONTROL_MESSAGES
+from sparkps.wire.limits import SMALL_BYTES, check_depth, check_values, holds_anything
 from sparkps.wire.messages import DATA_MESSAGES, WIRE_VERSION, Message
 
 #: First bytes of every frame 0; the version byte follows.
@@ -51,7 +56,10 @@ _CODES = {dtype: code for code, dtype in DTYPES.items()}
 
 #: Every message class; the tags of data and control messages are one number space.
 REGISTRY: tuple[type[Message], ...] = (*DATA_MESSAGES, *CONTROL_MESSAGES)
+_FIRST_CONTROL_TAG = 64
 _KNOWN = frozenset(REGISTRY)
+#: Those that carry values of any type, which a small header can nest deeply.
+_OPEN = frozenset(cls for cls in REGISTRY if holds_anything(cls))
 _ANY_MESSAGE: Any = functools.reduce(operator.or_, REGISTRY)
 
 _PREFIX = MAGIC + bytes([WIRE_VERSION])
@@ -60,12 +68,16 @@ _PREFIX = MAGIC + bytes([WIRE_VERSION])
 Received = Any
 
 
+_Shape = Annotated[tuple[int, ...], msgspec.Meta(max_length=MAX_DIMENSIONS)]
+_Layout = Annotated[list[tuple[int, _Shape]], msgspec.Meta(max_length=MAX_FRAMES - 1)]
+
+
 class _Header(msgspec.Struct, frozen=True, array_like=True):
     """The msgpack part of frame 0."""
 
     message: _ANY_MESSAGE
-    #: dtype code and shape of each array.
-    arrays: list[tuple[int, tuple[int, ...]]] = []
+    #: dtype code and shape of each array. msgspec checks the lengths before it makes anything.
+    arrays: _Layout = []
 
 
 def _plain(value: Any) -> Any:
@@ -75,8 +87,21 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is not a plain value")
 
 
+class _Numbered(msgspec.Struct, array_like=True):
+    """The first fields of any request; those after them are skipped unread."""
+
+    tag: int
+    first: int
+    second: Any = None
+
+
+class _NumberedHeader(msgspec.Struct, array_like=True):
+    message: _Numbered
+
+
 _ENCODER = msgspec.msgpack.Encoder(enc_hook=_plain)
 _DECODER = msgspec.msgpack.Decoder(_Header)
+_NUMBERED = msgspec.msgpack.Decoder(_NumberedHeader)
 
 
 def encode(message: Message, arrays: Sequence[NDArray[Any]] = ()) -> list[Any]:
@@ -97,10 +122,9 @@ def encode(message: Message, arrays: Sequence[NDArray[Any]] = ()) -> list[Any]:
 
     Raises
     ------
-    InvalidInput
-        A value that msgpack does not carry, or an array of another dtype.
     ProtocolError
-        A class outside the registry, or more than the limits of this module.
+        A class outside the registry, or more than the limits of this module and of `limits`. As its subclass `UnsendableValue`,
+        which is an `InvalidInput`, too: a value that msgpack does not carry, or an array of another dtype. No other exception.
 
     Examples
     --------
@@ -116,44 +140,52 @@ def encode(message: Message, arrays: Sequence[NDArray[Any]] = ()) -> list[Any]:
     frames: list[Any] = [b""]
     layout = []
     for array in arrays:
-        code = _CODES.get(array.dtype)
+        code = _CODES.get(array.dtype) if isinstance(array, np.ndarray) else None
         if code is None:
-            raise _refused_dtype(array.dtype)
-        if not array.flags.c_contiguous:
-            array = np.ascontiguousarray(array)
-        layout.append((code, array.shape))
-        frames.append(array)
-    try:
-        frames[0] = _PREFIX + _ENCODER.encode(_Header(message, layout))
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise InvalidInput(
-            f"The fields of a {type(message).__name__} must be plain values (None, bool, 64-bit int, float, str, bytes, list, dict)."
-            f" Got one that is not: {error}"
-        ) from error
-    _check_sendable(frames)
-    return frames
-
-
-def _refused_dtype(dtype: np.dtype[Any]) -> InvalidInput:
-    names = ", ".join(known.name for known in DTYPES.values())
-    return InvalidInput(
-        f"An array on the wire must be little-endian and one of {names}. Got {dtype.str!r} instead.", dtype=dtype.str
-    )
-
-
-def _check_sendable(frames: list[Any]) -> None:
-    """Refuses at the sender what every receiver would refuse."""
-    if len(frames) > MAX_FRAMES or len(frames[0]) > MAX_HEADER_BYTES:
-        raise ProtocolError(
-            f"A message must have at most {MAX_FRAMES} frames and {MAX_HEADER_BYTES} bytes of header."
-            f" Got {len(frames)} frames and {len(frames[0])} bytes instead."
-        )
-    for array in frames[1:]:
+            raise _refused_array(array)
         if array.nbytes > MAX_ARRAY_BYTES or array.ndim > MAX_DIMENSIONS:
             raise ProtocolError(
                 f"An array on the wire must have at most {MAX_ARRAY_BYTES} bytes and {MAX_DIMENSIONS} dimensions."
                 f" Got {array.nbytes} bytes and {array.ndim} dimensions instead: send it in chunks."
             )
+        if not array.flags.c_contiguous:
+            array = np.ascontiguousarray(array)
+        layout.append((code, array.shape))
+        frames.append(array)
+    frames[0] = _encode_header(message, layout)
+    return frames
+
+
+def _encode_header(message: Message, layout: list[tuple[int, tuple[int, ...]]]) -> bytes:
+    """Frame 0; refuses at the sender what every receiver would refuse."""
+    try:
+        header = _PREFIX + _ENCODER.encode(_Header(message, layout))
+    except Exception as error:  # a value of the user's may raise anything when it is looked at
+        raise UnsendableValue(
+            f"The fields of a {type(message).__name__} must be plain values (None, bool, 64-bit int, float, str, bytes, list, dict)."
+            f" Got one that is not: {text_of(error)}"
+        ) from error
+    if len(layout) >= MAX_FRAMES or len(header) > MAX_HEADER_BYTES:
+        raise ProtocolError(
+            f"A message must have at most {MAX_FRAMES} frames and {MAX_HEADER_BYTES} bytes of header."
+            f" Got {len(layout) + 1} frames and {len(header)} bytes in a {type(message).__name__} instead."
+        )
+    try:
+        if len(header) > SMALL_BYTES:
+            check_values(memoryview(header)[PREFIX_BYTES:])
+        elif type(message) in _OPEN:
+            check_depth(header[PREFIX_BYTES:])
+    except ProtocolError as error:  # not the peer's fault here, but that of who gave the values
+        raise UnsendableValue(f"{type(message).__name__}: {error.message}") from None
+    return header
+
+
+def _refused_array(array: Any) -> UnsendableValue:
+    names = ", ".join(known.name for known in DTYPES.values())
+    got = array.dtype.str if isinstance(array, np.ndarray) else type(array).__name__
+    return UnsendableValue(
+        f"An array on the wire must be little-endian and one of {names}. Got {got!r} instead.", dtype=got
+    )
 
 
 def decode(frames: Sequence[Received]) -> tuple[Any, list[NDArray[Any]]]:
@@ -198,24 +230,55 @@ def _decode_header(frame: Received) -> _Header:
         raise _refused_prefix(prefix)
     if len(buffer) > MAX_HEADER_BYTES:
         raise ProtocolError(f"A header must have at most {MAX_HEADER_BYTES} bytes. Got {len(buffer)} instead.")
+    body = buffer[PREFIX_BYTES:]
+    small = len(buffer) <= SMALL_BYTES
+    if not small:
+        check_values(body)
     try:
-        return _DECODER.decode(buffer[PREFIX_BYTES:])
+        header = _DECODER.decode(body)
     except Exception as error:  # the peer's bytes choose which of msgspec's, Python's or a spec's own checks fails
         raise ProtocolError(
-            f"A header must be the msgpack form of a message in the registry. Got one that is not: {error}"
+            f"A header must be the msgpack form of a message in the registry. Got one that is not: {text_of(error)}"
         ) from error
+    if small and type(header.message) in _OPEN:
+        check_depth(body)
+    return header
+
+
+def sequence_of(frames: Sequence[Received]) -> int:
+    """``seq`` of a request that `decode` has refused, so that its sender can be told why; 0 if that cannot be known.
+
+    Examples
+    --------
+    >>> sequence_of([MAGIC + bytes([WIRE_VERSION]) + msgspec.msgpack.encode([[65, 7, {"name": "w", "dim": "two"}], []])])
+    7
+    """
+    try:
+        buffer = _buffer_of(frames[0])
+        if len(buffer) > MAX_HEADER_BYTES or bytes(buffer[:PREFIX_BYTES]) != _PREFIX:
+            return 0
+        body = buffer[PREFIX_BYTES:]
+        check_values(body)
+        request = _NUMBERED.decode(body).message
+    except Exception:  # whatever is wrong with them: `decode` has said so
+        return 0
+    # Requests to the coordinator begin with seq, those to a node with session and seq.
+    seq = request.first if request.tag >= _FIRST_CONTROL_TAG else request.second
+    return seq if isinstance(seq, int) and 0 < seq < 1 << 63 else 0
 
 
 def _buffer_of(frame: Received) -> memoryview:
     """The bytes of a frame, flat."""
-    source: Any = getattr(frame, "buffer", frame)
     try:
+        source: Any = getattr(frame, "buffer", frame)
         view = memoryview(source)
         return view if view.format == "B" and view.ndim == 1 and view.contiguous else view.cast("B")
-    except (TypeError, ValueError, BufferError) as error:
-        raise ProtocolError(
-            f"A frame must be a contiguous buffer of bytes. Got {type(frame).__name__} instead: {error}"
-        ) from error
+    except Exception as error:  # no buffer, not contiguous, or released by its owner
+        raise _refused_frame(frame, error) from error
+
+
+def _refused_frame(frame: Received, error: Exception) -> ProtocolError:
+    return ProtocolError(f"A frame must be a contiguous buffer of bytes. Got {type(frame).__name__} instead: {error}")
 
 
 def _refused_prefix(prefix: bytes) -> ProtocolError:
@@ -237,25 +300,25 @@ def _view(code: int, shape: tuple[int, ...], frame: Received) -> NDArray[Any]:
         raise ProtocolError(
             f"The dtype code of an array must be one of {sorted(DTYPES)}. Got {code} instead.", code=code
         )
-    source: Any = getattr(frame, "buffer", frame)
     try:
+        source: Any = getattr(frame, "buffer", frame)
         view = memoryview(source)
-    except TypeError as error:
-        raise ProtocolError(f"A frame must be a buffer of bytes. Got {type(frame).__name__} instead.") from error
+    except Exception as error:  # no buffer, or released by its owner
+        raise _refused_frame(frame, error) from error
     expected = dtype.itemsize
-    for extent in shape:
+    for extent in shape:  # `MAX_DIMENSIONS` at most
         if extent < 0:
             raise ProtocolError(f"Every extent of an array must be >= 0. Got shape {shape} instead.", shape=str(shape))
         expected *= extent
-    if expected != view.nbytes or expected > MAX_ARRAY_BYTES or len(shape) > MAX_DIMENSIONS:
+    if expected != view.nbytes or expected > MAX_ARRAY_BYTES:
         raise ProtocolError(
-            f"An array of {dtype.name} and shape {shape} must fill its frame, within {MAX_ARRAY_BYTES} bytes and {MAX_DIMENSIONS}"
-            f" dimensions: {expected} bytes. Got a frame of {view.nbytes} bytes instead.",
+            f"An array of {dtype.name} and shape {shape} must fill its frame, within {MAX_ARRAY_BYTES} bytes: {expected} bytes."
+            f" Got a frame of {view.nbytes} bytes instead.",
             shape=str(shape),
         )
     try:
         array: NDArray[Any] = np.ndarray(shape, dtype, view)
-    except (ValueError, TypeError, OverflowError, BufferError) as error:
+    except Exception as error:
         raise ProtocolError(
             f"An array must have a possible shape and a contiguous frame. Got shape {shape}: {error}"
         ) from error

@@ -32,6 +32,8 @@ from typing import Any
 from sparkps.config import ClientSettings, NodeSettings
 from sparkps.specs import GroupSpec, TableSpec
 from sparkps.wire.control_values import (
+    MAX_PROGRESS,
+    MAX_PROGRESS_BYTES,
     MAX_RECORDED_RESULT,
     ROUTING_ID_BYTES,
     Cause,
@@ -300,6 +302,8 @@ CONTROL_MESSAGES: tuple[type[Message], ...] = (
 
 __all__ = [
     "CONTROL_MESSAGES",
+    "MAX_PROGRESS",
+    "MAX_PROGRESS_BYTES",
     "MAX_RECORDED_RESULT",
     "ROUTING_ID_BYTES",
     "Accepted",

@@ -16,6 +16,11 @@ ROUTING_ID_BYTES = 12
 MAX_RECORDED_RESULT = 1 << 20
 
 
+#: Most values of progress that a rank may report, and their bytes together, names included: so that the report of a group of
+#: `specs.MAX_RANKS` ranks fits into one message.
+MAX_PROGRESS, MAX_PROGRESS_BYTES = 24, 2048
+
+
 class ControlMessage(Message, frozen=True, array_like=True):
     """Base of all control-plane messages."""
 
@@ -40,7 +45,7 @@ class Cause(msgspec.Struct, frozen=True, array_like=True):
 
     @classmethod
     def of(cls, error: BaseException) -> Self:
-        """The cause that describes `error`."""
+        """The cause that describes `error`, fit to be sent. Never raises (see `errors.to_wire`)."""
         return cls(*to_wire(error))
 
     def exception(self) -> SparkPSError:
@@ -75,6 +80,8 @@ class RankReport(msgspec.Struct, frozen=True, array_like=True):
 
 
 __all__ = [
+    "MAX_PROGRESS",
+    "MAX_PROGRESS_BYTES",
     "MAX_RECORDED_RESULT",
     "ROUTING_ID_BYTES",
     "Cause",

@@ -18,7 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparkps.errors import ConfigError, ProtocolError
+from sparkps.plain import shown
 from sparkps.specs import NUM_BUCKETS
+
+#: Ids of nodes stay below this.
+_ID_LIMIT = 1 << 31
 
 #: Row ``b`` is the replica set of bucket ``b``, its primary first.
 Placement = list[list[int]]
@@ -145,14 +149,23 @@ def buckets_of_node(primary: Sequence[int], node: int) -> NDArray[np.int32]:
     return np.flatnonzero(np.asarray(primary) == node).astype(np.int32)
 
 
-def check_placement(placement: Placement) -> Placement:
-    """`placement`, if it has one row per bucket, each a non-empty list of different nodes; else a `ProtocolError`."""
+def check_placement(placement: Placement, nodes: Iterable[int] | None = None) -> Placement:
+    """`placement`, if it has one row per bucket, each a non-empty list of different nodes; else a `ProtocolError`.
+
+    With `nodes`, the ids of all nodes that ever joined, a row that names another one is refused, too.
+    """
     if len(placement) != NUM_BUCKETS:
         raise ProtocolError(f"A placement must have {NUM_BUCKETS} rows. Got {len(placement)} instead.")
+    known = None if nodes is None else frozenset(nodes)
     for bucket, row in enumerate(placement):
-        if not row or len(set(row)) != len(row):
+        if not row or len(set(row)) != len(row) or min(row) < 0 or max(row) >= _ID_LIMIT:
             raise ProtocolError(
-                f"A row of a placement must hold different nodes, at least one. Got {row} instead.", bucket=bucket
+                f"A row of a placement must hold ids of different nodes, at least one. Got {shown(row)} instead.",
+                bucket=bucket,
+            )
+        if known is not None and not known.issuperset(row):
+            raise ProtocolError(
+                f"A row of a placement must hold nodes that have joined. Got {shown(row)} instead.", bucket=bucket
             )
     return placement
 

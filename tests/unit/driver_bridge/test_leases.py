@@ -70,11 +70,20 @@ def test_who_stops_asking_leaves_the_queue(groups: Groups) -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [asked("x", workers=0), asked("x", ranks=1), asked("x", ranks=4), asked("x", staleness=-2), asked("")]
-)
+    "bad", [asked("x", workers=0), asked("x", ranks=1), asked("x", ranks=4), asked("x", staleness=-2), asked(""),
+     asked("x", staleness=1 << 62), asked("x" * 1000), AdmitGroup(0, "run-\udcff", 2, 2, 0, 2, "x")],
+)  # fmt: skip
 def test_impossible_groups_are_refused(bad: AdmitGroup) -> None:
     with pytest.raises(InvalidInput):
         Groups(TTL).admit(bad, 0.0)
+
+
+def test_a_group_of_millions_is_refused_by_name_and_holds_nothing() -> None:
+    groups = Groups(TTL)
+    with pytest.raises(InvalidInput, match=r"at most 16384 ranks.*Got 5000000 instead: .*`num_workers`"):
+        groups.admit(asked("x", workers=5_000_000), 0.0)
+    assert not groups.queue
+    assert groups.admit(asked("y", workers=1 << 14, slots=1 << 14), 0.0)[1]
 
 
 def test_asp_is_possible() -> None:

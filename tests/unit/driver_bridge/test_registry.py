@@ -7,10 +7,14 @@ import random
 import msgspec
 import pytest
 
-from sparkps.driver_bridge.registry import Registry
+from sparkps.config import NodeSettings
+from sparkps.driver_bridge import registry as registry_module
+from sparkps.driver_bridge.registry import MAX_FUNCTION_BYTES, MAX_FUNCTIONS, MAX_TABLES, Registry
 from sparkps.errors import InvalidInput, TableMismatch, UnknownTable
 from sparkps.optim import SGD, Adagrad
 from sparkps.specs import TableSpec
+from sparkps.wire.codec import encode
+from sparkps.wire.control import Welcome
 
 W = TableSpec("w", "sparse", 2)
 
@@ -109,3 +113,50 @@ def test_random_schedules(seed: int) -> None:
             case 2 if name in registry.tables:
                 registry.drop(name, registry.tables[name].table)
         registry.validate()
+
+
+@pytest.mark.parametrize("change", [{"dim": 0}, {"dim": 1 << 40}, {"shape": (1 << 62,)}, {"seed": 1 << 63}])
+def test_a_table_that_cannot_be_is_refused_before_any_node_hears_of_it(change: dict[str, object]) -> None:
+    registry = Registry()
+    with pytest.raises(InvalidInput, match=next(iter(change))):
+        registry.propose(msgspec.structs.replace(W, **change))
+    assert not registry.tables
+
+
+def test_tables_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry_module, "MAX_TABLES", 3)
+    registry = Registry()
+    for n in range(3):
+        registry.propose(TableSpec(f"w{n}", "sparse", 1))
+    with pytest.raises(InvalidInput, match="at most 3 tables"):
+        registry.propose(W)
+    assert not registry.propose(TableSpec("w1", "sparse", 1))[1], "one that is there is found"
+
+
+def test_functions_are_bounded_in_number_and_size() -> None:
+    registry = Registry()
+    registry.register("large", b"x" * (MAX_FUNCTION_BYTES - 10))
+    with pytest.raises(InvalidInput, match=r"at most .* bytes together"):
+        registry.register("more", b"x" * 11)
+    assert registry.register("large", b"x" * MAX_FUNCTION_BYTES) is not None, "what is replaced does not count"
+    for n in range(MAX_FUNCTIONS - 1):
+        registry.register(f"f{n}", b"")
+    with pytest.raises(InvalidInput, match=f"at most {MAX_FUNCTIONS} functions"):
+        registry.register("one more", b"")
+
+
+def test_a_node_can_be_welcomed_to_the_fullest_tier() -> None:
+    functions = [("f" * 256, b"x" * (MAX_FUNCTION_BYTES // MAX_FUNCTIONS))] * MAX_FUNCTIONS
+    largest = TableSpec("x" * 128, "dense", 1, "float64", (1 << 35,) * 32, optimizer=Adagrad(0.1), seed=-(1 << 63))
+    placement = [list(range(256))] * 256
+    welcome = Welcome(1, 0, "tier", 1, placement, [largest] * MAX_TABLES, functions, [], NodeSettings())
+    assert encode(welcome)
+
+
+def test_an_unknown_table_is_refused_in_few_words() -> None:
+    registry = Registry()
+    for n in range(1000):
+        registry.propose(TableSpec(f"w{n:04}", "sparse", 1))
+    with pytest.raises(UnknownTable, match="w0000, .* and 980 more") as caught:
+        registry.find("y" * 100_000)
+    assert len(str(caught.value)) < 1000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -77,3 +78,22 @@ def test_strange_names_are_refused(name: Any) -> None:
         sparse(name=name)
     with pytest.raises(InvalidInput, match="table name must start"):
         dense(name=name)
+
+
+@pytest.mark.parametrize("value", [10**5000, -1, 1 << 40], ids=["endless", "negative", "large"])
+def test_ints_of_any_length_are_refused_by_name(value: int) -> None:
+    with pytest.raises(InvalidInput, match="`dim` of table 'w' must"):
+        sparse(dim=value)
+    with pytest.raises(InvalidInput, match="`shape` of table 'w' must"):
+        dense(shape=(2, value))
+
+
+def test_a_shape_without_end_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="`shape` of table 'w' must be 1 to 32 extents"):
+        dense(shape=itertools.repeat(1))
+
+
+def test_first_values_that_the_dtype_cannot_hold_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="`init` of table 'w' must"):
+        sparse(init=Uniform(0.0, 1e39))
+    assert sparse(init=Uniform(0.0, 1e39), dtype="float64").init == Uniform(0.0, 1e39)

@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -19,6 +20,7 @@ from sparkps.driver_bridge.tenure import Tenure, acquire
 from sparkps.driver_bridge.worker import FAILED, FINISHED, LOST_RESULT, RankTask, cause_of, not_started
 from sparkps.errors import DeadlineExceeded, Fenced, InvalidInput, NonFiniteValues, WorkerFailed
 from sparkps.wire import control as c
+from sparkps.wire.codec import decode, encode
 
 ADDRESS = c.TierAddress("tier", "inproc://none")
 SCHEMA = pa.schema([("x", pa.int64())])
@@ -285,3 +287,105 @@ def test_misuse_is_refused(tier, misuse):
     t = tier()
     assert run(t, lambda worker, batches: misuse(worker)) == (FAILED, None)
     assert t.coordinator.cause.attributes["cause"] == InvalidInput.__name__
+
+
+# ---- what a train function says, and what it raises, can be sent ---------------------------------------------------------
+
+
+def sent(cause):
+    """A cause as the driver gets it."""
+    return decode(encode(c.FailRank(0, 1, 0, 0, cause)))[0].cause
+
+
+class Mute(Exception):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
+
+
+class ExitsWhenAsked(Exception):
+    def __str__(self):
+        raise SystemExit(3)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (FileNotFoundError("part-\udcff.csv"), r"FileNotFoundError: part-\udcff.csv"),
+        (ValueError("begins" + "x" * 80_000_000 + "ends"), "ValueError: begins"),
+        (InvalidInput("begins" + "x" * 80_000_000 + "ends", table="w"), "InvalidInput: begins"),
+        (Mute(), "Mute: <Mute, whose text cannot be had: RuntimeError>"),
+        (ExitsWhenAsked(), "whose text cannot be had: SystemExit>"),
+        (SystemExit(3), "SystemExit: 3"),
+        (ExceptionGroup("several", [ValueError("\udcff"), Mute()]), "ExceptionGroup: several (2 sub-exceptions)"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_whatever_a_train_function_raises_fails_its_group_with_that_cause(tier, error, said):
+    def train(worker, batches):
+        raise error
+
+    t = tier()
+    assert run(t, train) == (FAILED, None)
+    back = sent(t.coordinator.cause)
+    assert said in back.message
+    assert len(back.message) < 20_000
+    assert len(back.attributes["traceback"]) <= 8000
+    assert back.attributes["rank"] == 0
+
+
+def test_causes_whose_traceback_cannot_be_had_are_told():
+    error = ValueError("text")
+    error.__notes__ = [Mute()] * 3  # a traceback shows notes
+    error.__cause__ = error.__context__ = Mute()
+    assert sent(cause_of(error, 0, Coordinator(1).spec)).message.endswith("ValueError: text")
+
+
+@pytest.mark.parametrize(
+    ("progress", "reason"),
+    [
+        ({"n": 2**70}, "64 bits. Got one of 71 bits for 'n'"),
+        ({"n": -(2**63) - 1}, "64 bits"),
+        ({"n": [1]}, "Got list for 'n'"),
+        ({"n": 1j}, "Got complex for 'n'"),
+        ({f"n{n}": n for n in range(100)}, "at most 24 values"),
+        ({f"n{n}": "x" * 200 for n in range(20)}, "2048 bytes"),
+    ],
+)
+def test_reports_that_cannot_be_sent_are_refused_at_the_call(tier, progress, reason):
+    def train(worker, batches):
+        worker.report(epoch=1)
+        with pytest.raises(InvalidInput, match=reason):
+            worker.report(progress)
+        return worker.counters()["epoch"], len(worker.counters())
+
+    t = tier()
+    outcome, result = run(t, train)
+    assert (outcome, pickle.loads(result)) == (FINISHED, (1, 3))
+
+
+def test_what_can_be_made_fit_is_reported(tier):
+    def train(worker, batches):
+        worker.report(name="part-\udcff.csv", text="x" * 80_000_000, nan=float("nan"), top=2**64 - 1, low=-(2**63))
+        worker.report({"\udcff": np.float32(0.5), 3: np.int64(7), "y" * 1000: np.bool_(True)})
+        return worker.counters()
+
+    t = tier()
+    counters = pickle.loads(run(t, train)[1])
+    message, _ = decode(encode(c.Renew(0, 1, 0, 0, counters)))
+    told = message.counters
+    assert told["name"] == r"part-\udcff.csv"
+    assert (told[r"\udcff"], told["3"], told["top"], told["low"]) == (0.5, 7, 2**64 - 1, -(2**63))
+    assert len(told["text"]) <= 500
+    assert all(type(value) in (int, float, str, bool) for value in told.values())
+    assert max(map(len, told)) <= 200
+
+
+def test_reports_of_one_name_again_and_again_do_not_add_up(tier):
+    def train(worker, batches):
+        for epoch in range(1000):
+            worker.report(epoch=epoch, text="x" * 400)
+        return worker.counters()["epoch"]
+
+    assert pickle.loads(run(tier(), train)[1]) == 999

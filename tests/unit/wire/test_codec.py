@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sparkps.errors import InvalidInput, ProtocolError
+from sparkps.errors import InvalidInput, ProtocolError, UnsendableValue
 from sparkps.wire import codec
 from sparkps.wire.codec import DTYPES, MAX_DIMENSIONS, MAX_FRAMES, REGISTRY, decode, encode
 from sparkps.wire.messages import WIRE_VERSION, Call, Done, FunctionCall, Member, Message, Op, OpCode, Step
@@ -140,6 +140,44 @@ def test_too_much_is_refused_before_it_is_sent(monkeypatch: pytest.MonkeyPatch) 
         encode(Done(1), [np.zeros(2)])
 
 
+class Secretive(np.int64):
+    """The encoder asks numpy's scalars for their number."""
+
+    def item(self, *_: Any) -> Any:
+        raise LookupError("\udcff" * 1000)
+
+
+def holding_itself() -> list[Any]:
+    value: list[Any] = []
+    value.append(value)
+    return value
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["part-\udcff", holding_itself(), 1 << 200_000, np.complex64(1), np.longdouble(1), {"\udcff": 1}, Secretive(1), {object(): 1}],
+    ids=["text", "itself", "long int", "complex", "longdouble", "key", "scalar", "object as key"],
+)
+def test_no_value_of_a_users_raises_anything_else(value: Any) -> None:
+    with pytest.raises(UnsendableValue, match="plain values") as caught:
+        encode(Call(1, 1, 0, 1, [FunctionCall("f", [1], {"x": value})]))
+    assert isinstance(caught.value, InvalidInput)
+    assert isinstance(caught.value, ProtocolError)
+    assert len(str(caught.value)) < 20_000
+
+
+def test_an_array_that_is_too_large_is_refused_before_it_is_copied() -> None:
+    endless = np.broadcast_to(np.zeros(1), (1 << 40,))
+    with pytest.raises(ProtocolError, match="send it in chunks"):
+        encode(Done(1), [endless])
+
+
+@pytest.mark.parametrize("array", [None, 5, [1, 2], np.float64(1)])
+def test_what_is_no_array_is_refused(array: Any) -> None:
+    with pytest.raises(UnsendableValue, match="one of int32"):
+        encode(Done(1), [array])
+
+
 # ---- what the receiver refuses -----------------------------------------------------------------------------------------
 
 HEADER, KEYS, VALUES = sent(encode(*step()))
@@ -168,13 +206,25 @@ REFUSED: dict[str, tuple[list[Any], str]] = {
     "extent past 64 bits": ([packed([33, 1], [[1, [(1 << 64) - 1, 0]]]), b""], "possible shape"),
     "huge extent": ([packed([33, 1], [[1, [1 << 62]]]), b""], "must fill its frame"),
     "huge empty shape": ([packed([33, 1], [[1, [0, 1 << 62, 1 << 62]]]), b""], "possible shape"),
-    "too many dimensions": ([packed([33, 1], [[3, [1] * 9]]), b"\x00"], "must fill its frame"),
-    "nesting": ([codec.MAGIC + bytes([WIRE_VERSION]) + b"\x91" * 100_000], "msgpack form"),
+    "too many dimensions": ([packed([33, 1], [[3, [1] * 9]]), b"\x00"], "of length <= 8"),
+    "nesting": ([codec.MAGIC + bytes([WIRE_VERSION]) + b"\x91" * 100_000], "inside each other"),
     "length past the end": ([codec.MAGIC + bytes([WIRE_VERSION]) + b"\xdd\xff\xff\xff\xff"], "msgpack form"),
     "invalid text": ([codec.MAGIC + bytes([WIRE_VERSION]) + b"\x92\x93\x22\x01\xa1\xff\x90"], "msgpack form"),
     "no buffer": ([HEADER, 5, 6], "buffer of bytes"),
     "no buffer as header": ([object()], "buffer of bytes"),
 }
+
+
+def released() -> memoryview:
+    view = memoryview(b"x" * 8)
+    view.release()
+    return view
+
+
+REFUSED["released by its owner"] = ([packed([33, 1], [[2, [1]]]), released()], "buffer of bytes")
+REFUSED["released as header"] = ([released()], "buffer of bytes")
+REFUSED["not contiguous"] = ([packed([33, 1], [[2, [1]]]), memoryview(b"x" * 16)[::2]], "contiguous")
+REFUSED["far too many dimensions"] = ([packed([33, 1], [[2, [(1 << 64) - 1] * 300]]), b""], "of length <= 8")
 
 
 @pytest.mark.parametrize("name", REFUSED)

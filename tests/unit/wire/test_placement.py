@@ -167,3 +167,20 @@ def test_dense_ranges_tile_the_table_evenly(size: int) -> None:
     assert widths.max() - widths.min() <= 1
     for bucket in (0, 1, 100, 255):
         assert dense_range(size, bucket) == (bounds[bucket], bounds[bucket + 1])
+
+
+@pytest.mark.parametrize("row", [[], [1, 1], [-1], [1 << 40], [7]], ids=str)
+@pytest.mark.parametrize("bucket", [0, 255])
+def test_rows_that_name_no_node_are_refused(row: list[int], bucket: int) -> None:
+    placement = initial([0, 1])
+    assert check_placement(placement, [0, 1, 2]) is placement
+    placement[bucket] = row
+    with pytest.raises(ProtocolError, match="row of a placement must hold") as caught:
+        check_placement(placement, [0, 1, 2])
+    assert caught.value.bucket == bucket
+
+
+@pytest.mark.parametrize("length", [0, 255, 257])
+def test_placements_of_another_length_are_refused(length: int) -> None:
+    with pytest.raises(ProtocolError, match=f"256 rows. Got {length}"):
+        check_placement([[0]] * length)
