@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sparkps.config import NodeSettings
@@ -16,13 +17,13 @@ from sparkps.ps_nodes.groups import NodeGroup, Parked
 from sparkps.ps_nodes.keysets import KeyChunk, NodeKeySet
 from sparkps.ps_nodes.shards import LATER, Entry
 from sparkps.ps_nodes.store import KeySetMissing, Store, Target, Use
-from sparkps.specs import GroupSpec
+from sparkps.specs import GroupSpec, check_group_spec, check_spec
 from sparkps.wire import control as c
 from sparkps.wire import messages as m
 from sparkps.wire.buckets import mask_of
 from sparkps.wire.codec import encode
 from sparkps.wire.functions import spec_of
-from sparkps.wire.placement import primaries
+from sparkps.wire.placement import check_placement, primaries
 
 if TYPE_CHECKING:
     from sparkps.ps_nodes.service import Service, Work
@@ -31,6 +32,16 @@ log = logging.getLogger(__name__)
 
 #: Seconds after which nobody waits for a user's function, whatever its caller says.
 LONGEST_CALL = 86_400.0
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A request that cannot be understood, but whose session and number can."""
+
+    session: int
+    seq: int
+    error: ProtocolError
+    acked: int = 0
 
 
 class Handlers:
@@ -120,6 +131,9 @@ class Handlers:
         except BaseException:
             use.release()
             raise
+
+    def _refused(self, work: Work) -> None:
+        raise work.message.error
 
     def _pull(self, work: Work, targets: list[Target]) -> None:
         nbytes = sum(target.size * target.table.row_bytes for target in targets)
@@ -348,7 +362,7 @@ class Handlers:
         if welcome.epoch:
             self._place(welcome.node, welcome.epoch, welcome.placement)
             for spec in welcome.tables:
-                self.store.create(spec)
+                self.store.create(check_spec(spec))
             for group in welcome.groups:
                 self._open_group(group)
         for name, blob in welcome.functions:
@@ -374,7 +388,7 @@ class Handlers:
         if isinstance(message, c.SetPlacement):
             self._place(self._service.node, message.epoch, message.placement)
         elif isinstance(message, c.CreateTable):
-            self.store.create(message.spec)
+            self.store.create(check_spec(message.spec))
         elif isinstance(message, c.DropTable):
             gone = self.store.drop(message.table)
             if gone:
@@ -394,11 +408,11 @@ class Handlers:
         if spec.group not in self._groups:
             service = self._service
             self._groups[spec.group] = NodeGroup(
-                spec, self.store, service.shards, service.now, self.settings.buffer_bytes
+                check_group_spec(spec), self.store, service.shards, service.now, self.settings.buffer_bytes
             )
 
     def _place(self, node: int, epoch: int, placement: list[list[int]]) -> None:
-        mine = [bucket for bucket, primary in enumerate(primaries(placement)) if primary == node]
+        mine = [bucket for bucket, primary in enumerate(primaries(check_placement(placement))) if primary == node]
         if self._store is None:
             self._store = Store(mine)
             self._buckets = mask_of(self._store.buckets)
@@ -438,7 +452,8 @@ class Handlers:
 
 
 #: How each request is carried out.
-REQUESTS: dict[type[m.Message], Callable[[Handlers, Work], None]] = {
+REQUESTS: dict[type[Any], Callable[[Handlers, Work], None]] = {
+    Refused: Handlers._refused,
     m.Step: Handlers._step,
     m.Register: Handlers._register,
     m.Unregister: Handlers._unregister,
@@ -452,7 +467,9 @@ REQUESTS: dict[type[m.Message], Callable[[Handlers, Work], None]] = {
 
 
 #: Server functions that change rows are writes; users' functions may.
-def _is_write(message: m.Message) -> bool:
+def _is_write(message: Any) -> bool:
     if type(message) is m.Step:
         return any(op.code != m.OpCode.PULL for op in message.ops)
-    return type(message) is m.Call and any(spec_of(call.function).writes for call in message.calls)
+    if type(message) is m.Call:
+        return any(spec_of(call.function).writes for call in message.calls)
+    return type(message) is Refused  # it may have been one

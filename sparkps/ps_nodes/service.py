@@ -17,12 +17,12 @@ from typing import Any
 
 from sparkps.errors import ProtocolError, to_wire
 from sparkps.ps_nodes.dispatch import Dispatcher
-from sparkps.ps_nodes.handlers import REQUESTS, Handlers
+from sparkps.ps_nodes.handlers import REQUESTS, Handlers, Refused
 from sparkps.ps_nodes.sessions import NodeSession, SessionTable, Verdict
 from sparkps.ps_nodes.shards import Pool, Shards
 from sparkps.ps_nodes.user_functions import UserThreads
 from sparkps.wire import messages as m
-from sparkps.wire.codec import decode, encode
+from sparkps.wire.codec import decode, encode, request_of
 
 log = logging.getLogger(__name__)
 
@@ -141,8 +141,6 @@ class Service:
                 self.dispatcher.again(work)
             elif message.seq == session.next or self._has_room(session, nbytes):
                 session.hold(message.seq, work, nbytes)
-                for due, _ in session.in_turn():
-                    self.dispatcher.submit(due)
             else:
                 session.forget(message.seq)
         elif verdict is Verdict.ANSWERED:
@@ -151,6 +149,8 @@ class Service:
             parked = session.pending.get(message.seq)
             if parked is not None:
                 self._send(identity, encode(m.Parked(message.seq, *parked)))
+        for due, _ in session.in_turn():
+            self.dispatcher.submit(due)
 
     def _has_room(self, session: NodeSession, nbytes: int) -> bool:
         """Whether a request may wait for those before it; clients keep within their credits, which are less."""
@@ -163,8 +163,11 @@ class Service:
         if now >= self._next_warning:
             self._next_warning = now + WARN_EVERY
             log.warning("dropped %d messages so far; the last: %s", self.dropped, error)
-        if frames and bytes(memoryview(getattr(frames[0], "buffer", frames[0]))[:3]) == b"SPS":
-            self._send(identity, encode(m.Failed(0, *to_wire(error))))
+        session, seq = request_of(frames)
+        if session in self.sessions.sessions:  # it has its turn like others, or those behind it would wait for it
+            self._request(identity, Refused(session, seq, error), [], 0)
+        elif frames and bytes(memoryview(getattr(frames[0], "buffer", frames[0]))[:3]) == b"SPS":
+            self._send(identity, encode(m.Failed(seq, *to_wire(error))))
 
     # ---- answers -------------------------------------------------------------------------------------------------------
 

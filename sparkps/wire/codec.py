@@ -253,18 +253,24 @@ def sequence_of(frames: Sequence[Received]) -> int:
     >>> sequence_of([MAGIC + bytes([WIRE_VERSION]) + msgspec.msgpack.encode([[65, 7, {"name": "w", "dim": "two"}], []])])
     7
     """
+    return request_of(frames)[1]
+
+
+def request_of(frames: Sequence[Received]) -> tuple[int, int]:
+    """Session (0 in the control plane) and seq of a request that `decode` has refused; 0 and 0 if that cannot be known."""
     try:
         buffer = _buffer_of(frames[0])
         if len(buffer) > MAX_HEADER_BYTES or bytes(buffer[:PREFIX_BYTES]) != _PREFIX:
-            return 0
+            return 0, 0
         body = buffer[PREFIX_BYTES:]
         check_values(body)
         request = _NUMBERED.decode(body).message
     except Exception:  # whatever is wrong with them: `decode` has said so
-        return 0
+        return 0, 0
     # Requests to the coordinator begin with seq, those to a node with session and seq.
-    seq = request.first if request.tag >= _FIRST_CONTROL_TAG else request.second
-    return seq if isinstance(seq, int) and 0 < seq < 1 << 63 else 0
+    session, seq = (0, request.first) if request.tag >= _FIRST_CONTROL_TAG else (request.first, request.second)
+    numbered = isinstance(session, int) and isinstance(seq, int) and 0 < seq < 1 << 63
+    return (session, seq) if numbered else (0, 0)
 
 
 def _buffer_of(frame: Received) -> memoryview:

@@ -1,4 +1,4 @@
-"""A server function that takes its time keeps nobody waiting but those who must: neither reads, nor heartbeats, nor its session for ever."""
+"""A server function that takes its time keeps nobody waiting but those who must: no reads, no heartbeats."""
 
 from __future__ import annotations
 

@@ -142,3 +142,16 @@ def test_what_a_pool_thread_tells_is_told_by_the_io_thread(node: LoneNode, monke
     assert told == []
     node.service.run_posted()
     assert told == ["a", "b"]
+
+
+def test_a_request_that_cannot_be_understood_is_answered_and_holds_up_nobody(node: LoneNode) -> None:
+    node.service.handlers.settings = type(node.service.handlers.settings)(max_message_bytes=1 << 20)
+    client = Client(node, 5)
+    large, keys = client.add(list(range(80_000)))
+    after, arrays = client.add([7])
+    client.send(after, arrays)
+    client.send(large, keys)
+    (refused,) = client.answers(large.seq)
+    assert (refused.error, "maxMessageBytes" in refused.message) == ("ProtocolError", True)
+    assert isinstance(client.answers(after.seq)[0], m.Done)
+    assert node.values([7, 8]) == [1.0, 0.0]
