@@ -171,7 +171,7 @@ class Lane:
         if request is None:
             return None
         self._count(request.piece, -1)
-        if len(self.requests) == self._fillers:  # numbers above all that is in flight need no filler
+        if self._fillers and len(self.requests) == self._fillers:  # numbers above all that is in flight need no filler
             self.requests.clear()
             self._fillers = 0
         self.acked = next(iter(self.requests)) - 1 if self.requests else self._last

@@ -115,7 +115,7 @@ def _let_go(keyset: int, sessions: list[weakref.ref[Session]]) -> None:
         session = known()
         found = session.registered.pop(keyset, None) if session is not None else None
         if session is not None and found is not None:
-            session.dropped.append((keyset, tuple(found.nodes)))
+            session.dropped.append((keyset, tuple(found.totals)))
 
 
 class KeySet:

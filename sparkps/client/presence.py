@@ -27,7 +27,7 @@ class Peer(Enum):
 
 
 class Presence:
-    """Looks now and then at an endpoint, without blocking.
+    """Looks now and then at an endpoint, without blocking (but for the name of a host that must be resolved).
 
     Parameters
     ----------

@@ -7,7 +7,7 @@ transport knows of time and connections comes from its `Network`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sparkps.client.futures import Future
@@ -136,7 +136,7 @@ class Transport(Links):
             now = self.network.now()
             self._unseen(now)
             self._looked_at = now
-            self._take_in(_never)
+            self._take_in([lane for lane in self._lanes.values() if lane.requests], _never)
             self._timers(now)
 
     def wait(self, future: Future[Any], timeout: float | None) -> None:
@@ -173,14 +173,14 @@ class Transport(Links):
         now = self.network.now()
         self._unseen(now)
         while not done():
-            until = max(now, min(deadline, self._next_due(now)))
-            busy = [node for node, lane in self._lanes.items() if lane.requests]
-            small = len(busy) == 1 and self._lanes[busy[0]].bytes_under_way <= SMALL_BYTES
-            channels = [self._channels[node] for node in busy]
+            busy = [lane for lane in self._lanes.values() if lane.requests]
+            until = max(now, min(deadline, self._next_due(now, busy)))
+            small = len(busy) == 1 and busy[0].bytes_under_way <= SMALL_BYTES
+            channels = [self._channels[lane.node] for lane in busy]
             self.network.wait(channels, until - now, SPIN_SECONDS if small else 0.0)
             now = self.network.now()
             self._looked_at = now if now - until <= UNSEEN_SECONDS else until
-            self._take_in(done)
+            self._take_in(busy, done)
             if done():
                 return
             deadline += self._unseen(now)  # this process itself was stopped
@@ -188,9 +188,9 @@ class Transport(Links):
             if now >= deadline and not done():
                 raise late(now)
 
-    def _next_due(self, now: float) -> float:
+    def _next_due(self, now: float, busy: Sequence[Lane]) -> float:
         soonest = now + (LOOK_EVERY_ASKING if self._inquiries else LOOK_EVERY)
-        for lane in self._lanes.values():
+        for lane in busy:
             soonest = min(soonest, lane.next_due())
         return min(soonest, self._refusals.next_due(now)) if self._refusals else soonest
 
@@ -206,13 +206,12 @@ class Transport(Links):
 
     # ---- receiving -----------------------------------------------------------------------------------------------------
 
-    def _take_in(self, done: Callable[[], bool]) -> None:
-        """Take what lies in the sockets until `done`, and send what that allows."""
-        for node, channel in list(self._channels.items()):
-            if not self._lanes[node].requests:
-                continue
+    def _take_in(self, busy: Sequence[Lane], done: Callable[[], bool]) -> None:
+        """Take what lies in the sockets of these lanes until `done`, and send what that allows."""
+        for lane in busy:
+            channel = self._channels[lane.node]
             while (frames := channel.receive()) is not None:
-                self._handle(node, frames)
+                self._handle(lane, frames)
                 if done():
                     break
         if self._inquiries:
@@ -220,9 +219,8 @@ class Transport(Links):
         if self._refusals or self.routing is not self._newest:
             self._send_again(self.network.now())
 
-    def _handle(self, node: int, frames: list[Any]) -> None:
+    def _handle(self, lane: Lane, frames: list[Any]) -> None:
         message, arrays = decode(frames)
-        lane = self._lanes[node]
         lane.heard()
         kind = type(message)
         if kind is m.Parked:
@@ -231,11 +229,11 @@ class Transport(Links):
             lane.opening = False
         elif kind is m.UnknownSession:
             if message.seq in lane.requests and not lane.opening:
-                self._reopen(node, lane)
+                self._reopen(lane.node, lane)
         else:
             request = lane.take(message.seq)
             if request is not None and request.piece is not FILLER:
-                self._answer(node, request, message, arrays)
+                self._answer(lane.node, request, message, arrays)
 
     def _answer(self, node: int, request: Request, message: Any, arrays: list[Any]) -> None:
         piece: Piece = request.piece

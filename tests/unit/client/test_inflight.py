@@ -82,6 +82,70 @@ def test_retries_back_off_until_the_deadline() -> None:
     assert line.next_due() == float("inf")
 
 
+def test_what_is_given_up_leaves_a_filler_while_something_else_is_in_flight() -> None:
+    line = lane()
+    first, second, third = add(line, up=10), add(line, up=20), add(line, down=5)
+    line.give_up(second, [b"nothing"], 5.0)
+    assert [r.frames for r in line.requests.values()] == [[b"frame"], [b"nothing"], [b"frame"]]
+    assert (line._up, line.writes, line.pulls) == (10, 1, 1)
+    assert [r.seq for r in line.due(5.0)] == [first, second, third]
+    assert line.take(second) is not None, "the node has answered the filler"
+    line.give_up(first, [b"nothing"], 5.0)
+    assert line.acked == 0
+    line.take(third)
+    assert (line.acked, line.requests, line.next_due()) == (third, {}, float("inf")), "a filler alone is needed by nobody"
+    last = add(line)
+    line.give_up(last, [b"nothing"], 6.0)
+    assert (line.acked, line.requests) == (last, {})
+
+
+def test_holes_are_the_numbers_below_one_in_flight_that_were_answered() -> None:
+    line = lane()
+    for _ in range(5):
+        add(line)
+    line.take(2)
+    line.take(3)
+    line.take(5)
+    assert (line.acked, line.holes()) == (0, [2, 3])
+    for seq in line.holes():
+        line.fill(seq, [b"nothing"], 0.0)
+    assert list(line.requests) == [1, 2, 3, 4]
+    line.take(1)
+    assert line.acked == 1
+    line.take(4)
+    assert (line.acked, line.requests) == (5, {})
+
+
+def test_time_in_which_nobody_looked_counts_for_no_request() -> None:
+    line = lane()
+    old = add(line, now=0.0, deadline=10.0)
+    young = add(line, now=6.0, deadline=16.0)
+    line.unseen(2.0, 8.0)
+    assert [(r.made_at, r.resend_at, r.deadline, r.sent_at) for r in line.requests.values()] == [
+        (6.0, 7.0, 16.0, 0.0),
+        (8.0, 9.0, 18.0, 6.0),
+    ]
+    assert line.next_due() == 7.0
+    assert not line.expired(15.9)
+    assert [r.seq for r in line.expired(16.0)] == [old]
+    assert young == 2
+
+
+def test_a_node_is_silent_when_it_has_said_nothing_since_a_request_was_sent_again() -> None:
+    line = lane()
+    seq = add(line)
+    assert not line.is_silent(100.0)
+    assert [r.seq for r in line.due(1.0)] == [seq]
+    assert not line.is_silent(1.4)
+    line.heard()
+    assert not line.is_silent(1.6), "it said something: that a pull is parked, say"
+    assert [r.seq for r in line.due(3.0)] == [seq]
+    assert line.next_due() == 3.5
+    assert line.is_silent(3.5)
+    assert not line.is_silent(4.4), "asked a moment ago"
+    assert line.is_silent(4.5)
+
+
 def test_deadline_error_names_who_was_waited_for() -> None:
     line = lane()
     seq = add(line, down=10)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ import pytest
 
 from sparkps.client.calls import call_functions
 from sparkps.client.futures import Future
+from sparkps.client.items import Item
 from sparkps.client.membership import Faults
 from sparkps.client.session import Session
 from sparkps.config import Settings
@@ -77,19 +79,21 @@ def test_functions_say_how_long_their_answer_is_waited_for() -> None:
     assert [call.limit for call in tier.nodes[0].of(m.Call)] == [70.0, 7.0]
 
 
-def test_threads_that_share_a_session_send_writes_in_the_order_of_their_numbers() -> None:
+def test_no_other_thread_gets_between_the_pieces_of_a_call() -> None:
     tier = FakeTier()
     session = tier.session()
     w = tier.sparse(session)
-    threads = [
-        threading.Thread(target=lambda: [w.add([1], [[1.0]]) for _ in range(200)], daemon=True) for _ in range(4)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    calls = [step.call for step in tier.nodes[0].of(m.Step)]
-    assert calls == sorted(calls)
+    other = threading.Thread(target=lambda: w.add([1], [[1.0]]), daemon=True)
+
+    def items() -> Iterator[Item]:
+        yield from w.writes(m.OpCode.PUSH, [1], [[1.0]])
+        other.start()
+        other.join(0.3)
+        yield from w.writes(m.OpCode.PUSH, [2], [[1.0]])
+
+    session.steps(Future(session, "push", lambda: None), items())
+    other.join(20)
+    assert [step.call for step in tier.nodes[0].of(m.Step)] == [1, 1, 2], "numbers reach every shard in their order"
 
 
 # ---- ticks follow acknowledgements -------------------------------------------------------------------------------------
@@ -144,12 +148,35 @@ def test_a_flush_that_ran_out_of_time_does_not_let_the_next_tick_through() -> No
     assert not tier.nodes[0].of(m.Tick)
 
 
+@pytest.mark.parametrize("write", ["push", "function"])
+def test_a_wait_that_was_interrupted_is_made_up_for_by_the_next_tick(write: str) -> None:
+    tier = FakeTier()
+    session = ranked(tier)
+    answer = m.Step if write == "push" else m.Call
+    buckets = [] if write == "push" else [np.zeros(0, np.int32)]
+    tier.nodes[0].script.append(once(lambda s: [(1.5, m.Done(s.seq), buckets)], kind=answer))
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    tier.network.at(0.5, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        if write == "push":
+            tier.sparse(session).push_async([1], [[1.0]])
+            session.tick()
+        else:
+            tier.dense(session).call("scale", alpha=2.0)
+    assert tier.network.time == pytest.approx(100.5)
+    session.tick()
+    assert tier.network.time == pytest.approx(101.5), "the push is acknowledged first"
+
+
 def test_no_tick_follows_a_push_that_was_half_made() -> None:
     tier = FakeTier(nodes=2)
     session = ranked(tier)
     w = tier.sparse(session)
 
-    def items() -> Any:
+    def items() -> Iterator[Item]:
         yield next(iter(w.writes(m.OpCode.PUSH, [1, 2, 3], np.ones((3, 1)))))
         raise InvalidInput("the second half cannot be made")
 
@@ -168,6 +195,11 @@ def test_what_the_client_refuses_before_it_sends_anything_does_not_count() -> No
         w.push([1], [[np.nan]])
     with pytest.raises(InvalidInput):
         w.push([1], [[1.0, 2.0]])
+    (item,) = w.writes(m.OpCode.PUSH, [1], [[1.0]])
+    item.values = np.ones((1, 1), complex)
+    with pytest.raises(InvalidInput, match="complex|c16"):
+        session.steps(Future(session, "push of what no message carries", lambda: None), [item])
+    assert not tier.nodes[0].of(m.Step)
     w.push([1], [[1.0]])
     session.tick()
     session.finish()

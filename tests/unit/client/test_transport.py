@@ -35,6 +35,15 @@ def test_answers_that_came_while_the_caller_computed_are_taken_before_anything_i
     assert len(tier.nodes[0].of(m.Step)) == 20, "nothing was sent again"
 
 
+@pytest.mark.parametrize("seconds", [2.0, 60.0])
+def test_an_answer_that_comes_just_when_its_request_is_due_or_late_counts(seconds: float) -> None:
+    tier = FakeTier(retry_initial=seconds, retry_max=seconds)
+    session = tier.session()
+    tier.nodes[0].script = [always(after(seconds))]
+    tier.sparse(session).push([1], [[1.0]])
+    assert len(tier.nodes[0].of(m.Step)) == 1
+
+
 def test_computing_past_the_deadline_fails_no_request_whose_answer_is_still_on_its_way() -> None:
     tier = FakeTier()
     session = tier.session()
