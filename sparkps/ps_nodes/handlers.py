@@ -11,11 +11,12 @@ from sparkps.config import NodeSettings
 from sparkps.errors import Fenced, ProtocolError, SparkPSError, TierError, to_wire
 from sparkps.ps_nodes import functions
 from sparkps.ps_nodes.buffers import return_freed_memory
+from sparkps.ps_nodes.calls import call
 from sparkps.ps_nodes.clock_buffers import Write, write_all
 from sparkps.ps_nodes.dispatch import UNKNOWN_BYTES
 from sparkps.ps_nodes.groups import NodeGroup, Parked
 from sparkps.ps_nodes.keysets import KeyChunk, NodeKeySet
-from sparkps.ps_nodes.shards import LATER, Entry
+from sparkps.ps_nodes.shards import Entry
 from sparkps.ps_nodes.store import KeySetMissing, Store, Target, Use
 from sparkps.specs import GroupSpec, check_group_spec, check_spec
 from sparkps.wire import control as c
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from sparkps.ps_nodes.service import Service, Work
 
 log = logging.getLogger(__name__)
-
-#: Seconds after which nobody waits for a user's function, whatever its caller says.
-LONGEST_CALL = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -54,14 +52,14 @@ class Handlers:
     """
 
     def __init__(self, service: Service) -> None:
-        self._service = service
+        self.service = service
         self.settings = NodeSettings()
         #: Placement epoch; 0 until the tier is complete.
         self.epoch = 0
         self._placement: list[list[int]] = []
         self._store: Store | None = None
         #: All buckets of this node, as bits.
-        self._buckets = 0
+        self.bucket_bits = 0
         self._groups: dict[int, NodeGroup] = {}
 
     # ---- requests ------------------------------------------------------------------------------------------------------
@@ -79,10 +77,10 @@ class Handlers:
         except KeySetMissing as missing:
             self._send_back(work, m.UnknownKeySet(message.seq, missing.keyset))
         except SparkPSError as error:
-            self._fail(work, error)
+            self.fail(work, error)
         except Exception as error:
             log.exception("request %s failed", type(message).__name__)
-            self._fail(work, error)
+            self.fail(work, error)
 
     def answer_bytes(self, work: Work) -> int:
         """Bytes that the answer to a request will have, about; a function's work is unknown."""
@@ -93,13 +91,13 @@ class Handlers:
             return self._store.answer_bytes(message.ops, work.arrays, work.session.keysets)
         return 0
 
-    def _fail(self, work: Work, error: BaseException) -> None:
-        self._service.answer(work, encode(m.Failed(work.message.seq, *to_wire(error))), record=_is_write(work.message))
+    def fail(self, work: Work, error: BaseException) -> None:
+        self.service.answer(work, encode(m.Failed(work.message.seq, *to_wire(error))), record=_is_write(work.message))
 
     def _send_back(self, work: Work, refusal: m.Message) -> None:
         """Nothing was done, and the client will send the same work again in another form."""
         write = _is_write(work.message)
-        self._service.answer(work, encode(refusal), record=write, bar=write)
+        self.service.answer(work, encode(refusal), record=write, bar=write)
 
     def _barred(self, message: Any) -> m.Message:
         """A write before this one was sent back, so this one is, too; whatever was wrong with that one."""
@@ -108,9 +106,9 @@ class Handlers:
             return m.UnknownKeySet(message.seq, keysets[0])
         return m.WrongEpoch(message.seq, self.epoch, self._placement)
 
-    def _done(self, work: Work, arrays: list[Any] | None = None, *, record: bool) -> None:
+    def done(self, work: Work, arrays: list[Any] | None = None, *, record: bool) -> None:
         frames = encode(m.Done(work.message.seq), arrays or [])
-        self._service.answer(work, frames, record=record, plain=not arrays)
+        self.service.answer(work, frames, record=record, plain=not arrays)
 
     # ---- pulls and writes ----------------------------------------------------------------------------------------------
 
@@ -123,9 +121,9 @@ class Handlers:
             if 0 < pulls < len(targets):
                 raise ProtocolError("The operations of a step must be all pulls or all writes. Got both.")
             if not pulls:
-                self._write(work, Write.of_targets(targets), use)
+                self.write(work, Write.of_targets(targets), use)
                 return
-            if message.member is None or not self._waits(work, message.member):
+            if message.member is None or not self.waits(work, message.member):
                 self._pull(work, targets)
             use.release()
         except BaseException:
@@ -142,17 +140,17 @@ class Handlers:
                 f"The rows of a step must have at most {self.settings.max_message_bytes} bytes (`spark.sparkps.maxMessageBytes`)."
                 f" Got a step for {nbytes} bytes."
             )
-        self._done(work, [target.read() for target in targets], record=False)
+        self.done(work, [target.read() for target in targets], record=False)
 
-    def _write(self, work: Work, write: Write, use: Use, answer: list[Any] | None = None) -> None:
+    def write(self, work: Work, write: Write, use: Use, answer: list[Any] | None = None) -> None:
         """Change the shards once, and acknowledge it when that is done; the tables are in use until then."""
 
         def done(error: BaseException | None) -> None:
             use.release()
             if error is None:
-                self._done(work, answer, record=True)
+                self.done(work, answer, record=True)
             else:
-                self._fail(work, error)
+                self.fail(work, error)
 
         member = work.message.member
         if member is None:
@@ -161,34 +159,34 @@ class Handlers:
         behind = self.group(member.group).write(member, write, done, lambda: self._parked(work, member))
         if behind:
             use.release()
-            self._service.park(work, member.clock, behind, passes=False)
+            self.service.park(work, member.clock, behind, passes=False)
 
     def _write_of_session(self, work: Work, write: Write, done: Callable[[BaseException | None], None]) -> None:
         def make(new: dict[int, int]) -> Entry:
             parts = [part for table, buckets in new.items() if buckets for part in write.narrowed(table, buckets)]
             return Entry(write.mask, lambda: write_all(parts), lambda _, error: done(error))
 
-        shards, message = self._service.shards, work.message
+        shards, message = self.service.shards, work.message
         if message.call < 1:
             raise ProtocolError(f"A write must carry the number of its call, from 1. Got {message.call} instead.")
         entry = shards.order_once(work.session.id, message.call, write.buckets, make)
         if entry is not None:
             shards.carry_out(entry)
 
-    def _waits(self, work: Work, member: m.Member) -> bool:
+    def waits(self, work: Work, member: m.Member) -> bool:
         """Whether the request is now parked behind the group's clock."""
         waiting = self.group(member.group).gate(member, lambda: self._parked(work, member))
         if waiting is None:
             return False
-        self._service.park(work, member.clock, waiting, passes=True)
+        self.service.park(work, member.clock, waiting, passes=True)
         return True
 
     def _parked(self, work: Work, member: m.Member) -> Parked:
         return Parked(
             member,
-            resume=lambda: self._service.resume(work),
-            fail=lambda error: self._fail(work, error),
-            since=self._service.now(),
+            resume=lambda: self.service.resume(work),
+            fail=lambda error: self.fail(work, error),
+            since=self.service.now(),
         )
 
     # ---- key sets ------------------------------------------------------------------------------------------------------
@@ -207,104 +205,11 @@ class Handlers:
         if keyset is None or keyset.index_id != message.index:
             keyset = work.session.keysets[message.keyset] = NodeKeySet(message.index, message.total)
         keyset.add(message.start, chunk)
-        self._done(work, record=True)
+        self.done(work, record=True)
 
     def _unregister(self, work: Work) -> None:
         work.session.keysets.pop(work.message.keyset, None)
-        self._done(work, record=True)
-
-    # ---- server functions ----------------------------------------------------------------------------------------------
-
-    def _call(self, work: Work) -> None:
-        message: m.Call = work.message
-        use = self.store.use([table for call in message.calls for table in call.tables])
-        try:
-            if message.member is not None and self._waits(work, message.member):
-                use.release()
-                return
-            prepared = functions.prepare(message.calls, self.store.tables)
-            if prepared.users:
-                self._call_users(work, prepared, use)
-            elif prepared.writes:
-                self._call_writing(work, prepared, use)
-            else:
-                self._done(work, prepared.run(self.store.buckets), record=True)
-                use.release()
-        except BaseException:
-            use.release()
-            raise
-
-    def _call_writing(self, work: Work, prepared: functions.Prepared, use: Use) -> None:
-        """Built-in functions of which some write: a change like any other; only where they act at once may others read."""
-        member = work.message.member
-        at_once = member is None or self.group(member.group).acts_at_once(member)
-        if not (at_once or prepared.only_writes):
-            raise ProtocolError(
-                "The functions of one call of a worker must all write, or all read: what they write counts when the clock does."
-                f" Got {', '.join(call.function for call in work.message.calls)}; call them one by one."
-            )
-        if prepared.only_writes:
-            answer = [self.store.buckets for _ in work.message.calls]
-            self._write(work, Write.of_call(prepared, self._buckets), use, answer)
-            return
-        self._once(work, use, lambda: prepared.run(self.store.buckets))
-
-    def _once(self, work: Work, use: Use, change: Callable[[], Any]) -> None:
-        """Have the node's buckets changed by what answers, too: its answer is kept as long as it may be asked for again."""
-
-        def done(arrays: Any, error: BaseException | None) -> None:
-            use.release()
-            if error is None:
-                self._done(work, arrays, record=True)
-            else:
-                self._fail(work, error)
-
-        self._service.shards.apply(Entry(self._buckets, change, done))
-
-    def _call_users(self, work: Work, prepared: functions.Prepared, use: Use) -> None:
-        """A user's function: on a thread of its own, on copies; what it has changed is written at the end."""
-        member, service, seconds = work.message.member, self._service, min(max(0.0, work.message.limit), LONGEST_CALL)
-        name = work.message.calls[0].function
-        if member is not None and not self.group(member.group).acts_at_once(member):
-
-            def answer(outcome: Any, error: BaseException | None) -> None:
-                if error is None:
-                    self._done(work, outcome.arrays, record=True)
-                else:
-                    self._fail(work, error)
-
-            def compute() -> Any:
-                return prepared.compute(self.store.buckets, read_only=True)
-
-            service.users.start(compute, seconds, answer, use.release, name=name)
-            return
-        entry: Entry
-
-        def compute_and_write() -> Any:
-            return prepared.compute(self.store.buckets, read_only=False)
-
-        def change() -> Any:
-            service.users.start(compute_and_write, seconds, computed, use.release, name=name)
-            return LATER
-
-        def computed(outcome: Any, error: BaseException | None) -> None:
-            arrays = None
-            if error is None:
-                try:
-                    outcome.commit()
-                    arrays = outcome.arrays
-                except BaseException as raised:
-                    error = raised
-            service.shards.finish(entry, arrays, error)
-
-        def done(arrays: Any, error: BaseException | None) -> None:
-            if error is None:
-                self._done(work, arrays, record=True)
-            else:
-                self._fail(work, error)
-
-        entry = Entry(self._buckets, change, done)
-        service.shards.apply(entry)
+        self.done(work, record=True)
 
     # ---- clocks --------------------------------------------------------------------------------------------------------
 
@@ -313,12 +218,12 @@ class Handlers:
         group = self.group(message.member.group)
         follow = group.tick(message.member, message.state, message.finish)
         if not message.finish:
-            self._done(work, record=True)
+            self.done(work, record=True)
             self._follow(group, follow)
             return
         self._follow(group, follow)
         # A rank that has finished may be looked at: what its finish closes is in the tables first.
-        group.when_applied(lambda error: self._done(work, record=True) if error is None else self._fail(work, error))
+        group.when_applied(lambda error: self.done(work, record=True) if error is None else self.fail(work, error))
 
     def _takeover(self, work: Work) -> None:
         group = self.group(work.message.member.group)
@@ -326,12 +231,12 @@ class Handlers:
         answer = m.TakenOver(
             work.message.seq, standing.clock, standing.state, standing.finished, group.spec.staleness
         )
-        self._service.answer(work, encode(answer), record=True)
+        self.service.answer(work, encode(answer), record=True)
 
     def _settle(self, work: Work) -> None:
         group = self.group(work.message.member.group)
         follow = group.settle(work.message.member, work.message.state)
-        self._done(work, record=True)
+        self.done(work, record=True)
         self._follow(group, follow)
 
     def _follow(self, group: NodeGroup, follow: Callable[[], None] | None) -> None:
@@ -339,26 +244,26 @@ class Handlers:
         if follow is None:
             return
         if group.heavy:
-            self._service.pool.submit(follow)
+            self.service.pool.submit(follow)
         else:
             follow()
 
     # ---- figures -------------------------------------------------------------------------------------------------------
 
     def _status(self, work: Work) -> None:
-        self._service.answer(work, encode(m.StatusReport(work.message.seq, self._service.report())), record=False)
+        self.service.answer(work, encode(m.StatusReport(work.message.seq, self.service.report())), record=False)
 
     def _export(self, work: Work) -> None:
         message: m.Export = work.message
-        self._done(work, self.store.export(message.table, message.bucket, message.start, message.limit), record=False)
+        self.done(work, self.store.export(message.table, message.bucket, message.start, message.limit), record=False)
 
     # ---- commands of the coordinator -----------------------------------------------------------------------------------
 
     def welcome(self, welcome: c.Welcome) -> None:
         """The node is a member: take over all that exists."""
-        self._service.node = welcome.node
+        self.service.node = welcome.node
         self.settings = welcome.settings
-        self._service.sessions.ttl = welcome.settings.session_ttl
+        self.service.sessions.ttl = welcome.settings.session_ttl
         if welcome.epoch:
             self._place(welcome.node, welcome.epoch, welcome.placement)
             for spec in welcome.tables:
@@ -386,13 +291,13 @@ class Handlers:
 
     def _command(self, message: Any) -> None:
         if isinstance(message, c.SetPlacement):
-            self._place(self._service.node, message.epoch, message.placement)
+            self._place(self.service.node, message.epoch, message.placement)
         elif isinstance(message, c.CreateTable):
             self.store.create(check_spec(message.spec))
         elif isinstance(message, c.DropTable):
             gone = self.store.drop(message.table)
             if gone:
-                self._service.sessions.forget_index(gone)
+                self.service.sessions.forget_index(gone)
             return_freed_memory()
         elif isinstance(message, c.RegisterFunction):
             functions.register(message.name, message.blob)
@@ -406,7 +311,7 @@ class Handlers:
 
     def _open_group(self, spec: GroupSpec) -> None:
         if spec.group not in self._groups:
-            service = self._service
+            service = self.service
             self._groups[spec.group] = NodeGroup(
                 check_group_spec(spec), self.store, service.shards, service.now, self.settings.buffer_bytes
             )
@@ -415,7 +320,7 @@ class Handlers:
         mine = [bucket for bucket, primary in enumerate(primaries(check_placement(placement))) if primary == node]
         if self._store is None:
             self._store = Store(mine)
-            self._buckets = mask_of(self._store.buckets)
+            self.bucket_bits = mask_of(self._store.buckets)
         elif mine != self._store.buckets.tolist():
             raise TierError("The buckets of a running node must stay as they are: shards cannot move.", node=node)
         self._placement, self.epoch = placement, epoch
@@ -457,7 +362,7 @@ REQUESTS: dict[type[Any], Callable[[Handlers, Work], None]] = {
     m.Step: Handlers._step,
     m.Register: Handlers._register,
     m.Unregister: Handlers._unregister,
-    m.Call: Handlers._call,
+    m.Call: call,
     m.Tick: Handlers._tick,
     m.Takeover: Handlers._takeover,
     m.Settle: Handlers._settle,

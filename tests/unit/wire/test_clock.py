@@ -4,58 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 
-import numpy as np
 import pytest
 
 from sparkps.errors import Fenced, ProtocolError
 from sparkps.specs import INFINITE_CLOCK, UNBOUNDED, GroupSpec
-from sparkps.wire.buckets import mask_of
 from sparkps.wire.clock import MAX_STALENESS_BIN, GroupClock
-from sparkps.wire.effects import Apply, Buffer, Close, DropAbove, Duplicate, Effect, Release, Standing, Verdict
+from sparkps.wire.effects import Apply, Buffer, DropAbove, Duplicate, Release, Standing
 from sparkps.wire.marks import MAX_CLOCK, ORDINAL_BITS
 from sparkps.wire.messages import Member
-
-BUCKETS = [3, 5, 8, 200]
-
-
-def member(rank: int, clock: int, incarnation: int = 1, ordinal: int = 0, group: int = 1) -> Member:
-    return Member(group, rank, incarnation, clock, ordinal)
-
-
-def array(*buckets: int) -> np.ndarray:
-    return np.array(buckets, np.int32)
-
-
-def write(clock: GroupClock, who: Member, *buckets: int, table: int = 1) -> Verdict:
-    """A write to these buckets, or to all that there are."""
-    return clock.write(who, table, mask_of(array(*(buckets or clock.buckets.tolist()))))
-
-
-def bits(*buckets: int) -> int:
-    return mask_of(array(*buckets))
-
-
-def opened(staleness: int, ranks: int = 2, buckets: list[int] = BUCKETS) -> GroupClock:
-    """A group all of whose ranks have started."""
-    clock = GroupClock(GroupSpec(1, "g", ranks, ranks, staleness), buckets)
-    for rank in range(ranks):
-        assert clock.takeover(member(rank, -1)) == Standing(-1, None, False)
-        assert clock.settle(member(rank, -1)) == ()
-    clock.validate()
-    return clock
-
-
-def plain(effects: tuple[Effect, ...]) -> list[object]:
-    """Effects in a form to compare: closes as numbers, or (number, buckets)."""
-    return [
-        effect
-        if not isinstance(effect, Close)
-        else effect.clock
-        if effect.buckets is None
-        else (effect.clock, effect.buckets.tolist())
-        for effect in effects
-    ]
-
+from tests.unit.wire.clocks import BUCKETS, array, bits, member, opened, plain, write
 
 # ---- BSP ---------------------------------------------------------------------------------------------------------------
 
@@ -371,95 +328,6 @@ def test_a_node_without_buckets_keeps_time_all_the_same() -> None:
     assert plain(clock.tick(member(1, 0))) == [Release()]
     assert clock.takeover(member(0, -1, incarnation=2)) == Standing(0, b"s", False)
     clock.validate()
-
-
-# ---- shards that move --------------------------------------------------------------------------------------------------
-
-
-def test_a_shard_of_another_node_is_refused() -> None:
-    with pytest.raises(ProtocolError, match="must be this node's"):
-        write(opened(1), member(0, 0), 3, 4)
-
-
-def moved(source: GroupClock, target: GroupClock, bucket: int) -> list[object]:
-    """Moves a bucket; what the target does because of it."""
-    effects = target.import_shard(source.export_shard(bucket))
-    source.remove_shard(bucket)
-    source.validate()
-    target.validate()
-    return plain(effects)
-
-
-def test_a_shard_behind_its_new_node_gets_the_node_s_ticks() -> None:
-    source, target = opened(0, buckets=[1, 2]), opened(0, buckets=[3])
-    for clock in (source, target):
-        write(clock, member(0, 0))
-        write(clock, member(1, 0))
-        clock.tick(member(0, 0))
-    target.tick(member(1, 0))
-    assert moved(source, target, 2) == [(0, [2]), Release()]
-    assert target.ready(member(0, 1), array(2)) == []
-    assert target.ready(member(0, 1), array(2, 3)) == []
-    assert source.ready(member(0, 1)) == [1]
-
-
-def test_a_shard_ahead_of_its_new_node_stays_ahead_until_the_tick_comes() -> None:
-    source, target = opened(0, buckets=[1, 2]), opened(0, buckets=[3])
-    for clock in (source, target):
-        write(clock, member(0, 0))
-        write(clock, member(1, 0))
-        clock.tick(member(0, 0))
-    assert plain(source.tick(member(1, 0), b"s")) == [0, Release()]
-    moved(source, target, 2)
-    assert target.ready(member(0, 1), array(2)) == []
-    assert target.ready(member(0, 1), array(2, 3)) == [1]
-    assert target.ready(member(0, 1)) == [1]
-    assert target.clocks == [0, 0]
-    with pytest.raises(ProtocolError, match="after its last tick"):
-        write(target, member(1, 0))
-    assert plain(target.tick(member(1, 0))) == [(0, [3]), Release()]
-    assert target.ready(member(0, 1), array(2, 3)) == []
-    assert plain(target.tick(member(0, 1))) == []
-    assert target.takeover(member(1, -1, incarnation=2)) == Standing(0, b"s", False)
-
-
-def test_marks_fences_and_finished_ranks_move_with_a_shard() -> None:
-    source, target = opened(1, buckets=[1, 2]), opened(1, buckets=[3])
-    write(source, member(0, 0, ordinal=3), 2, table=7)
-    source.takeover(member(0, -1, incarnation=2))
-    source.tick(member(1, 0), b"end", finish=True)
-    moved(source, target, 2)
-    with pytest.raises(Fenced):
-        write(target, member(0, 0))
-    assert target.takeover(member(1, -1)) == Standing(0, b"end", True)
-    target.takeover(member(0, -1, incarnation=2))
-    target.settle(member(0, -1, incarnation=2))
-    assert write(target, member(0, 0, incarnation=2, ordinal=3), table=7) == Apply(bits(3))
-    target.tick(member(1, 0), finish=True)
-    target.validate()
-    assert target.ready(member(0, 5, incarnation=2)) == [0]
-
-
-def test_a_shard_that_missed_a_takeover_is_refused() -> None:
-    source, target = opened(0, buckets=[1, 2]), opened(0, buckets=[3])
-    target.takeover(member(1, -1, incarnation=2))
-    with pytest.raises(ProtocolError, match="taken over at the node that it comes from"):
-        target.import_shard(source.export_shard(2))
-    target.validate()
-    assert target.buckets.tolist() == [3]
-
-
-def test_moves_back_and_forth_change_nothing() -> None:
-    source, target = opened(0, buckets=[1, 2]), opened(0, buckets=[3])
-    before = source.export_shard(2)
-    moved(source, target, 2)
-    moved(target, source, 2)
-    assert source.export_shard(2) == before
-    moved(source, target, 1)
-    moved(source, target, 2)
-    source.tick(member(0, 0))
-    assert moved(target, source, 1) == [Release()]
-    assert source.export_shard(1).ticked == [0, -1]
 
 
 def test_infinity_is_above_every_legal_clock() -> None:
