@@ -64,6 +64,8 @@ class Transport:
         self.closed = False
         #: Seconds that calls spent waiting for answers.
         self.waited_seconds = 0.0
+        #: Called about ten times a second while a call waits; what it raises ends the call.
+        self.check: Callable[[], None] | None = None
         #: Owner of all below: `_lock`.
         self._lock = threading.RLock()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
@@ -178,6 +180,8 @@ class Transport:
             self._pump()
             if done():
                 return
+            if self.check is not None:
+                self.check()
             now = time.monotonic()
             self._timers(now)
             if now >= deadline and not done():

@@ -29,8 +29,10 @@ log = logging.getLogger(__name__)
 
 #: Longest time between two looks at timers and at the parent (milliseconds).
 IDLE_MS = 100
-#: Messages taken from the socket before timers are looked at.
+#: Messages taken from the socket before the socket is waited for again.
 BURST = 256
+#: Timers are looked at when the socket is empty, for what lies in it may be what they wait for; and every so many seconds.
+LONGEST_READING = 1.0
 #: Seconds between the last answer and the end of the connections.
 PARTING = 0.05
 #: Seconds that nodes have to exit before the scratch directory of a driver that is gone is removed.
@@ -78,12 +80,14 @@ class Coordinator:
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._wake, zmq.POLLIN)
-        stopping = False
+        stopping, ticked_at = False, time.monotonic()
         while not self.tier.over:
             poller.poll(IDLE_MS)
-            self._receive()
+            is_empty = self._receive()
             now = time.monotonic()
-            self._send(self.tier.tick(now))
+            if is_empty or now - ticked_at > LONGEST_READING:
+                ticked_at = now
+                self._send(self.tier.tick(now))
             if self._parent and os.getppid() != self._parent:
                 self.stop(orphaned=True)
             if self.told_to_stop and not stopping:
@@ -94,18 +98,20 @@ class Coordinator:
         self._socket.close()
         self._context.term()
 
-    def _receive(self) -> None:
+    def _receive(self) -> bool:
+        """Take what has arrived, up to a burst; whether the socket is empty."""
         for _ in range(BURST):
             try:
                 sender, *frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
-                return
+                return True
             try:
                 message, _ = decode(frames)
             except ProtocolError as error:
                 self._drop(error)
                 continue
             self._send(self.tier.receive(sender.bytes, message, time.monotonic()))
+        return False
 
     def _drop(self, error: ProtocolError) -> None:
         self.tier.garbage += 1

@@ -9,6 +9,9 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
+#: The line of a traceback that names the error.
+_RAISED = re.compile(r"sparkps\.errors\.\w+: |[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit)\b")
+
 #: Seconds between two looks while waiting: how long Ctrl-C may take.
 _LOOK_EVERY = 0.25
 
@@ -101,7 +104,7 @@ def first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = lines[0] if lines else ""
     if said.endswith(":"):
-        raised = [line for line in lines[1:] if re.match(r"[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit)\b.*", line)]
+        raised = [line for line in lines[1:] if _RAISED.match(line)]
         said = " ".join([said, *raised[:1]])
     return f"{type(error).__name__}: {said}"
 

@@ -39,6 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     keep_message_buffers()
     threads = arguments.threads or max(1, (os.cpu_count() or 2) // 2)
     node = Node(arguments.coordinator, arguments.bind, threads, os.getppid() if arguments.watch_parent else 0)
+    node.control.outlives_coordinator = arguments.watch_stdin or arguments.watch_parent
 
     def stop(*_: Any) -> None:
         node.stop()
