@@ -15,6 +15,9 @@ _RAISED = re.compile(r"sparkps\.errors\.\w+: |[A-Za-z_][\w.]*(Error|Exception|In
 #: Seconds between two looks while waiting: how long Ctrl-C may take.
 _LOOK_EVERY = 0.25
 
+#: Seconds that cancelled work has to end: Spark may be planning, which it does not stop for.
+_CANCEL_GRACE = 5.0
+
 
 class SparkJob(Generic[T]):
     """Work that runs Spark jobs in a thread of its own, all under one tag.
@@ -61,19 +64,25 @@ class SparkJob(Generic[T]):
         finally:
             self.done.set()
 
-    def result(self) -> T:
+    def result(self, check: Callable[[], None] | None = None) -> T:
         """Wait for the work; cancels it when the wait is interrupted.
+
+        Parameters
+        ----------
+        check : callable, optional
+            Called while waiting; raises where the result is of no use any more.
 
         Raises
         ------
         BaseException
-            What the work raised.
+            What the work raised, or `check`.
         """
         try:
             while not self.done.wait(_LOOK_EVERY):
-                pass
+                if check is not None:
+                    check()
         except BaseException:
-            self.cancel()
+            self.cancel(_CANCEL_GRACE)
             raise
         return self.get()
 

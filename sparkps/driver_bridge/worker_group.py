@@ -112,7 +112,9 @@ class Group:
             int(conf.get("spark.task.maxFailures", "4")) if re.fullmatch(r"local(\[.*\])?", master) else 1
         )
         self._tag = f"sparkps-{self.name}"
-        self._feed = Feed(df, self.num_workers, self._settings, deterministic=deterministic, tag=self._tag)
+        self._feed = Feed(
+            df, self.num_workers, self._settings, deterministic=deterministic, tag=self._tag, check=ps.control.check
+        )
         self._admission_seconds = 0.0
         #: Names the request for admission, once it is made: it may have been granted though no answer came.
         self._asked = ""
