@@ -21,8 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-#: Sockets and logs in the directory of a local tier.
-_OURS = re.compile(r"(coordinator|node[0-9]+)(\.log)?|kernels\.log")
+#: Sockets and logs in the directory of a local tier; those with a suffix were put aside by `descriptors`.
+_OURS = re.compile(r"(coordinator|node[0-9]+)(\.log|\.listening|\.full)?|kernels\.log")
 
 #: Seconds between two looks while waiting.
 _LOOK_EVERY = 0.05

@@ -20,6 +20,7 @@ import msgspec
 import zmq
 
 from sparkps.config import Settings
+from sparkps.descriptors import ConnectionCap, raise_limit
 from sparkps.driver_bridge.tier import Outgoing, Tier
 from sparkps.errors import ProtocolError
 from sparkps.lifeline import watch_stdin
@@ -61,6 +62,7 @@ class Coordinator:
         self._socket.setsockopt(zmq.SNDHWM, 0)
         self._socket.bind(bind)
         self.endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        self._cap = ConnectionCap(self._socket, self.endpoint)
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._parent = parent
         #: Set by any thread or signal handler: the tier is to stop.
@@ -95,6 +97,7 @@ class Coordinator:
                 self._send(self.tier.stop(now))
         # A client that sees the connection end before it has read the last answer loses that answer.
         threading.Event().wait(PARTING)
+        self._cap.close()
         self._socket.close()
         self._context.term()
 
@@ -136,6 +139,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     arguments = _parse(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    raise_limit()
     settings = msgspec.json.decode(arguments.settings, type=Settings)
     coordinator = Coordinator(arguments.bind, arguments.tier, settings, arguments.parent)
     signal.signal(signal.SIGTERM, lambda *_: coordinator.stop())

@@ -74,6 +74,15 @@ def test_leftovers_of_dead_processes_go_with_their_directory(directory: pathlib.
     tidy_up(directory)  # another process was faster
 
 
+def test_sockets_that_were_put_aside_go_too(directory: pathlib.Path) -> None:
+    dead(directory / "node0")
+    for name in ("node0.listening", "node0.full"):
+        (directory / "node0").rename(directory / name)
+        dead(directory / "node0")
+    tidy_up(directory)
+    assert not directory.exists()
+
+
 def test_what_belongs_to_a_living_process_stays(directory: pathlib.Path) -> None:
     dead(directory / "coordinator")
     dead(directory / "node0")
