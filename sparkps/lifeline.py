@@ -5,6 +5,8 @@ went, the pipe ends.
 
 The directory of a local tier (see `driver_bridge.launchers.local`) then is the coordinator's to remove. Where the
 coordinator was killed, too, nodes remove what they can prove to be left over, and the last one takes the directory with it.
+
+A process can be named so that others on its host can tell whether it is gone: see `this_process`.
 """
 
 from __future__ import annotations
@@ -17,9 +19,10 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
-#: Sockets and logs in the directory of a local tier.
-_OURS = re.compile(r"(coordinator|node[0-9]+)(\.log)?|kernels\.log")
+#: Sockets and logs in the directory of a local tier; those with a suffix were put aside by `descriptors`.
+_OURS = re.compile(r"(coordinator|node[0-9]+)(\.log|\.listening|\.full)?|kernels\.log")
 
 #: Seconds between two looks while waiting.
 _LOOK_EVERY = 0.05
@@ -105,4 +108,70 @@ def answers(path: Path) -> bool:
     return True
 
 
-__all__ = ["answers", "remove_leftovers", "tidy_up", "watch_stdin"]
+# ---- names of processes ------------------------------------------------------------------------------------------------
+
+
+def this_process() -> str:
+    """A name of the calling process that no other process ever has; empty where /proc does not tell.
+
+    Boot of the machine, namespace of process ids, process id and time of its start, with spaces between. A forked child has a
+    name of its own.
+    """
+    here, process = _here(), _look_up(os.getpid())
+    return f"{here} {os.getpid()} {process.start}" if here and process is not None else ""
+
+
+def is_gone(name: str) -> bool:
+    """Whether a process, named by `this_process`, is provably gone: it could be seen from here, and is not there any more.
+
+    Parameters
+    ----------
+    name : str
+        Of a process on another host, in another container, or of none, nothing can be proved.
+    """
+    here, _, process = name.rpartition(" ")[0].rpartition(" ")
+    start = name.rpartition(" ")[2]
+    if not here or here != _here() or not process.isdecimal():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # it belongs to somebody else, and /proc may hide it
+        pass
+    found = _look_up(int(process))
+    return found is not None and (found.start != start or found.is_dead)
+
+
+class _Process(NamedTuple):
+    """What /proc tells of a process."""
+
+    #: In clock ticks since the machine's start.
+    start: str
+    #: Nothing of it runs any more, though its parent has not asked for its end yet.
+    is_dead: bool
+
+
+def _look_up(pid: int) -> _Process | None:
+    """What /proc tells of a process; None: nothing."""
+    try:
+        # The second field is the name of the program, in parentheses, and may hold anything.
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        state, threads, start = fields[0], int(fields[17]), fields[19].decode()
+    except (OSError, ValueError, IndexError):
+        return None
+    return _Process(start, state in (b"Z", b"X") and threads <= 1)
+
+
+def _here() -> str:
+    """This boot of the machine and the namespace in which process ids mean something here; empty where /proc does not tell."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        namespace = Path("/proc/self/ns/pid").readlink()
+        is_ours = Path("/proc/self").readlink().name == str(os.getpid())  # a container may be given the /proc of its host
+        return f"{boot} {namespace}" if is_ours else ""
+    except OSError:
+        return ""
+
+
+__all__ = ["answers", "is_gone", "remove_leftovers", "this_process", "tidy_up", "watch_stdin"]

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 #: Longest wait for answers before anything else is looked at, also while the coordinator's answer is looked for (seconds).
 LOOK_EVERY, LOOK_EVERY_ASKING = 1.0, 0.05
 
+#: Seconds between two calls of `Transport.check` while a call waits.
+CHECK_EVERY = 0.1
+
 #: Two looks at the sockets that are further apart leave time in which nobody looked (seconds); it counts for nothing.
 UNSEEN_SECONDS = 0.1
 
@@ -55,6 +58,8 @@ class Transport(Links):
         self._refusals = Refusals()
         #: Until when the sockets were looked at (seconds, the network's clock).
         self._looked_at = self.network.now()
+        #: Called now and then while a call waits; what it raises ends the call.
+        self.check: Callable[[], None] | None = None
 
     @property
     def limit(self) -> float:
@@ -183,13 +188,16 @@ class Transport(Links):
             self._take_in(busy, done)
             if done():
                 return
+            if self.check is not None:
+                self.check()
             deadline += self._unseen(now)  # this process itself was stopped
             self._timers(now)
             if now >= deadline and not done():
                 raise late(now)
 
     def _next_due(self, now: float, busy: Sequence[Lane]) -> float:
-        soonest = now + (LOOK_EVERY_ASKING if self._inquiries else LOOK_EVERY)
+        checking = LOOK_EVERY if self.check is None else CHECK_EVERY
+        soonest = now + (LOOK_EVERY_ASKING if self._inquiries else checking)
         for lane in busy:
             soonest = min(soonest, lane.next_due())
         return min(soonest, self._refusals.next_due(now)) if self._refusals else soonest

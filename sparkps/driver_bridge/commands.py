@@ -75,6 +75,11 @@ class Commands:
                 command.cause = command.cause or Cause.of(late)
                 self._without(number, set(nodes))
 
+    def shift(self, seconds: float) -> None:
+        """So much time counts for nobody: the coordinator itself did not run."""
+        for command in self.under_way.values():
+            command.deadline += seconds
+
     def _without(self, number: int, nodes: set[int]) -> None:
         command = self.under_way[number]
         command.waiting -= nodes

@@ -15,6 +15,7 @@ from sparkps.client.session import disconnect
 from sparkps.client.tables import DenseTable, SparseTable
 from sparkps.config import PREFIX, Settings
 from sparkps.driver_bridge.consistency import BSP, Consistency
+from sparkps.driver_bridge.driver_control import DriverControl
 from sparkps.driver_bridge.launchers import RunningTier, launch
 from sparkps.driver_bridge.prestart import start_python_workers
 from sparkps.driver_bridge.signals import EndOfDriver
@@ -115,8 +116,7 @@ class PSContext:
         #: What table handles carry.
         self.address: TierAddress = self._tier.address
         #: To the coordinator.
-        self.control = ControlClient.of(self.address)
-        self.control.timeout = self.settings.control_timeout
+        self.control = DriverControl.for_tier(self.address, self._tier.ended, self.settings.control_timeout)
         log.info("tier %s is ready: %d nodes", self.address.tier_id, self.settings.num_nodes)
 
     # ---- life ----------------------------------------------------------------------------------------------------------
@@ -181,6 +181,11 @@ class PSContext:
     def _check_running(self) -> None:
         if self._stopped or os.getpid() != self._pid:
             raise TierError("The PSContext must be running. It was stopped: make a new one.")
+
+    def _check_can_start(self) -> None:
+        """Before a group's input is staged, which may take long."""
+        self._check_running()
+        self.control.check()
 
     # ---- tables and functions ------------------------------------------------------------------------------------------
 
@@ -302,14 +307,14 @@ class PSContext:
         """
         from sparkps.driver_bridge.worker_group import run_group
 
-        self._check_running()
+        self._check_can_start()
         return run_group(self, df, train, num_workers, consistency, **options)
 
     def start_group(self, df: DataFrame, train: Train, num_workers: int | None = None, **options: Any) -> Group:
         """An admitted, running group to work with, a context manager; see `sparkps.driver_bridge.worker_group.Group`."""
         from sparkps.driver_bridge.worker_group import start_group
 
-        self._check_running()
+        self._check_can_start()
         return start_group(self, df, train, num_workers, **options)
 
     # ---- status --------------------------------------------------------------------------------------------------------

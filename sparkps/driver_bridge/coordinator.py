@@ -20,6 +20,7 @@ import msgspec
 import zmq
 
 from sparkps.config import Settings
+from sparkps.descriptors import ConnectionCap, raise_limit
 from sparkps.driver_bridge.tier import Outgoing, Tier
 from sparkps.errors import ProtocolError
 from sparkps.lifeline import watch_stdin
@@ -29,8 +30,10 @@ log = logging.getLogger(__name__)
 
 #: Longest time between two looks at timers and at the parent (milliseconds).
 IDLE_MS = 100
-#: Messages taken from the socket before timers are looked at.
+#: Messages taken from the socket before the socket is waited for again.
 BURST = 256
+#: Timers are looked at when the socket is empty, for what lies in it may be what they wait for; and every so many seconds.
+LONGEST_READING = 1.0
 #: Seconds between the last answer and the end of the connections.
 PARTING = 0.05
 #: Seconds that nodes have to exit before the scratch directory of a driver that is gone is removed.
@@ -59,6 +62,7 @@ class Coordinator:
         self._socket.setsockopt(zmq.SNDHWM, 0)
         self._socket.bind(bind)
         self.endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        self._cap = ConnectionCap(self._socket, self.endpoint)
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._parent = parent
         #: Set by any thread or signal handler: the tier is to stop.
@@ -78,12 +82,14 @@ class Coordinator:
         poller = zmq.Poller()
         poller.register(self._socket, zmq.POLLIN)
         poller.register(self._wake, zmq.POLLIN)
-        stopping = False
+        stopping, ticked_at = False, time.monotonic()
         while not self.tier.over:
             poller.poll(IDLE_MS)
-            self._receive()
+            is_empty = self._receive()
             now = time.monotonic()
-            self._send(self.tier.tick(now))
+            if is_empty or now - ticked_at > LONGEST_READING:
+                ticked_at = now
+                self._send(self.tier.tick(now))
             if self._parent and os.getppid() != self._parent:
                 self.stop(orphaned=True)
             if self.told_to_stop and not stopping:
@@ -91,21 +97,24 @@ class Coordinator:
                 self._send(self.tier.stop(now))
         # A client that sees the connection end before it has read the last answer loses that answer.
         threading.Event().wait(PARTING)
+        self._cap.close()
         self._socket.close()
         self._context.term()
 
-    def _receive(self) -> None:
+    def _receive(self) -> bool:
+        """Take what has arrived, up to a burst; whether the socket is empty."""
         for _ in range(BURST):
             try:
                 sender, *frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
-                return
+                return True
             try:
                 message, _ = decode(frames)
             except ProtocolError as error:
                 self._drop(error)
                 continue
             self._send(self.tier.receive(sender.bytes, message, time.monotonic()))
+        return False
 
     def _drop(self, error: ProtocolError) -> None:
         self.tier.garbage += 1
@@ -130,6 +139,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     arguments = _parse(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    raise_limit()
     settings = msgspec.json.decode(arguments.settings, type=Settings)
     coordinator = Coordinator(arguments.bind, arguments.tier, settings, arguments.parent)
     signal.signal(signal.SIGTERM, lambda *_: coordinator.stop())

@@ -34,10 +34,19 @@ class Feed:
         Whether a row's rank and place depend on the rows alone.
     tag : str
         Of the staging job.
+    check : callable
+        Called while rows are staged; raises where nobody will train on them.
     """
 
     def __init__(
-        self, df: DataFrame, num_workers: int, settings: WorkerSettings, *, deterministic: bool, tag: str
+        self,
+        df: DataFrame,
+        num_workers: int,
+        settings: WorkerSettings,
+        *,
+        deterministic: bool,
+        tag: str,
+        check: Callable[[], None],
     ) -> None:
         self.df = df
         self.num_workers = num_workers
@@ -50,6 +59,7 @@ class Feed:
         self._settings = settings
         self._deterministic = deterministic
         self._tag = tag
+        self._check = check
 
     @property
     def reader(self) -> str:
@@ -115,7 +125,7 @@ class Feed:
         def work() -> StagedInput:
             return stage(self.df, self.num_workers, root, self.schema, deterministic=self._deterministic)
 
-        self.fetched = SparkJob(spark, self._tag, "sparkps: staging of rows", work).start().result()
+        self.fetched = SparkJob(spark, self._tag, "sparkps: staging of rows", work).start().result(self._check)
         self.staging_seconds = time.monotonic() - began
 
 

@@ -9,8 +9,14 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
+#: The line of a traceback that names the error.
+_RAISED = re.compile(r"sparkps\.errors\.\w+: |[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit)\b")
+
 #: Seconds between two looks while waiting: how long Ctrl-C may take.
 _LOOK_EVERY = 0.25
+
+#: Seconds that cancelled work has to end: Spark may be planning, which it does not stop for.
+_CANCEL_GRACE = 5.0
 
 
 class SparkJob(Generic[T]):
@@ -58,19 +64,25 @@ class SparkJob(Generic[T]):
         finally:
             self.done.set()
 
-    def result(self) -> T:
+    def result(self, check: Callable[[], None] | None = None) -> T:
         """Wait for the work; cancels it when the wait is interrupted.
+
+        Parameters
+        ----------
+        check : callable, optional
+            Called while waiting; raises where the result is of no use any more.
 
         Raises
         ------
         BaseException
-            What the work raised.
+            What the work raised, or `check`.
         """
         try:
             while not self.done.wait(_LOOK_EVERY):
-                pass
+                if check is not None:
+                    check()
         except BaseException:
-            self.cancel()
+            self.cancel(_CANCEL_GRACE)
             raise
         return self.get()
 
@@ -101,7 +113,7 @@ def first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = lines[0] if lines else ""
     if said.endswith(":"):
-        raised = [line for line in lines[1:] if re.match(r"[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit)\b.*", line)]
+        raised = [line for line in lines[1:] if _RAISED.match(line)]
         said = " ".join([said, *raised[:1]])
     return f"{type(error).__name__}: {said}"
 

@@ -9,7 +9,7 @@ A rank's life::
 
     vacant ──lease──> leased ──finish──> finished
       ^                 │  ^
-      └──release────────┘  └── lease by another attempt, once this one is released or silent for `ttl`: incarnation + 1
+      └──release────────┘  └── lease by another attempt, once this one is released, gone or silent for `ttl`: incarnation + 1
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from sparkps.errors import Fenced, GroupError, InvalidInput
 from sparkps.specs import LONGEST_GROUP_NAME, GroupSpec, check_group
 from sparkps.wire.control import MAX_RECORDED_RESULT, AdmitGroup, Cause, RankReport
 
+#: A group that nobody was heard from for so many lease times, and for at least so many seconds, is over.
+PATIENCE_TTLS, PATIENCE_SECONDS = 3.0, 60.0
+
 #: "No attempt": attempts are Spark's taskAttemptId (>= 0), or -1 for the driver-side solver.
 NO_ATTEMPT = -2
 
@@ -32,6 +35,8 @@ class RankState:
 
     #: Attempt that holds or last held the rank.
     attempt: int = NO_ATTEMPT
+    #: Its process, as `lifeline.this_process` names it; empty: not known.
+    process: str = ""
     #: Number of attempts that have held the rank; fences lower ones at the nodes.
     incarnation: int = 0
     #: The holder's lease ends then; None: nobody holds the rank.
@@ -58,6 +63,8 @@ class GroupState:
     #: Names the request that asked for it.
     tag: str
     ranks: list[RankState]
+    #: When its driver or one of its ranks was last heard.
+    heard_at: float
     #: First cause of its failure.
     cause: Cause | None = None
 
@@ -96,6 +103,8 @@ class HeldByOther:
     """Answer to a lease: ask again."""
 
     reason: str
+    #: The holder's process; empty: not known.
+    process: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,6 +125,8 @@ class Groups:
 
     def __init__(self, ttl: float) -> None:
         self.ttl = ttl
+        #: Seconds that a group lasts without a word of its driver or of a rank.
+        self.patience = max(PATIENCE_TTLS * ttl, PATIENCE_SECONDS)
         #: Groups that were admitted and have not ended, by id.
         self.running: dict[int, GroupState] = {}
         #: First come, first served.
@@ -142,6 +153,7 @@ class Groups:
         _check_asked(asked)
         for group in self.running.values():
             if group.tag == asked.tag:
+                group.heard_at = now
                 return group.spec, False
         if asked.tag in self._ended_tags:
             raise GroupError(f"Worker group {asked.name!r} must not have ended. It has.", group=asked.name)
@@ -151,7 +163,7 @@ class Groups:
         self.queue.pop(0)
         spec = GroupSpec(self.next_group, asked.name, asked.num_ranks, asked.num_workers, asked.staleness)
         self.next_group += 1
-        self.running[spec.group] = GroupState(spec, asked.tag, [RankState() for _ in range(spec.num_ranks)])
+        self.running[spec.group] = GroupState(spec, asked.tag, [RankState() for _ in range(spec.num_ranks)], now)
         return spec, True
 
     def _queue(self, asked: AdmitGroup, now: float) -> None:
@@ -178,10 +190,46 @@ class Groups:
             self._ended_tags.add(state.tag)
         return state is not None
 
+    def withdraw(self, tag: str) -> int:
+        """A request for admission does not count any more, whether it was seen, or comes later; the group it led to, or 0."""
+        self.queue = [waiting for waiting in self.queue if waiting.tag != tag]
+        for group, state in self.running.items():
+            if state.tag == tag:
+                return group
+        self._ended_tags.add(tag)
+        return 0
+
+    # ---- time ----------------------------------------------------------------------------------------------------------
+
+    def unheard(self, now: float) -> list[GroupState]:
+        """Groups of which neither the driver nor a rank was heard for too long: they hold their slots for nobody."""
+        return [state for state in self.running.values() if now - state.heard_at > self.patience]
+
+    def shift(self, seconds: float) -> None:
+        """So much time counts for nobody: the coordinator itself did not run."""
+        for waiting in self.queue:
+            waiting.asked_at += seconds
+        for state in self.running.values():
+            state.heard_at += seconds
+            for rank in state.ranks:
+                if rank.expires_at is not None:
+                    rank.expires_at += seconds
+
     # ---- ranks ---------------------------------------------------------------------------------------------------------
 
-    def lease(self, group: int, rank: int, attempt: int, now: float) -> Holds | HeldByOther | HasFinished:
+    def lease(
+        self, group: int, rank: int, attempt: int, now: float, process: str = "", gone: str = ""
+    ) -> Holds | HeldByOther | HasFinished:
         """An attempt asks for a rank.
+
+        Parameters
+        ----------
+        group, rank, attempt : int
+        now : float
+        process : str
+            That of the attempt; empty: not known.
+        gone : str
+            A holder's process that has been seen to be gone: if it is still the holder's, the lease is over.
 
         Raises
         ------
@@ -189,16 +237,20 @@ class Groups:
             The group's first cause, or `Fenced` if it has ended.
         """
         state = self._live(group, rank)
+        state.heard_at = now
         if state.cause is not None:
             raise state.cause.exception()
         slot = state.ranks[rank]
         if slot.finished:
             return HasFinished(slot.result)
         if slot.attempt != attempt:
-            if slot.expires_at is not None and slot.expires_at > now:
+            lives = not slot.process or slot.process != gone
+            if lives and slot.expires_at is not None and slot.expires_at > now:
                 left = slot.expires_at - now
-                return HeldByOther(f"attempt {slot.attempt} holds rank {rank}; its lease ends in {left:.1f} s")
+                said = f"attempt {slot.attempt} holds rank {rank}; its lease ends in {left:.1f} s"
+                return HeldByOther(said, slot.process)
             slot.attempt, slot.incarnation = attempt, slot.incarnation + 1
+        slot.process = process
         slot.expires_at = now + self.ttl
         return Holds(slot.incarnation, state.all_started)
 
@@ -212,6 +264,7 @@ class Groups:
         """
         state = self._live(group, rank)
         slot = self._held(state, rank, attempt)
+        state.heard_at = now
         if not slot.finished:  # a renewal that was on its way when the rank finished
             slot.expires_at, slot.counters = now + self.ttl, counters or slot.counters
         return state
@@ -221,7 +274,8 @@ class Groups:
         state = self.running.get(group)
         if state is not None and 0 <= rank < len(state.ranks) and state.ranks[rank].attempt == attempt:
             # The same attempt may come back, under a new incarnation as everybody else.
-            state.ranks[rank].attempt, state.ranks[rank].expires_at = NO_ATTEMPT, None
+            slot = state.ranks[rank]
+            slot.attempt, slot.process, slot.expires_at = NO_ATTEMPT, "", None
 
     def finish(self, group: int, rank: int, attempt: int, result: bytes | None, counters: Mapping[str, Any]) -> None:
         """The rank's function has returned.
@@ -255,6 +309,18 @@ class Groups:
 
     # ---- questions -----------------------------------------------------------------------------------------------------
 
+    def hear(self, group: int, now: float) -> GroupState:
+        """A running group, of which the driver has just been heard.
+
+        Raises
+        ------
+        GroupError
+            It has ended, or never was.
+        """
+        state = self.get(group)
+        state.heard_at = now
+        return state
+
     def get(self, group: int) -> GroupState:
         """A running group.
 
@@ -280,6 +346,7 @@ class Groups:
                 assert (rank.incarnation > 0) or (rank.attempt == NO_ATTEMPT and rank.expires_at is None)
                 assert not (rank.finished and rank.expires_at is not None)
                 assert rank.expires_at is None or rank.attempt != NO_ATTEMPT
+                assert not rank.process or rank.attempt != NO_ATTEMPT
 
     def _live(self, group: int, rank: int) -> GroupState:
         state = self.running.get(group)

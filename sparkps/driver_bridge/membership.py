@@ -94,6 +94,11 @@ class Membership:
         late = [state for state in self._up() if now - state.heard_at > self.deadline]
         return [self._set(s, "dead", f"it was silent for {now - s.heard_at:.1f} s") for s in late]
 
+    def shift(self, seconds: float) -> None:
+        """So much time counts for nobody: the coordinator itself did not run."""
+        for state in self.nodes.values():
+            state.heard_at += seconds
+
     # ---- questions -----------------------------------------------------------------------------------------------------
 
     def up(self) -> list[int]:

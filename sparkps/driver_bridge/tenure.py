@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from sparkps.client.control import ControlClient
-from sparkps.errors import Fenced, NodeUnreachable, SparkPSError
+from sparkps.errors import DeadlineExceeded, Fenced, NodeUnreachable, SparkPSError
+from sparkps.lifeline import is_gone, this_process
 from sparkps.specs import GroupSpec
 from sparkps.wire.control import (
     Cause,
@@ -20,6 +21,7 @@ from sparkps.wire.control import (
     Lease,
     Leased,
     Recorded,
+    ReleaseRank,
     Renew,
     Renewed,
 )
@@ -35,6 +37,10 @@ _LONGEST_PAUSE = 0.2
 
 #: Seconds between two renewals at most, so that progress at the driver is never older.
 _REPORT_EVERY = 0.5
+
+#: Seconds that the end of a rank waits for a coordinator that is silent: to record a result that travels through Spark as well, to
+#: give a rank back that its lease's end frees as well, and for a renewal under way.
+_PARTING = 5.0
 
 
 class Tenure:
@@ -71,6 +77,8 @@ class Tenure:
             self._started.set()
         #: Why the rank must stop; set once, by the renewing thread.
         self._over: SparkPSError | None = None
+        #: Nothing is left to give back: the rank has finished, or its group has failed.
+        self._settled = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._renew, name=f"sparkps-renew-{group.group}-{rank}", daemon=True)
         self._thread.start()
@@ -82,11 +90,11 @@ class Tenure:
 
     @property
     def group_failed(self) -> bool:
-        """Whether the group has failed."""
-        return self._over is not None and not self.lost
+        """Whether the group is known to have failed."""
+        return self._over is not None and not self.lost and not is_unreached(self._over, self.control)
 
     def check(self) -> None:
-        """Raise if the rank must stop: the group's first cause, or `Fenced`."""
+        """Raise if the rank must stop: the group's first cause, `Fenced`, or that it can never start."""
         if self._over is not None:
             raise self._over
 
@@ -107,15 +115,40 @@ class Tenure:
         return True
 
     def finish(self, result: bytes | None) -> None:
-        """Record the rank's result."""
+        """Record the rank's result, where the coordinator can be reached.
+
+        Without it training ends rightly all the same: the nodes have the rank's last tick, and the result travels through Spark.
+        """
         self.stop()
         counters = self.counters()
-        self.control.request(FinishRank(0, self.group.group, self.rank, self.attempt, result, counters))
+        try:
+            self.control.request(
+                FinishRank(0, self.group.group, self.rank, self.attempt, result, counters), timeout=_PARTING
+            )
+        except SparkPSError as error:
+            if not is_unreached(error, self.control):
+                raise
+            log.warning("the end of rank %d of group %d was not recorded: %s", self.rank, self.group.group, error)
+        self._settled = True
 
     def fail(self, cause: Cause) -> None:
-        """Fail the group with `cause`, unless it has failed before."""
+        """Fail the group with `cause`, unless it has failed before.
+
+        Raises
+        ------
+        NodeUnreachable, DeadlineExceeded
+            The coordinator could not be told, so nobody knows.
+        """
         self.stop()
         self.control.request(FailRank(0, self.group.group, self.rank, self.attempt, cause))
+        self._settled = True
+
+    def release(self) -> None:
+        """Give a rank that has neither finished nor failed to the next attempt, where the coordinator can be told."""
+        self.stop()
+        if not self._settled and self._over is None:
+            give_back(self.control, self.group, self.rank, self.attempt)
+            self._settled = True
 
     def state(self) -> GroupReport:
         """How the group is doing."""
@@ -126,20 +159,24 @@ class Tenure:
         """Stop renewing. The lease ends by itself."""
         self._ended.set()
         if self._thread is not threading.current_thread():
-            self._thread.join()
+            self._thread.join(_PARTING)  # a renewal that waits for a silent coordinator changes nothing any more
 
     def _renew(self) -> None:
-        pause = _FIRST_PAUSE
+        pause, answered = _FIRST_PAUSE, True
         while not self._ended.wait(pause):
+            answer = None
             try:
                 answer = self.control.request(Renew(0, self.group.group, self.rank, self.attempt, self.counters()))
-            except (NodeUnreachable, TimeoutError) as error:
-                # The coordinator is control plane only: training goes on, and nobody can take the rank meanwhile.
-                log.warning("rank %d of group %d could not renew its lease: %s", self.rank, self.group.group, error)
-                answer = None
             except SparkPSError as error:
-                self._over = error
-                return
+                is_final = not is_unreached(error, self.control)
+                if is_final or (isinstance(error, NodeUnreachable) and not self._started.is_set()):
+                    # Without a coordinator nobody ever learns that the last rank has started.
+                    self._over = error
+                    return
+                # The coordinator is control plane only: training goes on, and nobody can take the rank meanwhile.
+                if answered:
+                    log.warning("rank %d of group %d cannot renew its lease: %s", self.rank, self.group.group, error)
+            answered = answer is not None
             if isinstance(answer, Renewed):
                 if answer.failed is not None:
                     self._over = answer.failed.exception()
@@ -153,6 +190,8 @@ class Tenure:
 def acquire(control: ControlClient, group: GroupSpec, rank: int, attempt: int, ttl: float) -> Tenure | Recorded:
     """Lease a rank, waiting while another attempt holds it, for as long as the group lives.
 
+    A holder whose process is seen to be gone is not waited for.
+
     Returns
     -------
     Tenure or Recorded
@@ -161,18 +200,45 @@ def acquire(control: ControlClient, group: GroupSpec, rank: int, attempt: int, t
     Raises
     ------
     SparkPSError
-        The group's first cause if it failed; `Fenced` if it ended.
+        The group's first cause if it failed; `Fenced` if it ended; what `is_unreached` tells if there was no answer.
     """
-    pause = _FIRST_PAUSE
-    waiting = threading.Event()
+    pause, gone = _FIRST_PAUSE, ""
+    process, waiting = this_process(), threading.Event()
     while True:
-        answer = control.request(Lease(0, group.group, rank, attempt))
+        try:
+            answer = control.request(Lease(0, group.group, rank, attempt, process, gone))
+        except SparkPSError:
+            raise
+        except BaseException:  # interrupted: the rank may be ours by now
+            give_back(control, group, rank, attempt)
+            raise
         if isinstance(answer, Leased):
             return Tenure(control, group, rank, attempt, answer, ttl)
         if isinstance(answer, Recorded):
             return answer
+        if answer.holder and answer.holder != gone and is_gone(answer.holder):
+            log.info("rank %d of group %d: the process of its holder is gone", rank, group.group)
+            gone = answer.holder
+            continue
         waiting.wait(pause)
         pause = min(1.5 * pause, _LONGEST_PAUSE)
 
 
-__all__ = ["SOLVER_ATTEMPT", "Tenure", "acquire"]
+def give_back(control: ControlClient, group: GroupSpec, rank: int, attempt: int) -> None:
+    """Release a rank, so that the next attempt need not wait for the lease's end; which does it where this cannot."""
+    try:
+        control.request(ReleaseRank(0, group.group, rank, attempt), timeout=_PARTING)
+    except SparkPSError as error:
+        log.info("rank %d of group %d was not given back: %s", rank, group.group, error)
+
+
+def is_unreached(error: SparkPSError, control: ControlClient) -> bool:
+    """Whether a request failed for want of an answer from the coordinator; any other error is its answer.
+
+    A group may have failed with an error of the same class, about a node or a deadline of its own.
+    """
+    silent = isinstance(error, (NodeUnreachable, DeadlineExceeded))
+    return silent and error.attributes.get("endpoint") == control.endpoint
+
+
+__all__ = ["SOLVER_ATTEMPT", "Tenure", "acquire", "give_back", "is_unreached"]

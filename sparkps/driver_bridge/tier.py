@@ -13,11 +13,11 @@ from typing import Any
 
 from sparkps.config import Settings
 from sparkps.driver_bridge.commands import Commands, Then
-from sparkps.driver_bridge.leases import Groups, HasFinished, HeldByOther, Holds
+from sparkps.driver_bridge.leases import Groups, GroupState, HasFinished, HeldByOther, Holds
 from sparkps.driver_bridge.membership import Membership, described
 from sparkps.driver_bridge.registry import Registry
 from sparkps.driver_bridge.status import tier_status
-from sparkps.errors import ProtocolError, ShardLost, SparkPSError, TierError
+from sparkps.errors import GroupError, ProtocolError, ShardLost, SparkPSError, TierError
 from sparkps.specs import GroupSpec
 from sparkps.wire import control as c
 
@@ -32,6 +32,8 @@ FORGET_AFTER = 900.0
 REPORT_LIMIT = 1.0
 #: Seconds that nodes have to answer `StopNode`.
 STOP_LIMIT = 2.0
+#: A coordinator that runs takes messages or looks at its timers at least so often (seconds): longer gaps are its own absence.
+LONGEST_STEP = 0.25
 
 
 @dataclass
@@ -73,12 +75,14 @@ class Tier:
         self._attaching: list[tuple[bytes, c.Attach]] = []
         self._out: list[Outgoing] = []
         self._now = 0.0
+        #: When the coordinator last ran, for `_come_to`; None: it has not yet.
+        self._ran_at: float | None = None
 
     # ---- events --------------------------------------------------------------------------------------------------------
 
     def receive(self, sender: bytes, message: Any, now: float) -> list[Outgoing]:
         """A message has arrived; returns what to send."""
-        self._now = now
+        self._come_to(now)
         if isinstance(message, c.CommandDone):
             self.commands.answered(message)
         elif isinstance(message, c.Heartbeat):
@@ -93,9 +97,11 @@ class Tier:
 
     def tick(self, now: float) -> list[Outgoing]:
         """Time has passed; returns what to send."""
-        self._now = now
+        self._come_to(now)
         for info in self.members.expire(now):
             self._node_died(info)
+        for group in self.groups.unheard(now):
+            self._abandon(group)
         self.commands.expire(now)
         for sender, connection in list(self._connections.items()):
             if now - connection.heard_at > FORGET_AFTER:
@@ -104,9 +110,27 @@ class Tier:
 
     def stop(self, now: float, then: Callable[[], None] | None = None) -> list[Outgoing]:
         """Tell the nodes to exit; `over` follows when they have answered, or have not in time."""
-        self._now = now
+        self._come_to(now)
         self._stop_nodes(then)
         return self._flush()
+
+    def _come_to(self, now: float) -> None:
+        """It is `now`. Time in which the coordinator did not run, as in a long pause of its host, counts for nobody.
+
+        Others could not be heard then, however often they spoke: nodes would be declared dead and ranks given away for what
+        lies unread in the socket.
+        """
+        absent = 0.0 if self._ran_at is None else now - self._ran_at - LONGEST_STEP
+        self._now = self._ran_at = now
+        if absent <= 0:
+            return
+        if absent > 1.0:
+            log.warning("the coordinator did not run for %.1f s: all time limits are moved by so much", absent)
+        self.members.shift(absent)
+        self.groups.shift(absent)
+        self.commands.shift(absent)
+        for connection in self._connections.values():
+            connection.heard_at += absent
 
     def _stop_nodes(self, then: Callable[[], None] | None) -> None:
         self.state = "stopping"
@@ -317,23 +341,38 @@ class Tier:
         self._command(f"Opening group {spec.name!r}", lambda seq: c.OpenGroup(seq, spec), opened)
 
     def _end(self, sender: bytes, end: c.EndGroup) -> Any:
-        if not self.groups.end(end.group):
+        group = end.group or (self.groups.withdraw(end.tag) if end.tag else 0)
+        # A dead node has nothing left to forget.
+        if not self._close_group(group, lambda cause, _: self._accept(sender, end.seq, None)):
             return c.Accepted(end.seq)
-        log.info("group %d has ended", end.group)
-        self._command(
-            "Closing a group",
-            lambda seq: c.CloseGroup(seq, end.group),
-            lambda cause, _: self._accept(sender, end.seq, None),  # a dead node has nothing left to forget
-        )
         return None
 
+    def _close_group(self, group: int, then: Then) -> bool:
+        """End a group, here and on the nodes; whether it was there."""
+        if not self.groups.end(group):
+            return False
+        log.info("group %d has ended", group)
+        self._command("Closing a group", lambda seq: c.CloseGroup(seq, group), then)
+        return True
+
+    def _abandon(self, group: GroupState) -> None:
+        """Nobody has been heard of a group for long: its slots go to others."""
+        spec, silent = group.spec, self._now - group.heard_at
+        log.warning("group %d (%s) is ended: nobody was heard of it for %.0f s", spec.group, spec.name, silent)
+        if group.state == "running":
+            why = f"Somebody must be heard of worker group {spec.name!r}. Neither its driver nor a rank was for {silent:.0f} s."
+            self._fail_group(spec.group, c.Cause.of(GroupError(why, group=spec.name)))
+        self._close_group(spec.group, _nothing)
+
     def _lease(self, sender: bytes, lease: c.Lease) -> Any:
-        answer = self.groups.lease(lease.group, lease.rank, lease.attempt, self._now)
+        answer = self.groups.lease(
+            lease.group, lease.rank, lease.attempt, self._now, process=lease.process, gone=lease.gone
+        )
         match answer:
             case Holds(incarnation, started):
                 return c.Leased(lease.seq, incarnation, started)
-            case HeldByOther(reason):
-                return c.Wait(lease.seq, reason)
+            case HeldByOther(reason, process):
+                return c.Wait(lease.seq, reason, process)
             case HasFinished(result):
                 return c.Recorded(lease.seq, result)
 
@@ -359,7 +398,7 @@ class Tier:
             self._command("Failing a group", lambda seq: c.FailGroup(seq, group, cause), _nothing)
 
     def _group_state(self, sender: bytes, asked: c.GroupState) -> Any:
-        group = self.groups.get(asked.group)
+        group = self.groups.hear(asked.group, self._now)
         ranks = [state.report(rank, self._now) for rank, state in enumerate(group.ranks)]
         return c.GroupReport(asked.seq, asked.group, group.state, group.cause, group.all_started, ranks)
 

@@ -16,9 +16,9 @@ from typing import Any
 from sparkps.client.control import ControlClient
 from sparkps.driver_bridge.jobs import SparkJob, first_line
 from sparkps.driver_bridge.progress import ProgressBar
-from sparkps.driver_bridge.tenure import SOLVER_ATTEMPT
+from sparkps.driver_bridge.tenure import SOLVER_ATTEMPT, is_unreached
 from sparkps.driver_bridge.worker import not_started
-from sparkps.errors import DeadlineExceeded, GroupError, SparkPSError, WorkerFailed
+from sparkps.errors import DeadlineExceeded, GroupError, NodeUnreachable, SparkPSError, WorkerFailed
 from sparkps.specs import GroupSpec
 from sparkps.wire.control import Cause, FailRank, GroupReport, GroupState
 
@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks at the group: until all ranks have started, and later.
 _LOOK_FIRST, _LOOK_LATER = 0.05, 0.25
+
+#: Seconds that the coordinator has to answer what it answers at once, before the driver goes on without an answer.
+ANSWER_WITHIN = 5.0
 
 
 class Watch:
@@ -73,6 +76,10 @@ class Watch:
         self._slots = slots
         self._bar = bar
         self._latest: GroupReport | None = None
+        #: Whether the last question to the coordinator was answered.
+        self._answered = True
+        #: Why nobody listens at the coordinator's endpoint any more, while that is so.
+        self._alone: SparkPSError | None = None
         self._abandoned = False
         self._began = time.monotonic()
         #: When every rank had started; 0: not yet.
@@ -81,27 +88,53 @@ class Watch:
         self._thread = threading.Thread(target=self._watch, name=f"sparkps-watch-{group.name}", daemon=True)
         self._thread.start()
 
+    def check(self) -> None:
+        """Raise the group's first cause, if it is known.
+
+        Raises
+        ------
+        SparkPSError
+        """
+        if self.cause is not None:
+            raise self.cause
+
     def abandon(self) -> None:
         """Submit the job no more: the group is being ended."""
         self._abandoned = True
 
     def look(self) -> GroupReport | None:
-        """Ask for the group's state and show it; the last one while the coordinator does not answer."""
+        """Ask for the group's state and show it; the last one where the coordinator does not answer, or has ended the group."""
         try:
-            report: GroupReport = self.control.request(GroupState(0, self.group.group))
-        except TimeoutError as error:
-            log.warning("no news of worker group %s: %s", self.group.name, error)
+            report: GroupReport = self.control.request(GroupState(0, self.group.group), timeout=ANSWER_WITHIN)
+        except SparkPSError as error:
+            self._without_news(error)
             return self._latest
-        self._latest = report
+        self._latest, self._answered, self._alone = report, True, None
         solver = self.solver() if self.solver is not None else {}
         self._bar.update(
             [solver] if "epoch" in solver else [rank.counters for rank in report.ranks[: self.group.num_workers]]
         )
         return report
 
+    def _without_news(self, error: SparkPSError) -> None:
+        """The coordinator does not answer: the group runs on without it, and says how it ended through its Spark job."""
+        if not is_unreached(error, self.control) and not self.settled.is_set():
+            raise error
+        if isinstance(error, NodeUnreachable):
+            self._alone = error
+        if self._answered:
+            log.warning("no news of worker group %s: %s", self.group.name, error)
+        self._answered = False
+
     def fail(self, error: SparkPSError) -> SparkPSError:
         """Fail the group with a cause of the driver's own, unless it has one already; the cause that counts."""
-        self.control.request(FailRank(0, self.group.group, -1, SOLVER_ATTEMPT, Cause.of(error)))
+        try:
+            failing = FailRank(0, self.group.group, -1, SOLVER_ATTEMPT, Cause.of(error))
+            self.control.request(failing, timeout=ANSWER_WITHIN)
+        except SparkPSError as untold:
+            if not is_unreached(untold, self.control):
+                raise
+            return error
         report = self.look()
         return report.cause.exception() if report is not None and report.cause is not None else error
 
@@ -132,6 +165,9 @@ class Watch:
             self.start_seconds = now - self._began
         if done:
             return self._job_is_done(now)
+        if self._alone is not None and not self._started_at:
+            self.cause = self._alone
+            return True
         if not self._started_at and now > self._began + self._start_timeout:
             self.cause = self.fail(self._late(report))
             return True
@@ -142,12 +178,15 @@ class Watch:
         if error is None:
             self.train_seconds = now - (self._started_at or self._began)
             return True
-        if self._submissions > 0 and not self._abandoned:
+        if self._submissions > 0 and not self._abandoned and self._alone is None:
             log.warning("submitting worker group %s again: %s", self.group.name, first_line(error))
             self._submissions -= 1
             self.job = self._submit()
             return False
         said = first_line(error)
+        if self._alone is not None:
+            self.cause = self._lost_without_coordinator(said)
+            return True
         self.cause = self.fail(
             WorkerFailed(
                 f"The Spark job of worker group {self.group.name!r} failed, and no rank could say why: {said}. A worker's process may have"
@@ -158,6 +197,14 @@ class Watch:
         )
         return True
 
+    def _lost_without_coordinator(self, said: str) -> SparkPSError:
+        assert self._alone is not None
+        return WorkerFailed(
+            f"A worker of group {self.group.name!r} was lost or failed: {said}. No other can take its place, for {self._alone.message}",
+            group=self.group.name,
+            cause=said,
+        )
+
     def _late(self, report: GroupReport | None) -> SparkPSError:
         if report is None:
             timeout = self._start_timeout
@@ -167,4 +214,4 @@ class Watch:
         return not_started(report, self.group, self._start_timeout, self._slots)
 
 
-__all__ = ["Watch"]
+__all__ = ["ANSWER_WITHIN", "Watch"]

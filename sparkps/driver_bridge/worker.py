@@ -1,7 +1,8 @@
 """One rank of a worker group, inside its Spark task: lease, start together, take over, train, finish.
 
 A rank whose function raises fails the whole group with its cause, which is recorded at the coordinator; the task itself then
-ends in good order, so that Spark neither tries it again nor buries the cause under its own messages.
+ends in good order, so that Spark neither tries it again nor buries the cause under its own messages. What cannot be told to
+the coordinator fails the task: then Spark is the one to tell.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from sparkps.config import WorkerSettings
 from sparkps.driver_bridge.batches import Batches
 from sparkps.driver_bridge.columns import bytes_column, int_column
 from sparkps.driver_bridge.inputs import RankRows
-from sparkps.driver_bridge.tenure import Tenure, acquire
-from sparkps.errors import DeadlineExceeded, Fenced, InvalidInput, NodeUnreachable, SparkPSError, to_wire
+from sparkps.driver_bridge.tenure import Tenure, acquire, is_unreached
+from sparkps.errors import DeadlineExceeded, Fenced, InvalidInput, SparkPSError, to_wire
 from sparkps.plain import INT_RANGE, LONGEST_NAME, cut, fit, name_of, shown, text_of
 from sparkps.specs import GroupSpec
 from sparkps.wire.control import (
@@ -250,9 +251,9 @@ class RankTask:
             while True:
                 try:
                     held = acquire(control, self.group, rank, attempt, self.settings.lease_ttl)
-                except NodeUnreachable:
-                    raise
                 except SparkPSError as error:  # the group's first cause, or that it has ended
+                    if is_unreached(error, control):
+                        raise  # so that Spark tries the task again
                     log.info("rank %d of group %d has nothing to do: %s", rank, self.group.group, error)
                     return FAILED, None
                 if isinstance(held, Recorded):
@@ -294,10 +295,20 @@ class RankTask:
             if tenure.lost or (isinstance(error, Fenced) and self._is_taken(tenure)):
                 return None
             if not tenure.group_failed:
-                tenure.fail(cause_of(error, tenure.rank, self.group))
+                self._fail(tenure, error)
             return FAILED, None
         finally:
-            tenure.stop()
+            tenure.release()
+
+    def _fail(self, tenure: Tenure, error: BaseException) -> None:
+        """Fail the group with what the train function raised; where nobody can be told, fail the task with it."""
+        cause = cause_of(error, tenure.rank, self.group)
+        try:
+            tenure.fail(cause)
+        except SparkPSError as untold:
+            if is_unreached(untold, tenure.control):
+                raise cause.exception() from error
+            raise
 
     def _is_taken(self, tenure: Tenure) -> bool:
         """Whether another attempt has the rank: nodes know of it before our next renewal."""

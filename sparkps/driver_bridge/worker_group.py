@@ -26,11 +26,11 @@ from sparkps.driver_bridge.progress import ProgressBar
 from sparkps.driver_bridge.report import Results, RunReport, rank_figures
 from sparkps.driver_bridge.resources import check_platform, choose_num_workers, count_slots, observe
 from sparkps.driver_bridge.tenure import SOLVER_ATTEMPT, Tenure, acquire
-from sparkps.driver_bridge.watch import Watch
+from sparkps.driver_bridge.watch import ANSWER_WITHIN, Watch
 from sparkps.driver_bridge.worker import FINISHED, LOST_RESULT, RankTask, Train, Worker, not_started
-from sparkps.errors import DeadlineExceeded, GroupError, InvalidInput, SparkPSError, WorkerFailed, from_wire
+from sparkps.errors import DeadlineExceeded, GroupError, InvalidInput, SparkPSError, TierError, WorkerFailed, from_wire
 from sparkps.specs import GroupSpec
-from sparkps.wire.control import AdmitGroup, Admitted, Cause, EndGroup, FailRank, TierStatus
+from sparkps.wire.control import AdmitGroup, Admitted, Cause, EndGroup, FailRank, GroupReport, TierStatus
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -112,8 +112,12 @@ class Group:
             int(conf.get("spark.task.maxFailures", "4")) if re.fullmatch(r"local(\[.*\])?", master) else 1
         )
         self._tag = f"sparkps-{self.name}"
-        self._feed = Feed(df, self.num_workers, self._settings, deterministic=deterministic, tag=self._tag)
+        self._feed = Feed(
+            df, self.num_workers, self._settings, deterministic=deterministic, tag=self._tag, check=ps.control.check
+        )
         self._admission_seconds = 0.0
+        #: Names the request for admission, once it is made: it may have been granted though no answer came.
+        self._asked = ""
         #: Set once each, in this order, by `start`.
         self._spec: GroupSpec | None = None
         self._watch: Watch | None = None
@@ -155,10 +159,13 @@ class Group:
         )
         slots = self._slots.limit or self._slots.default
         ranks = self.num_workers + self._has_solver
-        asking = AdmitGroup(0, self.name, self.num_workers, ranks, self.consistency.bound, slots, secrets.token_hex(8))
+        self._asked = secrets.token_hex(8)
+        asking = AdmitGroup(0, self.name, self.num_workers, ranks, self.consistency.bound, slots, self._asked)
         return admit(self.ps.control, asking, limit, self._slots.remedy)
 
     def _begin(self) -> None:
+        # What this thread reads when the ranks have ended must not need the coordinator then.
+        connect(self.ps.address)
         stage = self._feed.stage_of(
             lambda fetched: RankTask(
                 self.ps.address,
@@ -196,6 +203,8 @@ class Group:
         self.member = connect(self.ps.address)
         self.member.takeover(self.spec.group, rank, tenure.incarnation)
         self.solver = Worker(self.member, tenure, None, None)
+        # Nodes release a solver that waits for a lost rank, unless nobody is left to tell them.
+        self.member.check = self._watch.check
         self._watch.solver = self.solver.counters
 
     # ---- wait ----------------------------------------------------------------------------------------------------------
@@ -239,6 +248,7 @@ class Group:
     def _leave_as_solver(self) -> None:
         if self.member is not None and self._tenure is not None:
             self.member.finish()
+            self.member.check = None
             self._tenure.finish(None)
             self._tenure = self.member = self.solver = None
 
@@ -275,10 +285,14 @@ class Group:
         )
 
     def _report(self, watch: Watch) -> RunReport:
-        report = watch.look()
-        assert report is not None, "a group that has finished was seen"
-        groups = self.ps.control.request(TierStatus(0, fresh=True)).report.get("groups", [])
-        measured: dict[str, Any] = next((entry for entry in groups if entry.get("id") == self.spec.group), {})
+        """Figures of the run; where the coordinator does not answer, the last that it gave."""
+        report = watch.look() or GroupReport(0, self.spec.group, "finished", None, True, [])
+        measured: dict[str, Any] = {}
+        try:
+            groups = self.ps.control.request(TierStatus(0, fresh=True), timeout=ANSWER_WITHIN).report.get("groups", [])
+            measured = next((entry for entry in groups if entry.get("id") == self.spec.group), {})
+        except TierError as error:
+            log.warning("the figures of worker group %s are not complete: %s", self.name, error)
         return RunReport(
             group=self.name,
             num_workers=self.num_workers,
@@ -335,7 +349,8 @@ class Group:
                 else f"{type(error).__name__}{f': {error}' if str(error) else ''} at the driver"
             )
             why = GroupError(f"Worker group {self.name!r} was ended: {said}.", group=self.name)
-        self.ps.control.request(FailRank(0, self._spec.group, -1, SOLVER_ATTEMPT, Cause.of(why)))
+        failing = FailRank(0, self._spec.group, -1, SOLVER_ATTEMPT, Cause.of(why))
+        self.ps.control.request(failing, timeout=ANSWER_WITHIN)
 
     def _end_job(self) -> None:
         if self._watch is None:
@@ -349,12 +364,15 @@ class Group:
         if self._tenure is not None:
             self._tenure.stop()
         if self.member is not None:
+            self.member.check = None
             self.member.leave()
         self._tenure = self.member = self.solver = None
 
     def _end_group(self) -> None:
         if self._spec is not None:
             self.ps.control.request(EndGroup(0, self._spec.group))
+        elif self._asked:
+            self.ps.control.request(EndGroup(0, 0, self._asked), timeout=ANSWER_WITHIN)
 
 
 def admit(control: ControlClient, asking: AdmitGroup, limit: float, remedy: str) -> GroupSpec:

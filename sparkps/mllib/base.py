@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sparkps.client.frames import read_buckets
 from sparkps.client.tables import SparseTable, Table
-from sparkps.errors import InvalidInput, SparkPSError
+from sparkps.errors import DeadlineExceeded, InvalidInput, NodeUnreachable, SparkPSError
 from sparkps.mllib import kernels, passes
 from sparkps.mllib.data import INTERCEPT_KEY
 from sparkps.mllib.keys import KeyMap
@@ -109,21 +109,28 @@ def new_prefix(uid: str) -> str:
 
 @contextmanager
 def dropped_at_the_end() -> Iterator[list[Table]]:
-    """A list of tables; what is still on it at the end, also after a failure, is dropped."""
+    """A list of tables; what is still on it at the end, also after a failure, is dropped.
+
+    A model is not given up because its tables cannot be dropped, nor kept waiting once for each of them.
+    """
     tables: list[Table] = []
     try:
         yield tables
     finally:
-        for table in tables:
-            drop_quietly(table)
+        for number, table in enumerate(tables):
+            if not drop_quietly(table):
+                log.warning("%d tables of a fit stay on the tier until it ends", len(tables) - number)
+                break
 
 
-def drop_quietly(table: Table) -> None:
-    """Drop a table; a tier that is gone has dropped it already."""
+def drop_quietly(table: Table) -> bool:
+    """Drop a table; a tier that is gone has dropped it already. Whether the coordinator answered."""
     try:
         table.drop()
     except SparkPSError as error:
         log.debug("table %s was not dropped: %s", table.name, error)
+        return not isinstance(error, (NodeUnreachable, DeadlineExceeded))
+    return True
 
 
 # ---- coefficients ------------------------------------------------------------------------------------------------------

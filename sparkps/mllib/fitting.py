@@ -171,6 +171,8 @@ def _solve(solver: Any, names: TableNames, settings: FitSettings) -> tuple[Minim
     solver.report(epoch=0, epochs=settings.max_iter)
     solver.tick()
     solver.tick()
+    for name in vector_names(HISTORY):  # all of them now: later the coordinator may be gone, and training goes on
+        solver.table(names.vector(name))
     weight, _, positive, count = solver.table(names.facts).pull()
     if not count:
         raise _no_rows(0)

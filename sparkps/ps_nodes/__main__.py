@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import logging
 import os
-import resource
 import signal
 import sys
 from pathlib import Path
 from typing import Any
 
+from sparkps.descriptors import raise_limit
 from sparkps.lifeline import tidy_up, watch_stdin
 
 
@@ -30,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     arguments = _parse(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    _raise_file_limit()
+    raise_limit()
     # The I/O thread must get the interpreter back soon after a kernel of the pool returns.
     sys.setswitchinterval(0.0005)
     from sparkps.ps_nodes.buffers import keep_message_buffers
@@ -39,6 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     keep_message_buffers()
     threads = arguments.threads or max(1, (os.cpu_count() or 2) // 2)
     node = Node(arguments.coordinator, arguments.bind, threads, os.getppid() if arguments.watch_parent else 0)
+    node.control.outlives_coordinator = arguments.watch_stdin or arguments.watch_parent
 
     def stop(*_: Any) -> None:
         node.stop()
@@ -68,14 +68,6 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--watch-parent", action="store_true", help="exit when the parent process is gone")
     parser.add_argument("--scratch", default="", help="directory of the tier, to be tidied up if the driver is gone")
     return parser.parse_args(argv)
-
-
-def _raise_file_limit() -> None:
-    """A node has one descriptor per client connection; libzmq's I/O thread spins when they run out."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
@@ -53,23 +54,38 @@ class ControlLink:
         #: The node must exit, with `status`.
         self.over = False
         self.status = 0
+        #: The process that started this node is watched, and the node ends with it: a coordinator that is silent, or gone, is then
+        #: no reason to give up the rows. Set before the node serves.
+        self.outlives_coordinator = False
         self._seq = 0
         self._next_beat = 0.0
         self._heard_at = time.monotonic()
+        #: The coordinator has been silent for longer than the deadline.
+        self._is_silent = False
 
     def hello(self) -> None:
         """Say that the node can take requests."""
         self._send(c.NodeHello(self._number(), self._endpoint, net.gethostname(), os.getpid()))
 
     def heartbeat(self, now: float) -> None:
-        """Send a heartbeat if it is due; give up if the coordinator was silent too long."""
+        """Send a heartbeat if it is due; without a life line, give up if the coordinator was silent too long."""
         settings = self._service.handlers.settings
         if self.node >= 0 and now >= self._next_beat:
             self._next_beat = now + settings.heartbeat_interval
-            self._send(c.Heartbeat(self._number(), self.node, self._service.report()))
-        if now - self._heard_at > settings.heartbeat_deadline:
-            log.error("the coordinator was silent for %.0f s: exit", now - self._heard_at)
-            self.over, self.status = True, 1
+            # Nobody takes heartbeats from the queue to a coordinator that is gone, and it must not fill up.
+            with contextlib.suppress(zmq.Again):
+                beat = c.Heartbeat(self._number(), self.node, self._service.report())
+                self.socket.send_multipart(encode(beat), zmq.NOBLOCK)
+        if now - self._heard_at > settings.heartbeat_deadline and not self._is_silent:
+            self._is_silent = True
+            self._fall_silent(now - self._heard_at)
+
+    def _fall_silent(self, seconds: float) -> None:
+        if self.outlives_coordinator:
+            log.warning("the coordinator was silent for %.0f s: this node goes on as long as its driver lives", seconds)
+            return
+        log.error("the coordinator was silent for %.0f s: exit", seconds)
+        self.over, self.status = True, 1
 
     def receive(self) -> None:
         """Carry out what the coordinator sent."""
@@ -78,13 +94,19 @@ class ControlLink:
                 frames = self.socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return
-            self._heard_at = time.monotonic()
+            self._hear()
             try:
                 message, _ = decode(frames)
             except ProtocolError as error:
                 log.warning("dropped a message of the coordinator: %s", error)
                 continue
             self._take(message)
+
+    def _hear(self) -> None:
+        self._heard_at = time.monotonic()
+        if self._is_silent:
+            log.info("the coordinator is heard again")
+        self._is_silent = False
 
     def _take(self, message: Any) -> None:
         if isinstance(message, c.Alive):

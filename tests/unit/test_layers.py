@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "sparkps"
 
 #: Modules beneath all layers: values, names and rules that every process shares.
-BASE = {"errors", "plain", "specs", "optim", "initializers", "config", "lifeline", "sockets"}
+BASE = {"errors", "plain", "specs", "optim", "initializers", "config", "lifeline", "sockets", "descriptors"}
 
 #: Layer -> layers that it may import, itself included.
 MAY_IMPORT = {
@@ -31,6 +31,7 @@ HEAVY = frozenset({"numba", "pyspark", "zmq", "pyarrow", "pandas", "torch"})
 NEVER = {
     **dict.fromkeys(BASE, HEAVY),
     "sockets": HEAVY - {"zmq"},
+    "descriptors": HEAVY - {"zmq"},
     "wire": HEAVY | {"threading", "time", "socket"},
     "kernels": HEAVY - {"numba"},
     "ps_nodes": {"pyspark", "pandas", "torch"},

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import pathlib
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
 
 import pytest
 
-from sparkps.lifeline import answers, remove_leftovers, tidy_up, watch_stdin
+from sparkps import lifeline
+from sparkps.lifeline import answers, is_gone, remove_leftovers, this_process, tidy_up, watch_stdin
+from tests.harness.waiting import wait_until
 
 
 @pytest.fixture
@@ -70,6 +74,15 @@ def test_leftovers_of_dead_processes_go_with_their_directory(directory: pathlib.
     tidy_up(directory)  # another process was faster
 
 
+def test_sockets_that_were_put_aside_go_too(directory: pathlib.Path) -> None:
+    dead(directory / "node0")
+    for name in ("node0.listening", "node0.full"):
+        (directory / "node0").rename(directory / name)
+        dead(directory / "node0")
+    tidy_up(directory)
+    assert not directory.exists()
+
+
 def test_what_belongs_to_a_living_process_stays(directory: pathlib.Path) -> None:
     dead(directory / "coordinator")
     dead(directory / "node0")
@@ -108,3 +121,81 @@ def test_files_of_others_stay(directory: pathlib.Path) -> None:
     dead(directory / "node3")
     remove_leftovers(directory)
     assert names(directory) == ["node0", "node1.log", "node2.log", "notes.log"]
+
+
+# ---- names of processes ------------------------------------------------------------------------------------------------
+
+NAMED = """
+import sys
+from sparkps.lifeline import this_process
+print(this_process(), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def other() -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Another process, and its name."""
+    with subprocess.Popen(
+        [sys.executable, "-c", NAMED], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        yield process, process.stdout.readline().strip()
+        process.kill()
+
+
+def test_a_process_that_runs_is_not_gone(other: tuple[subprocess.Popen[str], str]) -> None:
+    _, name = other
+    assert name != this_process() == this_process()
+    assert not is_gone(this_process())
+    assert not is_gone(name)
+
+
+def test_a_killed_process_is_gone_before_and_after_its_parent_asks(other: tuple[subprocess.Popen[str], str]) -> None:
+    process, name = other
+    process.kill()
+    assert wait_until(lambda: is_gone(name), 10), "a zombie runs no more"
+    assert pathlib.Path(f"/proc/{process.pid}").exists()
+    process.wait(10)
+    assert is_gone(name)
+
+
+def test_a_process_id_that_is_used_again_names_another_process() -> None:
+    *where, start = this_process().split(" ")
+    assert is_gone(" ".join([*where, str(int(start) - 1)]))
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_of_other_hosts_and_containers_nothing_is_known(part: int, other: tuple[subprocess.Popen[str], str]) -> None:
+    process, name = other
+    process.kill()
+    process.wait(10)
+    words = name.split(" ")
+    words[part] = "another"
+    assert not is_gone(" ".join(words))
+
+
+@pytest.mark.parametrize("name", ["", " ", "a b", "no name of ours", "a b c d"])
+def test_of_what_is_no_name_nothing_is_known(name: str) -> None:
+    assert not is_gone(name)
+
+
+def test_a_process_that_may_not_be_looked_at_is_not_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = this_process()
+    monkeypatch.setattr(lifeline, "_look_up", lambda pid: None)
+    assert not is_gone(name)
+    assert this_process() == ""
+
+
+def test_a_forked_child_has_a_name_of_its_own() -> None:
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writer, this_process().encode())
+        os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    name = os.read(reader, 1000).decode()
+    os.close(reader)
+    assert name != this_process()
+    assert is_gone(name)

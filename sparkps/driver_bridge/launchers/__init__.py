@@ -9,7 +9,7 @@ import re
 from typing import Protocol
 
 from sparkps.config import LAUNCHES, PREFIX, Settings
-from sparkps.errors import ConfigError
+from sparkps.errors import ConfigError, SparkPSError
 from sparkps.wire.control import TierAddress
 
 
@@ -18,6 +18,9 @@ class RunningTier(Protocol):
 
     #: What table handles carry.
     address: TierAddress
+
+    def ended(self) -> SparkPSError | None:
+        """Why nobody can ask the coordinator anything any more; None: it runs, as far as is known. Never waits."""
 
     def stop(self) -> None:
         """End all processes of the tier; does nothing the second time."""

@@ -22,7 +22,7 @@ import msgspec
 from sparkps.client.control import ControlClient
 from sparkps.config import PREFIX, Settings, child_environment
 from sparkps.driver_bridge.launchers.children import Child, end
-from sparkps.errors import ConfigError, DeadlineExceeded, SparkPSError, TierError
+from sparkps.errors import ConfigError, DeadlineExceeded, NodeUnreachable, SparkPSError, TierError
 from sparkps.wire.control import NodeGone, StopTier, TierAddress, TierStatus
 
 log = logging.getLogger(__name__)
@@ -150,13 +150,25 @@ class LocalTier:
 
     # ---- end -----------------------------------------------------------------------------------------------------------
 
+    def ended(self) -> SparkPSError | None:
+        """Why nobody can ask the coordinator anything any more: how its process ended; None while it runs."""
+        child = self._coordinator
+        if child is None or not child.exited.is_set():
+            return None
+        return NodeUnreachable(
+            f"The coordinator of the tier must be running. It is not: {child.fate()}. Tables can still be read and written, and"
+            " worker groups that run go on to their end; nothing new can be created, started or asked. Save what you need, stop this"
+            " PSContext (`PSContext.active().stop()`), and make a new one.",
+            endpoint=self.address.coordinator,
+        )
+
     def _exited(self, child: Child) -> None:
         """A child has exited: if nobody told it to, the coordinator learns of it at once. The child's own thread."""
         if self._stopping.is_set():
             return
         log.error("%s", child.ending())
         endpoint = next((e for e, node in self._nodes.items() if node is child), None)
-        if endpoint is not None:
+        if endpoint is not None and self.ended() is None:
             with contextlib.suppress(SparkPSError):
                 self.control.request(NodeGone(0, endpoint, child.fate()))
 

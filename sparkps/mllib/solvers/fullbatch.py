@@ -101,6 +101,8 @@ class _FullBatch:
         self.facts, self.totals, self.control = (
             self.worker.table(name) for name in (names.facts, names.totals, names.control)
         )
+        # Looked up now, for the end: the coordinator may be gone then, and the fit goes on.
+        self.model = self._keys_of(names.coefficients)
 
     def _keys_of(self, table: str) -> KeySet:
         return self.statistics.on(self.worker.table(table))
@@ -185,8 +187,7 @@ class _FullBatch:
     def _publish(self, shift: float) -> None:
         """The solution, in coefficients of the raw features, into the model's table."""
         self.state[self.store.intercept, 0] -= shift
-        table = self._keys_of(self.plan.names.coefficients)
-        table.assign(np.ascontiguousarray(self.state[:, :1]))
+        self.model.assign(np.ascontiguousarray(self.state[:, :1]))
 
 
 __all__ = ["FullBatchTask", "RankSummary", "WorkerPlan", "summary_of"]

@@ -170,6 +170,7 @@ class _MiniBatch:
         self.store = store
         self.table = worker.table(plan.names.coefficients)
         self.bias = worker.table(plan.intercept)
+        self.losses = worker.table(plan.losses)
         room = len(store.keys)
         self.stamps, self.places, self.found = (np.zeros(room, np.int32) for _ in range(3))
         self.stamp = 0
@@ -268,7 +269,7 @@ class _MiniBatch:
     def _end_epoch(self, epoch: int) -> None:
         losses = np.zeros((self.plan.epochs, 2))
         losses[epoch - 1] = self.running
-        self.worker.table(self.plan.losses).add_async(losses)
+        self.losses.add_async(losses)
         loss = self.running[0] / self.running[1] if self.running[1] else None
         self.worker.report(epoch=epoch, epochs=self.plan.epochs, loss=loss, rows=len(self.store))
         self.running = (0.0, 0.0)

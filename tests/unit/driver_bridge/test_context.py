@@ -37,6 +37,11 @@ class FakeTier:
         self.settings = settings
         self.address = TierAddress("t1", "ipc:///nowhere/at/all")
         self.stops = 0
+        #: Why the coordinator is gone, if it is.
+        self.lost: TierError | None = None
+
+    def ended(self) -> TierError | None:
+        return self.lost
 
     def stop(self) -> None:
         self.stops += 1

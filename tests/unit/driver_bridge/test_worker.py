@@ -31,13 +31,14 @@ class Coordinator:
     """Answers as the coordinator does."""
 
     def __init__(self, num_workers: int, ttl: float = 30.0) -> None:
+        self.endpoint = ADDRESS.coordinator
         self.groups = Groups(ttl)
         self.lock = threading.Lock()
         self.spec, _ = self.groups.admit(
             c.AdmitGroup(0, "g", num_workers, num_workers, 0, num_workers, "tag"), time.monotonic()
         )
 
-    def request(self, message):
+    def request(self, message, timeout=None):
         with self.lock:
             return self.answer(message, time.monotonic())
 

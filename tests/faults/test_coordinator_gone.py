@@ -1,0 +1,266 @@
+"""A coordinator that is killed or stopped: what runs goes on, what cannot go on says at once why."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from sparkps import PSContext
+from sparkps.errors import SparkPSError
+from sparkps.mllib import fitting
+from sparkps.mllib.classification import LogisticRegression
+from tests.harness.processes import running
+from tests.harness.waiting import wait_until
+
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(120)]
+
+#: What cannot go on without a coordinator says so within so many seconds.
+AT_ONCE = 2.0
+#: The same for a fit under way.
+SOON = 10.0
+
+#: Solver -> parameters of a fit that takes a few seconds.
+FITS: dict[str, dict[str, Any]] = {
+    "lbfgs": {"maxIter": 30, "tol": 0.0, "standardization": False},
+    "adagrad": {"maxIter": 30, "batchSize": 50, "deterministic": True},
+}
+
+#: Solver -> its train function in `fitting`.
+TRAIN = {"lbfgs": "FullBatchTask", "adagrad": "MiniBatchTask"}
+
+
+@pytest.fixture
+def ps(spark: SparkSession) -> Iterator[PSContext]:
+    """A tier of its own for every test."""
+    with PSContext(spark, num_nodes=2) as context:
+        yield context
+
+
+@pytest.fixture(scope="module")
+def rows(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> DataFrame:
+    """2,000 rows in two files, 5 of 60 features each, on scales that keep L-BFGS busy."""
+    rng = np.random.default_rng(11)
+    weights, scales = rng.normal(size=60), 10.0 ** (np.arange(60) % 5 - 2)
+    made = []
+    for _ in range(2000):
+        keys = rng.choice(60, 5, replace=False)
+        label = float(rng.random() < 1 / (1 + np.exp(-weights[keys].sum())))
+        made.append((label, (keys.tolist(), (rng.normal(size=5) * scales[keys]).tolist())))
+    schema = "label double, features struct<indices: array<bigint>, values: array<double>>"
+    path = str(tmp_path_factory.mktemp("rows") / "parquet")
+    spark.createDataFrame(made, schema).repartition(2).write.parquet(path)
+    return spark.read.parquet(path)
+
+
+def coordinator(ps: PSContext) -> int:
+    """Process id of the coordinator."""
+    assert ps._tier is not None
+    return int(ps._tier._coordinator.pid)  # type: ignore[attr-defined]
+
+
+def kill_coordinator(ps: PSContext) -> int:
+    """Kill the coordinator, and wait until its parent knows; its process id."""
+    pid = coordinator(ps)
+    os.kill(pid, signal.SIGKILL)
+    assert ps._tier is not None
+    assert wait_until(lambda: ps._tier is not None and ps._tier.ended() is not None, 5.0)
+    return pid
+
+
+def nodes(ps: PSContext) -> list[int]:
+    assert ps._tier is not None
+    return [child.pid for child in ps._tier._nodes.values()]  # type: ignore[attr-defined]
+
+
+# ---- killed ------------------------------------------------------------------------------------------------------------
+
+
+def test_what_needs_a_killed_coordinator_fails_at_once_and_says_why(ps: PSContext, spark: SparkSession) -> None:
+    w = ps.sparse_table("w", dim=1)
+    w.add([1, 2], [[1.0], [2.0]])
+    df = spark.range(10)
+    pid = kill_coordinator(ps)
+    calls: list[Callable[[], Any]] = [
+        ps.status,
+        lambda: ps.sparse_table("x", dim=1),
+        lambda: ps.table("w"),
+        lambda: ps.function(len, "len"),
+        lambda: ps.run(df, lambda worker, batches: None, num_workers=1),
+        w.drop,
+    ]
+    for call in calls:
+        began = time.monotonic()
+        with pytest.raises(SparkPSError, match=rf"process {pid} was killed by signal 9.*make a new one"):
+            call()
+        assert time.monotonic() - began < AT_ONCE
+    assert w.pull([1, 2]).tolist() == [[1.0], [2.0]]
+    assert running(nodes(ps)) == nodes(ps)
+
+
+@pytest.mark.parametrize("solver", FITS)
+def test_new_fit_without_a_coordinator_fails_at_once(ps: PSContext, rows: DataFrame, solver: str) -> None:
+    pid = kill_coordinator(ps)
+    began = time.monotonic()
+    with pytest.raises(SparkPSError, match=rf"process {pid} was killed by signal 9"):
+        LogisticRegression(solver=solver, numWorkers=2, **FITS[solver]).fit(rows)
+    assert time.monotonic() - began < AT_ONCE + 2.0
+
+
+@pytest.mark.parametrize("solver", FITS)
+def test_fit_whose_coordinator_is_killed_after_a_second_ends_rightly_or_soon_with_the_reason(
+    ps: PSContext, rows: DataFrame, solver: str
+) -> None:
+    estimator = LogisticRegression(solver=solver, numWorkers=2, **FITS[solver])
+    with ThreadPoolExecutor(1) as pool:
+        fit = pool.submit(estimator.fit, rows)
+        threading.Event().wait(1.0)
+        pid = kill_coordinator(ps)
+        killed_at = time.monotonic()
+        error = fit.exception(timeout=60)
+        took = time.monotonic() - killed_at
+    if error is None:
+        assert len(fit.result().summary.objectiveHistory) > 3
+    else:
+        assert isinstance(error, SparkPSError)
+        assert f"process {pid} was killed by signal 9" in str(error)
+        assert took < SOON
+
+
+class Held:
+    """A train function whose rank 0 waits in its third clock of training until the coordinator is gone."""
+
+    def __init__(self, train: Callable[[Any, Any], Any], pid: int) -> None:
+        self.train = train
+        self.pid = pid
+
+    def __call__(self, worker: Any, batches: Any) -> Any:
+        if worker.rank == 0:
+            tick = worker.tick
+
+            def held(state: bytes | None = None) -> None:
+                if worker.clock == 5:
+                    worker.report(held=True)
+                    wait_until(lambda: not running([self.pid]), 40)
+                tick(state)
+
+            worker.tick = held
+        return self.train(worker, batches)
+
+
+def is_held(ps: PSContext) -> bool:
+    return any("held" in rank["counters"] for group in ps.status()["groups"] for rank in group["ranks"])
+
+
+@pytest.mark.parametrize("solver", FITS)
+def test_fit_whose_coordinator_is_killed_while_it_trains_ends_rightly(
+    ps: PSContext, rows: DataFrame, monkeypatch: pytest.MonkeyPatch, solver: str
+) -> None:
+    estimator = LogisticRegression(solver=solver, numWorkers=2, **FITS[solver])
+    undisturbed = estimator.fit(rows)
+    name = TRAIN[solver]
+    made, pid = getattr(fitting, name), coordinator(ps)
+    monkeypatch.setattr(fitting, name, lambda plan: Held(made(plan), pid))
+    with ThreadPoolExecutor(1) as pool:
+        fit = pool.submit(estimator.fit, rows)
+        assert wait_until(lambda: is_held(ps), 30, 0.05)
+        kill_coordinator(ps)
+        disturbed = fit.result(timeout=60)
+    assert disturbed.coefficients == undisturbed.coefficients
+    assert disturbed.intercept == undisturbed.intercept
+    assert disturbed.summary.objectiveHistory == undisturbed.summary.objectiveHistory
+
+
+def test_run_whose_worker_fails_without_a_coordinator_says_what_it_raised(ps: PSContext, spark: SparkSession) -> None:
+    started = ps.dense_table("started", shape=1)
+    pid = coordinator(ps)
+
+    def train(worker: Any, batches: Any) -> None:
+        started.add([1.0])
+        worker.tick()
+        wait_until(lambda: not running([pid]), 40)
+        if worker.rank == 1:
+            raise ValueError("a bad day")
+        started.pull()  # waits for rank 1, which never ticks again
+        worker.tick()
+        started.pull()
+
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(ps.run, spark.range(10), train, num_workers=2)
+        assert wait_until(lambda: started.pull()[0] == 2, 30)
+        kill_coordinator(ps)
+        killed_at = time.monotonic()
+        with pytest.raises(SparkPSError, match="a bad day"):
+            run.result(timeout=60)
+        assert time.monotonic() - killed_at < SOON
+
+
+# ---- stopped -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hasty(spark: SparkSession) -> Iterator[PSContext]:
+    """A tier whose members are dead after two seconds of silence, and leases over after one."""
+    settings = {"heartbeatInterval": "200ms", "heartbeatDeadline": "2s", "leaseTtl": "1s", "controlTimeout": "5s"}
+    for name, value in settings.items():
+        spark.conf.set(f"spark.sparkps.{name}", value)
+    with PSContext(spark, num_nodes=2) as context:
+        yield context
+    for name in settings:
+        spark.conf.unset(f"spark.sparkps.{name}")
+
+
+#: Seconds that the coordinator is stopped: over twice the deadline of heartbeats.
+STOPPED = 5.0
+
+
+def test_coordinator_that_is_stopped_for_long_costs_no_node_no_row_and_no_rank(
+    hasty: PSContext, spark: SparkSession
+) -> None:
+    ps = hasty
+    w = ps.sparse_table("w", dim=1, dtype="float64")
+    w.add([1], [[1.0]])
+    ps.dense_table("go_on", shape=1)
+
+    def train(worker: Any, batches: Any) -> int:
+        own = worker.table("w")
+        control = worker.table("go_on")
+        while control.pull()[0] == 0:
+            own.add([2], [[1.0]])
+            worker.tick()
+        return int(worker.clock)
+
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(ps.run, spark.range(10), train, num_workers=2)
+        assert wait_until(lambda: w.pull([2])[0, 0] > 0, 30)
+        before = w.pull([2])[0, 0]
+        os.kill(coordinator(ps), signal.SIGSTOP)
+        stopped_at = time.monotonic()
+        try:
+            added = 0
+            while time.monotonic() < stopped_at + STOPPED:
+                began = time.monotonic()
+                w.add([1], [[1.0]])
+                added += 1
+                assert w.pull([1])[0, 0] == 1.0 + added
+                assert time.monotonic() - began < 1.0, "the coordinator is on no path of data"
+            assert running(nodes(ps)) == nodes(ps)
+            assert w.pull([2])[0, 0] > before + 10, "training went on"
+        finally:
+            os.kill(coordinator(ps), signal.SIGCONT)
+        assert wait_until(lambda: [node["state"] for node in ps.status()["nodes"]] == ["up", "up"], 5.0)
+        ranks = ps.status()["groups"][0]["ranks"]
+        assert [(rank["state"], rank["incarnation"]) for rank in ranks] == [("leased", 1), ("leased", 1)]
+        ps.table("go_on").assign(np.array([1.0], np.float32))
+        clocks = run.result(timeout=30)
+    assert w.pull([1, 2])[:, 0].tolist() == [1.0 + added, float(sum(clocks))]
+    assert running(nodes(ps)) == nodes(ps)
+    ps.sparse_table("x", dim=1).drop()

@@ -1,0 +1,158 @@
+"""A process that answers many connections takes no more than it has descriptors for, and those that it has go on."""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+import resource
+import select
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+import zmq
+
+from sparkps import lifeline
+from sparkps.descriptors import ConnectionCap, open_descriptors
+from tests.harness.waiting import wait_until
+
+#: Answers what it is sent; says where, and in the end how it ended. Few descriptors: 200.
+ECHO = """
+import resource, sys, threading
+resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))
+import zmq
+from sparkps.descriptors import ConnectionCap
+from sparkps.lifeline import watch_stdin
+ended = threading.Event()
+watch_stdin(ended.set)
+context = zmq.Context()
+router = context.socket(zmq.ROUTER)
+router.bind(sys.argv[1])
+endpoint = router.getsockopt_string(zmq.LAST_ENDPOINT)
+cap = ConnectionCap(router, endpoint)
+print(endpoint, flush=True)
+while not ended.is_set():
+    if router.poll(50):
+        router.send_multipart(router.recv_multipart())
+cap.close()
+router.close()
+context.term()
+"""
+
+
+@contextlib.contextmanager
+def echo(endpoint: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    with subprocess.Popen(
+        [sys.executable, "-c", ECHO, endpoint],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        yield process, process.stdout.readline().strip()
+        if process.poll() is None:
+            process.kill()
+
+
+@contextlib.contextmanager
+def client(endpoint: str) -> Iterator[zmq.Socket[bytes]]:
+    with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
+        dealer.setsockopt(zmq.LINGER, 0)
+        dealer.connect(endpoint)
+        yield dealer
+
+
+def answers(dealer: zmq.Socket[bytes], milliseconds: int) -> bool:
+    dealer.send(b"hello")
+    return bool(dealer.poll(milliseconds) and dealer.recv())
+
+
+def connect(endpoint: str) -> socket.socket | None:
+    """A connection that says nothing, once it was taken; None if it was not."""
+    if endpoint.startswith("ipc://"):
+        made, at = socket.socket(socket.AF_UNIX), endpoint[6:]
+    else:
+        host, _, port = endpoint[6:].rpartition(":")
+        made, at = socket.socket(), (host, int(port))  # type: ignore[assignment]
+    made.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        made.connect(at)
+    if select.select([made], [], [], 0.5)[0] and _greeted(made):
+        return made
+    made.close()
+    return None
+
+
+def _greeted(made: socket.socket) -> bool:
+    """Whether the other side has sent its greeting, as libzmq does first of all."""
+    try:
+        return bool(made.recv(64))
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("transport", ["ipc", "tcp"])
+def test_process_with_too_few_descriptors_keeps_its_connections_and_takes_new_ones_later(transport: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="t") as directory:
+        bind = f"ipc://{directory}/e" if transport == "ipc" else "tcp://127.0.0.1:*"
+        with echo(bind) as (process, endpoint), client(endpoint) as old:
+            assert answers(old, 10_000)
+            taken = []
+            while (made := connect(endpoint)) is not None:
+                taken.append(made)
+                assert len(taken) < 200
+                assert answers(old, 10_000), "the connections that are there go on"
+            assert len(taken) > 50
+            if transport == "ipc":
+                assert lifeline.answers(pathlib.Path(endpoint[6:])), "busy is not gone"
+            with client(endpoint) as new:
+                assert not answers(new, 600)
+                for made in taken:
+                    made.close()
+                assert new.poll(10_000), "it was sent, and arrives as soon as there is room"
+            assert answers(old, 10_000)
+            assert process.poll() is None
+            assert process.stdin is not None
+            process.stdin.close()
+            assert process.wait(10) == 0
+
+
+def test_limit_is_raised_to_the_hard_one() -> None:
+    program = """
+import resource
+from sparkps.descriptors import raise_limit
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, 300))
+print(raise_limit(), resource.getrlimit(resource.RLIMIT_NOFILE))
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
+    assert ended.stdout.strip() == "300 (300, 300)"
+
+
+def test_open_descriptors_are_counted() -> None:
+    before = open_descriptors()
+    with tempfile.TemporaryFile(), tempfile.TemporaryFile():
+        assert open_descriptors() == before + 2
+    assert open_descriptors() == before
+
+
+def test_closing_leaves_the_endpoint_as_it_was() -> None:
+    with tempfile.TemporaryDirectory(prefix="t") as directory, zmq.Context() as context:
+        with context.socket(zmq.ROUTER) as router:
+            router.bind(f"ipc://{directory}/e")
+            everything, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            cap = ConnectionCap(router, f"ipc://{directory}/e", reserve=everything)
+            before = connect(f"ipc://{directory}/e")
+            assert wait_until(lambda: cap.is_shut, 10)
+            assert connect(f"ipc://{directory}/e") is None
+            cap.close()
+            cap.close()
+            after = connect(f"ipc://{directory}/e")
+            assert after is not None
+            after.close()
+            if before is not None:
+                before.close()
+        assert [path.name for path in pathlib.Path(directory).iterdir()] in ([], ["e"]), "nothing was put aside"
