@@ -22,9 +22,10 @@ import zmq
 from sparkps.config import Settings
 from sparkps.descriptors import ConnectionCap, raise_limit
 from sparkps.driver_bridge.tier import Outgoing, Tier
-from sparkps.errors import ProtocolError
+from sparkps.errors import ProtocolError, to_wire
 from sparkps.lifeline import watch_stdin
-from sparkps.wire.codec import decode, encode
+from sparkps.wire import control as c
+from sparkps.wire.codec import decode, encode, sequence_of
 
 log = logging.getLogger(__name__)
 
@@ -111,20 +112,29 @@ class Coordinator:
             try:
                 message, _ = decode(frames)
             except ProtocolError as error:
-                self._drop(error)
+                self._drop(sender.bytes, frames, error)
                 continue
             self._send(self.tier.receive(sender.bytes, message, time.monotonic()))
         return False
 
-    def _drop(self, error: ProtocolError) -> None:
+    def _drop(self, sender: bytes, frames: list[Any], error: ProtocolError) -> None:
+        """Count what cannot be understood; where its number can, its sender is told why."""
         self.tier.garbage += 1
+        seq = sequence_of(frames)
+        if seq:
+            self._send([(sender, c.Refused(seq, *to_wire(error)))])
         if time.monotonic() > self._next_warning:
             self._next_warning = time.monotonic() + 10.0
             log.warning("dropped frames that are no message, %d so far: %s", self.tier.garbage, error)
 
     def _send(self, outgoing: list[Outgoing]) -> None:
         for receiver, message in outgoing:
-            self._socket.send_multipart([receiver, *encode(message)])
+            try:
+                frames = encode(message)
+            except ProtocolError as error:  # too large for a message: whoever asked is told
+                log.warning("cannot send a %s: %s", type(message).__name__, error)
+                frames = encode(c.Refused(getattr(message, "seq", 0), *to_wire(error)))
+            self._socket.send_multipart([receiver, *frames])
 
 
 def main(argv: list[str] | None = None) -> int:

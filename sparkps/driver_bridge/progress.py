@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -37,7 +38,7 @@ def summarize(ranks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """
     figures: dict[str, Any] = {}
     for name, choose in (("epoch", min), ("clock", min), ("epochs", max)):
-        given = [rank[name] for rank in ranks if _is_number(rank.get(name))]
+        given = [rank[name] for rank in ranks if _is_number(rank.get(name)) and math.isfinite(rank[name])]
         if given:
             figures[name] = choose(given)
     losses = [rank for rank in ranks if _is_number(rank.get("loss"))]

@@ -19,6 +19,7 @@ from sparkps.driver_bridge.progress import ProgressBar
 from sparkps.driver_bridge.tenure import SOLVER_ATTEMPT, is_unreached
 from sparkps.driver_bridge.worker import not_started
 from sparkps.errors import DeadlineExceeded, GroupError, NodeUnreachable, SparkPSError, WorkerFailed
+from sparkps.plain import name_of, text_of
 from sparkps.specs import GroupSpec
 from sparkps.wire.control import Cause, FailRank, GroupReport, GroupState
 
@@ -147,7 +148,7 @@ class Watch:
             self.cause = (
                 error
                 if isinstance(error, SparkPSError)
-                else GroupError(f"{type(error).__name__}: {error}", group=group)
+                else GroupError(f"{name_of(error)}: {text_of(error)}", group=group)
             )
         finally:
             self._bar.close(well=self.cause is None)

@@ -29,6 +29,7 @@ from sparkps.driver_bridge.tenure import SOLVER_ATTEMPT, Tenure, acquire
 from sparkps.driver_bridge.watch import ANSWER_WITHIN, Watch
 from sparkps.driver_bridge.worker import FINISHED, LOST_RESULT, RankTask, Train, Worker, not_started
 from sparkps.errors import DeadlineExceeded, GroupError, InvalidInput, SparkPSError, TierError, WorkerFailed, from_wire
+from sparkps.plain import name_of, text_of
 from sparkps.specs import GroupSpec
 from sparkps.wire.control import AdmitGroup, Admitted, Cause, EndGroup, FailRank, GroupReport, TierStatus
 
@@ -346,7 +347,7 @@ class Group:
             said = (
                 "its driver left it"
                 if error is None
-                else f"{type(error).__name__}{f': {error}' if str(error) else ''} at the driver"
+                else f"{name_of(error)}{f': {text}' if (text := text_of(error)) else ''} at the driver"
             )
             why = GroupError(f"Worker group {self.name!r} was ended: {said}.", group=self.name)
         failing = FailRank(0, self._spec.group, -1, SOLVER_ATTEMPT, Cause.of(why))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sparkps.errors import Fenced, SparkPSError
+from sparkps.plain import name_of, text_of
 from sparkps.ps_nodes.clock_buffers import ClockBuffers, Part, Write, write_all
 from sparkps.ps_nodes.shards import Entry, Shards
 from sparkps.ps_nodes.store import Store
@@ -300,8 +301,8 @@ class NodeGroup:
 
 
 def _as_cause(error: BaseException, what: str) -> SparkPSError:
-    log.error("%s: %s", what, error, exc_info=error)
-    return error if isinstance(error, SparkPSError) else SparkPSError(f"{what}: {type(error).__name__}: {error}")
+    log.error("%s", what, exc_info=error)
+    return error if isinstance(error, SparkPSError) else SparkPSError(f"{what}: {name_of(error)}: {text_of(error)}")
 
 
 def _first(waiting: Sequence[Parked]) -> dict[int, float]:

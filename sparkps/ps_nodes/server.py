@@ -16,6 +16,7 @@ import zmq
 from zmq.utils.garbage import gc as message_collector
 
 from sparkps import sockets
+from sparkps.descriptors import ConnectionCap
 from sparkps.ps_nodes.control import ControlLink
 from sparkps.ps_nodes.outgoing import Unsent
 from sparkps.ps_nodes.service import Service
@@ -96,6 +97,7 @@ class Node:
         self._data.copy_threshold = ZERO_COPY_BYTES
         self._data.bind(bind)
         endpoint = self._data.getsockopt_string(zmq.LAST_ENDPOINT)
+        self._cap = ConnectionCap(self._data, endpoint)
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._parent = parent
         self._stopping = False
@@ -161,6 +163,7 @@ class Node:
         self.service.close()
         self._threads.close()
         self.service.run_posted()
+        self._cap.close()
         self._data.close()
         self.control.close()
         self._context.term()

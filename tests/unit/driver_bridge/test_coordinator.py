@@ -8,16 +8,18 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
 import pytest
 import zmq
 
 from sparkps.client.control import ControlClient
 from sparkps.config import NodeSettings, Settings
 from sparkps.driver_bridge.coordinator import Coordinator
-from sparkps.errors import DeadlineExceeded, NodeUnreachable, TableMismatch, UnknownTable
+from sparkps.errors import DeadlineExceeded, NodeUnreachable, SparkPSError, TableMismatch, UnknownTable
 from sparkps.specs import TableSpec
 from sparkps.wire import control as c
-from sparkps.wire.codec import encode
+from sparkps.wire.codec import MAGIC, decode, encode
+from sparkps.wire.messages import WIRE_VERSION
 from tests.harness.processes import FakeNode
 from tests.harness.waiting import wait_until
 
@@ -143,3 +145,26 @@ def test_an_unanswered_request_is_repeated_under_its_number(
 def test_one_client_a_process_and_tier(coordinator: Coordinator) -> None:
     address = c.TierAddress("t1", coordinator.endpoint)
     assert ControlClient.of(address) is ControlClient.of(address)
+
+
+def test_a_request_that_cannot_be_understood_is_refused_at_once(coordinator: Coordinator) -> None:
+    with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+        socket.setsockopt(zmq.RCVTIMEO, 5_000)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.connect(coordinator.endpoint)
+        header = msgspec.msgpack.encode([[c.FindTable.__struct_config__.tag, 7, ["no name"]], []])
+        socket.send(MAGIC + bytes([WIRE_VERSION]) + header)
+        answer, _ = decode(socket.recv_multipart())
+    assert isinstance(answer, c.Refused)
+    assert (answer.seq, answer.error) == (7, "ProtocolError")
+
+
+def test_a_reply_that_no_message_can_hold_is_told_as_such(
+    coordinator: Coordinator, client: ControlClient, nodes: list[FakeNode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.request(c.Attach(0, "t1"))
+    monkeypatch.setattr(coordinator.tier, "report", lambda: {"strange": "\udcff"})
+    with pytest.raises(SparkPSError):
+        client.request(c.TierStatus(0, fresh=False))
+    monkeypatch.undo()
+    assert client.request(c.TierStatus(0, fresh=False)).report["state"] == "ready"

@@ -107,3 +107,10 @@ def test_holds_back_the_console_progress_of_spark():
     bar.update([{"epoch": 1}])
     bar.close()
     assert Option.bar.held == 1
+
+
+def test_figures_that_are_not_finite_are_left_out_and_break_nothing() -> None:
+    bar = ProgressBar("strange", show=True)
+    bar.update([{"epoch": float("nan"), "epochs": float("inf"), "clock": 3, "loss": float("nan")}])
+    bar.close()
+    assert summarize([{"epoch": float("nan"), "epochs": float("inf")}]) == {}
