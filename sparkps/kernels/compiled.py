@@ -138,7 +138,7 @@ class _DiskCache:
             except FileNotFoundError:
                 continue
             except files.UnfitFileError as error:
-                log.warning("the compiled kernel %s is not used: %s. It is compiled again.", directory / name, error)
+                log.warning("the compiled kernel %r is not used: %s. It is compiled again.", str(directory / name), error)
         return None
 
     def load_overload(self, signature: Any, target_context: Any) -> Any:
@@ -161,7 +161,8 @@ class _DiskCache:
         except OSError as error:
             if directory not in _complained:
                 _complained.add(directory)
-                log.warning("compiled kernels cannot be kept in %s: %s", directory or "any directory", error)
+                where = "any directory" if directory is None else repr(str(directory))
+                log.warning("compiled kernels cannot be kept in %s: %s", where, error)
 
 
 def _dispatcher(function: Callable[..., Any], declared: bool = False) -> Any:

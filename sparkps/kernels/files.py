@@ -39,7 +39,7 @@ def read(path: Path) -> bytes:
     """
     try:
         # A pipe by this name must not hold up who opens it.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             trust(file)
             data = file.read(MOST_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):

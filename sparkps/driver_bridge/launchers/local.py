@@ -117,8 +117,8 @@ class LocalTier:
             _no_place_for_kernels(found)
             return
         log.warning(
-            "sparkps compiles its kernels for this machine, once: about half a minute. They are kept in %s%s.",
-            found.kept_in,
+            "sparkps compiles its kernels for this machine, once: about half a minute. They are kept in %r%s.",
+            str(found.kept_in),
             f" ({found.why_not})" if found.refused else "",
         )
         began = time.monotonic()
@@ -211,7 +211,7 @@ def _no_place_for_kernels(found: places.Places) -> None:
 
 def _socket_directory() -> Path:
     """A new directory of this user alone for sockets and logs, with a path that Unix sockets and messages take."""
-    refused = []
+    refused: list[str] = []
     for parent in _temporary_directories():
         why = _unfit_for_sockets(parent)
         if not why:
