@@ -1,6 +1,6 @@
 """Files of compiled kernels: what they hold is executed, so nothing of a file is used before all of it was checked.
 
-A file is 17 bytes that say what it is, 8 bytes with the length of the code, 32 bytes of checksum (SHA-256 over the file's
+A file is 17 bytes that say what it is, 8 bytes with the length of the code, 32 bytes of checksum (BLAKE2b, over the file's
 name and the code), and the code. The name says what the code was compiled from and for. The checksum is against damage;
 against other users, a file must belong to this user or to root, and nobody else may be able to write it.
 """
@@ -41,7 +41,9 @@ def read(path: Path) -> bytes:
         # A pipe by this name must not hold up who opens it.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             trust(file)
-            data = file.read(MOST_BYTES + 1)
+            if os.fstat(file.fileno()).st_size > MOST_BYTES:
+                raise UnfitFileError("it is damaged: it is far larger than any compiled kernel")
+            data = file.read()
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(str(path)) from None
     except OSError as error:
@@ -85,7 +87,9 @@ def trust(file: IO[bytes]) -> None:
 
 
 def _digest(name: str, code: bytes) -> bytes:
-    return hashlib.sha256(os.fsencode(name) + b"\0" + code).digest()
+    digest = hashlib.blake2b(os.fsencode(name) + b"\0", digest_size=_DIGEST_BYTES)
+    digest.update(code)
+    return digest.digest()
 
 
 def _packed(name: str, code: bytes) -> bytes:

@@ -22,11 +22,14 @@ def count(worker, batches):
     return sum(batch.num_rows for batch in batches)
 
 
+def _as_they_are(batches):
+    yield from batches
+
+
 @pytest.fixture
 def wide(spark):
-    """Six megabytes of rows, from a Python worker each."""
-    identity = sf.udf(lambda x: x, "long")
-    spark.range(2).select(identity("id")).collect()  # so that there is a Python worker
+    """Six megabytes of rows, in two partitions."""
+    spark.range(0, 2, 1, 2).mapInArrow(_as_they_are, "id long").collect()  # so that there are Python workers to limit
     return spark.range(0, ROWS, 1, 2).withColumn("x", sf.col("id") * 0.5)
 
 
