@@ -101,8 +101,18 @@ def _choice(name: str, default: str, choices: tuple[str, ...]) -> Any:
 
 
 def _path(name: str) -> Any:
-    key = Key(name, str, lambda v: isinstance(v, str) and "\0" not in v, "a path or a URL, or empty")
+    key = Key(name, str, _can_travel, "a path or a URL, or empty")
     return field(default="", metadata={"key": key})
+
+
+def _local_path(name: str) -> Any:
+    key = Key(name, str, lambda v: _can_travel(v) and "://" not in v, "a path on each machine, or empty")
+    return field(default="", metadata={"key": key})
+
+
+def _can_travel(value: Any) -> bool:
+    """Settings go to other processes as JSON: text in UTF-8."""
+    return isinstance(value, str) and "\0" not in value and is_text(value)
 
 
 @dataclass(frozen=True)
@@ -151,7 +161,7 @@ class ClientSettings:
     pull_credit_bytes: int = _size("pullCreditBytes", 32 << 20, 4096)
     #: Bytes of pushes that may be under way per session and node.
     push_credit_bytes: int = _size("pushCreditBytes", 32 << 20, 4096)
-    #: `Settings.kernel_cache_dir`, for clients on executors.
+    #: Where the tier's processes keep compiled kernels, for clients to look there first.
     kernel_cache_dir: str = ""
     #: `NodeSettings.session_ttl`: a write that was first sent longer ago cannot be sent again to a node that forgot the session.
     session_ttl: float = field(default=3600.0, metadata={"derived": True})
@@ -218,8 +228,8 @@ class Settings:
     stop_timeout: float = _time("stopTimeout", 10.0)
     #: Deadline of a request to the coordinator.
     control_timeout: float = _time("controlTimeout", 30.0)
-    #: Compiled kernels are kept here. Empty: `SPARKPS_KERNEL_CACHE_DIR`, else the user's cache directory.
-    kernel_cache_dir: str = _path("kernelCacheDir")
+    #: Compiled kernels are kept here. Empty: `SPARKPS_KERNEL_CACHE_DIR`, else the user's cache directory, else the temporary one.
+    kernel_cache_dir: str = _local_path("kernelCacheDir")
     node: NodeSettings = field(default_factory=NodeSettings)
     client: ClientSettings = field(default_factory=ClientSettings)
     workers: WorkerSettings = field(default_factory=WorkerSettings)
@@ -295,15 +305,39 @@ def _nearest(name: str, known: set[str]) -> str:
     return f" (did you mean `{PREFIX}{near[0]}`?)" if near else ""
 
 
-def kernel_cache_dir() -> Path:
-    """Directory of the compiled kernels: ``SPARKPS_KERNEL_CACHE_DIR``, else ``sparkps/kernels`` in the user's cache directory.
+def kernel_cache_dir() -> str:
+    """Directory of the compiled kernels that the environment names, ``SPARKPS_KERNEL_CACHE_DIR``; empty: none (see `kernels.places`).
 
-    A launcher that was told another one (`spark.sparkps.kernelCacheDir`) sets that variable for the processes it starts.
+    A launcher that was told one (`spark.sparkps.kernelCacheDir`) sets that variable for the processes it starts.
     """
-    given = os.environ.get("SPARKPS_KERNEL_CACHE_DIR")
-    if given:
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sparkps" / "kernels"
+    return os.environ.get("SPARKPS_KERNEL_CACHE_DIR", "")
+
+
+def user_cache_dir() -> Path | None:
+    """The user's cache directory: ``XDG_CACHE_HOME``, else ``~/.cache``; None for a user without a home."""
+    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if named.is_absolute():  # what is not does not count, says the standard
+        return named
+    try:
+        home = Path.home()
+    except RuntimeError:
+        return None
+    return home / ".cache" if home.is_absolute() else None
+
+
+def with_client_kernels(settings: Settings, directory: Path | None) -> Settings:
+    """`settings` that tell clients to look for compiled kernels in `directory`, if its name can travel in a message."""
+    name = str(directory) if directory is not None else ""
+    told = name if is_text(name) else ""
+    return dataclasses.replace(settings, client=dataclasses.replace(settings.client, kernel_cache_dir=told))
+
+
+def is_text(path: str) -> bool:
+    """Whether a path is the same in UTF-8, as messages and zmq write it, as the system has it; names are bytes, and may be any."""
+    try:
+        return path.encode() == os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
 
 
 def child_environment(settings: Settings) -> dict[str, str]:

@@ -34,9 +34,9 @@ class Links:
         attached = control.request(Attach(0, address.tier_id))
         self.settings = attached.settings
         if self.settings.kernel_cache_dir:
-            from sparkps.kernels import compiled
+            from sparkps.kernels import places
 
-            compiled.use_cache_dir(self.settings.kernel_cache_dir)
+            places.look_first_in(self.settings.kernel_cache_dir)
         #: Random, so that no two sessions of a tier are alike.
         self.id = secrets.randbits(62) + 1
         self.pid = os.getpid()

@@ -6,15 +6,13 @@ What Spark hands to a task comes once. The first pass keeps it: in memory up to 
 
 from __future__ import annotations
 
-import os
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from typing import IO
 
 import pyarrow as pa
 
 from sparkps.errors import InvalidInput
+from sparkps.storage import SpillFile
 
 
 class Batches:
@@ -31,7 +29,7 @@ class Batches:
     budget : int
         Bytes of rows to keep in memory.
     scratch : str
-        Directory of the file for the rest. Empty: the system's temporary directory.
+        Directory of the file for the rest, made if it does not exist. Empty: the system's temporary directory.
     check : callable
         Called before each batch; raises if the rank must stop.
 
@@ -59,10 +57,12 @@ class Batches:
         self._again = again
         self._check = check
         self._record = _Record(schema, budget, scratch)
-        #: Guards `_record` and `_rest`: a train function may iterate in two threads.
+        #: Guards `_record`, `_rest` and `_broken`: a train function may iterate in two threads.
         self._lock = threading.Lock()
         #: Rows that the source has not given yet; None before the first pass.
         self._rest: Iterator[pa.RecordBatch] | None = None
+        #: What ended the first pass early. A later pass ends with it, too: what was kept so far must not pass for all rows.
+        self._broken: Exception | None = None
         self._streamed = False
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
@@ -111,13 +111,23 @@ class Batches:
         with self._lock:
             if position < len(self._record):
                 return self._record[position]
-            if self._rest is None:
-                self._rest = self._source()
-            for batch in self._rest:
-                if batch.num_rows:
-                    self._record.append(batch)
-                    return batch
-            return None
+            if self._broken is not None:
+                raise self._broken
+            try:
+                return self._next()
+            except Exception as error:
+                self._broken = error
+                raise
+
+    def _next(self) -> pa.RecordBatch | None:
+        """Take a batch from the source, and keep it."""
+        if self._rest is None:
+            self._rest = self._source()
+        for batch in self._rest:
+            if batch.num_rows:
+                self._record.append(batch)
+                return batch
+        return None
 
 
 class _Record:
@@ -126,12 +136,15 @@ class _Record:
     def __init__(self, schema: pa.Schema, budget: int, scratch: str) -> None:
         self._schema = schema
         self._room = budget
-        self._scratch = scratch
         self._batches: list[pa.RecordBatch] = []
         #: (offset, length, schema) in the file of each batch past the budget.
         self._places: list[tuple[int, int, pa.Schema]] = []
-        self._file: IO[bytes] | None = None
-        self.spilled = 0
+        self._file = SpillFile(scratch)
+
+    @property
+    def spilled(self) -> int:
+        """Bytes in the file."""
+        return self._file.size
 
     def __len__(self) -> int:
         return len(self._batches) + len(self._places)
@@ -139,42 +152,21 @@ class _Record:
     def __getitem__(self, position: int) -> pa.RecordBatch:
         if position < len(self._batches):
             return self._batches[position]
-        assert self._file is not None
         offset, length, schema = self._places[position - len(self._batches)]
-        return pa.ipc.read_record_batch(pa.py_buffer(_read_at(self._file.fileno(), offset, length)), schema)
+        return pa.ipc.read_record_batch(pa.py_buffer(self._file.read(offset, length)), schema)
 
     def append(self, batch: pa.RecordBatch) -> None:
         if not self._places and batch.nbytes <= self._room:
             self._room -= batch.nbytes
             self._batches.append(batch)
             return
-        if self._file is None:
-            self._file = tempfile.TemporaryFile(prefix="sparkps-rows-", dir=self._scratch or None, buffering=0)  # noqa: SIM115 - closed by close()
         data = batch.serialize()
-        view = memoryview(data)
-        while view:
-            view = view[self._file.write(view) :]
-        self._places.append((self.spilled, data.size, batch.schema))
-        self.spilled += data.size
+        self._places.append((self._file.append(data), data.size, batch.schema))
 
     def close(self) -> None:
         self._batches.clear()
         self._places.clear()
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-
-def _read_at(descriptor: int, offset: int, length: int) -> bytearray:
-    """Exactly `length` bytes at `offset`."""
-    data = bytearray(length)
-    view = memoryview(data)
-    while view:
-        got = os.preadv(descriptor, [view], offset)
-        if not got:
-            raise OSError(f"{length} bytes of kept rows must be readable at {offset}. Got the end of the file.")
-        view, offset = view[got:], offset + got
-    return data
+        self._file.close()
 
 
 __all__ = ["Batches"]

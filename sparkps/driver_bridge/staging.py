@@ -6,7 +6,9 @@ read. Files are Arrow IPC streams, read batch by batch and never mapped.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,10 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+from py4j.protocol import Py4JError
 
 from sparkps.driver_bridge.columns import bytes_column, int_column, numbers
 from sparkps.driver_bridge.inputs import RANK_COLUMN, order_by_content
 from sparkps.errors import ConfigError, GroupError
+from sparkps.storage import cannot_keep, reason
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -31,6 +35,9 @@ BUFFER_BYTES = 32 << 20
 
 #: Rows per record batch in a file, about: what Spark itself hands to Python at once.
 BATCH_ROWS = 10_000
+
+#: Start of our errors about them.
+_STAGED = "Staged rows"
 
 _LISTING = "part int, rank int, path string, rows bigint, bytes bigint"
 
@@ -66,10 +73,24 @@ class StagedInput:
         return self.is_local
 
     def read(self, rank: int) -> Iterator[pa.RecordBatch]:
-        """Rows of `rank`, one record batch at a time."""
+        """Rows of `rank`, one record batch at a time.
+
+        Raises
+        ------
+        GroupError
+            A file is not there any more, or not as it was written.
+        """
         for file in self.files[rank]:
-            with _open_input(file.path) as stream, pa.ipc.open_stream(stream) as reader:
-                yield from reader
+            rows = 0
+            try:
+                with _open_input(file.path) as stream, pa.ipc.open_stream(stream) as reader:
+                    for batch in reader:
+                        rows += batch.num_rows
+                        yield batch
+            except (OSError, pa.ArrowException) as error:
+                raise _unkept(self.root, error, file.bytes) from None
+            if rows != file.rows:  # a stream that ends between two batches is a stream
+                raise _unkept(self.root, f"{file.rows} rows were written and {rows} are left", file.bytes)
 
     def rows(self, rank: int) -> int:
         """Number of rows of `rank`."""
@@ -78,11 +99,7 @@ class StagedInput:
     def remove(self) -> None:
         """Remove all files; what cannot be removed is logged."""
         try:
-            if self.is_local:
-                shutil.rmtree(self.root)
-            else:
-                filesystem, path = _filesystem(self.root)
-                filesystem.delete_dir(path)
+            _remove(self.root)
         except OSError as error:
             log.warning("staged rows stay behind in %s: %s", self.root, error)
 
@@ -101,7 +118,7 @@ def staging_root(spark: Any, staging_dir: str, scratch: str) -> str:
     Raises
     ------
     ConfigError
-        No directory is set on a cluster, or it cannot be written.
+        No directory is set on a cluster, or it cannot be written; names the setting.
     """
     context = spark.sparkContext
     if not staging_dir and not context.master.startswith("local"):
@@ -110,19 +127,21 @@ def staging_root(spark: Any, staging_dir: str, scratch: str) -> str:
             f" `spark.sparkps.stagingDir` to a URL (hdfs://..., s3://...) or a shared path. Got none on master {context.master!r}.",
             key="spark.sparkps.stagingDir",
         )
+    key = "spark.sparkps.stagingDir" if staging_dir or not scratch else "spark.sparkps.localDir"
+    parent = staging_dir or scratch or context._temp_dir
     try:
         if "://" in staging_dir:
             root = f"{staging_dir.rstrip('/')}/sparkps-{context.applicationId}-{_random_name()}"
             filesystem, path = _filesystem(root)
             filesystem.create_dir(path)
             return root
-        parent = Path(staging_dir or scratch or context._temp_dir)
-        parent.mkdir(parents=True, exist_ok=True)
+        Path(parent).mkdir(parents=True, exist_ok=True)
         return tempfile.mkdtemp(prefix="sparkps-staging-", dir=parent)
     except OSError as error:
         raise ConfigError(
-            f"The directory for staged rows must be writable. Got {error}; set `spark.sparkps.stagingDir`.",
-            key="spark.sparkps.stagingDir",
+            f"The directory for staged rows must be one that can be written. Got {error} for {parent!r}; set `{key}` to another one.",
+            key=key,
+            directory=parent,
         ) from None
 
 
@@ -139,10 +158,23 @@ def stage(df: DataFrame, num_workers: int, root: str, schema: pa.Schema, *, dete
         Of the rows.
     deterministic : bool
         Whether rank and order are a function of the rows alone (see `inputs.order_by_content`).
+
+    Raises
+    ------
+    GroupError
+        The directory is full, or cannot be written.
     """
+    from pyspark.errors import PySparkException
+
     source = order_by_content(df, num_workers) if deterministic else df
     writer = _Writer(root, num_workers, deterministic)
-    listing = source.mapInArrow(writer, _LISTING).collect()
+    try:
+        listing = source.mapInArrow(writer, _LISTING).collect()
+    except (PySparkException, Py4JError) as error:
+        named = _quoted(str(error))
+        if named is None:
+            raise
+        raise GroupError(named, key="spark.sparkps.stagingDir", directory=root) from error
     files: list[list[StagedFile]] = [[] for _ in range(num_workers)]
     for row in sorted(listing, key=lambda row: (row.rank, row.part)):
         files[row.rank].append(StagedFile(row.part, row.path, row.rows, row.bytes))
@@ -175,9 +207,11 @@ class _Writer:
             split = self._by_rank if self.ranked else self._dealt
             for rank, rows in split(batches, part):
                 files.add(rank, rows)
-            yield files.finish()
-        finally:
-            files.close()
+            listing = files.finish()
+        except BaseException:
+            files.discard()
+            raise
+        yield listing
 
     def _by_rank(self, batches: Iterator[pa.RecordBatch], _: int) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Runs of equal `RANK_COLUMN`; rows arrive sorted by it."""
@@ -224,8 +258,11 @@ class _RankFiles:
     def _flush(self) -> None:
         for rank in sorted(self._waiting):
             table = pa.Table.from_batches(self._waiting[rank]).combine_chunks()
-            writer = self._writer(rank, table.schema)
-            writer.write_table(table, max_chunksize=BATCH_ROWS)
+            try:
+                writer = self._writer(rank, table.schema)
+                writer.write_table(table, max_chunksize=BATCH_ROWS)
+            except OSError as error:
+                raise self._error(error) from None
         self._waiting.clear()
         self._waiting_bytes = 0
 
@@ -240,12 +277,10 @@ class _RankFiles:
         """Write what is left; the listing."""
         self._flush()
         ranks = sorted(self._streams)
-        sizes = []
-        for rank in ranks:
-            _, stream, writer = self._streams[rank]
-            writer.close()
-            sizes.append(stream.tell())
-            stream.close()
+        try:
+            sizes = [self._finished(rank) for rank in ranks]
+        except OSError as error:
+            raise self._error(error) from None
         columns = [
             int_column([self.part] * len(ranks), pa.int32()),
             int_column(ranks, pa.int32()),
@@ -255,11 +290,52 @@ class _RankFiles:
         ]
         return pa.RecordBatch.from_arrays(columns, ["part", "rank", "path", "rows", "bytes"])
 
-    def close(self) -> None:
-        """Close what a failure left open."""
+    def _finished(self, rank: int) -> int:
+        """Close the file of a rank; its size."""
+        _, stream, writer = self._streams[rank]
+        writer.close()
+        size: int = stream.tell()
+        stream.close()
+        return size
+
+    def discard(self) -> None:
+        """Close and remove what a failure left half-written."""
         for _, stream, _writer in self._streams.values():
-            if not stream.closed:
+            with contextlib.suppress(OSError):  # it fails as the write before it
                 stream.close()
+        with contextlib.suppress(OSError):
+            _remove(self.directory)
+
+    def _error(self, error: OSError) -> GroupError:
+        rows = sum(self._rows.values())
+        return _unkept(self.directory.rpartition("/")[0], error, self._waiting_bytes, f"{rows:,} rows so far by this task, ")
+
+
+def _unkept(root: str, error: BaseException | str, size: int, so_far: str = "") -> GroupError:
+    """The error for staged rows that `root` does not take, or does not give back. One line: it must get through Spark."""
+    said = error if isinstance(error, str) else _first_line(error)
+    needs = f"all rows of the input, within reach of every executor ({so_far}{size:,} bytes now)"
+    return cannot_keep(_STAGED, root, said, needs, "`spark.sparkps.stagingDir` (on one host `spark.sparkps.localDir`)")
+
+
+def _first_line(error: BaseException) -> str:
+    """What the system said."""
+    return " ".join((reason(error).splitlines() or [type(error).__name__])[0].split())
+
+
+def _quoted(text: str) -> str | None:
+    """Our own error in what Spark says of a failed task: its name starts a line of the worker's traceback."""
+    found = re.search(rf"GroupError: ({_STAGED} .*)", text)
+    return found[1].rstrip("'\" ") if found is not None else None
+
+
+def _remove(directory: str) -> None:
+    """Remove a directory and all in it."""
+    if "://" in directory:
+        filesystem, path = _filesystem(directory)
+        filesystem.delete_dir(path)
+    else:
+        shutil.rmtree(directory)
 
 
 def _filesystem(url: str) -> tuple[Any, str]:
@@ -277,7 +353,8 @@ def _open_output(path: str) -> Any:
         filesystem, inner = _filesystem(path)
         filesystem.create_dir(inner.rpartition("/")[0])
         return filesystem.open_output_stream(inner)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    # Not its parents: a root that is gone, or that this host does not see, must not be made anew where nobody looks.
+    Path(path).parent.mkdir(exist_ok=True)
     return pa.OSFile(path, "wb")
 
 

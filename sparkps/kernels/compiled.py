@@ -4,9 +4,10 @@ A kernel declares the signatures that it is called with, so that a read-only arr
 share one compiled function, and so that `warm` can compile everything ahead of time. Nothing is compiled or loaded before
 it is first called: loading one kernel from the cache takes about 10 ms.
 
-The cache is one file for each kernel and signature. Its name holds a hash of all kernel sources, of the processor, and of
-the versions of numba and Python: an edit never meets stale code, any number of processes can fill one directory at once,
-and a directory can be copied to another host of the same kind.
+The cache is one file for each kernel and signature (see `files`), in a directory that can be written (see `places`). Its
+name holds a hash of all kernel sources, of the processor, and of the versions of numba and Python: an edit never meets
+stale code, any number of processes can fill one directory at once, and a directory can be copied to another host of the
+same kind.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import os
 import pickle
 import platform
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -32,7 +32,7 @@ from numba import types
 from numba.core.compiler import CompileResult
 from numba.core.runtime import rtsys
 
-from sparkps.config import kernel_cache_dir
+from sparkps.kernels import files, places
 
 log = logging.getLogger(__name__)
 
@@ -53,19 +53,19 @@ KERNEL_MODULES = (
 
 _options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 _compiling = threading.RLock()
-_cache_dir: Path | None = None
+#: Directories that have refused a file; each is named once, not once a kernel.
+_complained: set[Path | None] = set()
 _declared: list[Kernel] = []
 
 
-def use_cache_dir(path: str | os.PathLike[str]) -> None:
-    """Keeps compiled kernels under `path` from now on (default: `sparkps.config.kernel_cache_dir`)."""
-    global _cache_dir
-    _cache_dir = Path(path)
+def use_cache_dir(path: str | os.PathLike[str] | None) -> None:
+    """Keeps compiled kernels under `path` from now on; None: where `sparkps.kernels.places` finds room for them."""
+    places.use(path)
 
 
-def cache_dir() -> Path:
-    """Where compiled kernels are kept."""
-    return _cache_dir if _cache_dir is not None else kernel_cache_dir()
+def cache_dir() -> Path | None:
+    """Where compiled kernels are kept; None where no directory takes them."""
+    return places.found().kept_in
 
 
 def _hash_of_sources() -> bytes:
@@ -112,7 +112,7 @@ class _DiskCache:
 
     @property
     def cache_path(self) -> str:
-        return str(cache_dir())
+        return str(cache_dir() or "")
 
     def enable(self) -> None:
         """Always on."""
@@ -123,38 +123,46 @@ class _DiskCache:
     def flush(self) -> None:
         """Nothing is held back."""
 
-    def path(self, signature: Any) -> Path:
-        """File of this function compiled for `signature`."""
+    def name(self, signature: Any) -> str:
+        """Name of the file of this function compiled for `signature`."""
         name = f"{self._function.__module__}.{self._function.__qualname__}"
         digest = hashlib.sha256(_fingerprint() + _own_source(self._function) + repr((name, str(signature))).encode())
-        return cache_dir() / f"{self._function.__name__}-{digest.hexdigest()[:32]}.kernel"
+        return f"{self._function.__name__}-{digest.hexdigest()[:32]}.kernel"
+
+    def find(self, signature: Any, directories: list[Path]) -> bytes | None:
+        """The code for `signature` from the first directory that has it; what is damaged or someone else's does not count."""
+        name = self.name(signature)
+        for directory in directories:
+            try:
+                return files.read(directory / name)
+            except FileNotFoundError:
+                continue
+            except files.UnfitFileError as error:
+                log.warning("the compiled kernel %r is not used: %s. It is compiled again.", str(directory / name), error)
+        return None
 
     def load_overload(self, signature: Any, target_context: Any) -> Any:
         # Not `target_context.refresh()`, which makes ready for compiling: a quarter of a second, most of it scipy. Compiled code
         # needs the memory runtime alone, and whoever compiles refreshes first.
         rtsys.initialize(target_context)
+        code = self.find(signature, places.searched())
         try:
-            return CompileResult._rebuild(target_context, *pickle.loads(self.path(signature).read_bytes()))
-        except FileNotFoundError:
-            return None
-        except Exception as error:  # whatever a damaged file raises: it is compiled again and replaced
-            log.warning("cannot read the compiled kernel %s: %s", self._function.__name__, error)
+            return CompileResult._rebuild(target_context, *pickle.loads(code)) if code is not None else None
+        except Exception as error:  # code of a numba that says it is ours and is not: it is compiled again and replaced
+            log.warning("cannot load the compiled kernel %s: %s", self._function.__name__, error)
             return None
 
     def save_overload(self, signature: Any, result: Any) -> None:
-        path = self.path(signature)
-        temporary = None
+        directory = cache_dir()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem)
-            with os.fdopen(handle, "wb") as file:
-                file.write(numba.core.serialize.dumps(result._reduce()))
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(path)
+            if directory is None:
+                raise OSError(places.found().why_not)
+            files.write(directory / self.name(signature), numba.core.serialize.dumps(result._reduce()))
         except OSError as error:
-            log.warning("cannot keep the compiled kernel %s in %s: %s", self._function.__name__, path.parent, error)
-            if temporary is not None:
-                Path(temporary).unlink(missing_ok=True)
+            if directory not in _complained:
+                _complained.add(directory)
+                where = "any directory" if directory is None else repr(str(directory))
+                log.warning("compiled kernels cannot be kept in %s: %s", where, error)
 
 
 def _dispatcher(function: Callable[..., Any], declared: bool = False) -> Any:
@@ -198,9 +206,9 @@ class Kernel:
             yield dtype, tuple(self._declare(getattr(types, dtype) if dtype else None))
 
     def is_cached(self) -> bool:
-        """Whether all signatures are on disk."""
-        disk = _DiskCache(self.python)
-        return all(disk.path(signature).exists() for _, signature in self.signatures())
+        """Whether all signatures are on disk, unharmed."""
+        disk, directories = _DiskCache(self.python), places.searched()
+        return all(disk.find(signature, directories) is not None for _, signature in self.signatures())
 
     def _prepare(self, dtype: str) -> Any:
         with _compiling:

@@ -7,16 +7,16 @@ resident.
 
 from __future__ import annotations
 
-import tempfile
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+from sparkps.storage import SpillFile
 
 Array = NDArray[Any]
 
@@ -97,8 +97,8 @@ class Spill:
     """
 
     def __init__(self, scratch: str = "") -> None:
-        self._scratch = scratch
-        self._file: IO[bytes] | None = None
+        self._file = SpillFile(scratch)
+        weakref.finalize(self, self._file.close)
         #: (offset, length, schema) of each chunk.
         self._places: list[tuple[int, int, pa.Schema]] = []
 
@@ -112,30 +112,17 @@ class Spill:
 
     def append(self, chunk: Chunk) -> None:
         """Write a chunk behind the others."""
-        if self._file is None:
-            if self._scratch:
-                Path(self._scratch).mkdir(parents=True, exist_ok=True)
-            self._file = tempfile.TemporaryFile(  # noqa: SIM115  # closed by `close`, or with this object
-                prefix="sparkps-rows-", dir=self._scratch or None
-            )
-            weakref.finalize(self, self._file.close)
         batch = _to_arrow(chunk)
         written = batch.serialize()
-        self._places.append((self._file.seek(0, 2), written.size, batch.schema))
-        self._file.write(written)
-        self._file.flush()
+        self._places.append((self._file.append(written), written.size, batch.schema))
 
     def __getitem__(self, position: int) -> Chunk:
-        assert self._file is not None, "a chunk was appended"
         offset, length, schema = self._places[position]
-        self._file.seek(offset)
-        return _from_arrow(pa.ipc.read_record_batch(pa.py_buffer(self._file.read(length)), schema))
+        return _from_arrow(pa.ipc.read_record_batch(pa.py_buffer(self._file.read(offset, length)), schema))
 
     def close(self) -> None:
         """Remove the file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        self._file.close()
         self._places.clear()
 
 

@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "sparkps"
 
 #: Modules beneath all layers: values, names and rules that every process shares.
-BASE = {"errors", "plain", "specs", "optim", "initializers", "config", "lifeline", "sockets", "descriptors"}
+BASE = {"errors", "plain", "specs", "optim", "initializers", "config", "lifeline", "sockets", "descriptors", "storage"}
 
 #: Layer -> layers that it may import, itself included.
 MAY_IMPORT = {

@@ -8,9 +8,18 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import IO
+
+from sparkps.errors import TierError
+from sparkps.storage import reason, why_unwritable
 
 #: Lines of a log that an error shows.
 LAST_LINES = 15
+
+#: Bytes that a log needs to say why a process has failed.
+LOG_BYTES = 64 << 10
+
+_REMEDY = "free space there, or set TMPDIR to a directory that can be written"
 
 #: Seconds between the two ways of ending a process, SIGTERM and SIGKILL.
 TERM_GRACE = 2.0
@@ -32,6 +41,11 @@ class Child:
     environment : mapping
     on_exit : callable
         Called with the child, in a thread of its own, as soon as it has exited.
+
+    Raises
+    ------
+    TierError
+        The log cannot be written, or the process cannot be started.
     """
 
     def __init__(
@@ -47,15 +61,14 @@ class Child:
         self._on_exit = on_exit
         #: Set by the watching thread when the process is gone and was reaped.
         self.exited = threading.Event()
-        with log.open("wb") as output:
-            self.process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=dict(environment),
-                start_new_session=True,
-            )
+        try:
+            output = log.open("wb")
+        except OSError as error:
+            raise TierError(
+                f"The log of {name} must be writable. Got {reason(error)!r} for {str(log)!r}: {_REMEDY}."
+            ) from None
+        with output:
+            self.process = _started(name, command, output, environment)
         threading.Thread(target=self._watch, name=f"sparkps-{name}", daemon=True).start()
 
     @property
@@ -77,9 +90,13 @@ class Child:
         return f"process {self.pid} {how}"
 
     def ending(self) -> str:
-        """What became of the child, with the end of its log."""
-        lines = self.last_lines()
-        return f"{self.name}: {self.fate()}. " + ("The end of its log:\n" + lines if lines else "Its log is empty.")
+        """What became of the child, with the end of its log, or why there is none."""
+        lines, why = self.last_lines(), why_unwritable(self.log.parent, LOG_BYTES)
+        said = "The end of its log:\n" + lines if lines else f"Its log, {str(self.log)!r}, is empty."
+        if why:
+            where = str(self.log.parent)
+            said = f"Its log cannot be written: {why!r} in {where!r}; {_REMEDY}." + ("\n" + said if lines else "")
+        return f"{self.name}: {self.fate()}. {said}"
 
     def last_lines(self) -> str:
         """The last lines of the log."""
@@ -99,6 +116,20 @@ class Child:
         self.exited.set()
         if self._on_exit is not None:
             self._on_exit(self)
+
+
+def _started(name: str, command: list[str], output: IO[bytes], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=dict(environment),
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise TierError(f"The process of {name} must start. Got {error} for {command[0]!r}.") from None
 
 
 def end(children: Iterable[Child], grace: float) -> None:

@@ -20,15 +20,19 @@ from pathlib import Path
 import msgspec
 
 from sparkps.client.control import ControlClient
-from sparkps.config import PREFIX, Settings, child_environment
+from sparkps.config import PREFIX, Settings, child_environment, is_text, with_client_kernels
 from sparkps.driver_bridge.launchers.children import Child, end
 from sparkps.errors import ConfigError, DeadlineExceeded, NodeUnreachable, SparkPSError, TierError
+from sparkps.kernels import places
+from sparkps.storage import why_unwritable
 from sparkps.wire.control import NodeGone, StopTier, TierAddress, TierStatus
 
 log = logging.getLogger(__name__)
 
 #: Longest path of a Unix socket on Linux is 107 bytes; a name in the directory takes some of them.
 LONGEST_DIRECTORY = 90
+#: Bytes that the directory of sockets and logs must have room for.
+ROOM_FOR_LOGS = 1 << 20
 #: Seconds that compiling all kernels may take.
 COMPILE_LIMIT = 900.0
 #: Seconds that the coordinator has to answer that the tier has stopped, before it is asked again.
@@ -55,7 +59,8 @@ class LocalTier:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        places.use(settings.kernel_cache_dir)
+        self._settings = with_client_kernels(settings, places.given() or places.found().kept_in)
         self.directory = _socket_directory()
         self.address = TierAddress(secrets.token_hex(8), f"ipc://{self.directory}/coordinator")
         self.control = ControlClient(self.address.coordinator, settings.control_timeout)
@@ -105,13 +110,16 @@ class LocalTier:
         """Compile the kernels, if this machine has none that fit. Nodes start meanwhile: they need none until they have a table."""
         from sparkps.kernels import compiled
 
-        if self._settings.kernel_cache_dir:
-            compiled.use_cache_dir(self._settings.kernel_cache_dir)
         if compiled.is_warm():
             return
+        found = places.found()
+        if found.kept_in is None:
+            _no_place_for_kernels(found)
+            return
         log.warning(
-            "sparkps compiles its kernels for this machine, once: about half a minute. They are kept in %s.",
-            compiled.cache_dir(),
+            "sparkps compiles its kernels for this machine, once: about half a minute. They are kept in %r%s.",
+            str(found.kept_in),
+            f" ({found.why_not})" if found.refused else "",
         )
         began = time.monotonic()
         child = Child("kernels", [sys.executable, "-c", _WARM], self.directory / "kernels.log", self._environment)
@@ -123,6 +131,8 @@ class LocalTier:
         finally:
             end([child], 0.0)
         log.warning("sparkps has compiled its kernels in %.0f s.", time.monotonic() - began)
+        if not compiled.is_warm():
+            log.warning("Not all of them could be kept: processes compile them again. %s", child.last_lines())
 
     def _wait_ready(self) -> None:
         """Wait for every node; `startTimeout` runs from here."""
@@ -194,19 +204,55 @@ class LocalTier:
         return False
 
 
-def _socket_directory() -> Path:
-    """A new directory of this user alone, with a path short enough for Unix sockets."""
-    for parent in (tempfile.gettempdir(), "/tmp"):
-        if len(os.fsencode(parent)) + len("/sparkps-12345678") <= LONGEST_DIRECTORY:
-            try:
-                return Path(tempfile.mkdtemp(prefix="sparkps-", dir=parent))
-            except OSError as error:
-                reason = str(error)
-                continue
-        reason = f"{parent!r} is longer than {LONGEST_DIRECTORY} bytes"
-    raise ConfigError(
-        f"A temporary directory with a short path must be writable for the tier's sockets. {reason}: set TMPDIR."
+def _no_place_for_kernels(found: places.Places) -> None:
+    """Compiled kernels cannot be kept: an error where a directory was asked for, a warning where none of the usual ones will do."""
+    if places.given() is not None:
+        raise ConfigError(
+            f"`{PREFIX}kernelCacheDir` (or SPARKPS_KERNEL_CACHE_DIR) must be a directory that this user can write, or one that holds"
+            f" all compiled kernels. Got {found.why_not}. Set it to another one, or to none: then kernels are kept in the user's cache"
+            " directory or the temporary one.",
+            key=PREFIX + "kernelCacheDir",
+        )
+    log.warning(
+        "sparkps cannot keep compiled kernels: every process compiles those it needs, half a minute in all, at each start. %s. Set"
+        " `%skernelCacheDir` to a directory that can be written.",
+        found.why_not,
+        PREFIX,
     )
+
+
+def _socket_directory() -> Path:
+    """A new directory of this user alone for sockets and logs, with a path that Unix sockets and messages take."""
+    refused: list[str] = []
+    for parent in _temporary_directories():
+        why = _unfit_for_sockets(parent)
+        if not why:
+            directory = Path(tempfile.mkdtemp(prefix="sparkps-", dir=parent))
+            if refused:
+                log.warning("sockets and logs of the tier are in %s: %s", directory, "; ".join(refused))
+            return directory
+        refused.append(f"{parent!r} will not do, {why}")
+    raise ConfigError(
+        f"The tier must have a temporary directory with a short path, and room for {ROOM_FOR_LOGS} bytes of sockets and logs."
+        f" Got none: {'; '.join(refused)}. Set TMPDIR to one, or free space there."
+    )
+
+
+def _temporary_directories() -> list[str]:
+    """The system's temporary directory, and the one that every system has."""
+    named = "/tmp"
+    with contextlib.suppress(OSError):  # nothing can be written in any directory that it knows
+        named = tempfile.gettempdir()
+    return list(dict.fromkeys([named, "/tmp"]))
+
+
+def _unfit_for_sockets(parent: str) -> str:
+    """Why sockets and logs cannot be in a directory; empty if they can."""
+    if not is_text(parent):
+        return "its name is not UTF-8, in which addresses travel"
+    if len(os.fsencode(parent)) + len("/sparkps-12345678") > LONGEST_DIRECTORY:
+        return f"its path is too long for sockets (longer than {LONGEST_DIRECTORY} bytes)"
+    return why_unwritable(parent, ROOM_FOR_LOGS)
 
 
 def launch(settings: Settings) -> LocalTier:

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pytest
 
 from sparkps.driver_bridge.batches import Batches
-from sparkps.errors import Fenced, InvalidInput
+from sparkps.errors import Fenced, GroupError, InvalidInput
+from tests.harness.disks import no_file_larger_than
 
 SCHEMA = pa.schema(
     [
@@ -116,3 +117,46 @@ def test_a_rank_that_must_stop_stops_between_batches():
     _, batches = once(check=stop)
     with pytest.raises(Fenced):
         list(batches)
+
+
+# ---- disks -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_directory_of_spilled_rows_is_made(tmp_path):
+    _, batches = once(budget=0, scratch=str(tmp_path / "new" / "below"))
+    assert sum(batch.num_rows for batch in batches) == 157
+    assert not list((tmp_path / "new" / "below").iterdir())
+    batches.close()
+
+
+def test_a_full_disk_is_named_and_never_passes_for_all_rows(tmp_path):
+    source, batches = once(budget=0, scratch=str(tmp_path))
+    with no_file_larger_than(batches_bytes := 4096):
+        with pytest.raises(GroupError, match=r"File too large.*bytes are free.*`spark\.sparkps\.localDir`") as caught:
+            list(batches)
+    assert caught.value.directory == str(tmp_path)
+    assert caught.value.key == "spark.sparkps.localDir"
+    assert batches.spilled_bytes < batches_bytes
+    with pytest.raises(GroupError, match="File too large"):  # room again, but the batch is gone
+        list(batches)
+    assert source.asked == 1
+    assert not list(tmp_path.iterdir())
+    batches.close()
+
+
+def test_a_directory_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    _, batches = once(budget=0, scratch=str(tmp_path / "file" / "below"))
+    with pytest.raises(GroupError, match=r"Not a directory.*`spark\.sparkps\.localDir`"):
+        list(batches)
+
+
+def test_a_source_that_failed_once_never_passes_for_all_rows():
+    def source():
+        yield some(100)
+        raise OSError("gone")
+
+    batches = Batches(SCHEMA, source, again=False, budget=1 << 20)
+    for _ in range(2):
+        with pytest.raises(OSError, match="gone"):
+            list(batches)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numba import types
 
-from sparkps.kernels import compiled
+from sparkps.kernels import compiled, places
 from sparkps.kernels.compiled import array, given, kernel
 
 SECOND_PROCESS = """
@@ -46,9 +46,16 @@ def _double(values, out):  # type: ignore[no-untyped-def]
         out[i] = 2 * values[i]
 
 
+def use(monkeypatch: pytest.MonkeyPatch, directory: pathlib.Path) -> None:
+    """Keep kernels in `directory` until the end of the test."""
+    for name in ("_given", "_told", "_found"):
+        monkeypatch.setattr(places, name, None)
+    compiled.use_cache_dir(directory)
+
+
 @pytest.fixture
 def cache(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
-    monkeypatch.setattr(compiled, "_cache_dir", tmp_path / "kernels")
+    use(monkeypatch, tmp_path / "kernels")
     return tmp_path / "kernels"
 
 
@@ -103,7 +110,7 @@ def test_an_unwritable_cache_directory_costs_the_cache_only(
 ) -> None:
     file = tmp_path / "file"
     file.write_text("not a directory")
-    monkeypatch.setattr(compiled, "_cache_dir", file / "kernels")
+    use(monkeypatch, file / "kernels")
     dispatcher = compiled._dispatcher(_double.python, declared=True)
     dispatcher.compile((types.Array(types.float32, 1, "C"), types.Array(types.float32, 1, "C")))
     assert dispatcher.signatures
