@@ -1,0 +1,192 @@
+"""What a simulated schedule runs: groups, their programs, those beside them, and the keys that they write.
+
+Every write of the programs adds 1.0 to *marks*, keys that nobody else writes: (group, rank, clock, push, part). So what a table
+holds says which writes have been applied, how often, and when. Beside the marks the ranks push to a few *sums* that all share,
+values whose float64 sum depends on the order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparkps.initializers import Constant
+from sparkps.optim import SGD
+from sparkps.specs import NUM_BUCKETS, TableSpec
+from sparkps.wire.hashing import buckets_of
+from sparkps.wire.placement import dense_range, initial
+
+BSP = 0
+
+#: Values whose sum is another one in every order.
+ORDERED = (1e16, 1.0, -1e16, 0.1, 3.0, -1.0)
+#: Shared keys of each group, and elements of the dense table.
+SUMS = 3
+
+#: Keys of the outside writers, as if of a group of their own.
+OUTSIDE = -1
+
+
+#: Keys that sessions write to tables that come and go.
+PASSING_KEYS = np.arange(16, dtype=np.int64)
+
+MARKS = TableSpec("marks", "sparse", 1, "float64", group="shared")
+SUMMED = TableSpec("sums", "sparse", 1, "float64", optimizer=SGD(1.0), group="shared")
+DENSE = "dense"
+COUNTED = TableSpec("counted", "dense", 1, "float64", shape=(3,), init=Constant(1.0))
+
+
+@dataclass(frozen=True)
+class Group:
+    """One worker group and its program."""
+
+    staleness: int
+    #: Clocks of each rank.
+    clocks: tuple[int, ...]
+    #: Pushes of each rank and clock, and keys of each.
+    pushes: int = 2
+    parts: int = 2
+    #: By what the calls go: registered key sets; one request for all tables of a step; writes not waited for before the tick.
+    keysets: bool = False
+    together: bool = False
+    hasty: bool = True
+    #: Whether ranks pull again after their pushes.
+    peeks: bool = False
+    #: Whether ranks with an even number tick their last clock and then finish; else they finish with it.
+    ticks_last: bool = True
+    #: Whether ranks call a server function that writes.
+    calls: bool = False
+
+    @property
+    def bsp(self) -> bool:
+        """Whether it runs in lock step."""
+        return self.staleness == BSP
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """All that runs in one schedule, without what goes wrong."""
+
+    nodes: int
+    groups: tuple[Group, ...]
+    #: Whether there is a dense table as well.
+    dense: bool = True
+    #: Outside sessions: how many write (so many rounds each) and how many read.
+    writers: int = 0
+    rounds: int = 3
+    readers: int = 0
+    #: Whether another session creates, fills and drops tables meanwhile.
+    churn: bool = False
+
+
+class Universe:
+    """Every mark of a scenario, and where it lies. All arrays have one element a mark.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    """
+
+    def __init__(self, scenario: Scenario) -> None:
+        ways = []
+        for number, group in enumerate(scenario.groups):
+            for rank, clocks in enumerate(group.clocks):
+                for clock in range(clocks):
+                    for push in range(group.pushes):
+                        ways += [(number, rank, clock, push, part) for part in range(group.parts)]
+        for writer in range(scenario.writers):
+            ways += [(OUTSIDE, writer, turn, 0, part) for turn in range(scenario.rounds) for part in range(2)]
+        columns = np.array(ways, np.int64).reshape(-1, 5).T
+        self.group, self.rank, self.clock, self.push, part = columns
+        #: int64: key of the mark in the sparse table; parts of one push go round the nodes. Its place here is its dense element.
+        self.keys = _keys(len(ways), part % scenario.nodes, scenario.nodes)
+        #: Where the marks of (group, rank, clock, push) begin and end.
+        self.spans: dict[tuple[int, int, int, int], tuple[int, int]] = {}
+        for place, way in enumerate(ways):
+            first, _ = self.spans.get(way[:4], (place, place))
+            self.spans[way[:4]] = first, place + 1
+        #: Keys of each group's sums; they lie on all nodes.
+        shared = len(scenario.groups) * SUMS
+        self.sums = _keys(shared, np.arange(shared) % scenario.nodes, scenario.nodes, negative=True)
+
+    def sum_keys(self, group: int) -> NDArray[np.int64]:
+        """Keys of a group's sums."""
+        return self.sums[group * SUMS : (group + 1) * SUMS]
+
+    def sum_elements(self, group: int) -> slice:
+        """Elements of a group's sums in the dense table: behind the marks."""
+        first = len(self.keys) + group * SUMS
+        return slice(first, first + SUMS)
+
+    @property
+    def dense_size(self) -> int:
+        """Elements of the dense table."""
+        return len(self.keys) + len(self.sums)
+
+    @cached_property
+    def buckets(self) -> NDArray[np.int32]:
+        """Buckets that anything of the scenario lies in, ascending."""
+        used = np.zeros(NUM_BUCKETS, bool)
+        used[buckets_of(np.concatenate([self.keys, self.sums, PASSING_KEYS]))] = True
+        for size in (self.dense_size, COUNTED.size):
+            used |= [last > first for first, last in (dense_range(size, bucket) for bucket in range(NUM_BUCKETS))]
+        return np.flatnonzero(used).astype(np.int32)
+
+
+@lru_cache(maxsize=256)
+def universe(scenario: Scenario) -> Universe:
+    """The universe of a scenario."""
+    return Universe(scenario)
+
+
+def _keys(count: int, nodes: NDArray[np.int64], num_nodes: int, negative: bool = False) -> NDArray[np.int64]:
+    """`count` distinct keys, each on its node."""
+    tries = 64
+    candidates = np.arange(count * tries, dtype=np.int64).reshape(count, tries)
+    if negative:
+        candidates = -1 - candidates
+    holders = np.array([replicas[0] for replicas in initial(range(num_nodes))])
+    right = holders[buckets_of(candidates.ravel())].reshape(candidates.shape) == nodes[:, None]
+    assert right.any(axis=1).all(), "one of 64 keys must lie on the node"
+    return np.ascontiguousarray(candidates[np.arange(count), right.argmax(axis=1)])
+
+
+def tables_of(scenario: Scenario) -> list[TableSpec]:
+    """The tables that exist from the beginning. The dense one has an element for each mark, then those for the sums."""
+    tables = [MARKS, SUMMED]
+    if scenario.dense:
+        tables.append(TableSpec(DENSE, "dense", 1, "float64", shape=(universe(scenario).dense_size,)))
+    if any(group.calls for group in scenario.groups):
+        tables.append(COUNTED)
+    return tables
+
+
+def gradient(rank: int, clock: int, push: int, pulled: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What a rank pushes to its group's sums: an order-sensitive value each, and some of what it has read."""
+    first = 5 * rank + 3 * clock + 2 * push
+    return np.array([ORDERED[(first + j) % len(ORDERED)] for j in range(SUMS)]) + 0.25 * pulled
+
+
+@lru_cache(maxsize=1024)
+def reference(clocks: tuple[int, ...], pushes: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The sums of a BSP group at the beginning of each clock: of the sparse table, and of the dense one; (clocks + 1, SUMS) each.
+
+    Written as slowly and plainly as it can be: clock by clock, the ranks in order, the pushes of each in order.
+    """
+    sparse, dense = [np.zeros(SUMS)], [np.zeros(SUMS)]
+    for clock in range(max(clocks)):
+        totals: list[NDArray[np.float64] | None] = [None, None]
+        for rank in range(len(clocks)):
+            for push in range(pushes if clock < clocks[rank] else 0):
+                for table, before in enumerate((sparse[-1], dense[-1])):
+                    value = gradient(rank, clock, push, before)
+                    total = totals[table]
+                    totals[table] = value if total is None else total + value
+        assert totals[0] is not None
+        assert totals[1] is not None
+        sparse.append(sparse[-1] - totals[0])
+        dense.append(dense[-1] + totals[1])
+    return np.array(sparse), np.array(dense)

@@ -1,0 +1,213 @@
+# ruff: noqa: T201 - a command-line program prints
+"""Schedules by seed: one seed is one scenario, one network and all that goes wrong, bit for bit.
+
+::
+
+    python -m tests.harness.schedules --count 1000000 --seed 7     # seeds 7, 8, 9 ...; stops at the first that breaks a promise
+    python -m tests.harness.schedules --replay 4711                # one of them, with the trace of its messages
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import random
+import sys
+import time
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+
+from sparkps.kernels.compiled import warm
+from sparkps.specs import UNBOUNDED
+from tests.harness.fates import Drawn, Weather
+from tests.harness.scenario import Group, Scenario
+from tests.harness.world import Faults, World, determined
+
+#: Seeds that one process takes at a time.
+BATCH = 100
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Everything that a seed stands for."""
+
+    seed: int
+    scenario: Scenario
+    weather: Weather
+    faults: Faults
+
+    def world(self, traced: bool = False) -> World:
+        """The schedule, ready to run (inside `determined`)."""
+        rng = random.Random(f"events {self.seed}")
+        fates = Drawn(random.Random(f"fates {self.seed}"), self.weather)
+        return World(self.scenario, fates, self.faults, rng, traced)
+
+    def run(self, traced: bool = False) -> World:
+        """Run it; an AssertionError names the promise that broke."""
+        with determined(self.seed, self.faults):
+            world = self.world(traced)
+            world.run()
+        return world
+
+
+def drawn(seed: int) -> Schedule:
+    """The schedule of a seed."""
+    rng = random.Random(f"schedule {seed}")
+    failing = rng.random() < 0.05
+    scenario = _scenario(rng)
+    return Schedule(seed, scenario, _weather(rng), _faults(rng, failing))
+
+
+def _group(rng: random.Random) -> Group:
+    ranks = rng.choice([1, 1, 2, 2, 2, 3, 4])
+    return Group(
+        staleness=rng.choice([0, 0, 0, 1, 2, UNBOUNDED]),
+        clocks=tuple(rng.randint(1, 3) for _ in range(ranks)),
+        pushes=rng.choice([1, 1, 2]),
+        parts=rng.randint(1, 3),
+        keysets=rng.random() < 0.3,
+        together=rng.random() < 0.3,
+        hasty=rng.random() < 0.7,
+        peeks=rng.random() < 0.2,
+        ticks_last=rng.random() < 0.5,
+        calls=rng.random() < 0.2,
+    )
+
+
+def _scenario(rng: random.Random) -> Scenario:
+    return Scenario(
+        nodes=rng.choice([1, 2, 2, 2, 3]),
+        groups=tuple(_group(rng) for _ in range(rng.choice([1, 1, 1, 1, 1, 2]))),
+        dense=rng.random() < 0.4,
+        writers=rng.choice([0, 0, 0, 1]),
+        readers=rng.choice([0, 0, 0, 0, 1]),
+        churn=rng.random() < 0.05,
+    )
+
+
+def _weather(rng: random.Random) -> Weather:
+    rough = rng.random() < 0.7
+    return Weather(
+        loss=rng.choice([0.0, 0.03, 0.1, 0.25]) if rough else 0.0,
+        repeat=rng.choice([0.0, 0.05, 0.2]) if rough else 0.0,
+        stray=rng.choice([0.0, 0.0, 0.1, 0.5]) if rough else 0.0,
+        straggle=rng.choice([0.0, 0.0, 0.05]) if rough else 0.0,
+        delay=rng.choice([0.005, 0.05, 0.5]),
+    )
+
+
+def _faults(rng: random.Random, failing: bool) -> Faults:
+    until = rng.choice([0.5, 3.0, 10.0])
+    idle = rng.random() < 0.15
+    return Faults(
+        breaks=rng.choice([0, 0, 1, 3]),
+        crashes=rng.choice([0, 1, 1, 2, 4]),
+        lost_writers=rng.choice([0, 0, 1]),
+        until=until,
+        lease=rng.choice([0.0, 0.5, 5.0]),
+        naps=0.2 if idle else rng.choice([0.0, 0.1, 0.3]),
+        longest_nap=rng.choice([60.0, 300.0]) if idle else 3.0,
+        session_ttl=10.0 if idle else 3600.0,
+        silence=rng.choice([0.0, 0.0, 0.0, 15.0]),
+        failure=rng.uniform(0, until) if failing else None,
+        inline_bytes=rng.choice([None, 0, 64]),
+        chunk_bytes=rng.choice([None, None, 16, 48]),
+        credit_bytes=rng.choice([None, None, 48, 200]),
+    )
+
+
+def prepare() -> None:
+    """Load the kernels, and keep the garbage collector off what stays."""
+    warm()
+    gc.collect()
+    gc.freeze()
+
+
+def failure_of(seed: int) -> str | None:
+    """Which promise a seed breaks, if it does."""
+    try:
+        drawn(seed).run()
+    except AssertionError as error:
+        return str(error) or repr(error)
+    return None
+
+
+def first_failure(seeds: range) -> tuple[int, str] | None:
+    """The first of some seeds that breaks a promise."""
+    for seed in seeds:
+        broken = failure_of(seed)
+        if broken is not None:
+            return seed, broken
+    return None
+
+
+def failures(first: int, count: int, processes: int) -> Iterator[tuple[int, tuple[int, str] | None]]:
+    """Runs seeds in batches: after each, how many have run, and the first failure of the batch."""
+    batches = [range(at, min(at + BATCH, first + count)) for at in range(first, first + count, BATCH)]
+    if processes <= 1:
+        for batch in batches:
+            yield batch.stop - first, first_failure(batch)
+        return
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=prepare) as pool:
+        try:
+            for batch, found in zip(batches, pool.map(first_failure, batches), strict=True):
+                yield batch.stop - first, found
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def fingerprint(seeds: range) -> int:
+    """A number that stands for the traces of some seeds."""
+    code = 0
+    for seed in seeds:
+        for line in drawn(seed).run(traced=True).wires.trace or []:
+            code = zlib.crc32(line.encode(), code)
+    return code
+
+
+def replay(seed: int) -> int:
+    """Run one seed and print what happened; the exit status."""
+    schedule = drawn(seed)
+    print(schedule)
+    with determined(seed, schedule.faults):
+        world = schedule.world(traced=True)
+        broken = None
+        try:
+            world.run()
+        except AssertionError as error:
+            broken = error
+    for line in world.wires.trace or []:
+        print(line)
+    print(f"broken: {broken}" if broken else "every promise was kept")
+    return 1 if broken else 0
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=10_000, help="schedules to run")
+    parser.add_argument("--seed", type=int, default=1, help="the first seed")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--replay", type=int, metavar="SEED", help="run this one and print its messages")
+    args = parser.parse_args()
+    prepare()
+    if args.replay is not None:
+        return replay(args.replay)
+    began = told = time.monotonic()
+    for done, found in failures(args.seed, args.count, args.processes):
+        now = time.monotonic()
+        if found is not None:
+            print(f"seed {found[0]} breaks a promise: {found[1]}")
+            print(f"replay it with: python -m tests.harness.schedules --replay {found[0]}")
+            return 1
+        if now - told > 10 or done == args.count:
+            told = now
+            print(f"{done} of {args.count} schedules kept every promise, {done / (now - began):.0f} a second", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
