@@ -14,7 +14,7 @@ from sparkps.specs import TableSpec
 from sparkps.wire.control import CreateTable, DropTable
 from sparkps.wire.messages import OpCode
 from tests.harness.clockwork import Process
-from tests.harness.scenario import COUNTED, DENSE, MARKS, OUTSIDE, PASSING_KEYS, SUMMED, SUMS, gradient
+from tests.harness.scenario import COUNTED, DENSE, MARKS, OUTSIDE, SUMMED, SUMS, gradient
 from tests.harness.tier import ADDRESS, SimulatedControl
 from tests.harness.wires import ClientNetwork
 
@@ -239,12 +239,13 @@ class Churn(Program):
             spec = TableSpec(f"passing{turn}", "sparse", 2, "float64", group="shared" if turn % 2 == 0 else "")
             table = SparseTable(ADDRESS, self.control.request(CreateTable(0, spec)).spec).bind(self.session)
             self.world.passing = table
-            ones = np.ones((len(PASSING_KEYS), 2))
-            table.add(PASSING_KEYS, ones)
+            keys = self.universe.passing
+            ones = np.ones((len(keys), 2))
+            table.add(keys, ones)
             self.nap()
-            rows = table.pull(PASSING_KEYS)
+            rows = table.pull(keys)
             assert ((rows == 1) | (rows == 3)).all(), rows
-            later = table.add_async(PASSING_KEYS, ones)
+            later = table.add_async(keys, ones)
             self.control.request(DropTable(0, spec.name, table.spec.table))
             self._expect_gone(later, table)
         self.world.passing = None
@@ -254,7 +255,7 @@ class Churn(Program):
         with contextlib.suppress(UnknownTable):
             written.result()
         try:
-            table.pull(PASSING_KEYS)
+            table.pull(self.universe.passing)
         except UnknownTable:
             return
         raise AssertionError(f"{table} was read after it was dropped")
@@ -271,6 +272,6 @@ class Bystander(Program):
                 done.add(passing.spec.table)
                 table = SparseTable(ADDRESS, passing.spec).bind(self.session)
                 with contextlib.suppress(UnknownTable):
-                    table.add(PASSING_KEYS, np.full((len(PASSING_KEYS), 2), 2.0))
-                    table.pull(PASSING_KEYS)
+                    table.add(self.universe.passing, np.full((len(self.universe.passing), 2), 2.0))
+                    table.pull(self.universe.passing)
             self.process.pause(0.1)

@@ -1,14 +1,15 @@
 """What a simulated schedule runs: groups, their programs, those beside them, and the keys that they write.
 
 Every write of the programs adds 1.0 to *marks*, keys that nobody else writes: (group, rank, clock, push, part). So what a table
-holds says which writes have been applied, how often, and when. Beside the marks the ranks push to a few *sums* that all share,
+holds says which writes have been applied, how often, and when. The marks of one part share a bucket: what a shard remembers of
+one write must not be taken for another. Beside the marks the ranks push to a few *sums* that all share,
 values whose float64 sum depends on the order.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,9 +30,6 @@ SUMS = 3
 #: Keys of the outside writers, as if of a group of their own.
 OUTSIDE = -1
 
-
-#: Keys that sessions write to tables that come and go.
-PASSING_KEYS = np.arange(16, dtype=np.int64)
 
 MARKS = TableSpec("marks", "sparse", 1, "float64", group="shared")
 SUMMED = TableSpec("sums", "sparse", 1, "float64", optimizer=SGD(1.0), group="shared")
@@ -99,18 +97,18 @@ class Universe:
                         ways += [(number, rank, clock, push, part) for part in range(group.parts)]
         for writer in range(scenario.writers):
             ways += [(OUTSIDE, writer, turn, 0, part) for turn in range(scenario.rounds) for part in range(2)]
-        columns = np.array(ways, np.int64).reshape(-1, 5).T
-        self.group, self.rank, self.clock, self.push, part = columns
+        self.group, self.rank, self.clock, self.push, part = np.array(ways, np.int64).reshape(-1, 5).T
+        shared, passing = np.arange(len(scenario.groups) * SUMS) % SUMS, np.arange(12) % 3
+        keys = _keys(np.concatenate([part, shared, passing]), scenario.nodes)
         #: int64: key of the mark in the sparse table; parts of one push go round the nodes. Its place here is its dense element.
-        self.keys = _keys(len(ways), part % scenario.nodes, scenario.nodes)
+        self.keys = keys[: len(part)]
+        #: int64: keys of each group's sums, then keys for tables that come and go: in the buckets of the marks, too.
+        self.sums, self.passing = np.split(keys[len(part) :], [len(shared)])
         #: Where the marks of (group, rank, clock, push) begin and end.
         self.spans: dict[tuple[int, int, int, int], tuple[int, int]] = {}
         for place, way in enumerate(ways):
             first, _ = self.spans.get(way[:4], (place, place))
             self.spans[way[:4]] = first, place + 1
-        #: Keys of each group's sums; they lie on all nodes.
-        shared = len(scenario.groups) * SUMS
-        self.sums = _keys(shared, np.arange(shared) % scenario.nodes, scenario.nodes, negative=True)
 
     def sum_keys(self, group: int) -> NDArray[np.int64]:
         """Keys of a group's sums."""
@@ -130,7 +128,7 @@ class Universe:
     def buckets(self) -> NDArray[np.int32]:
         """Buckets that anything of the scenario lies in, ascending."""
         used = np.zeros(NUM_BUCKETS, bool)
-        used[buckets_of(np.concatenate([self.keys, self.sums, PASSING_KEYS]))] = True
+        used[buckets_of(np.concatenate([self.keys, self.sums, self.passing]))] = True
         for size in (self.dense_size, COUNTED.size):
             used |= [last > first for first, last in (dense_range(size, bucket) for bucket in range(NUM_BUCKETS))]
         return np.flatnonzero(used).astype(np.int32)
@@ -142,16 +140,23 @@ def universe(scenario: Scenario) -> Universe:
     return Universe(scenario)
 
 
-def _keys(count: int, nodes: NDArray[np.int64], num_nodes: int, negative: bool = False) -> NDArray[np.int64]:
-    """`count` distinct keys, each on its node."""
-    tries = 64
-    candidates = np.arange(count * tries, dtype=np.int64).reshape(count, tries)
-    if negative:
-        candidates = -1 - candidates
-    holders = np.array([replicas[0] for replicas in initial(range(num_nodes))])
-    right = holders[buckets_of(candidates.ravel())].reshape(candidates.shape) == nodes[:, None]
-    assert right.any(axis=1).all(), "one of 64 keys must lie on the node"
-    return np.ascontiguousarray(candidates[np.arange(count), right.argmax(axis=1)])
+@cache
+def _keys_by_bucket() -> list[NDArray[np.int64]]:
+    """Some keys of each bucket, ascending."""
+    keys = np.arange(1 << 16, dtype=np.int64)
+    buckets = buckets_of(keys)
+    return [keys[buckets == bucket] for bucket in range(NUM_BUCKETS)]
+
+
+def _keys(parts: NDArray[np.int64], num_nodes: int) -> NDArray[np.int64]:
+    """A key for each element of `parts`, all distinct: those of one part in one bucket, parts in turn on the nodes."""
+    placement = initial(range(num_nodes))
+    keys = np.empty(len(parts), np.int64)
+    for part in np.unique(parts).tolist():
+        bucket = [b for b, (holder,) in enumerate(placement) if holder == part % num_nodes][part]
+        places = np.flatnonzero(parts == part)
+        keys[places] = _keys_by_bucket()[bucket][: len(places)]
+    return keys
 
 
 def tables_of(scenario: Scenario) -> list[TableSpec]:

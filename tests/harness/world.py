@@ -313,7 +313,7 @@ class World:
 
 
 def _client_settings(faults: Faults) -> ClientSettings:
-    settings = ClientSettings(request_timeout=120.0, wait_timeout=1200.0, retry_initial=2.0, retry_max=8.0)
+    settings = ClientSettings(request_timeout=60.0, wait_timeout=600.0, retry_initial=2.0, retry_max=8.0)
     for name, value in (
         ("chunk_bytes", faults.chunk_bytes),
         ("push_credit_bytes", faults.credit_bytes),

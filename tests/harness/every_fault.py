@@ -1,0 +1,176 @@
+"""Every placement of one fault, or of two, over the messages of a small run: each run from its start.
+
+::
+
+    python -m tests.harness.every_fault                                  # all pairs of all small scenarios: minutes
+    python -m tests.harness.every_fault --scenario bsp --replay 12:lost,30:crash
+
+A script names messages by their number. The run is the same up to its first fault, so that the numbers of a run without faults
+name what one fault may hit, and those of a run with one fault what the second may hit after it.
+"""
+# ruff: noqa: T201 - a command-line program prints
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sparkps.specs import UNBOUNDED
+from tests.harness.fates import BEFORE_SENDING, ON_THE_WAY, Fault, Scripted
+from tests.harness.scenario import Group, Scenario
+from tests.harness.schedules import prepare
+from tests.harness.world import Faults, World, determined
+
+Script = Mapping[int, Fault]
+
+_STEP: Any = {"parts": 2, "together": True}
+
+#: Small enough for every pair of faults.
+TINY: dict[str, Scenario] = {
+    "bsp": Scenario(1, (Group(0, (1,), **_STEP),), dense=False),
+    "asp": Scenario(1, (Group(UNBOUNDED, (1,), **_STEP),), dense=False),
+}
+
+#: Small enough for every single fault; of pairs of faults there are tens of thousands.
+SMALL: dict[str, Scenario] = {
+    "bsp two clocks": Scenario(1, (Group(0, (2,), pushes=1, **_STEP),), dense=False),
+    "bsp two ranks": Scenario(1, (Group(0, (1, 1), pushes=1, **_STEP),), dense=False),
+    "ssp two ranks": Scenario(1, (Group(1, (1, 1), pushes=1, **_STEP),), dense=False),
+    "bsp two nodes": Scenario(2, (Group(0, (1,), pushes=1, **_STEP),), dense=False),
+    "asp two nodes": Scenario(2, (Group(UNBOUNDED, (1,), pushes=1, **_STEP),), dense=False),
+    "bsp calls": Scenario(1, (Group(0, (1,), pushes=1, calls=True, **_STEP),), dense=False),
+    "asp calls": Scenario(1, (Group(UNBOUNDED, (1,), pushes=1, calls=True, **_STEP),), dense=False),
+    "key sets": Scenario(1, (Group(0, (1,), pushes=1, keysets=True, **_STEP),), dense=False),
+    "writer": Scenario(2, (Group(0, (1,), pushes=1, **_STEP),), dense=False, writers=1, rounds=1),
+    "uneven": Scenario(2, (Group(0, (2, 1), pushes=1, together=True, peeks=True),)),
+}
+
+#: Groups of some size, for single faults.
+LARGER: dict[str, Scenario] = {
+    "ssp whole": Scenario(2, (Group(1, (2, 1), calls=True),)),
+    "bsp whole": Scenario(2, (Group(0, (2, 1), together=True, keysets=True, hasty=False),)),
+}
+
+SCENARIOS = TINY | SMALL | LARGER
+
+
+@dataclass
+class Tally:
+    """What a search has done."""
+
+    runs: int = 0
+    #: Most messages of a run.
+    messages: int = 0
+
+
+def run(scenario: Scenario, script: Script, inline_bytes: int | None = None, traced: bool = False) -> World:
+    """One run; its fates have `seen` its messages. Raises AssertionError where a promise breaks."""
+    faults = Faults(inline_bytes=inline_bytes)
+    with determined(0, faults):
+        world = World(scenario, Scripted(script), faults, traced=traced)
+        world.run()
+    return world
+
+
+def search(name: str, faults: int, kinds: Sequence[Fault] = tuple(Fault), inline_bytes: int | None = None) -> Tally:
+    """Runs a scenario with every placement of up to `faults` faults of some kinds.
+
+    Raises
+    ------
+    AssertionError
+        A promise broke; says under which script, and how to replay it.
+    """
+    scenario, tally = SCENARIOS[name], Tally()
+    stack: list[dict[int, Fault]] = [{}]
+    while stack:
+        script = stack.pop()
+        seen = _seen(name, scenario, script, inline_bytes)
+        tally.runs += 1
+        tally.messages = max(tally.messages, len(seen))
+        if len(script) < faults:
+            stack += [{**script, number: fault} for number, fault in _placements(seen, script, kinds)]
+    return tally
+
+
+def _placements(
+    seen: Sequence[tuple[bool, str]], script: Script, kinds: Sequence[Fault]
+) -> Iterator[tuple[int, Fault]]:
+    """What else may go wrong after the last fault of a script."""
+    for number in range(max(script, default=-1) + 1, len(seen)):
+        up, client = seen[number]
+        for fault in ON_THE_WAY:
+            if fault in kinds:
+                yield number, fault
+        for fault in BEFORE_SENDING:
+            if fault in kinds and up and client.startswith("rank"):
+                yield number, fault
+
+
+def _seen(name: str, scenario: Scenario, script: Script, inline_bytes: int | None) -> list[tuple[bool, str]]:
+    try:
+        fates = run(scenario, script, inline_bytes).wires.fates
+    except AssertionError as error:
+        raise AssertionError(
+            f"{error}\nin scenario {name!r} under the script {written(script)!r}; replay it with:"
+            f" python -m tests.harness.every_fault --scenario {name!r} --replay {written(script)}"
+            + (f" --inline-bytes {inline_bytes}" if inline_bytes is not None else "")
+        ) from error
+    assert isinstance(fates, Scripted)
+    return fates.seen
+
+
+def written(script: Script) -> str:
+    """A script as the command line takes it."""
+    return ",".join(f"{number}:{fault.value}" for number, fault in script.items())
+
+
+def parsed(text: str) -> Script:
+    """A script from the command line."""
+    parts = [part.split(":") for part in text.split(",") if part]
+    return {int(number): Fault(fault) for number, fault in parts}
+
+
+def replay(name: str, script: Script, inline_bytes: int | None) -> int:
+    """Run one script and print what happened; the exit status."""
+    faults = Faults(inline_bytes=inline_bytes)
+    broken = None
+    with determined(0, faults):
+        world = World(SCENARIOS[name], Scripted(script), faults, traced=True)
+        try:
+            world.run()
+        except AssertionError as error:
+            broken = error
+    for line in world.wires.trace or []:
+        print(line)
+    print(f"broken: {broken}" if broken else "every promise was kept")
+    return 1 if broken else 0
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scenario", choices=list(SCENARIOS), help="only this one")
+    parser.add_argument("--faults", type=int, default=2, help="faults of a run, at most")
+    parser.add_argument("--inline-bytes", type=int, help="larger requests run on the nodes' threads")
+    parser.add_argument("--replay", metavar="SCRIPT", help="run this one and print its messages")
+    args = parser.parse_args()
+    prepare()
+    if args.replay is not None:
+        return replay(args.scenario, parsed(args.replay), args.inline_bytes)
+    for name in [args.scenario] if args.scenario else SCENARIOS:
+        began = time.monotonic()
+        try:
+            tally = search(name, args.faults, inline_bytes=args.inline_bytes)
+        except AssertionError as error:
+            print(f"{name}: {error}")
+            return 1
+        print(f"{name}: {tally} in {time.monotonic() - began:.1f} s", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
