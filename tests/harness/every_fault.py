@@ -23,7 +23,8 @@ from sparkps.specs import UNBOUNDED
 from tests.harness.fates import BEFORE_SENDING, ON_THE_WAY, Fault, Scripted
 from tests.harness.scenario import Group, Scenario
 from tests.harness.schedules import prepare
-from tests.harness.world import Faults, World, determined
+from tests.harness.seams import Sizes, determined
+from tests.harness.world import Faults, World
 
 Script = Mapping[int, Fault]
 
@@ -69,8 +70,8 @@ class Tally:
 
 def run(scenario: Scenario, script: Script, inline_bytes: int | None = None, traced: bool = False) -> World:
     """One run; its fates have `seen` its messages. Raises AssertionError where a promise breaks."""
-    faults = Faults(inline_bytes=inline_bytes)
-    with determined(0, faults):
+    faults = Faults(sizes=Sizes(inline_bytes))
+    with determined(0, faults.sizes):
         world = World(scenario, Scripted(script), faults, traced=traced)
         world.run()
     return world
@@ -136,9 +137,9 @@ def parsed(text: str) -> Script:
 
 def replay(name: str, script: Script, inline_bytes: int | None) -> int:
     """Run one script and print what happened; the exit status."""
-    faults = Faults(inline_bytes=inline_bytes)
+    faults = Faults(sizes=Sizes(inline_bytes))
     broken = None
-    with determined(0, faults):
+    with determined(0, faults.sizes):
         world = World(SCENARIOS[name], Scripted(script), faults, traced=True)
         try:
             world.run()

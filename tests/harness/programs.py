@@ -60,9 +60,9 @@ class Program:
         """The program."""
         raise NotImplementedError
 
-    def nap(self) -> None:
-        """Compute for a while, as the world says, without looking at the network."""
-        seconds = self.world.nap()
+    def nap(self, writing: bool = False) -> None:
+        """Compute for a while, as the world says, without looking at the network; `writing`: with writes under way."""
+        seconds = self.world.nap(writing)
         if seconds:
             self.world.wires.note(f"{self.process.name} computes for {seconds:.4f}")
             self.process.pause(seconds)
@@ -112,7 +112,7 @@ class Rank(Program):
             self._pull(clock)
         if self.plan.calls:
             self._call(clock)
-        self.nap()
+        self.nap(writing=self.plan.hasty)
         self._written = pushed
 
     def _state(self, clock: int) -> bytes:
@@ -198,7 +198,7 @@ class Writer(Program):
             sparse = self.marks.add_async(keys, ones)
             if self.dense:
                 self.dense.add(self.ones_at(marks))
-            self.nap()
+            self.nap(writing=True)
             sparse.result()
             self.own[marks] = True
             self.ledger.acknowledge(marks)

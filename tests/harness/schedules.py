@@ -24,7 +24,8 @@ from sparkps.kernels.compiled import warm
 from sparkps.specs import UNBOUNDED
 from tests.harness.fates import Drawn, Weather
 from tests.harness.scenario import Group, Scenario
-from tests.harness.world import Faults, World, determined
+from tests.harness.seams import Sizes, determined
+from tests.harness.world import Faults, World
 
 #: Seeds that one process takes at a time.
 BATCH = 100
@@ -47,7 +48,7 @@ class Schedule:
 
     def run(self, traced: bool = False) -> World:
         """Run it; an AssertionError names the promise that broke."""
-        with determined(self.seed, self.faults):
+        with determined(self.seed, self.faults.sizes):
             world = self.world(traced)
             world.run()
         return world
@@ -56,9 +57,8 @@ class Schedule:
 def drawn(seed: int) -> Schedule:
     """The schedule of a seed."""
     rng = random.Random(f"schedule {seed}")
-    failing = rng.random() < 0.05
-    scenario = _scenario(rng)
-    return Schedule(seed, scenario, _weather(rng), _faults(rng, failing))
+    idle = rng.random() < 0.12
+    return Schedule(seed, _scenario(rng), _weather(rng, idle), _faults(rng, idle))
 
 
 def _group(rng: random.Random) -> Group:
@@ -89,10 +89,10 @@ def _scenario(rng: random.Random) -> Scenario:
     )
 
 
-def _weather(rng: random.Random) -> Weather:
+def _weather(rng: random.Random, idle: bool) -> Weather:
     rough = rng.random() < 0.7
     return Weather(
-        loss=rng.choice([0.0, 0.03, 0.1, 0.25]) if rough else 0.0,
+        loss=rng.choice([0.0, 0.03, 0.03, 0.03] if idle else [0.0, 0.03, 0.1, 0.25]) if rough else 0.0,
         repeat=rng.choice([0.0, 0.05, 0.2]) if rough else 0.0,
         stray=rng.choice([0.0, 0.0, 0.1, 0.5]) if rough else 0.0,
         straggle=rng.choice([0.0, 0.0, 0.05]) if rough else 0.0,
@@ -100,9 +100,9 @@ def _weather(rng: random.Random) -> Weather:
     )
 
 
-def _faults(rng: random.Random, failing: bool) -> Faults:
+def _faults(rng: random.Random, idle: bool) -> Faults:
+    """What goes wrong. `idle`: programs compute for longer than nodes remember their sessions, and than a call may take."""
     until = rng.choice([0.5, 3.0, 10.0])
-    idle = rng.random() < 0.15
     return Faults(
         breaks=rng.choice([0, 0, 1, 3]),
         crashes=rng.choice([0, 1, 1, 2, 4]),
@@ -110,11 +110,11 @@ def _faults(rng: random.Random, failing: bool) -> Faults:
         until=until,
         lease=rng.choice([0.0, 0.5, 5.0]),
         naps=0.2 if idle else rng.choice([0.0, 0.1, 0.3]),
-        longest_nap=rng.choice([30.0, 100.0]) if idle else 3.0,
-        session_ttl=10.0 if idle else 3600.0,
+        longest_nap=rng.choice([60.0, 200.0]) if idle else 3.0,
+        session_ttl=20.0 if idle else 3600.0,
         silence=rng.choice([0.0, 0.0, 0.0, 15.0]),
-        failure=rng.uniform(0, until) if failing else None,
-        inline_bytes=rng.choice([None, 0, 64]),
+        failure=rng.uniform(0, until) if rng.random() < 0.05 else None,
+        sizes=Sizes(rng.choice([None, 0, 64]), rng.choice([None, 0])),
         chunk_bytes=rng.choice([None, None, None, 40]),
         credit_bytes=rng.choice([None, None, 48, 200]),
     )
@@ -179,7 +179,7 @@ def replay(seed: int) -> int:
     """Run one seed and print what happened; the exit status."""
     schedule = drawn(seed)
     print(schedule)
-    with determined(seed, schedule.faults):
+    with determined(seed, schedule.faults.sizes):
         world = schedule.world(traced=True)
         broken = None
         try:

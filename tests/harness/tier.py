@@ -13,35 +13,13 @@ from sparkps.specs import GroupSpec, TableSpec
 from sparkps.wire import control as c
 from sparkps.wire.placement import initial
 from tests.harness.clockwork import Clockwork, Process
+from tests.harness.seams import SimulatedPool
 from tests.harness.wires import Wires
 
 #: How often a node looks after its timers (simulated seconds).
 LOOK_EVERY = 0.5
 
 ADDRESS = c.TierAddress("simulated", "nowhere")
-
-
-class SimulatedPool:
-    """A node's threads: each piece of work runs whole, at some moment, in no order.
-
-    Parameters
-    ----------
-    clockwork : Clockwork
-    rng : random.Random or None
-        Chooses the moments; without it each comes at once, in order.
-    longest : float
-        Simulated seconds until a piece of work has run.
-    """
-
-    def __init__(self, clockwork: Clockwork, rng: random.Random | None, longest: float) -> None:
-        self.threads = 3
-        self._clockwork = clockwork
-        self._rng = rng
-        self._longest = longest
-
-    def submit(self, function: Callable[..., Any], *args: Any) -> None:
-        """Run it later."""
-        self._clockwork.after(self._rng.random() * self._longest if self._rng else 0.0, function, *args)
 
 
 class Tier:
@@ -79,14 +57,19 @@ class Tier:
         self.tables: dict[str, TableSpec] = {}
         self._made = 0
         self._groups = 0
+        self.pools: list[SimulatedPool] = []
         self.nodes = [self._node(wires, number, node, rng) for number in range(nodes)]
 
     def _node(self, wires: Wires, number: int, settings: NodeSettings, rng: random.Random | None) -> Service:
         def send(identity: bytes, frames: list[Any]) -> None:
             wires.answer(number, identity, frames)
 
+        def wake() -> None:
+            self.clockwork.after(pool.wait(), service.run_posted)
+
         pool = SimulatedPool(self.clockwork, rng, longest=0.3)
-        service = Service(send, pool, lambda: self.clockwork.now)
+        self.pools.append(pool)
+        service = Service(send, pool, lambda: self.clockwork.now, wake)
         service.handlers.welcome(
             c.Welcome(1, number, ADDRESS.tier_id, 1, self._held, [], [], groups=[], settings=settings)
         )
@@ -97,6 +80,11 @@ class Tier:
     def _look(self, service: Service) -> None:
         service.look_around()
         self.clockwork.after(LOOK_EVERY, self._look, service)
+
+    @property
+    def busy(self) -> bool:
+        """Whether nodes have work on their threads, or something to tell."""
+        return any(pool.busy for pool in self.pools) or any(node.posted for node in self.nodes)
 
     def holder(self, bucket: int) -> int:
         """The node that has a bucket."""

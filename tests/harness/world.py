@@ -5,21 +5,15 @@ Everything that happens is a function of the scenario, the faults, the fates and
 
 from __future__ import annotations
 
-import itertools
 import random
-import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from sparkps.client import keyset
 from sparkps.client.tables import SparseTable
 from sparkps.config import ClientSettings, NodeSettings
 from sparkps.errors import Fenced, GroupError, WorkerFailed
-from sparkps.ps_nodes import dispatch
 from sparkps.specs import GroupSpec
 from sparkps.wire import control as c
 from sparkps.wire.hashing import buckets_of
@@ -28,6 +22,7 @@ from tests.harness.fates import Drawn
 from tests.harness.ledger import Ledger
 from tests.harness.programs import Bystander, Churn, Program, Rank, Reader, Writer
 from tests.harness.scenario import COUNTED, DENSE, MARKS, SUMMED, Scenario, tables_of
+from tests.harness.seams import AS_IT_IS, Sizes
 from tests.harness.tier import Tier
 from tests.harness.wires import Fates, Loss, Wires
 
@@ -58,8 +53,8 @@ class Faults:
     silence: float = 0.0
     #: The first group fails at this time.
     failure: float | None = None
-    #: The bytes up to which nodes carry requests out at once; None: as they are.
-    inline_bytes: int | None = None
+    #: What counts as large in a node.
+    sizes: Sizes = AS_IT_IS
     #: Bytes of a piece of a call; less than a setting may be, so that small calls are cut as well.
     chunk_bytes: int | None = None
     #: Bytes that may be under way.
@@ -123,7 +118,7 @@ class World:
 
     def run(self) -> None:
         """Let everything happen; an AssertionError names the promise that broke."""
-        self.clockwork.run(DEADLINE, lambda: self._over)
+        self.clockwork.run(DEADLINE, lambda: self._over and not self.tier.busy)
         stuck = [process.name for process, _ in self.processes if not process.ended]
         assert not stuck, f"{', '.join(stuck)} never came to an end"
         self._after_drain()
@@ -170,11 +165,16 @@ class World:
         if faults.failure is not None:
             at(faults.failure, self._fail)
 
-    def nap(self) -> float:
-        """How long a program computes now."""
+    def nap(self, writing: bool) -> float:
+        """How long a program computes now.
+
+        While it is `writing` it does not do so for longer than nodes remember its session: it would be told that nobody can
+        know whether a write was applied.
+        """
         if self.rng is None or self.rng.random() >= self.faults.naps:
             return 0.0
-        return self.rng.random() * self.faults.longest_nap
+        longest = self.faults.longest_nap
+        return self.rng.random() * (min(longest, self.faults.session_ttl / 4) if writing else longest)
 
     def _break(self) -> None:
         assert self.rng is not None
@@ -313,7 +313,9 @@ class World:
 
 
 def _client_settings(faults: Faults) -> ClientSettings:
-    settings = ClientSettings(request_timeout=60.0, wait_timeout=600.0, retry_initial=2.0, retry_max=8.0)
+    settings = ClientSettings(
+        request_timeout=150.0, wait_timeout=900.0, retry_initial=2.0, retry_max=4.0, session_ttl=faults.session_ttl
+    )
     for name, value in (
         ("chunk_bytes", faults.chunk_bytes),
         ("push_credit_bytes", faults.credit_bytes),
@@ -322,18 +324,3 @@ def _client_settings(faults: Faults) -> ClientSettings:
         if value is not None:
             object.__setattr__(settings, name, value)  # past the check: smaller than is of use outside a test
     return settings
-
-
-@contextmanager
-def determined(seed: int, faults: Faults) -> Iterator[None]:
-    """While it lasts, what processes draw for themselves follows from the seed, and nodes carry out at once what the faults say."""
-    rng = random.Random(f"ids {seed}")
-    before = secrets.randbits, keyset._next_id, dispatch.INLINE_BYTES
-    secrets.randbits = rng.getrandbits  # type: ignore[assignment]
-    keyset._next_id = itertools.count(1)
-    if faults.inline_bytes is not None:
-        dispatch.INLINE_BYTES = faults.inline_bytes
-    try:
-        yield
-    finally:
-        secrets.randbits, keyset._next_id, dispatch.INLINE_BYTES = before
