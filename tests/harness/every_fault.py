@@ -21,7 +21,7 @@ from typing import Any
 
 from sparkps.specs import UNBOUNDED
 from tests.harness.fates import BEFORE_SENDING, ON_THE_WAY, Fault, Scripted
-from tests.harness.scenario import Group, Scenario
+from tests.harness.scenario import Group, Scenario, universe
 from tests.harness.schedules import prepare
 from tests.harness.seams import Sizes, determined
 from tests.harness.world import Faults, World
@@ -71,7 +71,7 @@ class Tally:
 def run(scenario: Scenario, script: Script, inline_bytes: int | None = None, traced: bool = False) -> World:
     """One run; its fates have `seen` its messages. Raises AssertionError where a promise breaks."""
     faults = Faults(sizes=Sizes(inline_bytes))
-    with determined(0, faults.sizes):
+    with determined(0, faults.sizes, universe(scenario).buckets):
         world = World(scenario, Scripted(script), faults, traced=traced)
         world.run()
     return world
@@ -139,7 +139,7 @@ def replay(name: str, script: Script, inline_bytes: int | None) -> int:
     """Run one script and print what happened; the exit status."""
     faults = Faults(sizes=Sizes(inline_bytes))
     broken = None
-    with determined(0, faults.sizes):
+    with determined(0, faults.sizes, universe(SCENARIOS[name]).buckets):
         world = World(SCENARIOS[name], Scripted(script), faults, traced=True)
         try:
             world.run()

@@ -9,7 +9,7 @@ import numpy as np
 
 from sparkps.client.session import Session
 from sparkps.client.tables import DenseTable, SparseTable, pull_together, write_together
-from sparkps.errors import UnknownTable
+from sparkps.errors import DeadlineExceeded, UnknownTable
 from sparkps.specs import TableSpec
 from sparkps.wire.control import CreateTable, DropTable
 from sparkps.wire.messages import OpCode
@@ -43,7 +43,7 @@ class Program:
     def __call__(self, process: Process) -> None:
         self.process = process
         self.control = SimulatedControl(self.world.tier, process)
-        self.session = Session(ADDRESS, self.control, ClientNetwork(self.world.wires, process))
+        self.session = self._session()
         tables = self.world.tier.tables
         self.marks = SparseTable(ADDRESS, tables[MARKS.name]).bind(self.session)
         self.sums = SparseTable(ADDRESS, tables[SUMMED.name]).bind(self.session)
@@ -55,6 +55,12 @@ class Program:
             self.run()
         finally:
             self.session.close()
+
+    def _session(self) -> Session:
+        """A session, as soon as the coordinator answers."""
+        while True:
+            with contextlib.suppress(DeadlineExceeded):
+                return Session(ADDRESS, self.control, ClientNetwork(self.world.wires, self.process))
 
     def run(self) -> None:
         """The program."""
@@ -237,7 +243,7 @@ class Churn(Program):
     def run(self) -> None:
         for turn in range(self.TIMES):
             spec = TableSpec(f"passing{turn}", "sparse", 2, "float64", group="shared" if turn % 2 == 0 else "")
-            table = SparseTable(ADDRESS, self.control.request(CreateTable(0, spec)).spec).bind(self.session)
+            table = SparseTable(ADDRESS, self.control.request(CreateTable(0, spec), 100.0).spec).bind(self.session)
             self.world.passing = table
             keys = self.universe.passing
             ones = np.ones((len(keys), 2))
@@ -246,7 +252,7 @@ class Churn(Program):
             rows = table.pull(keys)
             assert ((rows == 1) | (rows == 3)).all(), rows
             later = table.add_async(keys, ones)
-            self.control.request(DropTable(0, spec.name, table.spec.table))
+            self.control.request(DropTable(0, spec.name, table.spec.table), 100.0)
             self._expect_gone(later, table)
         self.world.passing = None
 

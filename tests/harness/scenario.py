@@ -125,13 +125,13 @@ class Universe:
         return len(self.keys) + len(self.sums)
 
     @cached_property
-    def buckets(self) -> NDArray[np.int32]:
-        """Buckets that anything of the scenario lies in, ascending."""
+    def buckets(self) -> frozenset[int]:
+        """Buckets that anything of the scenario lies in."""
         used = np.zeros(NUM_BUCKETS, bool)
         used[buckets_of(np.concatenate([self.keys, self.sums, self.passing]))] = True
         for size in (self.dense_size, COUNTED.size):
             used |= [last > first for first, last in (dense_range(size, bucket) for bucket in range(NUM_BUCKETS))]
-        return np.flatnonzero(used).astype(np.int32)
+        return frozenset(np.flatnonzero(used).tolist())
 
 
 @lru_cache(maxsize=256)

@@ -17,13 +17,14 @@ import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from multiprocessing import get_context
 
 from sparkps.kernels.compiled import warm
 from sparkps.specs import UNBOUNDED
 from tests.harness.fates import Drawn, Weather
-from tests.harness.scenario import Group, Scenario
+from tests.harness.scenario import Group, Scenario, universe
 from tests.harness.seams import Sizes, determined
 from tests.harness.world import Faults, World
 
@@ -46,9 +47,13 @@ class Schedule:
         fates = Drawn(random.Random(f"fates {self.seed}"), self.weather)
         return World(self.scenario, fates, self.faults, rng, traced)
 
+    def determined(self) -> AbstractContextManager[None]:
+        """What must hold while the schedule is made and runs."""
+        return determined(self.seed, self.faults.sizes, universe(self.scenario).buckets)
+
     def run(self, traced: bool = False) -> World:
         """Run it; an AssertionError names the promise that broke."""
-        with determined(self.seed, self.faults.sizes):
+        with self.determined():
             world = self.world(traced)
             world.run()
         return world
@@ -112,11 +117,14 @@ def _faults(rng: random.Random, idle: bool) -> Faults:
         naps=0.2 if idle else rng.choice([0.0, 0.1, 0.3]),
         longest_nap=rng.choice([60.0, 200.0]) if idle else 3.0,
         session_ttl=20.0 if idle else 3600.0,
-        silence=rng.choice([0.0, 0.0, 0.0, 15.0]),
+        silence=rng.choice([0.0, 0.0, 0.0, 40.0]),
         failure=rng.uniform(0, until) if rng.random() < 0.05 else None,
         sizes=Sizes(rng.choice([None, 0, 64]), rng.choice([None, 0])),
         chunk_bytes=rng.choice([None, None, None, 40]),
         credit_bytes=rng.choice([None, None, 48, 200]),
+        buffer_bytes=rng.choice([None, None, 2000]),
+        waiting_bytes=rng.choice([None, None, 300]),
+        epochs=rng.choice([0, 0, 0, 1, 2]),
     )
 
 
@@ -179,7 +187,7 @@ def replay(seed: int) -> int:
     """Run one seed and print what happened; the exit status."""
     schedule = drawn(seed)
     print(schedule)
-    with determined(seed, schedule.faults.sizes):
+    with schedule.determined():
         world = schedule.world(traced=True)
         broken = None
         try:

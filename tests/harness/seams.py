@@ -1,4 +1,4 @@
-"""Where the simulation reaches into client and node, beyond what they are given: what is random, small sizes, and threads.
+"""Where the simulation reaches into client and node, beyond what they are given: what is random, sizes, and threads.
 
 A thread of a node's pool is a greenlet, as a client is. It gives way to others where a real one may: before it changes shards or
 reads them, and before what it has to tell is told by the I/O thread.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import random
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -19,6 +19,7 @@ from greenlet import getcurrent
 
 from sparkps.client import keyset
 from sparkps.ps_nodes import dispatch, groups, handlers, service, shards
+from sparkps.wire.placement import Placement
 from tests.harness.clockwork import Clockwork, Process
 
 #: What `threading.get_ident` says on an I/O thread, and on a pool's.
@@ -106,11 +107,19 @@ def _get_ident() -> int:
 
 
 @contextmanager
-def determined(seed: int, sizes: Sizes) -> Iterator[None]:
-    """While it lasts, all that client and node draw follows from the seed, and threads are simulated ones."""
+def determined(seed: int, sizes: Sizes, used: Collection[int]) -> Iterator[None]:
+    """While it lasts, all that client and node draw follows from the seed, and threads are simulated ones.
+
+    Nodes hold those of their buckets that are `used` alone: empty ones would cost more than all that happens.
+    """
+
+    def primaries_used(placement: Placement) -> list[int]:
+        return [row[0] if bucket in used else -1 for bucket, row in enumerate(placement)]
+
     changes: list[tuple[Any, str, Any]] = [
         (secrets, "randbits", random.Random(f"ids {seed}").getrandbits),
         (keyset, "_next_id", itertools.count(1)),
+        (handlers, "primaries", primaries_used),
         (service, "threading", SimpleNamespace(get_ident=_get_ident)),
         (shards.Shards, "carry_out", _giving_way(shards.Shards.carry_out)),
         (handlers.Handlers, "_pull", _giving_way(handlers.Handlers._pull)),

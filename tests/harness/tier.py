@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any
 
 from sparkps.config import ClientSettings, NodeSettings
@@ -11,7 +12,7 @@ from sparkps.errors import DeadlineExceeded, SparkPSError, UnknownTable
 from sparkps.ps_nodes.service import Service
 from sparkps.specs import GroupSpec, TableSpec
 from sparkps.wire import control as c
-from sparkps.wire.placement import initial
+from sparkps.wire.placement import Placement, initial
 from tests.harness.clockwork import Clockwork, Process
 from tests.harness.seams import SimulatedPool
 from tests.harness.wires import Wires
@@ -31,8 +32,6 @@ class Tier:
     wires : Wires
     nodes : int
     client, node : ClientSettings, NodeSettings
-    buckets : iterable of int
-        Those that are in use. Nodes hold no others: they would cost more than all that happens.
     rng : random.Random or None
         Chooses when the nodes' threads run.
     """
@@ -44,16 +43,16 @@ class Tier:
         nodes: int,
         client: ClientSettings,
         node: NodeSettings,
-        buckets: Iterable[int],
         rng: random.Random | None = None,
     ) -> None:
         self.clockwork = clockwork
         self.settings = client
         #: Between these times the coordinator is silent (simulated seconds); then it answers what it was asked.
         self.silent_from = self.silent_until = float("inf")
-        self.placement = initial(range(nodes))
-        used = set(buckets)
-        self._held = [row if bucket in used else [-1] for bucket, row in enumerate(self.placement)]
+        self.placement = placed(nodes)
+        self.epoch = 1
+        #: When each node hears of the latest placement: it hears of them in their order.
+        self._placed_at = [0.0] * nodes
         self.tables: dict[str, TableSpec] = {}
         self._made = 0
         self._groups = 0
@@ -71,7 +70,7 @@ class Tier:
         self.pools.append(pool)
         service = Service(send, pool, lambda: self.clockwork.now, wake)
         service.handlers.welcome(
-            c.Welcome(1, number, ADDRESS.tier_id, 1, self._held, [], [], groups=[], settings=settings)
+            c.Welcome(1, number, ADDRESS.tier_id, 1, self.placement, [], [], groups=[], settings=settings)
         )
         wires.add_node(service.receive)
         self.clockwork.after(LOOK_EVERY, self._look, service)
@@ -80,6 +79,10 @@ class Tier:
     def _look(self, service: Service) -> None:
         service.look_around()
         self.clockwork.after(LOOK_EVERY, self._look, service)
+
+    def hears_at(self, time: float) -> float:
+        """When the coordinator hears what would reach it at `time`."""
+        return self.silent_until if self.silent_from <= time < self.silent_until else time
 
     @property
     def busy(self) -> bool:
@@ -97,7 +100,7 @@ class Tier:
         missing = [len(self.nodes)]
 
         def one(cause: Any) -> None:
-            assert cause is None, f"{message} failed: {cause}"
+            _accept(cause)
             missing[0] -= 1
             if not missing[0]:
                 done()
@@ -124,10 +127,30 @@ class Tier:
         self.command(c.CreateTable(0, made), done)
         return made
 
+    def next_epoch(self, waits: Iterable[float]) -> None:
+        """The placement gets a new number, which each node hears of when it has waited; buckets stay where they are."""
+        self.epoch += 1
+        message = c.SetPlacement(0, self.epoch, self.placement, self._infos())
+        for number, (service, seconds) in enumerate(zip(self.nodes, waits, strict=True)):
+            heard = self._placed_at[number] = max(self._placed_at[number], self.clockwork.now + seconds)
+            self.clockwork.at(heard, service.handlers.command, message, _accept)
+
+    def _infos(self) -> list[c.NodeInfo]:
+        return [c.NodeInfo(number, str(number), "here", 1) for number in range(len(self.nodes))]
+
     def attached(self) -> c.Attached:
         """What a client is told of the tier."""
-        nodes = [c.NodeInfo(number, str(number), "here", 1) for number in range(len(self.nodes))]
-        return c.Attached(0, ADDRESS.tier_id, 1, self.placement, nodes, self.settings)
+        return c.Attached(0, ADDRESS.tier_id, self.epoch, self.placement, self._infos(), self.settings)
+
+
+def _accept(cause: Any) -> None:
+    assert cause is None, f"a command of the coordinator failed: {cause}"
+
+
+@cache
+def placed(nodes: int) -> Placement:
+    """The placement of a tier of so many nodes."""
+    return initial(range(nodes))
 
 
 class Inquiry:
@@ -189,9 +212,8 @@ class SimulatedControl:
             settle(answer)
             self._process.wake()
 
-        tier = self._tier
-        heard = tier.clockwork.now + self.DELAY
-        tier.clockwork.at(tier.silent_until if tier.silent_from <= heard < tier.silent_until else heard, self._carry_out, message, answered)
+        heard = self._tier.hears_at(self._tier.clockwork.now + self.DELAY)
+        self._tier.clockwork.at(heard, self._carry_out, message, answered)
 
     def _carry_out(self, message: Any, answered: Callable[[Any], None]) -> None:
         tier = self._tier

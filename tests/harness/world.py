@@ -57,8 +57,13 @@ class Faults:
     sizes: Sizes = AS_IT_IS
     #: Bytes of a piece of a call; less than a setting may be, so that small calls are cut as well.
     chunk_bytes: int | None = None
-    #: Bytes that may be under way.
+    #: Bytes that a session may have under way.
     credit_bytes: int | None = None
+    #: Bytes of open clocks above which a rank that is ahead is held back, and of requests that wait for their turn.
+    buffer_bytes: int | None = None
+    waiting_bytes: int | None = None
+    #: New numbers of the placement, each at a random time in [0, until).
+    epochs: int = 0
 
 
 NOTHING = Faults()
@@ -93,9 +98,8 @@ class World:
         self.clockwork = Clockwork()
         self.wires = Wires(self.clockwork, fates, self._lost)
         self.wires.trace = [] if traced else None
-        client, node = _client_settings(faults), NodeSettings(session_ttl=faults.session_ttl)
-        buckets = self.ledger.universe.buckets.tolist()
-        self.tier = Tier(self.clockwork, self.wires, scenario.nodes, client, node, buckets, rng)
+        client, node = _client_settings(faults), _node_settings(faults)
+        self.tier = Tier(self.clockwork, self.wires, scenario.nodes, client, node, rng)
         for spec in tables_of(scenario):
             self.tier.create(spec)
         self.groups: list[GroupSpec] = [
@@ -159,11 +163,18 @@ class World:
             at(rng.uniform(0, faults.until), self._crash)
         for _ in range(faults.lost_writers):
             at(rng.uniform(0, faults.until), self._lose_writer)
+        for _ in range(faults.epochs):
+            at(rng.uniform(0, faults.until), self._next_epoch)
         if faults.silence:
             self.tier.silent_from = rng.uniform(0, faults.until)
             self.tier.silent_until = self.tier.silent_from + faults.silence
         if faults.failure is not None:
             at(faults.failure, self._fail)
+
+    def _next_epoch(self) -> None:
+        assert self.rng is not None
+        longest = self.rng.choice([0.0, 0.05, 3.0])
+        self.tier.next_epoch([self.rng.random() * longest for _ in self.tier.nodes])
 
     def nap(self, writing: bool) -> float:
         """How long a program computes now.
@@ -204,9 +215,10 @@ class World:
         """A worker is lost, or is taken to be; its successor starts at once, or when its lease is over."""
         ranks = [place for place, (current, _) in self._current.items() if current is process]
         wait = self.rng.random() * self.faults.lease if self.rng is not None else 0.0
+        start = self.tier.hears_at(self.clockwork.now + wait)
         for group, rank in ranks:  # none if it has a successor already
-            self.clockwork.after(wait, self._succeed, group, rank, process)
-        self.wires.note(f"{process.name} {loss.value}{f'; its successor starts in {wait:.4f}' if ranks else ''}")
+            self.clockwork.at(start, self._succeed, group, rank, process)
+        self.wires.note(f"{process.name} {loss.value}{f'; its successor starts at {start:.4f}' if ranks else ''}")
         if loss is Loss.DIES:
             process.kill()
 
@@ -316,11 +328,22 @@ def _client_settings(faults: Faults) -> ClientSettings:
     settings = ClientSettings(
         request_timeout=150.0, wait_timeout=900.0, retry_initial=2.0, retry_max=4.0, session_ttl=faults.session_ttl
     )
-    for name, value in (
-        ("chunk_bytes", faults.chunk_bytes),
-        ("push_credit_bytes", faults.credit_bytes),
-        ("pull_credit_bytes", faults.credit_bytes),
-    ):
+    return _shrunk(
+        settings,
+        chunk_bytes=faults.chunk_bytes,
+        push_credit_bytes=faults.credit_bytes,
+        pull_credit_bytes=faults.credit_bytes,
+    )
+
+
+def _node_settings(faults: Faults) -> NodeSettings:
+    settings = NodeSettings(session_ttl=faults.session_ttl)
+    return _shrunk(settings, buffer_bytes=faults.buffer_bytes, session_bytes=faults.waiting_bytes)
+
+
+def _shrunk(settings: Any, **sizes: int | None) -> Any:
+    """With smaller sizes than are of use outside a test, and than its check allows."""
+    for name, value in sizes.items():
         if value is not None:
-            object.__setattr__(settings, name, value)  # past the check: smaller than is of use outside a test
+            object.__setattr__(settings, name, value)
     return settings
