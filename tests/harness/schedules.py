@@ -117,7 +117,7 @@ def _faults(rng: random.Random, idle: bool) -> Faults:
         naps=0.2 if idle else rng.choice([0.0, 0.1, 0.3]),
         longest_nap=rng.choice([60.0, 200.0]) if idle else 3.0,
         session_ttl=20.0 if idle else 3600.0,
-        silence=rng.choice([0.0, 0.0, 0.0, 40.0]),
+        silence=35.0 if rng.random() < 0.06 else 0.0,
         failure=rng.uniform(0, until) if rng.random() < 0.05 else None,
         sizes=Sizes(rng.choice([None, 0, 64]), rng.choice([None, 0])),
         chunk_bytes=rng.choice([None, None, None, 40]),
