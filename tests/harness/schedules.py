@@ -17,7 +17,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 
@@ -163,15 +163,23 @@ def told(seed: int, broken: str) -> str:
     return f"seed {seed} breaks a promise: {broken}\nreplay it with: python -m tests.harness.schedules --replay {seed}"
 
 
+@contextmanager
+def ready_pool(processes: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that run schedules, all of them started."""
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=prepare) as pool:
+        try:
+            list(pool.map(first_failure, [range(0)] * processes))
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
 def failures(seeds: range, processes: int) -> Iterator[tuple[int, tuple[int, str] | None]]:
     """Runs seeds in batches: after each, how many have run, and the first failure of the batch."""
     batches = batches_of(seeds)
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=prepare) as pool:
-        try:
-            for batch, found in zip(batches, pool.map(first_failure, batches), strict=True):
-                yield batch.stop - seeds.start, found
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with ready_pool(processes) as pool:
+        for batch, found in zip(batches, pool.map(first_failure, batches), strict=True):
+            yield batch.stop - seeds.start, found
 
 
 def fingerprint(seeds: range) -> int:

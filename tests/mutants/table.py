@@ -210,8 +210,7 @@ _WRITES = (
     Mutant(
         "requests run as they arrive",
         _SERVICE,
-        "                session.hold(message.seq, work, nbytes)\n                for due, _ in session.in_turn():\n"
-        "                    self.dispatcher.submit(due)\n",
+        "                session.hold(message.seq, work, nbytes)\n",
         "                session.next = max(session.next, message.seq + 1)\n                self.dispatcher.submit(work)\n",
     ),
     Mutant(
@@ -330,7 +329,8 @@ _SESSIONS_ANEW = (
         "timers before answers",
         _TRANSPORT,
         "            self._take_in(done)\n            if done():\n                return\n            deadline",
-        "            self._timers(now)\n            self._take_in(done)\n            if done():\n                return\n            deadline",
+        "            self._timers(now)\n            self._take_in(done)\n            if done():\n                return\n"
+        "            deadline",
     ),
     Mutant(
         "time in which nobody looked counts as silence",

@@ -10,9 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 
 import pytest
 
@@ -20,15 +18,6 @@ from tests.harness import schedules
 
 #: Seeds of one test; ten tests.
 SEEDS = 1_000
-PROCESSES = 2
-
-
-@pytest.fixture(scope="module")
-def pool() -> Iterator[ProcessPoolExecutor]:
-    """Processes that run schedules, ready."""
-    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn"), initializer=schedules.prepare) as started:
-        list(started.map(schedules.first_failure, [range(0)] * PROCESSES))
-        yield started
 
 
 @pytest.mark.parametrize("batch", range(10))
