@@ -1,5 +1,5 @@
-# Targets: demo, test, check, bench, clean. Every one sets up .venv first (scripts/setup says what is missing).
-.PHONY: help setup demo check test bench clean
+# Targets: demo, test, check, schedules, mutants, bench, clean. Every one sets up .venv first (scripts/setup says what is missing).
+.PHONY: help setup demo check test schedules mutants bench clean
 .DEFAULT_GOAL := help
 
 BIN := .venv/bin
@@ -9,6 +9,8 @@ help:
 	@echo 'make demo   train logistic regression on real data; ARGS="--input FILE ..." for your own (--help lists all)'
 	@echo 'make test   style, types and the whole test suite'
 	@echo 'make check  style and types only'
+	@echo 'make schedules  simulated schedules by seed, to the first that breaks a promise: COUNT=1000000 SEED=1'
+	@echo 'make mutants    breaks one invariant at a time and says which test catches it'
 	@echo 'make bench  push and pull of 5 M keys; benchmarks/README.md names the others'
 	@echo 'make clean  removes what the targets made, .venv excepted'
 
@@ -30,6 +32,14 @@ test: check
 	$(PYTEST) tests/cluster
 	$(PYTEST) tests/faults
 	$(PYTEST) tests/spark
+
+COUNT ?= 100000
+SEED ?= 1
+schedules: setup
+	$(BIN)/python -m tests.harness.schedules --count $(COUNT) --seed $(SEED) $(ARGS)
+
+mutants: setup
+	$(BIN)/python -m tests.mutants $(ARGS)
 
 bench: setup
 	$(BIN)/python -m benchmarks.push_pull $(ARGS)

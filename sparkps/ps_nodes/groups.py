@@ -21,6 +21,9 @@ from sparkps.wire.messages import Member
 
 log = logging.getLogger(__name__)
 
+#: Closes that touch more rows run on the pool.
+HEAVY_ROWS = 1 << 14
+
 #: Called once: with None, or with why the group ended first.
 Then = Callable[[SparkPSError | None], None]
 
@@ -205,7 +208,7 @@ class NodeGroup:
     def heavy(self) -> bool:
         """Whether the closes that are due touch more than a few rows."""
         with self._lock:
-            return sum(self._buffers.size(close.clock) for close in self._closes) > 1 << 14
+            return sum(self._buffers.size(close.clock) for close in self._closes) > HEAVY_ROWS
 
     def _apply_closes(self) -> None:
         """Apply what is due, clock by clock; goes on elsewhere where others are changing the same buckets."""

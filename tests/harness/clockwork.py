@@ -1,0 +1,135 @@
+"""Simulated time: events in order of their times, and processes that run blocking code between them.
+
+A process is a greenlet. It runs until it waits; then the events go on, until one of them wakes it or its time is over. So the
+real client, which blocks, runs on one thread, and what happens is a function of the events alone.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+from greenlet import getcurrent, greenlet
+
+
+class Killed(BaseException):
+    """Thrown into a process that ends here: whatever it still does as it unwinds reaches nobody."""
+
+
+class Clockwork:
+    """The time, and what is to happen.
+
+    Examples
+    --------
+    >>> clockwork = Clockwork()
+    >>> clockwork.after(2.0, print, "second")
+    >>> clockwork.after(1.0, print, "first")
+    >>> clockwork.run(until=10.0)
+    first
+    second
+    >>> clockwork.now
+    2.0
+    """
+
+    def __init__(self) -> None:
+        #: Simulated seconds.
+        self.now = 0.0
+        #: (time, number, event, arguments); events of one time happen in the order in which they were asked for.
+        self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._numbers = itertools.count()
+
+    def at(self, time: float, event: Callable[..., None], *args: Any) -> None:
+        """Let something happen at `time`."""
+        heapq.heappush(self._events, (time, next(self._numbers), event, args))
+
+    def after(self, seconds: float, event: Callable[..., None], *args: Any) -> None:
+        """Let something happen `seconds` from now."""
+        self.at(self.now + seconds, event, *args)
+
+    def run(self, until: float, done: Callable[[], bool] = lambda: False) -> None:
+        """Let everything happen up to a time, or until `done`."""
+        events, pop = self._events, heapq.heappop
+        while events and events[0][0] <= until and not done():
+            self.now, _, event, args = pop(events)
+            event(*args)
+
+
+class Process:
+    """Blocking code in simulated time.
+
+    Parameters
+    ----------
+    clockwork : Clockwork
+    name : str
+        For traces and messages to people.
+    body : callable
+        Its code; takes the process. It begins at the next event.
+    ended : callable
+        Told of it when it has come to its end, at the next event.
+    """
+
+    def __init__(
+        self,
+        clockwork: Clockwork,
+        name: str,
+        body: Callable[[Process], None],
+        ended: Callable[[Process], None] = lambda process: None,
+    ) -> None:
+        self.name = name
+        #: Ended from outside.
+        self.dead = False
+        #: Has come to its end, by itself or by being killed.
+        self.ended = False
+        #: What it raised.
+        self.error: Exception | None = None
+        self._clockwork = clockwork
+        self._body = body
+        self._tell = ended
+        self._greenlet = greenlet(self._run)
+        #: Number of waits so far: a wake-up that was meant for an earlier one is none for this.
+        self._waits = 0
+        self._asleep = self._light = False
+        clockwork.at(clockwork.now, self._greenlet.switch)
+
+    def _run(self) -> None:
+        try:
+            if not self.dead:
+                self._body(self)
+        except Killed:
+            pass
+        except Exception as error:
+            self.error = error
+        self.ended = True
+        self._clockwork.at(self._clockwork.now, self._tell, self)
+
+    def pause(self, seconds: float, light: bool = False) -> None:
+        """Wait; called by the process itself. A `light` sleeper can be woken before its time is over."""
+        if self.dead:
+            raise Killed
+        self._waits += 1
+        self._asleep, self._light = True, light
+        self._clockwork.after(max(0.0, seconds), self._resume, self._waits)
+        self._greenlet.parent.switch()
+        if self.dead:
+            raise Killed
+
+    def wake(self) -> None:
+        """End a light sleep, at the next event."""
+        if self._asleep and self._light:
+            self._light = False
+            self._clockwork.at(self._clockwork.now, self._resume, self._waits)
+
+    def kill(self) -> None:
+        """End the process where it stands; called by itself, it does not return."""
+        self.dead = True
+        if getcurrent() is self._greenlet:
+            raise Killed
+        if self._asleep and not self.ended:
+            self._resume(self._waits)
+
+    def _resume(self, wait: int) -> None:
+        if self._asleep and wait == self._waits:
+            self._asleep = False
+            self._greenlet.switch()

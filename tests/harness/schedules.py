@@ -1,0 +1,245 @@
+# ruff: noqa: T201 - a command-line program prints
+"""Schedules by seed: one seed is one scenario, one network and all that goes wrong, bit for bit.
+
+::
+
+    python -m tests.harness.schedules --count 1000000 --seed 7     # seeds 7, 8, 9 ...; stops at the first that breaks a promise
+    python -m tests.harness.schedules --replay 4711                # one of them, with the trace of its messages
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import random
+import sys
+import time
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+
+from sparkps.kernels.compiled import warm
+from sparkps.specs import UNBOUNDED
+from tests.harness.fates import Drawn, Weather
+from tests.harness.scenario import Group, Scenario, universe
+from tests.harness.seams import Sizes, determined
+from tests.harness.world import Faults, World
+
+#: Seeds that one process takes at a time.
+BATCH = 100
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Everything that a seed stands for."""
+
+    seed: int
+    scenario: Scenario
+    weather: Weather
+    faults: Faults
+
+    def world(self, traced: bool = False) -> World:
+        """The schedule, ready to run (inside `determined`)."""
+        rng = random.Random(f"events {self.seed}")
+        fates = Drawn(random.Random(f"fates {self.seed}"), self.weather)
+        return World(self.scenario, fates, self.faults, rng, traced)
+
+    def determined(self) -> AbstractContextManager[None]:
+        """What must hold while the schedule is made and runs."""
+        return determined(self.seed, self.faults.sizes, universe(self.scenario).buckets)
+
+    def run(self, traced: bool = False) -> World:
+        """Run it; an AssertionError names the promise that broke."""
+        with self.determined():
+            world = self.world(traced)
+            world.run()
+        return world
+
+
+def drawn(seed: int) -> Schedule:
+    """The schedule of a seed."""
+    rng = random.Random(f"schedule {seed}")
+    idle = rng.random() < 0.12
+    return Schedule(seed, _scenario(rng), _weather(rng, idle), _faults(rng, idle))
+
+
+def _group(rng: random.Random) -> Group:
+    ranks = rng.choice([1, 2, 2, 2, 2, 3])
+    most = rng.choice([1, 2, 2, 2, 3])
+    return Group(
+        staleness=rng.choice([0, 0, 0, 1, 2, UNBOUNDED]),
+        clocks=tuple(rng.randint(1, most) for _ in range(ranks)),
+        pushes=rng.choice([1, 1, 2]),
+        parts=rng.randint(1, 3),
+        keysets=rng.random() < 0.25,
+        together=rng.random() < 0.5,
+        hasty=rng.random() < 0.7,
+        peeks=rng.random() < 0.15,
+        ticks_last=rng.random() < 0.5,
+        calls=rng.random() < 0.15,
+    )
+
+
+def _scenario(rng: random.Random) -> Scenario:
+    return Scenario(
+        nodes=rng.choice([1, 2, 2, 2, 3]),
+        groups=tuple(_group(rng) for _ in range(rng.choice([1] * 9 + [2]))),
+        dense=rng.random() < 0.3,
+        writers=rng.choice([0, 0, 0, 1]),
+        readers=rng.choice([0] * 7 + [1]),
+        churn=rng.random() < 0.05,
+    )
+
+
+def _weather(rng: random.Random, idle: bool) -> Weather:
+    rough = rng.random() < 0.7
+    return Weather(
+        loss=rng.choice([0.0, 0.03, 0.03, 0.03] if idle else [0.0, 0.03, 0.1, 0.25]) if rough else 0.0,
+        repeat=rng.choice([0.0, 0.05, 0.2]) if rough else 0.0,
+        stray=rng.choice([0.0, 0.0, 0.1, 0.5]) if rough else 0.0,
+        straggle=rng.choice([0.0, 0.0, 0.05]) if rough else 0.0,
+        delay=rng.choice([0.005, 0.05, 0.5]),
+    )
+
+
+def _faults(rng: random.Random, idle: bool) -> Faults:
+    """What goes wrong. `idle`: programs compute for longer than nodes remember their sessions, and than a call may take."""
+    until = rng.choice([0.5, 3.0, 10.0])
+    return Faults(
+        breaks=rng.choice([0, 0, 1, 3]),
+        crashes=rng.choice([0, 1, 1, 2, 4]),
+        lost_writers=rng.choice([0, 0, 1]),
+        until=until,
+        lease=rng.choice([0.0, 0.5, 5.0]),
+        naps=0.2 if idle else rng.choice([0.0, 0.1, 0.3]),
+        longest_nap=rng.choice([60.0, 200.0]) if idle else 3.0,
+        session_ttl=20.0 if idle else 3600.0,
+        silence=35.0 if rng.random() < 0.06 else 0.0,
+        failure=rng.uniform(0, until) if rng.random() < 0.05 else None,
+        sizes=Sizes(rng.choice([None, 0, 64]), rng.choice([None, 0])),
+        chunk_bytes=rng.choice([None, None, None, 40]),
+        credit_bytes=rng.choice([None, None, 48, 200]),
+        buffer_bytes=rng.choice([None, None, 2000]),
+        waiting_bytes=rng.choice([None, None, 300]),
+        epochs=rng.choice([0, 0, 0, 1, 2]),
+    )
+
+
+def prepare() -> None:
+    """Load the kernels, and keep the garbage collector off what stays."""
+    warm()
+    gc.collect()
+    gc.freeze()
+
+
+def failure_of(seed: int) -> str | None:
+    """Which promise a seed breaks, if it does."""
+    try:
+        drawn(seed).run()
+    except AssertionError as error:
+        return str(error) or repr(error)
+    return None
+
+
+def first_failure(seeds: range) -> tuple[int, str] | None:
+    """The first of some seeds that breaks a promise."""
+    for seed in seeds:
+        broken = failure_of(seed)
+        if broken is not None:
+            return seed, broken
+    return None
+
+
+def batches_of(seeds: range) -> list[range]:
+    """Seeds in batches of which a process takes one at a time."""
+    return [range(at, min(at + BATCH, seeds.stop)) for at in range(seeds.start, seeds.stop, BATCH)]
+
+
+def told(seed: int, broken: str) -> str:
+    """A failure in words, with the way to see it again."""
+    return f"seed {seed} breaks a promise: {broken}\nreplay it with: python -m tests.harness.schedules --replay {seed}"
+
+
+@contextmanager
+def ready_pool(processes: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that run schedules, all of them started."""
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=prepare) as pool:
+        try:
+            list(pool.map(first_failure, [range(0)] * processes))
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def failures(seeds: range, processes: int) -> Iterator[tuple[int, tuple[int, str] | None]]:
+    """Runs seeds in batches: after each, how many have run, and the first failure of the batch."""
+    batches = batches_of(seeds)
+    with ready_pool(processes) as pool:
+        for batch, found in zip(batches, pool.map(first_failure, batches), strict=True):
+            yield batch.stop - seeds.start, found
+
+
+def fingerprint(seeds: range) -> int:
+    """A number that stands for the traces of some seeds."""
+    code = 0
+    for seed in seeds:
+        for line in drawn(seed).run(traced=True).wires.trace or []:
+            code = zlib.crc32(line.encode(), code)
+    return code
+
+
+def replay(seed: int) -> int:
+    """Run one seed and print what happened; the exit status."""
+    schedule = drawn(seed)
+    print(schedule)
+    with schedule.determined():
+        world = schedule.world(traced=True)
+        broken = None
+        try:
+            world.run()
+        except AssertionError as error:
+            broken = error
+    for line in world.wires.trace or []:
+        print(line)
+    print(f"broken: {broken}" if broken else "every promise was kept")
+    return 1 if broken else 0
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=10_000, help="schedules to run")
+    parser.add_argument("--seed", type=int, default=1, help="the first seed")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--replay", type=int, metavar="SEED", help="run this one and print its messages")
+    parser.add_argument("--fingerprint", action="store_true", help="print a number that stands for all their messages")
+    args = parser.parse_args()
+    seeds = range(args.seed, args.seed + args.count)
+    if args.replay is not None or args.fingerprint:
+        prepare()
+        if args.replay is not None:
+            return replay(args.replay)
+        print(fingerprint(seeds))
+        return 0
+    return search(seeds, args.processes)
+
+
+def search(seeds: range, processes: int) -> int:
+    """Run seeds up to the first that breaks a promise, and say how it goes; the exit status."""
+    began = last = time.monotonic()
+    for done, found in failures(seeds, processes):
+        now = time.monotonic()
+        if found is not None:
+            print(told(*found))
+            return 1
+        if now - last > 10 or done == len(seeds):
+            last = now
+            print(f"{done} of {len(seeds)} schedules kept every promise, {done / (now - began):.0f} a second", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

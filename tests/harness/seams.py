@@ -1,0 +1,138 @@
+"""Where the simulation reaches into client and node, beyond what they are given: what is random, sizes, and threads.
+
+A thread of a node's pool is a greenlet, as a client is. It gives way to others where a real one may: before it changes shards or
+reads them, and before what it has to tell is told by the I/O thread.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import secrets
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+from greenlet import getcurrent
+
+from sparkps.client import keyset
+from sparkps.ps_nodes import dispatch, groups, handlers, service, shards
+from sparkps.wire.placement import Placement
+from tests.harness.clockwork import Clockwork, Process
+
+#: What `threading.get_ident` says on an I/O thread, and on a pool's.
+_IO, _POOL = 1, 2
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What counts as large in a node, so that small data takes the ways of large data; None: as it is."""
+
+    #: Requests of more bytes run on the pool.
+    inline_bytes: int | None = None
+    #: Closes of more rows run on the pool.
+    heavy_rows: int | None = None
+
+
+AS_IT_IS = Sizes()
+
+
+class PoolThread(Process):
+    """Work on a node's pool."""
+
+    def __init__(self, clockwork: Clockwork, body: Callable[[Process], None], stop: Callable[[], float]) -> None:
+        super().__init__(clockwork, "pool", body)
+        #: How long it gives way (simulated seconds).
+        self.stop = stop
+        self._greenlet.pool_thread = self
+
+
+class SimulatedPool:
+    """A node's threads.
+
+    Parameters
+    ----------
+    clockwork : Clockwork
+    rng : random.Random or None
+        Chooses when work begins, and how long it gives way; without it nothing waits.
+    longest : float
+        Longest wait of a thread (simulated seconds).
+    """
+
+    def __init__(self, clockwork: Clockwork, rng: random.Random | None, longest: float) -> None:
+        self.threads = 3
+        #: Pieces of work that have not ended.
+        self.busy = 0
+        self._clockwork = clockwork
+        self._rng = rng
+        self._longest = longest
+
+    def wait(self) -> float:
+        """Seconds until a thread goes on."""
+        return self._rng.random() * self._longest if self._rng else 0.0
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> None:
+        """Run it on a thread."""
+        self.busy += 1
+
+        def body(thread: Process) -> None:
+            thread.pause(self.wait())
+            try:
+                function(*args)
+            finally:
+                self.busy -= 1
+
+        PoolThread(self._clockwork, body, self.wait)
+
+
+def _give_way() -> None:
+    """If this is a thread of a pool, others may run now."""
+    thread = getattr(getcurrent(), "pool_thread", None)
+    if thread is not None:
+        thread.pause(thread.stop())
+
+
+def _giving_way(method: Callable[..., Any]) -> Callable[..., Any]:
+    def first_others(*args: Any) -> Any:
+        _give_way()
+        return method(*args)
+
+    return first_others
+
+
+def _get_ident() -> int:
+    return _IO if getattr(getcurrent(), "pool_thread", None) is None else _POOL
+
+
+@contextmanager
+def determined(seed: int, sizes: Sizes, used: Collection[int]) -> Iterator[None]:
+    """While it lasts, all that client and node draw follows from the seed, and threads are simulated ones.
+
+    Nodes hold those of their buckets that are `used` alone: empty ones would cost more than all that happens.
+    """
+
+    def primaries_used(placement: Placement) -> list[int]:
+        return [row[0] if bucket in used else -1 for bucket, row in enumerate(placement)]
+
+    changes: list[tuple[Any, str, Any]] = [
+        (secrets, "randbits", random.Random(f"ids {seed}").getrandbits),
+        (keyset, "_next_id", itertools.count(1)),
+        (handlers, "primaries", primaries_used),
+        (service, "threading", SimpleNamespace(get_ident=_get_ident)),
+        (shards.Shards, "carry_out", _giving_way(shards.Shards.carry_out)),
+        (handlers.Handlers, "_pull", _giving_way(handlers.Handlers._pull)),
+    ]
+    if sizes.inline_bytes is not None:
+        changes.append((dispatch, "INLINE_BYTES", sizes.inline_bytes))
+    if sizes.heavy_rows is not None:
+        changes.append((groups, "HEAVY_ROWS", sizes.heavy_rows))
+    before = [(where, name, getattr(where, name)) for where, name, _ in changes]
+    for where, name, value in changes:
+        setattr(where, name, value)
+    try:
+        yield
+    finally:
+        for where, name, value in before:
+            setattr(where, name, value)

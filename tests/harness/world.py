@@ -1,0 +1,349 @@
+"""One schedule: a tier, its network, and the processes of a scenario, with what goes wrong; run once, checked all the way.
+
+Everything that happens is a function of the scenario, the faults, the fates and the seed.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sparkps.client.tables import SparseTable
+from sparkps.config import ClientSettings, NodeSettings
+from sparkps.errors import Fenced, GroupError, WorkerFailed
+from sparkps.specs import GroupSpec
+from sparkps.wire import control as c
+from sparkps.wire.hashing import buckets_of
+from tests.harness.clockwork import Clockwork, Process
+from tests.harness.fates import Drawn
+from tests.harness.ledger import Ledger
+from tests.harness.programs import Bystander, Churn, Program, Rank, Reader, Writer
+from tests.harness.scenario import COUNTED, DENSE, MARKS, SUMMED, Scenario, tables_of
+from tests.harness.seams import AS_IT_IS, Sizes
+from tests.harness.tier import Tier
+from tests.harness.wires import Fates, Loss, Wires
+
+#: Nothing may last longer (simulated seconds).
+DEADLINE = 3000.0
+
+
+@dataclass(frozen=True)
+class Faults:
+    """What goes wrong in a schedule beside the fates of its messages; times in simulated seconds."""
+
+    #: Connections that break, each at a random time in [0, until).
+    breaks: int = 0
+    #: Workers lost, each at a random time in [0, until) or at a random one of its messages; and the share that lingers.
+    crashes: int = 0
+    zombies: float = 0.5
+    until: float = 10.0
+    #: Outside writers lost in the same way.
+    lost_writers: int = 0
+    #: Seconds until a successor starts, at most.
+    lease: float = 5.0
+    #: Probability that a program computes before a step, and how long at most.
+    naps: float = 0.0
+    longest_nap: float = 3.0
+    #: A session that was silent for so long is forgotten.
+    session_ttl: float = 3600.0
+    #: The coordinator is silent for so long, from a random time in [0, until).
+    silence: float = 0.0
+    #: The first group fails at this time.
+    failure: float | None = None
+    #: What counts as large in a node.
+    sizes: Sizes = AS_IT_IS
+    #: Bytes of a piece of a call; less than a setting may be, so that small calls are cut as well.
+    chunk_bytes: int | None = None
+    #: Bytes that a session may have under way.
+    credit_bytes: int | None = None
+    #: Bytes of open clocks above which a rank that is ahead is held back, and of requests that wait for their turn.
+    buffer_bytes: int | None = None
+    waiting_bytes: int | None = None
+    #: New numbers of the placement, each at a random time in [0, until).
+    epochs: int = 0
+
+
+NOTHING = Faults()
+
+
+class World:
+    """One schedule.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    fates : Fates
+    faults : Faults
+    rng : random.Random, optional
+        Chooses what the faults leave open; needed if there are any.
+    traced : bool
+        Keep a trace.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        fates: Fates,
+        faults: Faults = NOTHING,
+        rng: random.Random | None = None,
+        traced: bool = False,
+    ) -> None:
+        self.scenario = scenario
+        self.faults = faults
+        self.rng = rng
+        self.ledger = Ledger(scenario)
+        self.clockwork = Clockwork()
+        self.wires = Wires(self.clockwork, fates, self._lost)
+        self.wires.trace = [] if traced else None
+        client, node = _client_settings(faults), _node_settings(faults)
+        self.tier = Tier(self.clockwork, self.wires, scenario.nodes, client, node, rng)
+        for spec in tables_of(scenario):
+            self.tier.create(spec)
+        self.groups: list[GroupSpec] = [
+            self.tier.open_group(f"group {number}", len(group.clocks), group.staleness)
+            for number, group in enumerate(scenario.groups)
+        ]
+        #: Groups that have failed, and those whose ranks have all finished.
+        self.failed: set[int] = set()
+        self.finished: set[int] = set()
+        #: The table that comes and goes, while there is one.
+        self.passing: SparseTable | None = None
+        self.processes: list[tuple[Process, Program]] = []
+        #: The attempt that has each rank, by (group, rank).
+        self._current: dict[tuple[int, int], tuple[Process, Rank]] = {}
+        self._start()
+        if rng is not None:
+            self._plan(rng)
+
+    # ---- the schedule --------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Let everything happen; an AssertionError names the promise that broke."""
+        self.clockwork.run(DEADLINE, lambda: self._over and not self.tier.busy)
+        stuck = [process.name for process, _ in self.processes if not process.ended]
+        assert not stuck, f"{', '.join(stuck)} never came to an end"
+        self._after_drain()
+        self.ledger.check_end(self.read(), "after the end a read of all nodes")
+
+    _over = False
+
+    def _start(self) -> None:
+        for number, group in enumerate(self.scenario.groups):
+            for rank in range(len(group.clocks)):
+                self._attempt(number, rank, 1)
+        for number in range(self.scenario.writers):
+            self._begin(f"writer {number}", Writer(self, number))
+        for number in range(self.scenario.readers):
+            self._begin(f"reader {number}", Reader(self))
+        if self.scenario.churn:
+            self._begin("churn", Churn(self))
+            self._begin("bystander", Bystander(self))
+
+    def _begin(self, name: str, program: Program) -> Process:
+        process = Process(self.clockwork, name, program, lambda process: self._ended(process, program))
+        self.processes.append((process, program))
+        return process
+
+    def _attempt(self, group: int, rank: int, incarnation: int) -> None:
+        program = Rank(self, group, rank, incarnation)
+        name = f"rank {rank}.{incarnation}" if len(self.scenario.groups) == 1 else f"rank {group}/{rank}.{incarnation}"
+        self._current[group, rank] = self._begin(name, program), program
+
+    # ---- what goes wrong -----------------------------------------------------------------------------------------------
+
+    def _plan(self, rng: random.Random) -> None:
+        """Set the times of what goes wrong."""
+        faults, at = self.faults, self.clockwork.at
+        for _ in range(faults.breaks):
+            at(rng.uniform(0, faults.until), self._break)
+        for _ in range(faults.crashes):
+            at(rng.uniform(0, faults.until), self._crash)
+        for _ in range(faults.lost_writers):
+            at(rng.uniform(0, faults.until), self._lose_writer)
+        for _ in range(faults.epochs):
+            at(rng.uniform(0, faults.until), self._next_epoch)
+        if faults.silence:
+            self.tier.silent_from = rng.uniform(0, faults.until)
+            self.tier.silent_until = self.tier.silent_from + faults.silence
+        if faults.failure is not None:
+            at(faults.failure, self._fail)
+
+    def _next_epoch(self) -> None:
+        assert self.rng is not None
+        longest = self.rng.choice([0.0, 0.05, 3.0])
+        self.tier.next_epoch([self.rng.random() * longest for _ in self.tier.nodes])
+
+    def nap(self, writing: bool) -> float:
+        """How long a program computes now.
+
+        While it is `writing` it does not do so for longer than nodes remember its session: it would be told that nobody can
+        know whether a write was applied.
+        """
+        if self.rng is None or self.rng.random() >= self.faults.naps:
+            return 0.0
+        longest = self.faults.longest_nap
+        return self.rng.random() * (min(longest, self.faults.session_ttl / 4) if writing else longest)
+
+    def _break(self) -> None:
+        assert self.rng is not None
+        open_ones = [one for one in self.wires.connections if not one.process.ended]
+        if open_ones:
+            self.wires.reconnect(self.rng.choice(open_ones), self.rng.choice([0.0, 0.2, 4.0]))
+
+    def _crash(self) -> None:
+        """A worker is lost now, or at one of its next messages."""
+        assert self.rng is not None
+        running = [process for process, _ in self._current.values() if not process.ended]
+        if running:
+            process = self.rng.choice(running)
+            loss = Loss.LINGERS if self.rng.random() < self.faults.zombies else Loss.DIES
+            if isinstance(self.wires.fates, Drawn) and self.rng.random() < 0.7:
+                self.wires.fates.fuses[process.name] = self.rng.randrange(12), loss
+            else:
+                self._lost(process, loss)
+
+    def _lose_writer(self) -> None:
+        assert self.rng is not None
+        running = [one for one, program in self.processes if isinstance(program, Writer) and not one.ended]
+        if running:
+            self.rng.choice(running).kill()
+
+    def _lost(self, process: Process, loss: Loss) -> None:
+        """A worker is lost, or is taken to be; its successor starts at once, or when its lease is over."""
+        ranks = [place for place, (current, _) in self._current.items() if current is process]
+        wait = self.rng.random() * self.faults.lease if self.rng is not None else 0.0
+        start = self.tier.hears_at(self.clockwork.now + wait)
+        for group, rank in ranks:  # none if it has a successor already
+            self.clockwork.at(start, self._succeed, group, rank, process)
+        self.wires.note(f"{process.name} {loss.value}{f'; its successor starts at {start:.4f}' if ranks else ''}")
+        if loss is Loss.DIES:
+            process.kill()
+
+    def _succeed(self, group: int, rank: int, process: Process) -> None:
+        current, program = self._current[group, rank]
+        if current is process and not (program.finished and process.ended):
+            self._attempt(group, rank, program.incarnation + 1)
+
+    def _fail(self) -> None:
+        if 0 not in self.finished:
+            self.failed.add(0)
+            cause = c.Cause.of(WorkerFailed("somebody said no", rank=0))
+            self.tier.command(c.FailGroup(0, self.groups[0].group, cause))
+
+    # ---- ends ----------------------------------------------------------------------------------------------------------
+
+    def _ended(self, process: Process, program: Program) -> None:
+        if process.error is not None:
+            self._check_error(process, program, process.error)
+        if isinstance(program, Rank):
+            self._rank_ended(program.group)
+        if all(process.ended for process, _ in self.processes) and not self._successors_due():
+            self._drain()
+
+    def _successors_due(self) -> bool:
+        return any(
+            not program.finished and group not in self.failed for (group, _), (_, program) in self._current.items()
+        )
+
+    def _check_error(self, process: Process, program: Program, error: Exception) -> None:
+        """Raises what no fault of the schedule allows."""
+        if isinstance(error, AssertionError):
+            raise error
+        if isinstance(program, Rank):
+            replaced = self._current[program.group, program.rank][0] is not process
+            if isinstance(error, Fenced) and replaced:
+                return
+            if program.group in self.failed and isinstance(error, GroupError):
+                return
+        raise AssertionError(f"{process.name} ended with {type(error).__name__}: {error}") from error
+
+    def _rank_ended(self, group: int) -> None:
+        """When the last rank has finished, everything is there."""
+        ranks = [program for (number, _), (_, program) in self._current.items() if number == group]
+        if group in self.finished or group in self.failed or not all(program.finished for program in ranks):
+            return
+        self.finished.add(group)
+        self.ledger.check_finished(group, self.read(), f"when group {group} had finished a read of all nodes")
+
+    def _drain(self) -> None:
+        """The groups are ended, as the driver does it; then everything is over."""
+        missing = [1 + len(self.groups)]
+
+        def one() -> None:
+            missing[0] -= 1
+            self._over = not missing[0]
+
+        for group in self.groups:
+            self.tier.command(c.CloseGroup(0, group.group), one)
+        one()
+
+    def _after_drain(self) -> None:
+        assert self._over, "the groups were never closed"
+        tables = self.read()
+        for group in self.finished:
+            self.ledger.check_finished(group, tables, f"after group {group} was closed a read of all nodes")
+        if COUNTED.name in self.tier.tables:
+            counted = self._read_dense(COUNTED.name)
+            self.ledger.check_called(counted, "after the end a read of all nodes", exactly=not self.failed)
+
+    def churned(self) -> bool:
+        """Whether no table will come and go any more."""
+        return all(other.ended for other, program in self.processes if isinstance(program, Churn))
+
+    # ---- what the nodes hold -------------------------------------------------------------------------------------------
+
+    def read(self) -> dict[str, Any]:
+        """The tables as they lie in the nodes, past all clocks and messages."""
+        universe = self.ledger.universe
+        return {
+            "marks": self._read_sparse(MARKS.name, universe.keys),
+            "sums": self._read_sparse(SUMMED.name, universe.sums),
+            "dense": self._read_dense(DENSE) if self.scenario.dense else None,
+        }
+
+    def _read_sparse(self, name: str, keys: np.ndarray) -> np.ndarray:
+        rows = np.zeros(len(keys))
+        spec = self.tier.tables[name]
+        buckets = buckets_of(keys)
+        for place, (key, bucket) in enumerate(zip(keys.tolist(), buckets.tolist(), strict=True)):
+            table: Any = self.tier.nodes[self.tier.holder(bucket)].handlers.store.table(spec.table)
+            found = np.flatnonzero(table.keys_of(bucket) == key)
+            if len(found):
+                rows[place] = table.rows_of(bucket)[found[0], 0]
+        return rows
+
+    def _read_dense(self, name: str) -> np.ndarray:
+        spec = self.tier.tables[name]
+        parts = []
+        for service in self.tier.nodes:
+            table: Any = service.handlers.store.table(spec.table)
+            parts.append(table.gather(0, 256))
+        return np.concatenate(parts)
+
+
+def _client_settings(faults: Faults) -> ClientSettings:
+    settings = ClientSettings(
+        request_timeout=150.0, wait_timeout=900.0, retry_initial=2.0, retry_max=4.0, session_ttl=faults.session_ttl
+    )
+    return _shrunk(
+        settings,
+        chunk_bytes=faults.chunk_bytes,
+        push_credit_bytes=faults.credit_bytes,
+        pull_credit_bytes=faults.credit_bytes,
+    )
+
+
+def _node_settings(faults: Faults) -> NodeSettings:
+    settings = NodeSettings(session_ttl=faults.session_ttl)
+    return _shrunk(settings, buffer_bytes=faults.buffer_bytes, session_bytes=faults.waiting_bytes)
+
+
+def _shrunk(settings: Any, **sizes: int | None) -> Any:
+    """With smaller sizes than are of use outside a test, and than its check allows."""
+    for name, value in sizes.items():
+        if value is not None:
+            object.__setattr__(settings, name, value)
+    return settings

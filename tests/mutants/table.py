@@ -1,0 +1,355 @@
+"""The mutants: each breaks one stated invariant by a change of a few characters."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Mutant(NamedTuple):
+    """One change that some test must catch."""
+
+    #: What it does to an invariant, in a few words.
+    name: str
+    #: Path from the root of the project.
+    file: str
+    #: Text that occurs once in the file, and what takes its place.
+    old: str
+    new: str
+
+
+_SESSION = "sparkps/client/session.py"
+_TRANSPORT = "sparkps/client/transport.py"
+_LINKS = "sparkps/client/links.py"
+_INFLIGHT = "sparkps/client/inflight.py"
+_ORDER = "sparkps/client/order.py"
+_CLOCK = "sparkps/wire/clock.py"
+_FENCES = "sparkps/wire/fences.py"
+_MARKS = "sparkps/wire/marks.py"
+_SERVICE = "sparkps/ps_nodes/service.py"
+_SESSIONS = "sparkps/ps_nodes/sessions.py"
+_DISPATCH = "sparkps/ps_nodes/dispatch.py"
+_HANDLERS = "sparkps/ps_nodes/handlers.py"
+_GROUPS = "sparkps/ps_nodes/groups.py"
+_BUFFERS = "sparkps/ps_nodes/clock_buffers.py"
+_SHARDS = "sparkps/ps_nodes/shards.py"
+_TURNS = "sparkps/ps_nodes/turns.py"
+_STORE = "sparkps/ps_nodes/store.py"
+
+#: What a rank promises with its ticks, and how its successor goes on.
+_RANKS = (
+    Mutant(
+        "tick without flush",
+        _SESSION,
+        "        self.flush()\n        member.faults.check(member.rank)  # also what",
+        "        member.faults.check(member.rank)  # also what",
+    ),
+    Mutant(
+        "tick after a write that failed",
+        _SESSION,
+        "        member.faults.check(member.rank)  # also what the caller was told of, and caught\n",
+        "",
+    ),
+    Mutant(
+        "tick while pulls of its clock are under way",
+        _SESSION,
+        "            self.await_pulls()  # in BSP",
+        "            pass  # in BSP",
+    ),
+    Mutant(
+        "minimum instead of maximum at takeover",
+        _SESSION,
+        "latest = max(best,",
+        "latest = min(best,",
+    ),
+    Mutant(
+        "a finish that one node knows of is missed at takeover",
+        _SESSION,
+        "key=lambda answer: (answer.finished, answer.clock)",
+        "key=lambda answer: answer.clock",
+    ),
+    Mutant(
+        "finish not repeated at takeover",
+        _SESSION,
+        "if latest.finished:  # a node",
+        "if False:  # a node",
+    ),
+    Mutant(
+        "every piece its own ordinal",
+        _SESSION,
+        "                    if sent == 0:\n",
+        "                    if sent >= 0:\n",
+    ),
+    Mutant(
+        "fencing removed",
+        _FENCES,
+        "if member.incarnation != self.incarnation[rank] or member.incarnation == 0:",
+        "if member.incarnation == 0:",
+    ),
+)
+
+#: Logical time on a node.
+_CLOCKS = (
+    Mutant(
+        "staleness off by one",
+        _CLOCK,
+        "if staleness > bound != UNBOUNDED:",
+        "if staleness > bound + 1 and bound != UNBOUNDED:",
+    ),
+    Mutant(
+        "a pull after its tick",
+        _CLOCK,
+        "if bound == 0 and member.clock <= self._ticks.high[rank]:",
+        "if False:",
+    ),
+    Mutant(
+        "pushes applied on arrival in BSP",
+        _GROUPS,
+        "if self.spec.staleness == 0 and not self.acts_at_once(member):",
+        "if False:",
+    ),
+    Mutant(
+        "closes not in rank order",
+        _BUFFERS,
+        "key=lambda each: each[0])",
+        "key=lambda each: each[0][2])",
+    ),
+    Mutant(
+        "closes not in order of a rank's writes",
+        _BUFFERS,
+        "key=lambda each: each[0])",
+        "key=lambda each: (each[0][0], -each[0][1]))",
+    ),
+    Mutant(
+        "closes not in order of clocks",
+        _GROUPS,
+        "close = self._closes.popleft()",
+        "close = self._closes.pop()",
+    ),
+    Mutant(
+        "pulls not held during a close",
+        _GROUPS,
+        "if not (waiting or self._closing):",
+        "if not waiting:",
+    ),
+    Mutant(
+        "what is parked is released before the close is applied",
+        _GROUPS,
+        "            if self._closing:\n                return  # whoever",
+        "            if False:\n                return  # whoever",
+    ),
+    Mutant(
+        "drop-above removed",
+        _GROUPS,
+        "                self._buffers.drop_above(effect.rank, effect.clock)\n",
+        "",
+    ),
+    Mutant(
+        "marks stay when writes are dropped",
+        _CLOCK,
+        "            self._marks.rewind(",
+        "            (lambda *_: None)(",
+    ),
+    Mutant(
+        "a finish is answered before its closes",
+        _HANDLERS,
+        "        if not message.finish:\n",
+        "        if True:\n",
+    ),
+    Mutant(
+        "the drain at the end removed",
+        _GROUPS,
+        "        self.when_applied(over)\n",
+        "        over(None)\n",
+    ),
+    Mutant(
+        "buffers without bound",
+        _GROUPS,
+        "behind = self._clock.ahead(member) if full else []",
+        "behind = []",
+    ),
+    Mutant(
+        "a rank that is held back by the bound is not let go when others catch up",
+        _GROUPS,
+        "                    self._parked.append(parked())\n                    return behind",
+        "                    return behind",
+    ),
+)
+
+#: Each write once, and in order.
+_WRITES = (
+    Mutant(
+        "de-duplication of ranks' writes removed",
+        _MARKS,
+        "            fresh = buckets & ~_union(self.layers, stamp)",
+        "            fresh = buckets",
+    ),
+    Mutant(
+        "de-duplication of sessions' writes removed",
+        _MARKS,
+        "        return buckets & ~have",
+        "        return buckets",
+    ),
+    Mutant(
+        "older writes of sessions are taken again",
+        _MARKS,
+        "        if stamp < self.stamp:\n            return 0",
+        "        if stamp < self.stamp:\n            return buckets",
+    ),
+    Mutant(
+        "de-duplication of answered requests removed",
+        _SESSIONS,
+        "        if seq in self.answers:\n            return Verdict.ANSWERED\n",
+        "",
+    ),
+    Mutant(
+        "a request that is under way is begun again",
+        _SESSIONS,
+        "        if seq in self.pending:\n            return Verdict.PENDING\n",
+        "",
+    ),
+    Mutant(
+        "requests run as they arrive",
+        _SERVICE,
+        "                session.hold(message.seq, work, nbytes)\n",
+        "                session.next = max(session.next, message.seq + 1)\n                self.dispatcher.submit(work)\n",
+    ),
+    Mutant(
+        "requests of one session side by side",
+        _DISPATCH,
+        "        if session.running:\n            session.queue = deque()",
+        "        if False:\n            session.queue = deque()",
+    ),
+    Mutant(
+        "a parked pull keeps its session's later requests back",
+        _HANDLERS,
+        "waiting, passes=True)",
+        "waiting, passes=False)",
+    ),
+    Mutant(
+        "a write that is held back lets later ones pass",
+        _HANDLERS,
+        "behind, passes=False)",
+        "behind, passes=True)",
+    ),
+    Mutant(
+        "refused writes not barred",
+        _HANDLERS,
+        "record=write, bar=write)",
+        "record=write, bar=False)",
+    ),
+    Mutant(
+        "refused writes go again while others are in flight",
+        _ORDER,
+        "        if not writing and self._writes and",
+        "        if self._writes and",
+    ),
+    Mutant(
+        "refused writes go again in any order",
+        _ORDER,
+        "sorted(self._writes, key=lambda refused: refused.piece.place)",
+        "self._writes[::-1]",
+    ),
+    Mutant(
+        "new writes overtake refused ones",
+        _TRANSPORT,
+        "and not (piece.write and self._refusals.writes)",
+        "",
+    ),
+    Mutant(
+        "a duplicate of a rank is acknowledged before what it repeats is done",
+        _GROUPS,
+        "return Entry(write.mask, lambda: write_all(parts), finished)",
+        "return Entry(write.mask if parts else 0, lambda: write_all(parts), finished)",
+    ),
+    Mutant(
+        "a duplicate of a session is acknowledged before what it repeats is done",
+        _HANDLERS,
+        "return Entry(write.mask, lambda: write_all(parts), lambda _, error: done(error))",
+        "return Entry(write.mask if parts else 0, lambda: write_all(parts), lambda _, error: done(error))",
+    ),
+    Mutant(
+        "writes overtake those that wait for their turn",
+        _TURNS,
+        "        if buckets & (self._busy | self._wanted):\n",
+        "        if buckets & self._busy:\n",
+    ),
+    Mutant(
+        "writes do not wait for their turn",
+        _TURNS,
+        "        if buckets & (self._busy | self._wanted):\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "a dropped table is freed under a running request",
+        _STORE,
+        "                used = table_id in self._users\n",
+        "                used = False\n",
+    ),
+)
+
+#: Sessions that are silent, forgotten and opened again.
+_SESSIONS_ANEW = (
+    Mutant(
+        "a session is opened again without what was answered",
+        _LINKS,
+        "m.Hello(self.id, lane.acked)",
+        "m.Hello(self.id)",
+    ),
+    Mutant(
+        "a node does not heed what was answered",
+        _SERVICE,
+        "max(0, message.seq)",
+        "0",
+    ),
+    Mutant(
+        "numbers that were answered are missing after a session was opened again",
+        _TRANSPORT,
+        "        for seq in lane.holes():\n            lane.fill(seq, self._nothing(seq), now)\n",
+        "",
+    ),
+    Mutant(
+        "a request that is given up leaves a gap",
+        _INFLIGHT,
+        "        self.requests[seq] = self._filler(seq, frames, now)\n        if",
+        "        del self.requests[seq]\n        if",
+    ),
+    Mutant(
+        "a write is sent again when nodes have forgotten it",
+        _TRANSPORT,
+        "if request.piece.write and now - request.sent_at > self.settings.session_ttl:",
+        "if False:",
+    ),
+    Mutant(
+        "marks are forgotten with the session",
+        _SESSIONS,
+        "            if now - since <= self.ttl:\n                break\n",
+        "",
+    ),
+    Mutant(
+        "timers before answers",
+        _TRANSPORT,
+        "            self._take_in(done)\n            if done():\n                return\n            deadline",
+        "            self._timers(now)\n            self._take_in(done)\n            if done():\n                return\n"
+        "            deadline",
+    ),
+    Mutant(
+        "time in which nobody looked counts as silence",
+        _TRANSPORT,
+        "        if now - since <= UNSEEN_SECONDS:\n            return 0.0\n",
+        "        if True:\n            return 0.0\n",
+    ),
+    Mutant(
+        "calls wait for the coordinator",
+        _LINKS,
+        "            self._inquiries.append(self.control.ask(Attach(0, self.address.tier_id)))",
+        "            self._heed(self.control.request(Attach(0, self.address.tier_id)))",
+    ),
+    Mutant(
+        "ticks wait behind pushes",
+        _INFLIGHT,
+        "return not up or self._up == 0 or",
+        "return self._up == 0 or",
+    ),
+)
+
+MUTANTS: tuple[Mutant, ...] = (*_RANKS, *_CLOCKS, *_WRITES, *_SESSIONS_ANEW)

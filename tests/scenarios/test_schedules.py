@@ -1,0 +1,41 @@
+"""Ten thousand schedules by seed: the real client and the real nodes over a network that does its worst.
+
+A seed draws everything: groups and their programs, outside readers and writers, tables that come and go, how messages are lost,
+repeated, delayed and reordered, which connections break, which workers die or linger beside their successors, who computes for
+so long that nodes forget the session. What must hold is in `tests.harness.ledger`. A failure says how to replay its seed.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
+
+import pytest
+
+from tests.harness import schedules
+
+#: Seeds of one test; twenty tests.
+SEEDS = 500
+
+
+@pytest.mark.parametrize("batch", range(20))
+def test_seeded_schedules_keep_every_promise(pool: ProcessPoolExecutor, batch: int) -> None:
+    seeds = range(batch * SEEDS + 1, (batch + 1) * SEEDS + 1)
+    for found in pool.map(schedules.first_failure, schedules.batches_of(seeds)):
+        if found is not None:
+            pytest.fail(schedules.told(*found))
+
+
+def test_one_seed_is_one_schedule_in_every_process() -> None:
+    here = schedules.fingerprint(range(1, 31))
+    for hash_seed in ("0", "4711"):
+        there = subprocess.run(
+            [sys.executable, "-m", "tests.harness.schedules", "--fingerprint", "--seed", "1", "--count", "30"],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert int(there.stdout) == here
