@@ -15,6 +15,7 @@ import resource
 import socket as net
 import struct
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,9 +23,13 @@ import zmq
 
 log = logging.getLogger(__name__)
 
-#: Descriptors that are kept free for files and for connections that were under way when no more were to come: a quarter of all,
-#: within these bounds. libzmq takes at most 2,000 connections more than were seen here, and then waits until they are.
-LEAST_RESERVE, MOST_RESERVE = 16, 4096
+#: Descriptors that are kept free, for files and for connections that come before the door is shut: a quarter of all, within the
+#: outer bounds; where they are few, up to half of them. libzmq takes at most 2,000 connections more than were seen here, and then
+#: waits until they are.
+FEW_RESERVE, MOST_RESERVE = 256, 4096
+
+#: Connections that wait at an ipc endpoint to be taken; to more the kernel says at once that they must try again.
+BACKLOG = 4
 
 #: Milliseconds between two looks while no connection comes.
 _LOOK_MS = 500
@@ -70,7 +75,7 @@ class ConnectionCap:
     def __init__(self, socket: zmq.Socket[Any], endpoint: str, reserve: int | None = None) -> None:
         self.endpoint = endpoint
         self.limit = _limit()
-        self.reserve = min(max(self.limit // 4, LEAST_RESERVE), MOST_RESERVE) if reserve is None else reserve
+        self.reserve = _reserve(self.limit) if reserve is None else reserve
         self._socket = socket
         is_ipc = endpoint.startswith("ipc://")
         self._door: _Door = _IpcDoor(Path(endpoint[6:])) if is_ipc else _TcpDoor(endpoint)
@@ -127,7 +132,7 @@ class ConnectionCap:
         # It takes more to open the door than to leave it open, or it would never come to rest.
         if not self._is_shut and self._free < self.reserve:
             self._shut()
-        elif self._is_shut and self._free >= 2 * self.reserve:
+        elif self._is_shut and self._free >= 1.5 * self.reserve:
             self._door.open()
             self._is_shut = False
             log.info("new connections are taken again at %s", self.endpoint)
@@ -142,6 +147,10 @@ class ConnectionCap:
             self.limit - self._free,
             self.limit,
         )
+
+
+def _reserve(limit: int) -> int:
+    return min(max(limit // 4, min(limit // 2, FEW_RESERVE)), MOST_RESERVE)
 
 
 class _Door(Protocol):
@@ -164,7 +173,8 @@ class _TcpDoor:
     _ATTACH, _DETACH, _NOTHING = 26, 27, struct.pack("HBBI", 0x06, 0, 0, 0)
 
     def __init__(self, endpoint: str) -> None:
-        self._listener = _listening_socket(int(endpoint.rpartition(":")[2]))
+        port = int(endpoint.rpartition(":")[2])
+        self._listener = _listening_socket(lambda address: address[1:2] == (port,))
 
     def shut(self) -> None:
         program = ctypes.create_string_buffer(self._NOTHING)
@@ -177,18 +187,19 @@ class _TcpDoor:
         self._listener.close()
 
 
-def _listening_socket(port: int) -> net.socket:
-    """Another descriptor of the socket with which this process listens at a tcp port: libzmq does not tell its own."""
+def _listening_socket(is_ours: Callable[[Any], bool]) -> net.socket:
+    """Another descriptor of the socket with which this process listens at an address: libzmq does not tell its own."""
     for entry in list(Path("/proc/self/fd").iterdir()):
         with contextlib.suppress(OSError), contextlib.ExitStack() as kept:  # not a socket, or closed by now
             descriptor = os.dup(int(entry.name))
             kept.callback(os.close, descriptor)
             found = net.socket(fileno=descriptor)
-            if found.getsockopt(net.SOL_SOCKET, net.SO_ACCEPTCONN) and found.getsockname()[1:2] == (port,):
+            kept.pop_all()
+            kept.callback(found.close)
+            if found.getsockopt(net.SOL_SOCKET, net.SO_ACCEPTCONN) and is_ours(found.getsockname()):
                 kept.pop_all()
                 return found
-            found.detach()
-    raise ValueError(f"a cap is for a socket that is bound; nobody listens at port {port}")
+    raise ValueError("A cap is for a socket that is bound. Nobody listens there.")
 
 
 class _IpcDoor:
@@ -202,6 +213,9 @@ class _IpcDoor:
         self._path = path
         self._aside = path.with_name(path.name + ".listening")
         self._busy: tuple[net.socket, ...] = ()
+        # Those that wait are taken after the door is shut, too.
+        with _listening_socket(lambda address: address == os.fspath(path)) as listener:
+            listener.listen(BACKLOG)
 
     def shut(self) -> None:
         full = self._path.with_name(self._path.name + ".full")

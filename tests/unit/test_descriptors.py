@@ -19,10 +19,10 @@ from sparkps import lifeline
 from sparkps.descriptors import ConnectionCap, open_descriptors
 from tests.harness.waiting import wait_until
 
-#: Answers what it is sent; says where, and in the end how it ended. Few descriptors: 200.
+#: Answers what it is sent; says where, and in the end how it ended. Few descriptors: 400.
 ECHO = """
 import resource, sys, threading
-resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))
+resource.setrlimit(resource.RLIMIT_NOFILE, (400, 400))
 import zmq
 from sparkps.descriptors import ConnectionCap
 from sparkps.lifeline import watch_stdin
@@ -104,7 +104,7 @@ def test_process_with_too_few_descriptors_keeps_its_connections_and_takes_new_on
             taken = []
             while (made := connect(endpoint)) is not None:
                 taken.append(made)
-                assert len(taken) < 200
+                assert len(taken) < 400
                 assert answers(old, 10_000), "the connections that are there go on"
             assert len(taken) > 50
             if transport == "ipc":
@@ -119,6 +119,20 @@ def test_process_with_too_few_descriptors_keeps_its_connections_and_takes_new_on
             assert process.stdin is not None
             process.stdin.close()
             assert process.wait(10) == 0
+
+
+def test_burst_of_connections_is_survived() -> None:
+    with tempfile.TemporaryDirectory(prefix="t") as directory, echo(f"ipc://{directory}/e") as (process, endpoint):
+        with client(endpoint) as old:
+            assert answers(old, 10_000)
+            with contextlib.ExitStack() as made:
+                for _ in range(3000):  # as fast as can be
+                    connection = made.enter_context(socket.socket(socket.AF_UNIX))
+                    connection.setblocking(False)
+                    with contextlib.suppress(BlockingIOError):
+                        connection.connect(endpoint[6:])
+                assert answers(old, 10_000)
+        assert process.poll() is None
 
 
 def test_limit_is_raised_to_the_hard_one() -> None:

@@ -161,3 +161,21 @@ def test_functions_need_a_name(tiers: list[FakeTier]) -> None:
         for fn in (lambda shard: 0, 3, None):
             with pytest.raises(InvalidInput, match="must be callable, and have a name"):
                 ps.function(fn)  # type: ignore[arg-type]
+
+
+def test_without_its_coordinator_every_call_says_at_once_how_it_ended(tiers: list[FakeTier]) -> None:
+    spark = FakeSpark()
+    with PSContext(spark) as ps:
+        tiers[0].lost = TierError("The coordinator was killed by signal 9: make a new PSContext.")
+        for call in (
+            ps.status,
+            lambda: ps.table("w"),
+            lambda: ps.sparse_table("w", 1),
+            lambda: ps.function(len, "len"),
+            lambda: ps.run(None, lambda worker, batches: None),
+            lambda: ps.start_group(None, lambda worker, batches: None),
+        ):
+            with pytest.raises(TierError, match="make a new PSContext"):
+                call()
+        assert PSContext.get_or_create(spark) is ps, "its tables can still be read"
+    assert tiers[0].stops == 1

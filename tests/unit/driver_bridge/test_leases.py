@@ -229,3 +229,86 @@ def test_random_schedules(seed: int) -> None:
             pass
         groups.validate()
         assert sum(g.spec.num_workers for g in groups.running.values()) <= 4
+
+
+# ---- processes that are gone -------------------------------------------------------------------------------------------
+
+
+def test_the_rank_of_a_process_that_is_gone_is_free_at_once(groups: Groups) -> None:
+    groups.lease(1, 0, 10, 0.0, process="p10")
+    answer = groups.lease(1, 0, 20, 1.0, process="p20")
+    assert isinstance(answer, HeldByOther)
+    assert answer.process == "p10"
+    assert groups.lease(1, 0, 20, 1.0, process="p20", gone="p10") == Holds(2, started=False)
+    with pytest.raises(Fenced):
+        groups.renew(1, 0, 10, {}, 1.0)
+
+
+@pytest.mark.parametrize("gone", ["p10", "", "other"])
+def test_only_the_holder_of_now_can_be_gone(groups: Groups, gone: str) -> None:
+    groups.lease(1, 0, 10, 0.0, process="p10")
+    groups.lease(1, 0, 20, 1.0, process="p20", gone="p10")
+    assert isinstance(groups.lease(1, 0, 30, 1.0, process="p30", gone=gone), HeldByOther), "p20 holds the rank"
+
+
+def test_a_holder_whose_process_is_not_known_is_not_gone(groups: Groups) -> None:
+    groups.lease(1, 0, 10, 0.0)
+    assert isinstance(groups.lease(1, 0, 20, 1.0, gone=""), HeldByOther)
+
+
+# ---- groups of which nobody is heard -----------------------------------------------------------------------------------
+
+
+def test_a_group_of_which_nobody_is_heard_is_over(groups: Groups) -> None:
+    assert groups.patience == 60.0
+    assert Groups(30.0).patience == 90.0
+    assert groups.unheard(60.0) == []
+    assert [state.spec.group for state in groups.unheard(60.1)] == [1]
+
+
+@pytest.mark.parametrize(
+    "speak",
+    [
+        lambda groups: groups.admit(asked("a"), 50.0),
+        lambda groups: groups.hear(1, 50.0),
+        lambda groups: groups.lease(1, 0, 10, 50.0),
+    ],
+)
+def test_a_word_of_its_driver_or_of_a_rank_keeps_a_group(groups: Groups, speak) -> None:
+    speak(groups)
+    assert groups.unheard(110.0) == []
+    assert groups.unheard(110.1)
+
+
+def test_renewals_keep_a_group(groups: Groups) -> None:
+    groups.lease(1, 0, 10, 0.0)
+    groups.renew(1, 0, 10, {}, 50.0)
+    assert groups.unheard(110.0) == []
+    assert groups.unheard(110.1)
+
+
+def test_a_request_that_was_withdrawn_admits_nothing_any_more(groups: Groups) -> None:
+    groups.admit(asked("b"), 1.0)
+    assert groups.withdraw("b") == 0
+    assert groups.queue == []
+    with pytest.raises(GroupError, match="must not have ended"):
+        groups.admit(asked("b"), 2.0)
+    assert groups.withdraw("never seen") == 0
+    with pytest.raises(GroupError):
+        groups.admit(asked("never seen"), 2.0)
+    assert groups.withdraw("a") == 1, "to be ended by its id"
+
+
+# ---- time that counts for nobody ---------------------------------------------------------------------------------------
+
+
+def test_a_shift_moves_leases_places_in_the_queue_and_patience(groups: Groups) -> None:
+    groups.lease(1, 0, 10, 0.0)
+    groups.admit(asked("b"), 0.0)
+    groups.shift(100.0)
+    assert isinstance(groups.lease(1, 0, 20, 100.0 + TTL - 0.1), HeldByOther)
+    assert groups.lease(1, 0, 20, 100.0 + TTL) == Holds(2, started=False)
+    groups.shift(60.0)
+    assert groups.unheard(160.0 + TTL + 60.0) == []
+    groups.end(1)
+    assert groups.admit(asked("c"), 160.0 + TTL) == (None, False), "b was first, and may ask again"

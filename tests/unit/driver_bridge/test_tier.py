@@ -285,6 +285,89 @@ def test_a_silent_node_is_dead_and_told_so(world: World) -> None:
     assert [node["state"] for node in nodes] == ["up", "dead"]
 
 
+# ---- a coordinator that did not run ------------------------------------------------------------------------------------
+
+
+PAUSE = 45.0
+
+
+def test_nodes_are_not_dead_because_the_coordinator_did_not_run(world: World) -> None:
+    world.later(1.0)
+    world.now += PAUSE
+    world.route(world.tier.tick(world.now))
+    assert world.tier.members.up() == [0, 1]
+    world.deaf = {b"n1"}
+    world.later(4.5)
+    assert world.tier.members.up() == [0, 1], "the silence before the pause counts, and no more"
+    world.later(2.0)
+    assert world.tier.members.up() == [0]
+
+
+def test_what_lies_in_the_socket_after_a_pause_finds_the_leases_as_they_were() -> None:
+    world = World(lease_ttl=5.0)
+    world.join(0)
+    world.join(1)
+    group = admit(world, "a").spec.group
+    world.ask(WORKER, c.Lease(0, group, 0, 7))
+    assert isinstance(admit(world, "b"), c.Queued)
+    world.later(1.0)
+    world.now += PAUSE
+    assert isinstance(world.ask(b"other", c.Lease(0, group, 0, 8)), c.Wait), "the holder's renewal comes later"
+    assert isinstance(admit(world, "c"), c.Queued)
+    assert world.tier.groups.position("b") == 0, "b has had no chance to ask again"
+    assert world.ask(WORKER, c.Renew(0, group, 0, 7)).all_started
+    world.later(6.0)
+    assert world.ask(b"other", c.Lease(0, group, 0, 8)) == c.Leased(2, 2, True)
+
+
+def test_commands_and_connections_outlast_a_pause(world: World) -> None:
+    world.deaf = {b"n1"}
+    assert world.ask(DRIVER, c.CreateTable(0, W)) is None
+    world.later(1.0)
+    world.now += 2000.0
+    world.route(world.tier.tick(world.now))
+    assert world.reply(DRIVER) is None
+    world.deaf = set()
+    world.obey(b"n1", world.commands[b"n1"][-1])
+    assert world.reply(DRIVER).spec.name == "w"
+    assert DRIVER in world.tier._connections
+
+
+# ---- groups that nobody is left of -------------------------------------------------------------------------------------
+
+
+def test_a_group_whose_driver_and_ranks_are_gone_gives_its_slots_back(world: World) -> None:
+    group = admit(world, "a").spec.group
+    world.ask(WORKER, c.Lease(0, group, 0, 7))
+    world.later(59.0)
+    assert isinstance(admit(world, "b"), c.Queued)
+    world.later(2.0)
+    assert kinds(world.commands[b"n0"])[-2:] == [c.FailGroup, c.CloseGroup]
+    assert "Neither its driver nor a rank was for 60 s" in world.commands[b"n0"][-2].cause.message
+    assert admit(world, "b").spec.group == group + 1
+    with pytest.raises(SparkPSError, match="has: this attempt must stop"):
+        world.ask(WORKER, c.Renew(0, group, 0, 7))
+
+
+def test_a_group_that_its_driver_asks_about_lives_on(world: World) -> None:
+    group = admit(world, "a").spec.group
+    for _ in range(5):
+        world.later(30.0)
+        world.ask(DRIVER, c.GroupState(0, group))
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_driver_that_never_heard_of_its_admission_ends_its_group_by_its_tag(world: World, seen: bool) -> None:
+    if seen:
+        admit(world, "a")
+    assert isinstance(world.ask(DRIVER, c.EndGroup(0, 0, "a")), c.Accepted)
+    assert world.tier.groups.running == {}
+    assert kinds(world.commands[b"n0"])[-1] is (c.CloseGroup if seen else c.SetPlacement)
+    with pytest.raises(SparkPSError, match="must not have ended"):
+        world.ask(b"late", c.AdmitGroup(0, "run-a", 1, 1, 0, 1, "a"))
+    assert isinstance(world.ask(DRIVER, c.EndGroup(0, 0, "a")), c.Accepted)
+
+
 # ---- status ------------------------------------------------------------------------------------------------------------
 
 

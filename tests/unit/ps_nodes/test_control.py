@@ -1,0 +1,80 @@
+"""A node and its coordinator: silence ends a node that nobody else watches, and no other."""
+
+from __future__ import annotations
+
+import pathlib
+import threading
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import zmq
+
+from sparkps.config import NodeSettings
+from sparkps.ps_nodes.control import ControlLink
+from sparkps.wire import control as c
+from sparkps.wire.codec import encode
+
+SETTINGS = NodeSettings(heartbeat_interval=1.0, heartbeat_deadline=30.0)
+
+
+@pytest.fixture
+def context() -> Iterator[zmq.Context[Any]]:
+    with zmq.Context() as made:
+        made.linger = 0
+        yield made
+
+
+@pytest.fixture
+def link(context: zmq.Context[Any], tmp_path: pathlib.Path) -> Iterator[ControlLink]:
+    """Of a node that was welcomed by a coordinator that is gone."""
+    handlers: Any = SimpleNamespace(settings=SETTINGS, welcome=lambda message: None)
+    made = ControlLink(context, f"ipc://{tmp_path}/c", "ipc://node", handlers, dict)
+    made.socket.setsockopt(zmq.LINGER, 0)
+    made.node = 0
+    yield made
+    made.close()
+
+
+def test_node_that_nobody_watches_ends_with_a_silent_coordinator(link: ControlLink) -> None:
+    now = time.monotonic()
+    link.heartbeat(now + 29)
+    assert not link.over
+    link.heartbeat(now + 31)
+    assert (link.over, link.status) == (True, 1)
+
+
+def test_node_with_a_life_line_outlives_its_coordinator_for_good(link: ControlLink) -> None:
+    link.outlives_coordinator = True
+    now = time.monotonic()
+
+    def beat() -> None:
+        for second in range(5000):  # more than a queue to nobody takes
+            link.heartbeat(now + second)
+
+    beating = threading.Thread(target=beat, daemon=True)
+    beating.start()
+    beating.join(20)
+    assert not beating.is_alive()
+    assert not link.over
+
+
+def test_coordinator_that_is_heard_again_may_be_silent_again(
+    context: zmq.Context[Any], tmp_path: pathlib.Path, link: ControlLink, caplog: pytest.LogCaptureFixture
+) -> None:
+    link.outlives_coordinator = True
+    with context.socket(zmq.ROUTER) as router:
+        router.bind(f"ipc://{tmp_path}/c")
+        now = time.monotonic()
+        for silent in (31, 32, 33):
+            link.heartbeat(now + silent)
+        sender, _ = router.recv_multipart()
+        router.send_multipart([sender, *encode(c.Alive(1))])
+        assert link.socket.poll(5000)
+        link.receive()
+        link.heartbeat(time.monotonic() + 31)
+    warnings = [record.message for record in caplog.records if "goes on as long as its driver lives" in record.message]
+    assert len(warnings) == 2, "once for each silence"
+    assert not link.over
