@@ -216,7 +216,7 @@ class Writer(Program):
 class Reader(Program):
     """A session outside any group that reads, again and again."""
 
-    TIMES = 8
+    TIMES = 5
 
     def run(self) -> None:
         size = len(self.own)

@@ -67,12 +67,12 @@ def drawn(seed: int) -> Schedule:
 
 
 def _group(rng: random.Random) -> Group:
-    ranks = rng.choice([1, 2, 2, 2, 2, 3])
-    most = rng.choice([1, 2, 2, 2, 3])
+    ranks = rng.choice([1, 1, 2, 2, 2, 3])
+    most = rng.choice([1, 1, 2, 2, 3])
     return Group(
         staleness=rng.choice([0, 0, 0, 1, 2, UNBOUNDED]),
         clocks=tuple(rng.randint(1, most) for _ in range(ranks)),
-        pushes=rng.choice([1, 1, 2]),
+        pushes=rng.choice([1, 1, 1, 2]),
         parts=rng.randint(1, 3),
         keysets=rng.random() < 0.25,
         together=rng.random() < 0.5,
@@ -85,9 +85,9 @@ def _group(rng: random.Random) -> Group:
 
 def _scenario(rng: random.Random) -> Scenario:
     return Scenario(
-        nodes=rng.choice([1, 2, 2, 2, 3]),
+        nodes=rng.choice([1, 1, 2, 2, 2, 3]),
         groups=tuple(_group(rng) for _ in range(rng.choice([1] * 9 + [2]))),
-        dense=rng.random() < 0.3,
+        dense=rng.random() < 0.2,
         writers=rng.choice([0, 0, 0, 1]),
         readers=rng.choice([0] * 7 + [1]),
         churn=rng.random() < 0.05,
@@ -120,7 +120,7 @@ def _faults(rng: random.Random, idle: bool) -> Faults:
         silence=35.0 if rng.random() < 0.06 else 0.0,
         failure=rng.uniform(0, until) if rng.random() < 0.05 else None,
         sizes=Sizes(rng.choice([None, 0, 64]), rng.choice([None, 0])),
-        chunk_bytes=rng.choice([None, None, None, 40]),
+        chunk_bytes=rng.choice([None] * 4 + [40]),
         credit_bytes=rng.choice([None, None, 48, 200]),
         buffer_bytes=rng.choice([None, None, 2000]),
         waiting_bytes=rng.choice([None, None, 300]),

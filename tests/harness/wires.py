@@ -237,13 +237,11 @@ class ClientNetwork:
 
     def wait(self, channels: Any, seconds: float, patience: float = 0.0) -> None:
         """Until one of the channels has a message, or the time is over."""
-        channels = list(channels)
-        until = self.now() + seconds
-        while not any(channel.inbox for channel in channels):
-            left = until - self.now()
-            if left <= 0:
-                return
-            self._process.pause(left, light=True)
+        inboxes = [channel.inbox for channel in channels]
+        clockwork = self._wires.clockwork
+        until = clockwork.now + seconds
+        while not any(inboxes) and clockwork.now < until:
+            self._process.pause(until - clockwork.now, light=True)
 
 
 def described(frames: list[bytes]) -> str:

@@ -305,15 +305,11 @@ class World:
         }
 
     def _read_sparse(self, name: str, keys: np.ndarray) -> np.ndarray:
-        rows = np.zeros(len(keys))
-        spec = self.tier.tables[name]
-        buckets = buckets_of(keys)
-        for place, (key, bucket) in enumerate(zip(keys.tolist(), buckets.tolist(), strict=True)):
+        spec, found = self.tier.tables[name], dict[int, float]()
+        for bucket in np.unique(buckets_of(keys)).tolist():
             table: Any = self.tier.nodes[self.tier.holder(bucket)].handlers.store.table(spec.table)
-            found = np.flatnonzero(table.keys_of(bucket) == key)
-            if len(found):
-                rows[place] = table.rows_of(bucket)[found[0], 0]
-        return rows
+            found.update(zip(table.keys_of(bucket).tolist(), table.rows_of(bucket)[:, 0].tolist(), strict=True))
+        return np.array([found.get(key, 0.0) for key in keys.tolist()])
 
     def _read_dense(self, name: str) -> np.ndarray:
         spec = self.tier.tables[name]

@@ -3,6 +3,7 @@
     python -m tests.mutants                       # all of them, two at a time
     python -m tests.mutants --only "staleness"    # those whose name holds this
     python -m tests.mutants --list
+    python -m tests.mutants --scenarios           # what the schedules alone catch, without the units
 
 Each mutant is a change of a few characters (`table.MUTANTS`), made in a copy of the tree. The fast tests then run against
 the copy, units first, up to the first failure; a test that runs out of time counts as one that fails. A mutant that no test
@@ -21,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,11 +35,11 @@ ROOT = Path(__file__).resolve().parents[2]
 #: What the tests need of the tree.
 _PARTS = ("sparkps", "tests", "benchmarks", "conf", "jobs", "scripts", "pyproject.toml", "Makefile")
 
-#: Test runs, one after the other, with their time limits in seconds.
-STEPS = (
-    (("tests/unit/wire", "tests/unit/client", "tests/unit/ps_nodes"), 300.0),
-    (("tests/scenarios",), 900.0),
-)
+#: Tests to run, and their time limit in seconds.
+Step = tuple[tuple[str, ...], float]
+
+UNITS: Step = (("tests/unit/wire", "tests/unit/client", "tests/unit/ps_nodes"), 600.0)
+SCENARIOS: Step = (("tests/scenarios",), 1200.0)
 
 #: Mutants under test at once.
 AT_ONCE = 2
@@ -90,11 +91,11 @@ def copy_of_tree(mutant: Mutant | None) -> Iterator[Path]:
         yield copy
 
 
-def judged(mutant: Mutant | None) -> Verdict:
+def judged(mutant: Mutant | None, steps: Sequence[Step]) -> Verdict:
     """Run the tests against a mutant, or without one against the tree as it is."""
     began = time.monotonic()
     with copy_of_tree(mutant) as copy:
-        for paths, limit in STEPS:
+        for paths, limit in steps:
             caught, output = _failure(copy, paths, limit)
             if caught is not None:
                 return Verdict(caught, time.monotonic() - began, output)
@@ -127,6 +128,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="mutants whose name holds this")
     parser.add_argument("--list", action="store_true", help="print the names and end")
     parser.add_argument("--trust", action="store_true", help="do not run the tests without a mutant first")
+    parser.add_argument("--scenarios", action="store_true", help="run no units: what the schedules alone catch")
     args = parser.parse_args()
     chosen = [mutant for mutant in MUTANTS if args.only in mutant.name]
     for mutant in MUTANTS:
@@ -135,14 +137,15 @@ def main() -> int:
         for mutant in chosen:
             print(f"{mutant.name}  ({mutant.file})")
         return 0
-    if not args.trust and not _sound():
+    steps = [SCENARIOS] if args.scenarios else [UNITS, SCENARIOS]
+    if not args.trust and not _sound(steps):
         return 1
-    return _report(chosen)
+    return _report(chosen, steps)
 
 
-def _sound() -> bool:
+def _sound(steps: Sequence[Step]) -> bool:
     """Whether the tests pass without a mutant: else they would catch anything."""
-    verdict = judged(None)
+    verdict = judged(None, steps)
     if verdict.caught_by is None:
         print(f"without a mutant all tests pass ({verdict.seconds:.0f} s)", flush=True)
         return True
@@ -150,10 +153,10 @@ def _sound() -> bool:
     return False
 
 
-def _report(mutants: list[Mutant]) -> int:
+def _report(mutants: Sequence[Mutant], steps: Sequence[Step]) -> int:
     survivors = []
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        running = {pool.submit(judged, mutant): mutant for mutant in mutants}
+        running = {pool.submit(judged, mutant, steps): mutant for mutant in mutants}
         for done in as_completed(running):
             mutant, verdict = running[done], done.result()
             if verdict.caught_by is None:
