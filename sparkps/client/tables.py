@@ -96,7 +96,14 @@ class Table:
         Raises
         ------
         FunctionFailed
-            It raised on a node.
+            It raised on a node; nothing was changed there.
+        DeadlineExceeded
+            It took too long; nothing was changed where it had not ended.
+
+        Notes
+        -----
+        Under a worker group, built-in functions that write go through the rank's clock as pushes do; a function of one's own may
+        only read there.
 
         Examples
         --------

@@ -260,7 +260,10 @@ class PSContext:
         fn : callable
             ``fn(shard, **args)``, run once for each bucket of a node: returns an array or a number, which the client adds up in the
             order of the buckets, or None. ``shard.bucket`` is the bucket, ``shard.keys`` its keys, ``shard.rows(name)`` the rows of
-            one of the tables that the call names: views, of which the rows may be written.
+            one of the tables that the call names: copies of one moment. What the function writes to the rows, in place, is
+            written to the table when it has returned on every bucket of the node; until then reads go on and other writes wait. If it
+            raises, or takes longer than the call's deadline (`spark.sparkps.requestTimeout`), nothing is changed. A rank of a worker
+            group may only read.
         name : str, optional
             Default: the function's own.
 
