@@ -112,9 +112,9 @@ class Rank(Program):
 
     def _clock(self, clock: int) -> None:
         self.nap()
-        sparse, dense = self._pull(clock)
+        sparse, dense = (np.zeros(SUMS),) * 2 if self.plan.blind else self._pull(clock)
         pushed = [self._push(clock, push, sparse, dense) for push in range(self.plan.pushes)]
-        if self.plan.peeks:
+        if self.plan.peeks and not self.plan.blind:
             self._pull(clock)
         if self.plan.calls:
             self._call(clock)
