@@ -44,6 +44,9 @@ SCENARIOS: Step = (("tests/scenarios",), 1200.0)
 #: Mutants under test at once.
 AT_ONCE = 2
 
+#: Test runs under way: each is the leader of a process group.
+_running: set[int] = set()
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -108,12 +111,15 @@ def _failure(copy: Path, paths: tuple[str, ...], limit: float) -> tuple[str | No
     process = subprocess.Popen(
         command, cwd=copy, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
+    _running.add(process.pid)
     try:
         output, _ = process.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         output, _ = process.communicate()
         return f"the time limit of {limit:.0f} s", output[-2000:]
+    finally:
+        _running.discard(process.pid)
     if process.returncode == 0:
         return None, ""
     found = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", output, re.MULTILINE)
@@ -138,9 +144,18 @@ def main() -> int:
             print(f"{mutant.name}  ({mutant.file})")
         return 0
     steps = [SCENARIOS] if args.scenarios else [UNITS, SCENARIOS]
+    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGINT, _end)
     if not args.trust and not _sound(steps):
         return 1
     return _report(chosen, steps)
+
+
+def _end(*_: object) -> None:
+    """Leave no test behind."""
+    for leader in list(_running):
+        os.killpg(leader, signal.SIGKILL)
+    os._exit(130)
 
 
 def _sound(steps: Sequence[Step]) -> bool:
