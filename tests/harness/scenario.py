@@ -54,6 +54,8 @@ class Group:
     #: Whether ranks pull again after their pushes; and whether they never pull, so that one may be far ahead of another.
     peeks: bool = False
     blind: bool = False
+    #: Whether they leave a pull unanswered when they tick.
+    late_pulls: bool = False
     #: Whether ranks with an even number tick their last clock and then finish; else they finish with it.
     ticks_last: bool = True
     #: Whether ranks call a server function that writes.

@@ -79,6 +79,7 @@ def _group(rng: random.Random) -> Group:
         hasty=rng.random() < 0.7,
         peeks=rng.random() < 0.15,
         blind=rng.random() < 0.2,
+        late_pulls=rng.random() < 0.1,
         ticks_last=rng.random() < 0.5,
         calls=rng.random() < 0.15,
     )

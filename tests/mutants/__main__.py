@@ -44,8 +44,9 @@ SCENARIOS: Step = (("tests/scenarios",), 1200.0)
 #: Mutants under test at once.
 AT_ONCE = 2
 
-#: Test runs under way: each is the leader of a process group.
+#: What is to be cleared away if this program is ended: leaders of the process groups of tests, and copies of the tree.
 _running: set[int] = set()
+_copies: set[Path] = set()
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ def copy_of_tree(mutant: Mutant | None) -> Iterator[Path]:
     """A copy of the tree, with the mutant's change."""
     with tempfile.TemporaryDirectory(prefix="sparkps-mutant-") as directory:
         copy = Path(directory)
+        _copies.add(copy)
         for part in _PARTS:
             source = ROOT / part
             if source.is_dir():
@@ -155,6 +157,8 @@ def _end(*_: object) -> None:
     """Leave no test behind."""
     for leader in list(_running):
         os.killpg(leader, signal.SIGKILL)
+    for copy in list(_copies):
+        shutil.rmtree(copy, ignore_errors=True)
     os._exit(130)
 
 
