@@ -46,6 +46,7 @@ SMALL: dict[str, Scenario] = {
     "ssp two ranks": Scenario(1, (Group(1, (1, 1), pushes=1, **_STEP),), dense=False),
     "bsp two nodes": Scenario(2, (Group(0, (1,), pushes=1, **_STEP),), dense=False),
     "asp two nodes": Scenario(2, (Group(UNBOUNDED, (1,), pushes=1, **_STEP),), dense=False),
+    "bsp blind": Scenario(1, (Group(0, (2, 1), pushes=1, blind=True, **_STEP),), dense=False),
     "bsp calls": Scenario(1, (Group(0, (1,), pushes=1, calls=True, **_STEP),), dense=False),
     "asp calls": Scenario(1, (Group(UNBOUNDED, (1,), pushes=1, calls=True, **_STEP),), dense=False),
     "key sets": Scenario(1, (Group(0, (1,), pushes=1, keysets=True, **_STEP),), dense=False),

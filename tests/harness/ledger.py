@@ -92,7 +92,7 @@ class Ledger:
         plan = self.scenario.groups[group]
         if not plan.bsp:
             return
-        for kind, rows, table in zip(("sparse", "dense"), (sparse, dense), reference(plan.clocks, plan.pushes), strict=True):
+        for kind, rows, table in zip(("sparse", "dense"), (sparse, dense), reference(plan.clocks, plan.pushes, plan.blind), strict=True):
             wanted = table[min(clock, len(table) - 1)]
             assert rows is None or rows.tobytes() == wanted.tobytes(), (
                 f"{where} sees the {kind} sums {rows.tolist()}, not {wanted.tolist()} as at the beginning of clock {clock}"

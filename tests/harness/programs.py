@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sparkps.client.futures import Future
 from sparkps.client.session import Session
 from sparkps.client.tables import DenseTable, SparseTable, pull_together, write_together
 from sparkps.errors import DeadlineExceeded, UnknownTable
@@ -91,6 +92,10 @@ class Rank(Program):
         self.incarnation = incarnation
         #: Whether the rank has finished, as far as this attempt knows.
         self.finished = False
+        #: The marks that were written since the last tick.
+        self._written: list[slice] = []
+        #: A pull of this clock that was not waited for.
+        self._late: Future[Any] | None = None
 
     def run(self) -> None:
         spec = self.world.groups[self.group]
@@ -112,14 +117,15 @@ class Rank(Program):
 
     def _clock(self, clock: int) -> None:
         self.nap()
-        sparse, dense = self._pull(clock)
+        sparse, dense = (np.zeros(SUMS),) * 2 if self.plan.blind else self._pull(clock)
         pushed = [self._push(clock, push, sparse, dense) for push in range(self.plan.pushes)]
-        if self.plan.peeks:
+        if self.plan.peeks and not self.plan.blind:
             self._pull(clock)
         if self.plan.calls:
             self._call(clock)
         self.nap(writing=self.plan.hasty)
         self._written = pushed
+        self._late = self.marks.pull_async(self.universe.keys) if self.plan.late_pulls else None
 
     def _state(self, clock: int) -> bytes:
         return _STATE + b"group %d rank %d clock %d" % (self.group, self.rank, clock)
@@ -172,13 +178,15 @@ class Rank(Program):
 
     def _tick(self, clock: int) -> None:
         self.ledger.sends_tick(self.group, self.rank, clock)
+        own = self.own.copy()
         self.session.tick(self._state(clock))
+        if self._late is not None:
+            where = f"{self.process.name}, late, at clock {clock}"
+            self.ledger.check_pull(self.group, self.rank, clock, own, self._late.result().ravel(), where)
         self.ledger.has_ticked(self.group, self.rank, clock - 1)
         for marks in self._written:
             self._acknowledged(marks)
         self._written = []
-
-    _written: list[slice] = []
 
     def _finish(self) -> None:
         self.ledger.sends_tick(self.group, self.rank, self.plan.clocks[self.rank])

@@ -51,8 +51,11 @@ class Group:
     keysets: bool = False
     together: bool = False
     hasty: bool = True
-    #: Whether ranks pull again after their pushes.
+    #: Whether ranks pull again after their pushes; and whether they never pull, so that one may be far ahead of another.
     peeks: bool = False
+    blind: bool = False
+    #: Whether they leave a pull unanswered when they tick.
+    late_pulls: bool = False
     #: Whether ranks with an even number tick their last clock and then finish; else they finish with it.
     ticks_last: bool = True
     #: Whether ranks call a server function that writes.
@@ -176,7 +179,7 @@ def gradient(rank: int, clock: int, push: int, pulled: NDArray[np.float64]) -> N
 
 
 @lru_cache(maxsize=1024)
-def reference(clocks: tuple[int, ...], pushes: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def reference(clocks: tuple[int, ...], pushes: int, blind: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The sums of a BSP group at the beginning of each clock: of the sparse table, and of the dense one; (clocks + 1, SUMS) each.
 
     Written as slowly and plainly as it can be: clock by clock, the ranks in order, the pushes of each in order.
@@ -187,7 +190,7 @@ def reference(clocks: tuple[int, ...], pushes: int) -> tuple[NDArray[np.float64]
         for rank in range(len(clocks)):
             for push in range(pushes if clock < clocks[rank] else 0):
                 for table, before in enumerate((sparse[-1], dense[-1])):
-                    value = gradient(rank, clock, push, before)
+                    value = gradient(rank, clock, push, np.zeros(SUMS) if blind else before)
                     total = totals[table]
                     totals[table] = value if total is None else total + value
         assert totals[0] is not None

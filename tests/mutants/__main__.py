@@ -44,6 +44,10 @@ SCENARIOS: Step = (("tests/scenarios",), 1200.0)
 #: Mutants under test at once.
 AT_ONCE = 2
 
+#: What is to be cleared away if this program is ended: leaders of the process groups of tests, and copies of the tree.
+_running: set[int] = set()
+_copies: set[Path] = set()
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -80,6 +84,7 @@ def copy_of_tree(mutant: Mutant | None) -> Iterator[Path]:
     """A copy of the tree, with the mutant's change."""
     with tempfile.TemporaryDirectory(prefix="sparkps-mutant-") as directory:
         copy = Path(directory)
+        _copies.add(copy)
         for part in _PARTS:
             source = ROOT / part
             if source.is_dir():
@@ -108,12 +113,15 @@ def _failure(copy: Path, paths: tuple[str, ...], limit: float) -> tuple[str | No
     process = subprocess.Popen(
         command, cwd=copy, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
+    _running.add(process.pid)
     try:
         output, _ = process.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         output, _ = process.communicate()
         return f"the time limit of {limit:.0f} s", output[-2000:]
+    finally:
+        _running.discard(process.pid)
     if process.returncode == 0:
         return None, ""
     found = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", output, re.MULTILINE)
@@ -138,9 +146,20 @@ def main() -> int:
             print(f"{mutant.name}  ({mutant.file})")
         return 0
     steps = [SCENARIOS] if args.scenarios else [UNITS, SCENARIOS]
+    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGINT, _end)
     if not args.trust and not _sound(steps):
         return 1
     return _report(chosen, steps)
+
+
+def _end(*_: object) -> None:
+    """Leave no test behind."""
+    for leader in list(_running):
+        os.killpg(leader, signal.SIGKILL)
+    for copy in list(_copies):
+        shutil.rmtree(copy, ignore_errors=True)
+    os._exit(130)
 
 
 def _sound(steps: Sequence[Step]) -> bool:
