@@ -27,19 +27,7 @@ LIMIT, MANY = 256, 300
 WITH_FEW = f"""
 import resource, runpy, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, ({LIMIT}, {LIMIT}))
-from sparkps.descriptors import ConnectionCap
 module = sys.argv.pop(1)
-if module == "sparkps.ps_nodes":
-    from sparkps.ps_nodes.server import Node
-    made, closed = Node.__init__, Node._close
-    def __init__(self, coordinator, bind, *more):
-        made(self, coordinator, bind, *more)
-        if not hasattr(self, "_cap"):
-            self._cap = ConnectionCap(self._data, bind)
-    def _close(self):
-        self._cap.close()
-        closed(self)
-    Node.__init__, Node._close = __init__, _close
 runpy.run_module(module, run_name="__main__", alter_sys=True)
 """
 
