@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from sparkps.client.inflight import Lane, RetryPolicy
 from sparkps.client.network import Channel, Network, ZmqNetwork
 from sparkps.client.routing import Routing
-from sparkps.errors import NodeUnreachable, ShardLost, SparkPSError
+from sparkps.errors import NodeUnreachable, ShardLost, SparkPSError, TierError
 from sparkps.wire import messages as m
 from sparkps.wire.codec import encode
 from sparkps.wire.control import Attach, Attached, TierAddress
@@ -151,6 +151,8 @@ class Links:
         with self._lock:
             self.closed = True
             self._finalizer()
+            for lane in self._lanes.values():
+                _end(lane, TierError("A session must be open until its calls are answered. It was closed before."))
             self._lanes.clear()
 
 

@@ -41,13 +41,15 @@ class Piece:
         Bytes of the request, and of its answer: one that has any is a pull.
     write : bool
         Whether it changes rows: writes keep the order of their calls at every shard, also where a node refuses some.
+    lasting : bool
+        Of a write of a rank: shards know it again for as long as its group lives.
     place : tuple of int
         Number of the call within the session, and of the piece within the call.
     again : callable, optional
         Without it a refusal is a failure.
     """
 
-    __slots__ = ("again", "arrays", "down", "epoch", "future", "make", "node", "place", "sink", "up", "write")
+    __slots__ = ("again", "arrays", "down", "epoch", "future", "lasting", "make", "node", "place", "sink", "up", "write")
 
     def __init__(
         self,
@@ -61,6 +63,7 @@ class Piece:
         up: int = 0,
         down: int = 0,
         write: bool = False,
+        lasting: bool = False,
         place: tuple[int, int] = (0, 0),
         again: Again | None = None,
     ) -> None:
@@ -73,6 +76,7 @@ class Piece:
         self.up = up
         self.down = down
         self.write = write
+        self.lasting = lasting
         self.place = place
         self.again = again
 

@@ -47,6 +47,8 @@ class Session(Transport):
         self.member: Membership | None = None
         #: Writes and ticks that nobody has waited for yet.
         self._unfinished: list[Future[Any]] = []
+        #: How many of them there are before those that are done are taken out.
+        self._prune_at = 16
         #: Key sets that the nodes know, by id; owner: `keyset`.
         self.registered: dict[int, Any] = {}
         #: Key sets that nobody holds any more, with the nodes that must be told. Appended by finalizers, on any thread.
@@ -121,7 +123,18 @@ class Session(Transport):
         # Items of one call may have been cut by two placements; the node refuses the older one.
         epoch = batch[0].epoch if len(batch) == 1 else min([item.epoch for item in batch])
         return Piece(
-            future, node, make, arrays, deliver, epoch=epoch, up=up, down=down, write=not pulls, place=place, again=again
+            future,
+            node,
+            make,
+            arrays,
+            deliver,
+            epoch=epoch,
+            up=up,
+            down=down,
+            write=not pulls,
+            lasting=member is not None,
+            place=place,
+            again=again,
         )
 
     def functions(self, future: Future[Any], calls: list[m.FunctionCall], sink: Sink) -> None:
@@ -164,17 +177,21 @@ class Session(Transport):
 
     def remember(self, future: Future[Any]) -> None:
         """`flush` waits for this write."""
-        self._unfinished = [f for f in self._unfinished if not f.told()]
-        self._unfinished.append(future)
+        with self._lock:
+            if len(self._unfinished) >= self._prune_at:
+                self._unfinished = [f for f in self._unfinished if not f.told()]
+                self._prune_at = 2 * len(self._unfinished) + 16
+            self._unfinished.append(future)
 
     def flush(self) -> None:
         """Wait until every write of this session was acknowledged; raises the first failure."""
         try:
-            for future in self._unfinished:
+            for future in list(self._unfinished):
                 if not future.told():
                     future.result()
         finally:  # what was waited for in vain is waited for again
-            self._unfinished = [future for future in self._unfinished if not future.told()]
+            with self._lock:
+                self._unfinished = [future for future in self._unfinished if not future.told()]
 
     def node_reports(self) -> dict[int, dict[str, Any]]:
         """What each node says of itself, by node id."""

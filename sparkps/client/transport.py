@@ -97,6 +97,8 @@ class Transport(Links):
         """
         with self._lock:
             node = piece.node
+            if self.closed:
+                raise _closed(piece.what)
             if node in self._dead:
                 raise self.lost(node)
             lane = self._lanes[node]
@@ -305,7 +307,8 @@ class Transport(Links):
         """
         now = self.network.now()
         for request in list(lane.requests.values()):
-            if request.piece.write and now - request.sent_at > self.settings.session_ttl:
+            late = now - request.sent_at > self.settings.session_ttl
+            if late and request.piece.write and not request.piece.lasting:
                 lane.give_up(request.seq, self._nothing(request.seq), now)
                 request.piece.fail(self._uncertain(request, node, now))
         for seq in lane.holes():
@@ -376,6 +379,10 @@ class Transport(Links):
         )
 
 _REFUSALS = frozenset({m.Failed, m.WrongEpoch, m.UnknownKeySet})
+
+
+def _closed(what: str) -> TierError:
+    return TierError(f"A session must be open for a {what}. It was closed: make a new one, or use a handle in another thread.")
 
 
 def _never() -> bool:

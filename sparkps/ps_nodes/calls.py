@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from sparkps.errors import ProtocolError
+from sparkps.errors import DeadlineExceeded, ProtocolError
 from sparkps.ps_nodes import functions
 from sparkps.ps_nodes.clock_buffers import Write
 from sparkps.ps_nodes.shards import LATER, Entry
@@ -25,10 +25,10 @@ def call(handlers: Handlers, work: Work) -> None:
     message: m.Call = work.message
     use = handlers.store.use([table for each in message.calls for table in each.tables])
     try:
-        if message.member is not None and handlers.waits(work, message.member):
+        prepared = functions.prepare(message.calls, handlers.store.tables)
+        if _waits(handlers, work, prepared):
             use.release()
             return
-        prepared = functions.prepare(message.calls, handlers.store.tables)
         if prepared.users:
             _call_user(handlers, work, prepared, use)
         elif prepared.writes:
@@ -39,6 +39,17 @@ def call(handlers: Handlers, work: Work) -> None:
     except BaseException:
         use.release()
         raise
+
+
+def _waits(handlers: Handlers, work: Work, prepared: functions.Prepared) -> bool:
+    """Whether a call of a member is now parked behind the clock. What only writes waits no more than a push does."""
+    member = work.message.member
+    if member is None:
+        return False
+    if not _acts_at_once(handlers, member):
+        return not prepared.only_writes and handlers.waits(work, member)
+    # A solver reads what it writes: what follows a call that may write must not overtake it.
+    return handlers.waits(work, member, passes=not (prepared.writes or prepared.users))
 
 
 def _acts_at_once(handlers: Handlers, member: m.Member | None) -> bool:
@@ -62,17 +73,26 @@ def _call_writing(handlers: Handlers, work: Work, prepared: functions.Prepared, 
         use.release()
         _answer(handlers, work, arrays, error)
 
-    run = prepared.run
-    handlers.service.shards.apply(Entry(handlers.bucket_bits, lambda: run(handlers.store.buckets), done))
+    changed = dict.fromkeys([table.spec.table for table in prepared.written], handlers.bucket_bits)
+    if not handlers.service.shards.apply(Entry(changed, lambda: prepared.run(handlers.store.buckets), done)):
+        handlers.service.hold(work)
 
 
 def _call_user(handlers: Handlers, work: Work, prepared: functions.Prepared, use: Use) -> None:
     """A user's function: on a thread of its own, on copies; what it has changed is written at its end."""
     read_only = not _acts_at_once(handlers, work.message.member)
 
+    name = work.message.calls[0].function
+    limit = min(max(0.0, work.message.limit), LONGEST_CALL)
+
     def start(then: Callable[[Any, BaseException | None], None]) -> None:
-        seconds = min(max(0.0, work.message.limit), LONGEST_CALL)
-        name = work.message.calls[0].function
+        seconds = work.since + limit - handlers.service.now()
+        if seconds <= 0 < limit:
+            raise DeadlineExceeded(
+                f"Function {name!r} must have its turn within {limit:g} s (`spark.sparkps.requestTimeout`). It waited for others that"
+                " change the same tables, and was not begun.",
+                function=name,
+            )
         buckets = handlers.store.buckets
         handlers.service.users.start(lambda: prepared.compute(buckets, read_only), seconds, then, use.release, name=name)
 
@@ -81,7 +101,11 @@ def _call_user(handlers: Handlers, work: Work, prepared: functions.Prepared, use
         return
 
     def change() -> Any:
-        start(computed)
+        try:
+            start(computed)
+        except BaseException:
+            use.release()
+            raise
         return LATER
 
     def computed(outcome: Any, error: BaseException | None) -> None:
@@ -94,9 +118,11 @@ def _call_user(handlers: Handlers, work: Work, prepared: functions.Prepared, use
                 error = raised
         handlers.service.shards.finish(entry, arrays, error)
 
-    # Its buckets are kept from other writers until it ends, so that nothing of theirs is overwritten; reads go on.
-    entry = Entry(handlers.bucket_bits, change, lambda arrays, error: _answer(handlers, work, arrays, error))
+    # Its tables are kept from other writers until it ends, so that nothing of theirs is overwritten; reads go on.
+    changed = dict.fromkeys([table.spec.table for table in prepared.tables], handlers.bucket_bits)
+    entry = Entry(changed, change, lambda arrays, error: _answer(handlers, work, arrays, error))
     handlers.service.shards.apply(entry)
+    handlers.service.hold(work)
 
 
 def _answer(handlers: Handlers, work: Work, arrays: Any, error: BaseException | None) -> None:

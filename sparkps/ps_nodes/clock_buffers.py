@@ -13,6 +13,7 @@ from typing import Protocol
 
 from sparkps.ps_nodes.functions import Prepared
 from sparkps.ps_nodes.store import Store, Table, Target
+from sparkps.ps_nodes.turns import ShardSet
 from sparkps.wire.buckets import bits_of
 from sparkps.wire.messages import Member, OpCode
 
@@ -41,6 +42,10 @@ class Part(Protocol):
     def tables(self) -> Sequence[Table]:
         """Tables that it needs."""
 
+    @property
+    def changed(self) -> Sequence[int]:
+        """Ids of the tables that it changes."""
+
     def prepare(self) -> None:
         """Do what may fail before anything is changed."""
 
@@ -62,6 +67,11 @@ class CallPart:
         """Tables of the calls."""
         return self.prepared.tables
 
+    @property
+    def changed(self) -> Sequence[int]:
+        """Ids of the tables that the calls write."""
+        return [table.spec.table for table in self.prepared.written]
+
     def prepare(self) -> None:
         """Everything was checked before."""
 
@@ -81,8 +91,10 @@ class Write:
 
     def __init__(self, parts: dict[int, list[Part]]) -> None:
         self._parts = parts
-        #: By table, the buckets that are written, as bits.
+        #: By the table whose marks decide, the buckets that are written, as bits.
         self.buckets = {table: _union(part.mask for part in mine) for table, mine in parts.items()}
+        #: All shards that are written.
+        self.shards: ShardSet = self.buckets
 
     @classmethod
     def of_targets(cls, targets: Iterable[Target]) -> Write:
@@ -94,13 +106,11 @@ class Write:
 
     @classmethod
     def of_call(cls, prepared: Prepared, buckets: int) -> Write:
-        """Server functions that write."""
-        return cls({prepared.written[0].spec.table: [CallPart(prepared, buckets)]})
-
-    @property
-    def mask(self) -> int:
-        """All buckets that are written, as bits."""
-        return _union(self.buckets.values())
+        """Server functions that write: their parts stay together, and the first table's marks decide."""
+        first, *others = [table.spec.table for table in prepared.written]
+        write = cls({first: [CallPart(prepared, buckets)]})
+        write.shards = {**write.shards, **dict.fromkeys(others, buckets)}
+        return write
 
     @property
     def nbytes(self) -> int:
@@ -135,8 +145,11 @@ class Closed:
         there = {id(table) for table in self._use.tables}
         #: Those of tables that were dropped meanwhile are gone with them.
         self._parts = [part for part in parts if all(id(table) in there for table in part.tables)]
-        #: Buckets that they change, as bits.
-        self.mask = _union(part.mask for part in self._parts)
+        #: What they change.
+        self.shards: dict[int, int] = {}
+        for part in self._parts:
+            for table in part.changed:
+                self.shards[table] = self.shards.get(table, 0) | part.mask
 
     def apply(self, clock: int) -> None:
         """Change the shards once; `clock` is the step of optimizers' schedules."""

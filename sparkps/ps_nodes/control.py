@@ -8,6 +8,7 @@ import os
 import secrets
 import socket as net
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import zmq
@@ -74,8 +75,7 @@ class ControlLink:
             self._next_beat = now + settings.heartbeat_interval
             # Nobody takes heartbeats from the queue to a coordinator that is gone, and it must not fill up.
             with contextlib.suppress(zmq.Again):
-                beat = c.Heartbeat(self._number(), self.node, self._service.report())
-                self.socket.send_multipart(encode(beat), zmq.NOBLOCK)
+                self.socket.send_multipart(self._reporting(lambda r: c.Heartbeat(self._number(), self.node, r)), zmq.NOBLOCK)
         if now - self._heard_at > settings.heartbeat_deadline and not self._is_silent:
             self._is_silent = True
             self._fall_silent(now - self._heard_at)
@@ -128,7 +128,7 @@ class ControlLink:
             self.over = True
             self._done(message, None)
         elif isinstance(message, c.ReportNow):
-            self._send(c.CommandDone(message.seq, self.node, None, self._service.report()))
+            self.socket.send_multipart(self._reporting(lambda r: c.CommandDone(message.seq, self.node, None, r)))
         else:
             service = self._service
             service.handlers.command(message, lambda error: service.post(lambda: self._done(message, error)))
@@ -136,6 +136,15 @@ class ControlLink:
     def _done(self, message: Any, error: BaseException | None) -> None:
         """Tell the coordinator, who tells the caller, what came of a command."""
         self._send(c.CommandDone(message.seq, self.node, None if error is None else c.Cause.of(error)))
+
+    def _reporting(self, make: Callable[[dict[str, Any]], c.ControlMessage]) -> list[Any]:
+        """The frames of a message with a report; where it is larger than a message may be, without its details."""
+        report = self._service.report()
+        try:
+            return encode(make(report))
+        except ProtocolError as error:
+            log.warning("the report of this node does not fit into a message: %s", error)
+            return encode(make({name: value for name, value in report.items() if not isinstance(value, dict)}))
 
     def _number(self) -> int:
         self._seq += 1

@@ -36,6 +36,8 @@ class Job(Protocol):
     nbytes: int
     #: Later requests of its session wait for it.
     in_line: bool
+    #: It waits for others itself.
+    held: bool
 
     @property
     def call(self) -> int:
@@ -55,7 +57,8 @@ class Dispatcher:
     def __init__(self, pool: Pool, run: Callable[[Any], None]) -> None:
         self._run = run
         self._pool = pool
-        #: Bytes of requests that are queued or under way.
+        #: Bytes of requests that are queued or under way, in sessions none of whose requests waits for others: what the node can
+        #: work off. The others are bounded by their clients' credits, and what they wait for must still be read.
         self.queued_bytes = 0
 
     def submit(self, work: Job) -> None:
@@ -65,9 +68,10 @@ class Dispatcher:
             session.queue = deque() if session.queue is None else session.queue
             session.queue.append(work)
             session.waiting_bytes += work.nbytes
-            self.queued_bytes += work.nbytes
+            self._line_up(session, work.nbytes)
             self._start_next(session)
         else:
+            self._line_up(session, work.nbytes)
             self._start(work)
 
     def again(self, work: Job) -> None:
@@ -82,14 +86,32 @@ class Dispatcher:
         if not work.in_line:
             return
         work.in_line = False
-        self.queued_bytes -= work.nbytes
-        work.session.running -= 1
-        self._start_next(work.session)
+        session = work.session
+        self._line_up(session, -work.nbytes)
+        if work.held:
+            work.held = False
+            session.held -= 1
+            if not session.held:
+                self.queued_bytes += session.line_bytes
+        session.running -= 1
+        self._start_next(session)
+
+    def hold(self, work: Job) -> None:
+        """`work` waits for others, and later requests of its session for it."""
+        if work.in_line and not work.held:
+            work.held = True
+            work.session.held += 1
+            if work.session.held == 1:
+                self.queued_bytes -= work.session.line_bytes
+
+    def _line_up(self, session: NodeSession, nbytes: int) -> None:
+        session.line_bytes += nbytes
+        if not session.held:
+            self.queued_bytes += nbytes
 
     def _start(self, work: Job) -> None:
         session = work.session
         session.running += 1
-        self.queued_bytes += work.nbytes
         session.call = work.call
         work.in_line = True
         self.again(work)
@@ -106,7 +128,6 @@ class Dispatcher:
                     return
                 session.queue.popleft()
                 session.waiting_bytes -= work.nbytes
-                self.queued_bytes -= work.nbytes
                 self._start(work)
         finally:
             session.starting = False

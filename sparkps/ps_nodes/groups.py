@@ -101,10 +101,12 @@ class NodeGroup:
             self._parked.append(parked())
             return waiting
 
-    def write(self, member: Member, write: Write, done: Done, parked: Callable[[], Parked]) -> list[int]:
+    def write(
+        self, member: Member, write: Write, done: Done, parked: Callable[[], Parked], waits: Callable[[], None]
+    ) -> list[int]:
         """A member's write: kept until its clock closes (BSP), or applied now; `done` follows when it may be acknowledged.
 
-        The caller has the tables in use until then.
+        The caller has the tables in use until then. `waits` is called if others are changing the same shards.
 
         Returns
         -------
@@ -112,24 +114,42 @@ class NodeGroup:
             Usually empty. In BSP, of a rank that is far ahead: the ranks that must tick before the write is taken; what
             `parked` gives is kept, as by `gate`.
         """
-        entry = None
-        with self._lock:
-            self._check()
-            if self.spec.staleness == 0 and not self.acts_at_once(member):
-                full = self._buffers.nbytes + write.nbytes > self._budget
-                behind = self._clock.ahead(member) if full else []
-                if behind:
+        entry, its_turn = None, False
+        try:
+            with self._lock:
+                self._check()
+                if self.spec.staleness or self.acts_at_once(member):
+                    entry, its_turn = self._ordered(member, write, done)
+                elif behind := self._too_far_ahead(member, write):
                     self._parked.append(parked())
                     return behind
-                self._keep(member, write)
-            else:
-                entry = self._entry(member, write, done)
-                its_turn = self._shards.order(entry)
+                else:
+                    self._keep(member, write)
+        finally:
+            self._end_if_failed()
         if entry is None:
             done(None)
         elif its_turn:
             self._shards.carry_out(entry)
+        else:
+            waits()
         return []
+
+    def _too_far_ahead(self, member: Member, write: Write) -> list[int]:
+        """Ranks that must tick before the node keeps more of this one."""
+        full = self._buffers.nbytes + write.nbytes > self._budget
+        return self._clock.ahead(member) if full else []
+
+    def _ordered(self, member: Member, write: Write, done: Done) -> tuple[Entry, bool]:
+        """A write's entry, and whether it is its turn."""
+        try:
+            entry = self._entry(member, write, done)
+            return entry, self._shards.order(entry)
+        except SparkPSError:
+            raise  # the clock has refused it, and marked nothing
+        except BaseException as error:  # marks may say already that it is there
+            self._fail(_as_cause(error, f"A write of rank {member.rank} could not be taken"))
+            raise
 
     def acts_at_once(self, member: Member) -> bool:
         """Whether it is the driver-side solver: it reads what it writes in the same clock, and has no successor."""
@@ -154,7 +174,7 @@ class NodeGroup:
             done(error)
 
         # A duplicate, too, waits for its turn: what it repeats may still be on its way into the tables.
-        return Entry(write.mask, lambda: write_all(parts), finished)
+        return Entry(write.shards, lambda: write_all(parts), finished)
 
     def tick(self, member: Member, state: bytes | None, finish: bool) -> Callable[[], None] | None:
         """A rank's clock is done; returns what must be run because of it, if anything."""
@@ -216,6 +236,7 @@ class NodeGroup:
             if not self._shards.order(entry):
                 return
             self._shards.carry_out(entry)
+        self._end_if_failed()
         self._applied()
 
     def _next_close(self) -> Entry | None:
@@ -224,16 +245,26 @@ class NodeGroup:
                 self._closing = False
                 return None
             close = self._closes.popleft()
-            closed = self._buffers.take(close.clock)
+            assert close.buckets is None, "all shards of a node have the same ticks"
+            try:
+                return self._entry_of(close.clock)
+            except BaseException as error:
+                self._closing = False
+                self._fail(_as_cause(error, f"Clock {close.clock} could not be closed"))
+                return None
+
+    def _entry_of(self, clock: int) -> Entry:
+        """What the close of a clock changes."""
+        closed = self._buffers.take(clock)
 
         def done(_: Any, error: BaseException | None) -> None:
             closed.release()
             if error is not None:
-                self.end(_as_cause(error, f"Clock {close.clock} could not be closed"))
+                self.end(_as_cause(error, f"Clock {clock} could not be closed"))
             if entry.waited:
                 self._apply_closes()
 
-        entry = Entry(closed.mask, lambda: closed.apply(close.clock), done)
+        entry = Entry(closed.shards, lambda: closed.apply(clock), done)
         return entry
 
     def _applied(self) -> None:
@@ -261,17 +292,26 @@ class NodeGroup:
     def end(self, cause: SparkPSError) -> None:
         """The group has failed: what is parked is told so, buffers go."""
         with self._lock:
-            if self._cause is None:
-                self._cause = cause
-            reason = self._cause
+            reason = self._fail(cause)
             waiting, self._parked = self._parked, []
             then, self._when_applied = self._when_applied, []
-            self._buffers.clear()
-            self._closes.clear()
         for parked in waiting:
             parked.fail(reason)
         for each in then:
             each(reason)
+
+    def _end_if_failed(self) -> None:
+        """After something failed under the lock."""
+        if self._cause is not None:
+            self.end(self._cause)
+
+    def _fail(self, cause: SparkPSError) -> SparkPSError:
+        """Under the lock: nothing is taken or applied any more; the first cause. `end` must follow."""
+        if self._cause is None:
+            self._cause = cause
+        self._buffers.clear()
+        self._closes.clear()
+        return self._cause
 
     def close(self, done: Callable[[], None]) -> None:
         """The group is over: what is due is applied first, then `done` is called; later requests are fenced."""
@@ -296,11 +336,19 @@ class NodeGroup:
                     "clock": at,
                     "finished": finished,
                     "staleness": staleness,
-                    "staleness_histogram": histogram,
+                    "staleness_histogram": _trimmed(histogram),
                     "waited_seconds": round(waited, 6),
                 }
                 for rank, (at, finished, staleness, histogram, waited) in enumerate(each)
             }
+
+
+def _trimmed(histogram: list[int]) -> list[int]:
+    """Without the empty bins at its end."""
+    size = len(histogram)
+    while size > 1 and not histogram[size - 1]:
+        size -= 1
+    return histogram[:size]
 
 
 def _as_cause(error: BaseException, what: str) -> SparkPSError:

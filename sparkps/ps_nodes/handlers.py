@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: Seconds that a user's function may take to be loaded: modules that it imports may be large.
+LOADING_LIMIT = 20.0
+
 
 @dataclass(frozen=True)
 class Refused:
@@ -156,7 +159,9 @@ class Handlers:
         if member is None:
             self._write_of_session(work, write, done)
             return
-        behind = self.group(member.group).write(member, write, done, lambda: self._parked(work, member))
+        behind = self.group(member.group).write(
+            member, write, done, lambda: self._parked(work, member), lambda: self.service.hold(work)
+        )
         if behind:
             use.release()
             self.service.park(work, member.clock, behind, passes=False)
@@ -164,7 +169,7 @@ class Handlers:
     def _write_of_session(self, work: Work, write: Write, done: Callable[[BaseException | None], None]) -> None:
         def make(new: dict[int, int]) -> Entry:
             parts = [part for table, buckets in new.items() if buckets for part in write.narrowed(table, buckets)]
-            return Entry(write.mask, lambda: write_all(parts), lambda _, error: done(error))
+            return Entry(write.shards, lambda: write_all(parts), lambda _, error: done(error))
 
         shards, message = self.service.shards, work.message
         if message.call < 1:
@@ -172,13 +177,15 @@ class Handlers:
         entry = shards.order_once(work.session.id, message.call, write.buckets, make)
         if entry is not None:
             shards.carry_out(entry)
+        else:
+            self.service.hold(work)
 
-    def waits(self, work: Work, member: m.Member) -> bool:
-        """Whether the request is now parked behind the group's clock."""
+    def waits(self, work: Work, member: m.Member, *, passes: bool = True) -> bool:
+        """Whether the request is now parked behind the group's clock; with `passes` later ones need not wait for it."""
         waiting = self.group(member.group).gate(member, lambda: self._parked(work, member))
         if waiting is None:
             return False
-        self.service.park(work, member.clock, waiting, passes=True)
+        self.service.park(work, member.clock, waiting, passes=passes)
         return True
 
     def _parked(self, work: Work, member: m.Member) -> Parked:
@@ -201,14 +208,22 @@ class Handlers:
         chunk = KeyChunk(self.store.index(message.index), keys, registered=True)
         if not 0 <= message.start <= message.start + chunk.size <= message.total:
             raise ProtocolError(f"A chunk must lie in its key set of {message.total} keys. Got start {message.start}.")
-        keyset = work.session.keysets.get(message.keyset)
-        if keyset is None or keyset.index_id != message.index:
-            keyset = work.session.keysets[message.keyset] = NodeKeySet(message.index, message.total)
-        keyset.add(message.start, chunk)
+
+        def keep() -> None:
+            keysets = work.session.keysets
+            keyset = keysets.get(message.keyset)
+            if keyset is None or keyset.index_id != message.index:
+                keyset = keysets[message.keyset] = NodeKeySet(message.index, message.total)
+            keyset.add(message.start, chunk)
+
+        self.service.post(keep)  # key sets are the I/O thread's; the answer follows on the same way
         self.done(work, record=True)
 
     def _unregister(self, work: Work) -> None:
-        work.session.keysets.pop(work.message.keyset, None)
+        def forget() -> None:
+            work.session.keysets.pop(work.message.keyset, None)
+
+        self.service.post(forget)
         self.done(work, record=True)
 
     # ---- clocks --------------------------------------------------------------------------------------------------------
@@ -245,8 +260,11 @@ class Handlers:
             return
         if group.heavy:
             self.service.pool.submit(follow)
-        else:
+            return
+        try:
             follow()
+        except Exception:  # the request itself was answered
+            log.exception("what a tick of group %r brings about failed", group.spec.name)
 
     # ---- figures -------------------------------------------------------------------------------------------------------
 
@@ -271,7 +289,7 @@ class Handlers:
             for group in welcome.groups:
                 self._open_group(group)
         for name, blob in welcome.functions:
-            functions.register(name, blob)
+            self._register_function(name, blob, lambda error: log.error("a function is not known here: %s", error) if error else None)
 
     def command(self, message: Any, done: Callable[[BaseException | None], None]) -> None:
         """Carry a command out; `done` is told what it raised, or None, maybe later and from another thread."""
@@ -281,6 +299,9 @@ class Handlers:
                 if closed is not None:
                     closed.close(lambda: done(None))
                     return
+            elif isinstance(message, c.RegisterFunction):
+                self._register_function(message.name, message.blob, done)
+                return
             else:
                 self._command(message)
         except Exception as error:  # whatever it is, the coordinator tells the caller
@@ -299,8 +320,6 @@ class Handlers:
             if gone:
                 self.service.sessions.forget_index(gone)
             return_freed_memory()
-        elif isinstance(message, c.RegisterFunction):
-            functions.register(message.name, message.blob)
         elif isinstance(message, c.OpenGroup):
             self._open_group(message.spec)
         elif isinstance(message, c.FailGroup):
@@ -308,6 +327,14 @@ class Handlers:
                 self._groups[message.group].end(message.cause.exception())
         else:
             raise ProtocolError(f"A node must be sent commands. Got {type(message).__name__} instead.")
+
+    def _register_function(self, name: str, blob: bytes, done: Callable[[BaseException | None], None]) -> None:
+        """To load a user's function is to run code of the user's: on a thread of that kind, with a deadline."""
+
+        def load() -> None:
+            functions.register(name, blob)
+
+        self.service.users.start(load, LOADING_LIMIT, lambda _, error: done(error), lambda: None, name=name)
 
     def _open_group(self, spec: GroupSpec) -> None:
         if spec.group not in self._groups:

@@ -138,7 +138,10 @@ class Node:
             now = time.monotonic()
             if now - looked_at > IDLE_MS / 1000:
                 looked_at = now
-                self._look_around(now)
+                try:
+                    self._look_around(now)
+                except Exception:  # rows are worth more than a figure that could not be reported
+                    log.exception("a look around failed")
         self._close()
         return self.control.status
 

@@ -45,6 +45,8 @@ class Work:
     since: float
     #: Later requests of its session wait for it.
     in_line: bool = field(default=False)
+    #: It waits for others itself, so that nobody must wait for its bytes to be worked off.
+    held: bool = field(default=False)
 
     @property
     def call(self) -> int:
@@ -122,8 +124,8 @@ class Service:
             if self.sessions.open(message.session, identity, self.now(), max(0, message.seq)) is not None:
                 self._send(identity, encode(m.Ready(self.node, self.handlers.epoch)))
         elif kind is m.Bye:
-            self.sessions.close(message.session)
-            self.shards.forget(message.session)
+            if self.sessions.close(message.session, self.now()):
+                self.shards.forget(message.session)
         else:
             raise ProtocolError(f"A node must be sent requests. Got {kind.__name__} instead.")
 
@@ -207,8 +209,10 @@ class Service:
             if bar:
                 session.bar(seq)
             session.answered(seq, frames, record=record, plain=plain)
-            self._send(session.identity, frames)
-            self.dispatcher.ended(work)
+            try:
+                self._send(session.identity, frames)
+            finally:
+                self.dispatcher.ended(work)
 
         self.post(tell)
 
@@ -219,8 +223,14 @@ class Service:
             work.session.park(work.message.seq, clock, waiting_for)
             if passes:
                 self.dispatcher.ended(work)
+            else:
+                self.dispatcher.hold(work)
 
         self.post(tell)
+
+    def hold(self, work: Work) -> None:
+        """A request waits for others, and keeps back those behind it in its session."""
+        self.post(lambda: self.dispatcher.hold(work))
 
     def resume(self, work: Work) -> None:
         """Run a parked request again; from any thread."""

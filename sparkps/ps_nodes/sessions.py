@@ -62,6 +62,10 @@ class NodeSession:
     early: dict[int, tuple[Any, int]] = field(default_factory=dict)
     #: Bytes of requests that wait: in `early` and in `queue`.
     waiting_bytes: int = 0
+    #: Bytes of requests that are under way and keep later ones back, and of those in `queue`.
+    line_bytes: int = 0
+    #: How many of those under way wait for others.
+    held: int = 0
     #: Requests whose turn has come, but which wait for those before them to end; None: none ever did.
     queue: deque[Any] | None = None
     #: Requests that are under way and keep later ones back, and the call that they are pieces of.
@@ -192,13 +196,17 @@ class SessionTable:
             self.sessions.move_to_end(session)
         return found
 
-    def close(self, session: int) -> None:
-        """Forget a session; what it has under way still runs."""
-        self.sessions.pop(session, None)
+    def close(self, session: int, now: float) -> bool:
+        """Forget a session; what it has under way still runs. Whether its marks may go now; else `expire` says when."""
+        found = self.sessions.pop(session, None)
         self._forgotten.pop(session, None)
+        writing = found is not None and bool(found.pending)
+        if writing:
+            self._forgotten[session] = now
         self._closed[session] = None
         if len(self._closed) > MOST_CLOSED:
             self._closed.popitem(last=False)
+        return not writing
 
     def expire(self, now: float) -> list[int]:
         """Forget sessions that were silent too long and have nothing under way; those whose marks may be forgotten, too."""
@@ -221,7 +229,8 @@ class SessionTable:
             age = now - session.seen_at
             if age <= self.ttl and (len(silent) >= many or age <= IDLE):
                 break
-            if session.is_idle if age <= self.ttl else not session.pending:
+            # What is only ahead of its turn has not begun: its client is gone, or sends it again.
+            if session.is_idle if age <= self.ttl else len(session.pending) == len(session.early):
                 silent.append(session.id)
         return silent
 

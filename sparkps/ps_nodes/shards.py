@@ -1,9 +1,9 @@
 """The one way in for changes of a node's shards.
 
 Everything that changes rows is an `Entry`: a write of a session or of a rank, the sums of a clock that closes, a server function
-that writes. An entry is *ordered*, then *carried out*, then *done*. The order of entries at each bucket is fixed under one
+that writes. An entry is *ordered*, then *carried out*, then *done*. The order of entries at each shard is fixed under one
 lock, together with the decision that the entry counts (marks, clocks), and holds to the end: an entry is carried out when all
-earlier ones with a bucket of its own are done. So what an acknowledgement says is in the tables, also for a duplicate
+earlier ones with a shard of its own are done. So what an acknowledgement says is in the tables, also for a duplicate
 of a write that is still being carried out, and a snapshot taken as an entry sees marks and rows that agree.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from sparkps.ps_nodes.turns import Turns
+from sparkps.ps_nodes.turns import ShardSet, Turns
 from sparkps.wire.marks import SessionMarks
 
 log = logging.getLogger(__name__)
@@ -36,13 +36,13 @@ class Pool(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """One change of some buckets."""
+    """One change of some shards."""
 
-    #: The buckets that it changes, or whose changes it waits for, as bits.
-    buckets: int
+    #: What it changes, or whose changes it waits for.
+    shards: ShardSet
     #: Changes them, on any thread; its result goes to `done`.
     change: Callable[[], Any]
-    #: Told the result, or what was raised, when the change is in the tables. On any thread; the bucket is free by then.
+    #: Told the result, or what was raised, when the change is in the tables. On any thread; the shards are free by then.
     done: Callable[[Any, BaseException | None], None]
     #: It had to wait for its turn. Owner: `Shards`.
     waited: bool = field(default=False)
@@ -91,19 +91,21 @@ class Shards:
             entry = make({table: self.marks.take(writer, stamp, table, buckets) for table, buckets in tables.items()})
             return entry if self._enter(entry) else None
 
-    def apply(self, entry: Entry) -> None:
-        """Order an entry, and carry it out when it is its turn: now, or later on the pool."""
-        if self.order(entry):
+    def apply(self, entry: Entry) -> bool:
+        """Order an entry, and carry it out when it is its turn: whether that was now, or will be later on the pool."""
+        its_turn = self.order(entry)
+        if its_turn:
             self.carry_out(entry)
+        return its_turn
 
     def _enter(self, entry: Entry) -> bool:
-        if self._turns.enter(entry.buckets, entry):
+        if self._turns.enter(entry.shards, entry):
             return True
         entry.waited = True
         return False
 
     def carry_out(self, entry: Entry) -> None:
-        """Change the shards. Whatever comes of it, those who wait for the entry's buckets go on."""
+        """Change the shards. Whatever comes of it, those who wait for the entry's shards go on."""
         result, error = None, None
         try:
             result = entry.change()
@@ -115,10 +117,13 @@ class Shards:
     def finish(self, entry: Entry, result: Any, error: BaseException | None) -> None:
         """The change is in the tables, or has failed."""
         with self._lock:
-            following = self._turns.leave(entry.buckets)
+            following = self._turns.leave(entry.shards)
         for each in following:
             self._pool.submit(self.carry_out, each)
-        entry.done(result, error)
+        try:
+            entry.done(result, error)
+        except Exception:
+            log.exception("what came of a change could not be told")
 
     def forget(self, writer: int) -> None:
         """A session will repeat nothing any more."""

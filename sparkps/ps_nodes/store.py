@@ -90,6 +90,11 @@ class Target:
         return [self.table]
 
     @property
+    def changed(self) -> list[int]:
+        """Id of the table that a write changes, as a list."""
+        return [self.table.spec.table]
+
+    @property
     def mask(self) -> int:
         """Buckets of this node that the operation touches, as bits."""
         if self.chunk is None:

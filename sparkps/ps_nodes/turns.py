@@ -1,64 +1,67 @@
-"""Whose turn it is to change which buckets: the order of writes at every shard. Pure: no lock, no thread.
+"""Whose turn it is to change which shards: the order of writes at every shard. Pure: no lock, no thread.
 
-Whoever wants to change some buckets enters; it may begin when all who entered before it with one of its buckets have left. So
-writes to one bucket are carried out one after the other in the order in which they entered, and those to different ones
-side by side. Nobody holds one bucket while it waits for another, so nobody waits for ever.
+Whoever wants to change some shards enters; it may begin when all who entered before it with one of its shards have left. So
+writes to one shard are carried out one after the other in the order in which they entered, and those to different ones
+side by side. Nobody holds one shard while it waits for another, so nobody waits for ever.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+#: Shards: by id of the table, its buckets as an int with one bit per bucket.
+ShardSet = Mapping[int, int]
+
 
 class Turns(Generic[T]):
-    """Turns at the buckets of one node. Sets of buckets are ints with one bit per bucket.
+    """Turns at the shards of one node.
 
     Examples
     --------
     >>> turns = Turns[str]()
-    >>> turns.enter(0b011, "a"), turns.enter(0b110, "b"), turns.enter(0b100, "c"), turns.enter(0b1000, "d")
+    >>> turns.enter({1: 0b011}, "a"), turns.enter({1: 0b110}, "b"), turns.enter({1: 0b100}, "c"), turns.enter({2: 0b1}, "d")
     (True, False, False, True)
-    >>> turns.leave(0b011)
+    >>> turns.leave({1: 0b011})
     ['b']
-    >>> turns.leave(0b110)
+    >>> turns.leave({1: 0b110})
     ['c']
     """
 
     def __init__(self) -> None:
-        #: Buckets that are being changed.
-        self._busy = 0
-        #: Those who wait, in the order in which they entered, with their buckets.
-        self._waiting: list[tuple[int, T]] = []
-        #: Buckets of all who wait.
-        self._wanted = 0
+        #: Shards that are being changed; no table is in it without a bucket.
+        self._busy: dict[int, int] = {}
+        #: Those who wait, in the order in which they entered, with their shards.
+        self._waiting: list[tuple[ShardSet, T]] = []
+        #: Shards of all who wait.
+        self._wanted: dict[int, int] = {}
 
-    def enter(self, buckets: int, who: T) -> bool:
+    def enter(self, shards: ShardSet, who: T) -> bool:
         """Whether `who` may begin now; otherwise `leave` names it when it may."""
-        if buckets & (self._busy | self._wanted):
-            self._waiting.append((buckets, who))
-            self._wanted |= buckets
+        if (self._busy and _meet(shards, self._busy)) or (self._wanted and _meet(shards, self._wanted)):
+            self._waiting.append((shards, who))
+            _add(self._wanted, shards)
             return False
-        self._busy |= buckets
+        _add(self._busy, shards)
         return True
 
-    def leave(self, buckets: int) -> list[T]:
-        """Whoever had these buckets is done; those who may begin now, in order."""
-        self._busy &= ~buckets
+    def leave(self, shards: ShardSet) -> list[T]:
+        """Whoever had these shards is done; those who may begin now, in order."""
+        for table, buckets in shards.items():
+            left = self._busy.get(table, 0) & ~buckets
+            if left:
+                self._busy[table] = left
+            else:
+                self._busy.pop(table, None)
         if not self._waiting:
             return []
         next_ones: list[T] = []
-        left: list[tuple[int, T]] = []
-        wanted = 0
-        for waiting in self._waiting:
-            if waiting[0] & (self._busy | wanted):
-                left.append(waiting)
-                wanted |= waiting[0]
-            else:
-                self._busy |= waiting[0]
-                next_ones.append(waiting[1])
-        self._waiting, self._wanted = left, wanted
+        waiting, self._waiting, self._wanted = self._waiting, [], {}
+        for wanted, who in waiting:
+            if self.enter(wanted, who):
+                next_ones.append(who)
         return next_ones
 
     def __len__(self) -> int:
@@ -67,9 +70,20 @@ class Turns(Generic[T]):
 
     def validate(self) -> None:
         """Asserts the invariants written at the fields."""
-        wanted, before = 0, self._busy
-        for buckets, _ in self._waiting:
-            assert buckets & before, "nobody waits without a reason"
-            before |= buckets
-            wanted |= buckets
+        before, wanted = dict(self._busy), dict[int, int]()
+        for shards, _ in self._waiting:
+            assert _meet(shards, before), "nobody waits without a reason"
+            _add(before, shards)
+            _add(wanted, shards)
         assert wanted == self._wanted
+        assert all(self._busy.values())
+
+
+def _meet(one: ShardSet, other: ShardSet) -> bool:
+    return any(buckets & other.get(table, 0) for table, buckets in one.items())
+
+
+def _add(to: dict[int, int], shards: ShardSet) -> None:
+    for table, buckets in shards.items():
+        if buckets:
+            to[table] = to.get(table, 0) | buckets

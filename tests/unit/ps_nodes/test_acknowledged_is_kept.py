@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from sparkps.ps_nodes import dispatch
+from sparkps.ps_nodes.clock_buffers import Write
+from sparkps.ps_nodes.store import Store
 from sparkps.specs import UNBOUNDED
 from sparkps.wire import control as c
 from sparkps.wire import messages as m
@@ -288,3 +290,63 @@ def test_a_failed_write_of_a_rank_ends_its_group(node: LoneNode, monkeypatch: py
     successor = Client(node, 9)
     at = m.Member(GROUP, 0, 2, -1)
     assert "could not be applied" in successor.ask(m.Takeover(9, successor.next(), 0, at)).message
+
+
+@pytest.mark.parametrize("staleness", [0, 1])
+def test_a_function_that_writes_is_not_overtaken_by_later_writes_of_its_rank(node: LoneNode, staleness: int) -> None:
+    """The rank is ahead of another one: what it writes is taken, as a push is, and a later add comes behind it."""
+    node.group(2, staleness)
+    writer = Client(node, 5)
+    writer.ask(*writer.add([1, 2]))
+    one, two = Client.of_rank(node, 0), Client.of_rank(node, 1)
+    for _ in range(2):
+        one.ask(one.tick())
+    call = one.call("scale", alpha=10.0)
+    one.send(call)
+    one.send(*one.add([1], 5.0, ordinal=1))
+    for client in (one, two, two, two):
+        client.ask(client.tick())
+    node.pool.run()
+    assert [type(answer) for answer in one.answers(call.seq)] == [m.Done]
+    # BSP: a clock's adds come before its functions.
+    assert node.values([1, 2]) == ([60.0, 10.0] if staleness == 0 else [15.0, 10.0])
+
+
+def test_a_close_that_finds_no_memory_fails_its_group_once_and_for_all(
+    node: LoneNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.group(2, 0)
+    one, two = Client.of_rank(node, 0), Client.of_rank(node, 1)
+    one.ask(*one.add([1]))
+    one.ask(one.tick())
+    pull, keys = one.pull([1])
+    one.send(pull, keys)
+
+    def full(*_: object) -> None:
+        raise MemoryError("no memory for a close")
+
+    monkeypatch.setattr(Store, "use_again", full)
+    tick = two.tick()
+    two.send(tick)
+    monkeypatch.undo()
+    assert len(two.answers(tick.seq)) == 1, "answered once"
+    assert "could not be closed" in one.answers(pull.seq)[0].message
+    assert "could not be closed" in two.ask(two.tick()).message
+    assert node.command(c.CloseGroup(0, GROUP)) == [None]
+
+
+def test_a_write_that_fails_between_its_mark_and_its_place_fails_its_group(
+    node: LoneNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.group(1, 1)
+    first = Client.of_rank(node, 0)
+
+    def full(*_: object) -> None:
+        raise MemoryError("no memory for a part")
+
+    monkeypatch.setattr(Write, "narrowed", full)
+    assert "no memory" in first.ask(*first.add([1])).message
+    monkeypatch.undo()
+    successor = Client(node, 9)
+    answer = successor.ask(m.Takeover(9, successor.next(), 0, m.Member(GROUP, 0, 2, -1)))
+    assert "could not be taken" in answer.message, "a successor's write would be taken for a duplicate"

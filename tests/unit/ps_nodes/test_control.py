@@ -15,7 +15,10 @@ import zmq
 from sparkps.config import NodeSettings
 from sparkps.ps_nodes.control import ControlLink
 from sparkps.wire import control as c
-from sparkps.wire.codec import encode
+from sparkps.wire.codec import decode, encode
+
+#: What the node says of itself.
+REPORT: dict[str, Any] = {"rows": 1}
 
 SETTINGS = NodeSettings(heartbeat_interval=1.0, heartbeat_deadline=30.0)
 
@@ -30,8 +33,10 @@ def context() -> Iterator[zmq.Context[Any]]:
 @pytest.fixture
 def link(context: zmq.Context[Any], tmp_path: pathlib.Path) -> Iterator[ControlLink]:
     """Of a node that was welcomed by a coordinator that is gone."""
-    handlers: Any = SimpleNamespace(settings=SETTINGS, welcome=lambda message: None)
-    made = ControlLink(context, f"ipc://{tmp_path}/c", "ipc://node", handlers, dict)
+    service: Any = SimpleNamespace(
+        handlers=SimpleNamespace(settings=SETTINGS, welcome=lambda message: None), report=lambda: dict(REPORT)
+    )
+    made = ControlLink(context, f"ipc://{tmp_path}/c", "ipc://node", service)
     made.socket.setsockopt(zmq.LINGER, 0)
     made.node = 0
     yield made
@@ -78,3 +83,16 @@ def test_coordinator_that_is_heard_again_may_be_silent_again(
     warnings = [record.message for record in caplog.records if "goes on as long as its driver lives" in record.message]
     assert len(warnings) == 2, "once for each silence"
     assert not link.over
+
+
+def test_a_report_that_no_message_can_hold_is_sent_without_its_details(
+    link: ControlLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = {str(rank): list(range(100)) for rank in range(12_000)}
+    monkeypatch.setitem(REPORT, "groups", large)
+    sent: list[Any] = []
+    monkeypatch.setattr(link.socket, "send_multipart", lambda frames, *_: sent.append(decode(frames)[0]), raising=False)
+    link.heartbeat(time.monotonic())
+    link._command(c.ReportNow(5))
+    beat, done = sent
+    assert beat.report == done.report == {"rows": 1}

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import cloudpickle
 import numpy as np
 import pytest
 
-from sparkps.ps_nodes import dispatch, service
-from sparkps.specs import TableSpec
+from sparkps.ps_nodes import dispatch, functions, service
+from sparkps.specs import MAX_RANKS, UNBOUNDED, GroupSpec, TableSpec
 from sparkps.wire import control as c
 from sparkps.wire import messages as m
-from tests.unit.ps_nodes.lone_node import Client, LoneNode
+from sparkps.wire.codec import encode
+from tests.harness.waiting import wait_until
+from tests.unit.ps_nodes.lone_node import Client, LoneNode, in_order
 
 
 @pytest.fixture
@@ -99,12 +106,11 @@ def test_a_table_dropped_under_a_write_is_freed_when_the_write_is_done(
     node.table(3, index=1)
     grow, more = other.add(list(range(100_000, 140_000)), table=3)
     other.send(grow, more)
-    assert other.answers(grow.seq) == [], "its buckets are being changed"
+    assert isinstance(other.answers(grow.seq)[0], m.Done), "other tables go on"
     for entry in entries:
         node.service.shards.carry_out(entry)
     node.pool.run()
     assert isinstance(late.answers(message.seq)[0], m.Done)
-    assert isinstance(other.answers(grow.seq)[0], m.Done)
     assert doomed not in index._tables
     index.validate()
     assert "It was dropped" in late.ask(*late.add([1], table=2)).message
@@ -155,3 +161,154 @@ def test_a_request_that_cannot_be_understood_is_answered_and_holds_up_nobody(nod
     assert (refused.error, "maxMessageBytes" in refused.message) == ("ProtocolError", True)
     assert isinstance(client.answers(after.seq)[0], m.Done)
     assert node.values([7, 8]) == [1.0, 0.0]
+
+
+def test_writes_that_are_held_back_do_not_keep_the_node_from_reading(node: LoneNode) -> None:
+    """What frees them must still be read: their bytes do not count as work that the node has to finish first."""
+    node.service.handlers.settings = type(node.service.handlers.settings)(buffer_bytes=1 << 16)
+    node.group(2, 0)
+    fast, slow = Client.of_rank(node, 0), Client.of_rank(node, 1)
+    fast.ask(fast.tick())
+    writes = [fast.add(list(range(8_000)), ordinal=number) for number in range(3)]
+    for message, arrays in writes:
+        fast.send(message, arrays)
+    assert fast.answers(writes[0][0].seq) == []
+    dispatcher, session = node.service.dispatcher, node.service.sessions.sessions[fast.number]
+    assert session.line_bytes > 3 * 8_000 * 16
+    assert dispatcher.queued_bytes == 0
+    slow.ask(slow.tick())
+    node.pool.run()
+    assert all(isinstance(fast.answers(message.seq)[-1], m.Done) for message, _ in writes)
+    assert dispatcher.queued_bytes == session.line_bytes == session.held == 0
+
+
+def test_pushes_behind_a_user_s_function_do_not_keep_the_node_from_reading(
+    node: LoneNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, begun = threading.Event(), threading.Event()
+
+    def waits(shard: object) -> None:
+        begun.set()
+        gate.wait(20)
+
+    monkeypatch.setitem(functions._users, "waits", waits)
+    client, other = Client(node, 5), Client(node, 6)
+    call = client.call("waits", limit=30.0)
+    client.send(call)
+    node.pool.run()
+    assert begun.wait(10)
+    push, arrays = other.add(list(range(8_000)))
+    other.send(push, arrays)
+    node.pool.run()
+    assert other.answers(push.seq) == []
+    assert node.service.dispatcher.queued_bytes == 0
+    free, arrays = other_table(node, 7)
+    assert isinstance(free.ask(*arrays), m.Done), "another table waits for nobody's function"
+    gate.set()
+    assert wait_until(lambda: node.service.posted or node.pool.waiting or bool(client.answers(call.seq)), 10)
+    assert wait_until(lambda: settled(node, client, call.seq, other, push.seq), 10)
+    assert node.service.dispatcher.queued_bytes == 0
+
+
+def other_table(node: LoneNode, number: int) -> tuple[Client, tuple[object, list[np.ndarray]]]:
+    node.table(number)
+    client = Client(node, 100 + number)
+    return client, client.add([1], table=number)
+
+
+def settled(node: LoneNode, one: Client, seq: int, other: Client, after: int) -> bool:
+    node.service.run_posted()
+    node.pool.run()
+    return bool(one.answers(seq)) and bool(other.answers(after))
+
+
+def test_a_function_whose_caller_gave_up_while_it_waited_for_its_turn_is_not_begun(
+    node: LoneNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[int] = []
+    client, other = Client(node, 5), Client(node, 6)
+    entries: list[Any] = []
+    monkeypatch.setattr(node.service.shards, "carry_out", entries.append)
+    other.send(*other.add([7]))  # has its turn, and takes its time
+    monkeypatch.undo()
+    monkeypatch.setitem(functions._users, "counts", lambda shard: begun.append(shard.bucket))
+    call = client.call("counts", limit=2.0)
+    client.send(call)
+    node.pool.run()
+    node.time = 3.0
+    node.service.shards.carry_out(entries.pop())
+    node.pool.run()
+    (answer,) = client.answers(call.seq)
+    assert (answer.error, "'counts'" in answer.message) == ("DeadlineExceeded", True)
+    assert begun == []
+
+
+def test_key_sets_change_on_the_io_thread_alone(node: LoneNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "INLINE_BYTES", 0)
+    client = Client(node, 5)
+    register = m.Register(5, client.next(), 0, 1, 1, 77, 0, 3)
+    client.send(register, [in_order([1, 2, 3])])
+    session = node.service.sessions.sessions[5]
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(node.pool.run).result()
+    assert session.keysets == {}
+    node.service.run_posted()
+    assert list(session.keysets) == [77]
+    assert isinstance(client.answers(register.seq)[0], m.Done)
+
+
+def test_loading_a_user_s_function_keeps_nobody_waiting(node: LoneNode) -> None:
+    told: list[BaseException | None] = []
+    node.service.handlers.command(c.RegisterFunction(0, "slow", cloudpickle.dumps(SlowToLoad())), told.append)
+    client = Client(node, 5)
+    assert isinstance(client.ask(*client.add([1])), m.Done)
+    assert told == []
+    LOADING.set()
+    assert wait_until(lambda: bool(told), 10)
+    assert told == [None]
+
+
+LOADING = threading.Event()
+
+
+class SlowToLoad:
+    """Stands for a function whose module takes its time to be imported."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _loaded, ()
+
+
+def _loaded() -> Any:
+    LOADING.wait(20)
+    return len
+
+
+def test_a_session_with_a_hole_in_its_numbers_is_forgotten_like_others(node: LoneNode) -> None:
+    node.service.sessions.ttl = 100.0
+    for number in range(10, 20):
+        client = Client(node, number)
+        client.next()  # lost, and its client with it
+        client.send(*client.add(list(range(2_000))))
+    node.time = 101.0
+    node.service.look_around()
+    assert not node.service.sessions.sessions
+
+
+def test_a_good_bye_behind_writes_under_way_leaves_no_mark_for_ever(
+    node: LoneNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "INLINE_BYTES", 0)
+    client = Client(node, 5)
+    client.send(*client.add([7]))
+    client.send(m.Bye(5))
+    node.pool.run()
+    assert node.values([7]) == [1.0]
+    node.service.sessions.ttl = 10.0
+    node.time = 11.0
+    node.service.look_around()
+    assert len(node.service.shards.marks) == 0
+
+
+def test_the_report_of_the_largest_group_fits_into_a_message(node: LoneNode) -> None:
+    assert node.command(c.OpenGroup(0, GroupSpec(1, "large", MAX_RANKS, MAX_RANKS, UNBOUNDED))) == [None]
+    assert encode(c.Heartbeat(1, 0, node.service.report()))

@@ -10,13 +10,19 @@ import pytest
 from sparkps.ps_nodes.turns import Turns
 
 
+def shards(mask: int) -> dict[int, int]:
+    """Even and odd bits are two tables."""
+    even = sum(1 << bit for bit in range(0, 256, 2))
+    return {1: mask & even, 2: mask & ~even}
+
+
 def played(masks: tuple[int, ...], choose: random.Random) -> list[int]:
     """Everybody enters, and leaves at some time; the order in which they began. Checks exclusion, order and progress."""
     turns, began, busy = Turns[int](), list[int](), set[int]()
     entered = 0
     while entered < len(masks) or busy:
         if entered < len(masks) and (not busy or choose.random() < 0.5):
-            if turns.enter(masks[entered], entered):
+            if turns.enter(shards(masks[entered]), entered):
                 begin = [entered]
             else:
                 begin = []
@@ -24,7 +30,7 @@ def played(masks: tuple[int, ...], choose: random.Random) -> list[int]:
         else:
             one = choose.choice(sorted(busy))
             busy.remove(one)
-            begin = turns.leave(masks[one])
+            begin = turns.leave(shards(masks[one]))
         for each in begin:
             assert not any(masks[each] & masks[other] for other in busy), "one at a time"
             assert not any(masks[each] & masks[other] for other in range(each) if other not in began), "in order"
@@ -48,9 +54,12 @@ def test_random_sets_of_many_buckets() -> None:
         assert len(played(masks, choose)) == 12
 
 
-def test_who_wants_other_buckets_passes_those_who_wait() -> None:
+def test_who_wants_other_shards_passes_those_who_wait() -> None:
     turns = Turns[str]()
-    assert turns.enter(0b01, "a")
-    assert not turns.enter(0b01, "b")
-    assert turns.enter(0b10, "c")
-    assert turns.leave(0b01) == ["b"]
+    assert turns.enter({1: 0b01}, "a")
+    assert not turns.enter({1: 0b01}, "b")
+    assert turns.enter({1: 0b10}, "c")
+    assert turns.enter({2: 0b01}, "d"), "the same bucket of another table"
+    assert not turns.enter({2: 0b01, 3: 0b01}, "e")
+    assert turns.leave({1: 0b01}) == ["b"]
+    assert turns.leave({2: 0b01}) == ["e"]
