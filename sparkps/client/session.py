@@ -157,7 +157,10 @@ class Session(Transport):
                     return [piece(node, number, newest.epoch)]
 
                 place = (call, number)
-                return Piece(future, node, make, [], sink, epoch=epoch, down=1, write=write, place=place, again=again)
+                lasting = member is not None
+                return Piece(
+                    future, node, make, [], sink, epoch=epoch, down=1, write=write, lasting=lasting, place=place, again=again
+                )
 
             try:
                 for number, node in enumerate(routing.nodes):

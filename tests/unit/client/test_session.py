@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -20,7 +21,7 @@ from sparkps.config import Settings
 from sparkps.errors import DeadlineExceeded, Fenced, InvalidInput, NonFiniteValues, TierError, UnknownTable
 from sparkps.wire import messages as m
 from sparkps.wire.control import FindTable
-from tests.unit.client.fake_tier import DENSE, SPARSE, FakeTier, always, failed, once, silence, wrong_epoch
+from tests.unit.client.fake_tier import DENSE, SPARSE, FakeTier, always, failed, forgotten, once, silence, wrong_epoch
 
 
 def ranked(tier: FakeTier, staleness: int = 0) -> Session:
@@ -381,3 +382,57 @@ def test_clients_learn_how_long_nodes_remember_them() -> None:
     settings = Settings.parse({"spark.sparkps.sessionTtl": "30s"})
     assert settings.client.session_ttl == settings.node.session_ttl == 30.0
     assert "session_ttl" in {field.name for field in dataclasses.fields(settings.client)}
+
+
+# ---- the end of a session, and threads that share one -------------------------------------------------------------------
+
+
+def test_calls_of_a_session_that_is_closed_end_at_once() -> None:
+    tier = FakeTier()
+    session = tier.session()
+    w = tier.sparse(session)
+    tier.nodes[0].script.append(once(silence))
+    late = w.add_async([1], [[1.0]])
+    session.close()
+    with pytest.raises(TierError, match="must be open until its calls are answered"):
+        late.result()
+    with pytest.raises(TierError, match="must be open for a"):
+        w.add([1], [[1.0]])
+    assert tier.network.time == 100.0, "nobody waited"
+
+
+def test_no_write_is_forgotten_by_flush_where_threads_share_a_session() -> None:
+    session = FakeTier().session()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(50):
+            futures: list[list[Future[None]]] = [[], []]
+
+            def remember(mine: list[Future[None]]) -> None:
+                for number in range(40):
+                    future: Future[None] = Future(session, f"write {number}", lambda: None)
+                    future.expect()
+                    mine.append(future)
+                    session.remember(future)
+
+            threads = [threading.Thread(target=remember, args=(mine,)) for mine in futures]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert {id(f) for f in session._unfinished} >= {id(f) for mine in futures for f in mine}
+            session._unfinished = []
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def test_a_rank_s_write_goes_again_however_long_its_session_was_forgotten() -> None:
+    tier = FakeTier(session_ttl=100.0, wait_timeout=1000.0)
+    session = ranked(tier, staleness=0)
+    w = tier.sparse(session)
+    tier.nodes[0].script.append(once(silence))
+    write = w.add_async([1], [[1.0]])
+    tier.network.time += 500.0
+    tier.nodes[0].script = [forgotten()]
+    write.result()
