@@ -122,7 +122,7 @@ def _faults(rng: random.Random, idle: bool) -> Faults:
         silence=35.0 if rng.random() < 0.06 else 0.0,
         failure=rng.uniform(0, until) if rng.random() < 0.05 else None,
         sizes=Sizes(rng.choice([None, 0, 64]), rng.choice([None, 0])),
-        chunk_bytes=rng.choice([None] * 4 + [40]),
+        chunk_bytes=rng.choice([None, None, 40]),
         credit_bytes=rng.choice([None, None, 48, 200]),
         buffer_bytes=rng.choice([None, None, 2000]),
         waiting_bytes=rng.choice([None, None, 300]),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
+from itertools import cycle
 from typing import Any
 
 from sparkps.config import ClientSettings, NodeSettings
@@ -31,7 +32,9 @@ class Tier:
     clockwork : Clockwork
     wires : Wires
     nodes : int
-    client, node : ClientSettings, NodeSettings
+    clients : sequence of ClientSettings
+        Of one session after the other, in turn.
+    node : NodeSettings
     rng : random.Random or None
         Chooses when the nodes' threads run.
     """
@@ -41,12 +44,12 @@ class Tier:
         clockwork: Clockwork,
         wires: Wires,
         nodes: int,
-        client: ClientSettings,
+        clients: Sequence[ClientSettings],
         node: NodeSettings,
         rng: random.Random | None = None,
     ) -> None:
         self.clockwork = clockwork
-        self.settings = client
+        self._clients = cycle(clients)
         #: Between these times the coordinator is silent (simulated seconds); then it answers what it was asked.
         self.silent_from = self.silent_until = float("inf")
         self.placement = placed(nodes)
@@ -140,7 +143,7 @@ class Tier:
 
     def attached(self) -> c.Attached:
         """What a client is told of the tier."""
-        return c.Attached(0, ADDRESS.tier_id, self.epoch, self.placement, self._infos(), self.settings)
+        return c.Attached(0, ADDRESS.tier_id, self.epoch, self.placement, self._infos(), next(self._clients))
 
 
 def _accept(cause: Any) -> None:

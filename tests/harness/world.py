@@ -55,7 +55,7 @@ class Faults:
     failure: float | None = None
     #: What counts as large in a node.
     sizes: Sizes = AS_IT_IS
-    #: Bytes of a piece of a call; less than a setting may be, so that small calls are cut as well.
+    #: Bytes of a piece of a call of every other session; less than a setting may be, so that small calls are cut as well.
     chunk_bytes: int | None = None
     #: Bytes that a session may have under way.
     credit_bytes: int | None = None
@@ -98,8 +98,8 @@ class World:
         self.clockwork = Clockwork()
         self.wires = Wires(self.clockwork, fates, self._lost)
         self.wires.trace = [] if traced else None
-        client, node = _client_settings(faults), _node_settings(faults)
-        self.tier = Tier(self.clockwork, self.wires, scenario.nodes, client, node, rng)
+        clients = [_client_settings(faults, chunk_bytes) for chunk_bytes in (None, faults.chunk_bytes)]
+        self.tier = Tier(self.clockwork, self.wires, scenario.nodes, clients, _node_settings(faults), rng)
         for spec in tables_of(scenario):
             self.tier.create(spec)
         self.groups: list[GroupSpec] = [
@@ -320,13 +320,13 @@ class World:
         return np.concatenate(parts)
 
 
-def _client_settings(faults: Faults) -> ClientSettings:
+def _client_settings(faults: Faults, chunk_bytes: int | None) -> ClientSettings:
     settings = ClientSettings(
         request_timeout=150.0, wait_timeout=900.0, retry_initial=2.0, retry_max=4.0, session_ttl=faults.session_ttl
     )
     return _shrunk(
         settings,
-        chunk_bytes=faults.chunk_bytes,
+        chunk_bytes=chunk_bytes,
         push_credit_bytes=faults.credit_bytes,
         pull_credit_bytes=faults.credit_bytes,
     )
