@@ -78,7 +78,7 @@ def _group(rng: random.Random) -> Group:
         together=rng.random() < 0.5,
         hasty=rng.random() < 0.7,
         peeks=rng.random() < 0.15,
-        blind=rng.random() < 0.2,
+        blind=rng.random() < 0.25,
         late_pulls=rng.random() < 0.1,
         ticks_last=rng.random() < 0.5,
         calls=rng.random() < 0.15,

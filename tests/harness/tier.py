@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
-from itertools import cycle
+from itertools import count, cycle
 from typing import Any
 
 from sparkps.config import ClientSettings, NodeSettings
@@ -15,11 +15,14 @@ from sparkps.specs import GroupSpec, TableSpec
 from sparkps.wire import control as c
 from sparkps.wire.placement import Placement, initial
 from tests.harness.clockwork import Clockwork, Process
-from tests.harness.seams import SimulatedPool
+from tests.harness.seams import SimulatedPool, validate
 from tests.harness.wires import Wires
 
 #: How often a node looks after its timers (simulated seconds).
 LOOK_EVERY = 0.5
+
+#: After so many messages a node's state machines are asked whether their invariants hold.
+VALIDATE_EVERY = 16
 
 ADDRESS = c.TierAddress("simulated", "nowhere")
 
@@ -75,7 +78,14 @@ class Tier:
         service.handlers.welcome(
             c.Welcome(1, number, ADDRESS.tier_id, 1, self.placement, [], [], groups=[], settings=settings)
         )
-        wires.add_node(service.receive)
+        messages = count(1)
+
+        def receive(identity: bytes, frames: list[bytes]) -> None:
+            service.receive(identity, frames)
+            if next(messages) % VALIDATE_EVERY == 0:
+                validate(service)
+
+        wires.add_node(receive)
         self.clockwork.after(LOOK_EVERY, self._look, service)
         return service
 

@@ -106,6 +106,8 @@ class World:
             self.tier.open_group(f"group {number}", len(group.clocks), group.staleness)
             for number, group in enumerate(scenario.groups)
         ]
+        #: Whether the groups are being closed, and whether they are closed.
+        self._draining = self._over = False
         #: Groups that have failed, and those whose ranks have all finished.
         self.failed: set[int] = set()
         self.finished: set[int] = set()
@@ -127,8 +129,6 @@ class World:
         assert not stuck, f"{', '.join(stuck)} never came to an end"
         self._after_drain()
         self.ledger.check_end(self.read(), "after the end a read of all nodes")
-
-    _over = False
 
     def _start(self) -> None:
         for number, group in enumerate(self.scenario.groups):
@@ -240,7 +240,7 @@ class World:
             self._check_error(process, program, process.error)
         if isinstance(program, Rank):
             self._rank_ended(program.group)
-        if all(process.ended for process, _ in self.processes) and not self._successors_due():
+        if all(process.ended for process, _ in self.processes) and not self._successors_due() and not self._draining:
             self._drain()
 
     def _successors_due(self) -> bool:
@@ -269,8 +269,9 @@ class World:
         self.ledger.check_finished(group, self.read(), f"when group {group} had finished a read of all nodes")
 
     def _drain(self) -> None:
-        """The groups are ended, as the driver does it; then everything is over."""
-        missing = [1 + len(self.groups)]
+        """The groups are closed, as the driver does it; then everything is over."""
+        self._draining = True
+        missing = [len(self.groups)]
 
         def one() -> None:
             missing[0] -= 1
@@ -278,7 +279,6 @@ class World:
 
         for group in self.groups:
             self.tier.command(c.CloseGroup(0, group.group), one)
-        one()
 
     def _after_drain(self) -> None:
         assert self._over, "the groups were never closed"
