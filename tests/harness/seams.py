@@ -87,6 +87,17 @@ class SimulatedPool:
         PoolThread(self._clockwork, body, self.wait)
 
 
+def validate(node: service.Service) -> None:
+    """Asserts the invariants of all state machines of a node."""
+    for session in node.sessions.sessions.values():
+        session.validate()
+    for group in node.handlers._groups.values():
+        group._clock.validate()
+        group._buffers.validate()
+    node.shards._turns.validate()
+    node.shards.marks.validate()
+
+
 def _give_way() -> None:
     """If this is a thread of a pool, others may run now."""
     thread = getattr(getcurrent(), "pool_thread", None)

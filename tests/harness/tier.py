@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
+from itertools import count, cycle
 from typing import Any
 
 from sparkps.config import ClientSettings, NodeSettings
@@ -14,11 +15,14 @@ from sparkps.specs import GroupSpec, TableSpec
 from sparkps.wire import control as c
 from sparkps.wire.placement import Placement, initial
 from tests.harness.clockwork import Clockwork, Process
-from tests.harness.seams import SimulatedPool
+from tests.harness.seams import SimulatedPool, validate
 from tests.harness.wires import Wires
 
 #: How often a node looks after its timers (simulated seconds).
 LOOK_EVERY = 0.5
+
+#: After so many messages a node's state machines are asked whether their invariants hold.
+VALIDATE_EVERY = 16
 
 ADDRESS = c.TierAddress("simulated", "nowhere")
 
@@ -31,7 +35,9 @@ class Tier:
     clockwork : Clockwork
     wires : Wires
     nodes : int
-    client, node : ClientSettings, NodeSettings
+    clients : sequence of ClientSettings
+        Of one session after the other, in turn.
+    node : NodeSettings
     rng : random.Random or None
         Chooses when the nodes' threads run.
     """
@@ -41,12 +47,12 @@ class Tier:
         clockwork: Clockwork,
         wires: Wires,
         nodes: int,
-        client: ClientSettings,
+        clients: Sequence[ClientSettings],
         node: NodeSettings,
         rng: random.Random | None = None,
     ) -> None:
         self.clockwork = clockwork
-        self.settings = client
+        self._clients = cycle(clients)
         #: Between these times the coordinator is silent (simulated seconds); then it answers what it was asked.
         self.silent_from = self.silent_until = float("inf")
         self.placement = placed(nodes)
@@ -72,7 +78,14 @@ class Tier:
         service.handlers.welcome(
             c.Welcome(1, number, ADDRESS.tier_id, 1, self.placement, [], [], groups=[], settings=settings)
         )
-        wires.add_node(service.receive)
+        messages = count(1)
+
+        def receive(identity: bytes, frames: list[bytes]) -> None:
+            service.receive(identity, frames)
+            if next(messages) % VALIDATE_EVERY == 0:
+                validate(service)
+
+        wires.add_node(receive)
         self.clockwork.after(LOOK_EVERY, self._look, service)
         return service
 
@@ -140,7 +153,7 @@ class Tier:
 
     def attached(self) -> c.Attached:
         """What a client is told of the tier."""
-        return c.Attached(0, ADDRESS.tier_id, self.epoch, self.placement, self._infos(), self.settings)
+        return c.Attached(0, ADDRESS.tier_id, self.epoch, self.placement, self._infos(), next(self._clients))
 
 
 def _accept(cause: Any) -> None:

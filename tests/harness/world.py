@@ -55,7 +55,7 @@ class Faults:
     failure: float | None = None
     #: What counts as large in a node.
     sizes: Sizes = AS_IT_IS
-    #: Bytes of a piece of a call; less than a setting may be, so that small calls are cut as well.
+    #: Bytes of a piece of a call of every other session; less than a setting may be, so that small calls are cut as well.
     chunk_bytes: int | None = None
     #: Bytes that a session may have under way.
     credit_bytes: int | None = None
@@ -98,14 +98,16 @@ class World:
         self.clockwork = Clockwork()
         self.wires = Wires(self.clockwork, fates, self._lost)
         self.wires.trace = [] if traced else None
-        client, node = _client_settings(faults), _node_settings(faults)
-        self.tier = Tier(self.clockwork, self.wires, scenario.nodes, client, node, rng)
+        clients = [_client_settings(faults, chunk_bytes) for chunk_bytes in (None, faults.chunk_bytes)]
+        self.tier = Tier(self.clockwork, self.wires, scenario.nodes, clients, _node_settings(faults), rng)
         for spec in tables_of(scenario):
             self.tier.create(spec)
         self.groups: list[GroupSpec] = [
             self.tier.open_group(f"group {number}", len(group.clocks), group.staleness)
             for number, group in enumerate(scenario.groups)
         ]
+        #: Whether the groups are being closed, and whether they are closed.
+        self._draining = self._over = False
         #: Groups that have failed, and those whose ranks have all finished.
         self.failed: set[int] = set()
         self.finished: set[int] = set()
@@ -127,8 +129,6 @@ class World:
         assert not stuck, f"{', '.join(stuck)} never came to an end"
         self._after_drain()
         self.ledger.check_end(self.read(), "after the end a read of all nodes")
-
-    _over = False
 
     def _start(self) -> None:
         for number, group in enumerate(self.scenario.groups):
@@ -240,7 +240,7 @@ class World:
             self._check_error(process, program, process.error)
         if isinstance(program, Rank):
             self._rank_ended(program.group)
-        if all(process.ended for process, _ in self.processes) and not self._successors_due():
+        if all(process.ended for process, _ in self.processes) and not self._successors_due() and not self._draining:
             self._drain()
 
     def _successors_due(self) -> bool:
@@ -269,8 +269,9 @@ class World:
         self.ledger.check_finished(group, self.read(), f"when group {group} had finished a read of all nodes")
 
     def _drain(self) -> None:
-        """The groups are ended, as the driver does it; then everything is over."""
-        missing = [1 + len(self.groups)]
+        """The groups are closed, as the driver does it; then everything is over."""
+        self._draining = True
+        missing = [len(self.groups)]
 
         def one() -> None:
             missing[0] -= 1
@@ -278,7 +279,6 @@ class World:
 
         for group in self.groups:
             self.tier.command(c.CloseGroup(0, group.group), one)
-        one()
 
     def _after_drain(self) -> None:
         assert self._over, "the groups were never closed"
@@ -320,13 +320,13 @@ class World:
         return np.concatenate(parts)
 
 
-def _client_settings(faults: Faults) -> ClientSettings:
+def _client_settings(faults: Faults, chunk_bytes: int | None) -> ClientSettings:
     settings = ClientSettings(
         request_timeout=150.0, wait_timeout=900.0, retry_initial=2.0, retry_max=4.0, session_ttl=faults.session_ttl
     )
     return _shrunk(
         settings,
-        chunk_bytes=faults.chunk_bytes,
+        chunk_bytes=chunk_bytes,
         push_credit_bytes=faults.credit_bytes,
         pull_credit_bytes=faults.credit_bytes,
     )

@@ -132,12 +132,6 @@ _CLOCKS = (
         "if not waiting:",
     ),
     Mutant(
-        "what is parked is released before the close is applied",
-        _GROUPS,
-        "            if self._closing:\n                return  # whoever",
-        "            if False:\n                return  # whoever",
-    ),
-    Mutant(
         "drop-above removed",
         _GROUPS,
         "                self._buffers.drop_above(effect.rank, effect.clock)\n",
