@@ -24,6 +24,8 @@ BSP = 0
 
 #: Values whose sum is another one in every order.
 ORDERED = (1e16, 1.0, -1e16, 0.1, 3.0, -1.0)
+#: Where the sums of the sparse table begin: from 0, two of them would be the same in both orders.
+BASE = 1e16
 #: Shared keys of each group, and elements of the dense table.
 SUMS = 3
 #: By rank, clock and push, modulo these extents.
@@ -34,7 +36,7 @@ OUTSIDE = -1
 
 
 MARKS = TableSpec("marks", "sparse", 1, "float64", group="shared")
-SUMMED = TableSpec("sums", "sparse", 1, "float64", optimizer=SGD(1.0), group="shared")
+SUMMED = TableSpec("sums", "sparse", 1, "float64", init=Constant(BASE), optimizer=SGD(1.0), group="shared")
 DENSE = "dense"
 COUNTED = TableSpec("counted", "dense", 1, "float64", shape=(3,), init=Constant(1.0))
 
@@ -185,7 +187,7 @@ def reference(clocks: tuple[int, ...], pushes: int, blind: bool) -> tuple[NDArra
 
     Written as slowly and plainly as it can be: clock by clock, the ranks in order, the pushes of each in order.
     """
-    sparse, dense = [np.zeros(SUMS)], [np.zeros(SUMS)]
+    sparse, dense = [np.full(SUMS, BASE)], [np.zeros(SUMS)]
     for clock in range(max(clocks)):
         totals: list[NDArray[np.float64] | None] = [None, None]
         for rank in range(len(clocks)):

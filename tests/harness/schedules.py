@@ -68,7 +68,8 @@ def drawn(seed: int) -> Schedule:
 
 def _group(rng: random.Random) -> Group:
     ranks = rng.choice([1, 1, 2, 2, 2, 3])
-    most = rng.choice([1, 1, 2, 2, 3])
+    blind = rng.random() < 0.25
+    most = 4 if blind else rng.choice([1, 1, 2, 2, 3])
     return Group(
         staleness=rng.choice([0, 0, 0, 1, 2, UNBOUNDED]),
         clocks=tuple(rng.randint(1, most) for _ in range(ranks)),
@@ -78,7 +79,7 @@ def _group(rng: random.Random) -> Group:
         together=rng.random() < 0.5,
         hasty=rng.random() < 0.7,
         peeks=rng.random() < 0.15,
-        blind=rng.random() < 0.25,
+        blind=blind,
         late_pulls=rng.random() < 0.1,
         ticks_last=rng.random() < 0.5,
         calls=rng.random() < 0.15,
@@ -108,8 +109,12 @@ def _weather(rng: random.Random, idle: bool) -> Weather:
 
 
 def _faults(rng: random.Random, idle: bool) -> Faults:
-    """What goes wrong. `idle`: programs compute for longer than nodes remember their sessions, and than a call may take."""
+    """What goes wrong. `idle`: programs compute for longer than nodes remember their sessions, and than a call may take.
+
+    Nodes forget a session either when it was silent for too long, or because there are too many.
+    """
     until = rng.choice([0.5, 3.0, 10.0])
+    crowded = idle and rng.random() < 0.5
     return Faults(
         breaks=rng.choice([0, 0, 1, 3]),
         crashes=rng.choice([0, 1, 1, 2, 4]),
@@ -118,10 +123,10 @@ def _faults(rng: random.Random, idle: bool) -> Faults:
         lease=rng.choice([0.0, 0.5, 5.0]),
         naps=0.2 if idle else rng.choice([0.0, 0.1, 0.3]),
         longest_nap=rng.choice([60.0, 200.0]) if idle else 3.0,
-        session_ttl=20.0 if idle else 3600.0,
+        session_ttl=20.0 if idle and not crowded else 3600.0,
         silence=35.0 if rng.random() < 0.06 else 0.0,
         failure=rng.uniform(0, until) if rng.random() < 0.05 else None,
-        sizes=Sizes(rng.choice([None, 0, 64]), rng.choice([None, 0])),
+        sizes=Sizes(rng.choice([None, 0, 64]), rng.choice([None, 0]), *((0, 5.0) if crowded else (None, None))),
         chunk_bytes=rng.choice([None, None, 40]),
         credit_bytes=rng.choice([None, None, 48, 200]),
         buffer_bytes=rng.choice([None, None, 2000]),

@@ -18,7 +18,7 @@ from typing import Any
 from greenlet import getcurrent
 
 from sparkps.client import keyset
-from sparkps.ps_nodes import dispatch, groups, handlers, service, shards
+from sparkps.ps_nodes import dispatch, groups, handlers, service, sessions, shards
 from sparkps.wire.placement import Placement
 from tests.harness.clockwork import Clockwork, Process
 
@@ -34,6 +34,9 @@ class Sizes:
     inline_bytes: int | None = None
     #: Closes of more rows run on the pool.
     heavy_rows: int | None = None
+    #: Above so many sessions a node forgets those that lose nothing by it, when they were silent for so long (seconds).
+    most_sessions: int | None = None
+    idle: float | None = None
 
 
 AS_IT_IS = Sizes()
@@ -135,10 +138,13 @@ def determined(seed: int, sizes: Sizes, used: Collection[int]) -> Iterator[None]
         (shards.Shards, "carry_out", _giving_way(shards.Shards.carry_out)),
         (handlers.Handlers, "_pull", _giving_way(handlers.Handlers._pull)),
     ]
-    if sizes.inline_bytes is not None:
-        changes.append((dispatch, "INLINE_BYTES", sizes.inline_bytes))
-    if sizes.heavy_rows is not None:
-        changes.append((groups, "HEAVY_ROWS", sizes.heavy_rows))
+    given = [
+        (dispatch, "INLINE_BYTES", sizes.inline_bytes),
+        (groups, "HEAVY_ROWS", sizes.heavy_rows),
+        (sessions, "MOST_SESSIONS", sizes.most_sessions),
+        (sessions, "IDLE", sizes.idle),
+    ]
+    changes += [change for change in given if change[2] is not None]
     before = [(where, name, getattr(where, name)) for where, name, _ in changes]
     for where, name, value in changes:
         setattr(where, name, value)

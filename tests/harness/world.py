@@ -21,7 +21,7 @@ from tests.harness.clockwork import Clockwork, Process
 from tests.harness.fates import Drawn
 from tests.harness.ledger import Ledger
 from tests.harness.programs import Bystander, Churn, Program, Rank, Reader, Writer
-from tests.harness.scenario import COUNTED, DENSE, MARKS, SUMMED, Scenario, tables_of
+from tests.harness.scenario import BASE, COUNTED, DENSE, MARKS, SUMMED, Scenario, tables_of
 from tests.harness.seams import AS_IT_IS, Sizes
 from tests.harness.tier import Tier
 from tests.harness.wires import Fates, Loss, Wires
@@ -299,17 +299,17 @@ class World:
         """The tables as they lie in the nodes, past all clocks and messages."""
         universe = self.ledger.universe
         return {
-            "marks": self._read_sparse(MARKS.name, universe.keys),
-            "sums": self._read_sparse(SUMMED.name, universe.sums),
+            "marks": self._read_sparse(MARKS.name, universe.keys, 0.0),
+            "sums": self._read_sparse(SUMMED.name, universe.sums, BASE),
             "dense": self._read_dense(DENSE) if self.scenario.dense else None,
         }
 
-    def _read_sparse(self, name: str, keys: np.ndarray) -> np.ndarray:
+    def _read_sparse(self, name: str, keys: np.ndarray, initial: float) -> np.ndarray:
         spec, found = self.tier.tables[name], dict[int, float]()
         for bucket in np.unique(buckets_of(keys)).tolist():
             table: Any = self.tier.nodes[self.tier.holder(bucket)].handlers.store.table(spec.table)
             found.update(zip(table.keys_of(bucket).tolist(), table.rows_of(bucket)[:, 0].tolist(), strict=True))
-        return np.array([found.get(key, 0.0) for key in keys.tolist()])
+        return np.array([found.get(key, initial) for key in keys.tolist()])
 
     def _read_dense(self, name: str) -> np.ndarray:
         spec = self.tier.tables[name]
