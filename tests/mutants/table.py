@@ -104,8 +104,8 @@ _CLOCKS = (
     Mutant(
         "pushes applied on arrival in BSP",
         _GROUPS,
-        "if self.spec.staleness == 0 and not self.acts_at_once(member):",
-        "if False:",
+        "if self.spec.staleness or self.acts_at_once(member):",
+        "if True:",
     ),
     Mutant(
         "closes not in rank order",
@@ -158,8 +158,8 @@ _CLOCKS = (
     Mutant(
         "buffers without bound",
         _GROUPS,
-        "behind = self._clock.ahead(member) if full else []",
-        "behind = []",
+        "return self._clock.ahead(member) if full else []",
+        "return []",
     ),
     Mutant(
         "a rank that is held back by the bound is not let go when others catch up",
@@ -216,8 +216,8 @@ _WRITES = (
     Mutant(
         "a parked pull keeps its session's later requests back",
         _HANDLERS,
-        "waiting, passes=True)",
-        "waiting, passes=False)",
+        "self.service.park(work, member.clock, waiting, passes=passes)",
+        "self.service.park(work, member.clock, waiting, passes=False)",
     ),
     Mutant(
         "a write that is held back lets later ones pass",
@@ -252,26 +252,26 @@ _WRITES = (
     Mutant(
         "a duplicate of a rank is acknowledged before what it repeats is done",
         _GROUPS,
-        "return Entry(write.mask, lambda: write_all(parts), finished)",
-        "return Entry(write.mask if parts else 0, lambda: write_all(parts), finished)",
+        "return Entry(write.shards, lambda: write_all(parts), finished)",
+        "return Entry(write.shards if parts else {}, lambda: write_all(parts), finished)",
     ),
     Mutant(
         "a duplicate of a session is acknowledged before what it repeats is done",
         _HANDLERS,
-        "return Entry(write.mask, lambda: write_all(parts), lambda _, error: done(error))",
-        "return Entry(write.mask if parts else 0, lambda: write_all(parts), lambda _, error: done(error))",
+        "return Entry(write.shards, lambda: write_all(parts), lambda _, error: done(error))",
+        "return Entry(write.shards if parts else {}, lambda: write_all(parts), lambda _, error: done(error))",
     ),
     Mutant(
         "writes overtake those that wait for their turn",
         _TURNS,
-        "        if buckets & (self._busy | self._wanted):\n",
-        "        if buckets & self._busy:\n",
+        " or (self._wanted and _meet(shards, self._wanted)):",
+        ":",
     ),
     Mutant(
         "writes do not wait for their turn",
         _TURNS,
-        "        if buckets & (self._busy | self._wanted):\n",
-        "        if False:\n",
+        "        if (self._busy and _meet(shards, self._busy)) or",
+        "        if",
     ),
     Mutant(
         "a dropped table is freed under a running request",
@@ -310,8 +310,8 @@ _SESSIONS_ANEW = (
     Mutant(
         "a write is sent again when nodes have forgotten it",
         _TRANSPORT,
-        "if request.piece.write and now - request.sent_at > self.settings.session_ttl:",
-        "if False:",
+        "late = now - request.sent_at > self.settings.session_ttl",
+        "late = False",
     ),
     Mutant(
         "marks are forgotten with the session",
@@ -322,9 +322,8 @@ _SESSIONS_ANEW = (
     Mutant(
         "timers before answers",
         _TRANSPORT,
-        "            self._take_in(done)\n            if done():\n                return\n            deadline",
-        "            self._timers(now)\n            self._take_in(done)\n            if done():\n                return\n"
-        "            deadline",
+        "            self._take_in(busy, done)\n",
+        "            self._timers(now)\n            self._take_in(busy, done)\n",
     ),
     Mutant(
         "time in which nobody looked counts as silence",
