@@ -23,6 +23,7 @@ class Job:
     call: int = 0
     nbytes: int = 10
     in_line: bool = False
+    held: bool = False
 
 
 class Pool:
@@ -133,3 +134,19 @@ def test_a_long_queue_of_small_requests_is_no_deep_recursion(queued: int) -> Non
     world.submit(first, *(Job(str(i), one, 10) for i in range(queued)))
     world.dispatcher.ended(first)
     assert world.begun[1:] == [str(i) for i in range(queued)]
+
+
+def test_a_request_that_waits_for_others_takes_its_session_out_of_what_is_to_be_worked_off() -> None:
+    world, one, two = World(), session(1), session(2)
+    waits, behind, other = Job("waits", one, 10), Job("behind", one, 10), Job("other", two, LARGE)
+    world.held = {"waits"}
+    world.submit(waits)
+    world.dispatcher.hold(waits)
+    world.dispatcher.hold(waits)
+    world.submit(behind, other)
+    assert (one.line_bytes, world.dispatcher.queued_bytes) == (20, 10)
+    world.dispatcher.ended(waits)
+    assert world.begun == ["waits", "behind"]
+    world.dispatcher.hold(waits)
+    world.pool.run()
+    assert one.line_bytes == one.held == two.line_bytes == world.dispatcher.queued_bytes == 0

@@ -122,7 +122,7 @@ def test_of_many_sessions_those_with_nothing_to_lose_are_forgotten_early(monkeyp
 def test_a_session_that_said_good_bye_is_not_opened_by_a_late_message() -> None:
     table = SessionTable()
     opened(table, 1)
-    table.close(1)
+    assert table.close(1, 0.0), "its marks may go at once"
     assert table.open(1, b"a", 1.0) is None
     assert table.get(1, b"a", 1.0) is None
 
@@ -160,3 +160,18 @@ def test_loss_duplicates_and_reordering_run_every_request_once_and_in_order(seed
         session.validate()
     assert ran == list(range(1, len(ran) + 1))
     assert len(ran) > 50
+
+
+def test_the_marks_of_a_session_that_leaves_writes_under_way_are_kept_for_its_ttl() -> None:
+    table = SessionTable(ttl=10.0)
+    opened(table, 1).arrive(1, 0)
+    assert not table.close(1, 5.0)
+    assert table.expire(15.0) == []
+    assert table.expire(15.1) == [1]
+
+
+def test_what_is_only_ahead_of_its_turn_keeps_no_silent_session() -> None:
+    table = SessionTable(ttl=10.0)
+    deliver(opened(table, 1), 2)
+    table.expire(11.0)
+    assert not table.sessions
