@@ -14,6 +14,9 @@ from tests.harness.every_fault import LARGER, SMALL, TINY, Search, run
 from tests.harness.fates import Fault
 from tests.harness.scenario import BSP
 
+#: For a machine that has other things to do.
+pytestmark = pytest.mark.timeout(300)
+
 FEWER_KINDS = (Fault.LOST, Fault.LATE, Fault.CRASH, Fault.ZOMBIE)
 
 

@@ -20,6 +20,7 @@ from tests.harness import schedules
 SEEDS = 500
 
 
+@pytest.mark.timeout(300)  # of a machine that has other things to do
 @pytest.mark.parametrize("batch", range(20))
 def test_seeded_schedules_keep_every_promise(pool: ProcessPoolExecutor, batch: int) -> None:
     seeds = range(batch * SEEDS + 1, (batch + 1) * SEEDS + 1)
