@@ -57,9 +57,16 @@ class Ledger:
 
     # ---- what must hold ------------------------------------------------------------------------------------------------
 
-    def check_takeover(self, group: int, rank: int, clock: int) -> None:
-        """A successor goes on after the last clock that anybody ticked, as far as anybody can know."""
-        least, most = self.ticked.get((group, rank), -1) + 1, self.sent.get((group, rank), -1) + 1
+    def next_clock(self, group: int, rank: int) -> int:
+        """The clock at which whoever takes the rank over from now on must begin, at the least."""
+        return self.ticked.get((group, rank), -1) + 1
+
+    def check_takeover(self, group: int, rank: int, clock: int, least: int) -> None:
+        """An attempt goes on after the last clock that anybody ticked, as far as anybody could know.
+
+        `least` is `next_clock` as it was when the attempt began: one that lingers hears late what it was told in its own time.
+        """
+        most = self.sent.get((group, rank), -1) + 1
         assert least <= clock <= most, f"rank {rank} of group {group} goes on at clock {clock}, not in [{least}, {most}]"
 
     def check_pull(self, group: int, rank: int, clock: int, own: Marks, rows: Values, where: str) -> None:

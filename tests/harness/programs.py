@@ -99,11 +99,12 @@ class Rank(Program):
 
     def run(self) -> None:
         spec = self.world.groups[self.group]
+        least = self.ledger.next_clock(self.group, self.rank)
         clock, stored = self.session.takeover(spec.group, self.rank, self.incarnation)
         if stored is not None and stored[:1] == _RESULT:
             self.finished = True
             return
-        self.ledger.check_takeover(self.group, self.rank, clock)
+        self.ledger.check_takeover(self.group, self.rank, clock, least)
         assert stored == (None if clock == 0 else self._state(clock - 1)), (stored, clock)
         if self.plan.keysets:
             self.all_marks = self.marks.register(self.universe.keys)
