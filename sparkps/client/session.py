@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections import deque
 from collections.abc import Iterable
 from typing import Any
@@ -294,6 +295,10 @@ def _unregister(keyset: int) -> Make:
 
 _local = threading.local()
 
+#: Sessions that `connect` has made in this process, of all threads. Changed and read under `_connected_lock`.
+_connected: weakref.WeakSet[Session] = weakref.WeakSet()
+_connected_lock = threading.Lock()
+
 
 def connect(address: TierAddress) -> Session:
     """This thread's session with a tier, made at the first call.
@@ -311,6 +316,8 @@ def connect(address: TierAddress) -> Session:
     session = sessions.get(address.tier_id)
     if session is None or session.closed or session.pid != os.getpid():
         session = sessions[address.tier_id] = Session(address, ControlClient.of(address))
+        with _connected_lock:
+            _connected.add(session)
     return session
 
 
@@ -321,4 +328,12 @@ def disconnect(address: TierAddress) -> None:
         session.close()
 
 
-__all__ = ["Session", "connect", "disconnect"]
+def end_all(address: TierAddress) -> None:
+    """The tier has ended: calls of any thread of this process end at once, those under way within a second."""
+    with _connected_lock:
+        sessions = [session for session in _connected if session.address.tier_id == address.tier_id]
+    for session in sessions:
+        session.over = TierError("The PSContext must be running. It was stopped, and its tables are gone: make a new one.")
+
+
+__all__ = ["Session", "connect", "disconnect", "end_all"]

@@ -58,6 +58,8 @@ class Transport(Links):
         self._refusals = Refusals()
         #: Until when the sockets were looked at (seconds, the network's clock).
         self._looked_at = self.network.now()
+        #: Why no call can be answered any more: the tier has ended. Set by any thread, once.
+        self.over: TierError | None = None
         #: Called now and then while a call waits; what it raises ends the call.
         self.check: Callable[[], None] | None = None
 
@@ -97,6 +99,8 @@ class Transport(Links):
         """
         with self._lock:
             node = piece.node
+            if self.over is not None:
+                raise self.over
             if self.closed:
                 raise _closed(piece.what)
             if node in self._dead:
@@ -190,6 +194,8 @@ class Transport(Links):
             self._take_in(busy, done)
             if done():
                 return
+            if self.over is not None:
+                raise self.over
             if self.check is not None:
                 self.check()
             deadline += self._unseen(now)  # this process itself was stopped

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
 from sparkps.client.control import ControlClient
-from sparkps.client.session import disconnect
+from sparkps.client.session import disconnect, end_all
 from sparkps.client.tables import DenseTable, SparseTable
 from sparkps.config import PREFIX, Settings
 from sparkps.driver_bridge.consistency import BSP, Consistency
@@ -152,6 +152,7 @@ class PSContext:
             if self._tier is None:
                 return
             disconnect(self._tier.address)
+            end_all(self._tier.address)
             self._tier.stop()
             ControlClient.of(self._tier.address).close()
             log.info("tier %s has stopped", self._tier.address.tier_id)

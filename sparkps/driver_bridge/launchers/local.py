@@ -162,13 +162,15 @@ class LocalTier:
 
     def ended(self) -> SparkPSError | None:
         """Why nobody can ask the coordinator anything any more: how its process ended; None while it runs."""
+        if self._stopping.is_set():
+            return TierError("The PSContext must be running. It was stopped, and its tables are gone: make a new one.")
         child = self._coordinator
         if child is None or not child.exited.is_set():
             return None
         return NodeUnreachable(
-            f"The coordinator of the tier must be running. It is not: {child.fate()}. Tables can still be read and written, and"
-            " worker groups that run go on to their end; nothing new can be created, started or asked. Save what you need, stop this"
-            " PSContext (`PSContext.active().stop()`), and make a new one.",
+            f"The coordinator of the tier must be running. It is not: {child.fate()}. Threads and workers that have used"
+            " the tier before can still read and write its tables, and worker groups that run go on to their end; nothing new can be"
+            " created, started or asked. Save what you need, stop this PSContext, and make a new one.",
             endpoint=self.address.coordinator,
         )
 

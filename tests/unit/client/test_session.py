@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from sparkps.client import session as session_module
 from sparkps.client.calls import call_functions
 from sparkps.client.futures import Future
 from sparkps.client.items import Item
@@ -21,7 +22,18 @@ from sparkps.config import Settings
 from sparkps.errors import DeadlineExceeded, Fenced, InvalidInput, NonFiniteValues, TierError, UnknownTable
 from sparkps.wire import messages as m
 from sparkps.wire.control import FindTable
-from tests.unit.client.fake_tier import DENSE, SPARSE, FakeTier, always, failed, forgotten, once, silence, wrong_epoch
+from tests.unit.client.fake_tier import (
+    ADDRESS,
+    DENSE,
+    SPARSE,
+    FakeTier,
+    always,
+    failed,
+    forgotten,
+    once,
+    silence,
+    wrong_epoch,
+)
 
 
 def ranked(tier: FakeTier, staleness: int = 0) -> Session:
@@ -436,3 +448,18 @@ def test_a_rank_s_write_goes_again_however_long_its_session_was_forgotten() -> N
     tier.network.time += 500.0
     tier.nodes[0].script = [forgotten()]
     write.result()
+
+
+def test_when_the_tier_has_ended_calls_of_every_thread_end_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    tier = FakeTier()
+    session = tier.session()
+    monkeypatch.setattr(session_module, "_connected", {session})
+    w = tier.sparse(session)
+    tier.nodes[0].script.append(once(silence))
+    late = w.add_async([1], [[1.0]])
+    session_module.end_all(ADDRESS)
+    with pytest.raises(TierError, match="It was stopped, and its tables are gone"):
+        late.result()
+    with pytest.raises(TierError, match="It was stopped, and its tables are gone"):
+        w.add([1], [[1.0]])
+    assert tier.network.time < 102.0
