@@ -8,6 +8,7 @@ import zmq
 from sparkps.wire import messages as m
 from sparkps.wire.codec import decode, encode
 from tests.cluster.conftest import Tier
+from tests.harness.waiting import wait_until
 
 
 def test_answers_that_nobody_reads_do_not_fill_a_node(tier: Tier) -> None:
@@ -38,6 +39,11 @@ def test_answers_that_nobody_reads_do_not_fill_a_node(tier: Tier) -> None:
     other.send_multipart(encode(status))
     assert isinstance(decode(other.recv_multipart())[0], m.Ready)
     assert isinstance(decode(other.recv_multipart())[0], m.StatusReport)
+
+    def queued() -> int:
+        return int(next(report for report in tier.reports() if report["node"] == info["id"])["queued_bytes"])
+
+    assert wait_until(lambda: queued() < 200, 30.0), "every pull was answered; the question itself counts"
     grown = process.memory_info().rss - before
     mine.close()
     socket.close()

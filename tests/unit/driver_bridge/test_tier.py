@@ -452,3 +452,29 @@ def test_random_schedules(seed: int) -> None:
         world.later(1.0)
     assert all(key in world.replies for key in open_requests)
     assert not world.tier.commands.under_way
+
+
+def test_a_repeated_request_is_carried_out_once_whatever_it_is(world):
+    world.ask(DRIVER, c.RegisterFunction(0, "f", b"blob"))
+    before = len(world.commands[b"n0"])
+    world.deliver(DRIVER, c.RegisterFunction(1, "f", b"blob"))
+    assert len(world.commands[b"n0"]) == before
+
+
+def test_an_answer_that_comes_late_is_not_kept_as_that_of_the_next_request(world):
+    world.deaf = {b"n0"}
+    assert world.ask(DRIVER, c.CreateTable(0, W)) is None
+    create = world.commands[b"n0"][-1]
+    assert world.ask(DRIVER, c.RegisterFunction(0, "f", b"blob")) is None  # the client waits for the first one no more
+    world.obey(b"n0", create)
+    world.replies.clear()
+    world.deliver(DRIVER, c.RegisterFunction(2, "f", b"blob"))
+    assert world.replies == {}, "it is still under way"
+
+
+def test_a_group_that_a_node_refused_is_closed_on_all_nodes(world):
+    world.refuse = {c.OpenGroup: c.Cause("GroupError", "no room")}
+    with pytest.raises(SparkPSError, match="no room"):
+        world.ask(DRIVER, c.AdmitGroup(0, "g", 1, 1, 0, 2, "tag"))
+    for node in (b"n0", b"n1"):
+        assert c.CloseGroup in [type(command) for command in world.commands[node]]

@@ -390,3 +390,32 @@ def test_reports_of_one_name_again_and_again_do_not_add_up(tier):
         return worker.counters()["epoch"]
 
     assert pickle.loads(run(tier(), train)[1]) == 999
+
+
+def test_a_successor_does_not_train_again_for_a_result_that_was_too_large(tier):
+    t = tier()
+    t.session.shard.update(clock=3, state=b"x")
+    assert run(t, lambda worker, batches: pytest.fail("trained again")) == (LOST_RESULT, None)
+
+
+def test_a_rank_s_session_ends_with_its_task(tier, monkeypatch):
+    ended = []
+    monkeypatch.setattr(worker_module, "disconnect", ended.append)
+    t = tier()
+    run(t, lambda worker, batches: None)
+    assert ended == [t.session.address]
+
+
+def test_the_end_of_a_rank_does_not_wait_long_for_a_silent_coordinator(tier, monkeypatch):
+    t = tier()
+    limits = []
+    asked = t.coordinator.request
+
+    def request(message, timeout=None):
+        if isinstance(message, c.FinishRank):
+            limits.append(timeout)
+        return asked(message, timeout)
+
+    monkeypatch.setattr(t.coordinator, "request", request)
+    run(t, lambda worker, batches: None)
+    assert limits == [5.0]
