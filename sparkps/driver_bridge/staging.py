@@ -97,9 +97,11 @@ class StagedInput:
         return sum(file.rows for file in self.files[rank])
 
     def remove(self) -> None:
-        """Remove all files; what cannot be removed is logged."""
+        """Remove all files, if they are still there; what cannot be removed is logged."""
         try:
-            _remove(self.root)
+            _remove_all(self.root)
+        except FileNotFoundError:
+            pass
         except OSError as error:
             log.warning("staged rows stay behind in %s: %s", self.root, error)
 
@@ -148,6 +150,8 @@ def staging_root(spark: Any, staging_dir: str, scratch: str) -> str:
 def stage(df: DataFrame, num_workers: int, root: str, schema: pa.Schema, *, deterministic: bool) -> StagedInput:
     """Write the rows of `df` to files under `root`, in one Spark job, balanced over ranks or placed by content.
 
+    When it fails `root` is removed, with what attempts left there that Spark killed before they could clear up.
+
     Parameters
     ----------
     df : DataFrame
@@ -164,6 +168,14 @@ def stage(df: DataFrame, num_workers: int, root: str, schema: pa.Schema, *, dete
     GroupError
         The directory is full, or cannot be written.
     """
+    try:
+        return _staged(df, num_workers, root, schema, deterministic=deterministic)
+    except BaseException:
+        StagedInput(root, schema, ()).remove()
+        raise
+
+
+def _staged(df: DataFrame, num_workers: int, root: str, schema: pa.Schema, *, deterministic: bool) -> StagedInput:
     from pyspark.errors import PySparkException
 
     source = order_by_content(df, num_workers) if deterministic else df
@@ -327,6 +339,17 @@ def _quoted(text: str) -> str | None:
     """Our own error in what Spark says of a failed task: its name starts a line of the worker's traceback."""
     found = re.search(rf"GroupError: ({_STAGED} .*)", text)
     return found[1].rstrip("'\" ") if found is not None else None
+
+
+def _remove_all(root: str) -> None:
+    """Remove `root` for good, though attempts that Spark has cancelled may still be writing there."""
+    if "://" in root:
+        _remove(root)
+        return
+    # Under another name nothing is added to it while it is emptied; what they open from now on has no place to be.
+    aside = f"{root}-removed"
+    Path(root).rename(aside)
+    _remove(aside)
 
 
 def _remove(directory: str) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
+import threading
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,7 +13,7 @@ import pytest
 from pyspark.sql import functions as sf
 
 from sparkps.driver_bridge.inputs import arrow_schema
-from sparkps.driver_bridge.staging import stage, staging_root
+from sparkps.driver_bridge.staging import StagedInput, stage, staging_root
 from sparkps.errors import ConfigError, GroupError, WorkerFailed
 from tests.harness.disks import no_room_for_python_workers
 from tests.harness.waiting import wait_until
@@ -44,8 +46,7 @@ def test_a_full_staging_directory_is_named(spark, wide, tmp_path, deterministic)
     assert caught.value.key == "spark.sparkps.stagingDir"
     assert root in str(caught.value)
     assert "Traceback" not in str(caught.value)
-    # The other partition's attempt, which Spark has cancelled, may still be clearing up.
-    assert wait_until(lambda: not list(Path(root).iterdir()), 20), "half-written files stay behind"
+    assert not list(tmp_path.iterdir()), "half-written files stay behind"
 
 
 def test_a_group_whose_rows_find_no_room_leaves_nothing_behind(spark, ps, wide, tmp_path):
@@ -109,7 +110,44 @@ def test_an_error_of_the_users_own_rows_is_not_taken_for_a_full_disk(spark, tmp_
     with pytest.raises(Exception, match="no such luck") as caught:
         stage(df, 1, root, arrow_schema(df), deterministic=False)
     assert not isinstance(caught.value, GroupError)
-    assert not list(Path(root).iterdir())
+    assert not Path(root).exists()
+
+
+def test_what_a_killed_attempt_left_half_written_goes_with_the_failure(spark, tmp_path):
+    def fails(x):
+        raise OSError("no such luck")
+
+    root = staging_root(spark, str(tmp_path), "")
+    half_written = Path(root) / "part-1-attempt-7"  # of a Python worker that Spark has killed: it cleared up nothing
+    half_written.mkdir()
+    (half_written / "rank-0.arrows").write_bytes(b"half")
+    df = spark.range(10).select(sf.udf(fails, "long")("id").alias("y"))
+    with pytest.raises(Exception, match="no such luck"):
+        stage(df, 1, root, arrow_schema(df), deterministic=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_attempts_that_still_write_while_all_is_removed_leave_nothing_behind(tmp_path):
+    root = tmp_path / "root"
+    root.mkdir()
+    written = 0
+
+    def write():
+        nonlocal written
+        with contextlib.suppress(FileNotFoundError):
+            for attempt in range(1_000_000):
+                (root / f"part-0-attempt-{attempt}").mkdir()
+                (root / f"part-0-attempt-{attempt}" / "rank-0.arrows").write_bytes(b"half")
+                written = attempt
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert wait_until(lambda: written > 100, 20)
+    StagedInput(str(root), pa.schema([]), ()).remove()
+    writer.join(20)
+    assert not writer.is_alive(), "it may write on"
+    assert not list(tmp_path.iterdir())
+    StagedInput(str(root), pa.schema([]), ()).remove()  # what is gone is removed
 
 
 def test_the_setting_that_names_the_directory_is_the_one_that_the_error_names(spark, tmp_path):
