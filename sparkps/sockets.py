@@ -13,7 +13,7 @@ from typing import Any
 
 import zmq
 
-_EVENTS, _READABLE, _MORE = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.SNDMORE)
+_READABLE, _MORE = int(zmq.POLLIN), int(zmq.SNDMORE)
 
 #: For `send` and `receive`: raise `zmq.Again` instead of waiting.
 AT_ONCE = int(zmq.NOBLOCK)
@@ -69,7 +69,7 @@ def receive(socket: Socket, flags: int = 0) -> list[zmq.Frame]:
 
 def is_readable(socket: Socket) -> bool:
     """Whether a message is there."""
-    return bool(int(socket.getsockopt(_EVENTS)) & _READABLE)
+    return bool(zmq.zmq_poll([(socket, _READABLE)], 0))
 
 
 def spin(socket: Socket, seconds: float, unless: Sized = ()) -> bool:
@@ -77,9 +77,10 @@ def spin(socket: Socket, seconds: float, unless: Sized = ()) -> bool:
 
     To be woken takes as long as a small request does. Between two looks the processor goes to whoever else can use it.
     """
+    look = [(socket, _READABLE)]
     until = time.perf_counter() + seconds
     while not unless and time.perf_counter() < until:
-        if is_readable(socket):
+        if zmq.zmq_poll(look, 0):
             return True
         os.sched_yield()
     return False

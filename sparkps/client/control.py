@@ -19,9 +19,6 @@ from sparkps.wire.codec import decode, encode
 #: A request without an answer is sent again after so many seconds, then after twice as many, up to the second number.
 RETRY_FIRST, RETRY_MAX = 1.0, 8.0
 
-#: Deadline of a request if nothing else is said (seconds).
-TIMEOUT = 30.0
-
 #: An answer that was on its way when the coordinator ended has so long to come (seconds).
 LAST_WORDS = 0.1
 
@@ -78,7 +75,7 @@ class ControlClient:
 
     _by_endpoint: dict[tuple[int, str], ControlClient] = {}
 
-    def __init__(self, endpoint: str, timeout: float = TIMEOUT) -> None:
+    def __init__(self, endpoint: str, timeout: float = 30.0) -> None:
         self.endpoint = endpoint
         self.timeout = timeout
         # Connections that no thread is using. Appending and popping is atomic: no lock that a signal handler could find taken.
@@ -89,7 +86,8 @@ class ControlClient:
     def of(cls, address: c.TierAddress) -> ControlClient:
         """This process's client of a tier."""
         key = (os.getpid(), address.coordinator)
-        return cls._by_endpoint.get(key) or cls._by_endpoint.setdefault(key, cls(address.coordinator))
+        found = cls._by_endpoint.get(key)
+        return found or cls._by_endpoint.setdefault(key, cls(address.coordinator, address.control_timeout))
 
     def request(self, message: Any, timeout: float | None = None) -> Any:
         """Send a request and wait for its answer.

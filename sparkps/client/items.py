@@ -128,8 +128,9 @@ def keys_per_piece(spec: TableSpec, count: int, chunk_bytes: int) -> int:
 
     A call of some size is cut into `PIECES` at least, so that the node works on the first while the others are on their way.
     """
-    limit = min(chunk_bytes, max(SMALLEST_PIECE, count * (8 + row_bytes(spec)) // PIECES))
-    return max(1, limit // max(8, row_bytes(spec)))
+    row = row_bytes(spec)
+    limit = min(chunk_bytes, max(SMALLEST_PIECE, count * (8 + row) // PIECES))
+    return max(1, limit // max(8, row))
 
 
 def cut(offsets: NDArray[np.int64], span: tuple[int, int], most: int) -> Iterator[tuple[int, int]]:

@@ -110,6 +110,8 @@ def _real(spec: TableSpec, values: ArrayLike, what: str) -> NDArray[Any]:
             table=spec.name,
             dtype=str(given.dtype),
         )
+    if given.dtype == spec.dtype:
+        return np.ascontiguousarray(given)
     with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which is refused by name
         return np.ascontiguousarray(given, spec.dtype)
 

@@ -116,7 +116,7 @@ class PSContext:
         #: What table handles carry.
         self.address: TierAddress = self._tier.address
         #: To the coordinator.
-        self.control = DriverControl.for_tier(self.address, self._tier.ended, self.settings.control_timeout)
+        self.control = DriverControl.for_tier(self.address, self._tier.ended)
         log.info("tier %s is ready: %d nodes", self.address.tier_id, self.settings.num_nodes)
 
     # ---- life ----------------------------------------------------------------------------------------------------------

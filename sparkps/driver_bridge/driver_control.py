@@ -24,7 +24,7 @@ class DriverControl(ControlClient):
     ended: Callable[[], SparkPSError | None] = staticmethod(lambda: None)
 
     @classmethod
-    def for_tier(cls, address: TierAddress, ended: Callable[[], SparkPSError | None], timeout: float) -> Self:
+    def for_tier(cls, address: TierAddress, ended: Callable[[], SparkPSError | None]) -> Self:
         """This process's client of a tier: what `ControlClient.of` gives from now on.
 
         Parameters
@@ -32,12 +32,10 @@ class DriverControl(ControlClient):
         address : TierAddress
         ended : callable
             See `ended`.
-        timeout : float
-            Seconds.
         """
         client = cls.of(address)
         assert isinstance(client, cls), "nobody has asked a tier that has just been started"
-        client.ended, client.timeout = ended, timeout
+        client.ended = ended
         return client
 
     def check(self) -> None:

@@ -75,6 +75,14 @@ def split_runs(keys: Any, owned: Any, buckets: Any, offsets: Any) -> int:
     return count
 
 
+@kernel(lambda _: (array(types.int32), array(types.uint8)))
+def mark_buckets(buckets: Any, bits: Any) -> None:
+    """Set the bit of each bucket in `bits`, of shape (NUM_BUCKETS / 8,), the lowest bit of a byte first."""
+    for i in range(buckets.shape[0]):
+        bucket = buckets[i]
+        bits[bucket >> 3] |= np.uint8(1 << (bucket & 7))
+
+
 @kernel(lambda _: (HEADS, given(types.int64), given(types.int32), given(types.int64), array(types.int32)))
 def find(index: Any, keys: Any, buckets: Any, offsets: Any, slots: Any) -> int:
     """Slots of keys, -1 for a missing one; returns how many are missing.

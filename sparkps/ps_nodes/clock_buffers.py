@@ -87,28 +87,34 @@ class Write:
     ----------
     parts : dict
         By id of the table whose marks decide.
+    buckets : dict
+        By the same, the buckets that are written, as bits.
     """
 
-    def __init__(self, parts: dict[int, list[Part]]) -> None:
+    __slots__ = ("_parts", "buckets", "shards")
+
+    def __init__(self, parts: dict[int, Sequence[Part]], buckets: dict[int, int]) -> None:
         self._parts = parts
-        #: By the table whose marks decide, the buckets that are written, as bits.
-        self.buckets = {table: _union(part.mask for part in mine) for table, mine in parts.items()}
+        self.buckets = buckets
         #: All shards that are written.
-        self.shards: ShardSet = self.buckets
+        self.shards: ShardSet = buckets
 
     @classmethod
-    def of_targets(cls, targets: Iterable[Target]) -> Write:
+    def of_targets(cls, targets: Sequence[Target]) -> Write:
         """Pushes, adds and assigns."""
-        parts: dict[int, list[Part]] = {}
+        if len(targets) == 1:
+            table = targets[0].table.spec.table
+            return cls({table: targets}, {table: targets[0].mask})
+        parts: dict[int, list[Target]] = {}
         for target in targets:
             parts.setdefault(target.table.spec.table, []).append(target)
-        return cls(parts)
+        return cls({**parts}, {table: _union(mine) for table, mine in parts.items()})
 
     @classmethod
     def of_call(cls, prepared: Prepared, buckets: int) -> Write:
         """Server functions that write: their parts stay together, and the first table's marks decide."""
         first, *others = [table.spec.table for table in prepared.written]
-        write = cls({first: [CallPart(prepared, buckets)]})
+        write = cls({first: [CallPart(prepared, buckets)]}, {first: buckets})
         write.shards = {**write.shards, **dict.fromkeys(others, buckets)}
         return write
 
@@ -117,8 +123,19 @@ class Write:
         """Bytes that it keeps while it is buffered."""
         return sum(part.nbytes + PART_BYTES for mine in self._parts.values() for part in mine)
 
-    def narrowed(self, table: int, buckets: int) -> list[Part]:
+    def only(self, new: dict[int, int]) -> Sequence[Part]:
+        """The parts in these buckets of each table."""
+        if len(new) == 1:
+            ((table, buckets),) = new.items()
+            return self.narrowed(table, buckets)
+        return [part for table, buckets in new.items() for part in self.narrowed(table, buckets)]
+
+    def narrowed(self, table: int, buckets: int) -> Sequence[Part]:
         """The parts of one table in these buckets."""
+        if buckets == self.buckets[table]:
+            return self._parts[table]  # all of it is new: the usual case
+        if not buckets:
+            return ()
         found: list[Part] = []
         for part in self._parts[table]:
             if isinstance(part, Target):
@@ -131,8 +148,9 @@ class Write:
 
 def write_all(parts: Sequence[Part]) -> None:
     """Carry out parts in order; what needs memory first."""
-    for part in parts:
-        part.prepare()
+    if len(parts) > 1:
+        for part in parts:
+            part.prepare()
     for part in parts:
         part.write()
 
@@ -227,8 +245,8 @@ class ClockBuffers:
         assert bool(kept) or not self.nbytes
 
 
-def _union(masks: Iterable[int]) -> int:
+def _union(parts: Iterable[Target]) -> int:
     union = 0
-    for mask in masks:
-        union |= mask
+    for part in parts:
+        union |= part.mask
     return union

@@ -64,14 +64,13 @@ class Dispatcher:
     def submit(self, work: Job) -> None:
         """Run `work` now, or behind what its session has under way."""
         session = work.session
+        self._line_up(session, work.nbytes)
         if session.running:
             session.queue = deque() if session.queue is None else session.queue
             session.queue.append(work)
             session.waiting_bytes += work.nbytes
-            self._line_up(session, work.nbytes)
             self._start_next(session)
         else:
-            self._line_up(session, work.nbytes)
             self._start(work)
 
     def again(self, work: Job) -> None:
@@ -94,7 +93,8 @@ class Dispatcher:
             if not session.held:
                 self.queued_bytes += session.line_bytes
         session.running -= 1
-        self._start_next(session)
+        if session.queue:
+            self._start_next(session)
 
     def hold(self, work: Job) -> None:
         """`work` waits for others, and later requests of its session for it."""

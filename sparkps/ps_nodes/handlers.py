@@ -73,7 +73,7 @@ class Handlers:
         try:
             if getattr(message, "epoch", self.epoch) != self.epoch:
                 self._send_back(work, m.WrongEpoch(message.seq, self.epoch, self._placement))
-            elif _is_write(message) and work.session.bars(message.seq):
+            elif work.session.bars(message.seq) and _is_write(message):
                 self._send_back(work, self._barred(message))
             else:
                 REQUESTS[type(message)](self, work)
@@ -149,11 +149,13 @@ class Handlers:
         """Change the shards once, and acknowledge it when that is done; the tables are in use until then."""
 
         def done(error: BaseException | None) -> None:
-            use.release()
-            if error is None:
-                self.done(work, answer, record=True)
-            else:
-                self.fail(work, error)
+            try:
+                if error is None:
+                    self.done(work, answer, record=True)
+                else:
+                    self.fail(work, error)
+            finally:
+                use.release()  # the client need not wait for that
 
         member = work.message.member
         if member is None:
@@ -168,7 +170,7 @@ class Handlers:
 
     def _write_of_session(self, work: Work, write: Write, done: Callable[[BaseException | None], None]) -> None:
         def make(new: dict[int, int]) -> Entry:
-            parts = [part for table, buckets in new.items() if buckets for part in write.narrowed(table, buckets)]
+            parts = write.only(new)
             return Entry(write.shards, lambda: write_all(parts), lambda _, error: done(error))
 
         shards, message = self.service.shards, work.message

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sparkps.kernels import lookup
 from sparkps.ps_nodes.index import KeyIndex
-from sparkps.wire.buckets import mask_of
+from sparkps.specs import NUM_BUCKETS
 
 #: (buckets int32 (r,), offsets int64 (r + 1,)): runs of keys of one bucket each.
 Runs = tuple[NDArray[np.int32], NDArray[np.int64]]
@@ -52,7 +53,9 @@ class KeyChunk:
     def mask(self) -> int:
         """The buckets of the keys, as bits."""
         if self._mask < 0:
-            self._mask = mask_of(self.runs[0])
+            bits = np.zeros(NUM_BUCKETS // 8, np.uint8)
+            lookup.mark_buckets(self.runs[0], bits)
+            self._mask = int.from_bytes(bits.tobytes(), "little")
         return self._mask
 
     def for_reading(self) -> tuple[NDArray[np.int32], NDArray[np.int64] | None]:

@@ -102,7 +102,7 @@ class Service:
 
     def receive(self, identity: bytes, frames: Sequence[Any]) -> m.Message | None:
         """Take one message; returns it unless it was none."""
-        nbytes = sum(len(frame) for frame in frames)
+        nbytes = sum(map(len, frames))
         most = self.handlers.settings.max_message_bytes
         try:
             if nbytes > most:
@@ -141,7 +141,10 @@ class Service:
             work.size = max(nbytes, self.handlers.answer_bytes(work))
             if verdict is Verdict.AGAIN:
                 self.dispatcher.again(work)
-            elif message.seq == session.next or self._has_room(session, nbytes):
+            elif message.seq == session.next:
+                session.next += 1
+                self.dispatcher.submit(work)
+            elif self._has_room(session, nbytes):
                 session.hold(message.seq, work, nbytes)
             else:
                 session.forget(message.seq)
@@ -151,8 +154,9 @@ class Service:
             parked = session.pending.get(message.seq)
             if parked is not None:
                 self._send(identity, encode(m.Parked(message.seq, *parked)))
-        for due, _ in session.in_turn():
-            self.dispatcher.submit(due)
+        if session.early:
+            for due in session.in_turn():
+                self.dispatcher.submit(due)
 
     def _has_room(self, session: NodeSession, nbytes: int) -> bool:
         """Whether a request may wait for those before it; clients keep within their credits, which are less."""
@@ -204,17 +208,20 @@ class Service:
             The request is a write that will be sent again under another number: later ones must not overtake it.
         """
 
-        def tell() -> None:
-            session, seq = work.session, work.message.seq
-            if bar:
-                session.bar(seq)
-            session.answered(seq, frames, record=record, plain=plain)
-            try:
-                self._send(session.identity, frames)
-            finally:
-                self.dispatcher.ended(work)
+        if threading.get_ident() == self._io_thread:
+            self._answer(work, frames, record=record, plain=plain, bar=bar)
+        else:
+            self.post(lambda: self._answer(work, frames, record=record, plain=plain, bar=bar))
 
-        self.post(tell)
+    def _answer(self, work: Work, frames: list[Any], *, record: bool, plain: bool, bar: bool) -> None:
+        session, seq = work.session, work.message.seq
+        if bar:
+            session.bar(seq)
+        session.answered(seq, frames, record=record, plain=plain)
+        try:
+            self._send(session.identity, frames)
+        finally:
+            self.dispatcher.ended(work)
 
     def park(self, work: Work, clock: int, waiting_for: list[int], *, passes: bool) -> None:
         """A request waits for ranks; with `passes` later requests of its session need not wait for it."""

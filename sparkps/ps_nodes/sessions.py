@@ -111,13 +111,13 @@ class NodeSession:
         self.early[seq] = work, nbytes
         self.waiting_bytes += nbytes
 
-    def in_turn(self) -> Iterator[tuple[Any, int]]:
-        """Requests whose turn has come, in order, with their bytes."""
+    def in_turn(self) -> Iterator[Any]:
+        """Requests that waited, and whose turn has come, in order."""
         while self.next in self.early:
             work, nbytes = self.early.pop(self.next)
             self.next += 1
             self.waiting_bytes -= nbytes
-            yield work, nbytes
+            yield work
 
     def forget(self, seq: int) -> None:
         """A new request is dropped as if it had been lost on its way."""

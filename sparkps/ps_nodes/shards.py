@@ -70,7 +70,7 @@ class Shards:
         with self._lock:
             return self._enter(entry)
 
-    def order_once(self, writer: int, stamp: int, tables: dict[int, int], make: Callable[[dict[int, int]], Entry]) -> Entry | None:
+    def order_once(self, writer: int, stamp: int, tables: ShardSet, make: Callable[[dict[int, int]], Entry]) -> Entry | None:
         """Order a session's write where it is new.
 
         Parameters
@@ -87,8 +87,11 @@ class Shards:
         Entry or None
             To be carried out now; None: it waits for its turn.
         """
+        take, new = self.marks.take, {}
         with self._lock:
-            entry = make({table: self.marks.take(writer, stamp, table, buckets) for table, buckets in tables.items()})
+            for table, buckets in tables.items():
+                new[table] = take(writer, stamp, table, buckets)
+            entry = make(new)
             return entry if self._enter(entry) else None
 
     def apply(self, entry: Entry) -> bool:

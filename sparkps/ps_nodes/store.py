@@ -27,6 +27,8 @@ from sparkps.wire.messages import NO_KEYSET, Op, OpCode
 Array = NDArray[Any]
 Table = SparseTable | DenseTable
 
+_INT64 = np.dtype(np.int64)
+
 #: Most operations of one step: each pull has a frame of the answer.
 MOST_OPS = 4095
 
@@ -37,6 +39,10 @@ class KeySetMissing(Exception):
     def __init__(self, keyset: int) -> None:
         super().__init__(keyset)
         self.keyset = keyset
+
+
+_SPARSE_VERBS = {OpCode.PUSH: SparseTable.push, OpCode.ADD: SparseTable.add, OpCode.ASSIGN: SparseTable.assign}
+_DENSE_VERBS = {OpCode.PUSH: DenseTable.push, OpCode.ADD: DenseTable.add, OpCode.ASSIGN: DenseTable.assign}
 
 
 @dataclass(slots=True)
@@ -67,14 +73,10 @@ class Target:
         assert self.values is not None
         if self.chunk is None:
             assert isinstance(self.table, DenseTable)
-            dense = {OpCode.PUSH: self.table.push, OpCode.ADD: self.table.add, OpCode.ASSIGN: self.table.assign}[
-                self.code
-            ]
-            dense(self.start, self.stop, self.values)
+            _DENSE_VERBS[self.code](self.table, self.start, self.stop, self.values)
             return
         assert isinstance(self.table, SparseTable)
-        sparse = {OpCode.PUSH: self.table.push, OpCode.ADD: self.table.add, OpCode.ASSIGN: self.table.assign}[self.code]
-        sparse(self.chunk.for_writing(), self.chunk.runs, self.values)
+        _SPARSE_VERBS[self.code](self.table, self.chunk.for_writing(), self.chunk.runs, self.values)
 
     @property
     def size(self) -> int:
@@ -234,17 +236,18 @@ class Store:
             return table.spec.index
 
     def use(self, table_ids: Iterable[int]) -> Use:
-        """The tables of these ids, in use from now on.
+        """The tables of these ids, in use from now on; one that is named twice is in use twice.
 
         Raises
         ------
         UnknownTable
         """
-        wanted = dict.fromkeys(table_ids)
+        users = self._users
         with self._lock:
-            tables = [self.table(table_id) for table_id in wanted]
-            for table_id in wanted:
-                self._users[table_id] = self._users.get(table_id, 0) + 1
+            tables = [self.table(table_id) for table_id in table_ids]
+            for table in tables:
+                table_id = table.spec.table
+                users[table_id] = users.get(table_id, 0) + 1
         return Use(self, tables)
 
     def use_again(self, tables: Iterable[Table]) -> Use:
@@ -257,16 +260,16 @@ class Store:
 
     def release(self, tables: Sequence[Table]) -> None:
         """Somebody lets go of tables; the last one frees those that were dropped. See `Use`."""
-        unused = []
+        unused, users = [], self._users
         with self._lock:
             for table in tables:
                 table_id = table.spec.table
-                left = self._users[table_id] - 1
+                left = users[table_id] - 1
                 if left:
-                    self._users[table_id] = left
+                    users[table_id] = left
                     continue
-                del self._users[table_id]
-                if self._leaving.pop(table_id, None) is not None:
+                del users[table_id]
+                if self._leaving and self._leaving.pop(table_id, None) is not None:
                     unused.append(table)
         for table in unused:
             table.free()
@@ -353,7 +356,7 @@ class Store:
         values = None
         if code != OpCode.PULL:
             values = next(arrays)
-            _check(values, (chunk.size, table.spec.dim), table.spec)
+            _check(values, (chunk.size, table.spec.dim), table)
         return Target(code, table, chunk, 0, 0, values)
 
     def _dense_target(self, code: OpCode, op: Op, table: DenseTable, arrays: Any) -> Target:
@@ -364,7 +367,7 @@ class Store:
         values = None
         if code != OpCode.PULL:
             values = next(arrays)
-            _check(values, (table.elements(op.start, op.stop),), table.spec)
+            _check(values, (table.elements(op.start, op.stop),), table)
         return Target(code, table, None, op.start, op.stop, values)
 
     def export(self, table_id: int, bucket: int, start: int, limit: int) -> list[Array]:
@@ -408,7 +411,7 @@ class Store:
 
 
 def _keys(keys: Array, spec: TableSpec) -> NDArray[np.int64]:
-    if keys.dtype != np.int64 or keys.ndim != 1:
+    if keys.dtype != _INT64 or keys.ndim != 1:
         raise InvalidInput(
             f"The keys of table {spec.name!r} must be int64 of shape (n,). Got {keys.dtype} of shape {keys.shape}.",
             table=spec.name,
@@ -416,9 +419,10 @@ def _keys(keys: Array, spec: TableSpec) -> NDArray[np.int64]:
     return keys
 
 
-def _check(values: Array, shape: tuple[int, ...], spec: TableSpec) -> None:
-    if values.dtype != spec.dtype or values.shape != shape:
+def _check(values: Array, shape: tuple[int, ...], table: Table) -> None:
+    if values.dtype != table.dtype or values.shape != shape:
+        name = table.spec.name
         raise InvalidInput(
-            f"The values for table {spec.name!r} must be {spec.dtype} of shape {shape}. Got {values.dtype} of shape {values.shape}.",
-            table=spec.name,
+            f"The values for table {name!r} must be {table.dtype} of shape {shape}. Got {values.dtype} of shape {values.shape}.",
+            table=name,
         )

@@ -49,12 +49,13 @@ class Turns(Generic[T]):
 
     def leave(self, shards: ShardSet) -> list[T]:
         """Whoever had these shards is done; those who may begin now, in order."""
+        busy = self._busy
         for table, buckets in shards.items():
-            left = self._busy.get(table, 0) & ~buckets
+            left = busy.get(table, 0) & ~buckets
             if left:
-                self._busy[table] = left
+                busy[table] = left
             else:
-                self._busy.pop(table, None)
+                busy.pop(table, None)
         if not self._waiting:
             return []
         next_ones: list[T] = []

@@ -34,6 +34,8 @@ class TierAddress(msgspec.Struct, frozen=True):
     tier_id: str
     #: zmq endpoint of the coordinator.
     coordinator: str
+    #: Deadline of a request to it, in every process (seconds; `config.Settings.control_timeout`).
+    control_timeout: float = 30.0
 
 
 class Cause(msgspec.Struct, frozen=True, array_like=True):

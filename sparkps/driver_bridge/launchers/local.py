@@ -62,8 +62,9 @@ class LocalTier:
         places.use(settings.kernel_cache_dir)
         self._settings = with_client_kernels(settings, places.given() or places.found().kept_in)
         self.directory = _socket_directory()
-        self.address = TierAddress(secrets.token_hex(8), f"ipc://{self.directory}/coordinator")
-        self.control = ControlClient(self.address.coordinator, settings.control_timeout)
+        endpoint = f"ipc://{self.directory}/coordinator"
+        self.address = TierAddress(secrets.token_hex(8), endpoint, settings.control_timeout)
+        self.control = ControlClient(endpoint, settings.control_timeout)
         self._environment = child_environment(settings)
         self._stopping = threading.Event()
         self._coordinator: Child | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import pickle
 import socket
 import threading
 import time
@@ -101,6 +102,12 @@ def test_a_coordinator_that_is_stopped_is_waited_for_until_the_deadline(stopped:
         ControlClient(stopped).request(c.TierStatus(0), timeout=0.8)
     assert time.monotonic() - began >= 0.8
     assert not isinstance(caught.value, NodeUnreachable)
+
+
+def test_the_deadline_that_was_set_holds_in_every_process(stopped: str) -> None:
+    elsewhere = pickle.loads(pickle.dumps(c.TierAddress("tier", stopped, control_timeout=0.7)))
+    with pytest.raises(DeadlineExceeded, match=r"within 0\.7 s.*`spark\.sparkps\.controlTimeout`"):
+        ControlClient.of(elsewhere).request(c.TierStatus(0))
 
 
 def test_an_inquiry_never_blocks(stopped: str) -> None:

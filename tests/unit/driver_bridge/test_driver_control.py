@@ -36,7 +36,7 @@ def lost(address: c.TierAddress) -> NodeUnreachable:
 
 
 def test_every_client_of_the_process_knows(address: c.TierAddress) -> None:
-    control = DriverControl.for_tier(address, lambda: lost(address), 30.0)
+    control = DriverControl.for_tier(address, lambda: lost(address))
     assert ControlClient.of(address) is control
     began = time.monotonic()
     with pytest.raises(NodeUnreachable, match="killed by signal 9"):
@@ -49,7 +49,7 @@ def test_every_client_of_the_process_knows(address: c.TierAddress) -> None:
 def test_reason_takes_the_place_of_what_a_connection_saw(
     address: c.TierAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    control = DriverControl.for_tier(address, lambda: None, 30.0)
+    control = DriverControl.for_tier(address, lambda: None)
     seen: list[SparkPSError | None] = [None, None, lost(address)]
     control.ended = lambda: seen.pop(0)
 
@@ -71,7 +71,7 @@ def test_what_a_coordinator_that_runs_says_is_left_as_it_is(
 
     monkeypatch.setattr(ControlClient, "request", request)
     with pytest.raises(DeadlineExceeded, match="of a group"):
-        DriverControl.for_tier(address, lambda: None, 30.0).request(c.TierStatus(0))
+        DriverControl.for_tier(address, lambda: None).request(c.TierStatus(0))
 
 
 # ---- the watch over a group --------------------------------------------------------------------------------------------

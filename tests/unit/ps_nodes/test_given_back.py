@@ -28,7 +28,7 @@ def opened(table=None, number=1, now=0.0):
 def deliver(session, seq, acked=0):
     assert session.arrive(seq, acked) is Verdict.NEW
     session.hold(seq, seq, 10)
-    begun = [work for work, _ in session.in_turn()]
+    begun = list(session.in_turn())
     session.validate()
     return begun
 

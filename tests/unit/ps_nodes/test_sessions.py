@@ -19,7 +19,7 @@ def deliver(session: NodeSession, seq: int, acked: int = 0) -> list[int]:
     """A new request arrives; the requests whose turn has come."""
     assert session.arrive(seq, acked) is Verdict.NEW
     session.hold(seq, seq, 10)
-    begun = [work for work, _ in session.in_turn()]
+    begun = list(session.in_turn())
     session.validate()
     return begun
 
@@ -152,7 +152,7 @@ def test_loss_duplicates_and_reordering_run_every_request_once_and_in_order(seed
             verdict = session.arrive(seq, ack)
             if verdict is Verdict.NEW:
                 session.hold(seq, seq, 1)
-                for work, _ in session.in_turn():
+                for work in session.in_turn():
                     ran.append(work)
                     session.answered(work, [b"done"], record=True)
             if seq in session.answers and rng.random() < 0.7:
