@@ -54,9 +54,11 @@ def _place_of(entries: Any, capacity: np.uint64, key: int) -> int:
     return place
 
 
-@kernel(lambda _: (given(types.int64), given(types.uint8), array(types.int32), array(types.int64)))
-def split_runs(keys: Any, owned: Any, buckets: Any, offsets: Any) -> int:
+@kernel(lambda _: (given(types.int64), given(types.uint8), array(types.int32), array(types.int64), array(types.uint8)))
+def split_runs(keys: Any, owned: Any, buckets: Any, offsets: Any, bits: Any) -> int:
     """Buckets of `keys`, which are grouped by ascending bucket, and where each bucket's keys begin.
+
+    The bucket's bit is set in `bits`, of shape (NUM_BUCKETS / 8,), the lowest bit of a byte first.
 
     Returns the number of buckets, or -1 - i if key i is of a bucket that is not `owned` or comes after a later one.
     """
@@ -69,18 +71,11 @@ def split_runs(keys: Any, owned: Any, buckets: Any, offsets: Any) -> int:
                 return -1 - i
             buckets[count] = bucket
             offsets[count] = i
+            bits[bucket >> 3] |= np.uint8(1 << (bucket & 7))
             count += 1
             current = bucket
     offsets[count] = keys.shape[0]
     return count
-
-
-@kernel(lambda _: (array(types.int32), array(types.uint8)))
-def mark_buckets(buckets: Any, bits: Any) -> None:
-    """Set the bit of each bucket in `bits`, of shape (NUM_BUCKETS / 8,), the lowest bit of a byte first."""
-    for i in range(buckets.shape[0]):
-        bucket = buckets[i]
-        bits[bucket >> 3] |= np.uint8(1 << (bucket & 7))
 
 
 @kernel(lambda _: (HEADS, given(types.int64), given(types.int32), given(types.int64), array(types.int32)))

@@ -120,10 +120,10 @@ class Handlers:
         use = self.store.use([op.table for op in message.ops])
         try:
             targets = self.store.targets(message.ops, work.arrays, work.session.keysets)
-            pulls = sum(target.values is None for target in targets)
-            if 0 < pulls < len(targets):
+            writes = [target.values is not None for target in targets]
+            if any(writes) and not all(writes):
                 raise ProtocolError("The operations of a step must be all pulls or all writes. Got both.")
-            if not pulls:
+            if writes[0]:
                 self.write(work, Write.of_targets(targets), use)
                 return
             if message.member is None or not self.waits(work, message.member):
@@ -137,7 +137,7 @@ class Handlers:
         raise work.message.error
 
     def _pull(self, work: Work, targets: list[Target]) -> None:
-        nbytes = sum(target.size * target.table.row_bytes for target in targets)
+        nbytes = sum([target.size * target.table.row_bytes for target in targets])
         if nbytes > self.settings.max_message_bytes:
             raise ProtocolError(
                 f"The rows of a step must have at most {self.settings.max_message_bytes} bytes (`spark.sparkps.maxMessageBytes`)."

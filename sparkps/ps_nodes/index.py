@@ -34,6 +34,11 @@ _CAPACITIES = GrowthSeries(16, 1.5)
 _NO_LAWS = np.zeros((0, 8), np.int64), np.zeros((0, 8), np.float64)
 
 
+def no_bits() -> NDArray[np.uint8]:
+    """No bucket, for `KeyIndex.runs`."""
+    return np.zeros(NUM_BUCKETS // 8, np.uint8)
+
+
 class KeyIndex:
     """Keys of the buckets that this node holds, and the tables that share them. Thread-safe.
 
@@ -88,12 +93,14 @@ class KeyIndex:
 
     # ---- keys ------------------------------------------------------------------------------------------------------
 
-    def runs(self, keys: NDArray[np.int64]) -> Runs:
+    def runs(self, keys: NDArray[np.int64], bits: NDArray[np.uint8] | None = None) -> Runs:
         """Where each bucket's keys are.
 
         Parameters
         ----------
         keys : ndarray of shape (n,), int64, C-contiguous
+        bits : ndarray of shape (NUM_BUCKETS / 8,), uint8, of zeros, optional
+            Gets the bits of the buckets, as `wire.buckets` orders them.
 
         Returns
         -------
@@ -108,7 +115,7 @@ class KeyIndex:
         """
         buckets = np.empty(NUM_BUCKETS, np.int32)
         offsets = np.empty(NUM_BUCKETS + 1, np.int64)
-        count = lookup.split_runs(keys, self._owned, buckets, offsets)
+        count = lookup.split_runs(keys, self._owned, buckets, offsets, no_bits() if bits is None else bits)
         if count < 0:
             key = int(keys[-1 - count])
             raise InvalidInput(

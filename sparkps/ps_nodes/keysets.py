@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparkps.kernels import lookup
-from sparkps.ps_nodes.index import KeyIndex
-from sparkps.specs import NUM_BUCKETS
+from sparkps.ps_nodes.index import KeyIndex, no_bits
+from sparkps.wire.buckets import mask_of
 
 #: (buckets int32 (r,), offsets int64 (r + 1,)): runs of keys of one bucket each.
 Runs = tuple[NDArray[np.int32], NDArray[np.int64]]
@@ -34,7 +33,7 @@ class KeyChunk:
         The keys are not grouped by ascending buckets of this node.
     """
 
-    __slots__ = ("_mask", "index", "keys", "registered", "runs", "size", "slots")
+    __slots__ = ("_bits", "_mask", "index", "keys", "registered", "runs", "size", "slots")
 
     def __init__(
         self, index: KeyIndex, keys: NDArray[np.int64], *, registered: bool = False, runs: Runs | None = None
@@ -44,18 +43,18 @@ class KeyChunk:
         self.keys: NDArray[np.int64] | None = keys
         self.registered = registered
         self.size = len(keys)
-        self.runs: Runs = index.runs(keys) if runs is None else runs
+        #: `mask`, as an array or, from the first time that it is asked for, as what it is.
+        self._bits = no_bits()
+        self._mask = -1 if runs is None else mask_of(runs[0])
+        self.runs: Runs = index.runs(keys, self._bits) if runs is None else runs
         #: All slots, once they are known.
         self.slots: NDArray[np.int32] | None = None
-        self._mask = -1
 
     @property
     def mask(self) -> int:
         """The buckets of the keys, as bits."""
         if self._mask < 0:
-            bits = np.zeros(NUM_BUCKETS // 8, np.uint8)
-            lookup.mark_buckets(self.runs[0], bits)
-            self._mask = int.from_bytes(bits.tobytes(), "little")
+            self._mask = int.from_bytes(self._bits.tobytes(), "little")
         return self._mask
 
     def for_reading(self) -> tuple[NDArray[np.int32], NDArray[np.int64] | None]:

@@ -244,7 +244,7 @@ class Store:
         """
         users = self._users
         with self._lock:
-            tables = [self.table(table_id) for table_id in table_ids]
+            tables = [self.tables.get(table_id) or self.table(table_id) for table_id in table_ids]
             for table in tables:
                 table_id = table.spec.table
                 users[table_id] = users.get(table_id, 0) + 1
@@ -321,13 +321,15 @@ class Store:
         """Bytes that the pulls among a step's operations will answer with, about; for what is wrong with them nothing."""
         total = 0
         for op in ops:
+            if op.code != OpCode.PULL:
+                continue
             table = self.tables.get(op.table)
-            if table is None or op.code != OpCode.PULL:
+            if table is None:
                 continue
             if isinstance(table, DenseTable):
                 rows = table.elements(op.start, op.stop) if 0 <= op.start < op.stop <= NUM_BUCKETS else 0
             elif op.keyset == NO_KEYSET:
-                rows = max((array.shape[0] for array in arrays if array.ndim), default=0)
+                rows = max([len(array) for array in arrays if array.ndim], default=0)
             else:
                 keyset = keysets.get(op.keyset)
                 chunk = keyset.chunks.get(op.start) if keyset is not None else None

@@ -225,9 +225,8 @@ def decode(frames: Sequence[Received]) -> tuple[Any, list[NDArray[Any]]]:
 
 def _decode_header(frame: Received) -> _Header:
     buffer = _buffer_of(frame)
-    prefix = bytes(buffer[:PREFIX_BYTES])
-    if prefix != _PREFIX:
-        raise _refused_prefix(prefix)
+    if buffer[:PREFIX_BYTES] != _PREFIX:
+        raise _refused_prefix(bytes(buffer[:PREFIX_BYTES]))
     if len(buffer) > MAX_HEADER_BYTES:
         raise ProtocolError(f"A header must have at most {MAX_HEADER_BYTES} bytes. Got {len(buffer)} instead.")
     body = buffer[PREFIX_BYTES:]
@@ -276,8 +275,7 @@ def request_of(frames: Sequence[Received]) -> tuple[int, int]:
 def _buffer_of(frame: Received) -> memoryview:
     """The bytes of a frame, flat."""
     try:
-        source: Any = getattr(frame, "buffer", frame)
-        view = memoryview(source)
+        view = memoryview(frame)
         return view if view.format == "B" and view.ndim == 1 and view.contiguous else view.cast("B")
     except Exception as error:  # no buffer, not contiguous, or released by its owner
         raise _refused_frame(frame, error) from error
@@ -307,8 +305,7 @@ def _view(code: int, shape: tuple[int, ...], frame: Received) -> NDArray[Any]:
             f"The dtype code of an array must be one of {sorted(DTYPES)}. Got {code} instead.", code=code
         )
     try:
-        source: Any = getattr(frame, "buffer", frame)
-        view = memoryview(source)
+        view = memoryview(frame)
     except Exception as error:  # no buffer, or released by its owner
         raise _refused_frame(frame, error) from error
     expected = dtype.itemsize
@@ -330,5 +327,5 @@ def _view(code: int, shape: tuple[int, ...], frame: Received) -> NDArray[Any]:
         ) from error
     if not array.flags.aligned:
         array = array.copy()
-    array.flags.writeable = False
+    array.setflags(write=False)
     return array
