@@ -18,8 +18,8 @@ from tests.harness.clockwork import Clockwork, Process
 from tests.harness.seams import SimulatedPool, validate
 from tests.harness.wires import Wires
 
-#: How often a node looks after its timers (simulated seconds).
-LOOK_EVERY = 0.5
+#: How often a node looks after its timers, and how often where none can go off before the schedule ends (simulated seconds).
+LOOK_EVERY, LOOK_RARELY = 0.5, 5.0
 
 #: After so many messages a node's state machines are asked whether their invariants hold.
 VALIDATE_EVERY = 16
@@ -40,6 +40,8 @@ class Tier:
     node : NodeSettings
     rng : random.Random or None
         Chooses when the nodes' threads run.
+    look_every : float
+        Seconds between two looks of a node after its timers.
     """
 
     def __init__(
@@ -50,8 +52,10 @@ class Tier:
         clients: Sequence[ClientSettings],
         node: NodeSettings,
         rng: random.Random | None = None,
+        look_every: float = LOOK_EVERY,
     ) -> None:
         self.clockwork = clockwork
+        self._look_every = look_every
         self._clients = cycle(clients)
         #: Between these times the coordinator is silent (simulated seconds); then it answers what it was asked.
         self.silent_from = self.silent_until = float("inf")
@@ -86,12 +90,12 @@ class Tier:
                 validate(service)
 
         wires.add_node(receive)
-        self.clockwork.after(LOOK_EVERY, self._look, service)
+        self.clockwork.after(self._look_every, self._look, service)
         return service
 
     def _look(self, service: Service) -> None:
         service.look_around()
-        self.clockwork.after(LOOK_EVERY, self._look, service)
+        self.clockwork.after(self._look_every, self._look, service)
 
     def hears_at(self, time: float) -> float:
         """When the coordinator hears what would reach it at `time`."""

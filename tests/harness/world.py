@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from tests.harness.ledger import Ledger
 from tests.harness.programs import Bystander, Churn, Program, Rank, Reader, Writer
 from tests.harness.scenario import BASE, COUNTED, DENSE, MARKS, SUMMED, Scenario, tables_of
 from tests.harness.seams import AS_IT_IS, Sizes
-from tests.harness.tier import Tier
+from tests.harness.tier import LOOK_EVERY, LOOK_RARELY, Tier
 from tests.harness.wires import Fates, Loss, Wires
 
 #: Nothing may last longer (simulated seconds).
@@ -65,6 +66,11 @@ class Faults:
     #: New numbers of the placement, each at a random time in [0, until).
     epochs: int = 0
 
+    @property
+    def forgetful(self) -> bool:
+        """Whether nodes forget sessions before the schedule ends."""
+        return self.session_ttl < DEADLINE or self.sizes.most_sessions is not None
+
 
 NOTHING = Faults()
 
@@ -98,8 +104,11 @@ class World:
         self.clockwork = Clockwork()
         self.wires = Wires(self.clockwork, fates, self._lost)
         self.wires.trace = [] if traced else None
-        clients = [_client_settings(faults, chunk_bytes) for chunk_bytes in (None, faults.chunk_bytes)]
-        self.tier = Tier(self.clockwork, self.wires, scenario.nodes, clients, _node_settings(faults), rng)
+        ttl, credit = faults.session_ttl, faults.credit_bytes
+        clients = [_client_settings(ttl, chunk_bytes, credit) for chunk_bytes in (None, faults.chunk_bytes)]
+        node = _node_settings(ttl, faults.buffer_bytes, faults.waiting_bytes)
+        look_every = LOOK_EVERY if faults.forgetful else LOOK_RARELY
+        self.tier = Tier(self.clockwork, self.wires, scenario.nodes, clients, node, rng, look_every)
         for spec in tables_of(scenario):
             self.tier.create(spec)
         self.groups: list[GroupSpec] = [
@@ -127,8 +136,7 @@ class World:
         self.clockwork.run(DEADLINE, lambda: self._over and not self.tier.busy)
         stuck = [process.name for process, _ in self.processes if not process.ended]
         assert not stuck, f"{', '.join(stuck)} never came to an end"
-        self._after_drain()
-        self.ledger.check_end(self.read(), "after the end a read of all nodes")
+        self._after_drain(self.read())
 
     def _start(self) -> None:
         for number, group in enumerate(self.scenario.groups):
@@ -280,14 +288,14 @@ class World:
         for group in self.groups:
             self.tier.command(c.CloseGroup(0, group.group), one)
 
-    def _after_drain(self) -> None:
+    def _after_drain(self, tables: dict[str, Any]) -> None:
         assert self._over, "the groups were never closed"
-        tables = self.read()
         for group in self.finished:
             self.ledger.check_finished(group, tables, f"after group {group} was closed a read of all nodes")
         if COUNTED.name in self.tier.tables:
             counted = self._read_dense(COUNTED.name)
             self.ledger.check_called(counted, "after the end a read of all nodes", exactly=not self.failed)
+        self.ledger.check_end(tables, "after the end a read of all nodes")
 
     def churned(self) -> bool:
         """Whether no table will come and go any more."""
@@ -306,7 +314,7 @@ class World:
 
     def _read_sparse(self, name: str, keys: np.ndarray, initial: float) -> np.ndarray:
         spec, found = self.tier.tables[name], dict[int, float]()
-        for bucket in np.unique(buckets_of(keys)).tolist():
+        for bucket in sorted(set(buckets_of(keys).tolist())):
             table: Any = self.tier.nodes[self.tier.holder(bucket)].handlers.store.table(spec.table)
             found.update(zip(table.keys_of(bucket).tolist(), table.rows_of(bucket)[:, 0].tolist(), strict=True))
         return np.array([found.get(key, initial) for key in keys.tolist()])
@@ -320,21 +328,19 @@ class World:
         return np.concatenate(parts)
 
 
-def _client_settings(faults: Faults, chunk_bytes: int | None) -> ClientSettings:
+@cache
+def _client_settings(session_ttl: float, chunk_bytes: int | None, credit_bytes: int | None) -> ClientSettings:
     settings = ClientSettings(
-        request_timeout=150.0, wait_timeout=900.0, retry_initial=2.0, retry_max=4.0, session_ttl=faults.session_ttl
+        request_timeout=150.0, wait_timeout=900.0, retry_initial=2.0, retry_max=4.0, session_ttl=session_ttl
     )
     return _shrunk(
-        settings,
-        chunk_bytes=chunk_bytes,
-        push_credit_bytes=faults.credit_bytes,
-        pull_credit_bytes=faults.credit_bytes,
+        settings, chunk_bytes=chunk_bytes, push_credit_bytes=credit_bytes, pull_credit_bytes=credit_bytes
     )
 
 
-def _node_settings(faults: Faults) -> NodeSettings:
-    settings = NodeSettings(session_ttl=faults.session_ttl)
-    return _shrunk(settings, buffer_bytes=faults.buffer_bytes, session_bytes=faults.waiting_bytes)
+@cache
+def _node_settings(session_ttl: float, buffer_bytes: int | None, session_bytes: int | None) -> NodeSettings:
+    return _shrunk(NodeSettings(session_ttl=session_ttl), buffer_bytes=buffer_bytes, session_bytes=session_bytes)
 
 
 def _shrunk(settings: Any, **sizes: int | None) -> Any:
