@@ -39,6 +39,7 @@ class Clockwork:
         #: (time, number, event, arguments); events of one time happen in the order in which they were asked for.
         self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._number = itertools.count().__next__
+        self._halted = False
 
     def at(self, time: float, event: Callable[..., None], *args: Any) -> None:
         """Let something happen at `time`."""
@@ -48,12 +49,19 @@ class Clockwork:
         """Let something happen `seconds` from now."""
         heappush(self._events, (self.now + seconds, self._number(), event, args))
 
-    def run(self, until: float, done: Callable[[], bool] = lambda: False) -> None:
-        """Let everything happen up to a time, or until `done`."""
+    def run(self, until: float, done: Callable[[], bool] | None = None) -> None:
+        """Let everything happen up to a time, or until `done`, or until somebody calls `halt`."""
         events, pop = self._events, heappop
-        while events and events[0][0] <= until and not done():
+        self._halted = False
+        while events and events[0][0] <= until and not self._halted:
+            if done is not None and done():
+                return
             self.now, _, event, args = pop(events)
             event(*args)
+
+    def halt(self) -> None:
+        """Nothing more happens in this `run`."""
+        self._halted = True
 
 
 class Process:
@@ -68,6 +76,8 @@ class Process:
         Its code; takes the process. It begins at the next event.
     ended : callable
         Told of it when it has come to its end, at the next event.
+    delay : float
+        Seconds until it begins.
     """
 
     def __init__(
@@ -76,6 +86,7 @@ class Process:
         name: str,
         body: Callable[[Process], None],
         ended: Callable[[Process], None] = lambda process: None,
+        delay: float = 0.0,
     ) -> None:
         self.name = name
         #: Ended from outside.
@@ -92,7 +103,7 @@ class Process:
         #: Number of waits so far: a wake-up that was meant for an earlier one is none for this.
         self._waits = 0
         self._asleep = self._light = False
-        clockwork.at(clockwork.now, self._begin)
+        clockwork.after(delay, self._begin)
 
     def _begin(self) -> None:
         self._greenlet = _spare.pop() if _spare and _spare[-1].parent is getcurrent() else greenlet(_serve)

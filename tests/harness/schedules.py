@@ -152,6 +152,8 @@ def failure_of(seed: int) -> str | None:
         drawn(seed).run()
     except AssertionError as error:
         return str(error) or repr(error)
+    except Exception as error:  # of the node itself, past all that tells a client: the seed must be known all the same
+        return repr(error)
     return None
 
 

@@ -49,7 +49,7 @@ class PoolThread(Process):
     """Work on a node's pool."""
 
     def __init__(self, clockwork: Clockwork, body: Callable[[Process], None], stop: Callable[[], float]) -> None:
-        super().__init__(clockwork, "pool", body)
+        super().__init__(clockwork, "pool", body, _worked, delay=stop())
         #: How long it gives way (simulated seconds).
         self.stop = stop
 
@@ -82,8 +82,7 @@ class SimulatedPool:
         """Run it on a thread."""
         self.busy += 1
 
-        def body(thread: Process) -> None:
-            thread.pause(self.wait())
+        def body(_: Process) -> None:
             try:
                 function(*args)
             finally:
@@ -92,15 +91,8 @@ class SimulatedPool:
         PoolThread(self._clockwork, body, self.wait)
 
 
-def validate(node: service.Service) -> None:
-    """Asserts the invariants of all state machines of a node."""
-    for session in node.sessions.sessions.values():
-        session.validate()
-    for group in node.handlers._groups.values():
-        group._clock.validate()
-        group._buffers.validate()
-    node.shards._turns.validate()
-    node.shards.marks.validate()
+def _worked(thread: Process) -> None:
+    assert thread.error is None, f"what runs on a node's pool tells whom it concerns, and raises nothing: {thread.error!r}"
 
 
 def _give_way() -> None:

@@ -18,6 +18,7 @@ from sparkps.errors import Fenced, GroupError, WorkerFailed
 from sparkps.specs import GroupSpec
 from sparkps.wire import control as c
 from sparkps.wire.hashing import buckets_of
+from tests.harness.audit import no_error_logged
 from tests.harness.clockwork import Clockwork, Process
 from tests.harness.fates import Drawn
 from tests.harness.ledger import Ledger
@@ -29,6 +30,9 @@ from tests.harness.wires import Fates, Loss, Wires
 
 #: Nothing may last longer (simulated seconds).
 DEADLINE = 3000.0
+
+#: Seconds after the end of everything in which the last messages arrive.
+AFTERMATH = 20.0
 
 
 @dataclass(frozen=True)
@@ -133,10 +137,16 @@ class World:
 
     def run(self) -> None:
         """Let everything happen; an AssertionError names the promise that broke."""
-        self.clockwork.run(DEADLINE, lambda: self._over and not self.tier.busy)
-        stuck = [process.name for process, _ in self.processes if not process.ended]
-        assert not stuck, f"{', '.join(stuck)} never came to an end"
-        self._after_drain(self.read())
+        with no_error_logged():
+            self.clockwork.run(DEADLINE)
+            self.clockwork.run(DEADLINE, lambda: not self.tier.busy)
+            stuck = [process.name for process, _ in self.processes if not process.ended]
+            assert not stuck, f"{', '.join(stuck)} never came to an end"
+            self._after_drain("after all groups were closed a read of all nodes")
+            self.clockwork.run(self.clockwork.now + AFTERMATH)
+            self._after_drain("when the last message had come a read of all nodes")
+            assert not self.tier.busy, "nodes have work on their threads that never ends"
+            self.tier.check_at_rest()
 
     def _start(self) -> None:
         for number, group in enumerate(self.scenario.groups):
@@ -283,19 +293,21 @@ class World:
 
         def one() -> None:
             missing[0] -= 1
-            self._over = not missing[0]
+            if not missing[0]:
+                self._over = True
+                self.clockwork.halt()
 
         for group in self.groups:
             self.tier.command(c.CloseGroup(0, group.group), one)
 
-    def _after_drain(self, tables: dict[str, Any]) -> None:
+    def _after_drain(self, where: str) -> None:
         assert self._over, "the groups were never closed"
+        tables = self.read()
         for group in self.finished:
-            self.ledger.check_finished(group, tables, f"after group {group} was closed a read of all nodes")
+            self.ledger.check_finished(group, tables, where)
         if COUNTED.name in self.tier.tables:
-            counted = self._read_dense(COUNTED.name)
-            self.ledger.check_called(counted, "after the end a read of all nodes", exactly=not self.failed)
-        self.ledger.check_end(tables, "after the end a read of all nodes")
+            self.ledger.check_called(self._read_dense(COUNTED.name), where, exactly=not self.failed)
+        self.ledger.check_end(tables, where)
 
     def churned(self) -> bool:
         """Whether no table will come and go any more."""

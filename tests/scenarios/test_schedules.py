@@ -2,7 +2,8 @@
 
 A seed draws everything: groups and their programs, outside readers and writers, tables that come and go, how messages are lost,
 repeated, delayed and reordered, which connections break, which workers die or linger beside their successors, who computes for
-so long that nodes forget the session. What must hold is in `tests.harness.ledger`. A failure says how to replay its seed.
+so long that nodes forget the session. What tables must hold is in `tests.harness.ledger`, what must be left of all that in the
+nodes in `tests.harness.audit`. A failure says how to replay its seed.
 """
 
 from __future__ import annotations
