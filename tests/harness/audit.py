@@ -59,6 +59,9 @@ def _validate_line(session: NodeSession) -> None:
     assert session.line_bytes >= queued, "what is queued is in line"
     assert 0 <= session.held <= session.running, "what waits for others is under way"
     assert session.running or not session.queue, "nothing is queued behind nothing"
+    begun = [seq for seq, parked in session.pending.items() if parked is None and seq not in session.early]
+    working = session.running - session.held
+    assert working <= len(begun) - len(session.queue or ()), "what is parked behind a clock keeps nobody back, or is held itself"
 
 
 def _validate_buffers(group: NodeGroup) -> None:
