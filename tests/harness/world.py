@@ -304,7 +304,7 @@ class World:
         assert self._over, "the groups were never closed"
         tables = self.read()
         for group in self.finished:
-            self.ledger.check_finished(group, tables, where)
+            self.ledger.check_finished(group, tables, f"{where}, for group {group},")
         if COUNTED.name in self.tier.tables:
             self.ledger.check_called(self._read_dense(COUNTED.name), where, exactly=not self.failed)
         self.ledger.check_end(tables, where)
