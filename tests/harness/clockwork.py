@@ -6,9 +6,9 @@ real client, which blocks, runs on one thread, and what happens is a function of
 
 from __future__ import annotations
 
-import heapq
 import itertools
 from collections.abc import Callable
+from heapq import heappop, heappush
 from typing import Any
 
 from greenlet import getcurrent, greenlet
@@ -38,22 +38,30 @@ class Clockwork:
         self.now = 0.0
         #: (time, number, event, arguments); events of one time happen in the order in which they were asked for.
         self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
-        self._numbers = itertools.count()
+        self._number = itertools.count().__next__
+        self._halted = False
 
     def at(self, time: float, event: Callable[..., None], *args: Any) -> None:
         """Let something happen at `time`."""
-        heapq.heappush(self._events, (time, next(self._numbers), event, args))
+        heappush(self._events, (time, self._number(), event, args))
 
     def after(self, seconds: float, event: Callable[..., None], *args: Any) -> None:
         """Let something happen `seconds` from now."""
-        self.at(self.now + seconds, event, *args)
+        heappush(self._events, (self.now + seconds, self._number(), event, args))
 
-    def run(self, until: float, done: Callable[[], bool] = lambda: False) -> None:
-        """Let everything happen up to a time, or until `done`."""
-        events, pop = self._events, heapq.heappop
-        while events and events[0][0] <= until and not done():
+    def run(self, until: float, done: Callable[[], bool] | None = None) -> None:
+        """Let everything happen up to a time, or until `done`, or until somebody calls `halt`."""
+        events, pop = self._events, heappop
+        self._halted = False
+        while events and events[0][0] <= until and not self._halted:
+            if done is not None and done():
+                return
             self.now, _, event, args = pop(events)
             event(*args)
+
+    def halt(self) -> None:
+        """Nothing more happens in this `run`."""
+        self._halted = True
 
 
 class Process:
@@ -68,6 +76,8 @@ class Process:
         Its code; takes the process. It begins at the next event.
     ended : callable
         Told of it when it has come to its end, at the next event.
+    delay : float
+        Seconds until it begins.
     """
 
     def __init__(
@@ -76,6 +86,7 @@ class Process:
         name: str,
         body: Callable[[Process], None],
         ended: Callable[[Process], None] = lambda process: None,
+        delay: float = 0.0,
     ) -> None:
         self.name = name
         #: Ended from outside.
@@ -87,11 +98,16 @@ class Process:
         self._clockwork = clockwork
         self._body = body
         self._tell = ended
-        self._greenlet = greenlet(self._run)
+        #: What runs it, from its beginning to its end.
+        self._greenlet: greenlet | None = None
         #: Number of waits so far: a wake-up that was meant for an earlier one is none for this.
         self._waits = 0
         self._asleep = self._light = False
-        clockwork.at(clockwork.now, self._greenlet.switch)
+        clockwork.after(delay, self._begin)
+
+    def _begin(self) -> None:
+        self._greenlet = _spare.pop() if _spare and _spare[-1].parent is getcurrent() else greenlet(_serve)
+        self._greenlet.switch(self)
 
     def _run(self) -> None:
         try:
@@ -101,7 +117,7 @@ class Process:
             pass
         except Exception as error:
             self.error = error
-        self.ended = True
+        self.ended, self._greenlet = True, None
         self._clockwork.at(self._clockwork.now, self._tell, self)
 
     def pause(self, seconds: float, light: bool = False) -> None:
@@ -110,7 +126,7 @@ class Process:
             raise Killed
         self._waits += 1
         self._asleep, self._light = True, light
-        self._clockwork.after(max(0.0, seconds), self._resume, self._waits)
+        self._clockwork.after(seconds if seconds > 0.0 else 0.0, self._resume, self._waits)
         self._greenlet.parent.switch()
         if self.dead:
             raise Killed
@@ -133,3 +149,23 @@ class Process:
         if self._asleep and wait == self._waits:
             self._asleep = False
             self._greenlet.switch()
+
+
+#: Greenlets that have run processes to their ends, and can run others: to make one costs more than most processes do.
+_spare: list[greenlet] = []
+
+
+def _serve(process: Process) -> None:
+    """The life of a greenlet: one process after the other."""
+    me = getcurrent()
+    while True:
+        me.process = process
+        process._run()
+        me.process = None
+        _spare.append(me)
+        process = me.parent.switch()
+
+
+def running() -> Process | None:
+    """The process whose code is running; None between processes."""
+    return getattr(getcurrent(), "process", None)

@@ -6,6 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from math import log
 
 from tests.harness.wires import Copy, Loss, Post
 
@@ -40,7 +41,6 @@ class Drawn:
 
     def __init__(self, rng: random.Random, weather: Weather) -> None:
         self._random = rng.random
-        self._delay = rng.expovariate
         self.weather = weather
         #: How many messages a process still sends before it is lost, and how that will be, by its name.
         self.fuses: dict[str, tuple[int, Loss]] = {}
@@ -57,16 +57,16 @@ class Drawn:
 
     def copies(self, post: Post) -> list[Copy]:
         """At random."""
-        weather, drawn = self.weather, self._random()
-        if drawn < weather.loss:
+        weather, random = self.weather, self._random
+        drawn = random() - weather.loss
+        if drawn < 0:
             return []
-        stray = self._random() < weather.stray
-        delay = LATENCY + self._delay(1 / weather.delay)
-        drawn -= weather.loss
+        stray = random() < weather.stray
+        delay = LATENCY - log(1.0 - random()) * weather.delay
         if drawn < weather.repeat:
-            return [Copy(delay, stray), Copy(delay + weather.late * self._random(), True)]
+            return [Copy(delay, stray), Copy(delay + weather.late * random(), True)]
         if drawn < weather.repeat + weather.straggle:
-            return [Copy(delay + weather.late * self._random(), True)]
+            return [Copy(delay + weather.late * random(), True)]
         return [Copy(delay, stray)]
 
 

@@ -18,7 +18,7 @@ from sparkps.initializers import Constant
 from sparkps.optim import SGD
 from sparkps.specs import NUM_BUCKETS, TableSpec
 from sparkps.wire.hashing import buckets_of
-from sparkps.wire.placement import dense_range, initial
+from sparkps.wire.placement import dense_bounds, initial
 
 BSP = 0
 
@@ -137,7 +137,7 @@ class Universe:
         used = np.zeros(NUM_BUCKETS, bool)
         used[buckets_of(np.concatenate([self.keys, self.sums, self.passing]))] = True
         for size in (self.dense_size, COUNTED.size):
-            used |= [last > first for first, last in (dense_range(size, bucket) for bucket in range(NUM_BUCKETS))]
+            used |= _dense_buckets(size)
         return frozenset(np.flatnonzero(used).tolist())
 
 
@@ -155,12 +155,25 @@ def _keys_by_bucket() -> list[NDArray[np.int64]]:
     return [keys[buckets == bucket] for bucket in range(NUM_BUCKETS)]
 
 
+@cache
+def _dense_buckets(size: int) -> NDArray[np.bool_]:
+    """Whether each bucket has elements of a dense table of that size."""
+    return np.diff(dense_bounds(size)) > 0
+
+
+@cache
+def _buckets_by_node(num_nodes: int) -> list[list[int]]:
+    """The buckets of each node of a tier of so many."""
+    placement = initial(range(num_nodes))
+    return [[b for b, (holder,) in enumerate(placement) if holder == node] for node in range(num_nodes)]
+
+
 def _keys(parts: NDArray[np.int64], num_nodes: int) -> NDArray[np.int64]:
     """A key for each element of `parts`, all distinct: those of one part in one bucket, parts in turn on the nodes."""
-    placement = initial(range(num_nodes))
+    holders = _buckets_by_node(num_nodes)
     keys = np.empty(len(parts), np.int64)
-    for part in np.unique(parts).tolist():
-        bucket = [b for b, (holder,) in enumerate(placement) if holder == part % num_nodes][part]
+    for part in sorted(set(parts.tolist())):
+        bucket = holders[part % num_nodes][part]
         places = np.flatnonzero(parts == part)
         keys[places] = _keys_by_bucket()[bucket][: len(places)]
     return keys

@@ -12,15 +12,14 @@ import secrets
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
 
-from greenlet import getcurrent
-
-from sparkps.client import keyset
+from sparkps.client import keyset, routing, transport
 from sparkps.ps_nodes import dispatch, groups, handlers, service, sessions, shards
-from sparkps.wire.placement import Placement
-from tests.harness.clockwork import Clockwork, Process
+from sparkps.wire.placement import Placement, check_placement, node_order
+from tests.harness.clockwork import Clockwork, Process, running
 
 #: What `threading.get_ident` says on an I/O thread, and on a pool's.
 _IO, _POOL = 1, 2
@@ -41,15 +40,18 @@ class Sizes:
 
 AS_IT_IS = Sizes()
 
+#: Seconds after which a client that waits looks around though nothing is due. A real one looks more often: it may be interrupted,
+#: and nobody wakes it when the coordinator has answered.
+LOOK_EVERY = 10.0
+
 
 class PoolThread(Process):
     """Work on a node's pool."""
 
     def __init__(self, clockwork: Clockwork, body: Callable[[Process], None], stop: Callable[[], float]) -> None:
-        super().__init__(clockwork, "pool", body)
+        super().__init__(clockwork, "pool", body, _worked, delay=stop())
         #: How long it gives way (simulated seconds).
         self.stop = stop
-        self._greenlet.pool_thread = self
 
 
 class SimulatedPool:
@@ -80,8 +82,7 @@ class SimulatedPool:
         """Run it on a thread."""
         self.busy += 1
 
-        def body(thread: Process) -> None:
-            thread.pause(self.wait())
+        def body(_: Process) -> None:
             try:
                 function(*args)
             finally:
@@ -90,21 +91,14 @@ class SimulatedPool:
         PoolThread(self._clockwork, body, self.wait)
 
 
-def validate(node: service.Service) -> None:
-    """Asserts the invariants of all state machines of a node."""
-    for session in node.sessions.sessions.values():
-        session.validate()
-    for group in node.handlers._groups.values():
-        group._clock.validate()
-        group._buffers.validate()
-    node.shards._turns.validate()
-    node.shards.marks.validate()
+def _worked(thread: Process) -> None:
+    assert thread.error is None, f"what runs on a node's pool tells whom it concerns, and raises nothing: {thread.error!r}"
 
 
 def _give_way() -> None:
     """If this is a thread of a pool, others may run now."""
-    thread = getattr(getcurrent(), "pool_thread", None)
-    if thread is not None:
+    thread = running()
+    if isinstance(thread, PoolThread):
         thread.pause(thread.stop())
 
 
@@ -117,7 +111,21 @@ def _giving_way(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _get_ident() -> int:
-    return _IO if getattr(getcurrent(), "pool_thread", None) is None else _POOL
+    return _POOL if isinstance(running(), PoolThread) else _IO
+
+
+#: The order of a placement: a tier of a few nodes has one, and every session would work it out again.
+_node_order = lru_cache(maxsize=64)(node_order)
+
+#: Placements that were found to be in order, by identity.
+_placements: dict[int, Placement] = {}
+
+
+def _checked_once(placement: Placement) -> Placement:
+    """As `check_placement`: the few placements of the simulated tiers are the same objects in all schedules."""
+    if id(placement) not in _placements:
+        _placements[id(placement)] = check_placement(placement)
+    return placement
 
 
 @contextmanager
@@ -134,6 +142,10 @@ def determined(seed: int, sizes: Sizes, used: Collection[int]) -> Iterator[None]
         (secrets, "randbits", random.Random(f"ids {seed}").getrandbits),
         (keyset, "_next_id", itertools.count(1)),
         (handlers, "primaries", primaries_used),
+        (handlers, "check_placement", _checked_once),
+        (routing, "node_order", _node_order),
+        (transport, "LOOK_EVERY", LOOK_EVERY),
+        (transport, "LOOK_EVERY_ASKING", LOOK_EVERY),
         (service, "threading", SimpleNamespace(get_ident=_get_ident)),
         (shards.Shards, "carry_out", _giving_way(shards.Shards.carry_out)),
         (handlers.Handlers, "_pull", _giving_way(handlers.Handlers._pull)),

@@ -1,8 +1,7 @@
 """Nodes and workers of a group as pure values around the real `GroupClock`: what schedules, exhaustive or random, are run on.
 
 A `Scenario` says how large; a `Server` is a node with its shards, which checks the promises at every step; a `Worker` is one
-incarnation of a rank, which says what it sends next. Who delivers what when is up to `tests.harness.search` (all schedules)
-and `tests.harness.network` (random ones).
+incarnation of a rank, which says what it sends next. Who delivers what when is up to `tests.harness.search`.
 
 A worker's program, for each clock: pull all shards, push to all shards (twice, the pieces of one push cut differently by each
 incarnation), and once all pushes are acknowledged tick, with the next clock's pulls right behind.

@@ -10,16 +10,18 @@ from typing import Any
 
 from sparkps.config import ClientSettings, NodeSettings
 from sparkps.errors import DeadlineExceeded, SparkPSError, UnknownTable
+from sparkps.ps_nodes.groups import NodeGroup
 from sparkps.ps_nodes.service import Service
 from sparkps.specs import GroupSpec, TableSpec
 from sparkps.wire import control as c
 from sparkps.wire.placement import Placement, initial
+from tests.harness.audit import RememberedSessions, check_at_rest, check_forgotten, validate
 from tests.harness.clockwork import Clockwork, Process
-from tests.harness.seams import SimulatedPool, validate
+from tests.harness.seams import SimulatedPool
 from tests.harness.wires import Wires
 
-#: How often a node looks after its timers (simulated seconds).
-LOOK_EVERY = 0.5
+#: How often a node looks after its timers, and how often where none can go off before the schedule ends (simulated seconds).
+LOOK_EVERY, LOOK_RARELY = 0.5, 5.0
 
 #: After so many messages a node's state machines are asked whether their invariants hold.
 VALIDATE_EVERY = 16
@@ -40,6 +42,8 @@ class Tier:
     node : NodeSettings
     rng : random.Random or None
         Chooses when the nodes' threads run.
+    look_every : float
+        Seconds between two looks of a node after its timers.
     """
 
     def __init__(
@@ -50,8 +54,10 @@ class Tier:
         clients: Sequence[ClientSettings],
         node: NodeSettings,
         rng: random.Random | None = None,
+        look_every: float = LOOK_EVERY,
     ) -> None:
         self.clockwork = clockwork
+        self._look_every = look_every
         self._clients = cycle(clients)
         #: Between these times the coordinator is silent (simulated seconds); then it answers what it was asked.
         self.silent_from = self.silent_until = float("inf")
@@ -63,6 +69,8 @@ class Tier:
         self._made = 0
         self._groups = 0
         self.pools: list[SimulatedPool] = []
+        #: The groups of each node, by its number, also those that are closed.
+        self._opened: list[list[NodeGroup]] = [[] for _ in range(nodes)]
         self.nodes = [self._node(wires, number, node, rng) for number in range(nodes)]
 
     def _node(self, wires: Wires, number: int, settings: NodeSettings, rng: random.Random | None) -> Service:
@@ -75,6 +83,7 @@ class Tier:
         pool = SimulatedPool(self.clockwork, rng, longest=0.3)
         self.pools.append(pool)
         service = Service(send, pool, lambda: self.clockwork.now, wake)
+        service.sessions = RememberedSessions()
         service.handlers.welcome(
             c.Welcome(1, number, ADDRESS.tier_id, 1, self.placement, [], [], groups=[], settings=settings)
         )
@@ -83,19 +92,30 @@ class Tier:
         def receive(identity: bytes, frames: list[bytes]) -> None:
             service.receive(identity, frames)
             if next(messages) % VALIDATE_EVERY == 0:
-                validate(service)
+                validate(service, service.handlers._groups.values())
 
         wires.add_node(receive)
-        self.clockwork.after(LOOK_EVERY, self._look, service)
+        self.clockwork.after(self._look_every, self._look, service)
         return service
 
     def _look(self, service: Service) -> None:
         service.look_around()
-        self.clockwork.after(LOOK_EVERY, self._look, service)
+        self.clockwork.after(self._look_every, self._look, service)
 
     def hears_at(self, time: float) -> float:
         """When the coordinator hears what would reach it at `time`."""
         return self.silent_until if self.silent_from <= time < self.silent_until else time
+
+    def check_at_rest(self) -> None:
+        """Asserts that nothing is left in the nodes of what was asked of them; ends the simulation's time."""
+        for service, groups in zip(self.nodes, self._opened, strict=True):
+            check_at_rest(service, groups)
+        for _ in ("sessions", "marks"):  # marks are kept for as long again as their session was
+            self.clockwork.now += self.nodes[0].sessions.ttl + 1.0
+            for service in self.nodes:
+                service.look_around()
+        for service in self.nodes:
+            check_forgotten(service)
 
     @property
     def busy(self) -> bool:
@@ -126,6 +146,8 @@ class Tier:
         self._groups += 1
         spec = GroupSpec(self._groups, name, ranks, ranks, staleness)
         self.command(c.OpenGroup(0, spec))
+        for service, opened in zip(self.nodes, self._opened, strict=True):
+            opened.append(service.handlers._groups[spec.group])
         return spec
 
     def create(self, spec: TableSpec, done: Callable[[], None] = lambda: None) -> TableSpec:

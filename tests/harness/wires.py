@@ -75,9 +75,11 @@ class _Line:
 
     def arrival(self, now: float, copy: Copy) -> float:
         """When a copy arrives that is sent now."""
+        arrival = now + copy.delay
         if copy.stray:
-            return now + copy.delay
-        self.last = max(self.last, now + copy.delay)
+            return arrival
+        if arrival > self.last:
+            self.last = arrival
         return self.last
 
 
@@ -129,26 +131,27 @@ class Wires:
         deliver: Callable[[Connection, bytes, Post], None],
         identity: bytes,
     ) -> None:
-        post = Post(self.posts, connection.process.name, node, up, [bytes(frame) for frame in frames])
+        process, clockwork = connection.process, self.clockwork
+        post = Post(self.posts, process.name, node, up, list(map(bytes, frames)))
         loss = self.fates.loses(post) if up else None
         if loss is not None:
             self.note(f"before {post}:")
-            self.lose(connection.process, loss)
-        if connection.process.dead:
+            self.lose(process, loss)
+        if process.dead:
             return
         self.posts += 1
-        copies = self.fates.copies(post)
-        now = self.clockwork.now
-        arrivals = [line.arrival(max(now, connection.closed_until) if up else now, copy) for copy in copies]
+        leaves = max(clockwork.now, connection.closed_until) if up else clockwork.now
+        arrivals = [line.arrival(leaves, copy) for copy in self.fates.copies(post)]
         if self.trace is not None:
             when = " and ".join(f"{arrival:.4f}" for arrival in arrivals)
             self.note(f"{post}{f', arrives {when}' if when else ', is lost'}")
         for arrival in arrivals:
-            self.clockwork.at(arrival, deliver, connection, identity, post)
+            clockwork.at(arrival, deliver, connection, identity, post)
 
     def _arrive(self, connection: Connection, identity: bytes, post: Post) -> None:
         if connection.identity == identity:  # else the connection broke under it
-            self.note(f"    node {post.node} takes #{post.number}")
+            if self.trace is not None:
+                self.note(f"    node {post.node} takes #{post.number}")
             self._nodes[post.node](identity, post.frames)
 
     def reconnect(self, connection: Connection, closed_for: float) -> None:
@@ -215,7 +218,8 @@ class Connection:
     def deliver(self, _: Connection, identity: bytes, post: Post) -> None:
         """A message of the node is here."""
         if self.identity == identity and not self.process.dead:
-            self._wires.note(f"    {post.client} gets #{post.number}")
+            if self._wires.trace is not None:
+                self._wires.note(f"    {post.client} gets #{post.number}")
             self.inbox.append(post.frames)
             self.process.wake()
 
@@ -236,12 +240,9 @@ class ClientNetwork:
         return self._wires.open(self._process, endpoint)
 
     def wait(self, channels: Any, seconds: float, patience: float = 0.0) -> None:
-        """Until one of the channels has a message, or the time is over."""
-        inboxes = [channel.inbox for channel in channels]
-        clockwork = self._wires.clockwork
-        until = clockwork.now + seconds
-        while not any(inboxes) and clockwork.now < until:
-            self._process.pause(until - clockwork.now, light=True)
+        """Until one of the channels has a message, the coordinator has answered, or the time is over."""
+        if seconds > 0 and not any(channel.inbox for channel in channels):
+            self._process.pause(seconds, light=True)
 
 
 def described(frames: list[bytes]) -> str:

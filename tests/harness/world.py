@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,17 +18,21 @@ from sparkps.errors import Fenced, GroupError, WorkerFailed
 from sparkps.specs import GroupSpec
 from sparkps.wire import control as c
 from sparkps.wire.hashing import buckets_of
+from tests.harness.audit import no_error_logged
 from tests.harness.clockwork import Clockwork, Process
 from tests.harness.fates import Drawn
 from tests.harness.ledger import Ledger
 from tests.harness.programs import Bystander, Churn, Program, Rank, Reader, Writer
 from tests.harness.scenario import BASE, COUNTED, DENSE, MARKS, SUMMED, Scenario, tables_of
 from tests.harness.seams import AS_IT_IS, Sizes
-from tests.harness.tier import Tier
+from tests.harness.tier import LOOK_EVERY, LOOK_RARELY, Tier
 from tests.harness.wires import Fates, Loss, Wires
 
 #: Nothing may last longer (simulated seconds).
 DEADLINE = 3000.0
+
+#: Seconds after the end of everything in which the last messages arrive.
+AFTERMATH = 20.0
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,11 @@ class Faults:
     #: New numbers of the placement, each at a random time in [0, until).
     epochs: int = 0
 
+    @property
+    def forgetful(self) -> bool:
+        """Whether nodes forget sessions before the schedule ends."""
+        return self.session_ttl < DEADLINE or self.sizes.most_sessions is not None
+
 
 NOTHING = Faults()
 
@@ -98,8 +108,11 @@ class World:
         self.clockwork = Clockwork()
         self.wires = Wires(self.clockwork, fates, self._lost)
         self.wires.trace = [] if traced else None
-        clients = [_client_settings(faults, chunk_bytes) for chunk_bytes in (None, faults.chunk_bytes)]
-        self.tier = Tier(self.clockwork, self.wires, scenario.nodes, clients, _node_settings(faults), rng)
+        ttl, credit = faults.session_ttl, faults.credit_bytes
+        clients = [_client_settings(ttl, chunk_bytes, credit) for chunk_bytes in (None, faults.chunk_bytes)]
+        node = _node_settings(ttl, faults.buffer_bytes, faults.waiting_bytes)
+        look_every = LOOK_EVERY if faults.forgetful else LOOK_RARELY
+        self.tier = Tier(self.clockwork, self.wires, scenario.nodes, clients, node, rng, look_every)
         for spec in tables_of(scenario):
             self.tier.create(spec)
         self.groups: list[GroupSpec] = [
@@ -124,11 +137,16 @@ class World:
 
     def run(self) -> None:
         """Let everything happen; an AssertionError names the promise that broke."""
-        self.clockwork.run(DEADLINE, lambda: self._over and not self.tier.busy)
-        stuck = [process.name for process, _ in self.processes if not process.ended]
-        assert not stuck, f"{', '.join(stuck)} never came to an end"
-        self._after_drain()
-        self.ledger.check_end(self.read(), "after the end a read of all nodes")
+        with no_error_logged():
+            self.clockwork.run(DEADLINE)
+            self.clockwork.run(DEADLINE, lambda: not self.tier.busy)
+            stuck = [process.name for process, _ in self.processes if not process.ended]
+            assert not stuck, f"{', '.join(stuck)} never came to an end"
+            self._after_drain("after all groups were closed a read of all nodes")
+            self.clockwork.run(self.clockwork.now + AFTERMATH)
+            self._after_drain("when the last message had come a read of all nodes")
+            assert not self.tier.busy, "nodes have work on their threads that never ends"
+            self.tier.check_at_rest()
 
     def _start(self) -> None:
         for number, group in enumerate(self.scenario.groups):
@@ -275,19 +293,21 @@ class World:
 
         def one() -> None:
             missing[0] -= 1
-            self._over = not missing[0]
+            if not missing[0]:
+                self._over = True
+                self.clockwork.halt()
 
         for group in self.groups:
             self.tier.command(c.CloseGroup(0, group.group), one)
 
-    def _after_drain(self) -> None:
+    def _after_drain(self, where: str) -> None:
         assert self._over, "the groups were never closed"
         tables = self.read()
         for group in self.finished:
-            self.ledger.check_finished(group, tables, f"after group {group} was closed a read of all nodes")
+            self.ledger.check_finished(group, tables, f"{where}, for group {group},")
         if COUNTED.name in self.tier.tables:
-            counted = self._read_dense(COUNTED.name)
-            self.ledger.check_called(counted, "after the end a read of all nodes", exactly=not self.failed)
+            self.ledger.check_called(self._read_dense(COUNTED.name), where, exactly=not self.failed)
+        self.ledger.check_end(tables, where)
 
     def churned(self) -> bool:
         """Whether no table will come and go any more."""
@@ -306,7 +326,7 @@ class World:
 
     def _read_sparse(self, name: str, keys: np.ndarray, initial: float) -> np.ndarray:
         spec, found = self.tier.tables[name], dict[int, float]()
-        for bucket in np.unique(buckets_of(keys)).tolist():
+        for bucket in sorted(set(buckets_of(keys).tolist())):
             table: Any = self.tier.nodes[self.tier.holder(bucket)].handlers.store.table(spec.table)
             found.update(zip(table.keys_of(bucket).tolist(), table.rows_of(bucket)[:, 0].tolist(), strict=True))
         return np.array([found.get(key, initial) for key in keys.tolist()])
@@ -320,21 +340,19 @@ class World:
         return np.concatenate(parts)
 
 
-def _client_settings(faults: Faults, chunk_bytes: int | None) -> ClientSettings:
+@cache
+def _client_settings(session_ttl: float, chunk_bytes: int | None, credit_bytes: int | None) -> ClientSettings:
     settings = ClientSettings(
-        request_timeout=150.0, wait_timeout=900.0, retry_initial=2.0, retry_max=4.0, session_ttl=faults.session_ttl
+        request_timeout=150.0, wait_timeout=900.0, retry_initial=2.0, retry_max=4.0, session_ttl=session_ttl
     )
     return _shrunk(
-        settings,
-        chunk_bytes=chunk_bytes,
-        push_credit_bytes=faults.credit_bytes,
-        pull_credit_bytes=faults.credit_bytes,
+        settings, chunk_bytes=chunk_bytes, push_credit_bytes=credit_bytes, pull_credit_bytes=credit_bytes
     )
 
 
-def _node_settings(faults: Faults) -> NodeSettings:
-    settings = NodeSettings(session_ttl=faults.session_ttl)
-    return _shrunk(settings, buffer_bytes=faults.buffer_bytes, session_bytes=faults.waiting_bytes)
+@cache
+def _node_settings(session_ttl: float, buffer_bytes: int | None, session_bytes: int | None) -> NodeSettings:
+    return _shrunk(NodeSettings(session_ttl=session_ttl), buffer_bytes=buffer_bytes, session_bytes=session_bytes)
 
 
 def _shrunk(settings: Any, **sizes: int | None) -> Any:

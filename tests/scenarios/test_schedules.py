@@ -2,7 +2,8 @@
 
 A seed draws everything: groups and their programs, outside readers and writers, tables that come and go, how messages are lost,
 repeated, delayed and reordered, which connections break, which workers die or linger beside their successors, who computes for
-so long that nodes forget the session. What must hold is in `tests.harness.ledger`. A failure says how to replay its seed.
+so long that nodes forget the session. What tables must hold is in `tests.harness.ledger`, what must be left of all that in the
+nodes in `tests.harness.audit`. A failure says how to replay its seed.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ from tests.harness import schedules
 #: Seeds of one test; twenty tests.
 SEEDS = 500
 
+#: Seeds that a process takes at a time: few, or one process would wait for the other at the end of each test.
+AT_A_TIME = 5
+
 
 @pytest.mark.timeout(300)  # of a machine that has other things to do
 @pytest.mark.parametrize("batch", range(20))
 def test_seeded_schedules_keep_every_promise(pool: ProcessPoolExecutor, batch: int) -> None:
     seeds = range(batch * SEEDS + 1, (batch + 1) * SEEDS + 1)
-    for found in pool.map(schedules.first_failure, schedules.batches_of(seeds)):
+    for found in pool.map(schedules.first_failure, schedules.batches_of(seeds, AT_A_TIME)):
         if found is not None:
             pytest.fail(schedules.told(*found))
 

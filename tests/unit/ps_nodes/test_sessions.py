@@ -21,6 +21,7 @@ def deliver(session: NodeSession, seq: int, acked: int = 0) -> list[int]:
     session.hold(seq, seq, 10)
     begun = list(session.in_turn())
     session.validate()
+    assert session.waiting_bytes == 10 * len(session.early)
     return begun
 
 
