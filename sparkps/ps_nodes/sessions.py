@@ -73,8 +73,10 @@ class NodeSession:
     call: int = 0
     #: The dispatcher is beginning queued requests.
     starting: bool = False
-    #: A write up to this number was refused, to be sent again; a later one must not overtake it.
+    #: Writes were refused, to be sent again, and no later one must overtake them until the client has heard of them all: the
+    #: last of them, and the first since it had. What is barred itself raises the last alone.
     barred: int = 0
+    barred_from: int = 0
     #: No recorded answer of a later request has content.
     firm: int = 0
     keysets: dict[int, NodeKeySet] = field(default_factory=dict)
@@ -141,10 +143,11 @@ class NodeSession:
 
     def bars(self, seq: int) -> bool:
         """Whether a write must not run, because one before it was refused and the client does not know yet."""
-        return self.acked < self.barred < seq
+        return self.acked < self.barred and seq > self.barred_from
 
     def bar(self, seq: int) -> None:
         """A write was refused, and will be sent again under another number: later ones must not overtake it."""
+        self.barred_from = min(self.barred_from, seq) if self.acked < self.barred else seq
         self.barred = max(self.barred, seq)
 
     @property

@@ -86,6 +86,23 @@ def test_a_later_write_does_not_overtake_one_that_was_sent_back() -> None:
     assert not session.bars(4)
 
 
+def test_what_is_sent_back_behind_a_refused_write_lets_nothing_between_them_pass() -> None:
+    session = opened()
+    for seq in range(1, 7):
+        deliver(session, seq)
+    session.bar(2)  # a piece of one call, and then one of the next, which began ahead of its fellows
+    session.bar(5)
+    assert not session.bars(1)
+    assert all(session.bars(seq) for seq in (3, 4, 5, 6))
+    deliver(session, 7, acked=4)
+    assert session.bars(7), "the client has not heard of 5 yet"
+    deliver(session, 8, acked=5)
+    assert not session.bars(8)
+    session.bar(7)
+    assert not session.bars(6)
+    assert session.bars(8), "what was refused before does not count any more"
+
+
 def test_silent_sessions_are_forgotten_unless_they_wait_and_their_marks_later() -> None:
     table = SessionTable(ttl=10.0)
     opened(table, 1)
