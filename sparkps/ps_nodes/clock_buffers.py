@@ -130,6 +130,10 @@ class Write:
             return self.narrowed(table, buckets)
         return [part for table, buckets in new.items() for part in self.narrowed(table, buckets)]
 
+    def change(self, new: dict[int, int]) -> None:
+        """Carry out the parts in these buckets of each table."""
+        write_all(self.only(new))
+
     def narrowed(self, table: int, buckets: int) -> Sequence[Part]:
         """The parts of one table in these buckets."""
         if buckets == self.buckets[table]:

@@ -13,7 +13,7 @@ from sparkps.ps_nodes import functions
 from sparkps.ps_nodes.buffers import return_freed_memory
 from sparkps.ps_nodes.calls import call
 from sparkps.ps_nodes.clock_buffers import Write, write_all
-from sparkps.ps_nodes.dispatch import UNKNOWN_BYTES
+from sparkps.ps_nodes.dispatch import INLINE_BYTES, UNKNOWN_BYTES
 from sparkps.ps_nodes.groups import NodeGroup, Parked
 from sparkps.ps_nodes.keysets import KeyChunk, NodeKeySet
 from sparkps.ps_nodes.shards import Entry
@@ -117,14 +117,20 @@ class Handlers:
 
     def _step(self, work: Work) -> None:
         message: m.Step = work.message
-        use = self.store.use([op.table for op in message.ops])
+        tables = [op.table for op in message.ops]
+        # Tables are dropped on the I/O thread alone: what ends there before it returns finds them as they are.
+        inline = self.service.on_io_thread
+        use = Use(self.store, []) if inline else self.store.use(tables)
         try:
             targets = self.store.targets(message.ops, work.arrays, work.session.keysets)
             writes = [target.values is not None for target in targets]
             if any(writes) and not all(writes):
                 raise ProtocolError("The operations of a step must be all pulls or all writes. Got both.")
             if writes[0]:
-                self.write(work, Write.of_targets(targets), use)
+                write = Write.of_targets(targets)
+                if not (inline and self._written_at_once(work, write)):
+                    use = self.store.use(tables) if inline else use
+                    self.write(work, write, use)
                 return
             if message.member is None or not self.waits(work, message.member):
                 self._pull(work, targets)
@@ -132,6 +138,16 @@ class Handlers:
         except BaseException:
             use.release()
             raise
+
+    def _written_at_once(self, work: Work, write: Write) -> bool:
+        """Whether this was a small write of a session that had nobody to wait for, and is done."""
+        message: m.Step = work.message
+        if message.member is not None or work.size > INLINE_BYTES:
+            return False
+        if not self.service.shards.write_at_once(work.session.id, _call_of(message), write.buckets, write.change):
+            return False
+        self.done(work, record=True)
+        return True
 
     def _refused(self, work: Work) -> None:
         raise work.message.error
@@ -173,10 +189,8 @@ class Handlers:
             parts = write.only(new)
             return Entry(write.shards, lambda: write_all(parts), lambda _, error: done(error))
 
-        shards, message = self.service.shards, work.message
-        if message.call < 1:
-            raise ProtocolError(f"A write must carry the number of its call, from 1. Got {message.call} instead.")
-        entry = shards.order_once(work.session.id, message.call, write.buckets, make)
+        shards = self.service.shards
+        entry = shards.order_once(work.session.id, _call_of(work.message), write.buckets, make)
         if entry is not None:
             shards.carry_out(entry)
         else:
@@ -398,6 +412,14 @@ REQUESTS: dict[type[Any], Callable[[Handlers, Work], None]] = {
     m.Status: Handlers._status,
     m.Export: Handlers._export,
 }
+
+
+def _call_of(message: Any) -> int:
+    """Number of the call that a session's write is a piece of: its stamp."""
+    call: int = message.call
+    if call < 1:
+        raise ProtocolError(f"A write must carry the number of its call, from 1. Got {call} instead.")
+    return call
 
 
 #: Server functions that change rows are writes; users' functions may.

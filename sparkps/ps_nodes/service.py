@@ -98,6 +98,11 @@ class Service:
         """The calling thread is the I/O thread from now on."""
         self._io_thread = threading.get_ident()
 
+    @property
+    def on_io_thread(self) -> bool:
+        """Whether the caller is the I/O thread."""
+        return threading.get_ident() == self._io_thread
+
     # ---- messages ------------------------------------------------------------------------------------------------------
 
     def receive(self, identity: bytes, frames: Sequence[Any]) -> m.Message | None:
@@ -179,7 +184,7 @@ class Service:
 
     def post(self, tell: Callable[[], None]) -> None:
         """Have `tell` called by the I/O thread: now if this is it, else soon."""
-        if threading.get_ident() == self._io_thread:
+        if self.on_io_thread:
             tell()
             return
         self.posted.append(tell)
@@ -208,7 +213,7 @@ class Service:
             The request is a write that will be sent again under another number: later ones must not overtake it.
         """
 
-        if threading.get_ident() == self._io_thread:
+        if self.on_io_thread:
             self._answer(work, frames, record=record, plain=plain, bar=bar)
         else:
             self.post(lambda: self._answer(work, frames, record=record, plain=plain, bar=bar))

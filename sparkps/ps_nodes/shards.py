@@ -87,12 +87,27 @@ class Shards:
         Entry or None
             To be carried out now; None: it waits for its turn.
         """
-        take, new = self.marks.take, {}
         with self._lock:
-            for table, buckets in tables.items():
-                new[table] = take(writer, stamp, table, buckets)
-            entry = make(new)
+            entry = make(self._new(writer, stamp, tables))
             return entry if self._enter(entry) else None
+
+    def write_at_once(self, writer: int, stamp: int, tables: ShardSet, change: Callable[[dict[int, int]], None]) -> bool:
+        """Carry out a session's small write where it is new, if nobody is changing any shard: whether it was carried out.
+
+        The lock is held meanwhile, so that the write needs no turn: whoever comes after it finds it done. Parameters are those of
+        `order_once`; what `change` raises is raised.
+        """
+        with self._lock:
+            if not self._turns.is_idle:
+                return False
+            change(self._new(writer, stamp, tables))
+        return True
+
+    def _new(self, writer: int, stamp: int, tables: ShardSet) -> dict[int, int]:
+        take, new = self.marks.take, {}
+        for table, buckets in tables.items():
+            new[table] = take(writer, stamp, table, buckets)
+        return new
 
     def apply(self, entry: Entry) -> bool:
         """Order an entry, and carry it out when it is its turn: whether that was now, or will be later on the pool."""

@@ -65,6 +65,11 @@ class Turns(Generic[T]):
                 next_ones.append(who)
         return next_ones
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody has a shard, or waits for one."""
+        return not (self._busy or self._waiting)
+
     def __len__(self) -> int:
         """Number of those who wait."""
         return len(self._waiting)

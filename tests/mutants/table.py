@@ -232,6 +232,18 @@ _WRITES = (
         "record=write, bar=False)",
     ),
     Mutant(
+        "only what is behind the last refused write is barred",
+        _SESSIONS,
+        "seq > self.barred_from\n",
+        "seq > self.barred\n",
+    ),
+    Mutant(
+        "a small write overtakes others that change the same rows",
+        _SHARDS,
+        "            if not self._turns.is_idle:\n                return False\n",
+        "",
+    ),
+    Mutant(
         "refused writes go again while others are in flight",
         _ORDER,
         "        if not writing and self._writes and",

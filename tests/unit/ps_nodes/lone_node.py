@@ -21,12 +21,13 @@ TABLE, GROUP = 1, 1
 
 
 class Pool:
-    """Threads that run when they are told to."""
+    """Threads that run when they are told to. To the service they are others than the test's, its I/O thread."""
 
     threads = 2
 
     def __init__(self) -> None:
         self.waiting: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
+        self.service: Service | None = None
 
     def submit(self, function: Callable[..., Any], *args: Any) -> None:
         self.waiting.append((function, args))
@@ -35,8 +36,16 @@ class Pool:
         """Run what waits, at most so many pieces of work."""
         while self.waiting and most:
             function, args = self.waiting.popleft()
-            function(*args)
             most -= 1
+            if self.service is None:
+                function(*args)
+                continue
+            self.service._io_thread = -1
+            try:
+                function(*args)
+            finally:
+                self.service.on_this_thread()
+            self.service.run_posted()
 
 
 class LoneNode:
@@ -47,7 +56,7 @@ class LoneNode:
         self.pool = Pool()
         #: Answers by connection, in order.
         self.answers: dict[bytes, list[tuple[Any, list[np.ndarray]]]] = {}
-        self.service = Service(self._send, self.pool, lambda: self.time)
+        self.service = self.pool.service = Service(self._send, self.pool, lambda: self.time)
         self.service.handlers.welcome(
             c.Welcome(1, 0, "tier", 1, [[0]] * 256, [], [], [], replace(NodeSettings(), **settings))
         )

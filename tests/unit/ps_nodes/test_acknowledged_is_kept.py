@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -181,6 +183,49 @@ def test_calls_of_a_rank_that_read_and_write_at_once_are_refused_by_name(node: L
     answer = rank.ask(m.Call(rank.number, rank.next(), 0, 1, calls, rank.member, 1, 10.0))
     assert answer.error == "ProtocolError"
     assert "fill, sum" in answer.message
+
+
+def test_a_small_write_waits_for_whoever_changes_the_same_rows(node: LoneNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "INLINE_BYTES", 0)
+    slow, small = Client(node, 5), Client(node, 6)
+    entries: list[Any] = []
+    monkeypatch.setattr(node.service.shards, "carry_out", entries.append)
+    first, arrays = slow.add([7], 1.0)
+    slow.send(first, arrays)
+    node.pool.run()  # has its turn, and takes its time
+    monkeypatch.undo()
+    second, arrays = small.add([7], 2.0)
+    small.send(second, arrays)
+    assert small.answers(second.seq) == []
+    assert node.values([7]) == [0.0]
+    node.service.shards.carry_out(entries.pop())
+    node.pool.run()
+    assert (len(slow.answers(first.seq)), len(small.answers(second.seq))) == (1, 1)
+    assert node.values([7]) == [3.0]
+    node.drop()
+    assert not node.service.handlers.store._users, "nobody uses the table any more"
+
+
+def test_a_small_write_is_done_once_and_one_that_fails_is_told(node: LoneNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client(node, 5)
+    write, arrays = client.add([7], 5.0)
+    client.send(write, arrays)
+    again = msgspec.structs.replace(write, seq=client.next())
+    client.send(again, arrays)  # the same call, as after the node has forgotten the session
+    assert node.values([7]) == [5.0]
+    table = node.service.handlers.store.tables[1]
+
+    def no_memory(*_: object) -> None:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(table.index, "resolve", no_memory)
+    failed, arrays = client.add([8], 5.0)
+    client.send(failed, arrays)
+    (answer,) = client.answers(failed.seq)
+    assert (type(answer), "no room" in answer.message) == (m.Failed, True)
+    monkeypatch.undo()
+    assert isinstance(client.ask(*client.add([7], 1.0)), m.Done), "others go on"
+    assert node.values([7]) == [6.0]
 
 
 def test_a_duplicate_is_acknowledged_when_the_write_that_it_repeats_is_done(

@@ -132,8 +132,10 @@ def test_a_pull_of_a_table_that_is_dropped_meanwhile_ends_in_good_order(
         return gathered(self, *args, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(type(table), "gather", gather_after_the_drop)
+    monkeypatch.setattr(dispatch, "INLINE_BYTES", 0)
     message, keys = client.pull([7], table=2)
     client.send(message, keys)
+    node.pool.run()
     monkeypatch.undo()
     assert client.rows(message.seq) == [1.0]
     assert table not in table.index._tables
@@ -228,8 +230,10 @@ def test_a_function_whose_caller_gave_up_while_it_waited_for_its_turn_is_not_beg
     begun: list[int] = []
     client, other = Client(node, 5), Client(node, 6)
     entries: list[Any] = []
+    monkeypatch.setattr(dispatch, "INLINE_BYTES", 0)
     monkeypatch.setattr(node.service.shards, "carry_out", entries.append)
-    other.send(*other.add([7]))  # has its turn, and takes its time
+    other.send(*other.add([7]))
+    node.pool.run()  # has its turn, and takes its time
     monkeypatch.undo()
     monkeypatch.setitem(functions._users, "counts", lambda shard: begun.append(shard.bucket))
     call = client.call("counts", limit=2.0)
@@ -249,6 +253,7 @@ def test_key_sets_change_on_the_io_thread_alone(node: LoneNode, monkeypatch: pyt
     register = m.Register(5, client.next(), 0, 1, 1, 77, 0, 3)
     client.send(register, [in_order([1, 2, 3])])
     session = node.service.sessions.sessions[5]
+    node.pool.service = None  # it tells nothing until the I/O thread looks
     with ThreadPoolExecutor(1) as thread:
         thread.submit(node.pool.run).result()
     assert session.keysets == {}
