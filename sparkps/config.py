@@ -340,6 +340,11 @@ def is_text(path: str) -> bool:
         return False
 
 
+def python_is_named() -> bool:
+    """Whether the user has said which Python Spark's workers run, by ``PYSPARK_PYTHON``."""
+    return "PYSPARK_PYTHON" in os.environ
+
+
 def child_environment(settings: Settings) -> dict[str, str]:
     """Environment of the processes that a launcher starts."""
     environment = dict(os.environ)

@@ -127,6 +127,10 @@ class WorkerFailed(GroupError):
     """A rank's function raised; ``rank`` and ``cause`` tell where and what."""
 
 
+class InputFailed(GroupError):
+    """Spark could not compute the rows that a group was to work on; ``cause`` is what Spark says."""
+
+
 class Fenced(GroupError):
     """This attempt lost its rank to a newer incarnation, or its group has ended."""
 

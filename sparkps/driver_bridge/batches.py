@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 
 import pyarrow as pa
 
-from sparkps.errors import InvalidInput
+from sparkps.errors import InputFailed, InvalidInput
+from sparkps.plain import name_of, text_of
+from sparkps.specs import GroupSpec
 from sparkps.storage import SpillFile
 
 
@@ -169,4 +171,24 @@ class _Record:
         self._file.close()
 
 
-__all__ = ["Batches"]
+def rows_of_spark(rows: Iterator[pa.RecordBatch], rank: int, group: GroupSpec) -> Iterator[pa.RecordBatch]:
+    """The rows that Spark hands to the rank's task. Where its own plan fails they just end, within a batch."""
+    try:
+        yield from rows
+    except Exception as error:
+        raise InputFailed(
+            f"The rows of rank {rank} of worker group {group.name!r} must be readable to their end. Spark gave up before:"
+            f" {name_of(error)}: {text_of(error)}",
+            rank=rank,
+            group=group.name,
+        ) from error
+
+
+def input_failure(error: BaseException | None) -> InputFailed | None:
+    """What broke the input, if `error` is that or came of it."""
+    while error is not None and not isinstance(error, InputFailed):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+__all__ = ["Batches", "input_failure", "rows_of_spark"]

@@ -17,12 +17,13 @@ from sparkps.config import PREFIX, Settings
 from sparkps.driver_bridge.consistency import BSP, Consistency
 from sparkps.driver_bridge.driver_control import DriverControl
 from sparkps.driver_bridge.launchers import RunningTier, launch
-from sparkps.driver_bridge.prestart import start_python_workers
-from sparkps.driver_bridge.signals import EndOfDriver
+from sparkps.driver_bridge.prestart import start_python_workers, use_this_python
+from sparkps.driver_bridge.signals import EndOfDriver, EndOfSpark
 from sparkps.driver_bridge.table_specs import dense_spec, sparse_spec
-from sparkps.errors import ConfigError, InvalidInput, TierError
+from sparkps.errors import ConfigError, InvalidInput, SparkPSError, TierError
 from sparkps.initializers import Initializer, Zeros
 from sparkps.optim import SGD, Optimizer
+from sparkps.plain import name_of, text_of
 from sparkps.specs import TableSpec
 from sparkps.wire.control import CreateTable, FindTable, RegisterFunction, TierAddress, TierStatus
 
@@ -99,16 +100,22 @@ class PSContext:
         #: Set when no job of our own runs any more.
         self._workers_started = threading.Event()
         self._workers_started.set()
+        #: Nobody has asked for this context itself: it was made for whoever needs one.
+        self._is_shared = False
+        #: None until the tier has started.
+        self._end_of_spark: EndOfSpark | None = None
         with PSContext._lock:
             _make_room(context)
             self._end = EndOfDriver(self.stop)
             self._end.arm()
             try:
+                use_this_python(context)
                 self._workers_started = start_python_workers(spark)
                 self._start(context.master)
             except BaseException:
                 self.stop()
                 raise
+            self._end_of_spark = EndOfSpark(lambda: _has_stopped(context), self.stop)
             PSContext._active = self
 
     def _start(self, master: str) -> None:
@@ -131,12 +138,23 @@ class PSContext:
     def get_or_create(cls, spark: SparkSession) -> PSContext:
         """The active context if it belongs to the session's SparkContext, else a new one from its `spark.sparkps.*` settings.
 
-        A context made here lives on for the next caller, until `stop()` or the interpreter's exit.
+        A context made here lives on for the next caller, until `stop()`, the end of Spark or the interpreter's exit, or until
+        somebody makes one explicitly. If a process of its tier was lost it is started anew; tables that were on it are gone.
         """
         context = _spark_context(spark)
         with cls._lock:
             active = cls.active()
-            return active if active is not None and active._spark_context is context else cls(spark)
+            if active is not None and active._spark_context is context:
+                lost = active._lost() if active._is_shared else None
+                if lost is None:
+                    return active
+                log.warning("a new tier takes the place of the one that was started before: %s", lost)
+            made = cls(spark)
+            made._is_shared = True
+            return made
+
+    def _lost(self) -> SparkPSError | None:
+        return None if self._tier is None else self._tier.lost()
 
     def stop(self) -> None:
         """End the tier: its processes and all tables. Does nothing the second time, and in a forked child."""
@@ -145,6 +163,8 @@ class PSContext:
         self._stopped = True
         with PSContext._lock:
             self._end.disarm()
+            if self._end_of_spark is not None:
+                self._end_of_spark.cancel()
             if PSContext._active is self:
                 PSContext._active = None
             # A Spark that is stopped next would report its workers as crashed.
@@ -186,6 +206,8 @@ class PSContext:
     def _check_can_start(self) -> None:
         """Before a group's input is staged, which may take long."""
         self._check_running()
+        if _has_stopped(self._spark_context):
+            raise TierError("The SparkSession of the PSContext must be running. It was stopped: make new ones of both.")
         self.control.check()
 
     # ---- tables and functions ------------------------------------------------------------------------------------------
@@ -281,7 +303,13 @@ class PSContext:
                 f"A server function must be callable, and have a name. Got {fn!r} as {name!r}: say `ps.function(fn, name=...)`."
             )
         self._check_running()
-        self.control.request(RegisterFunction(0, name, cloudpickle.dumps(fn)))
+        try:
+            pickled = cloudpickle.dumps(fn)
+        except Exception as error:  # what it has captured may raise anything
+            raise InvalidInput(
+                f"Server function {name!r} must be picklable, with all that it has captured. It is not: {name_of(error)}: {text_of(error)}"
+            ) from error
+        self.control.request(RegisterFunction(0, name, pickled))
         return name
 
     def _create(self, spec: TableSpec) -> TableSpec:
@@ -363,11 +391,11 @@ def _settings(spark: Any, num_nodes: int | None, replication: int | None, launch
 
 
 def _make_room(context: Any) -> None:
-    """Only one context is active: one of a SparkContext that was stopped goes, another is in the way."""
+    """Only one context is active: one that nobody has asked for goes, and one of a SparkContext that was stopped."""
     active = PSContext._active
     if active is None or active._pid != os.getpid():
         return
-    if not _has_stopped(active._spark_context):
+    if not (active._is_shared or _has_stopped(active._spark_context)):
         raise ConfigError(
             f"Only one PSContext may be active. {active!r} is: use it (`PSContext.active()`), or stop it first."
         )

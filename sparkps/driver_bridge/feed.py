@@ -8,13 +8,16 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
 
 from sparkps.config import WorkerSettings
+from sparkps.driver_bridge.failures import input_failed
 from sparkps.driver_bridge.inputs import RankRows, Shuffle, arrow_schema, read_directly
 from sparkps.driver_bridge.jobs import SparkJob
 from sparkps.driver_bridge.scans import NotPlain, plain_parquet
 from sparkps.driver_bridge.staging import StagedInput, stage, staging_root
 from sparkps.driver_bridge.worker import RankTask
+from sparkps.errors import InputFailed
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -32,6 +35,8 @@ class Feed:
     settings : WorkerSettings
     deterministic : bool
         Whether a row's rank and place depend on the rows alone.
+    group : str
+        Name of the group, for messages.
     tag : str
         Of the staging job.
     check : callable
@@ -45,6 +50,7 @@ class Feed:
         settings: WorkerSettings,
         *,
         deterministic: bool,
+        group: str,
         tag: str,
         check: Callable[[], None],
     ) -> None:
@@ -58,6 +64,7 @@ class Feed:
         self.fetched: RankRows | None = None
         self._settings = settings
         self._deterministic = deterministic
+        self._group = group
         self._tag = tag
         self._check = check
 
@@ -125,7 +132,11 @@ class Feed:
         def work() -> StagedInput:
             return stage(self.df, self.num_workers, root, self.schema, deterministic=self._deterministic)
 
-        self.fetched = SparkJob(spark, self._tag, "sparkps: staging of rows", work).start().result(self._check)
+        job = SparkJob(spark, self._tag, "sparkps: staging of rows", work).start()
+        try:
+            self.fetched = job.result(self._check)
+        except (PySparkException, Py4JError) as error:
+            raise input_failed(InputFailed("", group=self._group), error) from error
         self.staging_seconds = time.monotonic() - began
 
 

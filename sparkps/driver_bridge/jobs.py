@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
-
-#: The line of a traceback that names the error.
-_RAISED = re.compile(r"sparkps\.errors\.\w+: |[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit)\b")
 
 #: Seconds between two looks while waiting: how long Ctrl-C may take.
 _LOOK_EVERY = 0.25
@@ -100,22 +96,4 @@ class SparkJob(Generic[T]):
         return not self._thread.is_alive()
 
 
-def first_line(error: BaseException) -> str:
-    """What Spark said, without the stack of its own; where it quotes a Python worker, the worker's error.
-
-    Examples
-    --------
-    >>> first_line(RuntimeError("Job aborted.\\n\\tat org.apache.spark"))
-    'RuntimeError: Job aborted.'
-    >>> first_line(RuntimeError("Exception from the Python worker:\\nTraceback\\n  ...\\nImportError: no x\\n\\tat org"))
-    'RuntimeError: Exception from the Python worker: ImportError: no x'
-    """
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = lines[0] if lines else ""
-    if said.endswith(":"):
-        raised = [line for line in lines[1:] if _RAISED.match(line)]
-        said = " ".join([said, *raised[:1]])
-    return f"{type(error).__name__}: {said}"
-
-
-__all__ = ["SparkJob", "first_line"]
+__all__ = ["SparkJob"]

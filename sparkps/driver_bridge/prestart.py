@@ -1,4 +1,4 @@
-"""Python workers of a local Spark, started ahead: while the tier starts and the driver plans, not when the first ranks wait for them.
+"""Python workers of a local Spark: those of the driver's own Python, and started ahead, while the tier starts and the driver plans.
 
 Spark starts a Python worker at the first task that needs one, which takes two seconds with all that a rank imports, and keeps it
 for later tasks.
@@ -6,15 +6,41 @@ for later tasks.
 
 from __future__ import annotations
 
+import logging
 import re
+import shutil
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from threading import Event
 from typing import Any
 
+from sparkps.config import python_is_named
 from sparkps.driver_bridge.jobs import SparkJob
+
+log = logging.getLogger(__name__)
 
 #: At most so many: idle ones cost memory.
 MOST_WORKERS = 8
+
+
+def use_this_python(context: Any) -> None:
+    """Let the workers of a local Spark run the Python of the driver, unless the user has named another one.
+
+    Spark takes the first ``python3`` of the PATH: with a virtual environment that was not activated one without our packages.
+    """
+    if not is_local(context.master) or python_is_named() or context.getConf().contains("spark.pyspark.python"):
+        return
+    taken = shutil.which(context.pythonExec)
+    if taken is not None and Path(taken).absolute() == Path(sys.executable).absolute():
+        return
+    log.info("Spark's Python workers run %s as the driver does, not %s (PYSPARK_PYTHON names another)", sys.executable, taken)
+    context.pythonExec = sys.executable
+
+
+def is_local(master: str) -> bool:
+    """Whether a master runs its tasks in the driver's process."""
+    return re.fullmatch(r"local(\[.*\])?", master) is not None
 
 
 def start_python_workers(spark: Any) -> Event:
@@ -30,7 +56,7 @@ def start_python_workers(spark: Any) -> Event:
         Set when the job is over, however it ended: what became of it does not matter to anybody.
     """
     context = spark.sparkContext
-    if not re.fullmatch(r"local(\[.*\])?", context.master):
+    if not is_local(context.master):
         nothing_to_do = Event()
         nothing_to_do.set()
         return nothing_to_do
@@ -51,4 +77,4 @@ def _import_all(rows: Iterator[Any]) -> Iterator[Any]:
     yield from rows
 
 
-__all__ = ["MOST_WORKERS", "start_python_workers"]
+__all__ = ["MOST_WORKERS", "is_local", "start_python_workers", "use_this_python"]

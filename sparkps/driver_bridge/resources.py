@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import index
 from typing import Any
 
 from sparkps.errors import ConfigError, InvalidInput, NotEnoughSlots
@@ -156,10 +157,11 @@ def choose_num_workers(asked: int | None, slots: Slots) -> int:
     """
     if asked is None:
         asked = slots.default
-    elif isinstance(asked, bool) or not isinstance(asked, int) or asked < 1:
+    elif isinstance(asked, bool) or not hasattr(asked, "__index__") or asked < 1:
         raise InvalidInput(
             f"`num_workers` must be an int >= 1, or None for what can run at once. Got {asked!r} instead."
         )
+    asked = index(asked)  # of numpy's, too
     if slots.limit is not None and asked > slots.limit:
         raise NotEnoughSlots(
             f"All workers of a group run at once. The cluster has {slots.limit} task slots, {asked} workers were asked for:"

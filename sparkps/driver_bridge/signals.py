@@ -1,4 +1,4 @@
-"""What must happen when the driver's interpreter ends: at its exit, and on SIGTERM.
+"""What must happen when the driver's interpreter ends, at its exit or on SIGTERM, and when its SparkContext is stopped.
 
 SIGINT is left alone: Ctrl-C raises KeyboardInterrupt in the call under way, whose own clean-up ends it, and the tier's processes
 run in sessions of their own, which Ctrl-C does not reach.
@@ -13,6 +13,9 @@ import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
+
+#: Seconds between two looks whether Spark was stopped.
+LOOK_EVERY = 0.5
 
 
 class EndOfDriver:
@@ -69,8 +72,35 @@ class EndOfDriver:
         return signal.SIG_DFL if self._previous is None else self._previous
 
 
+class EndOfSpark:
+    """Calls a function, in a thread of its own, when a SparkContext was stopped; Spark itself tells nobody in Python.
+
+    Parameters
+    ----------
+    has_stopped : callable
+        Cheap: it is asked twice a second.
+    then : callable
+    """
+
+    def __init__(self, has_stopped: Callable[[], bool], then: Callable[[], None]) -> None:
+        self._has_stopped = has_stopped
+        self._then = then
+        self._over = threading.Event()
+        threading.Thread(target=self._look, name="sparkps-end-of-spark", daemon=True).start()
+
+    def cancel(self) -> None:
+        """It does not matter any more."""
+        self._over.set()
+
+    def _look(self) -> None:
+        while not self._over.wait(LOOK_EVERY):
+            if self._has_stopped():
+                self._then()
+                return
+
+
 def _nothing() -> None:
     """After `disarm`."""
 
 
-__all__ = ["EndOfDriver"]
+__all__ = ["EndOfDriver", "EndOfSpark"]

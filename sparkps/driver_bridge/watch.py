@@ -14,11 +14,12 @@ from collections.abc import Callable
 from typing import Any
 
 from sparkps.client.control import ControlClient
-from sparkps.driver_bridge.jobs import SparkJob, first_line
+from sparkps.driver_bridge.failures import input_failed, is_lost_worker, root_cause
+from sparkps.driver_bridge.jobs import SparkJob
 from sparkps.driver_bridge.progress import ProgressBar
 from sparkps.driver_bridge.tenure import SOLVER_ATTEMPT, is_unreached
 from sparkps.driver_bridge.worker import not_started
-from sparkps.errors import DeadlineExceeded, GroupError, NodeUnreachable, SparkPSError, WorkerFailed
+from sparkps.errors import DeadlineExceeded, GroupError, InputFailed, NodeUnreachable, SparkPSError, WorkerFailed
 from sparkps.plain import name_of, text_of
 from sparkps.specs import GroupSpec
 from sparkps.wire.control import Cause, FailRank, GroupReport, GroupState
@@ -27,6 +28,9 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks at the group: until all ranks have started, and later.
 _LOOK_FIRST, _LOOK_LATER = 0.05, 0.25
+
+#: Seconds that the Spark job of a group whose input has failed has to fail, too.
+_LAST_WORDS = 10.0
 
 #: Seconds that the coordinator has to answer what it answers at once, before the driver goes on without an answer.
 ANSWER_WITHIN = 5.0
@@ -159,7 +163,7 @@ class Watch:
         report = self.look()
         now = time.monotonic()
         if report is not None and report.cause is not None:
-            self.cause = report.cause.exception()
+            self.cause = self._explained(report.cause.exception())
             return True
         if report is not None and report.all_started and not self._started_at:
             self._started_at = now
@@ -179,14 +183,18 @@ class Watch:
         if error is None:
             self.train_seconds = now - (self._started_at or self._began)
             return True
-        if self._submissions > 0 and not self._abandoned and self._alone is None:
-            log.warning("submitting worker group %s again: %s", self.group.name, first_line(error))
+        if self._submissions > 0 and not self._abandoned and self._alone is None and is_lost_worker(error):
+            log.warning("submitting worker group %s again: %s", self.group.name, root_cause(error))
             self._submissions -= 1
             self.job = self._submit()
             return False
-        said = first_line(error)
+        said = root_cause(error)
         if self._alone is not None:
             self.cause = self._lost_without_coordinator(said)
+            return True
+        if not (is_lost_worker(error) or "cancel" in said.lower()):  # no rank has seen a row of it
+            failed = InputFailed("", group=self.group.name)
+            self.cause = input_failed(self.fail(input_failed(failed, error)), error)
             return True
         self.cause = self.fail(
             WorkerFailed(
@@ -197,6 +205,12 @@ class Watch:
             )
         )
         return True
+
+    def _explained(self, cause: SparkPSError) -> SparkPSError:
+        """A rank sees of a failed plan only that its rows end; Spark knows why, and says it when the job has failed."""
+        if isinstance(cause, InputFailed) and self.job.done.wait(_LAST_WORDS):
+            return input_failed(cause, self.job.error)
+        return cause
 
     def _lost_without_coordinator(self, said: str) -> SparkPSError:
         assert self._alone is not None

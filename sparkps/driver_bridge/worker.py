@@ -19,7 +19,7 @@ from sparkps.client.control import ControlClient
 from sparkps.client.session import Session, connect, disconnect
 from sparkps.client.tables import DenseTable, SparseTable
 from sparkps.config import WorkerSettings
-from sparkps.driver_bridge.batches import Batches
+from sparkps.driver_bridge.batches import Batches, input_failure, rows_of_spark
 from sparkps.driver_bridge.columns import bytes_column, int_column
 from sparkps.driver_bridge.inputs import RankRows
 from sparkps.driver_bridge.tenure import Tenure, acquire, is_unreached
@@ -272,7 +272,7 @@ class RankTask:
         fetched = self.fetched
         batches = Batches(
             self.schema,
-            (lambda: iter(rows)) if fetched is None else (lambda: fetched.read(rank)),
+            (lambda: rows_of_spark(rows, rank, self.group)) if fetched is None else (lambda: fetched.read(rank)),
             again=fetched is not None and fetched.rereadable,
             budget=self.settings.memory_budget,
             scratch=self.settings.local_dir,
@@ -294,8 +294,11 @@ class RankTask:
             session.leave()
             if tenure.lost or (isinstance(error, Fenced) and self._is_taken(tenure)):
                 return None
+            broken = input_failure(error)
             if not tenure.group_failed:
-                self._fail(tenure, error)
+                self._fail(tenure, broken or error)
+            if broken is not None:
+                raise  # the task fails: what Spark says of it is the first cause
             return FAILED, None
         finally:
             tenure.release()
@@ -353,7 +356,7 @@ class _LargeResultLostError(Exception):
 def cause_of(error: BaseException, rank: int, group: GroupSpec) -> Cause:
     """What the driver is told of `error`: rank, what it was, where it came from. Fit to be sent, whatever `error` is."""
     name, message, attributes = to_wire(error)
-    if name == "WorkerFailed":
+    if name in ("WorkerFailed", "InputFailed"):
         return Cause(name, message, attributes)
     raised = name_of(error)
     text = message if issubclass(type(error), SparkPSError) else text_of(error)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import pickle
-import re
 import secrets
 import threading
 import time
@@ -22,6 +21,7 @@ from sparkps.driver_bridge.consistency import BSP, Consistency, check_consistenc
 from sparkps.driver_bridge.feed import Feed
 from sparkps.driver_bridge.inputs import check_input
 from sparkps.driver_bridge.jobs import SparkJob
+from sparkps.driver_bridge.prestart import is_local
 from sparkps.driver_bridge.progress import ProgressBar
 from sparkps.driver_bridge.report import Results, RunReport, rank_figures
 from sparkps.driver_bridge.resources import check_platform, choose_num_workers, count_slots, observe
@@ -95,6 +95,7 @@ class Group:
         if not callable(train):
             raise InvalidInput(f"`train` must be a function of (worker, batches). Got {type(train).__name__} instead.")
         check_input(df)
+        _check_timeout(timeout)
         self.ps = ps
         self.consistency = check_consistency(consistency)
         master, conf, observed = observe(ps.spark)
@@ -110,11 +111,17 @@ class Group:
         self._settings = ps.settings.workers
         #: A local master fails a job at the first lost task, so the job is submitted again instead.
         self._submissions = (
-            int(conf.get("spark.task.maxFailures", "4")) if re.fullmatch(r"local(\[.*\])?", master) else 1
+            int(conf.get("spark.task.maxFailures", "4")) if is_local(master) else 1
         )
         self._tag = f"sparkps-{self.name}"
         self._feed = Feed(
-            df, self.num_workers, self._settings, deterministic=deterministic, tag=self._tag, check=ps.control.check
+            df,
+            self.num_workers,
+            self._settings,
+            deterministic=deterministic,
+            group=self.name,
+            tag=self._tag,
+            check=ps.control.check,
         )
         self._admission_seconds = 0.0
         #: Names the request for admission, once it is made: it may have been granted though no answer came.
@@ -417,6 +424,13 @@ def told(cause: SparkPSError) -> SparkPSError:
 def start_group(ps: PSContext, df: DataFrame, train: Train, num_workers: int | None = None, **options: Any) -> Group:
     """An admitted, running group; see `Group` for the options. Use it as a context manager."""
     return Group(ps, df, train, num_workers, **options).start()
+
+
+def _check_timeout(timeout: Any) -> None:
+    if timeout is None:
+        return
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0:
+        raise InvalidInput(f"`timeout` must be a number of seconds above 0, or None. Got {timeout!r} instead.")
 
 
 def run_group(

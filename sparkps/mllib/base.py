@@ -23,6 +23,7 @@ from sparkps.mllib.rows import Columns
 from sparkps.specs import NUM_BUCKETS
 
 if TYPE_CHECKING:
+    from pyspark import SparkContext
     from pyspark.sql import DataFrame, SparkSession
 
     from sparkps.driver_bridge.context import PSContext
@@ -84,10 +85,10 @@ def select_rows(df: DataFrame, columns: Columns) -> DataFrame:
 def check_features_type(name: str, kind: Any) -> None:
     """Raise unless a column of Spark type `kind` can hold features."""
     from pyspark.ml.linalg import VectorUDT
-    from pyspark.sql.types import ArrayType, IntegralType, NumericType, StructType
+    from pyspark.sql.types import ArrayType, DecimalType, IntegralType, NumericType, StructType
 
     def is_array(of: Any, elements: type) -> bool:
-        return isinstance(of, ArrayType) and isinstance(of.elementType, elements)
+        return isinstance(of, ArrayType) and isinstance(of.elementType, elements) and not isinstance(of.elementType, DecimalType)
 
     if isinstance(kind, VectorUDT) or is_array(kind, NumericType):
         return
@@ -147,13 +148,22 @@ class LocalCoefficients:
 
     def __post_init__(self) -> None:
         self._map: KeyMap | None = None
+        #: What `broadcast` gave.
+        self._broadcast: Any = None
 
     def __getstate__(self) -> tuple[Array, Array]:
         return self.keys, self.values
 
     def __setstate__(self, state: tuple[Array, Array]) -> None:
         self.keys, self.values = state
-        self._map = None
+        self.__post_init__()
+
+    def broadcast(self, context: SparkContext) -> Any:
+        """A broadcast variable of these coefficients; one for all uses, since each leaves a file until Spark stops."""
+        held = self._broadcast
+        if held is None or held._sc is not context:
+            held = self._broadcast = context.broadcast(self)
+        return held
 
     def look_up(self, keys: Array) -> tuple[Array, Array]:
         """Positions of `keys` (int32, -1 for none), and the coefficients at the positions."""
@@ -202,6 +212,11 @@ def collect(table: SparseTable, limit: int = LOCAL_BYTES) -> Coefficients:
     """
     if table.call("nnz") * _BYTES_PER_COEFFICIENT > limit:
         return TableCoefficients(table)
+    return brought_here(table)
+
+
+def brought_here(table: SparseTable) -> LocalCoefficients:
+    """All coefficients of a table of one column, at the driver."""
     parts = list(read_buckets(table, range(NUM_BUCKETS)))
     keys = np.concatenate([np.empty(0, np.int64), *(keys for keys, _ in parts)])
     values = np.concatenate([np.empty(0), *(rows[:, 0].astype(np.float64) for _, rows in parts)])
@@ -211,6 +226,6 @@ def collect(table: SparseTable, limit: int = LOCAL_BYTES) -> Coefficients:
 
 
 __all__ = [
-    "LOCAL_BYTES", "Coefficients", "LocalCoefficients", "TableCoefficients", "check_features_type", "collect", "context_of",
+    "LOCAL_BYTES", "Coefficients", "LocalCoefficients", "TableCoefficients", "brought_here", "check_features_type", "collect", "context_of",
     "drop_quietly", "dropped_at_the_end", "new_prefix", "select_rows", "warm_kernels",
 ]  # fmt: skip

@@ -21,10 +21,11 @@ from pyspark.ml.util import DefaultParamsReadable, DefaultParamsWritable, MLRead
 
 from sparkps.driver_bridge.consistency import BSP
 from sparkps.errors import InvalidInput
-from sparkps.mllib.base import Coefficients, LocalCoefficients, check_features_type
+from sparkps.mllib.base import Coefficients, LocalCoefficients, brought_here, check_features_type
 from sparkps.mllib.fitting import Fit, FitSettings, fit
+from sparkps.mllib.outputs import check_outputs, has_valid_features, output
 from sparkps.mllib.params import FULL_BATCH_SOLVERS, MINI_BATCH_SOLVERS, LinearParams, ProbabilisticParams, check_params
-from sparkps.mllib.persistence import ModelReader, ModelWriter, weights_of
+from sparkps.mllib.persistence import EstimatorWriter, ModelReader, ModelWriter, weights_of
 from sparkps.mllib.rows import Columns
 from sparkps.mllib.scoring import BinaryScorer, probabilities
 from sparkps.mllib.setters import ColumnSetters, LinearSetters
@@ -144,10 +145,15 @@ class LogisticRegression(
         self._checkThresholdConsistency()
         return self
 
+    def write(self) -> EstimatorWriter:
+        """The writer of the Params."""
+        return EstimatorWriter(self)
+
     def _fit(self, dataset: DataFrame) -> LogisticRegressionModel:
         self._check()
-        model: LogisticRegressionModel = self._copyValues(LogisticRegressionModel._of(fit(dataset, self._settings())))
-        return model
+        model = LogisticRegressionModel._of(fit(dataset, self._settings()))
+        model._resetUid(self.uid)  # as in pyspark.ml, so that the estimator's Params are the model's, too
+        return self._copyValues(model)
 
     def _check(self) -> None:
         """Raise unless the Params can be trained with."""
@@ -217,7 +223,8 @@ class LogisticRegressionModel(
 
     @classmethod
     def _of(cls, found: Fit) -> Self:
-        model = cls(found.coefficients, {"intercept": found.intercept, "numFeatures": found.num_features})
+        facts = {"intercept": found.intercept, "numFeatures": found.num_features, "width": found.width}
+        model = cls(found.coefficients, facts)
         model._summary = LogisticRegressionTrainingSummary(
             found.history, found.iterations, found.reason, found.rows, found.skipped
         )
@@ -251,19 +258,21 @@ class LogisticRegressionModel(
         Raises
         ------
         InvalidInput
-            There are more features than a vector can have, or they stayed on the tier: use `weights`.
+            There are more features than a vector can have: use `weights`.
         """
         if self._vector is None:
             self._vector = self._as_vector()
         return self._vector
 
     def _as_vector(self) -> Vector:
-        held = self.coefficients_
-        if self.numFeatures > _MAX_VECTOR or not isinstance(held, LocalCoefficients):
+        if self.numFeatures > _MAX_VECTOR:
             raise InvalidInput(
-                f"A vector of Spark has at most {_MAX_VECTOR} elements, and fits in the driver. Got {self.numFeatures} features; use"
-                " `model.weights`, a DataFrame of the coefficients that are not 0."
+                f"A vector of Spark must have at most {_MAX_VECTOR} elements. Got {self.numFeatures} features; use `model.weights`, a"
+                " DataFrame of the coefficients that are not 0."
             )
+        held = self.coefficients_
+        if not isinstance(held, LocalCoefficients):
+            held = brought_here(held.table)
         if 1.5 * (len(held.keys) + 1) < self.numFeatures:
             return SparseVector(self.numFeatures, held.keys.astype(np.int32), held.values)
         values = np.zeros(self.numFeatures)
@@ -315,18 +324,20 @@ class LogisticRegressionModel(
             raise InvalidInput(
                 f"Column {name!r} must exist. The DataFrame has {', '.join(dataset.columns)}.", column=name
             )
-        check_features_type(name, dataset.schema[name].dataType)
-        added = {
-            self.getRawPredictionCol(): "raw",
-            self.getProbabilityCol(): "probability",
-            self.getPredictionCol(): "prediction",
-        }
+        kind = dataset.schema[name].dataType
+        check_features_type(name, kind)
+        parts = {"rawPredictionCol": "raw", "probabilityCol": "probability", "predictionCol": "prediction"}
+        names = {param: self.getOrDefault(param) for param in parts}
+        check_outputs(dataset, names)
         features = sf.col(f"`{name}`")
-        # True of every row. Spark 4.3 hands a UDF the columns of a columnar scan (Parquet) as they are, and fails where one of
-        # them is a vector; a filter in between runs row by row.
-        dataset = dataset.where(features.isNull() | features.isNotNull())
+        # Without `skip` true of every row. Spark 4.3 hands a UDF the columns of a columnar scan (Parquet) as they are, and fails
+        # where one of them is a vector; a filter in between runs row by row.
+        skips = self.getHandleInvalid() == "skip"
+        keep = has_valid_features(features, kind) if skips else features.isNull() | features.isNotNull()
+        dataset = dataset.where(keep)
         scored = self._scored(dataset, features)
-        return dataset.withColumns({column: scored[part] for column, part in added.items() if column})
+        added = [output(parts[param], scored, column, self.numClasses) for param, column in names.items() if column]
+        return dataset.select("*", *added)
 
     def _scored(self, dataset: DataFrame, features: Column) -> Column:
         """A struct of all that is predicted of a row."""
@@ -335,8 +346,9 @@ class LogisticRegressionModel(
 
         held: Any = self.coefficients_
         if isinstance(held, LocalCoefficients):
-            held = dataset.sparkSession.sparkContext.broadcast(held)
-        scorer = BinaryScorer(held, self.intercept, self.getThreshold(), self.getFeaturesCol())
+            held = held.broadcast(dataset.sparkSession.sparkContext)
+        width = int(self.facts_.get("width", 0))
+        scorer = BinaryScorer(held, self.intercept, self.getThreshold(), self.getFeaturesCol(), width)
         kinds = {"raw": VectorUDT(), "probability": VectorUDT(), "prediction": DoubleType()}
         kind = StructType([StructField(name, part) for name, part in kinds.items()])
         arrow_udf: Any = getattr(sf, "arrow_udf")  # noqa: B009  # pyspark's stubs do not know it

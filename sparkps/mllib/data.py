@@ -173,6 +173,8 @@ class Store:
     num_features: int
     #: Rows that were left out.
     skipped: int
+    #: Length of the vectors; 0 where only indices are known.
+    width: int = 0
     #: The last chunk read from the file, and its position.
     _window: tuple[int, Chunk] | None = None
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sparkps.driver_bridge.consistency import BSP, Consistency
-from sparkps.errors import InvalidInput
+from sparkps.driver_bridge.inputs import check_input
+from sparkps.errors import InvalidInput, SparkPSError, WorkerFailed
 from sparkps.mllib.base import (
     Coefficients,
     TableCoefficients,
@@ -74,6 +75,8 @@ class Fit:
     coefficients: Coefficients
     intercept: float
     num_features: int
+    #: Length that vectors to be scored must have; 0: only indices were known.
+    width: int
     #: Objective at the start and after each iteration; of a mini-batch solver the mean loss of each epoch.
     history: list[float]
     iterations: int
@@ -94,10 +97,21 @@ def fit(df: DataFrame, settings: FitSettings) -> Fit:
     WorkerFailed
         A rank failed; its first cause is told.
     """
-    rows = select_rows(df, settings.columns)
+    rows = select_rows(check_input(df), settings.columns)
     ps = context_of(df.sparkSession)
     warm_kernels()
-    return (_fit_full_batch if settings.solver == "lbfgs" else _fit_mini_batch)(ps, rows, settings)
+    try:
+        return (_fit_full_batch if settings.solver == "lbfgs" else _fit_mini_batch)(ps, rows, settings)
+    except WorkerFailed as failed:
+        raise _as_input(failed) from failed
+
+
+def _as_input(failed: WorkerFailed) -> SparkPSError:
+    """A rank that met a wrong row has not failed: the input is wrong."""
+    _, found, said = failed.message.partition(f"{InvalidInput.__name__}: ")
+    if failed.attributes.get("cause") != InvalidInput.__name__ or "column" not in failed.attributes or not found:
+        return failed
+    return InvalidInput(said, **{name: failed.attributes[name] for name in ("column", "rank", "row") if name in failed.attributes})
 
 
 def label_of(uid: str) -> str:
@@ -121,14 +135,26 @@ def _figures(results: list[RankSummary], settings: FitSettings) -> dict[str, int
     skipped = sum(each.skipped for each in results)
     if not rows:
         raise _no_rows(skipped)
-    num_features = settings.columns.num_features or max(each.num_features for each in results)
-    return {"rows": rows, "skipped": skipped, "num_features": num_features}
+    widths = sorted({each.width for each in results if each.width})
+    if len(widths) > 1:
+        name = settings.columns.features
+        raise InvalidInput(
+            f"Column {name!r}: all vectors must have the same size. Got vectors of sizes {', '.join(map(str, widths))}.", column=name
+        )
+    declared = settings.columns.num_features
+    num_features = declared or max(each.num_features for each in results)
+    return {"rows": rows, "skipped": skipped, "num_features": num_features, "width": declared or sum(widths)}
 
 
 def _no_rows(skipped: int) -> InvalidInput:
     return InvalidInput(
         f"The training data must have at least one row. Got none ({skipped} were left out by handleInvalid)."
     )
+
+
+def _no_weight(settings: FitSettings) -> InvalidInput:
+    name = settings.columns.weight
+    return InvalidInput(f"Column {name!r}: the weights of all rows together must be above 0. Got 0.", column=name)
 
 
 # ---- L-BFGS ------------------------------------------------------------------------------------------------------------
@@ -176,6 +202,8 @@ def _solve(solver: Any, names: TableNames, settings: FitSettings) -> tuple[Minim
     weight, _, positive, count = solver.table(names.facts).pull()
     if not count:
         raise _no_rows(0)
+    if not weight:
+        raise _no_weight(settings)
     vectors = TierVectors(solver, names, TRIAL, TRIAL_GRADIENT, centred=settings.fit_intercept)
     trial = solver.table(names.vector(TRIAL))
     if settings.fit_intercept and positive in (0.0, weight):
@@ -219,13 +247,15 @@ def _fit_mini_batch(ps: PSContext, rows: DataFrame, settings: FitSettings) -> Fi
             names.coefficients, dim=1, optimizer=optimizer(settings.step_size, settings.l1, settings.l2)
         )
         bias = ps.dense_table(plan.intercept, shape=(1,), optimizer=optimizer(settings.step_size, 0.0, 0.0))
-        losses = ps.dense_table(plan.losses, shape=(settings.max_iter, 2), dtype="float64")
+        losses = ps.dense_table(plan.losses, shape=(max(1, settings.max_iter), 2), dtype="float64")
         tables += [model, bias, losses]
         task, options = MiniBatchTask(plan), _group_options(settings)
         with _counted(ps, plan, rows, task, settings, options, tables) as group:
             results = group.wait()
         figures = _figures(results, settings)
         history = [float(loss / weight) for loss, weight in losses.pull() if weight]
+        if settings.max_iter and not history:
+            raise _no_weight(settings)
         intercept = float(bias.pull()[0])
         coefficients = collect(model)
         if isinstance(coefficients, TableCoefficients):

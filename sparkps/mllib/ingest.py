@@ -165,7 +165,7 @@ def ingest(
         builder.renumber(place, scratch)
         intercept = int(place[intercept])
     return Store(
-        keys, intercept, builder.chunks, builder.spill, builder.lengths, builder.nonzeros, num_features, skipped
+        keys, intercept, builder.chunks, builder.spill, builder.lengths, builder.nonzeros, num_features, skipped, width
     )
 
 

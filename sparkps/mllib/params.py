@@ -166,8 +166,7 @@ class ProbabilisticParams(HasFeaturesCol, HasPredictionCol, HasRawPredictionCol,
         self._checkThresholdConsistency()
         if not self.isSet(self.thresholds):
             return self.getOrDefault(self.threshold)
-        low, high = self._two_thresholds()
-        return 1.0 / (1.0 + low / high) if high else 1.0
+        return self._implied_threshold()
 
     def getThresholds(self) -> list[float]:
         """The thresholds; where only `threshold` is set, those that it comes to."""
@@ -181,12 +180,18 @@ class ProbabilisticParams(HasFeaturesCol, HasPredictionCol, HasRawPredictionCol,
         given = self.getOrDefault(self.thresholds)
         if len(given) != 2:
             raise ValueError(f"`thresholds` of a binary classifier must have length 2. Got {given}.")
+        if not sum(given) > 0:
+            raise ValueError(f"`thresholds` must have a sum above 0. Got {given}.")
         return given
+
+    def _implied_threshold(self) -> float:
+        """Where p(1) / thresholds[1] overtakes p(0) / thresholds[0]: a threshold of 0 makes its label win always."""
+        low, high = self._two_thresholds()
+        return high / (low + high)
 
     def _checkThresholdConsistency(self) -> None:
         if self.isSet(self.threshold) and self.isSet(self.thresholds):
-            low, high = self._two_thresholds()
-            implied = 1.0 / (1.0 + low / high) if high else 1.0
+            implied = self._implied_threshold()
             value = self.getOrDefault(self.threshold)
             if abs(value - implied) >= 1e-5:
                 raise ValueError(

@@ -100,6 +100,15 @@ class ModelWriter(MLWriter):
         )
 
 
+class EstimatorWriter(DefaultParamsWriter):
+    """Writes the Params of an estimator, as pyspark.ml's own does."""
+
+    def save(self, path: str) -> None:
+        """Save the Params; raises as `ModelWriter.save`."""
+        with _said_clearly(path, "written to"):
+            super().save(path)
+
+
 class ModelReader(MLReader[Any]):
     """Reads what `ModelWriter` has written.
 
@@ -138,6 +147,8 @@ def _said_clearly(path: str, verb: str) -> Iterator[None]:
     """Turns what Spark and its file systems raise into one sentence about `path`."""
     from py4j.protocol import Py4JJavaError
 
+    if not path:  # Spark would take the root of its file system
+        raise InvalidInput("The path of a model must not be empty. Got ''.", path=path)
     try:
         yield
     except (PySparkException, Py4JJavaError, OSError) as error:
@@ -157,4 +168,4 @@ def first_cause(error: Exception) -> str:
     return text.strip().splitlines()[0].rstrip(".") if text.strip() else type(error).__name__
 
 
-__all__ = ["ModelReader", "ModelWriter", "coefficients_from", "first_cause", "weights_of"]
+__all__ = ["EstimatorWriter", "ModelReader", "ModelWriter", "coefficients_from", "first_cause", "weights_of"]

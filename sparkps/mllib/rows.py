@@ -304,15 +304,23 @@ class RowReader:
         code = int(codes[row])
         name, must = _describe(code, self.columns, self.width)
         content = ", ".join(
-            f"{field}={_short(batch.column(i)[row].as_py())}" for i, field in enumerate(self.columns.names)
+            f"{field}={shortened(batch.column(i)[row].as_py())}" for i, field in enumerate(self.columns.names)
         )
         return InvalidInput(
-            f"Column {name!r}: {must}. Got the row {content} (row {self._seen + row} of rank {self.rank}). Correct the row, or set"
-            " handleInvalid='skip' to leave such rows out.",
+            f"Column {name!r}: {must}. Got the row {content} (row {self._seen + row} of rank {self.rank}). {_advice(code, batch, row)}",
             column=name,
             rank=self.rank,
             row=self._seen + row,
         )
+
+
+def _advice(code: int, batch: pa.RecordBatch, row: int) -> str:
+    """What to do about a row that is wrong."""
+    if code != kernels.LABEL_NOT_BINARY:
+        return "Correct the row, or set handleInvalid='skip' to leave such rows out."
+    if batch.column(0)[row].as_py() == -1:
+        return "If the labels are -1 and 1, map -1 to 0."
+    return "For more than two classes wrap the estimator in pyspark.ml's OneVsRest; if the labels are two others, map them to 0 and 1."
 
 
 def _mark_from(codes: Array, others: Array) -> None:
@@ -337,7 +345,8 @@ def _describe(code: int, columns: Columns, width: int) -> tuple[str, str]:
     }[code]
 
 
-def _short(value: Any, most: int = 120) -> str:
+def shortened(value: Any, most: int = 120) -> str:
+    """`value` for a message."""
     text = repr(value)
     return text if len(text) <= most else text[: most - 3] + "..."
 
@@ -363,4 +372,4 @@ def _with_plain_values(rows: Rows) -> Rows:
     return Rows(rows.labels, rows.weights, rows.indptr, rows.indices, values, rows.width, rows.skipped)
 
 
-__all__ = ["NO_LIMIT", "Columns", "Features", "RowReader", "Rows", "read_features"]
+__all__ = ["NO_LIMIT", "Columns", "Features", "RowReader", "Rows", "read_features", "shortened"]

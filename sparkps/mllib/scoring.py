@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sparkps.errors import InvalidInput
 from sparkps.mllib import kernels
 from sparkps.mllib.base import Coefficients
-from sparkps.mllib.rows import Features, read_features
+from sparkps.mllib.rows import Features, read_features, shortened
 
 Array = NDArray[Any]
 
@@ -20,6 +20,7 @@ _REFUSED = {
     kernels.FEATURES_NULL: "features must not be null",
     kernels.ENTRY_NULL: "indices and values must not be null",
     kernels.LENGTHS_DIFFER: "indices and values must be of the same length",
+    kernels.SIZE_DIFFERS: "vectors must have as many elements as the model has features ({width})",
 }
 
 
@@ -74,16 +75,19 @@ class BinaryScorer:
         Label 1 is predicted where its probability is above.
     column : str
         Name of the features, for messages.
+    width : int
+        Elements of every vector; 0: any number.
     """
 
     coefficients: Any
     intercept: float
     threshold: float
     column: str
+    width: int = 0
 
     def __call__(self, features: pa.Array) -> pa.Array:
         """Struct of ``raw`` and ``probability`` (vectors) and ``prediction`` (double)."""
-        rows = read_features(features, self.column)
+        rows = read_features(features, self.column, self.width)
         self._check(features, rows)
         coefficients = getattr(self.coefficients, "value", self.coefficients)
         margin = margins(rows, coefficients, self.intercept)
@@ -94,10 +98,13 @@ class BinaryScorer:
 
     def _check(self, features: pa.Array, rows: Features) -> None:
         for code, must in _REFUSED.items():
+            if code == kernels.SIZE_DIFFERS and not self.width:
+                continue
             wrong = np.flatnonzero(rows.codes == code)
             if len(wrong):
                 row = features[int(wrong[0])].as_py()
-                raise InvalidInput(f"Column {self.column!r}: {must}. Got {row!r}.", column=self.column)
+                text = must.format(width=self.width)
+                raise InvalidInput(f"Column {self.column!r}: {text}. Got {shortened(row)}.", column=self.column)
 
 
 __all__ = ["BinaryScorer", "margins", "probabilities", "vectors_of_two"]

@@ -149,6 +149,7 @@ def test_large_models_stay_on_the_tier(spark, ps, rows, tmp_path, monkeypatch, s
     assert isinstance(large.coefficients_, TableCoefficients)
     np.testing.assert_allclose(probabilities(large, rows), probabilities(small, rows), rtol=1e-12)
     assert large.weights.count() == 3
+    assert large.coefficients == small.coefficients
     large.save(str(tmp_path / "large"))
     assert LogisticRegressionModel.load(str(tmp_path / "large")).coefficients == small.coefficients
     table = large.coefficients_.table

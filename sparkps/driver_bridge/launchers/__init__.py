@@ -22,6 +22,9 @@ class RunningTier(Protocol):
     def ended(self) -> SparkPSError | None:
         """Why nobody can ask the coordinator anything any more; None: it runs, as far as is known. Never waits."""
 
+    def lost(self) -> SparkPSError | None:
+        """Why the tier cannot be used any more, or not all of it: a process of it has ended; None as long as none has. Never waits."""
+
     def stop(self) -> None:
         """End all processes of the tier; does nothing the second time."""
 

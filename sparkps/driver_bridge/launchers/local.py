@@ -175,6 +175,11 @@ class LocalTier:
             endpoint=self.address.coordinator,
         )
 
+    def lost(self) -> SparkPSError | None:
+        """See `RunningTier.lost`."""
+        gone = [child for child in self._nodes.values() if child.exited.is_set()]
+        return self.ended() or (TierError(f"The nodes of the tier must be running. One is not: {gone[0].fate()}.") if gone else None)
+
     def _exited(self, child: Child) -> None:
         """A child has exited: if nobody told it to, the coordinator learns of it at once. The child's own thread."""
         if self._stopping.is_set():

@@ -54,7 +54,10 @@ class RankSummary:
     rows: int
     skipped: int
     nonzeros: int
+    #: One more than the highest index, or the length of its vectors.
     num_features: int
+    #: Length of its vectors; 0 where only indices are known.
+    width: int
     features_held: int
 
 
@@ -78,7 +81,7 @@ class FullBatchTask:
 
 def summary_of(store: Store) -> RankSummary:
     """Figures of a rank's rows."""
-    return RankSummary(len(store), store.skipped, store.nonzeros, store.num_features, len(store.keys) - 1)
+    return RankSummary(len(store), store.skipped, store.nonzeros, store.num_features, store.width, len(store.keys) - 1)
 
 
 @dataclass

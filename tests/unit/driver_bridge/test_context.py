@@ -15,6 +15,7 @@ from sparkps.driver_bridge import launchers
 from sparkps.driver_bridge.context import PSContext
 from sparkps.errors import ConfigError, InvalidInput, TierError
 from sparkps.wire.control import TierAddress
+from tests.harness.waiting import wait_until
 
 
 class FakeSpark:
@@ -37,11 +38,15 @@ class FakeTier:
         self.settings = settings
         self.address = TierAddress("t1", "ipc:///nowhere/at/all")
         self.stops = 0
-        #: Why the coordinator is gone, if it is.
-        self.lost: TierError | None = None
+        #: Why the coordinator is gone, if it is, and why a node is.
+        self.gone: TierError | None = None
+        self.node_gone: TierError | None = None
 
     def ended(self) -> TierError | None:
-        return self.lost
+        return self.gone
+
+    def lost(self) -> TierError | None:
+        return self.gone or self.node_gone
 
     def stop(self) -> None:
         self.stops += 1
@@ -140,6 +145,36 @@ def test_a_new_session_replaces_the_tier_of_one_that_was_stopped(tiers: list[Fak
     assert [tier.stops for tier in tiers] == [1, 0]
 
 
+@pytest.mark.parametrize("what", ["gone", "node_gone"])
+def test_a_shared_tier_that_has_lost_a_process_is_started_anew(tiers: list[FakeTier], what: str) -> None:
+    spark = FakeSpark()
+    ps = PSContext.get_or_create(spark)
+    setattr(tiers[0], what, TierError("A process was killed by signal 9."))
+    anew = PSContext.get_or_create(spark)
+    assert anew is not ps
+    assert [tier.stops for tier in tiers] == [1, 0]
+    assert PSContext.get_or_create(spark) is anew
+
+
+def test_one_that_was_asked_for_takes_the_place_of_a_shared_one_and_is_not_replaced(tiers: list[FakeTier]) -> None:
+    spark = FakeSpark()
+    PSContext.get_or_create(spark)
+    with PSContext(spark) as ps:
+        assert [tier.stops for tier in tiers] == [1, 0]
+        tiers[1].node_gone = TierError("A process was killed by signal 9.")
+        assert PSContext.get_or_create(spark) is ps, "its user decides what becomes of its tables"
+
+
+def test_the_tier_ends_with_its_spark(tiers: list[FakeTier]) -> None:
+    spark = FakeSpark()
+    ps = PSContext(spark)
+    with pytest.raises(TierError, match="was stopped"):
+        spark.stop()
+        ps.run(None, lambda worker, batches: None)  # type: ignore[arg-type]
+    assert wait_until(lambda: tiers[0].stops == 1, 5)
+    assert PSContext.active() is None
+
+
 def test_stop_is_idempotent_and_calls_say_that_it_was_stopped(tiers: list[FakeTier]) -> None:
     ps = PSContext(FakeSpark())
     ps.stop()
@@ -166,7 +201,7 @@ def test_functions_need_a_name(tiers: list[FakeTier]) -> None:
 def test_without_its_coordinator_every_call_says_at_once_how_it_ended(tiers: list[FakeTier]) -> None:
     spark = FakeSpark()
     with PSContext(spark) as ps:
-        tiers[0].lost = TierError("The coordinator was killed by signal 9: make a new PSContext.")
+        tiers[0].gone = TierError("The coordinator was killed by signal 9: make a new PSContext.")
         for call in (
             ps.status,
             lambda: ps.table("w"),

@@ -168,7 +168,7 @@ def test_worker_that_is_lost_without_a_coordinator_ends_the_group_at_once_with_b
     control.answer = control.gone
     before = len(control.asked)
     assert wait_until(lambda: len(control.asked) > before + 1)
-    jobs[0].end(RuntimeError("Python worker exited"))
+    jobs[0].end(RuntimeError("Python worker exited unexpectedly (crashed)"))
     assert watching.settled.wait(10)
     assert len(jobs) == 1, "not submitted again: nobody could lease the rank"
     with pytest.raises(WorkerFailed, match=r"Python worker exited.*was killed by signal 9"):
@@ -193,7 +193,7 @@ def test_group_that_waits_for_a_silent_coordinator_goes_on_when_it_answers(
     assert wait_until(lambda: len(control.asked) > 2)
     control.answer = lambda message: report(started=True)
     assert wait_until(lambda: watching.start_seconds > 0)
-    jobs[0].end(RuntimeError("Python worker exited"))
+    jobs[0].end(RuntimeError("Python worker exited unexpectedly (crashed)"))
     assert wait_until(lambda: len(jobs) == 2), "submitted again"
     jobs[1].end()
     assert watching.settled.wait(10)

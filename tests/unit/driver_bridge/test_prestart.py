@@ -1,76 +1,44 @@
-"""Python workers are started ahead on a local master alone, and nothing comes of it if that fails."""
+"""Which Python the workers of a local Spark run."""
 
 from __future__ import annotations
 
-import threading
+import sys
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from sparkps.driver_bridge import prestart as module
-from sparkps.driver_bridge.prestart import MOST_WORKERS, start_python_workers
+from sparkps.driver_bridge.prestart import is_local, use_this_python
 
 
-class FakeJob:
-    """As much of a SparkJob as is used, run at once."""
-
-    def __init__(self, spark: Any, tag: str, description: str, work: Any) -> None:
-        self.work = work
-        self.error: BaseException | None = None
-        self.done = threading.Event()
-
-    def start(self) -> FakeJob:
-        try:
-            self.work()
-        except RuntimeError as error:
-            self.error = error
-        self.done.set()
-        return self
-
-
-class FakeContext:
-    """Counts what it is asked to run."""
-
-    def __init__(self, master: str, slots: int, *, broken: bool = False) -> None:
-        self.master, self.defaultParallelism = master, slots
-        self.broken = broken
-        self.asked: list[tuple[int, int]] = []
-
-    def parallelize(self, elements: range, slices: int) -> FakeContext:
-        self.asked.append((len(elements), slices))
-        return self
-
-    def mapPartitions(self, function: Any) -> FakeContext:
-        assert list(function(iter([7]))) == [7]
-        return self
-
-    def collect(self) -> list[int]:
-        if self.broken:
-            raise RuntimeError("no Python here")
-        return []
+def context(master: str = "local[2]", python: str = "python3", **conf: str) -> Any:
+    return SimpleNamespace(
+        master=master, pythonExec=python, getConf=lambda: SimpleNamespace(contains=lambda key: key in conf)
+    )
 
 
 @pytest.fixture(autouse=True)
-def jobs_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SparkJob", FakeJob)
+def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYSPARK_PYTHON")
+    monkeypatch.setenv("PATH", "/nowhere")
+
+
+def test_the_driver_s_own_unless_another_one_was_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = context()
+    use_this_python(made)
+    assert made.pythonExec == sys.executable
+    for other in (context("yarn"), context("local-cluster[1,1,1024]"), context(**{"spark.pyspark.python": "p"})):
+        use_this_python(other)
+        assert other.pythonExec == "python3"
+    monkeypatch.setenv("PYSPARK_PYTHON", "p")
+    named = context(python="p")
+    use_this_python(named)
+    assert named.pythonExec == "p"
 
 
 @pytest.mark.parametrize(
-    ("master", "slots", "workers"), [("local", 1, 1), ("local[3]", 3, 3), ("local[*]", 64, MOST_WORKERS)]
+    ("master", "local"),
+    [("local", True), ("local[*]", True), ("local[4,2]", True), ("local-cluster[1,1,1024]", False), ("yarn", False)],
 )
-def test_one_worker_a_slot_on_a_local_master(master: str, slots: int, workers: int) -> None:
-    context = FakeContext(master, slots)
-    assert start_python_workers(SimpleNamespace(sparkContext=context)).is_set()
-    assert context.asked == [(workers, workers)]
-
-
-@pytest.mark.parametrize("master", ["yarn", "spark://host:7077", "local-cluster[2,1,1024]", "k8s://https://host"])
-def test_nothing_on_a_cluster(master: str) -> None:
-    context = FakeContext(master, 4)
-    assert start_python_workers(SimpleNamespace(sparkContext=context)).is_set()
-    assert context.asked == []
-
-
-def test_a_failure_is_nobodys_concern() -> None:
-    assert start_python_workers(SimpleNamespace(sparkContext=FakeContext("local[2]", 2, broken=True))).is_set()
+def test_masters(master: str, local: bool) -> None:
+    assert is_local(master) == local

@@ -1,0 +1,75 @@
+"""Columns that a model adds to a DataFrame: their names, and what Spark's own models say of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from sparkps.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
+
+#: Metadata of each output, by kind and number of classes, as pyspark.ml has it.
+_ATTRIBUTES = {
+    "raw": lambda classes: {"num_attrs": classes},
+    "probability": lambda classes: {"num_attrs": classes},
+    "prediction": lambda classes: {"type": "nominal", "num_vals": classes},
+}
+
+
+def check_outputs(dataset: DataFrame, outputs: Mapping[str, str]) -> None:
+    """Raise unless every output column is a new one.
+
+    Parameters
+    ----------
+    dataset : DataFrame
+    outputs : mapping
+        By Param, the name of the column; empty: there is none.
+
+    Raises
+    ------
+    InvalidInput
+    """
+    taken = {name.lower(): f"a column of the DataFrame, which has {', '.join(dataset.columns)}" for name in dataset.columns}
+    for param, name in outputs.items():
+        if not name:
+            continue
+        if name.lower() in taken:
+            raise InvalidInput(
+                f"`{param}` must name a new column. Got {name!r}, which is {taken[name.lower()]}; drop it, or set `{param}` to"
+                " another name.",
+                param=param,
+                column=name,
+            )
+        taken[name.lower()] = f"the `{param}`"
+
+
+def output(part: str, scored: Column, name: str, classes: int) -> Column:
+    """The column of one part of what was predicted: ``raw``, ``probability`` or ``prediction``."""
+    from pyspark.sql import functions as sf
+
+    column = scored[part]
+    if part == "prediction":
+        column = sf.coalesce(column, sf.lit(float("nan")))  # so that Spark knows that it is never null
+    attributes: dict[str, Any] = _ATTRIBUTES[part](classes)
+    return column.alias(name, metadata={"ml_attr": attributes})
+
+
+def has_valid_features(features: Column, kind: Any) -> Column:
+    """Whether features of Spark type `kind` can be scored: what ``handleInvalid="skip"`` keeps."""
+    from pyspark.sql import functions as sf
+    from pyspark.sql.types import ArrayType, StructType
+
+    def whole(array: Column) -> Column:
+        return array.isNotNull() & ~sf.exists(array, lambda element: element.isNull())
+
+    if isinstance(kind, ArrayType):
+        return whole(features)
+    if isinstance(kind, StructType):
+        indices, values = features["indices"], features["values"]
+        return features.isNotNull() & whole(indices) & whole(values) & (sf.size(indices) == sf.size(values))
+    return features.isNotNull()
+
+
+__all__ = ["check_outputs", "has_valid_features", "output"]

@@ -1,0 +1,128 @@
+"""What a model adds to a DataFrame, and what it refuses: beside pyspark.ml's own model of the same coefficients."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pyspark.ml.linalg import SparseVector, Vectors
+from pyspark.sql import functions as sf
+
+from sparkps.errors import InvalidInput
+from sparkps.mllib.classification import LogisticRegression, LogisticRegressionModel
+
+
+@pytest.fixture(scope="module")
+def rows(spark):
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(200, 3))
+    y = (rng.random(200) < 1 / (1 + np.exp(-x @ np.array([1.0, -2.0, 0.5])))).astype(float)
+    return spark.createDataFrame([(float(b), Vectors.dense(a)) for a, b in zip(x, y, strict=True)], ["label", "features"]).cache()
+
+
+@pytest.fixture(scope="module")
+def lr():
+    return LogisticRegression(maxIter=5, regParam=0.01)
+
+
+@pytest.fixture(scope="module")
+def model(ps, lr, rows):
+    return lr.fit(rows)
+
+
+def test_columns_are_those_of_pyspark(model, rows):
+    ours, theirs = model.transform(rows).schema, model.toSpark().transform(rows).schema
+    assert ours.names == theirs.names
+    for mine, other in zip(ours, theirs, strict=True):
+        assert mine.dataType == other.dataType
+        assert mine.nullable == other.nullable, mine.name
+        assert mine.metadata == other.metadata, mine.name
+
+
+def test_params_of_the_estimator_are_those_of_its_model(lr, model, rows):
+    assert model.uid == lr.uid
+    assert model.transform(rows, {lr.threshold: 0.0}).where("prediction = 0").count() == 0
+    assert model.transform(rows, {lr.predictionCol: "p"}).columns[-1] == "p"
+
+
+@pytest.mark.parametrize("thresholds", [[1.0, 0.0], [0.0, 1.0], [0.3, 0.7], [2.0, 2.0]])
+def test_thresholds_mean_what_they_mean_in_pyspark(model, rows, thresholds):
+    ours = model.copy().setThresholds(thresholds)
+    theirs = model.toSpark().setThresholds(thresholds)
+    assert ours.transform(rows).select("prediction").collect() == theirs.transform(rows).select("prediction").collect()
+
+
+def test_thresholds_of_nothing_are_refused(model):
+    with pytest.raises(ValueError, match="sum above 0"):
+        model.copy().setThresholds([0.0, 0.0]).getThreshold()
+
+
+@pytest.mark.parametrize(
+    ("param", "name", "why"),
+    [
+        ("predictionCol", "features", "a column of the DataFrame"),
+        ("predictionCol", "Label", "a column of the DataFrame"),
+        ("probabilityCol", "prediction", "the `probabilityCol`"),
+        ("rawPredictionCol", "label", "a column of the DataFrame"),
+    ],
+)
+def test_a_column_that_is_there_is_never_overwritten(model, rows, param, name, why):
+    with pytest.raises(InvalidInput, match=f"must name a new column. Got '{name}', which is {why}"):
+        model.copy({model.getParam(param): name}).transform(rows)
+
+
+def test_vectors_of_another_length_are_refused(spark, model):
+    wrong = spark.createDataFrame([(Vectors.dense([1.0, 2.0]),)], ["features"])
+    with pytest.raises(Exception, match=r"'features': vectors must have as many elements as the model has features \(3\)"):
+        model.transform(wrong).collect()
+    sparse = spark.createDataFrame([(SparseVector(4, [0], [1.0]),)], ["features"])
+    with pytest.raises(Exception, match=r"as many elements as the model has features \(3\)"):
+        model.transform(sparse).collect()
+    arrays = spark.createDataFrame([([1.0, 2.0, 3.0, 4.0],)], ["features"])
+    with pytest.raises(Exception, match=r"as many elements as the model has features \(3\)"):
+        model.transform(arrays).collect()
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "adagrad"])
+def test_vectors_of_different_lengths_in_different_ranks_are_refused(spark, ps, solver):
+    rows = spark.createDataFrame([(float(i % 2), Vectors.dense([1.0] * (3 if i < 20 else 5))) for i in range(40)], ["label", "features"])
+    lr = LogisticRegression(maxIter=1, solver=solver, numWorkers=2)
+    with pytest.raises(Exception, match=r"'features': all vectors must have the same size"):
+        lr.fit(rows.coalesce(2))
+
+
+def test_invalid_rows_are_skipped_where_that_is_wished(spark, ps, rows):
+    schema = "id int, features struct<indices: array<bigint>, values: array<float>>"
+    given = [(0, ([1], [1.0])), (1, None), (2, ([1, 2], [1.0])), (3, ([1, None], [1.0, 2.0])), (4, (None, [1.0])), (5, ([], []))]
+    frame = spark.createDataFrame(given, schema)
+    strict = LogisticRegression(maxIter=1).fit(rows)
+    with pytest.raises(Exception, match="features must not be null"):
+        strict.transform(frame).collect()
+    model = LogisticRegression(maxIter=1, handleInvalid="skip").fit(rows)
+    assert [row.id for row in model.transform(frame).orderBy("id").collect()] == [0, 5]
+    arrays = spark.createDataFrame([(0, [1.0, 2.0, 3.0]), (1, [1.0, None, 3.0]), (2, None)], "id int, features array<double>")
+    assert [row.id for row in model.transform(arrays).collect()] == [0]
+    vectors = rows.limit(2).select("features").union(rows.limit(1).select(sf.lit(None).cast(rows.schema["features"].dataType)))
+    assert model.transform(vectors).count() == 2
+
+
+def test_transforms_of_one_model_leave_one_file(spark, model, rows):
+    model.transform(rows).count()
+    files = Path(spark.sparkContext._temp_dir)
+    before = set(files.iterdir())
+    for threshold in (0.1, 0.2, 0.3):
+        model.copy().setThreshold(threshold).transform(rows).count()
+    assert set(files.iterdir()) == before
+
+
+def test_an_empty_path_is_refused(lr, model):
+    for attempt in (lambda: model.save(""), lambda: lr.save(""), lambda: LogisticRegressionModel.load("")):
+        with pytest.raises(InvalidInput, match="must not be empty"):
+            attempt()
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "adagrad"])
+def test_weights_that_are_all_0_are_refused(ps, rows, solver):
+    with pytest.raises(InvalidInput, match="'w': the weights of all rows together must be above 0"):
+        LogisticRegression(maxIter=1, solver=solver, weightCol="w").fit(rows.withColumn("w", sf.lit(0.0)))
