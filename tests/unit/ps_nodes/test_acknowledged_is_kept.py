@@ -71,6 +71,35 @@ def test_a_group_that_failed_discards_and_answers_whoever_waits(node: LoneNode) 
     assert node.service.report()["buffered_bytes"] == 0
 
 
+def test_a_parked_pull_lets_later_requests_of_its_session_pass(node: LoneNode) -> None:
+    node.group(2, 0)
+    ahead, behind = Client.of_rank(node, 0), Client.of_rank(node, 1)
+    ahead.ask(ahead.tick())
+    pull, keys = ahead.pull([1])
+    ahead.send(pull, keys)
+    after, keys = ahead.add([1], 5.0)
+    ahead.send(after, keys)
+    assert (ahead.answers(pull.seq), len(ahead.answers(after.seq))) == ([], 1)
+    behind.ask(behind.tick())
+    node.pool.run()
+    assert ahead.rows(pull.seq) == [0.0]
+
+
+@pytest.mark.parametrize("calls", [1, 2, 3])
+def test_calls_that_a_forgotten_session_repeats_count_once(node: LoneNode, calls: int) -> None:
+    client = Client(node, 5)
+    writes = [client.add([7], 10.0**number) for number in range(calls)]
+    for write, arrays in writes:
+        client.send(write, arrays)
+    node.time = 1e9
+    node.service.look_around()
+    client.send(m.Hello(5))
+    for write, arrays in writes:
+        client.send(write, arrays)
+        assert len(client.answers(write.seq)) == 2
+    assert node.values([7]) == [float("1" * calls)]
+
+
 @pytest.mark.parametrize("staleness", [0, 1, UNBOUNDED, None], ids=["bsp", "ssp", "asp", "outside"])
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 def test_writes_are_carried_out_in_the_order_in_which_they_were_made(

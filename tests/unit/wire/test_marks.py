@@ -87,3 +87,12 @@ def test_a_session_that_repeats_itself_is_taken_once_also_across_moves(seed: int
     for marks in nodes:
         marks.forget(7)
         assert len(marks) == 0
+
+
+def test_what_a_session_wrote_before_its_latest_write_is_known_everywhere() -> None:
+    marks = SessionMarks()
+    assert marks.take(7, stamp=2, table=1, buckets=0b01) == 0b01
+    assert marks.take(7, stamp=1, table=1, buckets=0b11) == 0, "all writes of a session reach a node in their order"
+    assert marks.take(7, stamp=1, table=9, buckets=0b11) == 0
+    assert marks.take(8, stamp=1, table=1, buckets=0b11) == 0b11
+    marks.validate()
