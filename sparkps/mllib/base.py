@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -148,8 +148,9 @@ class LocalCoefficients:
 
     def __post_init__(self) -> None:
         self._map: KeyMap | None = None
-        #: What `broadcast` gave.
+        #: What `broadcast` gave, and `in_jvm` with its SparkContext.
         self._broadcast: Any = None
+        self._in_jvm: tuple[Any, Any] | None = None
 
     def __getstate__(self) -> tuple[Array, Array]:
         return self.keys, self.values
@@ -164,6 +165,14 @@ class LocalCoefficients:
         if held is None or held._sc is not context:
             held = self._broadcast = context.broadcast(self)
         return held
+
+    def in_jvm(self, context: SparkContext, matrix: Callable[[], Any]) -> Any:
+        """What `matrix` makes of these coefficients, as an object of the JVM; made and brought there once."""
+        from pyspark.ml.common import _py2java
+
+        if self._in_jvm is None or self._in_jvm[0] is not context:
+            self._in_jvm = context, _py2java(context, matrix())
+        return self._in_jvm[1]
 
     def look_up(self, keys: Array) -> tuple[Array, Array]:
         """Positions of `keys` (int32, -1 for none), and the coefficients at the positions."""

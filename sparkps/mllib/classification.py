@@ -33,6 +33,9 @@ from sparkps.mllib.setters import ColumnSetters, LinearSetters
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
+#: Models of at most so many features are scored by pyspark.ml's own code where the features are its vectors.
+LARGEST_IN_SPARK = 1 << 23
+
 #: Most features that a vector of Spark can have.
 _MAX_VECTOR = (1 << 31) - 1
 
@@ -335,9 +338,20 @@ class LogisticRegressionModel(
         skips = self.getHandleInvalid() == "skip"
         keep = has_valid_features(features, kind) if skips else features.isNull() | features.isNotNull()
         dataset = dataset.where(keep)
+        if self._suits_spark(kind):
+            in_spark: DataFrame = self.toSpark().transform(dataset)
+            return in_spark
         scored = self._scored(dataset, features)
         added = [output(parts[param], scored, column, self.numClasses) for param, column in names.items() if column]
         return dataset.select("*", *added)
+
+    def _suits_spark(self, kind: Any) -> bool:
+        """Whether pyspark.ml's own model scores features of that type: vectors as long as those it was trained on.
+
+        It does so in the JVM, where they are. All else it cannot score, or would send to every task as a dense vector.
+        """
+        local = isinstance(self.coefficients_, LocalCoefficients)
+        return local and isinstance(kind, VectorUDT) and 0 < self.facts_.get("width", 0) <= LARGEST_IN_SPARK
 
     def _scored(self, dataset: DataFrame, features: Column) -> Column:
         """A struct of all that is predicted of a row."""
@@ -395,7 +409,12 @@ class LogisticRegressionModel(
         from pyspark.sql import SparkSession
 
         context = SparkSession.builder.getOrCreate().sparkContext
-        matrix, vector = _py2java(context, self.coefficientMatrix), _py2java(context, self.interceptVector)
+        held = self.coefficients_
+        if isinstance(held, LocalCoefficients):
+            matrix = held.in_jvm(context, lambda: self.coefficientMatrix)
+        else:
+            matrix = _py2java(context, self.coefficientMatrix)
+        vector = _py2java(context, self.interceptVector)
         name = "org.apache.spark.ml.classification.LogisticRegressionModel"
         made = SparkModel(JavaParams._new_java_obj(name, self.uid, matrix, vector, 2, False))
         for param in made.params:

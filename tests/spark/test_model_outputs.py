@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pyspark.ml.functions import vector_to_array
 from pyspark.ml.linalg import SparseVector, Vectors
 from pyspark.sql import functions as sf
 
@@ -38,6 +39,16 @@ def test_columns_are_those_of_pyspark(model, rows):
         assert mine.dataType == other.dataType
         assert mine.nullable == other.nullable, mine.name
         assert mine.metadata == other.metadata, mine.name
+
+
+def test_all_types_of_features_are_scored_alike(spark, model, rows):
+    arrays = rows.select("label", vector_to_array("features").alias("features"))
+    pairs = arrays.select(sf.struct(sf.array(*map(sf.lit, (0, 1, 2))).cast("array<bigint>").alias("indices"),
+                                    sf.col("features").alias("values")).alias("features"))  # fmt: skip
+    expected = np.array([row.probability.toArray() for row in model.transform(rows).collect()])
+    for other in (arrays, pairs):
+        found = np.array([row.probability.toArray() for row in model.transform(other).collect()])
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 def test_params_of_the_estimator_are_those_of_its_model(lr, model, rows):
@@ -73,12 +84,9 @@ def test_a_column_that_is_there_is_never_overwritten(model, rows, param, name, w
 
 
 def test_vectors_of_another_length_are_refused(spark, model):
-    wrong = spark.createDataFrame([(Vectors.dense([1.0, 2.0]),)], ["features"])
-    with pytest.raises(Exception, match=r"'features': vectors must have as many elements as the model has features \(3\)"):
-        model.transform(wrong).collect()
-    sparse = spark.createDataFrame([(SparseVector(4, [0], [1.0]),)], ["features"])
-    with pytest.raises(Exception, match=r"as many elements as the model has features \(3\)"):
-        model.transform(sparse).collect()
+    for wrong in (Vectors.dense([1.0, 2.0]), SparseVector(4, [0], [1.0])):
+        with pytest.raises(Exception, match=r"non-matching sizes|as many elements as the model has features \(3\)"):
+            model.transform(spark.createDataFrame([(wrong,)], ["features"])).collect()
     arrays = spark.createDataFrame([([1.0, 2.0, 3.0, 4.0],)], ["features"])
     with pytest.raises(Exception, match=r"as many elements as the model has features \(3\)"):
         model.transform(arrays).collect()
@@ -108,11 +116,12 @@ def test_invalid_rows_are_skipped_where_that_is_wished(spark, ps, rows):
 
 
 def test_transforms_of_one_model_leave_one_file(spark, model, rows):
-    model.transform(rows).count()
+    rows = rows.select(vector_to_array("features").alias("features"))  # vectors are scored in the JVM
+    model.transform(rows).agg(sf.sum("prediction")).collect()
     files = Path(spark.sparkContext._temp_dir)
     before = set(files.iterdir())
     for threshold in (0.1, 0.2, 0.3):
-        model.copy().setThreshold(threshold).transform(rows).count()
+        model.copy().setThreshold(threshold).transform(rows).agg(sf.sum("prediction")).collect()
     assert set(files.iterdir()) == before
 
 

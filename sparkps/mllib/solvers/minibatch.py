@@ -255,7 +255,8 @@ class _MiniBatch:
         state[:, 0] = weights[:, 0]
         start = float(bias[0]) if self.plan.fit_intercept else 0.0
         loss, derivative = LOSSES[self.plan.loss].add_up([chunk], state, start)
-        scale = 1.0 / (batch.size * self.mean_weight)
+        # Rows that all have weight 0 are refused by the driver, who sees those of all ranks.
+        scale = 1.0 / (batch.size * self.mean_weight) if self.mean_weight else 0.0
         gradient = (state[:, 1:] * scale).astype(self.table.dtype)
         weight = float(chunk.weights.sum()) if len(chunk.weights) else float(len(chunk))
         self.running = self.running[0] + loss, self.running[1] + weight
