@@ -85,6 +85,21 @@ def test_a_parked_pull_lets_later_requests_of_its_session_pass(node: LoneNode) -
     assert ahead.rows(pull.seq) == [0.0]
 
 
+def test_a_pull_waits_for_closes_that_are_due(node: LoneNode) -> None:
+    node.group(2, 0)
+    ranks = [Client.of_rank(node, 0), Client.of_rank(node, 1)]
+    for client in ranks:
+        client.ask(*client.add(MANY))
+    for client in ranks:
+        client.send(client.tick())
+    assert node.pool.waiting, "the close is much work, and goes to the pool"
+    pull, keys = ranks[0].pull([7])
+    ranks[0].send(pull, keys)
+    assert ranks[0].answers(pull.seq) == []
+    node.pool.run()
+    assert ranks[0].rows(pull.seq) == [2.0]
+
+
 @pytest.mark.parametrize("calls", [1, 2, 3])
 def test_calls_that_a_forgotten_session_repeats_count_once(node: LoneNode, calls: int) -> None:
     client = Client(node, 5)
