@@ -12,7 +12,7 @@ from pyspark.errors import PySparkException
 
 from sparkps.config import WorkerSettings
 from sparkps.driver_bridge.failures import input_failed
-from sparkps.driver_bridge.inputs import RankRows, Shuffle, arrow_schema, read_directly
+from sparkps.driver_bridge.inputs import RankRows, Shuffle, arrow_schema, plainly_named, read_directly
 from sparkps.driver_bridge.jobs import SparkJob
 from sparkps.driver_bridge.scans import NotPlain, plain_parquet
 from sparkps.driver_bridge.staging import StagedInput, stage, staging_root
@@ -54,7 +54,7 @@ class Feed:
         tag: str,
         check: Callable[[], None],
     ) -> None:
-        self.df = df
+        self.df = plainly_named(df)
         self.num_workers = num_workers
         self.schema = arrow_schema(df)
         #: Why the rows are staged; empty: they are not.

@@ -209,12 +209,36 @@ def order_by_content(df: DataFrame, num_workers: int) -> DataFrame:
         ) from None
 
 
+def quoted(name: str) -> str:
+    """The name of a column as Spark's expressions take it, whatever is in it.
+
+    Examples
+    --------
+    >>> quoted("a.b"), quoted("a`b")
+    ('`a.b`', '`a``b`')
+    """
+    return f"`{name.replace('`', '``')}`"
+
+
+def plainly_named(df: DataFrame) -> DataFrame:
+    """`df`, with other names where a column has one that would need quoting: pyspark's `mapInArrow` does not quote."""
+    if all(name.isidentifier() for name in df.columns):
+        return df
+    return df.toDF(*(f"column{number}" for number in range(len(df.columns))))
+
+
+def with_names(batches: Iterator[pa.RecordBatch], names: list[str]) -> Iterator[pa.RecordBatch]:
+    """Batches of a DataFrame that `plainly_named` gave, with the names of its columns as they were."""
+    for batch in batches:
+        yield batch if batch.schema.names == names else batch.rename_columns(names)
+
+
 def _comparable(df: DataFrame, name: str) -> Any:
     """The column as a value with a hash and an order: a map as its sorted entries."""
     from pyspark.sql import functions as sf
     from pyspark.sql.types import MapType
 
-    column = df[f"`{name.replace('`', '``')}`"]
+    column = df[quoted(name)]
     return sf.array_sort(sf.map_entries(column)) if isinstance(df.schema[name].dataType, MapType) else column
 
 
@@ -228,7 +252,10 @@ __all__ = [
     "check_input",
     "elements",
     "order_by_content",
+    "plainly_named",
+    "quoted",
     "read_directly",
     "shuffle_in_lineage",
     "shuffle_in_plan",
+    "with_names",
 ]

@@ -21,7 +21,7 @@ from sparkps.client.tables import DenseTable, SparseTable
 from sparkps.config import WorkerSettings
 from sparkps.driver_bridge.batches import Batches, input_failure, rows_of_spark
 from sparkps.driver_bridge.columns import bytes_column, int_column
-from sparkps.driver_bridge.inputs import RankRows
+from sparkps.driver_bridge.inputs import RankRows, with_names
 from sparkps.driver_bridge.tenure import Tenure, acquire, is_unreached
 from sparkps.errors import DeadlineExceeded, Fenced, InvalidInput, SparkPSError, to_wire
 from sparkps.plain import INT_RANGE, LONGEST_NAME, cut, fit, name_of, shown, text_of
@@ -269,10 +269,14 @@ class RankTask:
     def _batches(self, rank: int, rows: Iterator[pa.RecordBatch]) -> tuple[Batches, list[Callable[[], None]]]:
         """The rank's rows, and a list whose last element is called before each batch."""
         checks: list[Callable[[], None]] = [lambda: None]
-        fetched = self.fetched
+        fetched, names = self.fetched, self.schema.names
+
+        def source() -> Iterator[pa.RecordBatch]:
+            return with_names(rows_of_spark(rows, rank, self.group) if fetched is None else fetched.read(rank), names)
+
         batches = Batches(
             self.schema,
-            (lambda: rows_of_spark(rows, rank, self.group)) if fetched is None else (lambda: fetched.read(rank)),
+            source,
             again=fetched is not None and fetched.rereadable,
             budget=self.settings.memory_budget,
             scratch=self.settings.local_dir,

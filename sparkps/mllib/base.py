@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sparkps.client.frames import read_buckets
 from sparkps.client.tables import SparseTable, Table
+from sparkps.driver_bridge.inputs import quoted
 from sparkps.errors import DeadlineExceeded, InvalidInput, NodeUnreachable, SparkPSError
 from sparkps.mllib import kernels, passes
 from sparkps.mllib.data import INTERCEPT_KEY
@@ -76,10 +77,10 @@ def select_rows(df: DataFrame, columns: Columns) -> DataFrame:
         if not isinstance(kind, NumericType):
             raise InvalidInput(f"Column {name!r} must be numeric. Got {kind.simpleString()} instead.", column=name)
         if not isinstance(kind, DoubleType):
-            doubles[name] = sf.col(f"`{name}`").cast("double").alias(name)
+            doubles[name] = sf.col(quoted(name)).cast("double").alias(name)
     if not doubles and df.columns == columns.names:
         return df  # planning a projection takes a third of a second in a JVM that has not planned any
-    return df.select(*(doubles.get(name, sf.col(f"`{name}`")) for name in columns.names))
+    return df.select(*(doubles.get(name, sf.col(quoted(name))) for name in columns.names))
 
 
 def check_features_type(name: str, kind: Any) -> None:

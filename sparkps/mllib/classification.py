@@ -20,6 +20,7 @@ from pyspark.ml.param import Param, Params, TypeConverters
 from pyspark.ml.util import DefaultParamsReadable, DefaultParamsWritable, MLReadable, MLWritable
 
 from sparkps.driver_bridge.consistency import BSP
+from sparkps.driver_bridge.inputs import quoted
 from sparkps.errors import InvalidInput
 from sparkps.mllib.base import Coefficients, LocalCoefficients, brought_here, check_features_type
 from sparkps.mllib.fitting import Fit, FitSettings, fit
@@ -332,7 +333,7 @@ class LogisticRegressionModel(
         parts = {"rawPredictionCol": "raw", "probabilityCol": "probability", "predictionCol": "prediction"}
         names = {param: self.getOrDefault(param) for param in parts}
         check_outputs(dataset, names)
-        features = sf.col(f"`{name}`")
+        features = sf.col(quoted(name))
         # Without `skip` true of every row. Spark 4.3 hands a UDF the columns of a columnar scan (Parquet) as they are, and fails
         # where one of them is a vector; a filter in between runs row by row.
         skips = self.getHandleInvalid() == "skip"
@@ -348,10 +349,12 @@ class LogisticRegressionModel(
     def _suits_spark(self, kind: Any) -> bool:
         """Whether pyspark.ml's own model scores features of that type: vectors as long as those it was trained on.
 
-        It does so in the JVM, where they are. All else it cannot score, or would send to every task as a dense vector.
+        It does so in the JVM, where they are. All else it cannot score, or would send to every task as a dense vector; nor does it
+        quote the names of columns.
         """
         local = isinstance(self.coefficients_, LocalCoefficients)
-        return local and isinstance(kind, VectorUDT) and 0 < self.facts_.get("width", 0) <= LARGEST_IN_SPARK
+        plain = self.getFeaturesCol().replace("_", "a").isalnum()
+        return local and plain and isinstance(kind, VectorUDT) and 0 < self.facts_.get("width", 0) <= LARGEST_IN_SPARK
 
     def _scored(self, dataset: DataFrame, features: Column) -> Column:
         """A struct of all that is predicted of a row."""

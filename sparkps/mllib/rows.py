@@ -330,7 +330,7 @@ def _mark_from(codes: Array, others: Array) -> None:
 
 def _describe(code: int, columns: Columns, width: int) -> tuple[str, str]:
     """Column, and what must hold."""
-    limit = columns.num_features
+    limit = f"numFeatures ({columns.num_features})" if columns.num_features else "2^63 - 1"
     return {
         kernels.LABEL_NULL: (columns.label, "a label must not be null"),
         kernels.LABEL_NOT_BINARY: (columns.label, "a label must be 0 or 1"),
@@ -339,7 +339,7 @@ def _describe(code: int, columns: Columns, width: int) -> tuple[str, str]:
         kernels.ENTRY_NULL: (columns.features, "indices and values must not be null"),
         kernels.LENGTHS_DIFFER: (columns.features, "indices and values must be of the same length"),
         kernels.NEGATIVE_INDEX: (columns.features, "an index must not be negative"),
-        kernels.INDEX_TOO_LARGE: (columns.features, f"an index must be less than numFeatures ({limit})"),
+        kernels.INDEX_TOO_LARGE: (columns.features, f"an index must be less than {limit}"),
         kernels.NOT_FINITE: (columns.features, "values must be finite"),
         kernels.SIZE_DIFFERS: (columns.features, f"all vectors must have the same size (the first has {width})"),
     }[code]
