@@ -43,7 +43,7 @@ def test_a_fit_on_such_columns(spark, ps):
 
 @pytest.fixture(scope="module")
 def pairs(spark):
-    rows = [(float(i % 3 == 0), ([i % 5, (1 << 63) - 2], [1.0, 1.0])) for i in range(40)]
+    rows = [(float(i % 3 == 0), ([i % 5, (1 << 63) - 2], [1.0, float(i % 4)])) for i in range(40)]
     return spark.createDataFrame(rows, "label double, features struct<indices: array<bigint>, values: array<float>>")
 
 
