@@ -100,6 +100,42 @@ def test_a_pull_waits_for_closes_that_are_due(node: LoneNode) -> None:
     assert ranks[0].rows(pull.seq) == [2.0]
 
 
+def test_a_session_that_is_opened_again_goes_on_where_its_client_is(node: LoneNode) -> None:
+    """Requests are sent again as they were made, when the client had fewer answers than it has now."""
+    client = Client(node, 5)
+    client.send(m.Bye(5))
+    client.number = 7
+    client.send(m.Hello(7, 10))
+    client.seq, client.acked = 10, 3
+    assert client.ask(*client.add([7])).seq == 11
+    other = Client(node, 6)
+    other.seq = 10
+    write, arrays = other.add([7])
+    other.send(write, arrays)
+    assert other.answers(write.seq) == [], "others before it may still come"
+
+
+def test_a_repeated_piece_of_a_call_is_acknowledged_when_the_first_is_done(
+    node: LoneNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "INLINE_BYTES", 0)
+    client = Client(node, 5)
+    entries: list[Any] = []
+    monkeypatch.setattr(node.service.shards, "carry_out", entries.append)
+    first, arrays = client.add([7])
+    client.send(first, arrays)
+    again = msgspec.structs.replace(first, seq=client.next())
+    client.send(again, arrays)
+    node.pool.run()
+    assert len(entries) == 1
+    monkeypatch.undo()
+    assert client.answers(again.seq) == [], "its rows are not there yet"
+    node.service.shards.carry_out(entries.pop())
+    node.pool.run()
+    assert [len(client.answers(seq)) for seq in (first.seq, again.seq)] == [1, 1]
+    assert node.values([7]) == [1.0]
+
+
 @pytest.mark.parametrize("calls", [1, 2, 3])
 def test_calls_that_a_forgotten_session_repeats_count_once(node: LoneNode, calls: int) -> None:
     client = Client(node, 5)
