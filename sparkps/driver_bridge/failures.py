@@ -11,6 +11,9 @@ from sparkps.plain import cut
 
 log = logging.getLogger(__name__)
 
+#: Characters of one sentence.
+_LONGEST = 2000
+
 #: The line of a Python traceback that names the error.
 _RAISED = re.compile(r"(sparkps\.errors\.\w+|[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit))\b")
 
@@ -31,12 +34,12 @@ def root_cause(error: BaseException) -> str:
     text = _innermost(error) or str(error)
     raised = _of_traceback(text) or _of_traceback(str(error))
     if raised:
-        return cut(raised)
+        return cut(raised, _LONGEST)
     said = " ".join(_STACK.split(text, maxsplit=1)[0].split())
     if not said:
         return type(error).__name__
     named = re.match(r"[\w.$]+(Error|Exception)\b", said) is not None
-    return cut(_without_package(said) if named else f"{type(error).__name__}: {said}")
+    return cut(_without_package(said) if named else f"{type(error).__name__}: {said}", _LONGEST)
 
 
 def is_lost_worker(error: BaseException) -> bool:
