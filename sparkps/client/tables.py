@@ -217,15 +217,23 @@ class SparseTable(Table):
         if isinstance(keys, KeySet):
             rows = check.check_values(self.spec, values, what, keys.keys)
             registration = keys.registration()
-            combined = registration.grouping.combine(rows, last=code == OpCode.ASSIGN)
+            combined = self._combined(registration.grouping, rows, code, what)
             return registration.items(self.spec, code, combined, None)
         checked = check.check_keys(self.spec, keys)
         rows = check.check_values(self.spec, values, what, checked)
         session = self.session()
         grouping = Grouping.of(checked, session.routing)
-        combined = grouping.combine(rows, last=code == OpCode.ASSIGN)
+        combined = self._combined(grouping, rows, code, what)
         most = keys_per_piece(self.spec, len(grouping.keys), session.settings.chunk_bytes)
         return sparse_items(session.routing, self.spec, code, grouping, combined, None, most)
+
+
+    def _combined(self, grouping: Grouping, rows: Array, code: OpCode, what: str) -> Array:
+        """Rows of a write, one per distinct key; each is finite, and so must their sums be."""
+        combined = grouping.combine(rows, last=code == OpCode.ASSIGN)
+        if combined is not rows and code != OpCode.ASSIGN:
+            check.check_sums(self.spec, combined, what, grouping.keys)
+        return combined
 
 
 class Pull:

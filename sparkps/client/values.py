@@ -76,6 +76,25 @@ def check_values(spec: TableSpec, values: ArrayLike, what: str, keys: NDArray[np
     return rows
 
 
+def check_sums(spec: TableSpec, sums: NDArray[Any], what: str, keys: NDArray[np.int64]) -> None:
+    """Raise if what was given for one key more than once comes to infinity.
+
+    Raises
+    ------
+    NonFiniteValues
+        Names the key.
+    """
+    bad = first_non_finite(sums)
+    if bad >= 0:
+        key = int(keys[bad // spec.dim])
+        raise NonFiniteValues(
+            f"The {what} of table {spec.name!r} must have finite sums in {spec.dtype}. Those of key {key}, which was given more than"
+            " once, come to infinity.",
+            table=spec.name,
+            key=key,
+        )
+
+
 def check_elements(spec: TableSpec, values: ArrayLike, what: str) -> NDArray[Any]:
     """`values` of a dense table, flat, of its dtype; raises as `check_values`."""
     elements = _real(spec, values, what)

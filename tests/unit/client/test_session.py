@@ -200,6 +200,19 @@ def test_no_tick_follows_a_push_that_was_half_made() -> None:
     assert not tier.nodes[0].of(m.Tick)
 
 
+def test_sums_of_one_key_must_be_finite_too() -> None:
+    tier = FakeTier()
+    w = tier.sparse(tier.session())
+    most = np.finfo(np.float64).max
+    for keys in ([7, 3, 7], w.register([7, 3, 7])):
+        for write in (w.push, w.add):
+            with pytest.raises(NonFiniteValues, match="Those of key 7, which was given more than once, come to infinity") as caught:
+                write(keys, [[most], [1.0], [most]])
+            assert caught.value.key == 7
+        w.assign(keys, [[most], [1.0], [most]])
+    assert len(tier.nodes[0].of(m.Step)) == 2
+
+
 def test_what_the_client_refuses_before_it_sends_anything_does_not_count() -> None:
     tier = FakeTier()
     session = ranked(tier)
