@@ -5,16 +5,15 @@ from __future__ import annotations
 import logging
 import uuid
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sparkps.client.frames import read_buckets
-from sparkps.client.tables import SparseTable, Table
+from sparkps.client.tables import DenseTable, SparseTable, Table
 from sparkps.driver_bridge.inputs import quoted
 from sparkps.errors import DeadlineExceeded, InvalidInput, NodeUnreachable, SparkPSError
 from sparkps.mllib import kernels, passes
@@ -109,20 +108,60 @@ def new_prefix(uid: str) -> str:
     return f"{uid}.{uuid.uuid4().hex[:12]}"
 
 
-@contextmanager
-def dropped_at_the_end() -> Iterator[list[Table]]:
-    """A list of tables; what is still on it at the end, also after a failure, is dropped.
+class FitTables:
+    """The tables of one fit, a context manager: what is not kept is dropped at its end, also after a failure or Ctrl-C.
 
     A model is not given up because its tables cannot be dropped, nor kept waiting once for each of them.
+
+    Parameters
+    ----------
+    ps : PSContext
     """
-    tables: list[Table] = []
-    try:
-        yield tables
-    finally:
-        for number, table in enumerate(tables):
-            if not drop_quietly(table):
-                log.warning("%d tables of a fit stay on the tier until it ends", len(tables) - number)
+
+    def __init__(self, ps: PSContext) -> None:
+        self._ps = ps
+        #: By name, what makes the table, and the table once it is known: an interrupt may come between.
+        self._tables: dict[str, tuple[Callable[[], Table], Table | None]] = {}
+
+    def sparse(self, name: str, **spec: Any) -> SparseTable:
+        """As `PSContext.sparse_table`."""
+        made = self._made(name, lambda: self._ps.sparse_table(name, **spec))
+        assert isinstance(made, SparseTable)
+        return made
+
+    def dense(self, name: str, **spec: Any) -> DenseTable:
+        """As `PSContext.dense_table`."""
+        made = self._made(name, lambda: self._ps.dense_table(name, **spec))
+        assert isinstance(made, DenseTable)
+        return made
+
+    def _made(self, name: str, make: Callable[[], Table]) -> Table:
+        self._tables[name] = make, None
+        table = make()
+        self._tables[name] = make, table
+        return table
+
+    def keep(self, table: Table) -> None:
+        """The table outlives the fit."""
+        del self._tables[table.name]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, (make, table) in enumerate(self._tables.values()):
+            if not _dropped(make, table):
+                log.warning("%d tables of a fit stay on the tier until it ends", len(self._tables) - number)
                 break
+
+
+def _dropped(make: Callable[[], Table], table: Table | None) -> bool:
+    """Drop a table; one whose creation was interrupted is asked for again, which finds it. Whether the coordinator answered."""
+    try:
+        return drop_quietly(make() if table is None else table)
+    except SparkPSError as error:
+        log.debug("a table was not made, nor dropped: %s", error)
+        return not isinstance(error, (NodeUnreachable, DeadlineExceeded))
 
 
 def drop_quietly(table: Table) -> bool:
@@ -236,6 +275,6 @@ def brought_here(table: SparseTable) -> LocalCoefficients:
 
 
 __all__ = [
-    "LOCAL_BYTES", "Coefficients", "LocalCoefficients", "TableCoefficients", "brought_here", "check_features_type", "collect", "context_of",
-    "drop_quietly", "dropped_at_the_end", "new_prefix", "select_rows", "warm_kernels",
+    "LOCAL_BYTES", "Coefficients", "FitTables", "LocalCoefficients", "TableCoefficients", "brought_here", "check_features_type",
+    "collect", "context_of", "drop_quietly", "new_prefix", "select_rows", "warm_kernels",
 ]  # fmt: skip

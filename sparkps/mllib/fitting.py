@@ -17,10 +17,10 @@ from sparkps.driver_bridge.inputs import check_input
 from sparkps.errors import InvalidInput, SparkPSError, WorkerFailed
 from sparkps.mllib.base import (
     Coefficients,
+    FitTables,
     TableCoefficients,
     collect,
     context_of,
-    dropped_at_the_end,
     new_prefix,
     select_rows,
     warm_kernels,
@@ -172,14 +172,14 @@ def _fit_full_batch(ps: PSContext, rows: DataFrame, settings: FitSettings) -> Fi
         budget=ps.settings.workers.memory_budget,
         scratch=ps.settings.workers.local_dir,
     )
-    with dropped_at_the_end() as tables:
-        model = ps.sparse_table(names.coefficients, dim=1, dtype="float64", group=names.prefix)
-        tables.append(model)
+    with FitTables(ps) as tables:
+        model = tables.sparse(names.coefficients, dim=1, dtype="float64", group=names.prefix)
         vectors = [names.scaled_mean, *(names.vector(name) for name in vector_names(HISTORY))]
-        tables += [ps.sparse_table(name, dim=1, dtype="float64", group=names.prefix) for name in vectors]
-        tables.append(ps.sparse_table(names.statistics, dim=STATISTICS, dtype="float64", group=names.prefix))
+        for name in vectors:
+            tables.sparse(name, dim=1, dtype="float64", group=names.prefix)
+        tables.sparse(names.statistics, dim=STATISTICS, dtype="float64", group=names.prefix)
         for name, size in ((names.facts, FACTS), (names.totals, 2), (names.control, 2)):
-            tables.append(ps.dense_table(name, shape=(size,), dtype="float64"))
+            tables.dense(name, shape=(size,), dtype="float64")
         options = {"consistency": BSP(), "solver": True, **_group_options(settings)}
         with ps.start_group(rows, FullBatchTask(plan), settings.num_workers, **options) as group:
             found, intercept = _solve(group.solver, names, settings)
@@ -187,7 +187,7 @@ def _fit_full_batch(ps: PSContext, rows: DataFrame, settings: FitSettings) -> Fi
         log.info("%s: %d iterations, %s", settings.uid, found.iterations, found.reason)
         coefficients = collect(model)
         if isinstance(coefficients, TableCoefficients):
-            tables.remove(model)
+            tables.keep(model)
         return Fit(coefficients, intercept, history=found.history, iterations=found.iterations, reason=found.reason,
                    **_figures(results, settings))  # fmt: skip
 
@@ -242,13 +242,10 @@ def _fit_mini_batch(ps: PSContext, rows: DataFrame, settings: FitSettings) -> Fi
         scratch=ps.settings.workers.local_dir,
     )
     optimizer = OPTIMIZERS[settings.solver]
-    with dropped_at_the_end() as tables:
-        model = ps.sparse_table(
-            names.coefficients, dim=1, optimizer=optimizer(settings.step_size, settings.l1, settings.l2)
-        )
-        bias = ps.dense_table(plan.intercept, shape=(1,), optimizer=optimizer(settings.step_size, 0.0, 0.0))
-        losses = ps.dense_table(plan.losses, shape=(max(1, settings.max_iter), 2), dtype="float64")
-        tables += [model, bias, losses]
+    with FitTables(ps) as tables:
+        model = tables.sparse(names.coefficients, dim=1, optimizer=optimizer(settings.step_size, settings.l1, settings.l2))
+        bias = tables.dense(plan.intercept, shape=(1,), optimizer=optimizer(settings.step_size, 0.0, 0.0))
+        losses = tables.dense(plan.losses, shape=(max(1, settings.max_iter), 2), dtype="float64")
         task, options = MiniBatchTask(plan), _group_options(settings)
         with _counted(ps, plan, rows, task, settings, options, tables) as group:
             results = group.wait()
@@ -259,20 +256,20 @@ def _fit_mini_batch(ps: PSContext, rows: DataFrame, settings: FitSettings) -> Fi
         intercept = float(bias.pull()[0])
         coefficients = collect(model)
         if isinstance(coefficients, TableCoefficients):
-            tables.remove(model)
+            tables.keep(model)
         return Fit(
             coefficients, intercept, history=history, iterations=len(history), reason="maxIter was reached", **figures
         )
 
 
 def _counted(
-    ps: Any, plan: MiniBatchPlan, rows: Any, task: Any, settings: FitSettings, options: Any, tables: list[Any]
+    ps: Any, plan: MiniBatchPlan, rows: Any, task: Any, settings: FitSettings, options: Any, tables: FitTables
 ) -> Any:
     """The group, with a table of counts for as many workers as it has."""
     from sparkps.driver_bridge.worker_group import Group
 
     group = Group(ps, rows, task, settings.num_workers, settings.consistency, **options)
-    tables.append(ps.dense_table(plan.counts, shape=(group.num_workers, 2), dtype="float64"))
+    tables.dense(plan.counts, shape=(group.num_workers, 2), dtype="float64")
     return group
 
 

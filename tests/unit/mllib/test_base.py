@@ -6,15 +6,18 @@ from typing import Any
 
 import pytest
 
+from sparkps.client.tables import SparseTable
 from sparkps.errors import DeadlineExceeded, NodeUnreachable, SparkPSError, TierError
-from sparkps.mllib.base import dropped_at_the_end
+from sparkps.mllib.base import FitTables
 
 
-class Table:
+class Table(SparseTable):
     """A table whose drop ends as told."""
 
-    def __init__(self, error: SparkPSError | None = None) -> None:
-        self.name = "t"
+    name = ""  # type: ignore[assignment]
+
+    def __init__(self, name: str, error: BaseException | None = None) -> None:
+        self.name = name  # type: ignore[misc]
         self.error = error
         self.drops = 0
 
@@ -24,24 +27,58 @@ class Table:
             raise self.error
 
 
-def drop_all(made: list[Any]) -> list[int]:
-    with dropped_at_the_end() as tables:
-        tables += made
+class Context:
+    """Makes the tables that it was given; like the tier, the same one again for the same name."""
+
+    def __init__(self, *tables: Table, interrupted: str = "") -> None:
+        self.tables = {table.name: table for table in tables}
+        self.interrupted = interrupted
+
+    def sparse_table(self, name: str, **_: Any) -> Table:
+        if name == self.interrupted:
+            self.interrupted = ""
+            raise KeyboardInterrupt
+        return self.tables[name]
+
+
+def drop_all(*made: Table) -> list[int]:
+    with FitTables(Context(*made)) as tables:  # type: ignore[arg-type]
+        for table in made:
+            tables.sparse(table.name)
     return [table.drops for table in made]
 
 
 def test_a_table_that_is_refused_keeps_no_other() -> None:
-    assert drop_all([Table(), Table(TierError("stopping")), Table()]) == [1, 1, 1]
+    assert drop_all(Table("a"), Table("b", TierError("stopping")), Table("c")) == [1, 1, 1]
 
 
 @pytest.mark.parametrize("error", [NodeUnreachable("gone"), DeadlineExceeded("silent")])
 def test_a_coordinator_that_does_not_answer_is_asked_once(error: SparkPSError) -> None:
-    assert drop_all([Table(), Table(error), Table(error), Table()]) == [1, 1, 0, 0]
+    assert drop_all(Table("a"), Table("b", error), Table("c", error), Table("d")) == [1, 1, 0, 0]
 
 
 def test_tables_of_a_fit_that_failed_are_dropped_and_the_failure_stays() -> None:
-    table = Table(NodeUnreachable("gone"))
-    with pytest.raises(ValueError, match="the fit"), dropped_at_the_end() as tables:
-        tables.append(table)  # type: ignore[arg-type]
+    table = Table("a", NodeUnreachable("gone"))
+    with pytest.raises(ValueError, match="the fit"), FitTables(Context(table)) as tables:  # type: ignore[arg-type]
+        tables.sparse("a")
         raise ValueError("the fit")
     assert table.drops == 1
+
+
+def test_what_is_kept_stays() -> None:
+    made = [Table("a"), Table("b")]
+    with FitTables(Context(*made)) as tables:  # type: ignore[arg-type]
+        for table in made:
+            tables.sparse(table.name)
+        tables.keep(made[0])
+    assert [table.drops for table in made] == [0, 1]
+
+
+def test_a_table_whose_creation_was_interrupted_goes_with_the_others() -> None:
+    """The request may have reached the coordinator before Ctrl-C reached the caller."""
+    made = [Table("a"), Table("b")]
+    context = Context(*made, interrupted="b")
+    with pytest.raises(KeyboardInterrupt), FitTables(context) as tables:  # type: ignore[arg-type]
+        tables.sparse("a")
+        tables.sparse("b")
+    assert [table.drops for table in made] == [1, 1]
