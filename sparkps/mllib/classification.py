@@ -334,14 +334,14 @@ class LogisticRegressionModel(
         names = {param: self.getOrDefault(param) for param in parts}
         check_outputs(dataset, names)
         features = sf.col(quoted(name))
-        # Without `skip` true of every row. Spark 4.3 hands a UDF the columns of a columnar scan (Parquet) as they are, and fails
-        # where one of them is a vector; a filter in between runs row by row.
-        skips = self.getHandleInvalid() == "skip"
-        keep = has_valid_features(features, kind) if skips else features.isNull() | features.isNotNull()
-        dataset = dataset.where(keep)
+        if self.getHandleInvalid() == "skip":
+            dataset = dataset.where(has_valid_features(features, kind))
         if self._suits_spark(kind):
             in_spark: DataFrame = self.toSpark().transform(dataset)
             return in_spark
+        # True of every row. Spark 4.3 hands a UDF the columns of a columnar scan (Parquet) as they are, and fails where one of
+        # them is a vector; a filter in between runs row by row.
+        dataset = dataset.where(features.isNull() | features.isNotNull())
         scored = self._scored(dataset, features)
         added = [output(parts[param], scored, column, self.numClasses) for param, column in names.items() if column]
         return dataset.select("*", *added)
