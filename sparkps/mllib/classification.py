@@ -25,7 +25,14 @@ from sparkps.errors import InvalidInput
 from sparkps.mllib.base import Coefficients, LocalCoefficients, brought_here, check_features_type
 from sparkps.mllib.fitting import Fit, FitSettings, fit
 from sparkps.mllib.outputs import check_outputs, has_valid_features, output
-from sparkps.mllib.params import FULL_BATCH_SOLVERS, MINI_BATCH_SOLVERS, LinearParams, ProbabilisticParams, check_params
+from sparkps.mllib.params import (
+    FULL_BATCH_SOLVERS,
+    MINI_BATCH_SOLVERS,
+    LinearParams,
+    ProbabilisticParams,
+    check_params,
+    warn_of_unused,
+)
 from sparkps.mllib.persistence import EstimatorWriter, ModelReader, ModelWriter, weights_of
 from sparkps.mllib.rows import Columns
 from sparkps.mllib.scoring import BinaryScorer, probabilities
@@ -169,6 +176,7 @@ class LogisticRegression(
         )
         self._checkThresholdConsistency()
         solver = self.getSolver()
+        warn_of_unused(self, solver)
         if self.getElasticNetParam() > 0 and self.getRegParam() > 0 and solver != "ftrl":
             raise InvalidInput(
                 f"L1 needs solver='ftrl': with solver={solver!r} the `elasticNetParam` must be 0. Got"

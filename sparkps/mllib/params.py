@@ -5,6 +5,7 @@ Each mixin adds one Param. Ranges are checked in `fit`, by `check_params`.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -36,9 +37,17 @@ from sparkps.errors import InvalidInput
 
 P = TypeVar("P", bound=Params)
 
+log = logging.getLogger(__name__)
+
 #: Solvers that see all rows before each step, and those that see a batch.
 FULL_BATCH_SOLVERS = ("lbfgs",)
 MINI_BATCH_SOLVERS = ("sgd", "adagrad", "adam", "ftrl")
+
+#: Params without a meaning for the solvers of a kind.
+UNUSED = {
+    **dict.fromkeys(FULL_BATCH_SOLVERS, ("stepSize", "batchSize", "staleness")),
+    **dict.fromkeys(MINI_BATCH_SOLVERS, ("tol", "standardization")),
+}
 
 #: Step size of each solver where `stepSize` is not set. Gradients are means over a batch, so steps are larger than those of rules
 #: that take one row at a time; found on two data sets of 120 and of 690,000 features (benchmarks/README.md).
@@ -266,6 +275,13 @@ _RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
 }
 
 
+def warn_of_unused(estimator: Params, solver: str) -> None:
+    """Say which Params were set and change nothing."""
+    unused = [name for name in UNUSED[solver] if estimator.isSet(estimator.getParam(name))]
+    if unused:
+        log.warning("solver=%r makes no use of %s", solver, ", ".join(f"`{name}`" for name in unused))
+
+
 def check_params(estimator: Params, **more: tuple[str, Callable[[Any], bool]]) -> None:
     """Check the ranges of all Params that are set or have a default.
 
@@ -293,6 +309,7 @@ __all__ = [
     "FULL_BATCH_SOLVERS",
     "MINI_BATCH_SOLVERS",
     "STEP_SIZES",
+    "UNUSED",
     "HasBatchSize",
     "HasConsistency",
     "HasDeterministic",
@@ -302,4 +319,5 @@ __all__ = [
     "LinearParams",
     "ProbabilisticParams",
     "check_params",
+    "warn_of_unused",
 ]  # fmt: skip

@@ -69,6 +69,20 @@ def test_no_iteration_at_all(ps, pairs, solver):
     assert model.summary.totalIterations == 0
 
 
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"solver": "sgd", "standardization": True, "tol": 0.1}, ["solver='sgd' makes no use of `tol`, `standardization`"]),
+        ({"solver": "lbfgs", "batchSize": 10, "stepSize": 1.0}, ["solver='lbfgs' makes no use of `stepSize`, `batchSize`"]),
+        ({"solver": "lbfgs", "tol": 0.1}, []),
+        ({"solver": "sgd"}, []),
+    ],
+)
+def test_params_that_a_solver_does_not_use_are_named(ps, pairs, caplog, params, said):
+    LogisticRegression(maxIter=0, **params).fit(pairs)
+    assert [record.getMessage() for record in caplog.records if "makes no use" in record.getMessage()] == said
+
+
 def test_features_that_are_no_floats_are_refused_at_once(spark, ps):
     rows = spark.createDataFrame([(1.0, [Decimal("1.5")])], "label double, features array<decimal(5,2)>")
     with pytest.raises(InvalidInput, match=r"must hold features.*Got array<decimal\(5,2\)> instead"):
