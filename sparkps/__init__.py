@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sparkps.client.keyset import KeySet
     from sparkps.client.tables import DenseTable, SparseTable
-    from sparkps.driver_bridge.consistency import ASP, BSP, SSP
+    from sparkps.consistency import ASP, BSP, SSP
     from sparkps.driver_bridge.context import PSContext
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "ASP": "sparkps.driver_bridge.consistency",
-    "BSP": "sparkps.driver_bridge.consistency",
+    "ASP": "sparkps.consistency",
+    "BSP": "sparkps.consistency",
     "DenseTable": "sparkps.client.tables",
     "KeySet": "sparkps.client.keyset",
     "PSContext": "sparkps.driver_bridge.context",
-    "SSP": "sparkps.driver_bridge.consistency",
+    "SSP": "sparkps.consistency",
     "SparseTable": "sparkps.client.tables",
 }
 

@@ -14,11 +14,11 @@ from sparkps.client.control import ControlClient
 from sparkps.client.session import disconnect, end_all
 from sparkps.client.tables import DenseTable, SparseTable
 from sparkps.config import PREFIX, Settings
-from sparkps.driver_bridge.consistency import BSP, Consistency
+from sparkps.consistency import BSP, Consistency
 from sparkps.driver_bridge.driver_control import DriverControl
 from sparkps.driver_bridge.launchers import RunningTier, launch
-from sparkps.driver_bridge.prestart import start_python_workers, use_this_python
 from sparkps.driver_bridge.signals import EndOfDriver, EndOfSpark
+from sparkps.driver_bridge.spark.python_workers import start_python_workers, use_this_python
 from sparkps.driver_bridge.table_specs import dense_spec, sparse_spec
 from sparkps.errors import ConfigError, InvalidInput, SparkPSError, TierError
 from sparkps.initializers import Initializer, Zeros
@@ -30,9 +30,9 @@ from sparkps.wire.control import CreateTable, FindTable, RegisterFunction, TierA
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-    from sparkps.driver_bridge.report import Results
-    from sparkps.driver_bridge.worker import Train
-    from sparkps.driver_bridge.worker_group import Group
+    from sparkps.driver_bridge.groups.group import Group
+    from sparkps.driver_bridge.groups.report import Results
+    from sparkps.driver_bridge.groups.worker import Train
 
 log = logging.getLogger(__name__)
 
@@ -330,21 +330,21 @@ class PSContext:
         consistency: Consistency | type[Consistency] = BSP,
         **options: Any,
     ) -> Results:
-        """Run ``train(worker, batches)`` on W workers at once; see `sparkps.driver_bridge.worker_group.run_group`.
+        """Run ``train(worker, batches)`` on W workers at once; see `sparkps.driver_bridge.groups.group.run_group`.
 
         Returns
         -------
         list
             One result a rank; its ``report`` has the figures.
         """
-        from sparkps.driver_bridge.worker_group import run_group
+        from sparkps.driver_bridge.groups.group import run_group
 
         self._check_can_start()
         return run_group(self, df, train, num_workers, consistency, **options)
 
     def start_group(self, df: DataFrame, train: Train, num_workers: int | None = None, **options: Any) -> Group:
-        """An admitted, running group to work with, a context manager; see `sparkps.driver_bridge.worker_group.Group`."""
-        from sparkps.driver_bridge.worker_group import start_group
+        """An admitted, running group to work with, a context manager; see `sparkps.driver_bridge.groups.group.Group`."""
+        from sparkps.driver_bridge.groups.group import start_group
 
         self._check_can_start()
         return start_group(self, df, train, num_workers, **options)
@@ -352,7 +352,7 @@ class PSContext:
     # ---- status --------------------------------------------------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:
-        """The tier as it is now: ``nodes``, ``epoch``, ``tables``, ``groups``; see `sparkps.driver_bridge.status`."""
+        """The tier as it is now: ``nodes``, ``epoch``, ``tables``, ``groups``; see `sparkps.driver_bridge.coordinator.status`."""
         self._check_running()
         report: dict[str, Any] = self.control.request(TierStatus(0)).report
         return report

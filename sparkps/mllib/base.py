@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sparkps.client.frames import read_buckets
 from sparkps.client.tables import DenseTable, SparseTable, Table
-from sparkps.driver_bridge.inputs import quoted
+from sparkps.driver_bridge.input.scan import quoted
 from sparkps.errors import DeadlineExceeded, InvalidInput, NodeUnreachable, SparkPSError
 from sparkps.mllib import kernels, passes
 from sparkps.mllib.data import INTERCEPT_KEY

@@ -19,8 +19,8 @@ from pyspark.ml.linalg import DenseMatrix, DenseVector, SparseVector, Vector, Ve
 from pyspark.ml.param import Param, Params, TypeConverters
 from pyspark.ml.util import DefaultParamsReadable, DefaultParamsWritable, MLReadable, MLWritable
 
-from sparkps.driver_bridge.consistency import BSP
-from sparkps.driver_bridge.inputs import quoted
+from sparkps.consistency import BSP
+from sparkps.driver_bridge.input.scan import quoted
 from sparkps.errors import InvalidInput
 from sparkps.mllib.base import Coefficients, LocalCoefficients, brought_here, check_features_type
 from sparkps.mllib.fitting import Fit, FitSettings, fit

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparkps.driver_bridge.consistency import BSP, Consistency
-from sparkps.driver_bridge.inputs import check_input
+from sparkps.consistency import BSP, Consistency
+from sparkps.driver_bridge.input.scan import check_input
 from sparkps.errors import InvalidInput, SparkPSError, WorkerFailed
 from sparkps.mllib.base import (
     Coefficients,
@@ -266,7 +266,7 @@ def _counted(
     ps: Any, plan: MiniBatchPlan, rows: Any, task: Any, settings: FitSettings, options: Any, tables: FitTables
 ) -> Any:
     """The group, with a table of counts for as many workers as it has."""
-    from sparkps.driver_bridge.worker_group import Group
+    from sparkps.driver_bridge.groups.group import Group
 
     group = Group(ps, rows, task, settings.num_workers, settings.consistency, **options)
     tables.dense(plan.counts, shape=(group.num_workers, 2), dtype="float64")

@@ -32,7 +32,7 @@ from pyspark.ml.param.shared import (
     HasWeightCol,
 )
 
-from sparkps.driver_bridge.consistency import ASP, BSP, SSP, Consistency
+from sparkps.consistency import ASP, BSP, SSP, Consistency
 from sparkps.errors import InvalidInput
 
 P = TypeVar("P", bound=Params)

@@ -10,8 +10,8 @@ import pytest
 from pyspark.ml.linalg import Vectors
 from pyspark.sql import functions as sf
 
-from sparkps.driver_bridge.inputs import Shuffle, arrow_schema, check_input, read_directly
-from sparkps.driver_bridge.staging import StagedInput, stage, staging_root
+from sparkps.driver_bridge.input.scan import Shuffle, arrow_schema, check_input, read_directly
+from sparkps.driver_bridge.input.staged import StagedInput, stage, staging_root
 from sparkps.errors import ConfigError, InvalidInput
 
 

@@ -163,7 +163,7 @@ def test_tables_are_dropped_after_the_fit(ps, rows):
 
 @pytest.mark.parametrize("solver", ["lbfgs", "sgd"])
 def test_progress_bar_has_the_name_of_the_class_and_counts_epochs(ps, rows, monkeypatch, capsys, solver):
-    monkeypatch.setattr("sparkps.driver_bridge.progress.is_watched", lambda: True)
+    monkeypatch.setattr("sparkps.driver_bridge.groups.progress.is_watched", lambda: True)
     fitted = LogisticRegression(solver=solver, maxIter=3, tol=0.0).fit(rows)
     last = capsys.readouterr().err.rpartition("LogisticRegression: ")[2]
     assert last.startswith(f"epoch 3/3, loss={fitted.summary.objectiveHistory[-1]:.6g} [")

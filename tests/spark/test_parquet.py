@@ -12,9 +12,9 @@ from pyspark.ml.linalg import Vectors, VectorUDT
 from pyspark.sql import functions as sf
 from pyspark.sql.types import StructType
 
-from sparkps.driver_bridge.inputs import arrow_schema
-from sparkps.driver_bridge.parquet import ParquetInput
-from sparkps.driver_bridge.scans import NotPlain, plain_parquet
+from sparkps.driver_bridge.input.parquet import ParquetInput
+from sparkps.driver_bridge.input.parquet_plan import NotPlain, plain_parquet
+from sparkps.driver_bridge.input.scan import arrow_schema
 from sparkps.errors import WorkerFailed
 from sparkps.mllib.base import select_rows
 from sparkps.mllib.rows import Columns

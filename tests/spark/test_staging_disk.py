@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import functions as sf
 
-from sparkps.driver_bridge.inputs import arrow_schema
-from sparkps.driver_bridge.staging import StagedInput, stage, staging_root
+from sparkps.driver_bridge.input.scan import arrow_schema
+from sparkps.driver_bridge.input.staged import StagedInput, stage, staging_root
 from sparkps.errors import ConfigError, GroupError, WorkerFailed
 from tests.harness.disks import no_room_for_python_workers
 from tests.harness.waiting import wait_until

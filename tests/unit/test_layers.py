@@ -11,7 +11,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "sparkps"
 
 #: Modules beneath all layers: values, names and rules that every process shares.
-BASE = {"errors", "plain", "specs", "optim", "initializers", "config", "lifeline", "sockets", "descriptors", "storage"}
+BASE = {
+    "errors", "plain", "specs", "optim", "initializers", "config", "consistency", "lifeline", "sockets", "descriptors", "storage",
+}  # fmt: skip
 
 #: Layer -> layers that it may import, itself included.
 MAY_IMPORT = {
@@ -47,7 +49,7 @@ NOT_AT_THE_TOP = {
 }
 
 #: Modules of the coordinator's process: no numba and no pyspark at all, directly or through what they import.
-COORDINATOR = ("sparkps.driver_bridge.coordinator",)
+COORDINATOR = ("sparkps.driver_bridge.coordinator.server",)
 
 
 def modules() -> list[pathlib.Path]:
@@ -111,6 +113,13 @@ def test_module_imports_no_package_that_its_layer_does_without(path):
     early = {name.split(".")[0] for name in top} & NOT_AT_THE_TOP.get(layer, set())
     assert not banned, f"{dotted(path)} imports {sorted(banned)}"
     assert not early, f"{dotted(path)} imports {sorted(early)} at its top level instead of where it is used"
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "driver_bridge" / "coordinator").glob("*.py")), ids=dotted)
+def test_the_coordinator_knows_neither_driver_nor_workers(path):
+    top, inner = imports(path)
+    bridge = {name for name in top | inner if name.startswith("sparkps.driver_bridge.")}
+    assert all(name.startswith("sparkps.driver_bridge.coordinator") for name in bridge), f"{dotted(path)} imports {sorted(bridge)}"
 
 
 def closure(start: str) -> set[str]:

@@ -87,7 +87,7 @@ class LocalTier:
         return self
 
     def _start_coordinator(self) -> None:
-        command = [sys.executable, "-m", "sparkps.driver_bridge.coordinator"]
+        command = [sys.executable, "-m", "sparkps.driver_bridge.coordinator.server"]
         command += ["--bind", self.address.coordinator, "--tier", self.address.tier_id]
         command += ["--settings", msgspec.json.encode(self._settings).decode()]
         command += ["--parent", str(os.getpid()), "--watch-stdin", "--scratch", str(self.directory)]

@@ -13,8 +13,8 @@ import pytest
 
 from sparkps.client.control import ControlClient
 from sparkps.driver_bridge.driver_control import DriverControl
-from sparkps.driver_bridge.tenure import SOLVER_ATTEMPT
-from sparkps.driver_bridge.watch import Watch
+from sparkps.driver_bridge.groups.monitor import Watch
+from sparkps.driver_bridge.groups.rank_lease import SOLVER_ATTEMPT
 from sparkps.errors import DeadlineExceeded, GroupError, NodeUnreachable, SparkPSError, WorkerFailed
 from sparkps.specs import GroupSpec
 from sparkps.wire import control as c

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sparkps.driver_bridge.leases import Groups, GroupState
-from sparkps.driver_bridge.membership import Membership
-from sparkps.driver_bridge.registry import Registry
+from sparkps.driver_bridge.coordinator.leases import Groups, GroupState
+from sparkps.driver_bridge.coordinator.membership import Membership
+from sparkps.driver_bridge.coordinator.registry import Registry
 from sparkps.specs import TableSpec
 
 Report = Mapping[str, Any]

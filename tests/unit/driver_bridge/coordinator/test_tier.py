@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from sparkps.config import NodeSettings, Settings, WorkerSettings
-from sparkps.driver_bridge.tier import LONGEST_STEP, Tier
+from sparkps.driver_bridge.coordinator.tier import LONGEST_STEP, Tier
 from sparkps.errors import FunctionFailed, SparkPSError, from_wire
 from sparkps.specs import NUM_BUCKETS, TableSpec
 from sparkps.wire import control as c

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from sparkps.config import Settings
-from sparkps.driver_bridge.commands import Commands, Then
-from sparkps.driver_bridge.leases import Groups, GroupState, HasFinished, HeldByOther, Holds
-from sparkps.driver_bridge.membership import Membership, described
-from sparkps.driver_bridge.registry import Registry
-from sparkps.driver_bridge.status import tier_status
+from sparkps.driver_bridge.coordinator.commands import Commands, Then
+from sparkps.driver_bridge.coordinator.leases import Groups, GroupState, HasFinished, HeldByOther, Holds
+from sparkps.driver_bridge.coordinator.membership import Membership, described
+from sparkps.driver_bridge.coordinator.registry import Registry
+from sparkps.driver_bridge.coordinator.status import tier_status
 from sparkps.errors import GroupError, ProtocolError, ShardLost, SparkPSError, TierError
 from sparkps.specs import GroupSpec
 from sparkps.wire import control as c

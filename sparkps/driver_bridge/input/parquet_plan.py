@@ -12,8 +12,8 @@ from urllib.parse import unquote, urlparse
 
 import pyarrow as pa
 
-from sparkps.driver_bridge.inputs import elements
-from sparkps.driver_bridge.parquet import ParquetInput, RowGroup, row_groups, share_out
+from sparkps.driver_bridge.input.parquet import ParquetInput, RowGroup, row_groups, share_out
+from sparkps.driver_bridge.input.scan import elements
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

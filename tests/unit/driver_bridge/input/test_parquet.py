@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sparkps.driver_bridge.parquet import ParquetInput, row_groups, share_out
+from sparkps.driver_bridge.input.parquet import ParquetInput, row_groups, share_out
 from sparkps.errors import InvalidInput
 
 

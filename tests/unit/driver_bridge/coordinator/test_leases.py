@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from sparkps.driver_bridge.leases import Groups, HasFinished, HeldByOther, Holds
+from sparkps.driver_bridge.coordinator.leases import Groups, HasFinished, HeldByOther, Holds
 from sparkps.errors import Fenced, GroupError, InvalidInput, WorkerFailed
 from sparkps.specs import UNBOUNDED
 from sparkps.wire.control import MAX_RECORDED_RESULT, AdmitGroup, Cause

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pytest
 
-from sparkps.driver_bridge.batches import Batches
+from sparkps.driver_bridge.input.batches import Batches
 from sparkps.errors import Fenced, GroupError, InvalidInput
 from tests.harness.disks import no_file_larger_than
 

@@ -16,7 +16,7 @@ from threading import Event
 from typing import Any
 
 from sparkps.config import python_is_named
-from sparkps.driver_bridge.jobs import SparkJob
+from sparkps.driver_bridge.spark.jobs import SparkJob
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ def _import_all(rows: Iterator[Any]) -> Iterator[Any]:
     """Imports what a rank needs."""
     import pyarrow.parquet  # noqa: F401 - the imports are the work
 
-    import sparkps.driver_bridge.worker  # noqa: F401
+    import sparkps.driver_bridge.groups.worker  # noqa: F401
 
     yield from rows
 

@@ -14,11 +14,11 @@ from collections.abc import Callable
 from typing import Any
 
 from sparkps.client.control import ControlClient
-from sparkps.driver_bridge.failures import input_failed, is_lost_worker, root_cause
-from sparkps.driver_bridge.jobs import SparkJob
-from sparkps.driver_bridge.progress import ProgressBar
-from sparkps.driver_bridge.tenure import SOLVER_ATTEMPT, is_unreached
-from sparkps.driver_bridge.worker import not_started
+from sparkps.driver_bridge.groups.progress import ProgressBar
+from sparkps.driver_bridge.groups.rank_lease import SOLVER_ATTEMPT, is_unreached
+from sparkps.driver_bridge.groups.worker import not_started
+from sparkps.driver_bridge.spark.failures import input_failed, is_lost_worker, root_cause
+from sparkps.driver_bridge.spark.jobs import SparkJob
 from sparkps.errors import DeadlineExceeded, GroupError, InputFailed, NodeUnreachable, SparkPSError, WorkerFailed
 from sparkps.plain import name_of, text_of
 from sparkps.specs import GroupSpec

@@ -19,10 +19,10 @@ from sparkps.client.control import ControlClient
 from sparkps.client.session import Session, connect, disconnect
 from sparkps.client.tables import DenseTable, SparseTable
 from sparkps.config import WorkerSettings
-from sparkps.driver_bridge.batches import Batches, input_failure, rows_of_spark
 from sparkps.driver_bridge.columns import bytes_column, int_column
-from sparkps.driver_bridge.inputs import RankRows, with_names
-from sparkps.driver_bridge.tenure import Tenure, acquire, is_unreached
+from sparkps.driver_bridge.groups.rank_lease import Tenure, acquire, is_unreached
+from sparkps.driver_bridge.input.batches import Batches, input_failure, rows_of_spark
+from sparkps.driver_bridge.input.scan import RankRows, with_names
 from sparkps.errors import DeadlineExceeded, Fenced, InvalidInput, SparkPSError, to_wire
 from sparkps.plain import INT_RANGE, LONGEST_NAME, cut, fit, name_of, shown, text_of
 from sparkps.specs import GroupSpec

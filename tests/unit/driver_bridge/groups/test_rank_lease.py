@@ -12,12 +12,12 @@ import pyarrow as pa
 import pytest
 
 from sparkps.config import WorkerSettings
-from sparkps.driver_bridge import tenure as module
-from sparkps.driver_bridge import worker as worker_module
-from sparkps.driver_bridge.leases import Groups
-from sparkps.driver_bridge.tenure import Tenure, acquire, is_unreached
-from sparkps.driver_bridge.tier import Tier
-from sparkps.driver_bridge.worker import FAILED, RankTask
+from sparkps.driver_bridge.coordinator.leases import Groups
+from sparkps.driver_bridge.coordinator.tier import Tier
+from sparkps.driver_bridge.groups import rank_lease as module
+from sparkps.driver_bridge.groups import worker as worker_module
+from sparkps.driver_bridge.groups.rank_lease import Tenure, acquire, is_unreached
+from sparkps.driver_bridge.groups.worker import FAILED, RankTask
 from sparkps.errors import DeadlineExceeded, NodeUnreachable, SparkPSError, WorkerFailed
 from sparkps.lifeline import is_gone, this_process
 from sparkps.specs import GroupSpec

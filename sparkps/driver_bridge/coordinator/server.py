@@ -1,4 +1,4 @@
-"""``python -m sparkps.driver_bridge.coordinator``: the coordinator process, a thin shell around `tier.Tier`.
+"""``python -m sparkps.driver_bridge.coordinator.server``: the coordinator process, a thin shell around `tier.Tier`.
 
 It holds the control plane only, never a row of a table. It starts fast (no numba, no pyspark), and never outlives the driver:
 when its standard input ends or its parent is gone, it tells the nodes to exit, and follows.
@@ -21,7 +21,7 @@ import zmq
 
 from sparkps.config import Settings
 from sparkps.descriptors import ConnectionCap, raise_limit
-from sparkps.driver_bridge.tier import Outgoing, Tier
+from sparkps.driver_bridge.coordinator.tier import Outgoing, Tier
 from sparkps.errors import ProtocolError, to_wire
 from sparkps.lifeline import watch_stdin
 from sparkps.wire import control as c
@@ -170,7 +170,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m sparkps.driver_bridge.coordinator", description="The coordinator of a sparkps tier."
+        prog="python -m sparkps.driver_bridge.coordinator.server", description="The coordinator of a sparkps tier."
     )
     parser.add_argument("--bind", required=True, help="endpoint for nodes, workers and the driver")
     parser.add_argument("--tier", required=True, help="id of the tier")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sparkps.driver_bridge.prestart import is_local, use_this_python
+from sparkps.driver_bridge.spark.python_workers import is_local, use_this_python
 
 
 def context(master: str = "local[2]", python: str = "python3", **conf: str) -> Any:

@@ -21,7 +21,7 @@ import pyarrow as pa
 from py4j.protocol import Py4JError
 
 from sparkps.driver_bridge.columns import bytes_column, int_column, numbers
-from sparkps.driver_bridge.inputs import RANK_COLUMN, order_by_content
+from sparkps.driver_bridge.input.scan import RANK_COLUMN, order_by_content
 from sparkps.errors import ConfigError, GroupError
 from sparkps.storage import cannot_keep, reason
 
@@ -161,7 +161,7 @@ def stage(df: DataFrame, num_workers: int, root: str, schema: pa.Schema, *, dete
     schema : pyarrow.Schema
         Of the rows.
     deterministic : bool
-        Whether rank and order are a function of the rows alone (see `inputs.order_by_content`).
+        Whether rank and order are a function of the rows alone (see `scan.order_by_content`).
 
     Raises
     ------

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sparkps.driver_bridge.failures import input_failed, is_lost_worker, root_cause
+from sparkps.driver_bridge.spark.failures import input_failed, is_lost_worker, root_cause
 from sparkps.errors import InputFailed, WorkerFailed
 
 

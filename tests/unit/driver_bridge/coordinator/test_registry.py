@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from sparkps.config import NodeSettings
-from sparkps.driver_bridge import registry as registry_module
-from sparkps.driver_bridge.registry import MAX_FUNCTION_BYTES, MAX_FUNCTIONS, MAX_TABLES, Registry
+from sparkps.driver_bridge.coordinator import registry as registry_module
+from sparkps.driver_bridge.coordinator.registry import MAX_FUNCTION_BYTES, MAX_FUNCTIONS, MAX_TABLES, Registry
 from sparkps.errors import InvalidInput, TableMismatch, UnknownTable
 from sparkps.optim import SGD, Adagrad
 from sparkps.specs import TableSpec

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from sparkps.driver_bridge.membership import Membership, described
+from sparkps.driver_bridge.coordinator.membership import Membership, described
 from sparkps.errors import TierError
 
 

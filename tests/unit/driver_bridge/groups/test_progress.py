@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from sparkps.driver_bridge.progress import ProgressBar, summarize
+from sparkps.driver_bridge.groups.progress import ProgressBar, summarize
 
 
 @pytest.mark.parametrize(

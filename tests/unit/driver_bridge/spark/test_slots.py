@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sparkps.driver_bridge.resources import Observed, Slots, check_platform, choose_num_workers, count_slots
+from sparkps.driver_bridge.spark.slots import Observed, Slots, check_platform, choose_num_workers, count_slots
 from sparkps.errors import ConfigError, InvalidInput, NotEnoughSlots
 
 EIGHT = Observed(cpus=8, running_slots=6)

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pytest
 
 from sparkps.config import WorkerSettings
-from sparkps.driver_bridge import worker as worker_module
-from sparkps.driver_bridge.leases import Groups, HasFinished, HeldByOther
-from sparkps.driver_bridge.tenure import Tenure, acquire
-from sparkps.driver_bridge.worker import FAILED, FINISHED, LOST_RESULT, RankTask, cause_of, not_started
+from sparkps.driver_bridge.coordinator.leases import Groups, HasFinished, HeldByOther
+from sparkps.driver_bridge.groups import worker as worker_module
+from sparkps.driver_bridge.groups.rank_lease import Tenure, acquire
+from sparkps.driver_bridge.groups.worker import FAILED, FINISHED, LOST_RESULT, RankTask, cause_of, not_started
 from sparkps.errors import DeadlineExceeded, Fenced, InvalidInput, NonFiniteValues, WorkerFailed
 from sparkps.wire import control as c
 from sparkps.wire.codec import decode, encode

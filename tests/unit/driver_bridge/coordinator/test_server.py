@@ -14,7 +14,7 @@ import zmq
 
 from sparkps.client.control import ControlClient
 from sparkps.config import NodeSettings, Settings
-from sparkps.driver_bridge.coordinator import Coordinator
+from sparkps.driver_bridge.coordinator.server import Coordinator
 from sparkps.errors import DeadlineExceeded, NodeUnreachable, SparkPSError, TableMismatch, UnknownTable
 from sparkps.specs import TableSpec
 from sparkps.wire import control as c

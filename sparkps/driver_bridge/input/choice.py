@@ -11,12 +11,12 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
 from sparkps.config import WorkerSettings
-from sparkps.driver_bridge.failures import input_failed
-from sparkps.driver_bridge.inputs import RankRows, Shuffle, arrow_schema, plainly_named, read_directly
-from sparkps.driver_bridge.jobs import SparkJob
-from sparkps.driver_bridge.scans import NotPlain, plain_parquet
-from sparkps.driver_bridge.staging import StagedInput, stage, staging_root
-from sparkps.driver_bridge.worker import RankTask
+from sparkps.driver_bridge.groups.worker import RankTask
+from sparkps.driver_bridge.input.parquet_plan import NotPlain, plain_parquet
+from sparkps.driver_bridge.input.scan import RankRows, Shuffle, arrow_schema, plainly_named, read_directly
+from sparkps.driver_bridge.input.staged import StagedInput, stage, staging_root
+from sparkps.driver_bridge.spark.failures import input_failed
+from sparkps.driver_bridge.spark.jobs import SparkJob
 from sparkps.errors import InputFailed
 
 if TYPE_CHECKING:

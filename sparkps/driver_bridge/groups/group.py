@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING, Any, Self
 
 from sparkps.client.control import ControlClient
 from sparkps.client.session import Session, connect
-from sparkps.driver_bridge.consistency import BSP, Consistency, check_consistency
-from sparkps.driver_bridge.feed import Feed
-from sparkps.driver_bridge.inputs import check_input
-from sparkps.driver_bridge.jobs import SparkJob
-from sparkps.driver_bridge.prestart import is_local
-from sparkps.driver_bridge.progress import ProgressBar
-from sparkps.driver_bridge.report import Results, RunReport, rank_figures
-from sparkps.driver_bridge.resources import check_platform, choose_num_workers, count_slots, observe
-from sparkps.driver_bridge.tenure import SOLVER_ATTEMPT, Tenure, acquire
-from sparkps.driver_bridge.watch import ANSWER_WITHIN, Watch
-from sparkps.driver_bridge.worker import FINISHED, LOST_RESULT, RankTask, Train, Worker, not_started
+from sparkps.consistency import BSP, Consistency, check_consistency
+from sparkps.driver_bridge.groups.monitor import ANSWER_WITHIN, Watch
+from sparkps.driver_bridge.groups.progress import ProgressBar
+from sparkps.driver_bridge.groups.rank_lease import SOLVER_ATTEMPT, Tenure, acquire
+from sparkps.driver_bridge.groups.report import Results, RunReport, rank_figures
+from sparkps.driver_bridge.groups.worker import FINISHED, LOST_RESULT, RankTask, Train, Worker, not_started
+from sparkps.driver_bridge.input.choice import Feed
+from sparkps.driver_bridge.input.scan import check_input
+from sparkps.driver_bridge.spark.jobs import SparkJob
+from sparkps.driver_bridge.spark.python_workers import is_local
+from sparkps.driver_bridge.spark.slots import check_platform, choose_num_workers, count_slots, observe
 from sparkps.errors import DeadlineExceeded, GroupError, InvalidInput, SparkPSError, TierError, WorkerFailed, from_wire
 from sparkps.plain import name_of, text_of
 from sparkps.specs import GroupSpec

@@ -1,0 +1,1 @@
+"""Worker groups: the driver's side of one, and its ranks."""
