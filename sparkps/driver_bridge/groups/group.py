@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, Self
 from sparkps.client.control import ControlClient
 from sparkps.client.session import Session, connect
 from sparkps.consistency import BSP, Consistency, check_consistency
-from sparkps.driver_bridge.groups.monitor import ANSWER_WITHIN, Watch
+from sparkps.driver_bridge.groups.monitor import ANSWER_WITHIN, GroupMonitor
 from sparkps.driver_bridge.groups.progress import ProgressBar
-from sparkps.driver_bridge.groups.rank_lease import SOLVER_ATTEMPT, Tenure, acquire
+from sparkps.driver_bridge.groups.rank_lease import SOLVER_ATTEMPT, RankLease, acquire
 from sparkps.driver_bridge.groups.report import Results, RunReport, rank_figures
 from sparkps.driver_bridge.groups.worker import FINISHED, LOST_RESULT, RankTask, Train, Worker, not_started
-from sparkps.driver_bridge.input.choice import Feed
+from sparkps.driver_bridge.input.choice import GroupInput
 from sparkps.driver_bridge.input.scan import check_input
 from sparkps.driver_bridge.spark.jobs import SparkJob
 from sparkps.driver_bridge.spark.python_workers import is_local
@@ -114,7 +114,7 @@ class Group:
             int(conf.get("spark.task.maxFailures", "4")) if is_local(master) else 1
         )
         self._tag = f"sparkps-{self.name}"
-        self._feed = Feed(
+        self._feed = GroupInput(
             df,
             self.num_workers,
             self._settings,
@@ -128,8 +128,8 @@ class Group:
         self._asked = ""
         #: Set once each, in this order, by `start`.
         self._spec: GroupSpec | None = None
-        self._watch: Watch | None = None
-        self._tenure: Tenure | None = None
+        self._watch: GroupMonitor | None = None
+        self._lease: RankLease | None = None
         self.member: Session | None = None
         self.solver: Worker | None = None
         self._ended = False
@@ -189,7 +189,7 @@ class Group:
         def submit() -> SparkJob[list[Any]]:
             return SparkJob(self.ps.spark, self._tag, f"sparkps: training of {self.name}", stage).start()
 
-        self._watch = Watch(
+        self._watch = GroupMonitor(
             self.ps.control,
             self.spec,
             submit,
@@ -202,15 +202,15 @@ class Group:
     def _join_as_solver(self) -> None:
         assert self._watch is not None, "the solver joins a running group"
         rank = self.spec.num_ranks - 1
-        tenure = acquire(self.ps.control, self.spec, rank, SOLVER_ATTEMPT, self._settings.lease_ttl)
-        assert isinstance(tenure, Tenure), "nobody else leases the solver's rank"
-        self._tenure = tenure
+        lease = acquire(self.ps.control, self.spec, rank, SOLVER_ATTEMPT, self._settings.lease_ttl)
+        assert isinstance(lease, RankLease), "nobody else leases the solver's rank"
+        self._lease = lease
         timeout = self._settings.group_start_timeout
-        if not tenure.wait_started(timeout + 2 * _GRACE):
-            raise not_started(tenure.state(), self.spec, timeout, self._slots.limit or 0)
+        if not lease.wait_started(timeout + 2 * _GRACE):
+            raise not_started(lease.state(), self.spec, timeout, self._slots.limit or 0)
         self.member = connect(self.ps.address)
-        self.member.takeover(self.spec.group, rank, tenure.incarnation)
-        self.solver = Worker(self.member, tenure, None, None)
+        self.member.takeover(self.spec.group, rank, lease.incarnation)
+        self.solver = Worker(self.member, lease, None, None)
         # Nodes release a solver that waits for a lost rank, unless nobody is left to tell them.
         self.member.check = self._watch.check
         self._watch.solver = self.solver.counters
@@ -254,11 +254,11 @@ class Group:
         return results
 
     def _leave_as_solver(self) -> None:
-        if self.member is not None and self._tenure is not None:
+        if self.member is not None and self._lease is not None:
             self.member.finish()
             self.member.check = None
-            self._tenure.finish(None)
-            self._tenure = self.member = self.solver = None
+            self._lease.finish(None)
+            self._lease = self.member = self.solver = None
 
     def _wait_settled(self) -> None:
         assert self._watch is not None, "wait() follows start()"
@@ -292,7 +292,7 @@ class Group:
             (pickle.loads(bytes(rows[rank].result)) for rank in range(self.num_workers)), self._report(self._watch)
         )
 
-    def _report(self, watch: Watch) -> RunReport:
+    def _report(self, watch: GroupMonitor) -> RunReport:
         """Figures of the run; where the coordinator does not answer, the last that it gave."""
         report = watch.look() or GroupReport(0, self.spec.group, "finished", None, True, [])
         measured: dict[str, Any] = {}
@@ -369,12 +369,12 @@ class Group:
         self._watch.settled.wait(_GRACE)
 
     def _release_solver(self) -> None:
-        if self._tenure is not None:
-            self._tenure.stop()
+        if self._lease is not None:
+            self._lease.stop()
         if self.member is not None:
             self.member.check = None
             self.member.leave()
-        self._tenure = self.member = self.solver = None
+        self._lease = self.member = self.solver = None
 
     def _end_group(self) -> None:
         if self._spec is not None:

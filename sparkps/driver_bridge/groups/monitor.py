@@ -36,7 +36,7 @@ _LAST_WORDS = 10.0
 ANSWER_WITHIN = 5.0
 
 
-class Watch:
+class GroupMonitor:
     """Watches one group from its first submission until its job is done or its cause is known.
 
     Parameters
@@ -229,4 +229,4 @@ class Watch:
         return not_started(report, self.group, self._start_timeout, self._slots)
 
 
-__all__ = ["ANSWER_WITHIN", "Watch"]
+__all__ = ["ANSWER_WITHIN", "GroupMonitor"]

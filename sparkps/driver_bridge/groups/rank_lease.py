@@ -43,7 +43,7 @@ _REPORT_EVERY = 0.5
 _PARTING = 5.0
 
 
-class Tenure:
+class RankLease:
     """A leased rank. Made by `acquire`.
 
     Parameters
@@ -187,14 +187,14 @@ class Tenure:
             pause = steady if self._started.is_set() else min(1.5 * pause, _LONGEST_PAUSE, steady)
 
 
-def acquire(control: ControlClient, group: GroupSpec, rank: int, attempt: int, ttl: float) -> Tenure | Recorded:
+def acquire(control: ControlClient, group: GroupSpec, rank: int, attempt: int, ttl: float) -> RankLease | Recorded:
     """Lease a rank, waiting while another attempt holds it, for as long as the group lives.
 
     A holder whose process is seen to be gone is not waited for.
 
     Returns
     -------
-    Tenure or Recorded
+    RankLease or Recorded
         The rank, or the result of the attempt that has finished it.
 
     Raises
@@ -213,7 +213,7 @@ def acquire(control: ControlClient, group: GroupSpec, rank: int, attempt: int, t
             give_back(control, group, rank, attempt)
             raise
         if isinstance(answer, Leased):
-            return Tenure(control, group, rank, attempt, answer, ttl)
+            return RankLease(control, group, rank, attempt, answer, ttl)
         if isinstance(answer, Recorded):
             return answer
         if answer.holder and answer.holder != gone and is_gone(answer.holder):
@@ -241,4 +241,4 @@ def is_unreached(error: SparkPSError, control: ControlClient) -> bool:
     return silent and error.attributes.get("endpoint") == control.endpoint
 
 
-__all__ = ["SOLVER_ATTEMPT", "Tenure", "acquire", "give_back", "is_unreached"]
+__all__ = ["SOLVER_ATTEMPT", "RankLease", "acquire", "give_back", "is_unreached"]

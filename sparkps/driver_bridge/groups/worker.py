@@ -20,7 +20,7 @@ from sparkps.client.session import Session, connect, disconnect
 from sparkps.client.tables import DenseTable, SparseTable
 from sparkps.config import WorkerSettings
 from sparkps.driver_bridge.columns import bytes_column, int_column
-from sparkps.driver_bridge.groups.rank_lease import Tenure, acquire, is_unreached
+from sparkps.driver_bridge.groups.rank_lease import RankLease, acquire, is_unreached
 from sparkps.driver_bridge.input.batches import Batches, input_failure, rows_of_spark
 from sparkps.driver_bridge.input.scan import RankRows, with_names
 from sparkps.errors import DeadlineExceeded, Fenced, InvalidInput, SparkPSError, to_wire
@@ -70,17 +70,17 @@ class Worker:
         Address of the GPU that Spark gave to this task.
     """
 
-    def __init__(self, session: Session, tenure: Tenure, state: bytes | None, device: str | None) -> None:
-        self.rank = tenure.rank
-        self.num_workers = tenure.group.num_workers
+    def __init__(self, session: Session, lease: RankLease, state: bytes | None, device: str | None) -> None:
+        self.rank = lease.rank
+        self.num_workers = lease.group.num_workers
         self.device = device
         self._session = session
-        self._tenure = tenure
+        self._lease = lease
         self._state = state
         self._tables: dict[str, SparseTable | DenseTable] = {}
         #: What `report` was told, all calls together. Read by the renewing thread; replaced, never changed.
         self._progress: dict[str, Any] = {}
-        tenure.counters = self.counters
+        lease.counters = self.counters
 
     def __repr__(self) -> str:
         return f"Worker(rank={self.rank}, num_workers={self.num_workers}, clock={self.clock})"
@@ -130,7 +130,7 @@ class Worker:
             raise InvalidInput(
                 f"The `state` of tick() must be bytes. Got {type(state).__name__} instead; pickle it.", rank=self.rank
             )
-        self._tenure.check()
+        self._lease.check()
         self._session.tick(None if state is None else _STATE + bytes(state))
         self._state = None if state is None else bytes(state)
 
@@ -245,7 +245,7 @@ class RankTask:
         self, rank: int, attempt: int, rows: Iterator[pa.RecordBatch], device: str | None
     ) -> tuple[str, bytes | None]:
         """Be `rank` until it has finished, here or at another attempt; outcome and pickled result."""
-        batches, tenure_check = self._batches(rank, rows)
+        batches, lease_check = self._batches(rank, rows)
         control = ControlClient.of(self.address)
         try:
             while True:
@@ -258,7 +258,7 @@ class RankTask:
                     return FAILED, None
                 if isinstance(held, Recorded):
                     return (FINISHED, held.result) if held.result is not None else (LOST_RESULT, None)
-                tenure_check.append(held.check)
+                lease_check.append(held.check)
                 outcome = self._hold(held, batches, device)
                 if outcome is not None:
                     return outcome
@@ -284,60 +284,60 @@ class RankTask:
         )
         return batches, checks
 
-    def _hold(self, tenure: Tenure, batches: Batches, device: str | None) -> tuple[str, bytes | None] | None:
+    def _hold(self, lease: RankLease, batches: Batches, device: str | None) -> tuple[str, bytes | None] | None:
         """Train as long as the rank is ours; None: another attempt has it."""
         session = connect(self.address)
         try:
-            result = self._train(session, tenure, batches, device)
-            tenure.finish(result if len(result) <= MAX_RECORDED_RESULT else None)
+            result = self._train(session, lease, batches, device)
+            lease.finish(result if len(result) <= MAX_RECORDED_RESULT else None)
             return FINISHED, result
         except _LargeResultLostError:
-            tenure.finish(None)
+            lease.finish(None)
             return LOST_RESULT, None
         except BaseException as error:  # whatever ends a train function must end its group
             session.leave()
-            if tenure.lost or (isinstance(error, Fenced) and self._is_taken(tenure)):
+            if lease.lost or (isinstance(error, Fenced) and self._is_taken(lease)):
                 return None
             broken = input_failure(error)
-            if not tenure.group_failed:
-                self._fail(tenure, broken or error)
+            if not lease.group_failed:
+                self._fail(lease, broken or error)
             if broken is not None:
                 raise  # the task fails: what Spark says of it is the first cause
             return FAILED, None
         finally:
-            tenure.release()
+            lease.release()
 
-    def _fail(self, tenure: Tenure, error: BaseException) -> None:
+    def _fail(self, lease: RankLease, error: BaseException) -> None:
         """Fail the group with what the train function raised; where nobody can be told, fail the task with it."""
-        cause = cause_of(error, tenure.rank, self.group)
+        cause = cause_of(error, lease.rank, self.group)
         try:
-            tenure.fail(cause)
+            lease.fail(cause)
         except SparkPSError as untold:
-            if is_unreached(untold, tenure.control):
+            if is_unreached(untold, lease.control):
                 raise cause.exception() from error
             raise
 
-    def _is_taken(self, tenure: Tenure) -> bool:
+    def _is_taken(self, lease: RankLease) -> bool:
         """Whether another attempt has the rank: nodes know of it before our next renewal."""
         try:
-            tenure.control.request(Renew(0, self.group.group, tenure.rank, tenure.attempt))
+            lease.control.request(Renew(0, self.group.group, lease.rank, lease.attempt))
         except Fenced:
             return True
         except SparkPSError:
             return False
         return False
 
-    def _train(self, session: Session, tenure: Tenure, batches: Batches, device: str | None) -> bytes:
-        if not tenure.wait_started(self.settings.group_start_timeout + _START_GRACE):
-            raise not_started(tenure.state(), self.group, self.settings.group_start_timeout, self.slots)
-        _, stored = session.takeover(self.group.group, tenure.rank, tenure.incarnation)
+    def _train(self, session: Session, lease: RankLease, batches: Batches, device: str | None) -> bytes:
+        if not lease.wait_started(self.settings.group_start_timeout + _START_GRACE):
+            raise not_started(lease.state(), self.group, self.settings.group_start_timeout, self.slots)
+        _, stored = session.takeover(self.group.group, lease.rank, lease.incarnation)
         kind, state = (stored[:1], stored[1:]) if stored else (b"", b"")
         if kind == _RESULT:
             return state
         if kind == _LARGE_RESULT:
             raise _LargeResultLostError
         session.waited_seconds = 0.0
-        worker = Worker(session, tenure, state if kind == _STATE else None, device)
+        worker = Worker(session, lease, state if kind == _STATE else None, device)
         returned = self.train(worker, batches)
         pickled = pickle_result(returned)
         worker._progress = {**worker._progress, "clock": worker.clock}

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Feed:
+class GroupInput:
     """Brings the rows of a DataFrame to the ranks of one group.
 
     Parameters
@@ -145,4 +145,4 @@ def _pass_on(rows: Iterator[Any]) -> Iterator[Any]:
     yield from rows
 
 
-__all__ = ["Feed"]
+__all__ = ["GroupInput"]

@@ -13,7 +13,7 @@ import pytest
 
 from sparkps.client.control import ControlClient
 from sparkps.driver_bridge.driver_control import DriverControl
-from sparkps.driver_bridge.groups.monitor import Watch
+from sparkps.driver_bridge.groups.monitor import GroupMonitor
 from sparkps.driver_bridge.groups.rank_lease import SOLVER_ATTEMPT
 from sparkps.errors import DeadlineExceeded, GroupError, NodeUnreachable, SparkPSError, WorkerFailed
 from sparkps.specs import GroupSpec
@@ -127,16 +127,16 @@ def jobs() -> list[Job]:
 
 
 @pytest.fixture
-def watch(control: Control, jobs: list[Job]) -> Iterator[Callable[[], Watch]]:
+def watch(control: Control, jobs: list[Job]) -> Iterator[Callable[[], GroupMonitor]]:
     """Watches a group whose job may be submitted four times."""
 
     def submit() -> Any:
         jobs.append(Job())
         return jobs[-1]
 
-    def make() -> Watch:
+    def make() -> GroupMonitor:
         bar: Any = SimpleNamespace(update=lambda ranks: None, close=lambda well: None)
-        return Watch(control, GROUP, submit, submissions=4, start_timeout=30.0, slots=2, bar=bar)  # type: ignore[arg-type]
+        return GroupMonitor(control, GROUP, submit, submissions=4, start_timeout=30.0, slots=2, bar=bar)  # type: ignore[arg-type]
 
     yield make
     for job in jobs:
@@ -145,7 +145,7 @@ def watch(control: Control, jobs: list[Job]) -> Iterator[Callable[[], Watch]]:
 
 @pytest.mark.parametrize("how", ["gone", "silent"])
 def test_group_that_has_started_ends_rightly_without_a_coordinator(
-    control: Control, jobs: list[Job], watch: Callable[[], Watch], how: str
+    control: Control, jobs: list[Job], watch: Callable[[], GroupMonitor], how: str
 ) -> None:
     watching = watch()
     assert wait_until(lambda: watching.start_seconds > 0)
@@ -161,7 +161,7 @@ def test_group_that_has_started_ends_rightly_without_a_coordinator(
 
 
 def test_worker_that_is_lost_without_a_coordinator_ends_the_group_at_once_with_both_reasons(
-    control: Control, jobs: list[Job], watch: Callable[[], Watch]
+    control: Control, jobs: list[Job], watch: Callable[[], GroupMonitor]
 ) -> None:
     watching = watch()
     assert wait_until(lambda: watching.start_seconds > 0)
@@ -176,7 +176,7 @@ def test_worker_that_is_lost_without_a_coordinator_ends_the_group_at_once_with_b
 
 
 def test_group_that_cannot_start_without_a_coordinator_says_so_at_once(
-    control: Control, watch: Callable[[], Watch]
+    control: Control, watch: Callable[[], GroupMonitor]
 ) -> None:
     control.answer = lambda message: report(started=False)
     watching = watch()
@@ -186,7 +186,7 @@ def test_group_that_cannot_start_without_a_coordinator_says_so_at_once(
 
 
 def test_group_that_waits_for_a_silent_coordinator_goes_on_when_it_answers(
-    control: Control, jobs: list[Job], watch: Callable[[], Watch]
+    control: Control, jobs: list[Job], watch: Callable[[], GroupMonitor]
 ) -> None:
     control.answer = control.silent
     watching = watch()
@@ -200,7 +200,7 @@ def test_group_that_waits_for_a_silent_coordinator_goes_on_when_it_answers(
     assert watching.cause is None
 
 
-def test_group_that_the_coordinator_has_ended_is_over(control: Control, watch: Callable[[], Watch]) -> None:
+def test_group_that_the_coordinator_has_ended_is_over(control: Control, watch: Callable[[], GroupMonitor]) -> None:
     watching = watch()
     assert wait_until(lambda: watching.start_seconds > 0)
     control.answer = lambda message: GroupError("Worker group 1 must not have ended. It has.")
@@ -209,7 +209,7 @@ def test_group_that_the_coordinator_has_ended_is_over(control: Control, watch: C
     assert watching.look() is not None, "figures are still wanted"
 
 
-def test_cause_that_cannot_be_told_is_the_cause(control: Control, watch: Callable[[], Watch]) -> None:
+def test_cause_that_cannot_be_told_is_the_cause(control: Control, watch: Callable[[], GroupMonitor]) -> None:
     watching = watch()
     control.answer = control.silent
     error = DeadlineExceeded("late")

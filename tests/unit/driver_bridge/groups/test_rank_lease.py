@@ -16,7 +16,7 @@ from sparkps.driver_bridge.coordinator.leases import Groups
 from sparkps.driver_bridge.coordinator.tier import Tier
 from sparkps.driver_bridge.groups import rank_lease as module
 from sparkps.driver_bridge.groups import worker as worker_module
-from sparkps.driver_bridge.groups.rank_lease import Tenure, acquire, is_unreached
+from sparkps.driver_bridge.groups.rank_lease import RankLease, acquire, is_unreached
 from sparkps.driver_bridge.groups.worker import FAILED, RankTask
 from sparkps.errors import DeadlineExceeded, NodeUnreachable, SparkPSError, WorkerFailed
 from sparkps.lifeline import is_gone, this_process
@@ -74,28 +74,28 @@ def coordinator() -> Coordinator:
 
 
 @pytest.fixture
-def held(coordinator: Coordinator) -> Iterator[Callable[..., Tenure]]:
+def held(coordinator: Coordinator) -> Iterator[Callable[..., RankLease]]:
     """Leases rank 0; what it leased stops renewing at the end."""
-    made: list[Tenure] = []
+    made: list[RankLease] = []
 
-    def hold(attempt: int = 7) -> Tenure:
+    def hold(attempt: int = 7) -> RankLease:
         spec = coordinator.spec
         assert spec is not None
-        tenure = acquire(coordinator, spec, 0, attempt, TTL)  # type: ignore[arg-type]
-        assert isinstance(tenure, Tenure)
-        made.append(tenure)
-        return tenure
+        lease = acquire(coordinator, spec, 0, attempt, TTL)  # type: ignore[arg-type]
+        assert isinstance(lease, RankLease)
+        made.append(lease)
+        return lease
 
     yield hold
-    for tenure in made:
-        tenure.stop()
+    for lease in made:
+        lease.stop()
 
 
 # ---- successors --------------------------------------------------------------------------------------------------------
 
 
 def test_rank_of_a_process_that_is_gone_is_taken_at_once(
-    coordinator: Coordinator, held: Callable[..., Tenure]
+    coordinator: Coordinator, held: Callable[..., RankLease]
 ) -> None:
     assert is_gone(GONE)
     coordinator.groups.lease(1, 0, 6, time.monotonic(), process=GONE)
@@ -106,7 +106,7 @@ def test_rank_of_a_process_that_is_gone_is_taken_at_once(
 
 
 def test_rank_of_a_process_that_lives_is_waited_for(
-    coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch, held: Callable[..., Tenure]
+    coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch, held: Callable[..., RankLease]
 ) -> None:
     coordinator.groups.lease(1, 0, 6, time.monotonic(), process=this_process())
     releasing = threading.Timer(0.3, lambda: coordinator.request(c.ReleaseRank(0, 1, 0, 6)))
@@ -118,17 +118,17 @@ def test_rank_of_a_process_that_lives_is_waited_for(
 
 
 def test_attempt_that_ends_unfinished_gives_its_rank_back(
-    coordinator: Coordinator, held: Callable[..., Tenure]
+    coordinator: Coordinator, held: Callable[..., RankLease]
 ) -> None:
     held(7).release()
     assert coordinator.rank.expires_at is None
     assert held(8).incarnation == 2
 
 
-def test_attempt_that_has_finished_gives_nothing_back(coordinator: Coordinator, held: Callable[..., Tenure]) -> None:
-    tenure = held()
-    tenure.finish(b"result")
-    tenure.release()
+def test_attempt_that_has_finished_gives_nothing_back(coordinator: Coordinator, held: Callable[..., RankLease]) -> None:
+    lease = held()
+    lease.finish(b"result")
+    lease.release()
     assert (coordinator.rank.finished, coordinator.rank.attempt) == (True, 7)
 
 
@@ -160,40 +160,40 @@ def test_what_was_answered_and_what_was_not(coordinator: Coordinator) -> None:
     assert not is_unreached(WorkerFailed("boom", endpoint=coordinator.endpoint), control)
 
 
-def test_result_that_cannot_be_recorded_is_no_error(coordinator: Coordinator, held: Callable[..., Tenure]) -> None:
+def test_result_that_cannot_be_recorded_is_no_error(coordinator: Coordinator, held: Callable[..., RankLease]) -> None:
     for answer in (coordinator.unreachable, coordinator.silent):
-        tenure = held()
+        lease = held()
         coordinator.answers = answer
-        tenure.finish(b"result")
+        lease.finish(b"result")
         coordinator.answers = lambda message: None
 
 
 def test_renewals_that_fail_end_no_rank_that_has_started(
-    coordinator: Coordinator, held: Callable[..., Tenure]
+    coordinator: Coordinator, held: Callable[..., RankLease]
 ) -> None:
     coordinator.groups.lease(1, 1, 1, 0.0)
-    tenure = held()
-    assert tenure.wait_started(5)
+    lease = held()
+    assert lease.wait_started(5)
     for answer in (coordinator.silent, coordinator.unreachable):
         coordinator.answers = answer
         before = len(coordinator.asked)
         assert wait_until(lambda before=before: len(coordinator.asked) > before + 1)
-        tenure.check()
-        assert not tenure.lost
-        assert not tenure.group_failed
+        lease.check()
+        assert not lease.lost
+        assert not lease.group_failed
     coordinator.answers = lambda message: None
-    tenure.finish(b"result")
+    lease.finish(b"result")
     assert coordinator.rank.finished
 
 
-def test_rank_that_can_never_start_says_so(coordinator: Coordinator, held: Callable[..., Tenure]) -> None:
-    tenure = held()
+def test_rank_that_can_never_start_says_so(coordinator: Coordinator, held: Callable[..., RankLease]) -> None:
+    lease = held()
     coordinator.answers = coordinator.silent
-    assert not tenure.wait_started(0.5), "silent is not gone"
+    assert not lease.wait_started(0.5), "silent is not gone"
     coordinator.answers = coordinator.unreachable
     with pytest.raises(NodeUnreachable):
-        tenure.wait_started(20)
-    assert not tenure.group_failed
+        lease.wait_started(20)
+    assert not lease.group_failed
 
 
 # ---- tasks -------------------------------------------------------------------------------------------------------------

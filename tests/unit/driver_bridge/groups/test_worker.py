@@ -16,7 +16,7 @@ import pytest
 from sparkps.config import WorkerSettings
 from sparkps.driver_bridge.coordinator.leases import Groups, HasFinished, HeldByOther
 from sparkps.driver_bridge.groups import worker as worker_module
-from sparkps.driver_bridge.groups.rank_lease import Tenure, acquire
+from sparkps.driver_bridge.groups.rank_lease import RankLease, acquire
 from sparkps.driver_bridge.groups.worker import FAILED, FINISHED, LOST_RESULT, RankTask, cause_of, not_started
 from sparkps.errors import DeadlineExceeded, Fenced, InvalidInput, NonFiniteValues, WorkerFailed
 from sparkps.wire import control as c
@@ -259,20 +259,20 @@ def test_a_newcomer_waits_while_the_rank_is_held_and_takes_it_when_the_lease_end
     t = tier(ttl=0.3)
     t.coordinator.request(c.Lease(0, 1, 0, 1))
     began = time.monotonic()
-    tenure = acquire(t.coordinator, t.coordinator.spec, 0, 2, 0.3)
-    assert isinstance(tenure, Tenure)
-    assert tenure.incarnation == 2
+    lease = acquire(t.coordinator, t.coordinator.spec, 0, 2, 0.3)
+    assert isinstance(lease, RankLease)
+    assert lease.incarnation == 2
     assert time.monotonic() - began >= 0.25
-    tenure.stop()
+    lease.stop()
 
 
 def test_a_lease_is_renewed_for_as_long_as_it_is_held(tier):
     t = tier(ttl=0.3)
-    tenure = acquire(t.coordinator, t.coordinator.spec, 0, 1, 0.3)
+    lease = acquire(t.coordinator, t.coordinator.spec, 0, 1, 0.3)
     assert not threading.Event().wait(0.8)
     assert isinstance(t.coordinator.request(c.Lease(0, 1, 0, 2)), c.Wait)
-    tenure.check()
-    tenure.stop()
+    lease.check()
+    lease.stop()
 
 
 def test_fenced_when_the_group_has_ended(tier):
