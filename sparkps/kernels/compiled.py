@@ -47,8 +47,8 @@ KERNEL_MODULES = (
     "sparkps.kernels.partition",
     "sparkps.kernels.movement",
     "sparkps.kernels.vectors",
-    "sparkps.mllib.kernels",
-    "sparkps.mllib.passes",
+    "sparkps.mllib.data.kernels",
+    "sparkps.mllib.linear.passes",
 )
 
 _options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}

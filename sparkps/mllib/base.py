@@ -16,10 +16,11 @@ from sparkps.client.frames import read_buckets
 from sparkps.client.tables import DenseTable, SparseTable, Table
 from sparkps.driver_bridge.input.scan import quoted
 from sparkps.errors import DeadlineExceeded, InvalidInput, NodeUnreachable, SparkPSError
-from sparkps.mllib import kernels, passes
-from sparkps.mllib.data import INTERCEPT_KEY
-from sparkps.mllib.keys import KeyMap
-from sparkps.mllib.rows import Columns
+from sparkps.mllib.data import kernels
+from sparkps.mllib.data.keys import KeyMap
+from sparkps.mllib.data.rows import Columns
+from sparkps.mllib.data.store import INTERCEPT_KEY
+from sparkps.mllib.linear import passes
 from sparkps.specs import NUM_BUCKETS
 
 if TYPE_CHECKING:

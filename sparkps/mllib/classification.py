@@ -23,9 +23,13 @@ from sparkps.consistency import BSP
 from sparkps.driver_bridge.input.scan import quoted
 from sparkps.errors import InvalidInput
 from sparkps.mllib.base import Coefficients, LocalCoefficients, brought_here, check_features_type
-from sparkps.mllib.fitting import Fit, FitSettings, fit
-from sparkps.mllib.outputs import check_outputs, has_valid_features, output
-from sparkps.mllib.params import (
+from sparkps.mllib.data.rows import Columns
+from sparkps.mllib.linear.fits import Fit, FitSettings, fit
+from sparkps.mllib.linear.outputs import check_outputs, has_valid_features, output
+from sparkps.mllib.linear.persistence import EstimatorWriter, ModelReader, ModelWriter, weights_of
+from sparkps.mllib.linear.scoring import BinaryScorer, probabilities
+from sparkps.mllib.params.setters import ColumnSetters, LinearSetters
+from sparkps.mllib.params.shared import (
     FULL_BATCH_SOLVERS,
     MINI_BATCH_SOLVERS,
     LinearParams,
@@ -33,10 +37,6 @@ from sparkps.mllib.params import (
     check_params,
     warn_of_unused,
 )
-from sparkps.mllib.persistence import EstimatorWriter, ModelReader, ModelWriter, weights_of
-from sparkps.mllib.rows import Columns
-from sparkps.mllib.scoring import BinaryScorer, probabilities
-from sparkps.mllib.setters import ColumnSetters, LinearSetters
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame

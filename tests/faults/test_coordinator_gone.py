@@ -16,8 +16,8 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sparkps import PSContext
 from sparkps.errors import SparkPSError
-from sparkps.mllib import fitting
 from sparkps.mllib.classification import LogisticRegression
+from sparkps.mllib.linear import fits as fitting
 from tests.harness.processes import running
 from tests.harness.waiting import wait_until
 

@@ -14,8 +14,8 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from sparkps import PSContext
-from sparkps.mllib import fitting
 from sparkps.mllib.classification import LogisticRegression
+from sparkps.mllib.linear import fits as fitting
 from tests.harness.waiting import wait_until
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(120)]

@@ -174,6 +174,6 @@ def test_spilled_rows_give_the_same_model(spark, ps, rows, monkeypatch):
 
     plain = LogisticRegression(maxIter=5, deterministic=True, numWorkers=1).fit(rows)
     made = fullbatch.WorkerPlan
-    monkeypatch.setattr("sparkps.mllib.fitting.WorkerPlan", lambda **given: made(**{**given, "budget": 0}))
+    monkeypatch.setattr("sparkps.mllib.linear.fits.WorkerPlan", lambda **given: made(**{**given, "budget": 0}))
     spilled = LogisticRegression(maxIter=5, deterministic=True, numWorkers=1).fit(rows)
     assert plain.coefficients == spilled.coefficients

@@ -17,7 +17,7 @@ from sparkps.driver_bridge.input.parquet_plan import NotPlain, plain_parquet
 from sparkps.driver_bridge.input.scan import arrow_schema
 from sparkps.errors import WorkerFailed
 from sparkps.mllib.base import select_rows
-from sparkps.mllib.rows import Columns
+from sparkps.mllib.data.rows import Columns
 
 
 def plain(df, num_workers=2):

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from sparkps.client.keyset import KeySet
 from sparkps.client.tables import pull_together, write_together
-from sparkps.mllib import kernels
-from sparkps.mllib.data import Store
-from sparkps.mllib.ingest import ingest
-from sparkps.mllib.losses import LOSSES
-from sparkps.mllib.rows import Columns, RowReader
+from sparkps.mllib.data import kernels
+from sparkps.mllib.data.ingest import ingest
+from sparkps.mllib.data.rows import Columns, RowReader
+from sparkps.mllib.data.store import Store
+from sparkps.mllib.linear.losses import LOSSES
 from sparkps.mllib.solvers.lbfgs import TRIAL, TRIAL_GRADIENT
 from sparkps.mllib.solvers.scaling import FACTS, STATISTICS, Scaling, scaling
 from sparkps.mllib.solvers.vectors import FIRST_EVALUATION, STOP, TableNames

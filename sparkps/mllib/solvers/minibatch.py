@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from sparkps.client.grouping import Grouping
 from sparkps.client.keyset import KeySet
 from sparkps.client.tables import pull_together, write_together
-from sparkps.mllib import kernels
-from sparkps.mllib.data import Chunk, Store
-from sparkps.mllib.ingest import Order, ingest
-from sparkps.mllib.losses import LOSSES
-from sparkps.mllib.rows import Columns, RowReader
+from sparkps.mllib.data import kernels
+from sparkps.mllib.data.ingest import Order, ingest
+from sparkps.mllib.data.rows import Columns, RowReader
+from sparkps.mllib.data.store import Chunk, Store
+from sparkps.mllib.linear.losses import LOSSES
 from sparkps.mllib.solvers.fullbatch import RankSummary, summary_of
 from sparkps.mllib.solvers.vectors import TableNames
 from sparkps.optim import FTRL, SGD, Adagrad, Adam, Optimizer

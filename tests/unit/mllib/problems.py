@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sparkps.mllib.data import Chunk
+from sparkps.mllib.data.store import Chunk
 from sparkps.mllib.solvers.lbfgs import TRIAL, TRIAL_GRADIENT, vector_names
 from sparkps.mllib.solvers.operations import Combine, Operation
 

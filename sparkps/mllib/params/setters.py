@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Self
 
-from sparkps.mllib.params import HasNumFeatures, LinearParams, ProbabilisticParams
+from sparkps.mllib.params.shared import HasNumFeatures, LinearParams, ProbabilisticParams
 
 
 class ColumnSetters(ProbabilisticParams):

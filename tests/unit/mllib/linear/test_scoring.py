@@ -10,7 +10,7 @@ import pytest
 
 from sparkps.errors import InvalidInput
 from sparkps.mllib.base import LocalCoefficients
-from sparkps.mllib.scoring import BinaryScorer
+from sparkps.mllib.linear.scoring import BinaryScorer
 from tests.unit.mllib.problems import pairs_column, vector_column
 
 HELD = LocalCoefficients(np.array([1, 5, 10**12]), np.array([2.0, -1.0, 0.5]))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparkps.mllib import kernels
+from sparkps.mllib.data import kernels
 
 #: Entries of a new map; a power of two.
 _FIRST_CAPACITY = 1 << 12

@@ -25,8 +25,8 @@ from sparkps.mllib.base import (
     select_rows,
     warm_kernels,
 )
-from sparkps.mllib.data import INTERCEPT_KEY
-from sparkps.mllib.rows import Columns
+from sparkps.mllib.data.rows import Columns
+from sparkps.mllib.data.store import INTERCEPT_KEY
 from sparkps.mllib.solvers.fullbatch import FullBatchTask, RankSummary, WorkerPlan
 from sparkps.mllib.solvers.lbfgs import POINT, TRIAL, TRIAL_GRADIENT, Lbfgs, Minimum, Progress, vector_names
 from sparkps.mllib.solvers.minibatch import OPTIMIZERS, MiniBatchPlan, MiniBatchTask

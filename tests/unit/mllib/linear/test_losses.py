@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from sparkps.mllib import kernels, passes
-from sparkps.mllib.losses import LOGISTIC
+from sparkps.mllib.data import kernels
+from sparkps.mllib.linear import passes
+from sparkps.mllib.linear.losses import LOGISTIC
 from sparkps.mllib.solvers.scaling import scaling
 from tests.unit.mllib.problems import naive_logistic, random_chunk
 

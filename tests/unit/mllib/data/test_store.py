@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sparkps.mllib.data import INTERCEPT_KEY, Chunk, Spill, Store
-from sparkps.mllib.ingest import ingest
-from sparkps.mllib.keys import KeyMap
-from sparkps.mllib.rows import Columns, RowReader
+from sparkps.mllib.data.ingest import ingest
+from sparkps.mllib.data.keys import KeyMap
+from sparkps.mllib.data.rows import Columns, RowReader
+from sparkps.mllib.data.store import INTERCEPT_KEY, Chunk, Spill, Store
 from tests.unit.mllib.problems import batch_of, pairs_column, random_chunk
 
 

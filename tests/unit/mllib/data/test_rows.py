@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from sparkps.errors import InvalidInput
-from sparkps.mllib.rows import Columns, RowReader, Rows, read_features
+from sparkps.mllib.data.rows import Columns, RowReader, Rows, read_features
 from tests.unit.mllib.problems import batch_of, pairs_column, vector_column
 
 

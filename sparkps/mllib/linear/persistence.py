@@ -19,7 +19,7 @@ from pyspark.ml.util import DefaultParamsReader, DefaultParamsWriter, MLReader, 
 
 from sparkps.errors import InvalidInput
 from sparkps.mllib.base import LOCAL_BYTES, Coefficients, LocalCoefficients, TableCoefficients, context_of, new_prefix
-from sparkps.mllib.data import INTERCEPT_KEY
+from sparkps.mllib.data.store import INTERCEPT_KEY
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparkps.mllib import passes
-from sparkps.mllib.data import Chunk
+from sparkps.mllib.data.store import Chunk
+from sparkps.mllib.linear import passes
 
 
 @dataclass(frozen=True)

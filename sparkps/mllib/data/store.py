@@ -151,8 +151,8 @@ class Store:
     Examples
     --------
     >>> import pyarrow as pa
-    >>> from sparkps.mllib.ingest import ingest
-    >>> from sparkps.mllib.rows import Columns, RowReader
+    >>> from sparkps.mllib.data.ingest import ingest
+    >>> from sparkps.mllib.data.rows import Columns, RowReader
     >>> batch = pa.RecordBatch.from_pydict({"label": [1.0, 0.0], "features": [[0.0, 2.0], [1.0, 3.0]]})
     >>> store = ingest([batch], RowReader(Columns("label", "features")))
     >>> len(store), store.nonzeros, store.keys.tolist(), [chunk.ids.tolist() for chunk in store]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sparkps.driver_bridge.columns import numbers, valid
 from sparkps.errors import InvalidInput
-from sparkps.mllib import kernels
+from sparkps.mllib.data import kernels
 
 Array = NDArray[Any]
 

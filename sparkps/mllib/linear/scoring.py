@@ -10,9 +10,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sparkps.errors import InvalidInput
-from sparkps.mllib import kernels
 from sparkps.mllib.base import Coefficients
-from sparkps.mllib.rows import Features, read_features, shortened
+from sparkps.mllib.data import kernels
+from sparkps.mllib.data.rows import Features, read_features, shortened
 
 Array = NDArray[Any]
 

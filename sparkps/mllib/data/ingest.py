@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sparkps.mllib import kernels
-from sparkps.mllib.data import INTERCEPT_KEY, Chunk, Spill, Store
-from sparkps.mllib.keys import KeyMap
-from sparkps.mllib.rows import RowReader, Rows
+from sparkps.mllib.data import kernels
+from sparkps.mllib.data.keys import KeyMap
+from sparkps.mllib.data.rows import RowReader, Rows
+from sparkps.mllib.data.store import INTERCEPT_KEY, Chunk, Spill, Store
 
 Array = NDArray[Any]
 

@@ -1,0 +1,1 @@
+"""Rows of a DataFrame as a rank keeps them: read, checked, numbered and stored."""

@@ -1,0 +1,1 @@
+"""What linear models share: losses, fits, scoring and files."""

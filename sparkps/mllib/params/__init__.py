@@ -1,0 +1,1 @@
+"""Params of estimators and models."""
