@@ -26,7 +26,7 @@ from sparkps.driver_bridge.groups.worker import FINISHED, LOST_RESULT, RankTask,
 from sparkps.driver_bridge.input.choice import GroupInput
 from sparkps.driver_bridge.input.scan import check_input
 from sparkps.driver_bridge.spark.jobs import SparkJob
-from sparkps.driver_bridge.spark.python_workers import is_local
+from sparkps.driver_bridge.spark.master import Master
 from sparkps.driver_bridge.spark.slots import check_platform, choose_num_workers, count_slots, observe
 from sparkps.errors import DeadlineExceeded, GroupError, InvalidInput, SparkPSError, TierError, WorkerFailed, from_wire
 from sparkps.plain import name_of, text_of
@@ -111,7 +111,7 @@ class Group:
         self._settings = ps.settings.workers
         #: A local master fails a job at the first lost task, so the job is submitted again instead.
         self._submissions = (
-            int(conf.get("spark.task.maxFailures", "4")) if is_local(master) else 1
+            int(conf.get("spark.task.maxFailures", "4")) if Master(master).in_driver else 1
         )
         self._tag = f"sparkps-{self.name}"
         self._feed = GroupInput(

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from sparkps.driver_bridge.input.parquet import ParquetInput, RowGroup, row_groups, share_out
 from sparkps.driver_bridge.input.scan import elements
+from sparkps.driver_bridge.spark.master import Master
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -57,7 +58,7 @@ def plain_parquet(df: DataFrame, schema: pa.Schema, num_workers: int) -> Parquet
         Of the record batches of `df`.
     num_workers : int
     """
-    if not (df.sparkSession.sparkContext.master or "").startswith("local"):
+    if not Master(df.sparkSession.sparkContext.master or "").on_this_host:
         return NotPlain("the files may be on another host")
     found = _selected_columns(df)
     if isinstance(found, NotPlain):

@@ -22,6 +22,7 @@ from py4j.protocol import Py4JError
 
 from sparkps.driver_bridge.columns import bytes_column, int_column, numbers
 from sparkps.driver_bridge.input.scan import RANK_COLUMN, order_by_content
+from sparkps.driver_bridge.spark.master import Master
 from sparkps.errors import ConfigError, GroupError
 from sparkps.storage import cannot_keep, reason
 
@@ -123,7 +124,7 @@ def staging_root(spark: Any, staging_dir: str, scratch: str) -> str:
         No directory is set on a cluster, or it cannot be written; names the setting.
     """
     context = spark.sparkContext
-    if not staging_dir and not context.master.startswith("local"):
+    if not staging_dir and not Master(context.master).on_this_host:
         raise ConfigError(
             "This input must be staged, and on a cluster the files must go where every executor can read them. Set"
             f" `spark.sparkps.stagingDir` to a URL (hdfs://..., s3://...) or a shared path. Got none on master {context.master!r}.",

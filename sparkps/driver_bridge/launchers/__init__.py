@@ -5,10 +5,10 @@ A launcher is a module with one function ``launch(settings) -> RunningTier``, an
 
 from __future__ import annotations
 
-import re
 from typing import Protocol
 
 from sparkps.config import LAUNCHES, PREFIX, Settings
+from sparkps.driver_bridge.spark.master import Master
 from sparkps.errors import ConfigError, SparkPSError
 from sparkps.wire.control import TierAddress
 
@@ -58,7 +58,7 @@ def _check(asked: str, master: str) -> None:
             f"`launch` (`{PREFIX}launch`) must be one of the launches that exist now: {exist}. Got {asked!r} instead.",
             launch=asked,
         )
-    if asked == "auto" and not re.match(r"local($|\[|-cluster\[)", master):
+    if asked == "auto" and not Master(master).on_this_host:
         raise ConfigError(
             f"`launch='auto'` needs a local master, `local[*]`: its nodes are processes beside the driver. Got master {master!r}."
             " Where all executors run on the driver's host, say `launch='local'`.",

@@ -7,7 +7,6 @@ for later tasks.
 from __future__ import annotations
 
 import logging
-import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from typing import Any
 
 from sparkps.config import python_is_named
 from sparkps.driver_bridge.spark.jobs import SparkJob
+from sparkps.driver_bridge.spark.master import Master
 
 log = logging.getLogger(__name__)
 
@@ -29,18 +29,13 @@ def use_this_python(context: Any) -> None:
 
     Spark takes the first ``python3`` of the PATH: with a virtual environment that was not activated one without our packages.
     """
-    if not is_local(context.master) or python_is_named() or context.getConf().contains("spark.pyspark.python"):
+    if not Master(context.master).in_driver or python_is_named() or context.getConf().contains("spark.pyspark.python"):
         return
     taken = shutil.which(context.pythonExec)
     if taken is not None and Path(taken).absolute() == Path(sys.executable).absolute():
         return
     log.info("Spark's Python workers run %s as the driver does, not %s (PYSPARK_PYTHON names another)", sys.executable, taken)
     context.pythonExec = sys.executable
-
-
-def is_local(master: str) -> bool:
-    """Whether a master runs its tasks in the driver's process."""
-    return re.fullmatch(r"local(\[.*\])?", master) is not None
 
 
 def start_python_workers(spark: Any) -> Event:
@@ -56,7 +51,7 @@ def start_python_workers(spark: Any) -> Event:
         Set when the job is over, however it ended: what became of it does not matter to anybody.
     """
     context = spark.sparkContext
-    if not is_local(context.master):
+    if not Master(context.master).in_driver:
         nothing_to_do = Event()
         nothing_to_do.set()
         return nothing_to_do
@@ -77,4 +72,4 @@ def _import_all(rows: Iterator[Any]) -> Iterator[Any]:
     yield from rows
 
 
-__all__ = ["MOST_WORKERS", "is_local", "start_python_workers", "use_this_python"]
+__all__ = ["MOST_WORKERS", "start_python_workers", "use_this_python"]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from operator import index
 from typing import Any
 
+from sparkps.driver_bridge.spark.master import Master
 from sparkps.errors import ConfigError, InvalidInput, NotEnoughSlots
 
 #: (switch, time limit): keys with which Spark kills a Python worker that sends nothing for a while.
@@ -73,7 +74,7 @@ def count_slots(master: str, conf: Mapping[str, str], observed: Observed) -> Slo
     >>> count_slots("yarn", yarn, Observed(cpus=8, running_slots=0)).default
     6
     """
-    local = _local_cores(master, observed)
+    local = Master(master).cores(observed.cpus)
     if local is not None:
         limit = _fit(local, conf)
         return Slots(
@@ -82,17 +83,6 @@ def count_slots(master: str, conf: Mapping[str, str], observed: Observed) -> Slo
     if master.startswith("spark://"):
         return _standalone(conf, observed)
     return _managed(conf, observed)
-
-
-def _local_cores(master: str, observed: Observed) -> int | None:
-    """Cores of a local master; None for a cluster."""
-    if master == "local":
-        return 1
-    if match := re.fullmatch(r"local\[\s*([0-9]+|\*)\s*(?:,\s*[0-9]+\s*)?\]", master):
-        return observed.cpus if match[1] == "*" else int(match[1])
-    if match := re.fullmatch(r"local-cluster\[\s*([0-9]+)\s*,\s*([0-9]+)\s*,\s*[0-9]+\s*\]", master):
-        return int(match[1]) * int(match[2])
-    return None
 
 
 def _standalone(conf: Mapping[str, str], observed: Observed) -> Slots:

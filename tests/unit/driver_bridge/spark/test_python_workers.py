@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sparkps.driver_bridge.spark.python_workers import is_local, use_this_python
+from sparkps.driver_bridge.spark.python_workers import use_this_python
 
 
 def context(master: str = "local[2]", python: str = "python3", **conf: str) -> Any:
@@ -34,11 +34,3 @@ def test_the_driver_s_own_unless_another_one_was_named(monkeypatch: pytest.Monke
     named = context(python="p")
     use_this_python(named)
     assert named.pythonExec == "p"
-
-
-@pytest.mark.parametrize(
-    ("master", "local"),
-    [("local", True), ("local[*]", True), ("local[4,2]", True), ("local-cluster[1,1,1024]", False), ("yarn", False)],
-)
-def test_masters(master: str, local: bool) -> None:
-    assert is_local(master) == local

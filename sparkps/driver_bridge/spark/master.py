@@ -1,0 +1,44 @@
+"""What a master's name says of where tasks run: asked here, and nowhere else."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Master:
+    """A master, as ``spark.master`` names it.
+
+    Examples
+    --------
+    >>> [Master(name).in_driver for name in ("local[2]", "local-cluster[1,1,1024]", "yarn")]
+    [True, False, False]
+    >>> [Master(name).on_this_host for name in ("local[2]", "local-cluster[1,1,1024]", "yarn")]
+    [True, True, False]
+    """
+
+    name: str
+
+    @property
+    def in_driver(self) -> bool:
+        """Whether tasks run in the driver's own process, and a job fails with its first lost task."""
+        return re.fullmatch(r"local(\[.*\])?", self.name) is not None
+
+    @property
+    def on_this_host(self) -> bool:
+        """Whether every task sees the driver's files and sockets."""
+        return self.in_driver or self.name.startswith("local-cluster[")
+
+    def cores(self, of_host: int) -> int | None:
+        """Tasks that a local master runs at once, on a host of so many cores; None for a cluster."""
+        if self.name == "local":
+            return 1
+        if match := re.fullmatch(r"local\[\s*([0-9]+|\*)\s*(?:,\s*[0-9]+\s*)?\]", self.name):
+            return of_host if match[1] == "*" else int(match[1])
+        if match := re.fullmatch(r"local-cluster\[\s*([0-9]+)\s*,\s*([0-9]+)\s*,\s*[0-9]+\s*\]", self.name):
+            return int(match[1]) * int(match[2])
+        return None
+
+
+__all__ = ["Master"]
