@@ -25,7 +25,7 @@ from sparkps.errors import InvalidInput
 from sparkps.mllib.base import Coefficients, LocalCoefficients, brought_here, check_features_type
 from sparkps.mllib.data.rows import Columns
 from sparkps.mllib.linear.fits import Fit, FitSettings, fit
-from sparkps.mllib.linear.outputs import check_outputs, has_valid_features, output
+from sparkps.mllib.linear.outputs import check_outputs, has_valid_features, never_null, output
 from sparkps.mllib.linear.persistence import EstimatorWriter, ModelReader, ModelWriter, weights_of
 from sparkps.mllib.linear.scoring import BinaryScorer, probabilities
 from sparkps.mllib.params.setters import ColumnSetters, LinearSetters
@@ -343,8 +343,9 @@ class LogisticRegressionModel(
         check_outputs(dataset, names)
         features = sf.col(quoted(name))
         if self.getHandleInvalid() == "skip":
-            dataset = dataset.where(has_valid_features(features, kind))
+            dataset = dataset.where(has_valid_features(features, kind, int(self.facts_.get("width", 0))))
         if self._suits_spark(kind):
+            dataset = dataset.where(never_null(features, name))
             in_spark: DataFrame = self.toSpark().transform(dataset)
             return in_spark
         # True of every row. Spark 4.3 hands a UDF the columns of a columnar scan (Parquet) as they are, and fails where one of
@@ -361,8 +362,10 @@ class LogisticRegressionModel(
         quote the names of columns.
         """
         local = isinstance(self.coefficients_, LocalCoefficients)
-        plain = self.getFeaturesCol().replace("_", "a").isalnum()
-        return local and plain and isinstance(kind, VectorUDT) and 0 < self.facts_.get("width", 0) <= LARGEST_IN_SPARK
+        names = (self.getFeaturesCol(), self.getRawPredictionCol(), self.getProbabilityCol(), self.getPredictionCol())
+        plain = all(not name or name.isidentifier() for name in names)
+        fits = self.facts_.get("width", 0) == self.numFeatures <= LARGEST_IN_SPARK
+        return local and plain and fits and isinstance(kind, VectorUDT)
 
     def _scored(self, dataset: DataFrame, features: Column) -> Column:
         """A struct of all that is predicted of a row."""

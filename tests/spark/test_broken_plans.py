@@ -76,6 +76,25 @@ def test_the_cause_is_what_spark_says(spark, ps, plan, deterministic, caplog):
     assert not [record for record in caplog.records if "again" in record.getMessage()], "it would fail again"
 
 
+def test_what_the_user_s_own_error_says_of_cancelling_misleads_nobody(spark, ps):
+    def fails(x):
+        raise ValueError("order 7 was cancelled by its customer")
+
+    with pytest.raises(InputFailed, match="They are not: ValueError: order 7 was cancelled by its customer"):
+        ps.run(spark.range(20).select(sf.udf(fails, "long")("id").alias("id")), count, num_workers=1)
+
+
+def test_an_error_that_is_its_own_cause_ends_the_group(spark, ps):
+    def train(worker, batches):
+        try:
+            raise ValueError("boom")
+        except ValueError as error:
+            raise error from error
+
+    with pytest.raises(WorkerFailed, match="ValueError: boom"):
+        ps.run(spark.range(20), train, num_workers=1, timeout=30)
+
+
 def test_a_fit_says_it_too(spark, ps):
     with pytest.raises(InputFailed, match="Encountered null while assembling a row"):
         LogisticRegression(maxIter=2).fit(vectors(spark).select("label", "features"))

@@ -100,17 +100,42 @@ def test_vectors_of_different_lengths_in_different_ranks_are_refused(spark, ps, 
         lr.fit(rows.coalesce(2))
 
 
+def test_a_model_scores_the_rows_that_it_was_trained_on(ps, rows):
+    """Though more features were declared than the vectors have."""
+    model = LogisticRegression(maxIter=2, numFeatures=5).fit(rows)
+    assert (model.numFeatures, model.transform(rows).count()) == (5, 200)
+    assert model.transform(rows).agg(sf.count("prediction")).first()[0] == 200
+
+
+@pytest.mark.parametrize(
+    "names", [{"rawPredictionCol": "raw.x"}, {"probabilityCol": "p.x", "rawPredictionCol": ""}, {"predictionCol": "a b"}]
+)
+def test_output_columns_of_any_name(model, rows, names):
+    scored = model.copy({model.getParam(param): name for param, name in names.items()}).transform(rows)
+    assert set(scored.columns) >= {name for name in names.values() if name}
+    assert len(scored.collect()) == 200
+
+
+def test_a_row_without_features_is_named_as_what_is_wrong(model, rows):
+    without = rows.limit(2).union(rows.limit(1).withColumn("features", sf.lit(None).cast(rows.schema["features"].dataType)))
+    with pytest.raises(Exception, match="Column 'features': features must not be null"):
+        model.transform(without).collect()
+
+
 def test_invalid_rows_are_skipped_where_that_is_wished(spark, ps, rows):
     schema = "id int, features struct<indices: array<bigint>, values: array<float>>"
     given = [(0, ([1], [1.0])), (1, None), (2, ([1, 2], [1.0])), (3, ([1, None], [1.0, 2.0])), (4, (None, [1.0])), (5, ([], []))]
     frame = spark.createDataFrame(given, schema)
     strict = LogisticRegression(maxIter=1).fit(rows)
-    with pytest.raises(Exception, match="features must not be null"):
+    with pytest.raises(Exception, match=r"Column 'features': .* must (not be null|be of the same length)"):
         strict.transform(frame).collect()
     model = LogisticRegression(maxIter=1, handleInvalid="skip").fit(rows)
     assert [row.id for row in model.transform(frame).orderBy("id").collect()] == [0, 5]
     arrays = spark.createDataFrame([(0, [1.0, 2.0, 3.0]), (1, [1.0, None, 3.0]), (2, None)], "id int, features array<double>")
     assert [row.id for row in model.transform(arrays).collect()] == [0]
+    assert model.transform(spark.createDataFrame([([1.0, 2.0, 3.0],), ([1.0, 2.0],)], ["features"])).count() == 1
+    short = spark.createDataFrame([(Vectors.dense([1.0, 2.0, 3.0]),), (Vectors.dense([1.0, 2.0]),)], ["features"])
+    assert len(model.transform(short).collect()) == 1
     vectors = rows.limit(2).select("features").union(rows.limit(1).select(sf.lit(None).cast(rows.schema["features"].dataType)))
     assert model.transform(vectors).count() == 2
 

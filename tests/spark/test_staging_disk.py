@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import functions as sf
 
+from sparkps.driver_bridge.input import staged
 from sparkps.driver_bridge.input.scan import arrow_schema
 from sparkps.driver_bridge.input.staged import StagedInput, stage, staging_root
 from sparkps.errors import ConfigError, GroupError, WorkerFailed
@@ -125,6 +126,17 @@ def test_what_a_killed_attempt_left_half_written_goes_with_the_failure(spark, tm
     with pytest.raises(Exception, match="no such luck"):
         stage(df, 1, root, arrow_schema(df), deterministic=False)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_attempt_by_url_makes_no_directory_anew_that_was_removed(tmp_path):
+    root = tmp_path / "root"
+    root.mkdir()
+    files = staged._RankFiles(f"file://{root}/part-0-attempt-1", 0)
+    StagedInput(f"file://{root}", pa.schema([]), ()).remove()
+    files.add(0, pa.RecordBatch.from_pydict({"x": [1]}))
+    with pytest.raises(GroupError, match="No such file or directory"):
+        files.finish()
+    assert not root.exists()
 
 
 def test_attempts_that_still_write_while_all_is_removed_leave_nothing_behind(tmp_path):

@@ -17,7 +17,7 @@ from sparkps.client.control import ControlClient
 from sparkps.driver_bridge.groups.progress import ProgressBar
 from sparkps.driver_bridge.groups.rank_lease import SOLVER_ATTEMPT, is_unreached
 from sparkps.driver_bridge.groups.worker import not_started
-from sparkps.driver_bridge.spark.failures import input_failed, is_lost_worker, root_cause
+from sparkps.driver_bridge.spark.failures import input_failed, is_lost_worker, root_cause, was_cancelled
 from sparkps.driver_bridge.spark.jobs import SparkJob
 from sparkps.errors import DeadlineExceeded, GroupError, InputFailed, NodeUnreachable, SparkPSError, WorkerFailed
 from sparkps.plain import name_of, text_of
@@ -192,7 +192,7 @@ class GroupMonitor:
         if self._alone is not None:
             self.cause = self._lost_without_coordinator(said)
             return True
-        if not (is_lost_worker(error) or "cancel" in said.lower()):  # no rank has seen a row of it
+        if not (is_lost_worker(error) or was_cancelled(error)):  # no rank has seen a row of it
             failed = InputFailed("", group=self.group.name)
             self.cause = input_failed(self.fail(input_failed(failed, error)), error)
             return True

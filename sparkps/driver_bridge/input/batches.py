@@ -186,9 +186,13 @@ def rows_of_spark(rows: Iterator[pa.RecordBatch], rank: int, group: GroupSpec) -
 
 def input_failure(error: BaseException | None) -> InputFailed | None:
     """What broke the input, if `error` is that or came of it."""
-    while error is not None and not isinstance(error, InputFailed):
+    seen: set[int] = set()  # an exception can be its own cause
+    while error is not None and id(error) not in seen:
+        if isinstance(error, InputFailed):
+            return error
+        seen.add(id(error))
         error = error.__cause__ or error.__context__
-    return error
+    return None
 
 
 __all__ = ["Batches", "input_failure", "rows_of_spark"]

@@ -7,7 +7,9 @@ read. Files are Arrow IPC streams, read batch by batch and never mapped.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
+import os
 import re
 import shutil
 import tempfile
@@ -343,7 +345,10 @@ def _quoted(text: str) -> str | None:
 
 
 def _remove_all(root: str) -> None:
-    """Remove `root` for good, though attempts that Spark has cancelled may still be writing there."""
+    """Remove `root` for good, though attempts that Spark has cancelled may still be writing there.
+
+    On other file systems than a local one an attempt that opens a file at this very moment may leave it.
+    """
     if "://" in root:
         _remove(root)
         return
@@ -375,11 +380,20 @@ def _filesystem(url: str) -> tuple[Any, str]:
 def _open_output(path: str) -> Any:
     if "://" in path:
         filesystem, inner = _filesystem(path)
+        _check_there(filesystem, inner.rsplit("/", 2)[0])
         filesystem.create_dir(inner.rpartition("/")[0])
         return filesystem.open_output_stream(inner)
     # Not its parents: a root that is gone, or that this host does not see, must not be made anew where nobody looks.
     Path(path).parent.mkdir(exist_ok=True)
     return pa.OSFile(path, "wb")
+
+
+def _check_there(filesystem: Any, root: str) -> None:
+    """Raise if the directory of the whole job is gone: it must not be made anew where nobody looks."""
+    from pyarrow import fs
+
+    if filesystem.get_file_info(root).type == fs.FileType.NotFound:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), root)
 
 
 def _open_input(path: str) -> Any:

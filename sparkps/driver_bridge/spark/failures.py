@@ -14,8 +14,7 @@ log = logging.getLogger(__name__)
 #: Characters of one sentence.
 _LONGEST = 2000
 
-#: The line of a Python traceback that names the error.
-_RAISED = re.compile(r"(sparkps\.errors\.\w+|[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit))\b")
+_TRACEBACK = "Traceback (most recent call last)"
 
 #: Where Spark's own stack begins.
 _STACK = re.compile(r"\n\s+at [\w.$]+\(|\nDriver stacktrace:")
@@ -45,10 +44,21 @@ def root_cause(error: BaseException) -> str:
 def is_lost_worker(error: BaseException) -> bool:
     """Whether the job failed because a process was lost, so that it may succeed if it is run again."""
     text = f"{_innermost(error)}\n{error}"
+    raised = _of_traceback(text)
+    if raised:  # by somebody's function: only ours may speak of processes
+        return raised.startswith(_OURS)
     return any(sign in text for sign in _SIGNS)
 
 
-#: What Spark, py4j and we ourselves say when a process is gone, or cannot be reached for now.
+def was_cancelled(error: BaseException) -> bool:
+    """Whether somebody has cancelled the job."""
+    return not _of_traceback(str(error)) and re.search(r"\b[Jj]ob \d+ (was )?cancelled|cancelled as part of", str(error)) is not None
+
+
+#: What our own tasks raise so that they are run again.
+_OURS = ("sparkps.errors.NodeUnreachable", "sparkps.errors.DeadlineExceeded")
+
+#: What Spark and py4j say when a process is gone.
 _SIGNS = (
     "Python worker exited unexpectedly",
     "Python worker failed to connect back",
@@ -56,8 +66,6 @@ _SIGNS = (
     "Connection reset",
     "ExecutorLostFailure",
     "Lost executor",
-    "sparkps.errors.NodeUnreachable",
-    "sparkps.errors.DeadlineExceeded",
 )
 
 
@@ -89,13 +97,23 @@ def _innermost(error: BaseException) -> str:
 
 
 def _of_traceback(text: str) -> str:
-    """The error at the end of the first Python traceback in a text."""
-    begin = text.find("Traceback (most recent call last)")
+    """The error at the end of the first Python traceback in a text, with all that it says; of a chain the last."""
+    begin = text.find(_TRACEBACK)
     if begin < 0:
         return ""
-    traceback = _STACK.split(text[begin:], maxsplit=1)[0]
-    raised = [line.strip() for line in traceback.splitlines() if _RAISED.match(line)]
-    return raised[-1] if raised else ""
+    said: list[str] = []
+    in_frames = False
+    for line in _STACK.split(text[begin:], maxsplit=1)[0].splitlines():
+        if line.startswith(_TRACEBACK):
+            said, in_frames = [], True
+        elif in_frames and line.startswith(" "):
+            continue  # a frame
+        elif line.startswith(("During handling of the above", "The above exception was")):
+            continue
+        elif line.strip():
+            in_frames = False
+            said.append(line.strip())
+    return " ".join(said)
 
 
 def _without_package(said: str) -> str:
@@ -103,4 +121,4 @@ def _without_package(said: str) -> str:
     return re.sub(r"^(?:\w+\.)+(?=[A-Z])", "", said)
 
 
-__all__ = ["input_failed", "is_lost_worker", "root_cause"]
+__all__ = ["input_failed", "is_lost_worker", "root_cause", "was_cancelled"]

@@ -143,7 +143,7 @@ def _figures(results: list[RankSummary], settings: FitSettings) -> dict[str, int
         )
     declared = settings.columns.num_features
     num_features = declared or max(each.num_features for each in results)
-    return {"rows": rows, "skipped": skipped, "num_features": num_features, "width": declared or sum(widths)}
+    return {"rows": rows, "skipped": skipped, "num_features": num_features, "width": sum(widths)}
 
 
 def _no_rows(skipped: int) -> InvalidInput:

@@ -56,20 +56,34 @@ def output(part: str, scored: Column, name: str, classes: int) -> Column:
     return column.alias(name, metadata={"ml_attr": attributes})
 
 
-def has_valid_features(features: Column, kind: Any) -> Column:
-    """Whether features of Spark type `kind` can be scored: what ``handleInvalid="skip"`` keeps."""
+def never_null(features: Column, name: str) -> Column:
+    """True of every row; a row without features ends the job, and says so."""
+    from pyspark.sql import functions as sf
+
+    says = sf.raise_error(sf.lit(f"Column {name!r}: features must not be null. Set handleInvalid='skip' to leave such rows out."))
+    return sf.when(features.isNull(), says.cast("boolean")).otherwise(sf.lit(True))
+
+
+def has_valid_features(features: Column, kind: Any, width: int) -> Column:
+    """Whether features of Spark type `kind` can be scored, vectors of `width` elements (0: any number): what "skip" keeps."""
+    from pyspark.ml.functions import vector_to_array
     from pyspark.sql import functions as sf
     from pyspark.sql.types import ArrayType, StructType
 
     def whole(array: Column) -> Column:
         return array.isNotNull() & ~sf.exists(array, lambda element: element.isNull())
 
+    def long_enough(array: Column) -> Column:
+        return sf.size(array) == width if width else sf.lit(True)
+
     if isinstance(kind, ArrayType):
-        return whole(features)
+        return whole(features) & long_enough(features)
     if isinstance(kind, StructType):
         indices, values = features["indices"], features["values"]
         return features.isNotNull() & whole(indices) & whole(values) & (sf.size(indices) == sf.size(values))
-    return features.isNotNull()
+    if not width:
+        return features.isNotNull()
+    return features.isNotNull() & long_enough(vector_to_array(features))
 
 
-__all__ = ["check_outputs", "has_valid_features", "output"]
+__all__ = ["check_outputs", "has_valid_features", "never_null", "output"]

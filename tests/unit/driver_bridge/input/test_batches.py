@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pytest
 
-from sparkps.driver_bridge.input.batches import Batches
-from sparkps.errors import Fenced, GroupError, InvalidInput
+from sparkps.driver_bridge.input.batches import Batches, input_failure
+from sparkps.errors import Fenced, GroupError, InputFailed, InvalidInput
 from tests.harness.disks import no_file_larger_than
 
 SCHEMA = pa.schema(
@@ -160,3 +160,15 @@ def test_a_source_that_failed_once_never_passes_for_all_rows():
     for _ in range(2):
         with pytest.raises(OSError, match="gone"):
             list(batches)
+
+
+def test_what_broke_the_input_is_found_behind_any_other_error() -> None:
+    broken = InputFailed("the rows end")
+    wrapped = ValueError("mine")
+    wrapped.__cause__ = broken
+    assert input_failure(wrapped) is broken
+    assert input_failure(broken) is broken
+    own_cause = ValueError("boom")
+    own_cause.__cause__ = own_cause
+    assert input_failure(own_cause) is None
+    assert input_failure(None) is None

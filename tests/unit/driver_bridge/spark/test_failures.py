@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sparkps.driver_bridge.spark.failures import input_failed, is_lost_worker, root_cause
+from sparkps.driver_bridge.spark.failures import input_failed, is_lost_worker, root_cause, was_cancelled
 from sparkps.errors import InputFailed, WorkerFailed
 
 
@@ -49,6 +49,7 @@ ERROR: not this Error: line
 """
 
 
+CHAINED = 'Traceback (most recent call last):\n  File "f.py", line 2, in g\n    raise Refused\nmod.Refused: no'
 NESTED = Java("a.b.SparkException", "lots", Java("java.lang.OopsException", "no\nluck"))
 CRASHED = "Python worker exited unexpectedly (crashed)"
 
@@ -58,6 +59,8 @@ CRASHED = "Python worker exited unexpectedly (crashed)"
     [
         (JobError(UDF.format("ZeroDivisionError: division by zero")), "ZeroDivisionError: division by zero"),
         (JobError(UDF.format("my.pkg.OddError")), "my.pkg.OddError"),
+        (JobError(UDF.format("ValueError: row 7 is bad:\nTypeError in field b")), "ValueError: row 7 is bad: TypeError in field b"),
+        (JobError(UDF.format(f"KeyError: 1\n\nDuring handling of the above exception, another occurred:\n\n{CHAINED}")), "mod.Refused: no"),
         (JobError("Job aborted due to stage failure: lots\n\tat x.Y(Z.scala:1)", NESTED), "OopsException: no luck"),
         (JobError(CRASHED, Java("a.SparkException", CRASHED, Java("java.io.EOFException", None))), f"SparkException: {CRASHED}"),
         (JobError("Job aborted.\n\tat org.x.Y(Z.scala:1)", NoJvm()), "JobError: Job aborted."),
@@ -81,10 +84,23 @@ def test_no_cause_is_too_long_for_a_message() -> None:
         (UDF.format("sparkps.errors.NodeUnreachable: The coordinator ..."), True),
         (UDF.format("ZeroDivisionError: division by zero"), False),
         ("Job 3 cancelled", False),
+        (UDF.format("ConnectionResetError: Connection reset by peer"), False),
     ],
 )
 def test_what_may_succeed_when_it_is_run_again(text: str, lost: bool) -> None:
     assert is_lost_worker(JobError(text)) == lost
+
+
+@pytest.mark.parametrize(
+    ("text", "cancelled"),
+    [
+        ("org.apache.spark.SparkException: Job 3 cancelled ", True),
+        ("Job 3 cancelled as part of cancellation of all jobs", True),
+        (UDF.format("ValueError: Job 7 was cancelled by its customer"), False),
+    ],
+)
+def test_what_somebody_has_cancelled(text: str, cancelled: bool) -> None:
+    assert was_cancelled(JobError(text)) == cancelled
 
 
 def test_only_failures_of_the_input_are_explained() -> None:
