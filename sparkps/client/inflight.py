@@ -83,6 +83,8 @@ class Request:
     #: Ranks whose tick a parked pull waits for, as the node last said, and the clock that it is parked at.
     waiting_for: list[int] = field(default_factory=list)
     clock: int = -1
+    #: What its frames say of earlier ones: all up to this seq were answered.
+    acked: int = 0
 
 
 class Lane:
@@ -158,7 +160,7 @@ class Lane:
     def add(self, seq: int, frames: list[Any], piece: Outcome, *, now: float, deadline: float) -> Request:
         """Note that a request is on its way; the caller sends ``frames``."""
         pause = self.policy.first
-        request = Request(seq, frames, piece, now, now, now + pause, deadline, pause)
+        request = Request(seq, frames, piece, now, now, now + pause, deadline, pause, acked=self.acked)
         self.requests[seq] = request
         self._last = seq
         self._count(piece, 1)
@@ -200,7 +202,7 @@ class Lane:
     def _filler(self, seq: int, frames: list[Any], now: float) -> Request:
         self._fillers += 1
         self._next_due = min(self._next_due, now)
-        return Request(seq, frames, FILLER, now, now, now, _NEVER, self.policy.first)
+        return Request(seq, frames, FILLER, now, now, now, _NEVER, self.policy.first, acked=self.acked)
 
     def _count(self, piece: Any, sign: int) -> None:
         if piece is FILLER:

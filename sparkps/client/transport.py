@@ -347,8 +347,8 @@ class Transport(Links):
                 lane.give_up(request.seq, self._nothing(request.seq), now)
                 request.piece.fail(self._deadline_error(request, node, now))
             for number, request in enumerate(lane.due(now)):
-                if number == 0 and lane.opening:
-                    self._hello(node)
+                if number == 0 and (lane.opening or lane.acked > request.acked):
+                    self._hello(node)  # what is sent again is sent as it was, and does not say what was answered since
                 self._channels[node].send(request.frames)
             if lane.is_silent(now):
                 self._ask_coordinator()

@@ -126,8 +126,11 @@ class Service:
         if kind in REQUESTS:
             self._request(identity, message, arrays, nbytes)
         elif kind is m.Hello:
-            if self.sessions.open(message.session, identity, self.now(), max(0, message.seq)) is not None:
+            session = self.sessions.open(message.session, identity, self.now(), max(0, message.seq))
+            if session is not None:
                 self._send(identity, encode(m.Ready(self.node, self.handlers.epoch)))
+                for due in session.in_turn():
+                    self.dispatcher.submit(due)
         elif kind is m.Bye:
             if self.sessions.close(message.session, self.now()):
                 self.shards.forget(message.session)

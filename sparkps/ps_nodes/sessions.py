@@ -84,7 +84,7 @@ class NodeSession:
     def arrive(self, seq: int, acked: int) -> Verdict:
         """Judge a request; a new one becomes pending."""
         if acked > self.acked:
-            self._acknowledge(acked)
+            self.acknowledge(acked)
         if seq <= self.acked or seq >= self.next + MOST_AHEAD:
             return Verdict.STALE
         if seq in self.answers:
@@ -94,7 +94,7 @@ class NodeSession:
         self.pending[seq] = None
         return Verdict.NEW if seq >= self.next else Verdict.AGAIN
 
-    def _acknowledge(self, acked: int) -> None:
+    def acknowledge(self, acked: int) -> None:
         """The client has the answers up to `acked`, of a node's earlier memory of it, too."""
         if self.answers:
             few = acked - self.acked <= len(self.answers)
@@ -186,6 +186,8 @@ class SessionTable:
     def open(self, session: int, identity: bytes, now: float, acked: int = 0) -> NodeSession | None:
         """The session of that id, made if it is new; its client has the answers up to `acked`. None: it has ended."""
         found = self.get(session, identity, now)
+        if found is not None and acked > found.acked:  # a late repetition of a Hello may have opened it further back
+            found.acknowledge(acked)
         if found is None and session not in self._closed:
             self._forgotten.pop(session, None)
             found = self.sessions[session] = NodeSession(session, identity, now, acked, acked + 1)

@@ -115,6 +115,20 @@ def test_a_session_that_is_opened_again_goes_on_where_its_client_is(node: LoneNo
     assert other.answers(write.seq) == [], "others before it may still come"
 
 
+def test_a_hello_says_what_was_answered_to_a_session_that_is_open_further_back(node: LoneNode) -> None:
+    """A late repetition of an old Hello has opened the session before the client's last answer."""
+    client = Client(node, 5)
+    client.seq = 10
+    write, arrays = client.add([7])
+    client.send(write, arrays)
+    assert client.answers(write.seq) == [], "the node waits for those before it"
+    client.send(m.Hello(5, 10))
+    node.pool.run()
+    assert len(client.answers(write.seq)) == 1
+    client.send(m.Hello(5, 3))
+    assert node.service.sessions.sessions[5].acked == 10, "an old one takes nothing back"
+
+
 def test_a_repeated_piece_of_a_call_is_acknowledged_when_the_first_is_done(
     node: LoneNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
