@@ -26,7 +26,7 @@ check: setup
 
 # Fast tests first; Spark last. Kernels are compiled ahead, once, so that no test's time limit has to hold it.
 test: check
-	$(BIN)/python -c 'from sparkps.kernels.compiled import warm; warm()'
+	$(BIN)/python -m sparkps.kernels.ahead
 	$(PYTEST) tests/unit
 	$(PYTEST) tests/scenarios
 	$(PYTEST) tests/cluster

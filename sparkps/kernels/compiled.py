@@ -1,8 +1,8 @@
 """Compiling kernels, and keeping what was compiled on disk.
 
 A kernel declares the signatures that it is called with, so that a read-only array off the wire and an array of our own
-share one compiled function, and so that `warm` can compile everything ahead of time. Nothing is compiled or loaded before
-it is first called: loading one kernel from the cache takes about 10 ms.
+share one compiled function, and so that `ahead` can compile everything ahead of time. Nothing is compiled or loaded before
+it is first asked for: loading one kernel from the cache takes about 5 ms.
 
 The cache is one file for each kernel and signature (see `files`), in a directory that can be written (see `places`). Its
 name holds a hash of all kernel sources, of the processor, and of the versions of numba and Python: an edit never meets
@@ -13,14 +13,14 @@ same kind.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import logging
+import mmap
 import os
 import pickle
 import platform
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -37,24 +37,14 @@ from sparkps.kernels import files, places
 log = logging.getLogger(__name__)
 
 FLOATS = ("float32", "float64")
-
-#: Modules whose kernels `warm` compiles.
-KERNEL_MODULES = (
-    "sparkps.kernels.lookup",
-    "sparkps.kernels.rows",
-    "sparkps.kernels.updates",
-    "sparkps.kernels.merging",
-    "sparkps.kernels.partition",
-    "sparkps.kernels.movement",
-    "sparkps.kernels.vectors",
-    "sparkps.mllib.data.kernels",
-    "sparkps.mllib.linear.passes",
-)
+#: Bytes of memory that loading a kernel may take: code, and the arena of the thread that loads it.
+ROOM_FOR_KERNEL = 16 << 20
 
 _options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 _compiling = threading.RLock()
 #: Directories that have refused a file; each is named once, not once a kernel.
 _complained: set[Path | None] = set()
+#: Every kernel of the modules imported so far.
 _declared: list[Kernel] = []
 
 
@@ -200,6 +190,17 @@ class Kernel:
     def __call__(self, *args: Any) -> Any:
         return (self._ready.get("") or self._prepare(""))(*args)
 
+    @property
+    def module(self) -> str:
+        """Name of the module that declares it."""
+        return self.python.__module__
+
+    def ready(self, dtypes: Container[str]) -> None:
+        """Compile or load it for those of its dtypes that are in `dtypes`; "" is that of a kernel without."""
+        for dtype in self._dtypes:
+            if dtype in dtypes:
+                self._prepare(dtype)
+
     def signatures(self) -> Iterator[tuple[str, tuple[Any, ...]]]:
         """Each declared dtype ("" for a kernel without) with its signature."""
         for dtype in self._dtypes:
@@ -214,11 +215,27 @@ class Kernel:
         with _compiling:
             if dtype in self._ready:
                 return self._ready[dtype]
+            _check_room(self.__name__)
             dispatcher = _dispatcher(self.python, declared=True)
             dispatcher.compile(dict(self.signatures())[dtype])
             dispatcher.disable_compile()  # what is declared is all there is: arguments convert to it
             self._ready[dtype] = dispatcher
             return dispatcher
+
+
+def _check_room(name: str) -> None:
+    """Raise where there is no memory for a kernel: LLVM would end the process."""
+    try:
+        mmap.mmap(-1, ROOM_FOR_KERNEL).close()
+    except OSError as error:
+        raise MemoryError(
+            f"There must be {ROOM_FOR_KERNEL >> 20} MiB of memory to load the kernel {name!r}. There are not: {error.strerror}."
+        ) from error
+
+
+def declared() -> list[Kernel]:
+    """Every kernel of the modules imported so far."""
+    return list(_declared)
 
 
 def kernel(*args: Any, dtypes: tuple[str, ...] = ("",)) -> Any:
@@ -260,36 +277,3 @@ def given(dtype: Any, ndim: int = 1) -> Any:
 
 
 HEADS = array(types.int64, 2)
-
-
-def _all_declared() -> list[Kernel]:
-    for module in KERNEL_MODULES:
-        importlib.import_module(module)
-    return list(_declared)
-
-
-def is_warm() -> bool:
-    """Whether everything that nodes and clients call is on disk."""
-    return all(each.is_cached() for each in _all_declared())
-
-
-def warm(progress: Callable[[int, int, str], None] | None = None) -> int:
-    """Compiles every declared kernel that is not on disk: those of this package and of modules imported so far.
-
-    Parameters
-    ----------
-    progress : callable, optional
-        Called before each compilation with the number done, the number to do, and the kernel's name.
-
-    Returns
-    -------
-    int
-        How many kernels had to be compiled.
-    """
-    missing = [each for each in _all_declared() if not each.is_cached()]
-    for number, each in enumerate(missing):
-        if progress is not None:
-            progress(number, len(missing), each.__name__)
-        for dtype, _ in each.signatures():
-            each._prepare(dtype)
-    return len(missing)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import uuid
 import weakref
 from collections.abc import Callable
@@ -16,11 +17,10 @@ from sparkps.client.frames import read_buckets
 from sparkps.client.tables import DenseTable, SparseTable, Table
 from sparkps.driver_bridge.input.scan import quoted
 from sparkps.errors import DeadlineExceeded, InvalidInput, NodeUnreachable, SparkPSError
-from sparkps.mllib.data import kernels
+from sparkps.kernels import ahead
 from sparkps.mllib.data.keys import KeyMap
 from sparkps.mllib.data.rows import Columns
 from sparkps.mllib.data.store import INTERCEPT_KEY
-from sparkps.mllib.linear import passes
 from sparkps.specs import NUM_BUCKETS
 
 if TYPE_CHECKING:
@@ -46,14 +46,20 @@ def context_of(spark: SparkSession) -> PSContext:
     return PSContext.get_or_create(spark)
 
 
-def warm_kernels() -> None:
-    """Compile what workers will call, before they all do it at once."""
-    missing = [kernel for kernel in (*kernels.ALL, *passes.ALL) if not kernel.is_cached()]
-    if missing:
-        log.info("compiling %d kernels of sparkps.mllib, once per machine", len(missing))
-    for kernel in missing:
-        for dtype, _ in kernel.signatures():
-            kernel.of(dtype)
+def warm_kernels(*owners: str) -> None:
+    """Compile the kernels that workers will call, once per machine, before they all do it at once.
+
+    Parameters
+    ----------
+    *owners : str
+        Packages and modules that declare them.
+    """
+    if ahead.is_warm(*owners):
+        return
+    log.warning("sparkps compiles the kernels of its estimators for this machine, once: some seconds.")
+    began = time.monotonic()
+    ahead.warm(*owners)
+    log.warning("sparkps has compiled them in %.0f s.", time.monotonic() - began)
 
 
 def select_rows(df: DataFrame, columns: Columns) -> DataFrame:

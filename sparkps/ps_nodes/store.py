@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparkps.errors import InvalidInput, ProtocolError, TableMismatch, UnknownTable
+from sparkps.kernels import ahead
 from sparkps.ps_nodes.dense import DenseTable
 from sparkps.ps_nodes.index import KeyIndex
 from sparkps.ps_nodes.keysets import KeyChunk, NodeKeySet
@@ -29,6 +30,8 @@ Table = SparseTable | DenseTable
 
 _INT64 = np.dtype(np.int64)
 
+#: Kernels that tables call besides that of their optimizer. They are loaded with the first table: later there may be no memory.
+KERNELS = tuple(f"{ahead.TIER}.{name}" for name in ("lookup", "rows", "merging", "vectors"))
 #: Most operations of one step: each pull has a frame of the answer.
 MOST_OPS = 4095
 
@@ -203,6 +206,7 @@ class Store:
                 if have.spec != spec:
                     raise TableMismatch(f"Table {spec.table} must be {have.spec}. Got {spec} instead.", table=spec.name)
                 return
+            ahead.load(spec.dtype, *KERNELS)
             made = DenseTable(spec, self.buckets) if spec.kind == "dense" else self._sparse(spec)
             with self._lock:
                 self.tables[spec.table] = made

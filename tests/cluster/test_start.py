@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sparkps.kernels import compiled, lookup, places, rows
+from sparkps.kernels import ahead, compiled, lookup, places, rows
 from tests.harness.processes import DriverProgram
 
 #: Starts a tier of one node, uses it, and says where its kernels are; `EDIT` runs between start and use.
@@ -84,9 +84,9 @@ def files_of(each: compiled.Kernel) -> list[str]:
 
 def warm_copy(directory: pathlib.Path) -> pathlib.Path:
     """All kernels of this machine, in a directory of this user alone."""
-    compiled.warm()
+    ahead.warm(ahead.TIER)
     directory.mkdir(mode=0o700)
-    for name in (name for each in compiled._all_declared() for name in files_of(each)):
+    for name in (name for each in ahead.kernels_of(ahead.TIER) for name in files_of(each)):
         for place in places.searched():
             if (place / name).exists():
                 shutil.copy(place / name, directory)

@@ -21,7 +21,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 
-from sparkps.kernels.compiled import warm
+from sparkps.kernels.ahead import TIER, warm
 from sparkps.specs import UNBOUNDED
 from tests.harness.fates import Drawn, Weather
 from tests.harness.scenario import Group, Scenario, universe
@@ -140,7 +140,7 @@ def _faults(rng: random.Random, idle: bool) -> Faults:
 
 def prepare() -> None:
     """Load the kernels, and keep the garbage collector off what stays."""
-    warm()
+    warm(TIER)
     gc.collect()
     gc.freeze()
     gc.set_threshold(GARBAGE)

@@ -45,8 +45,8 @@ _WARM = """
 import os
 from sparkps.lifeline import watch_stdin
 watch_stdin(lambda: os._exit(1))
-from sparkps.kernels.compiled import warm
-warm()
+from sparkps.kernels.ahead import TIER, warm
+warm(TIER)
 """
 
 
@@ -108,17 +108,17 @@ class LocalTier:
         return Child(name, command, self.directory / f"{name}.log", self._environment, self._exited)
 
     def _warm_kernels(self) -> None:
-        """Compile the kernels, if this machine has none that fit. Nodes start meanwhile: they need none until they have a table."""
-        from sparkps.kernels import compiled
+        """Compile the tier's kernels, if this machine has none that fit. Nodes start meanwhile: they need none until they have a table."""
+        from sparkps.kernels import ahead
 
-        if compiled.is_warm():
+        if ahead.is_warm(ahead.TIER):
             return
         found = places.found()
         if found.kept_in is None:
             _no_place_for_kernels(found)
             return
         log.warning(
-            "sparkps compiles its kernels for this machine, once: about half a minute. They are kept in %r%s.",
+            "sparkps compiles its kernels for this machine, once: up to a minute. They are kept in %r%s.",
             str(found.kept_in),
             f" ({found.why_not})" if found.refused else "",
         )
@@ -132,7 +132,7 @@ class LocalTier:
         finally:
             end([child], 0.0)
         log.warning("sparkps has compiled its kernels in %.0f s.", time.monotonic() - began)
-        if not compiled.is_warm():
+        if not ahead.is_warm(ahead.TIER):
             log.warning("Not all of them could be kept: processes compile them again. %s", child.last_lines())
 
     def _wait_ready(self) -> None:
@@ -222,7 +222,7 @@ def _no_place_for_kernels(found: places.Places) -> None:
             key=PREFIX + "kernelCacheDir",
         )
     log.warning(
-        "sparkps cannot keep compiled kernels: every process compiles those it needs, half a minute in all, at each start. %s. Set"
+        "sparkps cannot keep compiled kernels: every process compiles those it needs, up to a minute in all, at each start. %s. Set"
         " `%skernelCacheDir` to a directory that can be written.",
         found.why_not,
         PREFIX,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from sparkps.kernels.compiled import FLOATS, Kernel, array, given, inlined, kernel
+from sparkps.kernels.compiled import FLOATS, array, given, inlined, kernel
 from sparkps.kernels.hashing import mix
 from sparkps.kernels.intrinsics import data, prefetch
 
@@ -272,10 +272,3 @@ def centred_squares(indptr: Any, ids: Any, values: Any, weights: Any, means: Any
         for k in range(indptr[r], indptr[r + 1]):
             apart = (1.0 if values.shape[0] == 0 else values[k]) - means[ids[k]]
             squares[ids[k]] += weight * apart * apart
-
-
-#: Every kernel here; `base.warm_kernels` compiles them before a group starts.
-ALL: tuple[Kernel, ...] = (
-    number_keys, rehash, find_keys, renumber, distinct_ids, local_ids, check_entries, value_kind, vectors_to_rows, keep_rows,
-    margins, enter, leave, column_sums, centred_squares,
-)  # fmt: skip

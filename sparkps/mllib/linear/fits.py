@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: Owners of the kernels that a fit's workers call.
+KERNELS = ("sparkps.mllib.data", "sparkps.mllib.linear")
 #: Pairs of vectors that L-BFGS keeps, as in pyspark.ml.
 HISTORY = 10
 
@@ -99,7 +101,7 @@ def fit(df: DataFrame, settings: FitSettings) -> Fit:
     """
     rows = select_rows(check_input(df), settings.columns)
     ps = context_of(df.sparkSession)
-    warm_kernels()
+    warm_kernels(*KERNELS)
     try:
         return (_fit_full_batch if settings.solver == "lbfgs" else _fit_mini_batch)(ps, rows, settings)
     except WorkerFailed as failed:

@@ -202,7 +202,4 @@ def linear_pass(name: str, loss: Callable[..., None]) -> Kernel:
 #: Fused loss and gradient of binary logistic regression.
 logistic_pass = linear_pass("logistic_pass", logistic.python)
 
-#: Every kernel here; see `kernels.ALL`.
-ALL: tuple[Kernel, ...] = (logistic, logistic_pass)
-
-__all__ = ["ALL", "BLOCK", "linear_pass", "logistic", "logistic_pass"]
+__all__ = ["BLOCK", "linear_pass", "logistic", "logistic_pass"]

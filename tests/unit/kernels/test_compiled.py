@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numba import types
 
-from sparkps.kernels import compiled, places
+from sparkps.kernels import ahead, compiled, places
 from sparkps.kernels.compiled import array, given, kernel
 
 SECOND_PROCESS = """
@@ -31,10 +31,9 @@ print("loaded")
 EVERY_KERNEL = """
 import sys
 import numpy as np
-from sparkps.kernels import compiled
-for each in compiled._all_declared():
-    for dtype, _ in each.signatures():
-        each._prepare(dtype)
+from sparkps.kernels import ahead
+for dtype in ("float32", "float64"):
+    ahead.load(dtype, *sys.argv[1:])
 from sparkps.kernels.partition import partition
 print(len(partition(np.array([5, 7, 5]), np.arange(256, dtype=np.int32)).keys), "scipy.linalg" in sys.modules)
 """
@@ -89,8 +88,9 @@ def test_second_process_loads_what_the_first_compiled(cache: pathlib.Path) -> No
 
 
 def test_every_kernel_is_loaded_without_what_only_compiling_needs() -> None:
-    compiled.warm()
-    made = subprocess.run([sys.executable, "-c", EVERY_KERNEL], capture_output=True, text=True, check=False)
+    owners = ahead.TIER, "sparkps.mllib.data.kernels", "sparkps.mllib.linear.passes"
+    ahead.warm(*owners)
+    made = subprocess.run([sys.executable, "-c", EVERY_KERNEL, *owners], capture_output=True, text=True, check=False)
     assert made.stdout == "2 False\n", made.stderr
 
 
@@ -116,13 +116,18 @@ def test_an_unwritable_cache_directory_costs_the_cache_only(
     assert dispatcher.signatures
 
 
-def test_warm_tells_what_it_compiles_and_then_is_warm(cache: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled.is_warm()  # imports every module with kernels, which declares them
-    fresh = compiled.Kernel(_double.python, _double._declare, ("float32",))
-    monkeypatch.setattr(compiled, "_declared", [fresh])
-    told: list[tuple[int, int, str]] = []
-    assert not compiled.is_warm()
-    assert compiled.warm(lambda *args: told.append(args)) == 1
-    assert told == [(0, 1, "_double")]
-    assert compiled.is_warm()
-    assert compiled.warm() == 0
+def test_a_kernel_that_there_is_no_memory_for_is_refused() -> None:
+    """LLVM would end the process."""
+    code = """
+import resource, psutil
+from sparkps.kernels import compiled, rows
+rows.gather.of("float32")
+now = psutil.Process().memory_info().vms
+resource.setrlimit(resource.RLIMIT_AS, (now + (4 << 20), now + (4 << 20)))
+try:
+    rows.scatter.of("float32")
+except MemoryError as error:
+    print(error)
+"""
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert made.stdout.startswith("There must be 16 MiB of memory to load the kernel 'scatter'. There are not:"), made.stderr

@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 
-from sparkps.kernels import compiled, files, places, rows, updates
+from sparkps.kernels import ahead, compiled, files, places, rows, updates
 from sparkps.kernels.files import UnfitFileError
 from tests.harness.disks import give_away, no_file_larger_than
 
@@ -85,14 +85,13 @@ def test_a_file_that_holds_something_else_is_compiled_again_and_replaced(cache: 
 
 
 def test_damage_is_seen_before_a_tier_starts(cache: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled.is_warm()
-    monkeypatch.setattr(compiled, "_declared", [compiled.Kernel(rows.all_finite.python, rows.all_finite._declare, ("float32",))])
-    assert compiled.is_warm()
+    monkeypatch.setattr(ahead, "declared", lambda: [compiled.Kernel(rows.all_finite.python, rows.all_finite._declare, ("float32",))])
+    assert ahead.is_warm(ahead.TIER)
     (path,) = cache.glob("all_finite-*")
     path.write_bytes(path.read_bytes()[:-1])
-    assert not compiled.is_warm()
-    assert compiled.warm() == 1
-    assert compiled.is_warm()
+    assert not ahead.is_warm(ahead.TIER)
+    assert ahead.warm(ahead.TIER) == 1
+    assert ahead.is_warm(ahead.TIER)
 
 
 def test_what_was_written_is_read(kernel_file: pathlib.Path) -> None:
