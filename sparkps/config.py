@@ -188,6 +188,8 @@ class WorkerSettings:
     lease_ttl: float = _time("leaseTtl", 20.0, 0.05, 3600)
     #: Memory of one worker for its rows; more are spilled to files and read in windows.
     memory_budget: int = _size("workerMemoryBudget", 1 << 30, 1 << 16)
+    #: Largest result of a rank, pickled: it goes through the memory of Spark's JVMs, which a larger one can end.
+    max_result_bytes: int = _size("maxResultBytes", 64 << 20, 1 << 10, 1 << 30)
     #: Who reads plain Parquet files on a local master: "auto", the ranks themselves; "spark", Spark.
     parquet_reader: str = _choice("parquetReader", "auto", ("auto", "spark"))
     #: Where staged input goes; every executor must reach it. Empty: `local_dir`, right on one host only.

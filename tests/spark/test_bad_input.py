@@ -115,6 +115,12 @@ def test_large_results_come_back(spark, ps):
     assert [result.sum() for result in results] == [0, 300_000]
 
 
+def test_a_result_that_the_jvm_has_no_room_for_is_refused_and_the_session_lives(spark, ps):
+    with pytest.raises(WorkerFailed, match=r"must have at most 67108864 bytes, pickled \(`spark.sparkps.maxResultBytes`\). Got 73"):
+        ps.run(spark.range(10), lambda worker, batches: bytes(70 << 20) if worker.rank else None, num_workers=2)
+    assert ps.run(spark.range(10), lambda worker, batches: worker.rank, num_workers=2) == [0, 1]
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

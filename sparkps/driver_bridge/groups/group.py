@@ -46,6 +46,9 @@ _LOOK_EVERY = 0.25
 #: Seconds that tasks of an ended group have to end by themselves before they are cancelled.
 _GRACE = 2.0
 
+#: Of a rank whose result Spark did not bring.
+_NONE = "Spark did not bring it; where the driver's JVM has run out of memory, return less, or raise `spark.driver.memory`"
+
 #: Seconds between two questions whether the group is admitted: first, and at most.
 _ADMISSION_FIRST, _ADMISSION_LATER = 0.05, 1.0
 
@@ -276,7 +279,7 @@ class Group:
         assert self._watch is not None
         rows = {row.rank: row for row in self._watch.job.get()}
         for rank in range(self.num_workers):
-            outcome = rows[rank].outcome if rank in rows else "none"
+            outcome = rows[rank].outcome if rank in rows else _NONE
             if outcome != FINISHED:
                 why = (
                     "was over 1 MiB and went with its task; keep large results on the tier or in files"

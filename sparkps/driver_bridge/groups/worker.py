@@ -18,7 +18,7 @@ import pyarrow as pa
 from sparkps.client.control import ControlClient
 from sparkps.client.session import Session, connect, disconnect
 from sparkps.client.tables import DenseTable, SparseTable
-from sparkps.config import WorkerSettings
+from sparkps.config import PREFIX, WorkerSettings
 from sparkps.driver_bridge.columns import bytes_column, int_column
 from sparkps.driver_bridge.groups.rank_lease import RankLease, acquire, is_unreached
 from sparkps.driver_bridge.input.batches import Batches, input_failure, rows_of_spark
@@ -340,9 +340,19 @@ class RankTask:
         worker = Worker(session, lease, state if kind == _STATE else None, device)
         returned = self.train(worker, batches)
         pickled = pickle_result(returned)
+        self._check_size(pickled)
         worker._progress = {**worker._progress, "clock": worker.clock}
         session.finish(_RESULT + pickled if len(pickled) < MAX_RECORDED_RESULT else _LARGE_RESULT)
         return pickled
+
+
+    def _check_size(self, pickled: bytes) -> None:
+        limit = self.settings.max_result_bytes
+        if len(pickled) > limit:
+            raise InvalidInput(
+                f"The result of a rank must have at most {limit} bytes, pickled (`{PREFIX}maxResultBytes`). Got {len(pickled)} bytes: keep"
+                " what is large in a table of the tier or in files, and return where it is.",
+            )
 
 
 def pickle_result(value: Any) -> bytes:
