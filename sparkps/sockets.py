@@ -18,6 +18,11 @@ _READABLE, _MORE = int(zmq.POLLIN), int(zmq.SNDMORE)
 #: For `send` and `receive`: raise `zmq.Again` instead of waiting.
 AT_ONCE = int(zmq.NOBLOCK)
 
+#: Seconds for which a processor that was given away comes back late: the work of our own threads is shorter, a time slice longer.
+LONG_AWAY = 300e-6
+#: Seconds without spinning after that: at first, and at most.
+SHORTEST_REST, LONGEST_REST = 0.05, 2.0
+
 Socket = zmq.Socket[Any]
 
 
@@ -72,18 +77,54 @@ def is_readable(socket: Socket) -> bool:
     return bool(zmq.zmq_poll([(socket, _READABLE)], 0))
 
 
-def spin(socket: Socket, seconds: float, unless: Sized = ()) -> bool:
-    """Look for a message without sleeping, for at most `seconds` and while `unless` is empty; whether there is one.
+class Crowd:
+    """Whether others want the processors: what this process has seen of it. Any thread; a look that is out of date costs one wait.
 
-    To be woken takes as long as a small request does. Between two looks the processor goes to whoever else can use it.
+    Whoever gives its processor away while others are waiting for one gets it back a time slice of some milliseconds later; whoever
+    sleeps is woken at once. So nobody should spin beside busy processes, and only who spins can see whether there are any.
     """
-    look = [(socket, _READABLE)]
-    until = time.perf_counter() + seconds
-    while not unless and time.perf_counter() < until:
+
+    def __init__(self) -> None:
+        #: Nobody spins until then.
+        self.until = 0.0
+        self._rest = SHORTEST_REST
+
+    def met(self, now: float) -> None:
+        """The processor was away: spin no more for a while, twice as long as the last time."""
+        self.until = now + self._rest
+        self._rest = min(2 * self._rest, LONGEST_REST)
+
+    def gone(self) -> None:
+        """Spinning has found its message."""
+        self._rest = SHORTEST_REST
+
+
+#: Of this process.
+crowd = Crowd()
+
+
+def spin(sockets: Sequence[Socket], seconds: float, unless: Sized = ()) -> bool:
+    """Look for a message at any of `sockets` without sleeping, for at most `seconds` and while `unless` is empty; whether there is one.
+
+    To be woken on a machine with nothing else to do takes as long as a small request does. Between two looks the processor goes to
+    whoever else can use it; if it was away for long, all spinning of this process rests for a while (see `Crowd`).
+    """
+    now = time.perf_counter()
+    if now < crowd.until:
+        return False
+    look = [(socket, _READABLE) for socket in sockets]
+    until = now + seconds
+    while not unless and now < until:
         if zmq.zmq_poll(look, 0):
+            crowd.gone()
             return True
+        looked = time.perf_counter()
         os.sched_yield()
+        now = time.perf_counter()
+        if now - looked > LONG_AWAY:
+            crowd.met(now)
+            return bool(zmq.zmq_poll(look, 0))
     return False
 
 
-__all__ = ["AT_ONCE", "Socket", "is_readable", "receive", "send", "send_tracked", "spin"]
+__all__ = ["AT_ONCE", "Crowd", "Socket", "is_readable", "receive", "send", "send_tracked", "spin"]

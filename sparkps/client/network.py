@@ -6,7 +6,6 @@ All that a session does depends on these three alone, so that a simulated networ
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -61,20 +60,10 @@ class ZmqNetwork:
         """See `Network.wait`."""
         if not channels:
             time.sleep(seconds)
-        elif not (patience > 0.0 and _spin(channels, min(patience, seconds))):
-            zmq.zmq_poll([(channel.socket, zmq.POLLIN) for channel in channels], math.ceil(seconds * 1000))
-
-
-def _spin(channels: Sequence[ZmqChannel], seconds: float) -> bool:
-    """Look for a message without sleeping; whether there is one."""
-    if len(channels) == 1:
-        return sockets.spin(channels[0].socket, seconds)
-    until = time.perf_counter() + seconds
-    while time.perf_counter() < until:
-        if any(sockets.is_readable(channel.socket) for channel in channels):
-            return True
-        os.sched_yield()
-    return False
+            return
+        found = [channel.socket for channel in channels]
+        if not (patience > 0.0 and sockets.spin(found, min(patience, seconds))):
+            zmq.zmq_poll([(socket, zmq.POLLIN) for socket in found], math.ceil(seconds * 1000))
 
 
 __all__ = ["Channel", "Network", "ZmqNetwork"]

@@ -181,6 +181,6 @@ class Node:
             quick = type(message) is m.Step and message.member is None and sum(map(len, frames)) <= SMALL_BYTES
             patience = self._patience = SPIN_SECONDS if quick else 0.0
             if not sockets.is_readable(self._data) and not (
-                patience and sockets.spin(self._data, patience, unless=posted)
+                patience and sockets.spin((self._data,), patience, unless=posted)
             ):
                 return
