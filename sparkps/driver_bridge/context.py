@@ -352,7 +352,16 @@ class PSContext:
     # ---- status --------------------------------------------------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:
-        """The tier as it is now: ``nodes``, ``epoch``, ``tables``, ``groups``; see `sparkps.driver_bridge.coordinator.status`."""
+        """The tier as it is now, in plain values.
+
+        Returns
+        -------
+        dict
+            ``state``: "ready", or "degraded" once a node has died. Then ``lost_nodes`` has the ids of such nodes and ``lost_buckets``
+            says how many of the 256 buckets went with them; what the other nodes hold can still be read and written, and nothing
+            new can be created. ``nodes``, ``tables``, ``groups`` and what else there is: see
+            `sparkps.driver_bridge.coordinator.status.tier_status`.
+        """
         self._check_running()
         report: dict[str, Any] = self.control.request(TierStatus(0)).report
         return report

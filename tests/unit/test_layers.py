@@ -115,7 +115,7 @@ def test_module_imports_no_package_that_its_layer_does_without(path):
     assert not early, f"{dotted(path)} imports {sorted(early)} at its top level instead of where it is used"
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "driver_bridge" / "coordinator").glob("*.py")), ids=dotted)
+@pytest.mark.parametrize("path", sorted((PACKAGE / "driver_bridge" / "coordinator").rglob("*.py")), ids=dotted)
 def test_the_coordinator_knows_neither_driver_nor_workers(path):
     top, inner = imports(path)
     bridge = {name for name in top | inner if name.startswith("sparkps.driver_bridge.")}

@@ -30,7 +30,7 @@ NO_ATTEMPT = -2
 
 
 @dataclass
-class RankState:
+class RankRecord:
     """One rank of a running group."""
 
     #: Attempt that holds or last held the rank.
@@ -56,13 +56,13 @@ class RankState:
 
 
 @dataclass
-class GroupState:
+class GroupRecord:
     """One running group."""
 
     spec: GroupSpec
     #: Names the request that asked for it.
     tag: str
-    ranks: list[RankState]
+    ranks: list[RankRecord]
     #: When its driver or one of its ranks was last heard.
     heard_at: float
     #: First cause of its failure.
@@ -82,7 +82,7 @@ class GroupState:
 
 
 @dataclass
-class Waiting:
+class QueuedGroup:
     """A group in the queue."""
 
     tag: str
@@ -128,9 +128,9 @@ class Groups:
         #: Seconds that a group lasts without a word of its driver or of a rank.
         self.patience = max(PATIENCE_TTLS * ttl, PATIENCE_SECONDS)
         #: Groups that were admitted and have not ended, by id.
-        self.running: dict[int, GroupState] = {}
+        self.running: dict[int, GroupRecord] = {}
         #: First come, first served.
-        self.queue: list[Waiting] = []
+        self.queue: list[QueuedGroup] = []
         #: Next id, > all used ones.
         self.next_group = 1
         #: Tags of groups that have ended, so that a late repetition of their request admits nothing. Grows by a few bytes a run.
@@ -163,7 +163,7 @@ class Groups:
         self.queue.pop(0)
         spec = GroupSpec(self.next_group, asked.name, asked.num_ranks, asked.num_workers, asked.staleness)
         self.next_group += 1
-        self.running[spec.group] = GroupState(spec, asked.tag, [RankState() for _ in range(spec.num_ranks)], now)
+        self.running[spec.group] = GroupRecord(spec, asked.tag, [RankRecord() for _ in range(spec.num_ranks)], now)
         return spec, True
 
     def _queue(self, asked: AdmitGroup, now: float) -> None:
@@ -172,7 +172,7 @@ class Groups:
                 waiting.asked_at = now
                 break
         else:
-            self.queue.append(Waiting(asked.tag, asked.name, now))
+            self.queue.append(QueuedGroup(asked.tag, asked.name, now))
         self.queue = [waiting for waiting in self.queue if now - waiting.asked_at <= self.ttl]
 
     def _fits(self, asked: AdmitGroup) -> bool:
@@ -201,7 +201,7 @@ class Groups:
 
     # ---- time ----------------------------------------------------------------------------------------------------------
 
-    def unheard(self, now: float) -> list[GroupState]:
+    def unheard(self, now: float) -> list[GroupRecord]:
         """Groups of which neither the driver nor a rank was heard for too long: they hold their slots for nobody."""
         return [state for state in self.running.values() if now - state.heard_at > self.patience]
 
@@ -254,7 +254,7 @@ class Groups:
         slot.expires_at = now + self.ttl
         return Holds(slot.incarnation, state.all_started)
 
-    def renew(self, group: int, rank: int, attempt: int, counters: Mapping[str, Any], now: float) -> GroupState:
+    def renew(self, group: int, rank: int, attempt: int, counters: Mapping[str, Any], now: float) -> GroupRecord:
         """An attempt keeps its rank, also after the lease's end if no other has taken it.
 
         Raises
@@ -309,7 +309,7 @@ class Groups:
 
     # ---- questions -----------------------------------------------------------------------------------------------------
 
-    def hear(self, group: int, now: float) -> GroupState:
+    def hear(self, group: int, now: float) -> GroupRecord:
         """A running group, of which the driver has just been heard.
 
         Raises
@@ -321,7 +321,7 @@ class Groups:
         state.heard_at = now
         return state
 
-    def get(self, group: int) -> GroupState:
+    def get(self, group: int) -> GroupRecord:
         """A running group.
 
         Raises
@@ -348,7 +348,7 @@ class Groups:
                 assert rank.expires_at is None or rank.attempt != NO_ATTEMPT
                 assert not rank.process or rank.attempt != NO_ATTEMPT
 
-    def _live(self, group: int, rank: int) -> GroupState:
+    def _live(self, group: int, rank: int) -> GroupRecord:
         state = self.running.get(group)
         if state is None:
             raise Fenced(f"Worker group {group} must not have ended. It has: this attempt must stop.", group=group)
@@ -358,7 +358,7 @@ class Groups:
             )
         return state
 
-    def _held(self, state: GroupState, rank: int, attempt: int) -> RankState:
+    def _held(self, state: GroupRecord, rank: int, attempt: int) -> RankRecord:
         slot = state.ranks[rank]
         if slot.attempt != attempt:
             holder = "no attempt" if slot.attempt == NO_ATTEMPT else f"attempt {slot.attempt}"
@@ -380,4 +380,4 @@ def _check_asked(asked: AdmitGroup) -> None:
         )
 
 
-__all__ = ["GroupState", "Groups", "HasFinished", "HeldByOther", "Holds", "RankState", "Waiting"]
+__all__ = ["GroupRecord", "Groups", "HasFinished", "HeldByOther", "Holds", "QueuedGroup", "RankRecord"]

@@ -163,7 +163,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     log.warning("the driver is gone: the tier has stopped")
     if arguments.scratch:
-        _wait_gone([info.pid for info in coordinator.tier.members.infos()])
+        _wait_gone([info.pid for info in coordinator.tier.nodes.infos()])
         shutil.rmtree(arguments.scratch, ignore_errors=True)
     return 3
 

@@ -5,41 +5,44 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sparkps.driver_bridge.coordinator.leases import Groups, GroupState
-from sparkps.driver_bridge.coordinator.membership import Membership
-from sparkps.driver_bridge.coordinator.registry import Registry
+from sparkps.driver_bridge.coordinator.catalog import Catalog
+from sparkps.driver_bridge.coordinator.leases import GroupRecord, Groups
+from sparkps.driver_bridge.coordinator.node_registry import NodeRegistry
 from sparkps.specs import TableSpec
 
 Report = Mapping[str, Any]
 
 
-def tier_status(members: Membership, registry: Registry, groups: Groups, now: float) -> dict[str, Any]:
+def tier_status(nodes: NodeRegistry, catalog: Catalog, groups: Groups, now: float) -> dict[str, Any]:
     """Nodes, tables and groups, with the nodes' own figures added up.
 
     Returns
     -------
     dict
-        ``epoch``; ``nodes``: id, endpoint, host, pid, state, reason, buckets, rows, bytes and what else a node reports;
+        ``epoch``; ``lost_nodes``: ids of nodes that have died, which make the tier degraded; ``lost_buckets``: how many of its 256
+        buckets went with them; ``nodes``: id, endpoint, host, pid, state, reason, buckets, rows, bytes and what else a node reports;
         ``tables``: name, kind, dim, dtype, shape, group, rows, bytes; ``groups``: id, name, state, cause, staleness (its bound),
         num_workers, clock (the lowest of all ranks) and ``ranks``: rank, state, attempt, incarnation, clock, staleness (the
         largest measured), waited_seconds, counters; ``queued``: names of groups that wait for admission.
     """
-    reports = [state.report for state in members.nodes.values()]
+    reports = [record.report for record in nodes.nodes.values()]
     return {
-        "epoch": members.epoch,
-        "nodes": _nodes(members),
-        "tables": [_table(spec, reports) for spec in registry.tables.values()],
+        "epoch": nodes.epoch,
+        "lost_nodes": [info.node for info in nodes.lost()],
+        "lost_buckets": nodes.lost_buckets(),
+        "nodes": _nodes(nodes),
+        "tables": [_table(spec, reports) for spec in catalog.tables.values()],
         "groups": [_group(group, reports, now) for group in groups.running.values()],
         "queued": [waiting.name for waiting in groups.queue],
     }
 
 
-def _nodes(members: Membership) -> list[dict[str, Any]]:
-    buckets = members.buckets()
+def _nodes(nodes: NodeRegistry) -> list[dict[str, Any]]:
+    buckets = nodes.buckets()
     listed = []
-    for state in members.nodes.values():
-        info = state.info
-        own = {k: v for k, v in state.report.items() if k not in ("tables", "groups")}
+    for record in nodes.nodes.values():
+        info = record.info
+        own = {k: v for k, v in record.report.items() if k not in ("tables", "groups")}
         known = {"id": info.node, "endpoint": info.endpoint, "host": info.host, "pid": info.pid, "state": info.state}
         more = {"reason": info.reason, "buckets": buckets[info.node]}
         listed.append({"rows": 0, "bytes": 0, **own, **known, **more})
@@ -62,7 +65,7 @@ def _table(spec: TableSpec, reports: Iterable[Report]) -> dict[str, Any]:
     }
 
 
-def _group(group: GroupState, reports: Iterable[Report], now: float) -> dict[str, Any]:
+def _group(group: GroupRecord, reports: Iterable[Report], now: float) -> dict[str, Any]:
     measured = [report.get("groups", {}).get(str(group.spec.group), {}) for report in reports]
     ranks: list[dict[str, Any]] = []
     for rank, state in enumerate(group.ranks):

@@ -8,82 +8,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from sparkps.config import NodeSettings, Settings, WorkerSettings
-from sparkps.driver_bridge.coordinator.tier import LONGEST_STEP, Tier
-from sparkps.errors import FunctionFailed, SparkPSError, from_wire
+from sparkps.driver_bridge.coordinator.clock import LONGEST_STEP
+from sparkps.driver_bridge.coordinator.states import State
+from sparkps.errors import FunctionFailed, SparkPSError
 from sparkps.specs import NUM_BUCKETS, TableSpec
 from sparkps.wire import control as c
+from tests.unit.driver_bridge.coordinator.world import World
 
 W = TableSpec("w", "sparse", 2)
 DRIVER, WORKER = b"driver", b"worker"
-
-COMMANDS = (
-    c.CreateTable, c.DropTable, c.RegisterFunction, c.OpenGroup, c.FailGroup, c.CloseGroup, c.SetPlacement, c.ReportNow, c.StopNode,
-)  # fmt: skip
-
-
-class World:
-    """A tier, fake nodes that obey at once unless told otherwise, and clients; time moves when `now` does."""
-
-    def __init__(self, num_nodes: int = 2, **workers: float) -> None:
-        node = NodeSettings(heartbeat_interval=1.0, heartbeat_deadline=5.0)
-        self.tier = Tier("t1", Settings(num_nodes=num_nodes, node=node, workers=WorkerSettings(**workers)))
-        self.now = 0.0
-        #: Replies by (connection, seq), commands that each node got.
-        self.replies: dict[tuple[bytes, int], Any] = {}
-        self.commands: dict[bytes, list[Any]] = {}
-        #: Node connections that answer no command now.
-        self.deaf: set[bytes] = set()
-        #: What nodes refuse, by class of the command.
-        self.refuse: dict[type, c.Cause] = {}
-        self._seq: dict[bytes, int] = {}
-
-    def deliver(self, sender: bytes, message: Any) -> None:
-        self.route(self.tier.receive(sender, message, self.now))
-
-    def route(self, outgoing: list[tuple[bytes, Any]]) -> None:
-        for receiver, message in outgoing:
-            if isinstance(message, COMMANDS):
-                self.commands.setdefault(receiver, []).append(message)
-                if receiver not in self.deaf:
-                    self.obey(receiver, message)
-            else:
-                self.replies[receiver, message.seq] = message
-        self.tier.validate()
-
-    def obey(self, receiver: bytes, message: Any) -> None:
-        number = int(receiver[1:])
-        report = (
-            {"rows": 5, "bytes": 50, "tables": {"1": {"rows": 5, "bytes": 50}}}
-            if isinstance(message, c.ReportNow)
-            else {}
-        )
-        self.deliver(receiver, c.CommandDone(message.seq, number, self.refuse.get(type(message)), report))
-
-    def ask(self, sender: bytes, message: Any) -> Any:
-        """The reply, an error raised, or None while there is none."""
-        seq = self._seq[sender] = self._seq.get(sender, 0) + 1
-        self.deliver(sender, msgspec.structs.replace(message, seq=seq))
-        return self.reply(sender)
-
-    def reply(self, sender: bytes) -> Any:
-        reply = self.replies.get((sender, self._seq[sender]))
-        if isinstance(reply, c.Refused):
-            raise from_wire(reply.error, reply.message, reply.attributes)
-        return reply
-
-    def join(self, number: int) -> Any:
-        return self.ask(b"n%d" % number, c.NodeHello(0, f"ipc://n{number}", "host", 100 + number))
-
-    def later(self, seconds: float) -> None:
-        """Time passes, in steps of a coordinator that runs; nodes that are not deaf send heartbeats."""
-        until = self.now + seconds
-        while self.now < until:
-            self.now = min(until, self.now + LONGEST_STEP)
-            for number in range(self.tier.settings.num_nodes):
-                if b"n%d" % number not in self.deaf:
-                    self.deliver(b"n%d" % number, c.Heartbeat(10_000, number))
-            self.route(self.tier.tick(self.now))
 
 
 @pytest.fixture
@@ -167,7 +100,7 @@ def test_what_is_no_request_is_counted_and_refused(world: World) -> None:
 
 
 def test_a_fault_of_our_own_is_an_answer_and_no_crash(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(world.tier.registry, "find", lambda name: 1 / 0)
+    monkeypatch.setattr(world.tier.catalog, "find", lambda name: 1 / 0)
     with pytest.raises(SparkPSError, match="ZeroDivisionError"):
         world.ask(DRIVER, c.FindTable(0, "w"))
 
@@ -208,7 +141,7 @@ def test_a_function_that_nodes_refuse_is_not_registered(world: World) -> None:
     world.refuse[c.RegisterFunction] = c.Cause.of(FunctionFailed("cannot be unpickled"))
     with pytest.raises(FunctionFailed, match="unpickled"):
         world.ask(DRIVER, c.RegisterFunction(0, "f", b"bad"))
-    assert world.tier.registry.functions == {"f": b"good"}
+    assert world.tier.catalog.functions == {"f": b"good"}
 
 
 def test_a_command_without_an_answer_ends_at_its_deadline(world: World) -> None:
@@ -275,6 +208,28 @@ def test_a_dead_node_fails_what_waits_for_it_with_its_name(world: World) -> None
     assert [info.state for info in attached.nodes] == ["up", "dead"]
 
 
+def test_a_tier_without_one_of_its_nodes_says_so(world: World) -> None:
+    healthy = world.ask(DRIVER, c.TierStatus(0)).report
+    assert (healthy["state"], healthy["lost_nodes"], healthy["lost_buckets"]) == ("ready", [], 0)
+    world.ask(DRIVER, c.NodeGone(0, "ipc://n1", "killed"))
+    report = world.ask(DRIVER, c.TierStatus(0)).report
+    assert (report["state"], report["lost_nodes"], report["lost_buckets"]) == ("degraded", [1], NUM_BUCKETS // 2)
+    assert report["nodes"][1]["reason"] == "killed"
+
+
+def test_a_node_that_dies_while_the_last_one_learns_its_buckets_makes_a_degraded_tier() -> None:
+    world = World()
+    assert world.ask(DRIVER, c.Attach(0)) is None
+    world.join(0)
+    world.deaf = {b"n1"}
+    world.join(1)
+    world.ask(b"launcher", c.NodeGone(0, "ipc://n0", "killed"))
+    assert world.tier.state is State.STARTING
+    world.obey(b"n1", world.commands[b"n1"][-1])
+    assert world.tier.state is State.DEGRADED
+    assert [info.state for info in world.reply(DRIVER).nodes] == ["dead", "up"]
+
+
 def test_a_silent_node_is_dead_and_told_so(world: World) -> None:
     world.deaf = {b"n1"}
     for _ in range(6):
@@ -295,12 +250,12 @@ def test_nodes_are_not_dead_because_the_coordinator_did_not_run(world: World) ->
     world.later(1.0)
     world.now += PAUSE
     world.route(world.tier.tick(world.now))
-    assert world.tier.members.up() == [0, 1]
+    assert world.tier.nodes.up() == [0, 1]
     world.deaf = {b"n1"}
     world.later(4.5)
-    assert world.tier.members.up() == [0, 1], "the silence before the pause counts, and no more"
+    assert world.tier.nodes.up() == [0, 1], "the silence before the pause counts, and no more"
     world.later(2.0)
-    assert world.tier.members.up() == [0]
+    assert world.tier.nodes.up() == [0]
 
 
 def test_what_lies_in_the_socket_after_a_pause_finds_the_leases_as_they_were() -> None:
@@ -330,7 +285,7 @@ def test_commands_and_connections_outlast_a_pause(world: World) -> None:
     world.deaf = set()
     world.obey(b"n1", world.commands[b"n1"][-1])
     assert world.reply(DRIVER).spec.name == "w"
-    assert DRIVER in world.tier._connections
+    assert DRIVER in world.tier.connections
 
 
 # ---- groups that nobody is left of -------------------------------------------------------------------------------------
@@ -400,7 +355,7 @@ def test_connections_that_are_gone_are_forgotten(world: World) -> None:
     world.ask(WORKER, c.Attach(0))
     for _ in range(310):
         world.later(3.0)
-    assert WORKER not in world.tier._connections
+    assert WORKER not in world.tier.connections
 
 
 @pytest.mark.parametrize("seed", range(25))

@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from sparkps.config import WorkerSettings
-from sparkps.driver_bridge.coordinator.leases import Groups
-from sparkps.driver_bridge.coordinator.tier import Tier
+from sparkps.config import Settings, WorkerSettings
+from sparkps.driver_bridge.coordinator.core import Core
+from sparkps.driver_bridge.coordinator.handlers.groups import HANDLERS
 from sparkps.driver_bridge.groups import rank_lease as module
 from sparkps.driver_bridge.groups import worker as worker_module
 from sparkps.driver_bridge.groups.rank_lease import RankLease, acquire, is_unreached
@@ -37,7 +37,8 @@ class Coordinator:
 
     def __init__(self) -> None:
         self.endpoint = ADDRESS.coordinator
-        self.groups = Groups(TTL)
+        self._core = Core("tier", Settings(workers=WorkerSettings(lease_ttl=TTL)))
+        self.groups = self._core.groups
         self.spec, _ = self.groups.admit(c.AdmitGroup(0, "g", 2, 2, 0, 2, "tag"), 0.0)
         self.asked: list[Any] = []
         self.answers: Callable[[Any], SparkPSError | None] = lambda message: None
@@ -49,12 +50,8 @@ class Coordinator:
             error = self.answers(message)
             if error is not None:
                 raise error
-            tier = SimpleNamespace(groups=self.groups, _now=time.monotonic(), _fail_group=self.groups.fail)
-            handler = {
-                c.Lease: Tier._lease, c.Renew: Tier._renew, c.ReleaseRank: Tier._release, c.FinishRank: Tier._finish,
-                c.FailRank: Tier._fail,
-            }[type(message)]  # fmt: skip
-            return handler(tier, b"", message)  # type: ignore[operator]
+            self._core.clock.come_to(time.monotonic())
+            return HANDLERS[type(message)](self._core, b"", message)
 
     @property
     def rank(self) -> Any:

@@ -20,7 +20,7 @@ _LISTED = 20
 
 
 @dataclass
-class Registry:
+class Catalog:
     """Directory of what exists on the tier. Owner: the coordinator's thread.
 
     A table is *proposed*, then *confirmed* once every node has it, or *abandoned* if one could not make it. A dropped table's
@@ -161,4 +161,4 @@ class Registry:
             assert owners.setdefault(spec.index, group) == group, "an index is shared within one group only"
 
 
-__all__ = ["Registry"]
+__all__ = ["Catalog"]

@@ -15,7 +15,7 @@ from sparkps.wire.placement import Placement, check_placement, initial
 
 
 @dataclass
-class NodeState:
+class NodeRecord:
     """One node, from its hello on."""
 
     info: NodeInfo
@@ -25,7 +25,7 @@ class NodeState:
     report: dict[str, Any] = field(default_factory=dict)
 
 
-class Membership:
+class NodeRegistry:
     """Failure detector and placement. Owner: the coordinator's thread.
 
     Parameters
@@ -43,7 +43,7 @@ class Membership:
         self.deadline = deadline
         self.replication = replication
         #: By id, in the order of joining; ids are 0, 1, 2 ... and never used twice.
-        self.nodes: dict[int, NodeState] = {}
+        self.nodes: dict[int, NodeRecord] = {}
         #: 0 until the tier is complete.
         self.epoch = 0
         self.placement: Placement = []
@@ -63,7 +63,7 @@ class Membership:
         if any(state.info.endpoint == endpoint for state in self._up()):
             raise TierError(f"A node's endpoint must be its own. Got {endpoint}, which another node has.")
         node = len(self.nodes)
-        self.nodes[node] = NodeState(NodeInfo(node, endpoint, host, pid), now)
+        self.nodes[node] = NodeRecord(NodeInfo(node, endpoint, host, pid), now)
         members = self.up()
         if len(members) == self.num_nodes:
             self.epoch, self.placement = 1, initial(members, self.replication)
@@ -110,9 +110,14 @@ class Membership:
         return [state.info for state in self.nodes.values()]
 
     def lost(self) -> list[NodeInfo]:
-        """Dead nodes that the placement counts on: their buckets are lost."""
+        """Dead nodes that the placement counts on."""
         holders = {node for row in self.placement for node in row}
         return [s.info for s in self.nodes.values() if s.info.state == "dead" and s.info.node in holders]
+
+    def lost_buckets(self) -> int:
+        """Number of buckets of which no node that is alive has a copy."""
+        dead = {info.node for info in self.lost()}
+        return sum(dead.issuperset(row) for row in self.placement)
 
     def buckets(self) -> Counter[int]:
         """Number of buckets of which each node is the primary."""
@@ -132,10 +137,10 @@ class Membership:
         endpoints = [state.info.endpoint for state in self._up()]
         assert len(set(endpoints)) == len(endpoints)
 
-    def _up(self) -> list[NodeState]:
+    def _up(self) -> list[NodeRecord]:
         return [state for state in self.nodes.values() if state.info.state == "up"]
 
-    def _set(self, node: NodeState, to: str, reason: str) -> NodeInfo:
+    def _set(self, node: NodeRecord, to: str, reason: str) -> NodeInfo:
         node.info = msgspec.structs.replace(node.info, state=to, reason=reason)
         return node.info
 
@@ -145,4 +150,4 @@ def described(info: NodeInfo) -> str:
     return f"node {info.node} ({info.endpoint}, process {info.pid} on {info.host})"
 
 
-__all__ = ["Membership", "NodeState", "described"]
+__all__ = ["NodeRecord", "NodeRegistry", "described"]

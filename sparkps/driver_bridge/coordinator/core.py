@@ -1,0 +1,179 @@
+"""What the coordinator's handlers work on: the state of the tier, its parts, and the ways out. Pure."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from sparkps.config import Settings
+from sparkps.driver_bridge.coordinator.catalog import Catalog
+from sparkps.driver_bridge.coordinator.clock import Clock
+from sparkps.driver_bridge.coordinator.commands import Commands, Then
+from sparkps.driver_bridge.coordinator.connections import Connections
+from sparkps.driver_bridge.coordinator.leases import Groups
+from sparkps.driver_bridge.coordinator.node_registry import NodeRegistry, described
+from sparkps.driver_bridge.coordinator.states import TRANSITIONS, Event, Refusal, State
+from sparkps.driver_bridge.coordinator.status import tier_status
+from sparkps.errors import ShardLost, SparkPSError, TierError
+from sparkps.wire import control as c
+
+log = logging.getLogger(__name__)
+
+#: A message and the routing id of the connection that it goes to.
+Outgoing = tuple[bytes, c.ControlMessage]
+
+#: Share of a client's deadline that nodes have for a command, so that the client hears of those that have not answered.
+COMMAND_SHARE = 0.8
+
+
+class Core:
+    """State, parts and outgoing messages of one tier. Owner: the coordinator's thread.
+
+    Parameters
+    ----------
+    tier_id : str
+    settings : Settings
+    """
+
+    def __init__(self, tier_id: str, settings: Settings) -> None:
+        #: Random; tells this tier from an earlier one at the same endpoint.
+        self.tier_id = tier_id
+        self.settings = settings
+        #: Changed by `enter` alone, as `states.TRANSITIONS` says.
+        self.state = State.STARTING
+        #: Who is there, and who holds which bucket.
+        self.nodes = NodeRegistry(settings.num_nodes, settings.node.heartbeat_deadline, settings.replication)
+        #: Which tables and functions there are.
+        self.catalog = Catalog()
+        #: Worker groups, their queue, and who has which rank.
+        self.groups = Groups(settings.workers.lease_ttl)
+        #: What nodes were told to do, and have not answered.
+        self.commands = Commands()
+        #: What was asked last on every connection.
+        self.connections = Connections()
+        self.clock = Clock()
+        #: Frames that were no message, and messages that no coordinator takes; counted by the shell, too.
+        self.garbage = 0
+        #: Connection of every node that ever joined, by id; the same ids as in `nodes`.
+        self.node_at: dict[int, bytes] = {}
+        #: `Attach` requests that came before all nodes had joined, to be answered then; empty unless the tier is starting.
+        self.attaching: list[tuple[bytes, c.Attach]] = []
+        #: What the event that is being handled has led to, in order; empty between two events.
+        self._out: list[Outgoing] = []
+
+    # ---- state ---------------------------------------------------------------------------------------------------------
+
+    def enter(self, event: Event) -> None:
+        """Go to the state that `event` leads to.
+
+        Raises
+        ------
+        TierError
+            It may not happen now (see `states`).
+        """
+        outcome = TRANSITIONS[event][self.state]
+        if isinstance(outcome, Refusal):
+            raise self.refusal(outcome)
+        if outcome is not self.state:
+            log.info("the tier is %s", outcome)
+        self.state = outcome
+
+    def refusal(self, why: Refusal) -> SparkPSError:
+        """The error that says what must hold, and does not."""
+        up, all_nodes = len(self.nodes.up()), self.settings.num_nodes
+        match why:
+            case Refusal.STARTING:
+                return TierError(f"All {all_nodes} nodes of the tier must have joined. {up} have: the tier is starting.")
+            case Refusal.FULL:
+                return TierError(f"The tier must lack a node for one to join. It has all {all_nodes} of them.")
+            case Refusal.LOST:
+                return node_lost(self.nodes.lost()[0])
+            case Refusal.STOPPING:
+                return TierError("The tier must be running. It is being stopped.")
+            case Refusal.NOT_STARTING:
+                return TierError(f"The tier must be starting when its buckets are placed. It is {self.state}.")
+            case Refusal.NOT_STOPPING:
+                return TierError(f"The tier must be stopping when its nodes exit. It is {self.state}.")
+
+    # ---- out -----------------------------------------------------------------------------------------------------------
+
+    def send(self, receiver: bytes, message: c.ControlMessage) -> None:
+        """Send a message that answers no request."""
+        self._out.append((receiver, message))
+
+    def reply(self, sender: bytes, reply: c.ControlMessage) -> None:
+        """Answer a request."""
+        self.connections.keep(sender, reply)
+        self.send(sender, reply)
+
+    def accept(self, sender: bytes, seq: int, cause: c.Cause | None) -> None:
+        """Answer a request that was carried out, or that failed with a cause."""
+        self.reply(sender, c.Accepted(seq) if cause is None else refused(seq, cause.exception()))
+
+    def command(self, what: str, make: Callable[[int], c.ControlMessage], then: Then, limit: float = 0.0) -> None:
+        """Send a command to every node that is up.
+
+        Parameters
+        ----------
+        what : str
+            Begins the message at the deadline.
+        make : callable
+            Makes the message of the command's number.
+        then : callable
+            Called when all have answered, or will not any more.
+        limit : float
+            Seconds that they have; 0: somewhat less than clients wait.
+        """
+        nodes = self.nodes.up()
+        limit = limit or self.settings.control_timeout * COMMAND_SHARE
+        number = self.commands.start(what, nodes, then, self.clock.now, limit)
+        for node in nodes:
+            self.send(self.node_at[node], make(number))
+
+    def flush(self) -> list[Outgoing]:
+        """What is to be sent."""
+        out, self._out = self._out, []
+        return out
+
+    # ---- questions -----------------------------------------------------------------------------------------------------
+
+    def report(self) -> dict[str, Any]:
+        """Status of the tier as plain values, see `status.tier_status`."""
+        own = {"tier_id": self.tier_id, "state": self.state.value, "garbage_frames": self.garbage}
+        return {**own, **tier_status(self.nodes, self.catalog, self.groups, self.clock.now)}
+
+    def validate(self) -> None:
+        """Check the invariants of all parts."""
+        self.nodes.validate()
+        self.catalog.validate()
+        self.groups.validate()
+        assert set(self.node_at) == set(self.nodes.nodes)
+        assert all(command.waiting for command in self.commands.under_way.values())
+        assert self.state is State.STARTING or not self.attaching
+        assert self.state is not State.READY or not self.nodes.lost(), "a node that held buckets is dead: the tier is degraded"
+        assert self.state is not State.DEGRADED or self.nodes.lost()
+        assert not self._out, "what an event has led to was sent"
+
+
+def node_lost(info: c.NodeInfo) -> ShardLost:
+    """What whoever needs the buckets of a dead node is told."""
+    return ShardLost(
+        f"Every bucket must be on a node that is alive. The buckets of {described(info)} are lost, since it died: {info.reason}."
+        " Stop the PSContext and start a new one.",
+        node=info.node,
+        endpoint=info.endpoint,
+    )
+
+
+def refused(seq: int, error: BaseException) -> c.Refused:
+    """The answer to a request that failed."""
+    cause = c.Cause.of(error)
+    return c.Refused(seq, cause.error, cause.message, cause.attributes)
+
+
+def nothing(cause: c.Cause | None, reports: dict[int, dict[str, Any]]) -> None:
+    """What follows a command that nobody waits for."""
+
+
+__all__ = ["Core", "Outgoing", "node_lost", "nothing", "refused"]

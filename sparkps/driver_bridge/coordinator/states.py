@@ -1,0 +1,97 @@
+"""What may happen to a tier in which state: one table. Pure data, and one look-up.
+
+A tier's life::
+
+    starting ──every node has its buckets──> ready ──a node died──> degraded
+        └───────────────────────────────────────┴──────stop───────────┴─────> stopping ──nodes have exited──> stopped
+
+An event is a message, by its class, or one of `Own`. Where it may not happen, the table says why, as a `Refusal`; `core.Core.refusal`
+puts that into words with the facts of the moment.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, StrEnum
+
+from sparkps.wire import control as c
+
+
+class State(StrEnum):
+    """Where a tier is in its life; what `PSContext.status()` has as ``state``."""
+
+    #: Not all nodes have joined, or not all of them know their buckets.
+    STARTING = "starting"
+    #: All nodes are there.
+    READY = "ready"
+    #: A node that held buckets is dead. What the others hold can be read and written; nothing new can be made. It never gets better.
+    DEGRADED = "degraded"
+    #: Nodes were told to exit.
+    STOPPING = "stopping"
+    #: Nothing is left to do but to exit.
+    STOPPED = "stopped"
+
+
+class Own(Enum):
+    """Events that are no messages."""
+
+    PLACED = "every node has its buckets"
+    NODE_DIED = "a node is dead"
+    STOP = "the coordinator itself is told to stop"
+    STOPPED = "every node has exited, or has had the time to"
+
+
+class Refusal(Enum):
+    """Why an event may not happen."""
+
+    STARTING = "not all nodes have joined"
+    FULL = "no node is missing"
+    LOST = "buckets are lost"
+    STOPPING = "the tier is being stopped"
+    NOT_STARTING = "the tier has started before"
+    NOT_STOPPING = "nobody has told the tier to stop"
+
+
+Event = type[c.ControlMessage] | Own
+Outcome = State | Refusal
+
+_STATES = tuple(State)
+#: Happens in any state, and changes none.
+_ANYWHERE: tuple[Outcome, ...] = _STATES
+#: What needs all nodes: it makes something on each of them.
+_MAKES = (Refusal.STARTING, State.READY, Refusal.LOST, Refusal.STOPPING, Refusal.STOPPING)
+#: What is about tables and groups that were made before: what is left of a degraded tier can be used, and tidied up.
+_USES = (Refusal.STARTING, State.READY, State.DEGRADED, Refusal.STOPPING, Refusal.STOPPING)
+
+_ROWS: dict[Event, tuple[Outcome, ...]] = {
+    # event             starting              ready                 degraded              stopping              stopped
+    c.NodeHello:       (State.STARTING,       Refusal.FULL,         Refusal.FULL,         Refusal.STOPPING,     Refusal.STOPPING),
+    c.NodeGone:         _ANYWHERE,
+    c.Heartbeat:        _ANYWHERE,
+    c.CommandDone:      _ANYWHERE,
+    Own.PLACED:        (State.READY,          Refusal.NOT_STARTING, Refusal.NOT_STARTING, State.STOPPING,       State.STOPPED),
+    Own.NODE_DIED:     (State.STARTING,       State.DEGRADED,       State.DEGRADED,       State.STOPPING,       State.STOPPED),
+    c.Attach:          (State.STARTING,       State.READY,          State.DEGRADED,       Refusal.STOPPING,     Refusal.STOPPING),
+    c.CreateTable:      _MAKES,
+    c.FindTable:        _USES,
+    c.DropTable:        _USES,
+    c.RegisterFunction: _MAKES,
+    c.AdmitGroup:       _MAKES,
+    c.EndGroup:         _USES,
+    c.Lease:            _USES,
+    c.Renew:            _USES,
+    c.ReleaseRank:      _USES,
+    c.FinishRank:       _USES,
+    c.FailRank:         _USES,
+    c.GroupState:       _USES,
+    c.TierStatus:       _ANYWHERE,
+    c.StopTier:        (State.STOPPING,       State.STOPPING,       State.STOPPING,       State.STOPPING,       State.STOPPED),
+    Own.STOP:          (State.STOPPING,       State.STOPPING,       State.STOPPING,       State.STOPPING,       State.STOPPED),
+    Own.STOPPED:       (Refusal.NOT_STOPPING, Refusal.NOT_STOPPING, Refusal.NOT_STOPPING, State.STOPPED,        State.STOPPED),
+}  # fmt: skip
+
+#: Event -> state -> the state that follows, or why it may not happen.
+TRANSITIONS: dict[Event, dict[State, Outcome]] = {
+    event: dict(zip(_STATES, row, strict=True)) for event, row in _ROWS.items()
+}
+
+__all__ = ["TRANSITIONS", "Event", "Outcome", "Own", "Refusal", "State"]

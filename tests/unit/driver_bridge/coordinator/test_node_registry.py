@@ -1,0 +1,102 @@
+"""Nodes: joining, heartbeats, death, and the placement that all of it leads to."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from sparkps.driver_bridge.coordinator.node_registry import NodeRegistry, described
+from sparkps.errors import TierError
+
+
+def joined(count: int, deadline: float = 5.0) -> NodeRegistry:
+    nodes = NodeRegistry(count, deadline)
+    for number in range(count):
+        nodes.join(f"ipc://n{number}", "host", 100 + number, now=0.0)
+    return nodes
+
+
+def test_the_placement_comes_with_the_last_node() -> None:
+    nodes = NodeRegistry(2, 5.0)
+    assert nodes.join("a", "host", 1, 0.0).node == 0
+    assert nodes.epoch == 0
+    assert nodes.join("b", "host", 2, 0.0).node == 1
+    assert nodes.epoch == 1
+    assert nodes.buckets() == {0: 128, 1: 128}
+    nodes.validate()
+
+
+def test_a_node_too_many_is_refused() -> None:
+    with pytest.raises(TierError, match="has all 2"):
+        joined(2).join("c", "host", 3, 0.0)
+
+
+def test_an_endpoint_belongs_to_one_node() -> None:
+    nodes = NodeRegistry(2, 5.0)
+    nodes.join("a", "host", 1, 0.0)
+    with pytest.raises(TierError, match="endpoint"):
+        nodes.join("a", "host", 2, 0.0)
+
+
+def test_a_node_that_dies_before_the_tier_is_complete_is_replaced() -> None:
+    nodes = NodeRegistry(2, 5.0)
+    nodes.join("a", "host", 1, 0.0)
+    assert nodes.gone("a", "exit 1") is not None
+    nodes.join("a", "host", 2, 0.0)
+    nodes.join("b", "host", 3, 0.0)
+    assert nodes.epoch == 1
+    assert nodes.up() == [1, 2]
+    assert nodes.lost() == []
+    nodes.validate()
+
+
+def test_silence_is_death_and_death_is_final() -> None:
+    nodes = joined(2)
+    assert nodes.heartbeat(0, {"rows": 3}, now=4.0)
+    assert nodes.expire(5.0) == []
+    (dead,) = nodes.expire(5.5)
+    assert (dead.node, dead.state) == (1, "dead")
+    assert "silent for 5.5 s" in dead.reason
+    assert nodes.expire(5.6) == [], "told once"
+    assert not nodes.heartbeat(1, {}, now=6.0)
+    assert not nodes.heartbeat(7, {}, now=6.0)
+    assert [info.node for info in nodes.lost()] == [1]
+    assert "node 1 (ipc://n1, process 101 on host)" in described(dead)
+
+
+def test_an_exit_is_news_once() -> None:
+    nodes = joined(2)
+    assert nodes.gone("ipc://n1", "killed").node == 1
+    assert nodes.gone("ipc://n1", "killed") is None
+    assert nodes.gone("ipc://other", "killed") is None
+
+
+def test_a_node_that_was_told_to_stop_is_not_dead() -> None:
+    nodes = joined(2)
+    nodes.leave(0)
+    assert [info.state for info in nodes.infos()] == ["left", "up"]
+    assert nodes.gone("ipc://n0", "exit 0") is None
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_schedules(seed: int) -> None:
+    rng = random.Random(seed)
+    nodes = NodeRegistry(rng.randint(1, 6), 3.0)
+    now, dead = 0.0, set()
+    for step in range(300):
+        now += rng.random()
+        match rng.randrange(4):
+            case 0 if nodes.epoch == 0:
+                nodes.join(f"e{step}", "host", step, now)
+            case 1:
+                for node in nodes.up():
+                    if rng.random() < 0.8:
+                        assert nodes.heartbeat(node, {}, now)
+            case 2:
+                dead |= {info.node for info in nodes.expire(now)}
+            case 3 if nodes.nodes and rng.random() < 0.1:
+                info = nodes.gone(rng.choice(nodes.infos()).endpoint, "killed")
+                dead |= {info.node} if info else set()
+        nodes.validate()
+        assert dead == {info.node for info in nodes.infos() if info.state == "dead"}

@@ -1,0 +1,93 @@
+"""What may happen to a tier in which state: every pair is in the table, and the tier does what the table says."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import pytest
+
+from sparkps.driver_bridge.coordinator.states import TRANSITIONS, Event, Own, Refusal, State
+from sparkps.driver_bridge.coordinator.tier import HANDLERS
+from sparkps.errors import SparkPSError
+from sparkps.specs import TableSpec
+from sparkps.wire import control as c
+from tests.unit.driver_bridge.coordinator.world import World
+
+CLIENT = b"client"
+
+#: One message of each kind, which changes nothing else than the table says.
+SAMPLES: dict[type, Any] = {
+    type(sample): sample
+    for sample in (
+        c.NodeHello(0, "ipc://n9", "host", 109), c.NodeGone(0, "ipc://nobody", "exit 1"), c.Heartbeat(0, 9), c.CommandDone(99, 0),
+        c.Attach(0), c.CreateTable(0, TableSpec("t", "sparse", 1)), c.FindTable(0, "t"), c.DropTable(0, "t", 1),
+        c.RegisterFunction(0, "f", b"blob"), c.AdmitGroup(0, "g", 1, 1, 0, 1, "tag"), c.EndGroup(0, 1), c.Lease(0, 1, 0, 0),
+        c.Renew(0, 1, 0, 0), c.ReleaseRank(0, 1, 0, 0), c.FinishRank(0, 1, 0, 0), c.FailRank(0, 1, 0, 0, c.Cause("TierError", "x")),
+        c.GroupState(0, 1), c.TierStatus(0), c.StopTier(0),
+    )
+}  # fmt: skip
+
+
+def world_in(state: State) -> World:
+    """A tier of three nodes that has come to `state`; node 2 answers no command from then on."""
+    world = World(num_nodes=3)
+    world.deaf = {b"n2"} if state is State.STARTING else set()
+    for number in (2,) if state is State.STARTING else (0, 1, 2):
+        world.join(number)
+    world.deaf = {b"n2"}
+    if state is State.DEGRADED:
+        world.ask(b"launcher", c.NodeGone(0, "ipc://n1", "killed"))
+    elif state in (State.STOPPING, State.STOPPED):
+        world.ask(b"driver", c.StopTier(0))
+    if state is State.STOPPED:
+        world.later(3.0)
+    assert world.tier.state is state
+    return world
+
+
+@pytest.mark.parametrize("state", State)
+def test_every_state_can_be_come_to(state: State) -> None:
+    world_in(state)
+
+
+def test_the_table_is_total() -> None:
+    assert set(TRANSITIONS) == set(HANDLERS) | set(Own)
+    assert set(SAMPLES) == set(HANDLERS)
+    assert all(set(row) == set(State) for row in TRANSITIONS.values())
+
+
+def name(value: Any) -> str:
+    return value.__name__ if isinstance(value, type) else str(value.name if isinstance(value, Own) else value)
+
+
+def do(world: World, event: Event) -> SparkPSError | None:
+    """Let `event` happen; what it was refused with."""
+    try:
+        if isinstance(event, Own):
+            world.tier.enter(event)
+        elif event in (c.Heartbeat, c.CommandDone):
+            world.deliver(CLIENT, SAMPLES[event])
+        else:
+            world.ask(CLIENT, SAMPLES[event])
+    except SparkPSError as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize(("state", "event"), list(product(State, TRANSITIONS)), ids=name)
+def test_the_tier_follows_the_table(state: State, event: Event) -> None:
+    world = world_in(state)
+    outcome, refusals = TRANSITIONS[event][state], {}
+    for why in Refusal:
+        if why is not Refusal.LOST or world.tier.nodes.lost():
+            refusals[world.tier.refusal(why).message] = why
+    error = do(world, event)
+    if isinstance(outcome, Refusal):
+        assert error is not None
+        assert refusals[error.message] is outcome
+        assert " must " in error.message
+        assert world.tier.state is state
+    else:
+        assert error is None or error.message not in refusals, "a part of the tier may refuse it, the table does not"
+        assert world.tier.state is outcome
