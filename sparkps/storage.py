@@ -7,7 +7,6 @@ import errno
 import os
 import shutil
 import tempfile
-from pathlib import Path
 from typing import IO, Any
 
 from sparkps.errors import GroupError
@@ -39,7 +38,7 @@ def set_aside(file: IO[bytes], size: int) -> None:
     except OSError as error:
         if error.errno not in _CANNOT_RESERVE:
             raise
-        _write_all(file.fileno(), b"\0" * size, 0)
+        write_all(file.fileno(), b"\0" * size, 0)
 
 
 def reason(error: BaseException) -> str:
@@ -78,89 +77,12 @@ def _free(directory: str) -> str:
     return ""
 
 
-class SpillFile:
-    """Bytes in a file without a name: it goes with the process, however that ends.
-
-    Parameters
-    ----------
-    directory : str
-        Made if it does not exist. Empty: the system's temporary directory.
-    """
-
-    def __init__(self, directory: str = "") -> None:
-        self._directory = directory
-        self._file: IO[bytes] | None = None
-        #: Bytes of all that was appended.
-        self.size = 0
-
-    def append(self, data: Any) -> int:
-        """Write `data`, all of it or, for whoever reads, nothing; its offset.
-
-        Parameters
-        ----------
-        data : buffer
-
-        Raises
-        ------
-        GroupError
-            It cannot be written.
-        """
-        view = memoryview(data).cast("B")
-        try:
-            file = self._opened()
-            _write_all(file.fileno(), view, self.size)
-        except OSError as error:
-            raise self._error(error, view.nbytes) from None
-        offset = self.size
-        self.size += view.nbytes
-        return offset
-
-    def read(self, offset: int, length: int) -> bytearray:
-        """Exactly `length` bytes at `offset`."""
-        assert self._file is not None, "something was appended"
-        data = bytearray(length)
-        view = memoryview(data)
-        try:
-            while view:
-                got = os.preadv(self._file.fileno(), [view], offset)
-                if not got:
-                    raise OSError(errno.EIO, "The end of the file comes too early")
-                view, offset = view[got:], offset + got
-        except OSError as error:
-            raise self._error(error, 0) from None
-        return data
-
-    def close(self) -> None:
-        """Give the room back; any number of times."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def _opened(self) -> IO[bytes]:
-        if self._file is None:
-            if self._directory:
-                Path(self._directory).mkdir(parents=True, exist_ok=True)
-            self._file = tempfile.TemporaryFile(prefix="sparkps-rows-", dir=self._directory or None, buffering=0)  # noqa: SIM115 - closed by close()
-        return self._file
-
-    def _error(self, error: OSError, more: int) -> GroupError:
-        needs = f"the rows of a worker beyond `spark.sparkps.workerMemoryBudget`: {self.size:,} bytes so far, {more:,} more now"
-        setting = "`spark.sparkps.localDir`" if self._directory else "`spark.sparkps.localDir` or TMPDIR"
-        return cannot_keep("Rows that do not fit in memory", self._directory or _temporary(), error, needs, setting)
-
-
-def _temporary() -> str:
-    try:
-        return tempfile.gettempdir()
-    except OSError:
-        return "the system's temporary directory"
-
-
-def _write_all(descriptor: int, data: Any, offset: int) -> None:
+def write_all(descriptor: int, data: Any, offset: int) -> None:
+    """Write all of `data` at `offset`, or raise what the system says."""
     view = memoryview(data)
     while view:
         written = os.pwrite(descriptor, view, offset)
         view, offset = view[written:], offset + written
 
 
-__all__ = ["SpillFile", "cannot_keep", "reason", "set_aside", "why_unwritable"]
+__all__ = ["cannot_keep", "reason", "set_aside", "why_unwritable", "write_all"]

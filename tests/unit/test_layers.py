@@ -13,6 +13,7 @@ PACKAGE = ROOT / "sparkps"
 #: Modules beneath all layers: values, names and rules that every process shares.
 BASE = {
     "errors", "plain", "specs", "optim", "initializers", "config", "consistency", "lifeline", "sockets", "descriptors", "storage",
+    "arrow", "spill",
 }  # fmt: skip
 
 #: Layer -> layers that it may import, itself included.
@@ -34,6 +35,8 @@ NEVER = {
     **dict.fromkeys(BASE, HEAVY),
     "sockets": HEAVY - {"zmq"},
     "descriptors": HEAVY - {"zmq"},
+    "arrow": HEAVY - {"pyarrow"},
+    "spill": HEAVY - {"pyarrow"},
     "wire": HEAVY | {"threading", "time", "socket"},
     "kernels": HEAVY - {"numba"},
     "ps_nodes": {"pyspark", "pandas", "torch"},

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from sparkps.arrow import bytes_column, int_column
 from sparkps.client.control import ControlClient
 from sparkps.client.session import Session, connect, disconnect
 from sparkps.client.tables import DenseTable, SparseTable
 from sparkps.config import PREFIX, WorkerSettings
-from sparkps.driver_bridge.columns import bytes_column, int_column
 from sparkps.driver_bridge.groups.rank_lease import RankLease, acquire, is_unreached
 from sparkps.driver_bridge.input.batches import Batches, input_failure, rows_of_spark
 from sparkps.driver_bridge.input.scan import RankRows, with_names
@@ -344,7 +344,6 @@ class RankTask:
         worker._progress = {**worker._progress, "clock": worker.clock}
         session.finish(_RESULT + pickled if len(pickled) < MAX_RECORDED_RESULT else _LARGE_RESULT)
         return pickled
-
 
     def _check_size(self, pickled: bytes) -> None:
         limit = self.settings.max_result_bytes

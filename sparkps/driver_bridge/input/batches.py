@@ -14,7 +14,7 @@ import pyarrow as pa
 from sparkps.errors import InputFailed, InvalidInput
 from sparkps.plain import name_of, text_of
 from sparkps.specs import GroupSpec
-from sparkps.storage import SpillFile
+from sparkps.spill import SpilledBatches
 
 
 class Batches:
@@ -58,7 +58,7 @@ class Batches:
         self._source = source
         self._again = again
         self._check = check
-        self._record = _Record(schema, budget, scratch)
+        self._record = _Record(budget, scratch)
         #: Guards `_record`, `_rest` and `_broken`: a train function may iterate in two threads.
         self._lock = threading.Lock()
         #: Rows that the source has not given yet; None before the first pass.
@@ -135,40 +135,36 @@ class Batches:
 class _Record:
     """Batches kept in memory up to a budget, then in a file. Owner: the lock of `Batches`."""
 
-    def __init__(self, schema: pa.Schema, budget: int, scratch: str) -> None:
-        self._schema = schema
+    def __init__(self, budget: int, scratch: str) -> None:
+        #: Bytes of the budget that are left, >= 0.
         self._room = budget
-        self._batches: list[pa.RecordBatch] = []
-        #: (offset, length, schema) in the file of each batch past the budget.
-        self._places: list[tuple[int, int, pa.Schema]] = []
-        self._file = SpillFile(scratch)
+        self._in_memory: list[pa.RecordBatch] = []
+        #: All batches from the first one on that did not fit.
+        self._in_file = SpilledBatches(scratch)
 
     @property
     def spilled(self) -> int:
         """Bytes in the file."""
-        return self._file.size
+        return self._in_file.nbytes
 
     def __len__(self) -> int:
-        return len(self._batches) + len(self._places)
+        return len(self._in_memory) + len(self._in_file)
 
     def __getitem__(self, position: int) -> pa.RecordBatch:
-        if position < len(self._batches):
-            return self._batches[position]
-        offset, length, schema = self._places[position - len(self._batches)]
-        return pa.ipc.read_record_batch(pa.py_buffer(self._file.read(offset, length)), schema)
+        if position < len(self._in_memory):
+            return self._in_memory[position]
+        return self._in_file[position - len(self._in_memory)]
 
     def append(self, batch: pa.RecordBatch) -> None:
-        if not self._places and batch.nbytes <= self._room:
+        if not len(self._in_file) and batch.nbytes <= self._room:
             self._room -= batch.nbytes
-            self._batches.append(batch)
+            self._in_memory.append(batch)
             return
-        data = batch.serialize()
-        self._places.append((self._file.append(data), data.size, batch.schema))
+        self._in_file.append(batch)
 
     def close(self) -> None:
-        self._batches.clear()
-        self._places.clear()
-        self._file.close()
+        self._in_memory.clear()
+        self._in_file.close()
 
 
 def rows_of_spark(rows: Iterator[pa.RecordBatch], rank: int, group: GroupSpec) -> Iterator[pa.RecordBatch]:

@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 from py4j.protocol import Py4JError
 
-from sparkps.driver_bridge.columns import bytes_column, int_column, numbers
+from sparkps.arrow import bytes_column, int_column, numbers
 from sparkps.driver_bridge.input.scan import RANK_COLUMN, order_by_content
 from sparkps.driver_bridge.spark.master import Master
 from sparkps.errors import ConfigError, GroupError

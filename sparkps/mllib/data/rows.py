@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sparkps.driver_bridge.columns import numbers, valid
+from sparkps.arrow import numbers, valid
 from sparkps.errors import InvalidInput
 from sparkps.mllib.data import kernels
 

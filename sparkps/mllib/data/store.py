@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sparkps.storage import SpillFile
+from sparkps.spill import SpilledBatches
 
 Array = NDArray[Any]
 
@@ -93,37 +93,31 @@ class Spill:
     Parameters
     ----------
     scratch : str
-        Directory of the file. Empty: the system's temporary directory.
+        Directory of the file, made if it does not exist. Empty: the system's temporary directory.
     """
 
     def __init__(self, scratch: str = "") -> None:
-        self._file = SpillFile(scratch)
-        weakref.finalize(self, self._file.close)
-        #: (offset, length, schema) of each chunk.
-        self._places: list[tuple[int, int, pa.Schema]] = []
+        self._batches = SpilledBatches(scratch)
+        weakref.finalize(self, self._batches.close)
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._batches)
 
     @property
     def nbytes(self) -> int:
         """Bytes in the file."""
-        return sum(length for _, length, _ in self._places)
+        return self._batches.nbytes
 
     def append(self, chunk: Chunk) -> None:
         """Write a chunk behind the others."""
-        batch = _to_arrow(chunk)
-        written = batch.serialize()
-        self._places.append((self._file.append(written), written.size, batch.schema))
+        self._batches.append(_to_arrow(chunk))
 
     def __getitem__(self, position: int) -> Chunk:
-        offset, length, schema = self._places[position]
-        return _from_arrow(pa.ipc.read_record_batch(pa.py_buffer(self._file.read(offset, length)), schema))
+        return _from_arrow(self._batches[position])
 
     def close(self) -> None:
         """Remove the file."""
-        self._file.close()
-        self._places.clear()
+        self._batches.close()
 
 
 def _to_arrow(chunk: Chunk) -> pa.RecordBatch:

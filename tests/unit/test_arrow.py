@@ -8,7 +8,7 @@ import sys
 import pyarrow as pa
 import pytest
 
-from sparkps.driver_bridge.columns import bytes_column, int_column, numbers
+from sparkps.arrow import bytes_column, int_column, numbers
 
 
 @pytest.mark.parametrize("values", [[], [0], [-1, 2**31 - 1, 7]])
@@ -34,7 +34,7 @@ def test_values_of_a_slice():
 
 def test_no_pandas():
     code = (
-        "import sys, pyarrow as pa; from sparkps.driver_bridge.columns import *;"
+        "import sys, pyarrow as pa; from sparkps.arrow import *;"
         "c = [int_column([1], pa.int32()), bytes_column([b'x'], pa.string())];"
         "b = pa.RecordBatch.from_arrays(c, ['a', 'b']); numbers(b.column(0)); sys.exit('pandas' in sys.modules)"
     )
