@@ -30,8 +30,8 @@ from sparkps.wire.control import CreateTable, FindTable, RegisterFunction, TierA
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-    from sparkps.driver_bridge.groups.group import Group
     from sparkps.driver_bridge.groups.report import Results
+    from sparkps.driver_bridge.groups.running import RunningGroup
     from sparkps.driver_bridge.groups.worker import Train
 
 log = logging.getLogger(__name__)
@@ -53,8 +53,9 @@ class PSContext:
         Nodes of the tier; default `spark.sparkps.numNodes`, which is 2.
     replication : int, optional
         Copies of every bucket; 1 is the only number there is now.
-    launch : {"auto", "local"}, optional
-        How nodes are started: "local" makes them child processes of the driver, and "auto" does that on a `local[*]` master.
+    launch : str, optional
+        How nodes are started, by the name of a launcher: "local" makes them child processes of the driver, and "auto" does that on
+        a `local[*]` master. Default `spark.sparkps.launch`, which is "auto".
 
     Raises
     ------
@@ -88,7 +89,7 @@ class PSContext:
         spark: SparkSession,
         num_nodes: int | None = None,
         replication: int | None = None,
-        launch: Literal["auto", "local"] | None = None,
+        launch: str | None = None,
     ) -> None:
         context = _spark_context(spark)
         self.spark = spark
@@ -342,8 +343,8 @@ class PSContext:
         self._check_can_start()
         return run_group(self, df, train, num_workers, consistency, **options)
 
-    def start_group(self, df: DataFrame, train: Train, num_workers: int | None = None, **options: Any) -> Group:
-        """An admitted, running group to work with, a context manager; see `sparkps.driver_bridge.groups.group.Group`."""
+    def start_group(self, df: DataFrame, train: Train, num_workers: int | None = None, **options: Any) -> RunningGroup:
+        """An admitted, running group to work with, a context manager; for the options see `sparkps.driver_bridge.groups.group.Group`."""
         from sparkps.driver_bridge.groups.group import start_group
 
         self._check_can_start()

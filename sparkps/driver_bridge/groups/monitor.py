@@ -73,12 +73,13 @@ class GroupMonitor:
         self.cause: SparkPSError | None = None
         #: Nothing to watch any more: the job is done, or the group has failed.
         self.settled = threading.Event()
-        #: Counters of a driver-side solver, if there is one.
-        self.solver: Callable[[], dict[str, Any]] | None = None
+        #: Seconds and task slots, as they were given.
+        self.start_timeout = start_timeout
+        self.slots = slots
+        #: Counters of a driver-side solver; none where there is no solver. Replaced as a whole, by the solver's thread.
+        self.solver: Callable[[], dict[str, Any]] = dict
         self._submit = submit
         self._submissions = submissions - 1
-        self._start_timeout = start_timeout
-        self._slots = slots
         self._bar = bar
         self._latest: GroupReport | None = None
         #: Whether the last question to the coordinator was answered.
@@ -115,7 +116,7 @@ class GroupMonitor:
             self._without_news(error)
             return self._latest
         self._latest, self._answered, self._alone = report, True, None
-        solver = self.solver() if self.solver is not None else {}
+        solver = self.solver()
         self._bar.update(
             [solver] if "epoch" in solver else [rank.counters for rank in report.ranks[: self.group.num_workers]]
         )
@@ -173,7 +174,7 @@ class GroupMonitor:
         if self._alone is not None and not self._started_at:
             self.cause = self._alone
             return True
-        if not self._started_at and now > self._began + self._start_timeout:
+        if not self._started_at and now > self._began + self.start_timeout:
             self.cause = self.fail(self._late(report))
             return True
         return False
@@ -222,11 +223,11 @@ class GroupMonitor:
 
     def _late(self, report: GroupReport | None) -> SparkPSError:
         if report is None:
-            timeout = self._start_timeout
+            timeout = self.start_timeout
             return DeadlineExceeded(
                 f"The workers of group {self.group.name!r} must start within {timeout:g} s.", group=self.group.name
             )
-        return not_started(report, self.group, self._start_timeout, self._slots)
+        return not_started(report, self.group, self.start_timeout, self.slots)
 
 
 __all__ = ["ANSWER_WITHIN", "GroupMonitor"]

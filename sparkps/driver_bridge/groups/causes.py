@@ -1,0 +1,42 @@
+"""Why a worker group failed, as the driver raises it: the first cause, not its echoes."""
+
+from __future__ import annotations
+
+from sparkps.errors import GroupError, SparkPSError, WorkerFailed, from_wire
+from sparkps.plain import name_of, text_of
+
+
+def told(cause: SparkPSError) -> SparkPSError:
+    """The group's first cause as an error to raise: caused by the error of sparkps that it came from, with the worker's traceback."""
+    name = cause.attributes.get("cause")
+    if isinstance(cause, WorkerFailed) and isinstance(name, str):
+        details = {key: value for key, value in cause.attributes.items() if key not in ("cause", "traceback")}
+        inner = from_wire(name, cause.message, details)
+        if type(inner).__name__ == name:
+            cause.__cause__ = inner
+        text = cause.attributes.get("traceback")
+        if text and not getattr(cause, "__notes__", None):
+            cause.add_note(f"Traceback of the worker:\n{text}")
+    return cause
+
+
+def raise_first_cause(error: BaseException, cause: SparkPSError | None) -> None:
+    """Raise the group's first cause, if it is known and `error` is but its echo in the driver's thread."""
+    is_echo = isinstance(error, SparkPSError) and not isinstance(error, WorkerFailed)
+    if is_echo and isinstance(cause, WorkerFailed):
+        raise told(cause) from error
+
+
+def left(group: str, error: BaseException | None) -> SparkPSError:
+    """What ranks and nodes are told of a group that its driver ends before its ranks have."""
+    if isinstance(error, SparkPSError):
+        return error
+    if error is None:
+        said = "its driver left it"
+    else:
+        text = text_of(error)
+        said = f"{name_of(error)}{f': {text}' if text else ''} at the driver"
+    return GroupError(f"Worker group {group!r} was ended: {said}.", group=group)
+
+
+__all__ = ["left", "raise_first_cause", "told"]

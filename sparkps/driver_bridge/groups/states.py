@@ -1,0 +1,56 @@
+"""Where a worker group is in its life at the driver, and what may happen to it there: one table. Pure data.
+
+A group's life::
+
+    planned ──> preparing ──> queued ──> admitted ──> running ──> finished
+                    └───────────┴───────────┴────────────┴──────> ended
+"""
+
+from __future__ import annotations
+
+from enum import Enum, StrEnum
+
+
+class State(StrEnum):
+    """A worker group at its driver."""
+
+    #: Its arguments are right; nothing was done yet.
+    PLANNED = "planned"
+    #: Its rows are looked at, and staged if they must be.
+    PREPARING = "preparing"
+    #: It has asked for admission. It may have been granted though no answer came.
+    QUEUED = "queued"
+    #: Coordinator and nodes know it; its Spark job starts, and its solver joins.
+    ADMITTED = "admitted"
+    RUNNING = "running"
+    #: Every rank has ended with a result, and nothing of the group is left.
+    FINISHED = "finished"
+    #: It has failed, or was left without its results, and nothing of it is left.
+    ENDED = "ended"
+
+
+class Event(Enum):
+    """What may happen to a group; the value says what it must be for that."""
+
+    START = "new to be started"
+    PREPARED = "preparing its rows to ask for admission"
+    ADMITTED = "queued to be admitted"
+    STARTED = "admitted to run"
+    WAIT = "running to be waited for"
+    FINISHED = "running to finish"
+    END = "there to end"
+
+
+#: State -> event -> the state that follows. What is not here must not happen.
+TRANSITIONS: dict[State, dict[Event, State]] = {
+    State.PLANNED: {Event.START: State.PREPARING, Event.END: State.ENDED},
+    State.PREPARING: {Event.PREPARED: State.QUEUED, Event.END: State.ENDED},
+    State.QUEUED: {Event.ADMITTED: State.ADMITTED, Event.END: State.ENDED},
+    State.ADMITTED: {Event.STARTED: State.RUNNING, Event.END: State.ENDED},
+    State.RUNNING: {Event.WAIT: State.RUNNING, Event.FINISHED: State.FINISHED, Event.END: State.ENDED},
+    # Results can be asked for again, and a `with` block ends after it has waited.
+    State.FINISHED: {Event.WAIT: State.FINISHED, Event.FINISHED: State.FINISHED, Event.END: State.FINISHED},
+    State.ENDED: {Event.END: State.ENDED},
+}
+
+__all__ = ["TRANSITIONS", "Event", "State"]

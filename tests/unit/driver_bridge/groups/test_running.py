@@ -1,0 +1,126 @@
+"""A running group as its driver sees it: results, first causes and their echoes, and the solver that it may have."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sparkps.consistency import BSP
+from sparkps.driver_bridge.groups.life import Life, Step
+from sparkps.driver_bridge.groups.running import RunningGroup, Terms, results_of
+from sparkps.driver_bridge.groups.states import Event, State
+from sparkps.driver_bridge.groups.worker import FINISHED, LOST_RESULT
+from sparkps.errors import DeadlineExceeded, GroupError, ShardLost, WorkerFailed
+from sparkps.specs import GroupSpec
+from sparkps.wire.control import TierReport
+
+SPEC = GroupSpec(1, "run-1", 2, 2, 0)
+
+
+def ends(*outcomes: str) -> list[Any]:
+    """What tasks give, the last rank first."""
+    rows = [SimpleNamespace(rank=rank, outcome=said, result=pickle.dumps(rank * 10)) for rank, said in enumerate(outcomes)]
+    return rows[::-1]
+
+
+class Fixture:
+    """A group whose monitor and coordinator are told what to say."""
+
+    def __init__(self, *, timeout: float | None = None, solver: Any = None) -> None:
+        self.undone: list[BaseException | None] = []
+        self.life = Life(SPEC.name)
+        for event in (Event.START, Event.PREPARED, Event.ADMITTED, Event.STARTED):
+            self.life.enter(event)
+        self.life.at_end(Step.GROUP, self.undone.append)
+        job = SimpleNamespace(get=lambda: ends(FINISHED, FINISHED))
+        self.monitor: Any = SimpleNamespace(
+            settled=threading.Event(), cause=None, job=job, look=lambda: None, start_seconds=1.0, train_seconds=2.0
+        )
+        self.monitor.settled.set()
+        control: Any = SimpleNamespace(request=lambda message, timeout: TierReport(0, {"groups": []}))
+        rows: Any = SimpleNamespace(reader="spark", why_staged="", staging_seconds=0.0)
+        self.group = RunningGroup(control, SPEC, Terms(BSP(), timeout, rows, 0.5), self.life, self.monitor, solver)
+
+
+def test_results_come_in_the_order_of_ranks_as_often_as_they_are_asked_for() -> None:
+    made = Fixture()
+    with made.group as group:
+        assert group.wait() == [0, 10]
+        assert made.life.state is State.FINISHED
+        results = group.wait()
+    assert results == [0, 10]
+    assert (results.report.admission_seconds, results.report.train_seconds) == (0.5, 2.0)
+    assert made.undone == [None], "once"
+
+
+def test_a_first_cause_is_raised_in_place_of_its_echo() -> None:
+    made = Fixture()
+
+    def solve() -> None:
+        with made.group:
+            made.monitor.cause = WorkerFailed("no such day", rank=1)
+            raise ShardLost("the group has failed")
+
+    with pytest.raises(WorkerFailed, match="no such day") as caught:
+        solve()
+    assert isinstance(caught.value.__cause__, ShardLost)
+    assert made.undone == [caught.value.__cause__]
+
+
+def test_an_error_of_the_drivers_own_is_no_echo() -> None:
+    made = Fixture()
+
+    def solve() -> None:
+        with made.group:
+            made.monitor.cause = WorkerFailed("no such day", rank=1)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        solve()
+
+
+def test_a_group_that_takes_too_long_is_ended() -> None:
+    made = Fixture(timeout=0.01)
+    made.monitor.settled.clear()
+    with pytest.raises(DeadlineExceeded, match="must end within `timeout` = 0.01 s"):
+        made.group.wait()
+    assert made.life.state is State.ENDED
+
+
+def test_a_group_that_was_ended_is_not_waited_for() -> None:
+    made = Fixture()
+    with made.group:
+        pass
+    with pytest.raises(GroupError, match=r"must be running to be waited for\. It is ended"):
+        made.group.wait()
+    made.monitor.cause = WorkerFailed("no such day", rank=1)
+    with pytest.raises(WorkerFailed, match="no such day"):
+        made.group.wait()
+
+
+def test_a_solver_finishes_before_the_ranks_are_waited_for_and_only_once() -> None:
+    finished: list[bool] = []
+    solver: Any = SimpleNamespace(worker="worker", finish=lambda: finished.append(True))
+    made = Fixture(solver=solver)
+    assert made.group.solver == "worker"
+    made.group.wait()
+    made.group.wait()
+    assert finished == [True]
+
+
+def test_a_group_without_a_solver_says_how_to_have_one() -> None:
+    with pytest.raises(GroupError, match="say `solver=True`"):
+        Fixture().group.solver  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "why"),
+    [((FINISHED, LOST_RESULT), "rank 1 .* was over 1 MiB"), (("failed", FINISHED), "rank 0 .* failed"), ((FINISHED,), "rank 1 .* Spark did not bring it")],
+)
+def test_a_rank_without_a_result_is_named(outcomes: tuple[str, ...], why: str) -> None:
+    with pytest.raises(WorkerFailed, match=why):
+        results_of(ends(*outcomes), SPEC)
