@@ -26,9 +26,6 @@ from sparkps.errors import ConfigError
 
 PREFIX = "spark.sparkps."
 
-#: Launches that exist; "auto" is "local" on a `local[*]` master.
-LAUNCHES = ("auto", "local")
-
 _SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
@@ -98,6 +95,12 @@ def _size(name: str, default: int, low: int, high: int = 1 << 50) -> Any:
 def _choice(name: str, default: str, choices: tuple[str, ...]) -> Any:
     must = "one of " + ", ".join(map(repr, choices))
     return field(default=default, metadata={"key": Key(name, str, lambda v: v in choices, must)})
+
+
+def _name(name: str, default: str) -> Any:
+    must = "a name of letters, digits, '_' and '-'"
+    key = Key(name, str, lambda v: isinstance(v, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", v) is not None, must)
+    return field(default=default, metadata={"key": key})
 
 
 def _path(name: str) -> Any:
@@ -220,8 +223,8 @@ class Settings:
     num_nodes: int = _count("numNodes", 2, 1, 256)
     #: Copies of every bucket.
     replication: int = _count("replication", 1, 1, 3)
-    #: How nodes are started.
-    launch: str = _choice("launch", "auto", (*LAUNCHES, "executors", "attach"))
+    #: Name of the launcher that starts the nodes. Which ones there are only the driver knows, in `driver_bridge.launchers`.
+    launch: str = _name("launch", "auto")
     #: Kernel threads of one node; 0: as many as its share of the machine's cores.
     node_threads: int = _count("nodeThreads", 0, 0, 1024)
     #: The tier must be ready by then; compiling kernels, which happens once per machine, is not counted.

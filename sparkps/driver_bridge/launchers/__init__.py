@@ -1,16 +1,26 @@
 """Launchers: how the coordinator and the nodes of a tier come to run.
 
-A launcher is a module with one function ``launch(settings) -> RunningTier``, and one line in `launcher`.
+A launcher is a module with one function ``launch(settings) -> RunningTier``, and one line in `LAUNCHERS`.
 """
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
 from typing import Protocol
 
-from sparkps.config import LAUNCHES, PREFIX, Settings
+from sparkps.config import PREFIX, Settings
 from sparkps.driver_bridge.spark.master import Master
 from sparkps.errors import ConfigError, SparkPSError
 from sparkps.wire.control import TierAddress
+
+#: Name, as `spark.sparkps.launch` has it -> module. Only the one that is chosen is imported: others may need what is not installed.
+LAUNCHERS: dict[str, str] = {
+    "local": "sparkps.driver_bridge.launchers.local",
+}
+
+#: The launcher that fits the master.
+AUTO = "auto"
 
 
 class RunningTier(Protocol):
@@ -41,29 +51,48 @@ def launch(settings: Settings, master: str) -> RunningTier:
     Raises
     ------
     ConfigError
-        A launch that does not exist, or that does not fit the master.
+        A launcher that does not exist, or that does not fit the master.
     TierError
         The tier is not ready in time.
     """
-    _check(settings.launch, master)
-    from sparkps.driver_bridge.launchers import local
+    module = importlib.import_module(LAUNCHERS[choose(settings.launch, master)])
+    start: Callable[[Settings], RunningTier] = module.launch
+    return start(settings)
 
-    return local.launch(settings)
 
+def choose(asked: str, master: str) -> str:
+    """Name of the launcher that `asked` means: itself, or the one that fits the master.
 
-def _check(asked: str, master: str) -> None:
-    if asked not in LAUNCHES:
-        exist = ", ".join(repr(name) for name in LAUNCHES)
+    Raises
+    ------
+    ConfigError
+        There is none of that name, or "auto" finds none for the master.
+
+    Examples
+    --------
+    >>> choose("auto", "local[2]"), choose("local", "spark://here:7077")
+    ('local', 'local')
+    """
+    if asked == AUTO:
+        return _fitting(master)
+    if asked not in LAUNCHERS:
+        exist = ", ".join(repr(name) for name in (AUTO, *LAUNCHERS))
         raise ConfigError(
             f"`launch` (`{PREFIX}launch`) must be one of the launches that exist now: {exist}. Got {asked!r} instead.",
             launch=asked,
+            key=PREFIX + "launch",
         )
-    if asked == "auto" and not Master(master).on_this_host:
-        raise ConfigError(
-            f"`launch='auto'` needs a local master, `local[*]`: its nodes are processes beside the driver. Got master {master!r}."
-            " Where all executors run on the driver's host, say `launch='local'`.",
-            master=master,
-        )
+    return asked
 
 
-__all__ = ["RunningTier", "launch"]
+def _fitting(master: str) -> str:
+    if Master(master).on_this_host:
+        return "local"
+    raise ConfigError(
+        f"`launch='auto'` needs a local master, `local[*]`: its nodes are processes beside the driver. Got master {master!r}."
+        " Where all executors run on the driver's host, say `launch='local'`.",
+        master=master,
+    )
+
+
+__all__ = ["AUTO", "LAUNCHERS", "RunningTier", "choose", "launch"]

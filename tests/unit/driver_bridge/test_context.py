@@ -58,7 +58,7 @@ def tiers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[FakeTier]]:
     launched: list[FakeTier] = []
 
     def launch(settings: Any, master: str) -> FakeTier:
-        launchers._check(settings.launch, master)
+        launchers.choose(settings.launch, master)
         launched.append(FakeTier(settings))
         return launched[-1]
 
@@ -86,7 +86,8 @@ def test_settings_come_from_spark_and_arguments_win(tiers: list[FakeTier]) -> No
         ({"replication": 2}, "must be 1: replicas are not supported yet"),
         ({"launch": "executors"}, "launches that exist now: 'auto', 'local'. Got 'executors'"),
         ({"launch": "attach"}, "launches that exist now"),
-        ({"launch": "magic"}, "launch` must be one of"),
+        ({"launch": "magic"}, "launches that exist now"),
+        ({"launch": "black magic"}, "launch` must be a name"),
     ],
 )
 def test_arguments_are_refused_by_name(tiers: list[FakeTier], arguments: dict[str, Any], message: str) -> None:
