@@ -11,7 +11,7 @@ from typing import Any, Self
 import msgspec
 import zmq
 
-from sparkps.client.presence import Peer, Presence
+from sparkps.client.presence import Peer, Presence, why_gone
 from sparkps.errors import DeadlineExceeded, NodeUnreachable, ProtocolError, from_wire
 from sparkps.wire import control as c
 from sparkps.wire.codec import decode, encode
@@ -229,7 +229,7 @@ class Inquiry:
         peer = self._presence.look(now)
         if peer is Peer.GONE:
             if not self._sent or now >= self._given_up:
-                raise self._unreachable("nobody listens there. It has stopped, its process is gone, or it runs on another host")
+                raise self._unreachable(why_gone(self._client.endpoint))
             self._given_up = min(self._given_up, now + LAST_WORDS)
         else:
             self._given_up = float("inf")

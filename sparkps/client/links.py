@@ -10,10 +10,13 @@ import os
 import secrets
 import threading
 import weakref
+from collections.abc import Iterable
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from sparkps.client.inflight import Lane, RetryPolicy
 from sparkps.client.network import Channel, Network, ZmqNetwork
+from sparkps.client.presence import LOOK_EVERY, Peer, Presence, is_removed, why_gone
 from sparkps.client.routing import Routing
 from sparkps.errors import NodeUnreachable, ShardLost, SparkPSError, TierError
 from sparkps.wire import messages as m
@@ -56,6 +59,8 @@ class Links:
         self.routing = Routing.of(attached.epoch, attached.placement)
         #: The newest placement that is known: refused pieces are cut anew by it.
         self._newest = self.routing
+        #: When to look for the sockets of nodes again (seconds, the network's clock).
+        self._next_look = 0.0
         #: At most one: the question to the coordinator that is open.
         self._inquiries: list[Inquiry] = []
         self._finalizer = weakref.finalize(self, _release, self._channels, self._inquiries, self.id, self.pid)
@@ -110,6 +115,23 @@ class Links:
 
     # ---- silent nodes --------------------------------------------------------------------------------------------------
 
+    def _look_for_sockets(self, lanes: Iterable[Lane], now: float) -> None:
+        """Nodes that answers are awaited of may have gone with their tier: then nobody is left to declare them dead."""
+        if now < self._next_look:
+            return
+        self._next_look = now + LOOK_EVERY
+        if any(is_removed(self._endpoints[lane.node]) for lane in lanes):
+            self._ask_coordinator()
+
+    def _look_at_nodes(self) -> None:
+        """The coordinator is gone. Nodes outlive it for as long as the driver does; those that are gone, too, are dead."""
+        for node, lane in self._lanes.items():
+            endpoint = self._endpoints[node]
+            with closing(Presence(endpoint)) as presence:
+                if node not in self._dead and presence.look(0.0) is Peer.GONE:
+                    self._dead[node] = f"at {endpoint} {why_gone(endpoint)}"
+                    _end(lane, self.lost(node))
+
     def _ask_coordinator(self) -> None:
         """A node is silent: start to ask whether it is dead, unless that is being asked already."""
         if not self._inquiries:
@@ -120,8 +142,10 @@ class Links:
         inquiry = self._inquiries[0]
         try:
             attached = inquiry.answer()
-        except (NodeUnreachable, TimeoutError):
+        except (NodeUnreachable, TimeoutError) as error:
             attached = None  # the coordinator is control plane only: training goes on without it
+            if isinstance(error, NodeUnreachable):
+                self._look_at_nodes()
         except SparkPSError as error:
             self._fail_all(error)
             attached = None

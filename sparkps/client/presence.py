@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import select
 import socket
 from enum import Enum
@@ -24,6 +25,28 @@ class Peer(Enum):
     UNKNOWN = "nobody has answered yet"
     THERE = "a process accepts connections"
     GONE = "connections are refused"
+
+
+def is_removed(endpoint: str) -> bool:
+    """Whether the socket of a local endpoint is not in its directory any more, which goes with the tier when that is stopped.
+
+    Examples
+    --------
+    >>> is_removed("ipc:///no/such/directory/node0"), is_removed("tcp://127.0.0.1:1")
+    (True, False)
+    """
+    kind, _, where = endpoint.partition("://")
+    return kind == "ipc" and not where.startswith("@") and not os.path.lexists(where)
+
+
+def why_gone(endpoint: str) -> str:
+    """What can be said of an endpoint at which nobody listens, as a clause."""
+    if is_removed(endpoint):
+        return (
+            "nobody listens there. The PSContext was stopped, and its tables went with it, the coefficients of large models too; or it"
+            " runs on another host"
+        )
+    return "nobody listens there. It has stopped, its process is gone, or it runs on another host"
 
 
 class Presence:
@@ -82,4 +105,4 @@ class Presence:
             self._trying = None
 
 
-__all__ = ["LOOK_EVERY", "Peer", "Presence"]
+__all__ = ["LOOK_EVERY", "Peer", "Presence", "is_removed", "why_gone"]

@@ -200,6 +200,7 @@ class Transport(Links):
                 self.check()
             deadline += self._unseen(now)  # this process itself was stopped
             self._timers(now)
+            self._look_for_sockets(busy, now)
             if now >= deadline and not done():
                 raise late(now)
 
