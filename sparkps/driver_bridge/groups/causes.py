@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from sparkps.errors import GroupError, SparkPSError, WorkerFailed, from_wire
+from sparkps.errors import DeadlineExceeded, GroupError, SparkPSError, WorkerFailed, from_wire
 from sparkps.plain import name_of, text_of
+from sparkps.specs import GroupSpec
+from sparkps.wire.control import GroupReport
 
 
 def told(cause: SparkPSError) -> SparkPSError:
@@ -39,4 +41,19 @@ def left(group: str, error: BaseException | None) -> SparkPSError:
     return GroupError(f"Worker group {group!r} was ended: {said}.", group=group)
 
 
-__all__ = ["left", "raise_first_cause", "told"]
+def not_started(report: GroupReport, group: GroupSpec, timeout: float, slots: int) -> DeadlineExceeded:
+    """The error for ranks that have not started in time; names them, and the cluster's slots."""
+    missing = [rank.rank for rank in report.ranks if rank.incarnation == 0]
+    has = f"The cluster has {slots} task slots" if slots else "The number of task slots is not known"
+    return DeadlineExceeded(
+        f"All {group.num_workers} workers of group {group.name!r} must start within {timeout:g} s. Ranks {missing} have not: other jobs"
+        f" hold the slots, or the resource manager gives none. {has}, {group.num_workers} workers were asked for; ask for fewer"
+        " (`num_workers`), end the other jobs, or raise `spark.sparkps.groupStartTimeout`.",
+        group=group.name,
+        missing=missing,
+        slots=slots,
+        asked=group.num_workers,
+    )
+
+
+__all__ = ["left", "not_started", "raise_first_cause", "told"]

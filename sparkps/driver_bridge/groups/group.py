@@ -16,10 +16,11 @@ from sparkps.driver_bridge.groups.life import Life, Step
 from sparkps.driver_bridge.groups.monitor import ANSWER_WITHIN, GroupMonitor
 from sparkps.driver_bridge.groups.progress import ProgressBar
 from sparkps.driver_bridge.groups.rank_lease import SOLVER_ATTEMPT
+from sparkps.driver_bridge.groups.rank_task import RankTask
 from sparkps.driver_bridge.groups.report import Results
 from sparkps.driver_bridge.groups.running import RunningGroup, Terms, ended_if_it_fails
 from sparkps.driver_bridge.groups.states import Event
-from sparkps.driver_bridge.groups.worker import RankTask, Train
+from sparkps.driver_bridge.groups.worker import Train
 from sparkps.driver_bridge.input.choice import GroupInput
 from sparkps.driver_bridge.input.scan import check_input
 from sparkps.driver_bridge.spark.jobs import SparkJob

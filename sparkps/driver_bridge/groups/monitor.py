@@ -14,9 +14,9 @@ from collections.abc import Callable
 from typing import Any
 
 from sparkps.client.control import ControlClient
+from sparkps.driver_bridge.groups.causes import not_started
 from sparkps.driver_bridge.groups.progress import ProgressBar
 from sparkps.driver_bridge.groups.rank_lease import SOLVER_ATTEMPT, is_unreached
-from sparkps.driver_bridge.groups.worker import not_started
 from sparkps.driver_bridge.spark.failures import input_failed, is_lost_worker, root_cause, was_cancelled
 from sparkps.driver_bridge.spark.jobs import SparkJob
 from sparkps.errors import DeadlineExceeded, GroupError, InputFailed, NodeUnreachable, SparkPSError, WorkerFailed

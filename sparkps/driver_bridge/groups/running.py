@@ -19,10 +19,11 @@ from sparkps.consistency import Consistency
 from sparkps.driver_bridge.groups.causes import raise_first_cause, told
 from sparkps.driver_bridge.groups.life import Life
 from sparkps.driver_bridge.groups.monitor import ANSWER_WITHIN, GroupMonitor
+from sparkps.driver_bridge.groups.rank_task import FINISHED, LOST_RESULT
 from sparkps.driver_bridge.groups.report import Results, RunReport, rank_figures
 from sparkps.driver_bridge.groups.solver import SolverMember
 from sparkps.driver_bridge.groups.states import Event, State
-from sparkps.driver_bridge.groups.worker import FINISHED, LOST_RESULT, Worker
+from sparkps.driver_bridge.groups.worker import Worker
 from sparkps.driver_bridge.input.choice import GroupInput
 from sparkps.errors import DeadlineExceeded, GroupError, TierError, WorkerFailed
 from sparkps.specs import GroupSpec

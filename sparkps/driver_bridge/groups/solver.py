@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from sparkps.client.control import ControlClient
 from sparkps.client.session import Session, connect
+from sparkps.driver_bridge.groups.causes import not_started
 from sparkps.driver_bridge.groups.life import Life, Step
 from sparkps.driver_bridge.groups.monitor import GroupMonitor
 from sparkps.driver_bridge.groups.rank_lease import SOLVER_ATTEMPT, RankLease, acquire
-from sparkps.driver_bridge.groups.worker import Worker, not_started
+from sparkps.driver_bridge.groups.worker import Worker
 from sparkps.specs import GroupSpec
 from sparkps.wire.control import TierAddress
 

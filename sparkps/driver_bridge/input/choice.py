@@ -11,7 +11,7 @@ from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 
 from sparkps.config import WorkerSettings
-from sparkps.driver_bridge.groups.worker import RankTask
+from sparkps.driver_bridge.groups.rank_task import RankTask
 from sparkps.driver_bridge.input.parquet_plan import NotPlain, plain_parquet
 from sparkps.driver_bridge.input.scan import RankRows, Shuffle, arrow_schema, plainly_named, read_directly
 from sparkps.driver_bridge.input.staged import StagedInput, stage, staging_root

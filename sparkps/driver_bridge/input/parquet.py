@@ -2,7 +2,7 @@
 
 Spark decodes a Parquet file into rows, encodes these as Arrow and sends them through a socket: 3 core-seconds for 1 M rows of 39
 non-zeros, and more while the JVM is young. pyarrow makes the same Arrow from the same file in 0.6. What may be read so is
-decided by `scans`.
+decided by `parquet_plan`.
 """
 
 from __future__ import annotations

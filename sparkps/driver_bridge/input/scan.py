@@ -2,8 +2,8 @@
 
 A training stage never reads a shuffle: with one upstream, a lost executor makes Spark run a second attempt of the *whole*
 stage, with a copy of every healthy rank. So an input is read *directly* only where its plan and its lineage hold no shuffle
-and it has enough partitions; any other is *staged* by an ordinary job (see `staging`). Columns of plain Parquet files are read
-by the ranks themselves (see `scans`).
+and it has enough partitions; any other is *staged* by an ordinary job (see `staged`). Columns of plain Parquet files are read
+by the ranks themselves (see `choice`).
 """
 
 from __future__ import annotations

@@ -60,14 +60,14 @@ def start_python_workers(spark: Any) -> Event:
     def work() -> None:
         context.parallelize(range(count), count).mapPartitions(_import_all).collect()
 
-    return SparkJob(spark, "sparkps-prestart", "sparkps: start of Python workers", work).start().done
+    return SparkJob(spark, "sparkps-python-workers", "sparkps: start of Python workers", work).start().done
 
 
 def _import_all(rows: Iterator[Any]) -> Iterator[Any]:
     """Imports what a rank needs."""
     import pyarrow.parquet  # noqa: F401 - the imports are the work
 
-    import sparkps.driver_bridge.groups.worker  # noqa: F401
+    import sparkps.driver_bridge.groups.rank_task  # noqa: F401
 
     yield from rows
 

@@ -15,9 +15,9 @@ from sparkps.config import Settings, WorkerSettings
 from sparkps.driver_bridge.coordinator.core import Core
 from sparkps.driver_bridge.coordinator.handlers.groups import HANDLERS
 from sparkps.driver_bridge.groups import rank_lease as module
-from sparkps.driver_bridge.groups import worker as worker_module
+from sparkps.driver_bridge.groups import rank_task as task_module
 from sparkps.driver_bridge.groups.rank_lease import RankLease, acquire, is_unreached
-from sparkps.driver_bridge.groups.worker import FAILED, RankTask
+from sparkps.driver_bridge.groups.rank_task import FAILED, RankTask
 from sparkps.errors import DeadlineExceeded, NodeUnreachable, SparkPSError, WorkerFailed
 from sparkps.lifeline import is_gone, this_process
 from sparkps.specs import GroupSpec
@@ -209,9 +209,9 @@ def run(coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch) -> Callable[.
         finish=lambda state: None,
         leave=lambda: None,
     )
-    monkeypatch.setattr(worker_module, "connect", lambda address: session)
-    monkeypatch.setattr(worker_module, "disconnect", lambda address: None)
-    monkeypatch.setattr(worker_module.ControlClient, "of", lambda address: coordinator)
+    monkeypatch.setattr(task_module, "connect", lambda address: session)
+    monkeypatch.setattr(task_module, "disconnect", lambda address: None)
+    monkeypatch.setattr(task_module.ControlClient, "of", lambda address: coordinator)
     monkeypatch.setattr(module, "_PARTING", 1.0)
     assert coordinator.spec is not None
     spec: GroupSpec = coordinator.spec

@@ -11,9 +11,9 @@ import pytest
 
 from sparkps.consistency import BSP
 from sparkps.driver_bridge.groups.life import Life, Step
+from sparkps.driver_bridge.groups.rank_task import FINISHED, LOST_RESULT
 from sparkps.driver_bridge.groups.running import RunningGroup, Terms, results_of
 from sparkps.driver_bridge.groups.states import Event, State
-from sparkps.driver_bridge.groups.worker import FINISHED, LOST_RESULT
 from sparkps.errors import DeadlineExceeded, GroupError, ShardLost, WorkerFailed
 from sparkps.specs import GroupSpec
 from sparkps.wire.control import TierReport
@@ -119,7 +119,11 @@ def test_a_group_without_a_solver_says_how_to_have_one() -> None:
 
 @pytest.mark.parametrize(
     ("outcomes", "why"),
-    [((FINISHED, LOST_RESULT), "rank 1 .* was over 1 MiB"), (("failed", FINISHED), "rank 0 .* failed"), ((FINISHED,), "rank 1 .* Spark did not bring it")],
+    [
+        ((FINISHED, LOST_RESULT), "rank 1 .* was over 1 MiB"),
+        (("failed", FINISHED), "rank 0 .* failed"),
+        ((FINISHED,), "rank 1 .* Spark did not bring it"),
+    ],
 )
 def test_a_rank_without_a_result_is_named(outcomes: tuple[str, ...], why: str) -> None:
     with pytest.raises(WorkerFailed, match=why):

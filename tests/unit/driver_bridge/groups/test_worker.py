@@ -15,9 +15,10 @@ import pytest
 
 from sparkps.config import WorkerSettings
 from sparkps.driver_bridge.coordinator.leases import Groups, HasFinished, HeldByOther
-from sparkps.driver_bridge.groups import worker as worker_module
+from sparkps.driver_bridge.groups import rank_task as task_module
+from sparkps.driver_bridge.groups.causes import not_started
 from sparkps.driver_bridge.groups.rank_lease import RankLease, acquire
-from sparkps.driver_bridge.groups.worker import FAILED, FINISHED, LOST_RESULT, RankTask, cause_of, not_started
+from sparkps.driver_bridge.groups.rank_task import FAILED, FINISHED, LOST_RESULT, RankTask, cause_of
 from sparkps.errors import DeadlineExceeded, Fenced, InvalidInput, NonFiniteValues, WorkerFailed
 from sparkps.wire import control as c
 from sparkps.wire.codec import decode, encode
@@ -108,9 +109,9 @@ def tier(monkeypatch):
         made.session = Session(made.coordinator)
         return made
 
-    monkeypatch.setattr(worker_module, "connect", lambda address: made.session)
-    monkeypatch.setattr(worker_module, "disconnect", lambda address: None)
-    monkeypatch.setattr(worker_module.ControlClient, "of", lambda address: made.coordinator)
+    monkeypatch.setattr(task_module, "connect", lambda address: made.session)
+    monkeypatch.setattr(task_module, "disconnect", lambda address: None)
+    monkeypatch.setattr(task_module.ControlClient, "of", lambda address: made.coordinator)
     return create
 
 
@@ -227,7 +228,7 @@ def test_a_rank_hears_that_another_one_failed(tier):
 
 
 def test_ranks_that_do_not_start_are_named(tier, monkeypatch):
-    monkeypatch.setattr(worker_module, "_START_GRACE", 0.0)
+    monkeypatch.setattr(task_module, "_START_GRACE", 0.0)
     t = tier(3)
     assert run(t, lambda worker, batches: None, settings=WorkerSettings(group_start_timeout=0.05)) == (FAILED, None)
     assert "Ranks [1, 2] have not" in t.coordinator.cause.message
@@ -400,7 +401,7 @@ def test_a_successor_does_not_train_again_for_a_result_that_was_too_large(tier):
 
 def test_a_rank_s_session_ends_with_its_task(tier, monkeypatch):
     ended = []
-    monkeypatch.setattr(worker_module, "disconnect", ended.append)
+    monkeypatch.setattr(task_module, "disconnect", ended.append)
     t = tier()
     run(t, lambda worker, batches: None)
     assert ended == [t.session.address]
