@@ -156,6 +156,12 @@ class Core:
         assert not self._out, "what an event has led to was sent"
 
 
+#: What is done with a message of a connection: the answer, or None where one follows later, or none is waited for.
+Handler = Callable[[Core, bytes, Any], c.ControlMessage | None]
+#: By the class of the message.
+Handlers = dict[type[c.ControlMessage], Handler]
+
+
 def node_lost(info: c.NodeInfo) -> ShardLost:
     """What whoever needs the buckets of a dead node is told."""
     return ShardLost(
@@ -176,4 +182,4 @@ def nothing(cause: c.Cause | None, reports: dict[int, dict[str, Any]]) -> None:
     """What follows a command that nobody waits for."""
 
 
-__all__ = ["Core", "Outgoing", "node_lost", "nothing", "refused"]
+__all__ = ["Core", "Handler", "Handlers", "Outgoing", "node_lost", "nothing", "refused"]

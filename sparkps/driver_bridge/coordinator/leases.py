@@ -85,8 +85,11 @@ class GroupRecord:
 class QueuedGroup:
     """A group in the queue."""
 
+    #: Names the request that asks for it again and again; no other in the queue or among the running groups has it.
     tag: str
+    #: For messages.
     name: str
+    #: When it asked last; who does not ask again within a lease time has gone.
     asked_at: float
 
 
@@ -94,7 +97,9 @@ class QueuedGroup:
 class Holds:
     """Answer to a lease: the rank is the attempt's."""
 
+    #: > 0, and above that of every earlier attempt.
     incarnation: int
+    #: Whether every rank of the group has been leased.
     started: bool
 
 
@@ -102,6 +107,7 @@ class Holds:
 class HeldByOther:
     """Answer to a lease: ask again."""
 
+    #: Who holds it, and for how long at least.
     reason: str
     #: The holder's process; empty: not known.
     process: str = ""
@@ -111,6 +117,7 @@ class HeldByOther:
 class HasFinished:
     """Answer to a lease: nothing is left to do."""
 
+    #: Pickled; None: it was too large to be recorded.
     result: bytes | None
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from sparkps.driver_bridge.coordinator.core import Core, Outgoing, refused
+from sparkps.driver_bridge.coordinator.core import Core, Handlers, Outgoing, refused
 from sparkps.driver_bridge.coordinator.handlers import groups, lifecycle, nodes, tables
 from sparkps.driver_bridge.coordinator.states import Own, State
 from sparkps.errors import ProtocolError, SparkPSError
@@ -17,7 +17,7 @@ from sparkps.wire import control as c
 log = logging.getLogger(__name__)
 
 #: What is done with each message, once `states` allows it.
-HANDLERS = {**nodes.HANDLERS, **tables.HANDLERS, **groups.HANDLERS, **lifecycle.HANDLERS}
+HANDLERS: Handlers = {**nodes.HANDLERS, **tables.HANDLERS, **groups.HANDLERS, **lifecycle.HANDLERS}
 
 #: Of these a repetition does no harm, and nobody waits for the answer of one.
 _NOTICES = (c.Heartbeat, c.CommandDone)

@@ -88,6 +88,7 @@ class Group:
         self.consistency = check_consistency(consistency)
         master, conf, observed = observe(ps.spark)
         check_platform(conf)
+        #: What the cluster can run at once, as it is now: admission and messages go by it.
         self._slots = count_slots(master, conf, observed)
         self.num_workers = choose_num_workers(num_workers, self._slots)
         self.name = f"{name}-{secrets.token_hex(3)}"
@@ -102,7 +103,9 @@ class Group:
         self._submissions = int(conf.get("spark.task.maxFailures", "4")) if Master(master).in_driver else 1
         #: What the group's Spark jobs are cancelled by.
         self._tag = f"sparkps-{self.name}"
+        #: Planned; notes what is to be undone from the start on.
         self._life = Life(self.name)
+        #: Looked at, and staged if need be, before admission: slots are not held meanwhile.
         self._rows = GroupInput(
             df,
             self.num_workers,

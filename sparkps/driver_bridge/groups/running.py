@@ -74,11 +74,15 @@ class RunningGroup:
         monitor: GroupMonitor,
         solver: SolverMember | None,
     ) -> None:
+        #: As it was admitted; its id is what coordinator and nodes know it by.
         self.spec = spec
         self._control = control
         self._terms = terms
+        #: At least "running"; what is undone at the group's end is noted there.
         self._life = life
+        #: Knows first whether the group has failed, and why.
         self._monitor = monitor
+        #: In the group's clock until the group finishes or is ended.
         self._solver = solver
 
     @property

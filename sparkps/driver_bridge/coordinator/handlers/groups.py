@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Any
 
 from sparkps.driver_bridge.coordinator.commands import Then
-from sparkps.driver_bridge.coordinator.core import Core, nothing, refused
+from sparkps.driver_bridge.coordinator.core import Core, Handlers, nothing, refused
 from sparkps.driver_bridge.coordinator.leases import GroupRecord, HasFinished, HeldByOther, Holds
 from sparkps.errors import GroupError
 from sparkps.specs import GroupSpec
@@ -140,7 +138,7 @@ def state(core: Core, sender: bytes, message: c.GroupState) -> c.ControlMessage:
     return c.GroupReport(message.seq, message.group, group.state, group.cause, group.all_started, ranks)
 
 
-HANDLERS: dict[type[c.ControlMessage], Callable[[Core, bytes, Any], c.ControlMessage | None]] = {
+HANDLERS: Handlers = {
     c.AdmitGroup: admit,
     c.EndGroup: end,
     c.Lease: lease,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sparkps.driver_bridge.coordinator.core import Core, refused
+from sparkps.driver_bridge.coordinator.core import Core, Handlers, refused
 from sparkps.driver_bridge.coordinator.states import Own, Refusal, State
 from sparkps.errors import TierError
 from sparkps.wire import control as c
@@ -74,7 +74,7 @@ def stop_nodes(core: Core, then: Callable[[], None]) -> None:
     core.command("Stopping the tier", c.StopNode, stopped, STOP_LIMIT)
 
 
-HANDLERS: dict[type[c.ControlMessage], Callable[[Core, bytes, Any], c.ControlMessage | None]] = {
+HANDLERS: Handlers = {
     c.Attach: attach,
     c.TierStatus: status,
     c.StopTier: stop,

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Any
 
-from sparkps.driver_bridge.coordinator.core import Core, node_lost
+from sparkps.driver_bridge.coordinator.core import Core, Handlers, node_lost
 from sparkps.driver_bridge.coordinator.handlers import groups, lifecycle
 from sparkps.driver_bridge.coordinator.node_registry import described
 from sparkps.driver_bridge.coordinator.states import Own, State
@@ -87,7 +85,7 @@ def died(core: Core, info: c.NodeInfo) -> None:
         groups.fail_all(core, cause)
 
 
-HANDLERS: dict[type[c.ControlMessage], Callable[[Core, bytes, Any], c.ControlMessage | None]] = {
+HANDLERS: Handlers = {
     c.NodeHello: hello,
     c.NodeGone: gone,
     c.Heartbeat: heartbeat,

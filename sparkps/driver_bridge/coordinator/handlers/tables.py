@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from sparkps.driver_bridge.coordinator.core import Core, nothing, refused
+from sparkps.driver_bridge.coordinator.core import Core, Handlers, nothing, refused
 from sparkps.errors import TierError
 from sparkps.specs import TableSpec
 from sparkps.wire import control as c
@@ -68,7 +67,7 @@ def register(core: Core, sender: bytes, message: c.RegisterFunction) -> None:
     )
 
 
-HANDLERS: dict[type[c.ControlMessage], Callable[[Core, bytes, Any], c.ControlMessage | None]] = {
+HANDLERS: Handlers = {
     c.CreateTable: create,
     c.FindTable: find,
     c.DropTable: drop,

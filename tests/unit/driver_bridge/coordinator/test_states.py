@@ -46,11 +46,6 @@ def world_in(state: State) -> World:
     return world
 
 
-@pytest.mark.parametrize("state", State)
-def test_every_state_can_be_come_to(state: State) -> None:
-    world_in(state)
-
-
 def test_the_table_is_total() -> None:
     assert set(TRANSITIONS) == set(HANDLERS) | set(Own)
     assert set(SAMPLES) == set(HANDLERS)
