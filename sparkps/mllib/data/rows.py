@@ -17,11 +17,15 @@ from numpy.typing import NDArray
 from sparkps.driver_bridge.columns import numbers, valid
 from sparkps.errors import InvalidInput
 from sparkps.mllib.data import kernels
+from sparkps.mllib.data.labels import FiniteLabels, LabelRule
 
 Array = NDArray[Any]
 
 #: A limit that no index reaches.
 NO_LIMIT = np.iinfo(np.int64).max
+
+#: What helps with any wrong row.
+_ADVICE = "Correct the row, or set handleInvalid='skip' to leave such rows out."
 
 _NO_WEIGHTS = np.empty(0, np.float64)
 _NO_VALUES = np.empty(0, np.float32)
@@ -254,11 +258,14 @@ class RowReader:
     columns : Columns
     rank : int
         For messages.
+    rule : LabelRule, optional
+        What labels must be; None: finite.
     """
 
-    def __init__(self, columns: Columns, rank: int = 0) -> None:
+    def __init__(self, columns: Columns, rank: int = 0, rule: LabelRule | None = None) -> None:
         self.columns = columns
         self.rank = rank
+        self.rule: LabelRule = rule or FiniteLabels()
         #: Length of this rank's vectors; 0 until one was seen, or where there are none.
         self.width = 0
         #: Rows seen, for messages.
@@ -297,52 +304,44 @@ class RowReader:
         codes = np.zeros(len(labels), np.int8)
         if column.null_count:
             _mark(codes, ~valid(column), kernels.LABEL_NULL)
-        _mark(codes, (labels != 0.0) & (labels != 1.0), kernels.LABEL_NOT_BINARY)
+        _mark(codes, self.rule.wrong(labels), kernels.LABEL_WRONG)
         return labels, codes
 
     def _refusal(self, batch: pa.RecordBatch, row: int, codes: Array) -> InvalidInput:
         code = int(codes[row])
-        name, must = _describe(code, self.columns, self.width)
+        name, must = self._describe(code)
         content = ", ".join(
             f"{field}={shortened(batch.column(i)[row].as_py())}" for i, field in enumerate(self.columns.names)
         )
+        advice = self.rule.advice(batch.column(0)[row].as_py()) if code == kernels.LABEL_WRONG else ""
         return InvalidInput(
-            f"Column {name!r}: {must}. Got the row {content} (row {self._seen + row} of rank {self.rank}). {_advice(code, batch, row)}",
+            f"Column {name!r}: {must}. Got the row {content} (row {self._seen + row} of rank {self.rank}). {advice or _ADVICE}",
             column=name,
             rank=self.rank,
             row=self._seen + row,
         )
 
-
-def _advice(code: int, batch: pa.RecordBatch, row: int) -> str:
-    """What to do about a row that is wrong."""
-    if code != kernels.LABEL_NOT_BINARY:
-        return "Correct the row, or set handleInvalid='skip' to leave such rows out."
-    if batch.column(0)[row].as_py() == -1:
-        return "If the labels are -1 and 1, map -1 to 0."
-    return "For more than two classes wrap the estimator in pyspark.ml's OneVsRest; if the labels are two others, map them to 0 and 1."
+    def _describe(self, code: int) -> tuple[str, str]:
+        """Column, and what must hold."""
+        columns = self.columns
+        limit = f"numFeatures ({columns.num_features})" if columns.num_features else "2^63 - 1"
+        return {
+            kernels.LABEL_NULL: (columns.label, "a label must not be null"),
+            kernels.LABEL_WRONG: (columns.label, self.rule.must),
+            kernels.WEIGHT_INVALID: (columns.weight, "a weight must be a float in [0, inf)"),
+            kernels.FEATURES_NULL: (columns.features, "features must not be null"),
+            kernels.ENTRY_NULL: (columns.features, "indices and values must not be null"),
+            kernels.LENGTHS_DIFFER: (columns.features, "indices and values must be of the same length"),
+            kernels.NEGATIVE_INDEX: (columns.features, "an index must not be negative"),
+            kernels.INDEX_TOO_LARGE: (columns.features, f"an index must be less than {limit}"),
+            kernels.NOT_FINITE: (columns.features, "values must be finite"),
+            kernels.SIZE_DIFFERS: (columns.features, f"all vectors must have the same size (the first has {self.width})"),
+        }[code]
 
 
 def _mark_from(codes: Array, others: Array) -> None:
     free = codes == kernels.OK
     codes[free] = others[free]
-
-
-def _describe(code: int, columns: Columns, width: int) -> tuple[str, str]:
-    """Column, and what must hold."""
-    limit = f"numFeatures ({columns.num_features})" if columns.num_features else "2^63 - 1"
-    return {
-        kernels.LABEL_NULL: (columns.label, "a label must not be null"),
-        kernels.LABEL_NOT_BINARY: (columns.label, "a label must be 0 or 1"),
-        kernels.WEIGHT_INVALID: (columns.weight, "a weight must be a float in [0, inf)"),
-        kernels.FEATURES_NULL: (columns.features, "features must not be null"),
-        kernels.ENTRY_NULL: (columns.features, "indices and values must not be null"),
-        kernels.LENGTHS_DIFFER: (columns.features, "indices and values must be of the same length"),
-        kernels.NEGATIVE_INDEX: (columns.features, "an index must not be negative"),
-        kernels.INDEX_TOO_LARGE: (columns.features, f"an index must be less than {limit}"),
-        kernels.NOT_FINITE: (columns.features, "values must be finite"),
-        kernels.SIZE_DIFFERS: (columns.features, f"all vectors must have the same size (the first has {width})"),
-    }[code]
 
 
 def shortened(value: Any, most: int = 120) -> str:
