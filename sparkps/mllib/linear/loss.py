@@ -35,7 +35,7 @@ class Loss(ABC):
     #: Its name; that of its module, too, for those in `HOME`.
     name: ClassVar[str] = ""
     #: What labels must be.
-    labels: ClassVar[LabelRule]
+    label_rule: ClassVar[LabelRule]
     #: Made by `loss_kernel.fused`.
     kernel: ClassVar[Kernel]
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sparkps.errors import InvalidInput
 from sparkps.mllib.coefficients import Coefficients
 from sparkps.mllib.data import kernels
-from sparkps.mllib.data.rows import Features, read_features, shortened
+from sparkps.mllib.data.features import Features, read_features, shortened
 
 Array = NDArray[Any]
 

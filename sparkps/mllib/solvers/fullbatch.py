@@ -38,7 +38,7 @@ class FullBatchTask:
 
     def __call__(self, worker: Any, batches: Any) -> RankSummary:
         rank_job = self.rank_job
-        reader = RowReader(rank_job.job.columns, worker.rank, rank_job.job.objective.labels)
+        reader = RowReader(rank_job.job.columns, worker.rank, rank_job.job.objective.label_rule)
         # Keys stay in order of appearance: frequent ones come early, so their coefficients lie close together.
         store = ingest(batches.stream(), reader, budget=rank_job.budget, scratch=rank_job.scratch)
         try:

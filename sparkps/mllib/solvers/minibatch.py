@@ -107,7 +107,7 @@ class MiniBatchTask:
         rank_job = self.rank_job
         if worker.clock == 0:  # a successor of a lost rank does not know its epoch yet
             worker.report(epoch=0, epochs=rank_job.job.max_iter)
-        reader = RowReader(rank_job.job.columns, worker.rank, rank_job.job.objective.labels)
+        reader = RowReader(rank_job.job.columns, worker.rank, rank_job.job.objective.label_rule)
         store = ingest(batches.stream(), reader, tier_order(worker.session), budget=rank_job.budget, scratch=rank_job.scratch)
         try:
             _MiniBatch(worker, rank_job, store).run()

@@ -38,7 +38,7 @@ class Objective(Protocol):
     """A sum over rows that depends on their labels and on the margins m = b + Σ x·w. Picklable."""
 
     @property
-    def labels(self) -> LabelRule:
+    def label_rule(self) -> LabelRule:
         """What labels must be."""
 
     @property

@@ -23,7 +23,7 @@ def block(margins: Any, labels: Any, count: int, room: Any, losses: Any, derivat
 class PseudoHuber(Loss, name="pseudo_huber"):
     """Labels are numbers, and the margin is what is predicted."""
 
-    labels = FiniteLabels()
+    label_rule = FiniteLabels()
     kernel = fused("pseudo_huber_loss_and_gradient", block)
 
     def start(self, sums: LabelSums) -> Start:

@@ -67,7 +67,7 @@ def data() -> tuple[np.ndarray, np.ndarray]:
 
 
 def stored(objective: Loss, x: np.ndarray, y: np.ndarray) -> Store:
-    reader = RowReader(Columns("label", "features"), rule=objective.labels)
+    reader = RowReader(Columns("label", "features"), label_rule=objective.label_rule)
     return ingest([batch_of(y.tolist(), pa.array(x.tolist()))], reader)
 
 

@@ -71,7 +71,7 @@ def block(margins: Any, labels: Any, count: int, powers: Any, losses: Any, deriv
 class Logistic(Loss, name="logistic"):
     """Two classes: the margin is the logarithm of the odds of label 1."""
 
-    labels = BinaryLabels()
+    label_rule = BinaryLabels()
     kernel = fused("logistic_loss_and_gradient", block)
 
     def start(self, sums: LabelSums) -> Start:

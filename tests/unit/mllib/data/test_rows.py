@@ -7,15 +7,16 @@ import pyarrow as pa
 import pytest
 
 from sparkps.errors import InvalidInput
+from sparkps.mllib.data.features import read_features
 from sparkps.mllib.data.labels import BinaryLabels
-from sparkps.mllib.data.rows import Columns, RowReader, Rows, read_features
+from sparkps.mllib.data.rows import Columns, RowReader, Rows
 from tests.unit.mllib.problems import batch_of, pairs_column, vector_column
 
 
 def read(features: pa.Array, labels: list | None = None, **options: object) -> Rows:
     more = {"weight": pa.array(options.pop("weights"), pa.float64())} if "weights" in options else {}
     columns = Columns("label", "features", "weight" if more else "", **options)
-    return RowReader(columns, rank=3, rule=BinaryLabels()).read(batch_of(labels or [0.0] * len(features), features, **more))
+    return RowReader(columns, rank=3, label_rule=BinaryLabels()).read(batch_of(labels or [0.0] * len(features), features, **more))
 
 
 def as_dicts(rows: Rows) -> list[dict[int, float]]:

@@ -75,7 +75,7 @@ def test_many_coefficients_are_asked_for_ahead(name: str) -> None:
 
 
 def test_labels(name: str) -> None:
-    rule, row = loss_named(name).labels, LOSSES[name]
+    rule, row = loss_named(name).label_rule, LOSSES[name]
     assert rule.wrong(np.array([*row.labels, *row.wrong])).tolist() == [False] * len(row.labels) + [True] * len(row.wrong)
 
 
