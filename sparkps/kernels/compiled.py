@@ -82,12 +82,19 @@ def _fingerprint() -> bytes:
 
 
 def _own_source(function: Callable[..., Any]) -> bytes:
-    """Source of the module of a kernel that lives outside this package."""
+    """Source of the module of a kernel that lives outside this package, and of the module that wrote it for that one."""
     if function.__module__.startswith("sparkps.kernels."):
         return b""
-    loader: Any = getattr(sys.modules.get(function.__module__), "__loader__", None)
-    source = loader.get_source(function.__module__) if hasattr(loader, "get_source") else None
-    return (source or "").encode() + function.__code__.co_code + repr(function.__code__.co_consts).encode()
+    modules = dict.fromkeys((function.__module__, function.__globals__["__name__"]))
+    sources = b"\0".join(_source(name) for name in modules)
+    return sources + function.__code__.co_code + repr(function.__code__.co_consts).encode()
+
+
+def _source(module: str) -> bytes:
+    """Text of an imported module; empty where it has none."""
+    loader: Any = getattr(sys.modules.get(module), "__loader__", None)
+    source = loader.get_source(module) if hasattr(loader, "get_source") else None
+    return (source or "").encode()
 
 
 class _DiskCache:

@@ -17,7 +17,7 @@ from pyspark.sql import DataFrame, SparkSession
 from sparkps import PSContext
 from sparkps.errors import SparkPSError
 from sparkps.mllib.classification import LogisticRegression
-from sparkps.mllib.linear import fits as fitting
+from sparkps.mllib.solvers import drivers
 from tests.harness.processes import running
 from tests.harness.waiting import wait_until
 
@@ -34,7 +34,7 @@ FITS: dict[str, dict[str, Any]] = {
     "adagrad": {"maxIter": 30, "batchSize": 50, "deterministic": True},
 }
 
-#: Solver -> its train function in `fitting`.
+#: Solver -> its train function in `drivers`.
 TRAIN = {"lbfgs": "FullBatchTask", "adagrad": "MiniBatchTask"}
 
 
@@ -167,8 +167,8 @@ def test_fit_whose_coordinator_is_killed_while_it_trains_ends_rightly(
     estimator = LogisticRegression(solver=solver, numWorkers=2, **FITS[solver])
     undisturbed = estimator.fit(rows)
     name = TRAIN[solver]
-    made, pid = getattr(fitting, name), coordinator(ps)
-    monkeypatch.setattr(fitting, name, lambda plan: Held(made(plan), pid))
+    made, pid = getattr(drivers, name), coordinator(ps)
+    monkeypatch.setattr(drivers, name, lambda rank_job: Held(made(rank_job), pid))
     with ThreadPoolExecutor(1) as pool:
         fit = pool.submit(estimator.fit, rows)
         assert wait_until(lambda: is_held(ps), 30, 0.05)

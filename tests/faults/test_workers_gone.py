@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sparkps import PSContext
 from sparkps.mllib.classification import LogisticRegression
-from sparkps.mllib.linear import fits as fitting
+from sparkps.mllib.solvers import drivers
 from tests.harness.waiting import wait_until
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(120)]
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(120)]
 #: The clock in which the worker is killed: an evaluation of L-BFGS, and the third step of four in an epoch of mini-batches.
 CLOCK = 19
 
-#: Solver -> its train function in `fitting`, and the estimator that is fitted with it; one reads files of the user's, one staged ones.
+#: Solver -> its train function in `drivers`, and the estimator that is fitted with it; one reads files of the user's, one staged ones.
 FITS: dict[str, tuple[str, dict[str, Any]]] = {
     "lbfgs": ("FullBatchTask", {"maxIter": 15, "tol": 0.0, "standardization": False}),
     "adagrad": ("MiniBatchTask", {"maxIter": 8, "batchSize": 50, "deterministic": True}),
@@ -91,8 +91,8 @@ def test_killed_worker_leaves_the_same_model(
     name, params = FITS[solver]
     estimator = LogisticRegression(solver=solver, numWorkers=2, **params)
     undisturbed = estimator.fit(rows)
-    made = getattr(fitting, name)
-    monkeypatch.setattr(fitting, name, lambda plan: Held(made(plan)))
+    made = getattr(drivers, name)
+    monkeypatch.setattr(drivers, name, lambda rank_job: Held(made(rank_job)))
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(estimator.fit, rows)
         assert wait_until(lambda: "held" in rank_0(ps).get("counters", {}), 30, 0.05)

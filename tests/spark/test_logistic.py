@@ -10,6 +10,11 @@ from pyspark.ml.linalg import Vectors
 from pyspark.sql import functions as sf
 
 from sparkps.mllib.classification import LogisticRegression
+from sparkps.mllib.solvers.job import RankJob
+
+
+def model_tables(ps):
+    return [table["name"] for table in ps.status()["tables"] if table["name"].startswith("LogisticRegression")]
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +163,7 @@ def test_a9a(spark, ps, shared_data):
 
 def test_tables_are_dropped_after_the_fit(ps, rows):
     LogisticRegression(maxIter=1).fit(rows)
-    assert [name for name in ps.status()["tables"] if name.startswith("LogisticRegression")] == []
+    assert model_tables(ps) == []
 
 
 @pytest.mark.parametrize("solver", ["lbfgs", "sgd"])
@@ -170,10 +175,7 @@ def test_progress_bar_has_the_name_of_the_class_and_counts_epochs(ps, rows, monk
 
 
 def test_spilled_rows_give_the_same_model(spark, ps, rows, monkeypatch):
-    from sparkps.mllib.solvers import fullbatch
-
     plain = LogisticRegression(maxIter=5, deterministic=True, numWorkers=1).fit(rows)
-    made = fullbatch.WorkerPlan
-    monkeypatch.setattr("sparkps.mllib.linear.fits.WorkerPlan", lambda **given: made(**{**given, "budget": 0}))
+    monkeypatch.setattr("sparkps.mllib.training.RankJob", lambda job, names, budget, scratch: RankJob(job, names, 0, scratch))
     spilled = LogisticRegression(maxIter=5, deterministic=True, numWorkers=1).fit(rows)
     assert plain.coefficients == spilled.coefficients

@@ -16,7 +16,7 @@ ARRAYS = "label double, features array<double>"
 
 
 def model_tables(ps):
-    return [name for name in ps.status()["tables"] if name.startswith("LogisticRegression")]
+    return [table["name"] for table in ps.status()["tables"] if table["name"].startswith("LogisticRegression")]
 
 
 BAD = {

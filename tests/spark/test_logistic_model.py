@@ -13,9 +13,8 @@ from pyspark.ml.tuning import CrossValidator, ParamGridBuilder
 
 from sparkps import PSContext
 from sparkps.errors import InvalidInput, UnknownTable
-from sparkps.mllib import base
-from sparkps.mllib.base import LocalCoefficients, TableCoefficients
 from sparkps.mllib.classification import LogisticRegression, LogisticRegressionModel
+from sparkps.mllib.coefficients import LocalCoefficients, TableCoefficients, collect
 from sparkps.mllib.linear import persistence
 
 
@@ -144,7 +143,7 @@ def test_empty_names_leave_columns_out(model, rows):
 @pytest.mark.parametrize("solver", ["lbfgs", "adagrad"])
 def test_large_models_stay_on_the_tier(spark, ps, rows, tmp_path, monkeypatch, solver):
     small = LogisticRegression(maxIter=4, solver=solver, deterministic=True, numWorkers=2).fit(rows)
-    monkeypatch.setattr("sparkps.mllib.linear.fits.collect", lambda table: base.collect(table, limit=0))
+    monkeypatch.setattr("sparkps.mllib.training.collect", lambda table: collect(table, limit=0))
     large = LogisticRegression(maxIter=4, solver=solver, deterministic=True, numWorkers=2).fit(rows)
     assert isinstance(small.coefficients_, LocalCoefficients)
     assert isinstance(large.coefficients_, TableCoefficients)

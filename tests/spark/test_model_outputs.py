@@ -92,12 +92,19 @@ def test_vectors_of_another_length_are_refused(spark, model):
         model.transform(arrays).collect()
 
 
-@pytest.mark.parametrize("solver", ["lbfgs", "adagrad"])
-def test_vectors_of_different_lengths_in_different_ranks_are_refused(spark, ps, solver):
+@pytest.mark.parametrize(
+    "params",
+    [{"solver": "lbfgs"}, *({"solver": "adagrad", "consistency": how, "maxIter": 100_000} for how in ("bsp", "ssp", "asp"))],
+    ids=str,
+)
+def test_vectors_of_different_lengths_in_different_ranks_are_refused_before_training(spark, ps, monkeypatch, params):
+    """The epochs would take minutes."""
+    monkeypatch.setattr("sparkps.mllib.solvers.drivers.Lbfgs", None)
     rows = spark.createDataFrame([(float(i % 2), Vectors.dense([1.0] * (3 if i < 20 else 5))) for i in range(40)], ["label", "features"])
-    lr = LogisticRegression(maxIter=1, solver=solver, numWorkers=2)
-    with pytest.raises(Exception, match=r"'features': all vectors must have the same size"):
+    lr = LogisticRegression(numWorkers=2, **params)
+    with pytest.raises(InvalidInput, match=r"'features': all vectors must have the same size. Got vectors of sizes 3, 5") as caught:
         lr.fit(rows.coalesce(2))
+    assert caught.value.column == "features"
 
 
 def test_a_model_scores_the_rows_that_it_was_trained_on(ps, rows):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pyspark.ml.linalg import Vectors
 
-from sparkps.errors import InvalidInput
+from sparkps.errors import InvalidInput, NotEnoughSlots
 from sparkps.mllib.classification import LogisticRegression
 
 
@@ -105,6 +105,13 @@ def test_timeouts(ps, pairs, timeout):
 def test_numbers_of_workers(ps, pairs, count):
     with pytest.raises(InvalidInput, match="`num_workers` must be an int >= 1"):
         ps.run(pairs, names_and_sum, num_workers=count)
+
+
+def test_an_estimator_names_its_own_param_where_workers_are_too_many(ps, pairs):
+    with pytest.raises(NotEnoughSlots, match=r"2 task slots, 9 workers were asked for: ask for fewer \(`numWorkers`\)") as caught:
+        LogisticRegression(numWorkers=9).fit(pairs)
+    assert (caught.value.slots, caught.value.asked) == (2, 9)
+    assert ps.status()["tables"] == []
 
 
 def test_a_function_that_cannot_travel(ps):

@@ -16,8 +16,8 @@ from sparkps.driver_bridge.input.parquet import ParquetInput
 from sparkps.driver_bridge.input.parquet_plan import NotPlain, plain_parquet
 from sparkps.driver_bridge.input.scan import arrow_schema
 from sparkps.errors import WorkerFailed
-from sparkps.mllib.base import select_rows
 from sparkps.mllib.data.rows import Columns
+from sparkps.mllib.data.selection import select_rows
 
 
 def plain(df, num_workers=2):

@@ -125,6 +125,40 @@ def test_the_coordinator_knows_neither_driver_nor_workers(path):
     assert all(name.startswith("sparkps.driver_bridge.coordinator") for name in bridge), f"{dotted(path)} imports {sorted(bridge)}"
 
 
+#: What the families of `sparkps.mllib` share; what stands in a room may import from its own and from those named.
+MLLIB_ROOMS = {
+    "data": {"data"},
+    "params": {"params"},
+    "tables": {"tables"},
+    "solvers": {"solvers", "data", "tables"},
+    "coefficients": {"coefficients", "data", "tables"},
+    "training": {"training", "coefficients", "data", "solvers", "tables"},
+}
+MLLIB = PACKAGE / "mllib"
+
+#: Folders of models that are alike, each beside the others.
+FAMILIES = {path.name for path in MLLIB.iterdir() if (path / "__init__.py").is_file()} - set(MLLIB_ROOMS)
+
+
+def room_of(name: str) -> str:
+    """`solvers` of `sparkps.mllib.solvers.lbfgs`; empty outside of `sparkps.mllib`."""
+    parts = name.split(".")
+    return parts[2] if parts[:2] == ["sparkps", "mllib"] and len(parts) > 2 else ""
+
+
+@pytest.mark.parametrize("path", [path for path in sorted(MLLIB.rglob("*.py")) if path != MLLIB / "__init__.py"], ids=dotted)
+def test_no_family_of_models_knows_another_and_what_they_share_knows_none(path):
+    top, inner = imports(path)
+    known = {room_of(name) for name in top | inner} - {""}
+    room = room_of(dotted(path))
+    if room in MLLIB_ROOMS:
+        assert known <= MLLIB_ROOMS[room], f"{dotted(path)} imports {sorted(known - MLLIB_ROOMS[room])}"
+    elif room in FAMILIES:
+        assert known <= {room, *MLLIB_ROOMS}, f"{dotted(path)} imports {sorted(known - {room, *MLLIB_ROOMS})}"
+    else:
+        assert known <= {*FAMILIES, *MLLIB_ROOMS}, f"{dotted(path)} is an estimator's, and imports another's"
+
+
 def closure(start: str) -> set[str]:
     """Every module of the package that importing `start` brings in, and the outside packages they name at the top."""
     files = {dotted(path): path for path in [*modules(), PACKAGE / "__init__.py"]}

@@ -25,7 +25,7 @@ _I32, _I64, _F64, _U8, _I8 = types.int32, types.int64, types.float64, types.uint
 (
     OK,
     LABEL_NULL,
-    LABEL_NOT_BINARY,
+    LABEL_WRONG,
     WEIGHT_INVALID,
     FEATURES_NULL,
     ENTRY_NULL,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sparkps.errors import InvalidInput
@@ -10,7 +10,7 @@ from sparkps.errors import InvalidInput
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
-#: Metadata of each output, by kind and number of classes, as pyspark.ml has it.
+#: Metadata of each output of a classifier, by part and number of classes, as pyspark.ml has it.
 _ATTRIBUTES = {
     "raw": lambda classes: {"num_attrs": classes},
     "probability": lambda classes: {"num_attrs": classes},
@@ -45,15 +45,23 @@ def check_outputs(dataset: DataFrame, outputs: Mapping[str, str]) -> None:
         taken[name.lower()] = f"the `{param}`"
 
 
+def struct_of(parts: Iterable[str]) -> Any:
+    """Spark type of what is predicted of a row: ``raw``, ``probability`` and ``prediction``, or some of them."""
+    from pyspark.ml.linalg import VectorUDT
+    from pyspark.sql.types import DoubleType, StructField, StructType
+
+    return StructType([StructField(part, DoubleType() if part == "prediction" else VectorUDT()) for part in parts])
+
+
 def output(part: str, scored: Column, name: str, classes: int) -> Column:
-    """The column of one part of what was predicted: ``raw``, ``probability`` or ``prediction``."""
+    """The column of one part of what was predicted; `classes` is 0 for a model that is no classifier."""
     from pyspark.sql import functions as sf
 
     column = scored[part]
     if part == "prediction":
         column = sf.coalesce(column, sf.lit(float("nan")))  # so that Spark knows that it is never null
-    attributes: dict[str, Any] = _ATTRIBUTES[part](classes)
-    return column.alias(name, metadata={"ml_attr": attributes})
+    attributes: dict[str, Any] = {"ml_attr": _ATTRIBUTES[part](classes)} if classes else {}
+    return column.alias(name, metadata=attributes)
 
 
 def never_null(features: Column, name: str) -> Column:
@@ -86,4 +94,4 @@ def has_valid_features(features: Column, kind: Any, width: int) -> Column:
     return features.isNotNull() & long_enough(vector_to_array(features))
 
 
-__all__ = ["check_outputs", "has_valid_features", "never_null", "output"]
+__all__ = ["check_outputs", "has_valid_features", "never_null", "output", "struct_of"]

@@ -18,8 +18,15 @@ from pyspark.errors import PySparkException
 from pyspark.ml.util import DefaultParamsReader, DefaultParamsWriter, MLReader, MLWriter
 
 from sparkps.errors import InvalidInput
-from sparkps.mllib.base import LOCAL_BYTES, Coefficients, LocalCoefficients, TableCoefficients, context_of, new_prefix
+from sparkps.mllib.coefficients import (
+    BYTES_PER_COEFFICIENT,
+    LOCAL_BYTES,
+    Coefficients,
+    LocalCoefficients,
+    TableCoefficients,
+)
 from sparkps.mllib.data.store import INTERCEPT_KEY
+from sparkps.mllib.tables import context_of, new_prefix
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -27,8 +34,6 @@ if TYPE_CHECKING:
     from sparkps.client.tables import SparseTable
 
 _SCHEMA = "key bigint, weight double"
-
-_BYTES_PER_COEFFICIENT = 16
 
 
 def weights_of(coefficients: Coefficients, spark: SparkSession) -> DataFrame:
@@ -44,7 +49,7 @@ def weights_of(coefficients: Coefficients, spark: SparkSession) -> DataFrame:
 
 def coefficients_from(weights: DataFrame, uid: str, limit: int = LOCAL_BYTES) -> Coefficients:
     """Coefficients out of a DataFrame as `weights_of` gives it: at the driver, or past `limit` bytes on the tier."""
-    if weights.count() * _BYTES_PER_COEFFICIENT <= limit:
+    if weights.count() * BYTES_PER_COEFFICIENT <= limit:
         table = weights.select("key", "weight").toArrow()
         keys, values = (table.column(name).to_numpy() for name in ("key", "weight"))
         order = np.argsort(keys, kind="stable")

@@ -1,8 +1,9 @@
-"""Scores of rows by a linear model with two classes, in executors: Arrow in, Arrow out."""
+"""Scores of rows by a linear model, in executors: Arrow in, Arrow out."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sparkps.errors import InvalidInput
-from sparkps.mllib.base import Coefficients
+from sparkps.mllib.coefficients import Coefficients
 from sparkps.mllib.data import kernels
-from sparkps.mllib.data.rows import Features, read_features, shortened
+from sparkps.mllib.data.features import Features, read_features, shortened
 
 Array = NDArray[Any]
 
@@ -36,18 +37,6 @@ def margins(features: Features, coefficients: Coefficients, intercept: float) ->
     return out
 
 
-def probabilities(margin: Array) -> Array:
-    """1 / (1 + exp(-margin)) without overflow.
-
-    Examples
-    --------
-    >>> probabilities(np.array([0.0, -np.inf, 800.0])).tolist()
-    [0.5, 0.0, 1.0]
-    """
-    e = np.exp(-np.abs(margin))
-    return np.where(margin >= 0, 1.0, e) / (1.0 + e)
-
-
 def vectors_of_two(first: Array, second: Array) -> pa.StructArray:
     """Dense vectors of length 2 as Spark's VectorUDT has them in Arrow."""
     count = len(first)
@@ -63,16 +52,14 @@ def vectors_of_two(first: Array, second: Array) -> pa.StructArray:
 
 
 @dataclass(frozen=True)
-class BinaryScorer:
-    """Raw prediction, probability and prediction of each row; the function of a UDF. Picklable.
+class LinearScorer:
+    """What is predicted of each row, here the margin; the function of a UDF. Picklable.
 
     Parameters
     ----------
     coefficients : object
         A broadcast variable of `LocalCoefficients`, or `TableCoefficients`.
     intercept : float
-    threshold : float
-        Label 1 is predicted where its probability is above.
     column : str
         Name of the features, for messages.
     width : int
@@ -81,20 +68,20 @@ class BinaryScorer:
 
     coefficients: Any
     intercept: float
-    threshold: float
     column: str
     width: int = 0
 
-    def __call__(self, features: pa.Array) -> pa.Array:
-        """Struct of ``raw`` and ``probability`` (vectors) and ``prediction`` (double)."""
+    def __call__(self, features: pa.Array) -> pa.Array:  # Spark tells the kind of UDF by these types
+        """Struct of all parts of what was predicted."""
         rows = read_features(features, self.column, self.width)
         self._check(features, rows)
         coefficients = getattr(self.coefficients, "value", self.coefficients)
-        margin = margins(rows, coefficients, self.intercept)
-        p = probabilities(margin)
-        predicted = (p > self.threshold).astype(np.float64)
-        columns = [vectors_of_two(-margin, margin), vectors_of_two(1.0 - p, p), pa.array(predicted)]
-        return pa.StructArray.from_arrays(columns, ["raw", "probability", "prediction"])
+        parts = self.parts(margins(rows, coefficients, self.intercept))
+        return pa.StructArray.from_arrays(list(parts.values()), list(parts))
+
+    def parts(self, margin: Array) -> dict[str, pa.Array]:
+        """Each part, by name and in the order of `outputs.struct_of`, of rows of that `margin`."""
+        return {"prediction": pa.array(margin)}
 
     def _check(self, features: pa.Array, rows: Features) -> None:
         for code, must in _REFUSED.items():
@@ -107,4 +94,30 @@ class BinaryScorer:
                 raise InvalidInput(f"Column {self.column!r}: {text}. Got {shortened(row)}.", column=self.column)
 
 
-__all__ = ["BinaryScorer", "margins", "probabilities", "vectors_of_two"]
+@dataclass(frozen=True)
+class BinaryScorer(LinearScorer):
+    """Raw prediction, probability and prediction of each row.
+
+    Parameters
+    ----------
+    probabilities : callable
+        Of label 1, of margins; see `Loss.probabilities`.
+    threshold : float
+        Label 1 is predicted where its probability is above.
+    """
+
+    probabilities: Callable[[Array], Array] = field(kw_only=True)
+    threshold: float = field(kw_only=True)
+
+    def parts(self, margin: Array) -> dict[str, pa.Array]:
+        """``raw`` and ``probability`` (vectors) and ``prediction`` (double)."""
+        p = self.probabilities(margin)
+        predicted = (p > self.threshold).astype(np.float64)
+        return {
+            "raw": vectors_of_two(-margin, margin),
+            "probability": vectors_of_two(1.0 - p, p),
+            "prediction": pa.array(predicted),
+        }
+
+
+__all__ = ["BinaryScorer", "LinearScorer", "margins", "vectors_of_two"]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Self
 
+from pyspark.ml.param.shared import HasFeaturesCol, HasPredictionCol
+
 from sparkps.mllib.params.shared import HasNumFeatures, LinearParams, ProbabilisticParams
 
 
-class ColumnSetters(ProbabilisticParams):
-    """Setters of the columns of a probabilistic classifier, for estimators and models."""
+class PredictionSetters(HasFeaturesCol, HasPredictionCol):
+    """Setters of the columns that every estimator and model has."""
 
     def setFeaturesCol(self, value: str) -> Self:
         """Sets the value of `featuresCol`."""
@@ -17,6 +19,10 @@ class ColumnSetters(ProbabilisticParams):
     def setPredictionCol(self, value: str) -> Self:
         """Sets the value of `predictionCol`."""
         return self._set(predictionCol=value)
+
+
+class ColumnSetters(PredictionSetters, ProbabilisticParams):
+    """Setters of the columns of a probabilistic classifier, for estimators and models."""
 
     def setRawPredictionCol(self, value: str) -> Self:
         """Sets the value of `rawPredictionCol`."""
@@ -111,4 +117,4 @@ class LinearSetters(LinearParams, HasNumFeatures):
         return self._set(deterministic=value)
 
 
-__all__ = ["ColumnSetters", "LinearSetters"]
+__all__ = ["ColumnSetters", "LinearSetters", "PredictionSetters"]

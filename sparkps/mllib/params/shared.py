@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from pyspark.ml.param import Param, Params, TypeConverters
 from pyspark.ml.param.shared import (
@@ -149,6 +149,24 @@ class HasDeterministic(Params):
         return self.getOrDefault(self.deterministic)
 
 
+class HasFamily(Params):
+    """Label distribution of a logistic regression."""
+
+    family: Param[str] = _param("family", "the label distribution: auto or binomial", TypeConverters.toString)
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._setDefault(family="auto")
+
+    def setFamily(self, value: str) -> Self:
+        """Sets the value of `family`."""
+        return self._set(family=value)
+
+    def getFamily(self) -> str:
+        """Gets the value of `family`."""
+        return self.getOrDefault(self.family)
+
+
 class ProbabilisticParams(HasFeaturesCol, HasPredictionCol, HasRawPredictionCol, HasProbabilityCol, HasThresholds):
     """Columns and thresholds of a probabilistic classifier; binary ones have `threshold` as well."""
 
@@ -157,6 +175,10 @@ class ProbabilisticParams(HasFeaturesCol, HasPredictionCol, HasRawPredictionCol,
         "threshold in binary classification prediction, in range [0, 1]; if threshold and thresholds are both set, they must match",
         TypeConverters.toFloat,
     )
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._setDefault(threshold=0.5)
 
     def setThreshold(self: P, value: float) -> P:
         """Sets the value of `threshold`, and clears `thresholds`."""
@@ -313,6 +335,7 @@ __all__ = [
     "HasBatchSize",
     "HasConsistency",
     "HasDeterministic",
+    "HasFamily",
     "HasHandleInvalid",
     "HasNumFeatures",
     "HasNumWorkers",

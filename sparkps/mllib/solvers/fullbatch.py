@@ -1,4 +1,4 @@
-"""What a worker does in a full-batch fit: statistics of its columns, then loss and gradient at every point it is told.
+"""What a worker does in full-batch training: statistics of its columns, then loss and gradient at every point it is told.
 
 Training happens in scaled coordinates (see `scaling`). The penalty of a coefficient is shared out over the workers that
 hold the feature, so that the tier only ever adds.
@@ -18,93 +18,57 @@ from sparkps.client.keyset import KeySet
 from sparkps.client.tables import pull_together, write_together
 from sparkps.mllib.data import kernels
 from sparkps.mllib.data.ingest import ingest
-from sparkps.mllib.data.rows import Columns, RowReader
+from sparkps.mllib.data.rows import RowReader
 from sparkps.mllib.data.store import Store
-from sparkps.mllib.linear.losses import LOSSES
+from sparkps.mllib.solvers.job import RankJob
 from sparkps.mllib.solvers.lbfgs import TRIAL, TRIAL_GRADIENT
+from sparkps.mllib.solvers.ranks import RankSummary, counts_of
 from sparkps.mllib.solvers.scaling import FACTS, STATISTICS, Scaling, scaling
-from sparkps.mllib.solvers.vectors import FIRST_EVALUATION, STOP, TableNames
+from sparkps.mllib.solvers.vectors import FIRST_EVALUATION, STOP
 from sparkps.wire.messages import OpCode
 
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class WorkerPlan:
-    """What every worker is told. Picklable."""
-
-    columns: Columns
-    names: TableNames
-    loss: str
-    #: Weight of the penalty ½‖w‖².
-    l2: float
-    #: Whether the penalty is on the scaled coefficients, or on those of the raw features.
-    standardization: bool
-    fit_intercept: bool
-    #: Bytes of rows to keep in memory.
-    budget: int
-    #: Directory for the other rows.
-    scratch: str
-
-
-@dataclass(frozen=True)
-class RankSummary:
-    """What a rank returns."""
-
-    rows: int
-    skipped: int
-    nonzeros: int
-    #: One more than the highest index, or the length of its vectors.
-    num_features: int
-    #: Length of its vectors; 0 where only indices are known.
-    width: int
-    features_held: int
-
-
-@dataclass(frozen=True)
 class FullBatchTask:
-    """The train function of a full-batch fit."""
+    """The train function of full-batch training."""
 
-    plan: WorkerPlan
+    rank_job: RankJob
 
     def __call__(self, worker: Any, batches: Any) -> RankSummary:
-        plan = self.plan
-        reader = RowReader(plan.columns, worker.rank)
+        rank_job = self.rank_job
+        reader = RowReader(rank_job.job.columns, worker.rank, rank_job.job.objective.label_rule)
         # Keys stay in order of appearance: frequent ones come early, so their coefficients lie close together.
-        store = ingest(batches.stream(), reader, budget=plan.budget, scratch=plan.scratch)
+        store = ingest(batches.stream(), reader, budget=rank_job.budget, scratch=rank_job.scratch)
         try:
-            _FullBatch(worker, plan, store).run()
-            return summary_of(store)
+            _FullBatch(worker, rank_job, store).run()
+            return RankSummary.of(store)
         finally:
             store.close()
 
 
-def summary_of(store: Store) -> RankSummary:
-    """Figures of a rank's rows."""
-    return RankSummary(len(store), store.skipped, store.nonzeros, store.num_features, store.width, len(store.keys) - 1)
-
-
 @dataclass
 class _FullBatch:
-    """One rank of a full-batch fit."""
+    """One rank of full-batch training."""
 
     worker: Any
-    plan: WorkerPlan
+    rank_job: RankJob
     store: Store
     #: Coefficients of the raw features and their gradient, side by side.
     state: Array = field(init=False)
 
     def __post_init__(self) -> None:
-        names = self.plan.names
+        names, self.job = self.rank_job.names, self.rank_job.job
         self.state = np.zeros((len(self.store.keys), 2))
         statistics = self.worker.table(names.statistics)
         self.statistics: KeySet = statistics.register(self.store.keys)
         self.trial = self._keys_of(names.vector(TRIAL))
         self.gradient = self._keys_of(names.vector(TRIAL_GRADIENT))
-        self.facts, self.totals, self.control = (
-            self.worker.table(name) for name in (names.facts, names.totals, names.control)
+        self.ranks, self.facts, self.totals, self.control = (
+            self.worker.table(name) for name in (names.ranks, names.facts, names.totals, names.control)
         )
-        # Looked up now, for the end: the coordinator may be gone then, and the fit goes on.
+        # Looked up now, for the end: the coordinator may be gone then, and training goes on.
         self.model = self._keys_of(names.coefficients)
 
     def _keys_of(self, table: str) -> KeySet:
@@ -121,8 +85,8 @@ class _FullBatch:
             self._push_squares()
         self.weight, self.scaling = self._pull_scaling()
         if worker.clock == 2:
-            if self.plan.fit_intercept:
-                self._keys_of(self.plan.names.scaled_mean).assign(self.scaling.scaled_mean[:, None])
+            if self.job.fit_intercept:
+                self._keys_of(self.rank_job.names.scaled_mean).assign(self.scaling.scaled_mean[:, None])
             worker.tick()
         while True:
             if (worker.clock - FIRST_EVALUATION) % 2:
@@ -137,9 +101,13 @@ class _FullBatch:
         for chunk in self.store:
             kernels.column_sums.of(chunk.values.dtype)(chunk.indptr, chunk.ids, chunk.values, chunk.weights, sums)
             weights = chunk.weights if len(chunk.weights) else np.ones(len(chunk))
-            facts += np.array([weights.sum(), (weights**2).sum(), weights @ chunk.labels, len(chunk)])
+            facts += np.array(
+                [weights.sum(), (weights**2).sum(), weights @ chunk.labels, weights @ chunk.labels**2]
+            )
         rows[:, :2], rows[:, 2] = sums, 1.0
-        write_together(self.worker.session, OpCode.ADD, [(self.statistics, rows), (self.facts, facts)])
+        counts = counts_of(self.store, facts[0], self.worker.rank, self.worker.num_workers)
+        what = [(self.statistics, rows), (self.facts, facts), (self.ranks, counts)]
+        write_together(self.worker.session, OpCode.ADD, what)
         self.worker.tick()
 
     def _push_squares(self) -> None:
@@ -158,9 +126,9 @@ class _FullBatch:
     def _pull_scaling(self) -> tuple[float, Scaling]:
         statistics, facts = pull_together(self.worker.session, [self.statistics, self.facts])
         weight = max(float(facts[0]), np.finfo(float).tiny)
-        plan = self.plan
+        job = self.job
         found = scaling(
-            statistics, weight, facts[1], self.store.intercept, l2=plan.l2, standardization=plan.standardization
+            statistics, weight, facts[1], self.store.intercept, l2=job.l2, standardization=job.standardization
         )
         return weight, found
 
@@ -175,9 +143,9 @@ class _FullBatch:
             self._publish(shift)
             return True
         at = self.store.intercept
-        bias = point[at] - shift if self.plan.fit_intercept else 0.0
-        loss, derivative = LOSSES[self.plan.loss].add_up(self.store, self.state, bias)
-        self.state[at, 1] = derivative if self.plan.fit_intercept else 0.0
+        bias = point[at] - shift if self.job.fit_intercept else 0.0
+        loss, derivative = self.job.objective.loss_and_gradient(self.store, self.state, bias)
+        self.state[at, 1] = derivative if self.job.fit_intercept else 0.0
         gradient = np.empty((len(point), 1))
         penalty = kernels.leave(
             point, self.scaling.inverse, self.scaling.penalty, 1.0 / self.weight, self.state, gradient[:, 0]
@@ -193,4 +161,4 @@ class _FullBatch:
         self.model.assign(np.ascontiguousarray(self.state[:, :1]))
 
 
-__all__ = ["FullBatchTask", "RankSummary", "WorkerPlan", "summary_of"]
+__all__ = ["FullBatchTask"]

@@ -21,11 +21,10 @@ from sparkps.client.keyset import KeySet
 from sparkps.client.tables import pull_together, write_together
 from sparkps.mllib.data import kernels
 from sparkps.mllib.data.ingest import Order, ingest
-from sparkps.mllib.data.rows import Columns, RowReader
+from sparkps.mllib.data.rows import RowReader
 from sparkps.mllib.data.store import Chunk, Store
-from sparkps.mllib.linear.losses import LOSSES
-from sparkps.mllib.solvers.fullbatch import RankSummary, summary_of
-from sparkps.mllib.solvers.vectors import TableNames
+from sparkps.mllib.solvers.job import RankJob
+from sparkps.mllib.solvers.ranks import RankSummary, common_width, counts_of
 from sparkps.optim import FTRL, SGD, Adagrad, Adam, Optimizer
 from sparkps.specs import UNBOUNDED
 from sparkps.wire.messages import OpCode
@@ -52,40 +51,6 @@ def tier_order(session: Any) -> Order:
         return grouping.keys, grouping.places()
 
     return order
-
-
-@dataclass(frozen=True)
-class MiniBatchPlan:
-    """What every worker is told. Picklable."""
-
-    columns: Columns
-    names: TableNames
-    loss: str
-    batch_size: int
-    epochs: int
-    fit_intercept: bool
-    seed: int
-    #: As on the wire: 0 for BSP, > 0 for SSP, `UNBOUNDED` for ASP.
-    staleness: int
-    #: Bytes of rows to keep in memory.
-    budget: int
-    #: Directory for the other rows.
-    scratch: str
-
-    @property
-    def intercept(self) -> str:
-        """Name of the table of the intercept."""
-        return f"{self.names.prefix}.intercept"
-
-    @property
-    def losses(self) -> str:
-        """Name of the table of losses: per epoch, sum of losses and sum of weights."""
-        return f"{self.names.prefix}.losses"
-
-    @property
-    def counts(self) -> str:
-        """Name of the table of counts: per rank, rows and sum of weights."""
-        return f"{self.names.prefix}.counts"
 
 
 @dataclass(frozen=True)
@@ -134,19 +99,19 @@ class Schedule:
 
 @dataclass(frozen=True)
 class MiniBatchTask:
-    """The train function of a mini-batch fit."""
+    """The train function of mini-batch training."""
 
-    plan: MiniBatchPlan
+    rank_job: RankJob
 
     def __call__(self, worker: Any, batches: Any) -> RankSummary:
-        plan = self.plan
+        rank_job = self.rank_job
         if worker.clock == 0:  # a successor of a lost rank does not know its epoch yet
-            worker.report(epoch=0, epochs=plan.epochs)
-        reader = RowReader(plan.columns, worker.rank)
-        store = ingest(batches.stream(), reader, tier_order(worker.session), budget=plan.budget, scratch=plan.scratch)
+            worker.report(epoch=0, epochs=rank_job.job.max_iter)
+        reader = RowReader(rank_job.job.columns, worker.rank, rank_job.job.objective.label_rule)
+        store = ingest(batches.stream(), reader, tier_order(worker.session), budget=rank_job.budget, scratch=rank_job.scratch)
         try:
-            _MiniBatch(worker, plan, store).run()
-            return summary_of(store)
+            _MiniBatch(worker, rank_job, store).run()
+            return RankSummary.of(store)
         finally:
             store.close()
 
@@ -157,26 +122,30 @@ class _Batch:
 
     #: Ids are positions in `keys`.
     chunk: Chunk
+    #: Their order is the tier's; registered where the batch comes again.
     keys: Array | KeySet
+    #: Rows of the step over all ranks that take it together: what the gradient is the mean over.
     size: int
 
 
 class _MiniBatch:
-    """One rank of a mini-batch fit."""
+    """One rank of mini-batch training."""
 
-    def __init__(self, worker: Any, plan: MiniBatchPlan, store: Store) -> None:
+    def __init__(self, worker: Any, rank_job: RankJob, store: Store) -> None:
+        names, self.job = rank_job.names, rank_job.job
         self.worker = worker
-        self.plan = plan
         self.store = store
-        self.table = worker.table(plan.names.coefficients)
-        self.bias = worker.table(plan.intercept)
-        self.losses = worker.table(plan.losses)
+        self.table, self.bias, self.losses, self.ranks = (
+            worker.table(name) for name in (names.coefficients, names.intercept, names.losses, names.ranks)
+        )
+        self.epochs = self.job.max_iter
+        self.staleness = self.job.consistency.bound
         room = len(store.keys)
         self.stamps, self.places, self.found = (np.zeros(room, np.int32) for _ in range(3))
         self.stamp = 0
         #: Batches' key sets, where a batch comes again and its keys are worth keeping.
         self.keysets: dict[int, KeySet] = {}
-        self.keeps_keysets = plan.epochs > 1 and not store.is_spilled
+        self.keeps_keysets = self.epochs > 1 and not store.is_spilled
         #: Sum of losses and of weights in the running epoch.
         self.running = _STATE.unpack(worker.state) if worker.state else (0.0, 0.0)
 
@@ -184,10 +153,10 @@ class _MiniBatch:
 
     def run(self) -> None:
         """From the rank's clock to the end; clock 0 counts the rows, clock t + 1 is step t."""
-        plan, worker = self.plan, self.worker
+        worker = self.worker
         schedule, self.mean_weight = self._count()
         steps = schedule.steps
-        first, last = worker.clock - 1, steps * plan.epochs
+        first, last = worker.clock - 1, steps * self.epochs
         ahead = self._batch(schedule, first) if first < last else None
         pulling = self._begin_pull(ahead) if ahead else None
         for t in range(first, last):
@@ -197,7 +166,7 @@ class _MiniBatch:
                 pulled = self._begin_pull(batch)
             ahead = self._batch(schedule, t + 1) if t + 1 < last else None
             # Without a bound on staleness, the next rows may be read before this batch's gradient is there.
-            pulling = self._begin_pull(ahead) if ahead and plan.staleness == UNBOUNDED else None
+            pulling = self._begin_pull(ahead) if ahead and self.staleness == UNBOUNDED else None
             self._step(batch, *pulled())
             if (t + 1) % steps == 0:
                 self._end_epoch((t + 1) // steps)
@@ -205,18 +174,20 @@ class _MiniBatch:
 
     def _count(self) -> tuple[Schedule, float]:
         """The schedule, and the mean weight of a row."""
-        plan, worker, store = self.plan, self.worker, self.store
+        job, worker, store = self.job, self.worker, self.store
         weight = sum(float(chunk.weights.sum()) if len(chunk.weights) else float(len(chunk)) for chunk in store)
-        mine = np.zeros((worker.num_workers, 2))
-        mine[worker.rank] = len(store), weight
-        counts = worker.table(plan.counts)
+        mine = counts_of(store, weight, worker.rank, worker.num_workers)
         if worker.clock == 0:
-            counts.add(mine)
+            self.ranks.add(mine)
             worker.tick()
-        everyone = counts.pull() if plan.staleness == 0 else mine
-        alone = (len(store),) if plan.staleness else tuple(int(rows) for rows in everyone[:, 0])
+        everyone = self.ranks.pull()
+        # Under SSP and ASP some are not there yet; the rank that comes last sees them all.
+        common_width(everyone[:, 2], job.columns)
+        if self.staleness:
+            everyone = mine
+        alone = (len(store),) if self.staleness else tuple(int(rows) for rows in everyone[:, 0])
         mean = float(everyone[:, 1].sum() / max(everyone[:, 0].sum(), 1.0))
-        return Schedule(alone, plan.batch_size, plan.seed), mean
+        return Schedule(alone, job.batch_size, job.seed), mean
 
     def _batch(self, schedule: Schedule, t: int) -> _Batch:
         epoch, step = divmod(t, schedule.steps)
@@ -240,7 +211,7 @@ class _MiniBatch:
 
     def _begin_pull(self, batch: _Batch) -> Callable[[], tuple[Array, Array]]:
         """Ask for the rows of a batch; the function that it gives waits for them."""
-        if self.plan.staleness != UNBOUNDED:
+        if self.staleness != UNBOUNDED:
             wanted = batch.keys if isinstance(batch.keys, KeySet) else (self.table, batch.keys)
             weights, bias = pull_together(self.worker.session, [wanted, self.bias])
             return lambda: (weights, bias)
@@ -253,8 +224,8 @@ class _MiniBatch:
             return
         state = np.zeros((len(weights), 2))
         state[:, 0] = weights[:, 0]
-        start = float(bias[0]) if self.plan.fit_intercept else 0.0
-        loss, derivative = LOSSES[self.plan.loss].add_up([chunk], state, start)
+        start = float(bias[0]) if self.job.fit_intercept else 0.0
+        loss, derivative = self.job.objective.loss_and_gradient([chunk], state, start)
         # Rows that all have weight 0 are refused by the driver, who sees those of all ranks.
         scale = 1.0 / (batch.size * self.mean_weight) if self.mean_weight else 0.0
         gradient = (state[:, 1:] * scale).astype(self.table.dtype)
@@ -263,17 +234,17 @@ class _MiniBatch:
         pushes: list[Any] = [(self.table, batch.keys, gradient)]
         if isinstance(batch.keys, KeySet):
             pushes = [(batch.keys, gradient)]
-        if self.plan.fit_intercept:
+        if self.job.fit_intercept:
             pushes.append((self.bias, np.array([derivative * scale], self.bias.dtype)))
         write_together(self.worker.session, OpCode.PUSH, pushes)
 
     def _end_epoch(self, epoch: int) -> None:
-        losses = np.zeros((self.plan.epochs, 2))
+        losses = np.zeros((self.epochs, 2))
         losses[epoch - 1] = self.running
         self.losses.add_async(losses)
         loss = self.running[0] / self.running[1] if self.running[1] else None
-        self.worker.report(epoch=epoch, epochs=self.plan.epochs, loss=loss, rows=len(self.store))
+        self.worker.report(epoch=epoch, epochs=self.epochs, loss=loss, rows=len(self.store))
         self.running = (0.0, 0.0)
 
 
-__all__ = ["OPTIMIZERS", "MiniBatchPlan", "MiniBatchTask", "Schedule"]
+__all__ = ["OPTIMIZERS", "MiniBatchTask", "Schedule"]

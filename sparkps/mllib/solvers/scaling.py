@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-#: Elements of the table of facts: sum of weights, sum of squared weights, weight of rows with label 1, rows.
+#: Elements of the table of facts, sums over all rows: weight, weight², weight·label, weight·label².
 FACTS = 4
 
 #: Columns of the table of statistics: sum, weight of entries, number of ranks that hold the feature, centred squares.

@@ -7,7 +7,6 @@ clocks from 3 on the workers evaluate, at even ones the solver works, and the co
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from sparkps.client.calls import call_functions
 from sparkps.client.tables import DenseTable, SparseTable, pull_together, write_together
+from sparkps.mllib.solvers.names import TableNames
 from sparkps.mllib.solvers.operations import Combine, Gram, Operation
 from sparkps.wire.messages import OpCode
 
@@ -37,47 +37,6 @@ class SolverRank(Protocol):
 
     def tick(self) -> None:
         """The clock is done."""
-
-
-@dataclass(frozen=True)
-class TableNames:
-    """Names of the tables of one fit. Picklable."""
-
-    prefix: str
-
-    def vector(self, name: str) -> str:
-        """A vector of the solver."""
-        return f"{self.prefix}.{name}"
-
-    @property
-    def scaled_mean(self) -> str:
-        """Mean / standard deviation of each feature."""
-        return f"{self.prefix}.m"
-
-    @property
-    def statistics(self) -> str:
-        """Per feature: sum, weight of entries, holders, centred squares."""
-        return f"{self.prefix}.statistics"
-
-    @property
-    def coefficients(self) -> str:
-        """The model."""
-        return f"{self.prefix}.coefficients"
-
-    @property
-    def facts(self) -> str:
-        """Sums over all rows, see `scaling.FACTS`."""
-        return f"{self.prefix}.facts"
-
-    @property
-    def totals(self) -> str:
-        """Of the running evaluation: objective, and derivative by the bias."""
-        return f"{self.prefix}.totals"
-
-    @property
-    def control(self) -> str:
-        """`EVALUATE` or `STOP`, and the part of the margin that all rows share."""
-        return f"{self.prefix}.control"
 
 
 class TierVectors:
@@ -160,4 +119,4 @@ class TierVectors:
         return target, "linear_combination", {"tables": tables, "coefficients": list(terms.values())}
 
 
-__all__ = ["EVALUATE", "FIRST_EVALUATION", "STOP", "SolverRank", "TableNames", "TierVectors"]
+__all__ = ["EVALUATE", "FIRST_EVALUATION", "STOP", "SolverRank", "TierVectors"]

@@ -88,7 +88,7 @@ def test_second_process_loads_what_the_first_compiled(cache: pathlib.Path) -> No
 
 
 def test_every_kernel_is_loaded_without_what_only_compiling_needs() -> None:
-    owners = ahead.TIER, "sparkps.mllib.data.kernels", "sparkps.mllib.linear.passes"
+    owners = ahead.TIER, "sparkps.mllib.data.kernels", "sparkps.mllib.linear"
     ahead.warm(*owners)
     made = subprocess.run([sys.executable, "-c", EVERY_KERNEL, *owners], capture_output=True, text=True, check=False)
     assert made.stdout == "2 False\n", made.stderr

@@ -53,31 +53,26 @@ def logistic_objective(x: Array, y: Array, l2: float) -> Callable[[Array], tuple
     return function
 
 
-def naive_logistic(chunk: Chunk, w: Array, bias: float) -> tuple[float, float, Array]:
-    """Loss, derivative by the bias, and gradient, row by row and entry by entry."""
-    loss = derivative = 0.0
-    gradient = np.zeros(len(w))
-    for r in range(len(chunk)):
-        entries = range(chunk.indptr[r], chunk.indptr[r + 1])
-        x = {k: (chunk.values[k] if len(chunk.values) else 1.0) for k in entries}
-        weight = chunk.weights[r] if len(chunk.weights) else 1.0
-        margin = bias + sum(w[chunk.ids[k]] * x[k] for k in entries)
-        loss += weight * (np.logaddexp(0, margin) - chunk.labels[r] * margin)
-        residual = weight * (1 / (1 + np.exp(-margin)) - chunk.labels[r])
-        derivative += residual
-        for k in entries:
-            gradient[chunk.ids[k]] += residual * x[k]
-    return loss, derivative, gradient
+#: Kinds of chunks: values and weights.
+KINDS = [(values, weighted) for values in ("ones", "float32", "float64") for weighted in (False, True)]
 
 
-def random_chunk(rng: np.random.Generator, rows: int, features: int, values: str, *, weighted: bool = False) -> Chunk:
+def random_chunk(
+    rng: np.random.Generator,
+    rows: int,
+    features: int,
+    values: str,
+    *,
+    weighted: bool = False,
+    labels: Sequence[float] = (0.0, 1.0),
+) -> Chunk:
     """Rows with 0 to 6 entries; `values`: ones, float32 or float64."""
     lengths = rng.integers(0, 7, rows)
     indptr = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
     ids = rng.integers(0, features, indptr[-1]).astype(np.int32)
     entries = np.empty(0, np.float32) if values == "ones" else rng.normal(size=len(ids)).astype(values)
     weights = rng.uniform(0, 2, rows) if weighted else np.empty(0)
-    return Chunk(rng.integers(0, 2, rows).astype(float), weights, indptr, ids, entries)
+    return Chunk(np.array(labels)[rng.integers(0, len(labels), rows)], weights, indptr, ids, entries)
 
 
 def vector_column(rows: Sequence[Any]) -> pa.StructArray:

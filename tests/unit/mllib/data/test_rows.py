@@ -7,14 +7,16 @@ import pyarrow as pa
 import pytest
 
 from sparkps.errors import InvalidInput
-from sparkps.mllib.data.rows import Columns, RowReader, Rows, read_features
+from sparkps.mllib.data.features import read_features
+from sparkps.mllib.data.labels import BinaryLabels
+from sparkps.mllib.data.rows import Columns, RowReader, Rows
 from tests.unit.mllib.problems import batch_of, pairs_column, vector_column
 
 
 def read(features: pa.Array, labels: list | None = None, **options: object) -> Rows:
     more = {"weight": pa.array(options.pop("weights"), pa.float64())} if "weights" in options else {}
     columns = Columns("label", "features", "weight" if more else "", **options)
-    return RowReader(columns, rank=3).read(batch_of(labels or [0.0] * len(features), features, **more))
+    return RowReader(columns, rank=3, label_rule=BinaryLabels()).read(batch_of(labels or [0.0] * len(features), features, **more))
 
 
 def as_dicts(rows: Rows) -> list[dict[int, float]]:
@@ -115,6 +117,20 @@ def test_vectors_must_have_one_size_across_batches() -> None:
 def test_a_column_of_another_type_is_refused_by_name() -> None:
     with pytest.raises(InvalidInput, match="Column 'f' must hold features"):
         read_features(pa.array(["a"]), "f")
+
+
+def test_labels_without_a_rule_of_their_own_must_be_finite() -> None:
+    reader, features = RowReader(Columns("label", "features")), pairs_column([([0], [1.0])])
+    assert reader.read(batch_of([-2.5], features)).labels.tolist() == [-2.5]
+    with pytest.raises(InvalidInput, match="a label must be finite.*Correct the row, or set handleInvalid"):
+        reader.read(batch_of([np.inf], features))
+
+
+@pytest.mark.parametrize(("label", "advice"), [(-1.0, "map -1 to 0"), (2.0, "OneVsRest")])
+def test_a_rule_gives_its_own_advice(label: float, advice: str) -> None:
+    with pytest.raises(InvalidInput, match=advice) as caught:
+        read(pairs_column([([0], [1.0])]), [label])
+    assert "handleInvalid" not in str(caught.value)
 
 
 def test_weights_are_kept() -> None:

@@ -9,16 +9,17 @@ import pyarrow as pa
 import pytest
 
 from sparkps.errors import InvalidInput
-from sparkps.mllib.base import LocalCoefficients
-from sparkps.mllib.linear.scoring import BinaryScorer
+from sparkps.mllib.coefficients import LocalCoefficients
+from sparkps.mllib.linear.losses.logistic import Logistic
+from sparkps.mllib.linear.scoring import BinaryScorer, LinearScorer
 from tests.unit.mllib.problems import pairs_column, vector_column
 
 HELD = LocalCoefficients(np.array([1, 5, 10**12]), np.array([2.0, -1.0, 0.5]))
 
 
 def score(features: pa.Array, threshold: float = 0.5, intercept: float = 0.25) -> pa.StructArray:
-    scorer = pickle.loads(pickle.dumps(BinaryScorer(HELD, intercept, threshold, "f")))
-    return scorer(features)
+    scorer = BinaryScorer(HELD, intercept, "f", probabilities=Logistic().probabilities, threshold=threshold)
+    return pickle.loads(pickle.dumps(scorer))(features)
 
 
 @pytest.mark.parametrize(
@@ -50,8 +51,7 @@ def test_an_infinite_intercept_decides_everything() -> None:
 
 def test_a_model_without_coefficients_scores_its_intercept() -> None:
     empty = LocalCoefficients(np.empty(0, np.int64), np.empty(0))
-    scored = BinaryScorer(empty, 0.5, 0.5, "f")(pa.array([[1.0]]))
-    assert scored.to_pylist()[0]["raw"]["values"] == [-0.5, 0.5]
+    assert LinearScorer(empty, 0.5, "f")(pa.array([[1.0]])).to_pylist() == [{"prediction": 0.5}]
 
 
 def test_null_features_name_their_column() -> None:

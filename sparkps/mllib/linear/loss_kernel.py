@@ -1,12 +1,11 @@
-"""The passes in which full-batch training spends its time: loss and gradient of a linear model over all rows of a chunk.
+"""The kernel in which training spends its time: loss and gradient of a linear model over all rows of a chunk, for any loss.
 
-A row's entries are as in `kernels`. Rows are taken in blocks, and a block in three loops: margins, losses, gradient. Each loop
-keeps the processor busy in its own way, and that over the losses is vectorized.
+A row's entries are as in `data.kernels`. Rows are taken in blocks, and a block in three loops: margins, losses, gradient. Each
+loop keeps the processor busy in its own way, and that over the losses is vectorized.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -79,75 +78,27 @@ def _scatter_ones(first: int, last: int, ids: Any, state: Any, residual: float) 
         state[place] = state[place] + residual
 
 
-# ---- losses ------------------------------------------------------------------------------------------------------------
+# ---- the kernel --------------------------------------------------------------------------------------------------------
 
-#: 1 / ln 2, and ln 2 as a sum whose first part has room for a product with any exponent (Cody and Waite).
-_LOG2E, _LN2_HIGH, _LN2_LOW = 1.4426950408889634, 6.93147180369123816490e-01, 1.90821492927058770002e-10
-#: Adding and subtracting it rounds to an integer: 1.5 · 2^52.
-_ROUNDER = 6755399441055744.0
-#: exp(-708) is the smallest power that is a normal number.
-_LEAST = -708.0
-
-#: exp(r) = Σ r^i / i! for |r| <= ln(2) / 2: the 14th term is below 2^-53.
-(_E0, _E1, _E2, _E3, _E4, _E5, _E6, _E7, _E8, _E9, _E10, _E11, _E12, _E13) = (
-    1.0 / math.factorial(i) for i in range(14)
-)
-
-#: log(1 + e) = 2·artanh(s) = s Σ 2/(2i + 1) · s^2i with s = e / (2 + e) <= 1/3: the 17th term is below 2^-53.
-(_L0, _L1, _L2, _L3, _L4, _L5, _L6, _L7, _L8, _L9, _L10, _L11, _L12, _L13, _L14, _L15, _L16) = (
-    2.0 / (2 * i + 1) for i in range(17)
-)
+#: A loss over a block of rows: (margins, labels, count, room, losses, derivatives). Writes the loss of each of the first
+#: `count` rows and its derivative by the margin; `room` is int64 of the same length, to use as one likes.
+Block = Callable[[Any, Any, int, Any, Any, Any], None]
 
 
-@kernel(lambda _: (given(_F64), given(_F64), types.int64, array(types.int64), array(_F64), array(_F64)))
-def logistic(margins: Any, labels: Any, count: int, powers: Any, losses: Any, derivatives: Any) -> None:
-    """Logistic loss log(1 + exp(m)) - y·m of each margin m and label y, and its derivative by m, without overflow.
-
-    Written out in polynomials because a loop over them is vectorized, which one over `math.exp` is not: 4 ns a row instead of 15.
-    Both are within 4 units in the last place of `math.exp` and `math.log1p`.
-
-    Parameters
-    ----------
-    margins, labels : ndarray of float64
-    count : int
-        How many of them.
-    powers : ndarray of int64
-        Room for `count` numbers.
-    losses, derivatives : ndarray of float64
-        Results.
-    """
-    scales = powers.view(np.float64)
-    for i in range(count):
-        rounded = (max(-abs(margins[i]), _LEAST) * _LOG2E + _ROUNDER) - _ROUNDER
-        powers[i] = (np.int64(rounded) + 1023) << 52  # the bits of 2^rounded
-    for i in range(count):
-        m = margins[i]
-        x = max(-abs(m), _LEAST)
-        k = (x * _LOG2E + _ROUNDER) - _ROUNDER
-        r = (x - k * _LN2_HIGH) - k * _LN2_LOW
-        p = ((((((_E13 * r + _E12) * r + _E11) * r + _E10) * r + _E9) * r + _E8) * r + _E7) * r + _E6
-        p = (((((p * r + _E5) * r + _E4) * r + _E3) * r + _E2) * r + _E1) * r + _E0
-        e = p * scales[i]
-        s = e / (2.0 + e)
-        q = s * s
-        a = ((((((_L16 * q + _L15) * q + _L14) * q + _L13) * q + _L12) * q + _L11) * q + _L10) * q + _L9
-        a = ((((((((a * q + _L8) * q + _L7) * q + _L6) * q + _L5) * q + _L4) * q + _L3) * q + _L2) * q + _L1) * q + _L0
-        upper = 1.0 / (1.0 + e)
-        losses[i] = a * s + max(m, 0.0) - labels[i] * m
-        derivatives[i] = (upper if m > 0 else e * upper) - labels[i]
-
-
-# ---- the pass ----------------------------------------------------------------------------------------------------------
-
-
-def linear_pass(name: str, loss: Callable[..., None]) -> Kernel:
-    """A fused pass over rows for a loss of margin and label.
+def fused(name: str, loss: Block) -> Kernel:
+    """The kernel of a loss: sums and gradient in one go over the rows.
 
     Parameters
     ----------
     name : str
-    loss : callable
-        As `logistic`: (margins, labels, count, room, losses, derivatives), of a block of rows.
+        Names the kernel's file in the cache.
+    loss : Block
+        The kernel counts as declared by the module of this function.
+
+    Returns
+    -------
+    Kernel
+        For values of float32 and float64.
     """
     of_block = inlined(loss)
 
@@ -191,7 +142,8 @@ def linear_pass(name: str, loss: Callable[..., None]) -> Kernel:
         totals[0] += summed
         totals[1] += slope
 
-    run.__qualname__ = run.__name__ = name  # names its file in the cache
+    run.__qualname__ = run.__name__ = name
+    run.__module__ = loss.__module__
     made: Kernel = kernel(
         lambda t: (given(_I32), given(_I32), given(t), given(_F64), given(_F64), array(_F64, 2), _F64, array(_F64)),
         dtypes=FLOATS,
@@ -199,7 +151,4 @@ def linear_pass(name: str, loss: Callable[..., None]) -> Kernel:
     return made
 
 
-#: Fused loss and gradient of binary logistic regression.
-logistic_pass = linear_pass("logistic_pass", logistic.python)
-
-__all__ = ["BLOCK", "linear_pass", "logistic", "logistic_pass"]
+__all__ = ["BLOCK", "Block", "fused"]

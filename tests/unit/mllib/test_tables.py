@@ -1,4 +1,4 @@
-"""Tables of a fit are dropped at its end, and a model is not lost because they cannot be."""
+"""Tables of a training are dropped at its end, and a model is not lost because they cannot be."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from sparkps.client.tables import SparseTable
 from sparkps.errors import DeadlineExceeded, NodeUnreachable, SparkPSError, TierError
-from sparkps.mllib.base import FitTables
+from sparkps.mllib.tables import TrainingTables
 
 
 class Table(SparseTable):
@@ -42,7 +42,7 @@ class Context:
 
 
 def drop_all(*made: Table) -> list[int]:
-    with FitTables(Context(*made)) as tables:  # type: ignore[arg-type]
+    with TrainingTables(Context(*made)) as tables:  # type: ignore[arg-type]
         for table in made:
             tables.sparse(table.name)
     return [table.drops for table in made]
@@ -57,9 +57,9 @@ def test_a_coordinator_that_does_not_answer_is_asked_once(error: SparkPSError) -
     assert drop_all(Table("a"), Table("b", error), Table("c", error), Table("d")) == [1, 1, 0, 0]
 
 
-def test_tables_of_a_fit_that_failed_are_dropped_and_the_failure_stays() -> None:
+def test_tables_of_a_training_that_failed_are_dropped_and_the_failure_stays() -> None:
     table = Table("a", NodeUnreachable("gone"))
-    with pytest.raises(ValueError, match="the fit"), FitTables(Context(table)) as tables:  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="the fit"), TrainingTables(Context(table)) as tables:  # type: ignore[arg-type]
         tables.sparse("a")
         raise ValueError("the fit")
     assert table.drops == 1
@@ -67,7 +67,7 @@ def test_tables_of_a_fit_that_failed_are_dropped_and_the_failure_stays() -> None
 
 def test_what_is_kept_stays() -> None:
     made = [Table("a"), Table("b")]
-    with FitTables(Context(*made)) as tables:  # type: ignore[arg-type]
+    with TrainingTables(Context(*made)) as tables:  # type: ignore[arg-type]
         for table in made:
             tables.sparse(table.name)
         tables.keep(made[0])
@@ -78,7 +78,7 @@ def test_a_table_whose_creation_was_interrupted_goes_with_the_others() -> None:
     """The request may have reached the coordinator before Ctrl-C reached the caller."""
     made = [Table("a"), Table("b")]
     context = Context(*made, interrupted="b")
-    with pytest.raises(KeyboardInterrupt), FitTables(context) as tables:  # type: ignore[arg-type]
+    with pytest.raises(KeyboardInterrupt), TrainingTables(context) as tables:  # type: ignore[arg-type]
         tables.sparse("a")
         tables.sparse("b")
     assert [table.drops for table in made] == [1, 1]

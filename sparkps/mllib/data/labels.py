@@ -1,0 +1,70 @@
+"""Which labels an objective can be trained on, and what to do about the others. An objective chooses its rule."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+class LabelRule(Protocol):
+    """What labels must be. Picklable."""
+
+    @property
+    def must(self) -> str:
+        """What must hold, in words that follow the column's name in a message."""
+
+    def wrong(self, labels: Array) -> Array:
+        """bool (n,): which of the labels, float64 (n,), cannot be trained on. Null ones are refused before."""
+
+    def advice(self, label: float) -> str:
+        """What to do about a row with the wrong `label`; empty: what helps with any wrong row."""
+
+
+class FiniteLabels:
+    """Any number, for regression.
+
+    Examples
+    --------
+    >>> FiniteLabels().wrong(np.array([-1.5, np.nan, np.inf])).tolist()
+    [False, True, True]
+    """
+
+    must = "a label must be finite"
+
+    def wrong(self, labels: Array) -> Array:
+        """See `LabelRule`."""
+        return ~np.isfinite(labels)
+
+    def advice(self, label: float) -> str:
+        """See `LabelRule`."""
+        return ""
+
+
+class BinaryLabels:
+    """0 or 1, for classifiers with two classes.
+
+    Examples
+    --------
+    >>> BinaryLabels().wrong(np.array([0.0, 1.0, -1.0, np.nan])).tolist()
+    [False, False, True, True]
+    """
+
+    must = "a label must be 0 or 1"
+
+    def wrong(self, labels: Array) -> Array:
+        """See `LabelRule`."""
+        found: Array = (labels != 0.0) & (labels != 1.0)
+        return found
+
+    def advice(self, label: float) -> str:
+        """Never to skip such rows: that would drop a class."""
+        if label == -1:
+            return "If the labels are -1 and 1, map -1 to 0."
+        return "For more than two classes wrap the estimator in pyspark.ml's OneVsRest; if the labels are two others, map them to 0 and 1."
+
+
+__all__ = ["BinaryLabels", "FiniteLabels", "LabelRule"]

@@ -1,0 +1,60 @@
+"""The description of one training: what the estimator asks for, and what the driver adds for the workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sparkps.consistency import Consistency
+from sparkps.mllib.data.rows import Columns
+from sparkps.mllib.solvers.names import TableNames
+from sparkps.mllib.solvers.objective import Objective
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """Rows, objective, and how it is minimised: what an estimator asks for. Picklable."""
+
+    #: The estimator's; for names of tables and messages.
+    uid: str
+    #: Where labels, features and weights are, and what happens with rows that are wrong.
+    columns: Columns
+    #: What is minimised; owns all that is particular to the model.
+    objective: Objective
+    #: A name in `drivers.DRIVERS`.
+    solver: str
+    #: Iterations of L-BFGS, or epochs.
+    max_iter: int
+    #: Of L-BFGS: ends when the objective or its gradient has become so small in comparison.
+    tol: float
+    #: Weights of the penalties l1·‖w‖₁ and ½·l2·‖w‖².
+    l1: float
+    l2: float
+    #: Of L-BFGS: whether the penalty is on the scaled coefficients, or on those of the raw features.
+    standardization: bool
+    fit_intercept: bool
+    #: Of mini-batch solvers: rate of the optimizer on the tier, and most rows of one rank in one step.
+    step_size: float
+    batch_size: int
+    #: How far ranks may run ahead of each other; L-BFGS needs BSP.
+    consistency: Consistency
+    #: None: as many as the cluster runs at once.
+    num_workers: int | None
+    #: Whether a row's rank and place depend on the rows alone.
+    deterministic: bool
+    #: Of the order of mini-batches.
+    seed: int
+
+
+@dataclass(frozen=True)
+class RankJob:
+    """A job as its workers get it. Picklable."""
+
+    job: TrainingJob
+    #: The driver has made these tables.
+    names: TableNames
+    #: Bytes of rows that a rank keeps in memory, and the directory for the other rows: settings of the tier that trains.
+    budget: int
+    scratch: str
+
+
+__all__ = ["RankJob", "TrainingJob"]

@@ -1,0 +1,66 @@
+"""Names of the tables through which driver and workers of one training talk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TableNames:
+    """Names of the tables of one training, by what they hold. Picklable."""
+
+    #: Of this training alone; also the name of its table group.
+
+    prefix: str
+
+    def vector(self, name: str) -> str:
+        """A vector of the solver."""
+        return f"{self.prefix}.{name}"
+
+    @property
+    def scaled_mean(self) -> str:
+        """Mean / standard deviation of each feature."""
+        return f"{self.prefix}.m"
+
+    @property
+    def statistics(self) -> str:
+        """Per feature: sum, weight of entries, holders, centred squares."""
+        return f"{self.prefix}.statistics"
+
+    @property
+    def coefficients(self) -> str:
+        """The model: one coefficient a feature."""
+        return f"{self.prefix}.coefficients"
+
+    @property
+    def ranks(self) -> str:
+        """What each rank has read, see `ranks.COUNTS`."""
+        return f"{self.prefix}.ranks"
+
+    @property
+    def facts(self) -> str:
+        """Sums over all rows, see `scaling.FACTS`."""
+        return f"{self.prefix}.facts"
+
+    @property
+    def totals(self) -> str:
+        """Of the running evaluation: objective, and derivative by the bias."""
+        return f"{self.prefix}.totals"
+
+    @property
+    def control(self) -> str:
+        """`EVALUATE` or `STOP`, and the part of the margin that all rows share."""
+        return f"{self.prefix}.control"
+
+    @property
+    def intercept(self) -> str:
+        """The intercept, of a mini-batch training."""
+        return f"{self.prefix}.intercept"
+
+    @property
+    def losses(self) -> str:
+        """Of each epoch, sum of losses and sum of weights."""
+        return f"{self.prefix}.losses"
+
+
+__all__ = ["TableNames"]

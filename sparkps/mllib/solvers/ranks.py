@@ -1,0 +1,112 @@
+"""What the ranks of a training say of their rows: to each other as they start, and to the driver at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparkps.errors import InvalidInput
+from sparkps.mllib.data.rows import Columns
+from sparkps.mllib.data.store import Store
+
+Array = NDArray[Any]
+
+#: Columns of the table of ranks, which has a row for each: rows, sum of their weights, length of their vectors (0: unknown).
+COUNTS = 3
+
+
+def counts_of(store: Store, weight: float, rank: int, num_workers: int) -> Array:
+    """What `rank` adds to the table of ranks: zeros but for its own row, float64 (num_workers, COUNTS)."""
+    counts = np.zeros((num_workers, COUNTS))
+    counts[rank] = len(store), weight, store.width
+    return counts
+
+
+def common_width(widths: Iterable[float], columns: Columns) -> int:
+    """The one length that vectors of all ranks have; 0 where none is known.
+
+    A rank checks its own vectors as it reads them. Whether two ranks agree can be told as soon as both have said their length.
+
+    Parameters
+    ----------
+    widths : iterable of numbers
+        Of each rank; 0: it has no vectors.
+    columns : Columns
+
+    Raises
+    ------
+    InvalidInput
+        They differ.
+    """
+    found = sorted({int(width) for width in widths} - {0})
+    if len(found) > 1:
+        raise InvalidInput(
+            f"Column {columns.features!r}: all vectors must have the same size. Got vectors of sizes {', '.join(map(str, found))}.",
+            column=columns.features,
+        )
+    return sum(found)
+
+
+@dataclass(frozen=True)
+class RankSummary:
+    """What a rank returns."""
+
+    #: Rows that it trained on, and rows that it left out.
+    rows: int
+    skipped: int
+    #: One more than the highest index, or the length of its vectors.
+    num_features: int
+    #: Length of its vectors; 0 where only indices are known.
+    width: int
+
+    @classmethod
+    def of(cls, store: Store) -> RankSummary:
+        """Figures of a rank's rows."""
+        return cls(len(store), store.skipped, store.num_features, store.width)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Of all ranks together."""
+
+    #: Rows trained on, and rows left out.
+    rows: int
+    skipped: int
+    num_features: int
+    #: Length that vectors to be scored must have; 0: only indices were known.
+    width: int
+
+    @classmethod
+    def of(cls, ranks: list[RankSummary], columns: Columns) -> Figures:
+        """Add the ranks up.
+
+        Raises
+        ------
+        InvalidInput
+            There are no rows, or vectors of different lengths.
+        """
+        rows, skipped = sum(each.rows for each in ranks), sum(each.skipped for each in ranks)
+        if not rows:
+            raise no_rows(skipped)
+        num_features = columns.num_features or max(each.num_features for each in ranks)
+        return cls(rows, skipped, num_features, common_width((each.width for each in ranks), columns))
+
+
+def no_rows(skipped: int) -> InvalidInput:
+    """There is nothing to train on."""
+    return InvalidInput(
+        f"The training data must have at least one row. Got none ({skipped} were left out by handleInvalid)."
+    )
+
+
+def no_weight(columns: Columns) -> InvalidInput:
+    """There are rows, and none of them counts."""
+    name = columns.weight
+    return InvalidInput(f"Column {name!r}: the weights of all rows together must be above 0. Got 0.", column=name)
+
+
+__all__ = ["COUNTS", "Figures", "RankSummary", "common_width", "counts_of", "no_rows", "no_weight"]

@@ -1,0 +1,99 @@
+"""Tables that trainings and models have on the tier: made under names of their own, and dropped when nobody needs them."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Self
+
+from sparkps.client.tables import DenseTable, SparseTable, Table
+from sparkps.errors import DeadlineExceeded, NodeUnreachable, SparkPSError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from sparkps.driver_bridge.context import PSContext
+
+log = logging.getLogger(__name__)
+
+
+def context_of(spark: SparkSession) -> PSContext:
+    """The current tier, or a new one from the session's settings that later trainings share."""
+    from sparkps.driver_bridge.context import PSContext
+
+    return PSContext.get_or_create(spark)
+
+
+def new_prefix(uid: str) -> str:
+    """A prefix of table names that no other training has."""
+    return f"{uid}.{uuid.uuid4().hex[:12]}"
+
+
+class TrainingTables:
+    """The tables of one training, a context manager: what is not kept is dropped at its end, also after a failure or Ctrl-C.
+
+    A model is not given up because its tables cannot be dropped, nor kept waiting once for each of them.
+
+    Parameters
+    ----------
+    ps : PSContext
+    """
+
+    def __init__(self, ps: PSContext) -> None:
+        self._ps = ps
+        #: By name, what makes the table, and the table once it is known: an interrupt may come between.
+        self._tables: dict[str, tuple[Callable[[], Table], Table | None]] = {}
+
+    def sparse(self, name: str, **spec: Any) -> SparseTable:
+        """As `PSContext.sparse_table`."""
+        made = self._made(name, lambda: self._ps.sparse_table(name, **spec))
+        assert isinstance(made, SparseTable)
+        return made
+
+    def dense(self, name: str, **spec: Any) -> DenseTable:
+        """As `PSContext.dense_table`."""
+        made = self._made(name, lambda: self._ps.dense_table(name, **spec))
+        assert isinstance(made, DenseTable)
+        return made
+
+    def _made(self, name: str, make: Callable[[], Table]) -> Table:
+        self._tables[name] = make, None
+        table = make()
+        self._tables[name] = make, table
+        return table
+
+    def keep(self, table: Table) -> None:
+        """The table outlives the training."""
+        del self._tables[table.name]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, (make, table) in enumerate(self._tables.values()):
+            if not _dropped(make, table):
+                log.warning("%d tables of a training stay on the tier until it ends", len(self._tables) - number)
+                break
+
+
+def _dropped(make: Callable[[], Table], table: Table | None) -> bool:
+    """Drop a table; one whose creation was interrupted is asked for again, which finds it. Whether the coordinator answered."""
+    try:
+        return drop_quietly(make() if table is None else table)
+    except SparkPSError as error:
+        log.debug("a table was not made, nor dropped: %s", error)
+        return not isinstance(error, (NodeUnreachable, DeadlineExceeded))
+
+
+def drop_quietly(table: Table) -> bool:
+    """Drop a table; a tier that is gone has dropped it already. Whether the coordinator answered."""
+    try:
+        table.drop()
+    except SparkPSError as error:
+        log.debug("table %s was not dropped: %s", table.name, error)
+        return not isinstance(error, (NodeUnreachable, DeadlineExceeded))
+    return True
+
+
+__all__ = ["TrainingTables", "context_of", "drop_quietly", "new_prefix"]

@@ -1,0 +1,41 @@
+"""What ranks say of their rows, and what is told from it before and after training."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from sparkps.errors import InvalidInput
+from sparkps.mllib.data.ingest import ingest
+from sparkps.mllib.data.rows import Columns, RowReader
+from sparkps.mllib.solvers.ranks import Figures, RankSummary, common_width, counts_of
+from tests.unit.mllib.problems import batch_of
+
+COLUMNS = Columns("label", "f")
+
+
+def test_ranks_write_rows_of_their_own() -> None:
+    store = ingest([batch_of([1.0, 0.0], pa.array([[0.0, 2.0, 1.0]] * 2))], RowReader(Columns("label", "features")))
+    assert counts_of(store, 2.5, 1, 3).tolist() == [[0, 0, 0], [2, 2.5, 3], [0, 0, 0]]
+
+
+@pytest.mark.parametrize(("widths", "common"), [([], 0), ([0, 0], 0), ([3, 0, 3], 3), ([2**31 - 1] * 1000, 2**31 - 1)])
+def test_one_length_of_all_vectors(widths: list[int], common: int) -> None:
+    assert common_width(np.array(widths, float), COLUMNS) == common
+
+
+@pytest.mark.parametrize("widths", [[3, 5], [0, 7, 7, 8], [2**31 - 1, 2**31 - 2] * 500])
+def test_lengths_that_differ_are_refused_however_large_they_are(widths: list[int]) -> None:
+    few = ", ".join(str(each) for each in sorted(set(widths) - {0}))
+    with pytest.raises(InvalidInput, match=f"Column 'f': all vectors must have the same size. Got vectors of sizes {few}") as caught:
+        common_width(np.array(widths, float), COLUMNS)
+    assert caught.value.column == "f"
+
+
+def test_figures_of_all_ranks() -> None:
+    ranks = [RankSummary(3, 1, 9, 0), RankSummary(0, 2, 0, 0)]
+    assert Figures.of(ranks, COLUMNS) == Figures(rows=3, skipped=3, num_features=9, width=0)
+    assert Figures.of(ranks, Columns("label", "f", num_features=20)).num_features == 20
+    with pytest.raises(InvalidInput, match=r"at least one row. Got none \(2 were left out"):
+        Figures.of(ranks[1:], COLUMNS)

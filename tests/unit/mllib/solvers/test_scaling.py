@@ -1,0 +1,57 @@
+"""Statistics of columns against numpy, and the scaled coordinates that they give."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sparkps.mllib.data import kernels
+from sparkps.mllib.solvers.scaling import scaling
+from tests.unit.mllib.problems import KINDS, random_chunk
+
+
+@pytest.mark.parametrize(("values", "weighted"), KINDS)
+def test_column_statistics_against_numpy(values: str, weighted: bool) -> None:
+    rng = np.random.default_rng(3)
+    chunk = random_chunk(rng, 150, 10, values, weighted=weighted)
+    weights = chunk.weights if weighted else np.ones(150)
+    x = np.zeros((150, 10))
+    present = np.zeros((150, 10))
+    entries = chunk.values if len(chunk.values) else np.ones(len(chunk.ids))
+    unique = {}
+    for r in range(150):
+        for k in range(chunk.indptr[r], chunk.indptr[r + 1]):
+            unique[r, chunk.ids[k]] = entries[k]
+    for (r, k), value in unique.items():
+        x[r, k], present[r, k] = value, 1.0
+    rows = [sorted(k for r_, k in unique if r_ == r) for r in range(150)]
+    ids = np.array([k for row in rows for k in row], np.int32)
+    indptr = np.concatenate(([0], np.cumsum([len(row) for row in rows]))).astype(np.int32)
+    flat = np.array([unique[r, k] for r, row in enumerate(rows) for k in row], chunk.values.dtype)
+    sums = np.zeros((10, 2))
+    kernels.column_sums.of(flat.dtype)(indptr, ids, flat, chunk.weights, sums)
+    np.testing.assert_allclose(sums, np.stack([weights @ x, weights @ present], axis=1), rtol=1e-5, atol=1e-9)
+    squares = np.zeros(10)
+    means = sums[:, 0] / weights.sum()
+    kernels.centred_squares.of(flat.dtype)(indptr, ids, flat, chunk.weights, means, squares)
+    statistics = np.stack([sums[:, 0], sums[:, 1], np.ones(10), squares], axis=1)
+    found = scaling(statistics, weights.sum(), (weights**2).sum(), 9, l2=0.0, standardization=True)
+    total = weights.sum()
+    expected = np.sqrt((weights @ (x - means) ** 2) / (total - (weights**2).sum() / total))
+    np.testing.assert_allclose(1 / found.inverse[:9], expected[:9], rtol=1e-6)
+
+
+def test_a_constant_feature_is_switched_off() -> None:
+    column = np.full(1000, 0.1)
+    statistics = np.array([[column.sum(), 1000, 1, ((column - column.sum() / 1000) ** 2).sum()], [0, 0, 1, 0]])
+    found = scaling(statistics, 1000.0, 1000.0, 1, l2=1.0, standardization=False)
+    assert found.inverse.tolist() == [0.0, 1.0]
+    assert found.penalty.tolist() == [0.0, 0.0]
+
+
+def test_penalty_is_shared_out_over_holders() -> None:
+    statistics = np.array([[2.0, 2.0, 4.0, 2.0], [0.0, 0.0, 4.0, 0.0]])
+    scaled = scaling(statistics, 4.0, 4.0, 1, l2=0.8, standardization=True)
+    raw = scaling(statistics, 4.0, 4.0, 1, l2=0.8, standardization=False)
+    assert scaled.penalty[0] == pytest.approx(0.2)
+    assert raw.penalty[0] == pytest.approx(0.2 * raw.inverse[0] ** 2)
