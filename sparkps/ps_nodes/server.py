@@ -114,7 +114,7 @@ class Node:
 
     def serve(self) -> int:
         """Run until told to stop; returns the exit status."""
-        self.service.on_this_thread()
+        self.service.io.take_over()
         aside = zmq.Poller()
         aside.register(self.control.socket, zmq.POLLIN)
         aside.register(self._wake, zmq.POLLIN)
@@ -132,7 +132,7 @@ class Node:
             if self._wake in ready:
                 with contextlib.suppress(BlockingIOError):  # nobody woke us
                     os.eventfd_read(self._wake)
-            self.service.run_posted()
+            self.service.io.run_posted()
             if self.control.socket in ready:
                 self.control.receive()
             now = time.monotonic()
@@ -165,7 +165,7 @@ class Node:
     def _close(self) -> None:
         self.service.close()
         self._threads.close()
-        self.service.run_posted()
+        self.service.io.run_posted()
         self._cap.close()
         self._data.close()
         self.control.close()
@@ -174,7 +174,7 @@ class Node:
     # ---- requests ------------------------------------------------------------------------------------------------------
 
     def _receive(self) -> None:
-        posted: deque[Any] = self.service.posted
+        posted: deque[Any] = self.service.io.posted
         for _ in range(BURST):
             identity, *frames = sockets.receive(self._data)
             message = self.service.receive(identity.bytes, frames)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sparkps.config import NodeSettings
+from sparkps.ps_nodes.handlers import commands
 from sparkps.ps_nodes.service import Service
 from sparkps.specs import GroupSpec, TableSpec
 from sparkps.wire import control as c
@@ -40,12 +41,12 @@ class Pool:
             if self.service is None:
                 function(*args)
                 continue
-            self.service._io_thread = -1
+            self.service.io._ident = -1
             try:
                 function(*args)
             finally:
-                self.service.on_this_thread()
-            self.service.run_posted()
+                self.service.io.take_over()
+            self.service.io.run_posted()
 
 
 class LoneNode:
@@ -57,8 +58,8 @@ class LoneNode:
         #: Answers by connection, in order.
         self.answers: dict[bytes, list[tuple[Any, list[np.ndarray]]]] = {}
         self.service = self.pool.service = Service(self._send, self.pool, lambda: self.time)
-        self.service.handlers.welcome(
-            c.Welcome(1, 0, "tier", 1, [[0]] * 256, [], [], [], replace(NodeSettings(), **settings))
+        commands.welcome(
+            self.service.state, c.Welcome(1, 0, "tier", 1, [[0]] * 256, [], [], [], replace(NodeSettings(), **settings))
         )
 
     def _send(self, identity: bytes, frames: list[Any]) -> None:
@@ -70,7 +71,7 @@ class LoneNode:
     def command(self, command: Any) -> list[BaseException | None]:
         """Carry out a command; what it was answered with, once it is."""
         told: list[BaseException | None] = []
-        self.service.handlers.command(command, told.append)
+        commands.command(self.service.state, command, told.append)
         return told
 
     def table(self, number: int = TABLE, **spec: Any) -> TableSpec:
@@ -89,7 +90,7 @@ class LoneNode:
 
     def values(self, keys: list[int], number: int = TABLE) -> list[float]:
         """Rows as they are in the table at this moment."""
-        with self.service.handlers.store.use([number]) as use:
+        with self.service.state.store.use([number]) as use:
             (table,) = use.tables
             found = {
                 int(key): float(row[0])

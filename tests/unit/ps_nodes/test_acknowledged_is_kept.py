@@ -126,7 +126,7 @@ def test_a_hello_says_what_was_answered_to_a_session_that_is_open_further_back(n
     node.pool.run()
     assert len(client.answers(write.seq)) == 1
     client.send(m.Hello(5, 3))
-    assert node.service.sessions.sessions[5].acked == 10, "an old one takes nothing back"
+    assert node.service.state.sessions.sessions[5].acked == 10, "an old one takes nothing back"
 
 
 def test_a_repeated_piece_of_a_call_is_acknowledged_when_the_first_is_done(
@@ -135,7 +135,7 @@ def test_a_repeated_piece_of_a_call_is_acknowledged_when_the_first_is_done(
     monkeypatch.setattr(dispatch, "INLINE_BYTES", 0)
     client = Client(node, 5)
     entries: list[Any] = []
-    monkeypatch.setattr(node.service.shards, "carry_out", entries.append)
+    monkeypatch.setattr(node.service.state.shards, "carry_out", entries.append)
     first, arrays = client.add([7])
     client.send(first, arrays)
     again = msgspec.structs.replace(first, seq=client.next())
@@ -144,7 +144,7 @@ def test_a_repeated_piece_of_a_call_is_acknowledged_when_the_first_is_done(
     assert len(entries) == 1
     monkeypatch.undo()
     assert client.answers(again.seq) == [], "its rows are not there yet"
-    node.service.shards.carry_out(entries.pop())
+    node.service.state.shards.carry_out(entries.pop())
     node.pool.run()
     assert [len(client.answers(seq)) for seq in (first.seq, again.seq)] == [1, 1]
     assert node.values([7]) == [1.0]
@@ -220,7 +220,7 @@ def test_a_write_sent_again_after_its_session_was_forgotten_counts_once(node: Lo
     client = Client(node, 5)
     message, arrays = client.add([7])
     assert isinstance(client.ask(message, arrays), m.Done)
-    node.service.sessions.ttl = 10.0
+    node.service.state.sessions.ttl = 10.0
     node.time = 11.0
     node.service.look_around()
     client.send(message, arrays)
@@ -283,7 +283,7 @@ def test_a_small_write_waits_for_whoever_changes_the_same_rows(node: LoneNode, m
     monkeypatch.setattr(dispatch, "INLINE_BYTES", 0)
     slow, small = Client(node, 5), Client(node, 6)
     entries: list[Any] = []
-    monkeypatch.setattr(node.service.shards, "carry_out", entries.append)
+    monkeypatch.setattr(node.service.state.shards, "carry_out", entries.append)
     first, arrays = slow.add([7], 1.0)
     slow.send(first, arrays)
     node.pool.run()  # has its turn, and takes its time
@@ -292,12 +292,12 @@ def test_a_small_write_waits_for_whoever_changes_the_same_rows(node: LoneNode, m
     small.send(second, arrays)
     assert small.answers(second.seq) == []
     assert node.values([7]) == [0.0]
-    node.service.shards.carry_out(entries.pop())
+    node.service.state.shards.carry_out(entries.pop())
     node.pool.run()
     assert (len(slow.answers(first.seq)), len(small.answers(second.seq))) == (1, 1)
     assert node.values([7]) == [3.0]
     node.drop()
-    assert not node.service.handlers.store._users, "nobody uses the table any more"
+    assert not node.service.state.store._users, "nobody uses the table any more"
 
 
 def test_a_small_write_is_done_once_and_one_that_fails_is_told(node: LoneNode, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -307,7 +307,7 @@ def test_a_small_write_is_done_once_and_one_that_fails_is_told(node: LoneNode, m
     again = msgspec.structs.replace(write, seq=client.next())
     client.send(again, arrays)  # the same call, as after the node has forgotten the session
     assert node.values([7]) == [5.0]
-    table = node.service.handlers.store.tables[1]
+    table = node.service.state.store.tables[1]
 
     def no_memory(*_: object) -> None:
         raise MemoryError("no room")
@@ -331,7 +331,7 @@ def test_a_duplicate_is_acknowledged_when_the_write_that_it_repeats_is_done(
     outside, first = Client(node, 5), Client.of_rank(node, 0)
     slow, arrays = outside.add([7])
     entries = []
-    monkeypatch.setattr(node.service.shards, "carry_out", entries.append)
+    monkeypatch.setattr(node.service.state.shards, "carry_out", entries.append)
     outside.send(slow, arrays)
     node.pool.run()  # has its turn, and takes its time
     write, rows = first.add([7], 5.0)
@@ -344,7 +344,7 @@ def test_a_duplicate_is_acknowledged_when_the_write_that_it_repeats_is_done(
     second.send(again, rows)
     assert second.answers(again.seq) == [], "its rows are not there yet"
     assert node.values([7]) == [0.0]
-    node.service.shards.carry_out(entries.pop())
+    node.service.state.shards.carry_out(entries.pop())
     node.pool.run()
     assert [type(answer) for answer in second.answers(again.seq)] == [m.Done]
     assert node.values([7]) == [6.0]
@@ -370,7 +370,7 @@ def test_a_bsp_pull_that_was_not_awaited_never_sees_the_next_clock(node: LoneNod
 
 
 def test_a_rank_that_runs_ahead_is_held_back_and_goes_on(node: LoneNode) -> None:
-    node.service.handlers.settings = type(node.service.handlers.settings)(buffer_bytes=1 << 16)
+    node.service.state.settings = type(node.service.state.settings)(buffer_bytes=1 << 16)
     node.group(2, 0)
     fast, slow = Client.of_rank(node, 0), Client.of_rank(node, 1)
     clocks = 0
@@ -418,7 +418,7 @@ def test_writes_behind_one_that_was_sent_back_do_not_overtake_it(node: LoneNode)
 def test_a_failed_write_of_a_rank_ends_its_group(node: LoneNode, monkeypatch: pytest.MonkeyPatch) -> None:
     node.group(1, UNBOUNDED)
     rank = Client.of_rank(node, 0)
-    table = node.service.handlers.store.tables[1]
+    table = node.service.state.store.tables[1]
 
     def full(*_: object) -> None:
         raise MemoryError("no memory for new rows")

@@ -34,7 +34,7 @@ def context() -> Iterator[zmq.Context[Any]]:
 def link(context: zmq.Context[Any], tmp_path: pathlib.Path) -> Iterator[ControlLink]:
     """Of a node that was welcomed by a coordinator that is gone."""
     service: Any = SimpleNamespace(
-        handlers=SimpleNamespace(settings=SETTINGS, welcome=lambda message: None), report=lambda: dict(REPORT)
+        state=SimpleNamespace(settings=SETTINGS), report=lambda: dict(REPORT)
     )
     made = ControlLink(context, f"ipc://{tmp_path}/c", "ipc://node", service)
     made.socket.setsockopt(zmq.LINGER, 0)
@@ -93,6 +93,6 @@ def test_a_report_that_no_message_can_hold_is_sent_without_its_details(
     sent: list[Any] = []
     monkeypatch.setattr(link.socket, "send_multipart", lambda frames, *_: sent.append(decode(frames)[0]), raising=False)
     link.heartbeat(time.monotonic())
-    link._command(c.ReportNow(5))
+    link._take(c.ReportNow(5))
     beat, done = sent
     assert beat.report == done.report == {"rows": 1}

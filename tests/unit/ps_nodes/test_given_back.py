@@ -36,18 +36,18 @@ def deliver(session, seq, acked=0):
 def test_marks_go_with_the_good_bye(node):
     client = Client(node, 5)
     client.ask(*client.add([7]))
-    assert len(node.service.shards.marks) == 1
+    assert len(node.service.state.shards.marks) == 1
     client.send(m.Bye(5))
-    assert len(node.service.shards.marks) == 0
+    assert len(node.service.state.shards.marks) == 0
 
 
 def test_marks_of_a_session_without_good_bye_go_in_the_end(node):
     client = Client(node, 5)
     client.ask(*client.add([7]))
-    ttl = node.service.sessions.ttl
+    ttl = node.service.state.sessions.ttl
     for node.time, kept in ((ttl + 1, 1), (2 * ttl + 3, 0)):
         node.service.look_around()
-        assert len(node.service.shards.marks) == kept
+        assert len(node.service.state.shards.marks) == kept
 
 
 def test_a_session_whose_answers_have_content_is_not_forgotten_early(node, monkeypatch):
@@ -57,7 +57,7 @@ def test_a_session_whose_answers_have_content_is_not_forgotten_early(node, monke
     assert isinstance(idle.ask(*idle.add([7])), m.Done)
     node.time = 100.0
     node.service.look_around()
-    assert set(node.service.sessions.sessions) == {5}
+    assert set(node.service.state.sessions.sessions) == {5}
 
 
 def test_a_small_request_for_a_large_answer_runs_on_the_pool(node):
@@ -121,10 +121,10 @@ def test_key_sets_go_with_the_last_table_of_their_index(node):
     keys = in_order([1, 2, 3])
     answer = client.ask(m.Register(5, client.next(), 0, 1, 1, 77, 0, 3), [keys])
     assert isinstance(answer, m.Done)
-    assert node.service.sessions.keyset_bytes() > 0
+    assert node.service.state.sessions.keyset_bytes() > 0
     node.drop(1)
-    assert node.service.sessions.sessions[5].keysets == {}
-    assert node.service.sessions.keyset_bytes() == 0
+    assert node.service.state.sessions.sessions[5].keysets == {}
+    assert node.service.state.sessions.keyset_bytes() == 0
 
 
 def test_a_close_that_fails_ends_its_group_and_is_not_acknowledged(node, monkeypatch):
@@ -135,7 +135,7 @@ def test_a_close_that_fails_ends_its_group_and_is_not_acknowledged(node, monkeyp
     def full(*_):
         raise MemoryError("no memory for new rows")
 
-    monkeypatch.setattr(node.service.handlers.store.tables[1].index, "resolve", full)
+    monkeypatch.setattr(node.service.state.store.tables[1].index, "resolve", full)
     refused = rank.ask(rank.tick(finish=True))
     assert isinstance(refused, m.Failed)
     assert "Clock 0 could not be closed" in refused.message
@@ -150,7 +150,7 @@ def test_the_first_cause_of_a_group_stays(node):
 
 
 def test_room_that_a_takeover_makes_lets_a_held_back_rank_go_on(node):
-    node.service.handlers.settings = type(node.service.handlers.settings)(buffer_bytes=1 << 16)
+    node.service.state.settings = type(node.service.state.settings)(buffer_bytes=1 << 16)
     node.group(3, 0)
     lost, fast, _ = (Client.of_rank(node, rank) for rank in range(3))
     fast.ask(fast.tick())

@@ -61,7 +61,7 @@ def test_a_key_set_of_another_index_is_not_used(node):
 
 
 def test_a_node_keeps_sessions_for_as_long_as_the_tier_says():
-    assert LoneNode(session_ttl=60.0).service.sessions.ttl == 60.0
+    assert LoneNode(session_ttl=60.0).service.state.sessions.ttl == 60.0
 
 
 def test_a_write_that_failed_has_failed_however_often_it_comes(node, monkeypatch):
@@ -72,7 +72,7 @@ def test_a_write_that_failed_has_failed_however_often_it_comes(node, monkeypatch
     def full(*_):
         raise MemoryError("no memory for new rows")
 
-    monkeypatch.setattr(node.service.handlers.store.tables[1].index, "resolve", full)
+    monkeypatch.setattr(node.service.state.store.tables[1].index, "resolve", full)
     client.send(message, arrays)
     monkeypatch.undo()
     client.send(message, arrays)  # the answer was lost
@@ -85,8 +85,8 @@ def test_a_request_that_cannot_be_understood_is_answered_the_same_when_it_comes_
     client = Client(node, 5)
     client.ask(*client.add([7]))
     message, arrays = client.add([7])
-    small = node.service.handlers.settings
-    node.service.handlers.settings = type(small)(max_message_bytes=1 << 20)
+    small = node.service.state.settings
+    node.service.state.settings = type(small)(max_message_bytes=1 << 20)
     large = [in_order(list(range(80_000))), np.ones((80_000, 1))]
     client.send(message, large)
     client.send(message, arrays)
@@ -99,7 +99,7 @@ class Held:
 
     def __init__(self, node, monkeypatch):
         self.given = []
-        monkeypatch.setattr(node.service.users, "start", lambda *given, **_: self.given.append(given))
+        monkeypatch.setattr(node.service.state.users, "start", lambda *given, **_: self.given.append(given))
 
     def run(self, between=lambda: None):
         for job, _, done, ended in self.given:
@@ -154,7 +154,7 @@ def test_a_table_dropped_under_a_users_function_is_freed_when_that_ends(node, mo
     client = Client(node, 900)
     client.send(client.call("mine"))
     node.pool.run()
-    table = node.service.handlers.store.tables[1]
+    table = node.service.state.store.tables[1]
     node.drop(1)
     assert table in table.index._tables
     held.run()

@@ -1,0 +1,21 @@
+"""Looking at a node: what it says of itself, and the rows of a bucket."""
+
+from __future__ import annotations
+
+from sparkps.ps_nodes.handlers.table import handles
+from sparkps.ps_nodes.state import NodeState
+from sparkps.ps_nodes.work import Work
+from sparkps.wire import messages as m
+
+
+@handles(m.Status)
+def status(state: NodeState, work: Work) -> None:
+    """The node's own view of itself."""
+    work.answer(m.StatusReport(work.message.seq, state.report(work.replies.queued_bytes)), record=False)
+
+
+@handles(m.Export)
+def export(state: NodeState, work: Work) -> None:
+    """Keys and rows of one bucket."""
+    message: m.Export = work.message
+    work.done(state.store.export(message.table, message.bucket, message.start, message.limit), record=False)

@@ -1,0 +1,60 @@
+"""Requests of clients: whether one may run now, and what its sender is told if it does not."""
+
+from __future__ import annotations
+
+import logging
+
+from sparkps.errors import SparkPSError
+from sparkps.ps_nodes.dispatch import UNKNOWN_BYTES
+from sparkps.ps_nodes.handlers import calls, clocks, figures, keysets, rows  # noqa: F401 - they fill REQUESTS
+from sparkps.ps_nodes.handlers.table import REQUESTS, handles
+from sparkps.ps_nodes.state import NodeState
+from sparkps.ps_nodes.store import KeySetMissing
+from sparkps.ps_nodes.work import Unreadable, Work
+from sparkps.wire import messages as m
+
+log = logging.getLogger(__name__)
+
+
+def run(state: NodeState, work: Work) -> None:
+    """Carry one request out and answer it, unless it is parked. Any thread."""
+    message = work.message
+    try:
+        if getattr(message, "epoch", state.epoch) != state.epoch:
+            work.send_back(_wrong_epoch(state, work))
+        elif work.session.bars(message.seq) and work.is_write:
+            work.send_back(_barred(state, work))
+        else:
+            REQUESTS[type(message)](state, work)
+    except KeySetMissing as missing:
+        work.send_back(m.UnknownKeySet(message.seq, missing.keyset))
+    except SparkPSError as error:
+        work.fail(error)
+    except Exception as error:
+        log.exception("request %s failed", type(message).__name__)
+        work.fail(error)
+
+
+def _wrong_epoch(state: NodeState, work: Work) -> m.WrongEpoch:
+    return m.WrongEpoch(work.message.seq, state.epoch, state.placement)
+
+
+def _barred(state: NodeState, work: Work) -> m.Message:
+    """A write before this one was sent back, so this one is, too; whatever was wrong with that one."""
+    named = [op.keyset for op in getattr(work.message, "ops", ()) if op.keyset != m.NO_KEYSET]
+    return m.UnknownKeySet(work.message.seq, named[0]) if named else _wrong_epoch(state, work)
+
+
+def answer_bytes(state: NodeState, work: Work) -> int:
+    """Bytes that the answer to a request will have, about; a function's work is unknown."""
+    message = work.message
+    if type(message) is m.Call:
+        return UNKNOWN_BYTES
+    if type(message) is m.Step and state.is_complete:
+        return state.store.answer_bytes(message.ops, work.arrays, work.session.keysets)
+    return 0
+
+
+@handles(Unreadable)
+def _refuse(state: NodeState, work: Work) -> None:
+    raise work.message.error
