@@ -13,7 +13,7 @@ from sparkps.errors import Fenced, SparkPSError
 from sparkps.plain import name_of, text_of
 from sparkps.ps_nodes.clock_buffers import ClockBuffers, Part, Write, write_all
 from sparkps.ps_nodes.shards import Entry, Shards
-from sparkps.ps_nodes.store import Store
+from sparkps.ps_nodes.tables.directory import Tables
 from sparkps.specs import GroupSpec
 from sparkps.wire.clock import GroupClock
 from sparkps.wire.effects import Apply, Buffer, Close, DropAbove, Effect, Release, Standing
@@ -50,7 +50,7 @@ class NodeGroup:
     Parameters
     ----------
     spec : GroupSpec
-    store : Store
+    tables : Tables
     shards : Shards
         Takes what its members write.
     now : callable
@@ -59,17 +59,16 @@ class NodeGroup:
         Bytes of writes of open clocks, above which a rank that is ahead of others is held back.
     """
 
-    def __init__(self, spec: GroupSpec, store: Store, shards: Shards, now: Callable[[], float], budget: int) -> None:
+    def __init__(self, spec: GroupSpec, tables: Tables, shards: Shards, now: Callable[[], float], budget: int) -> None:
         self.spec = spec
-        self._store = store
         self._shards = shards
         self._now = now
         self._budget = budget
         self._lock = threading.Lock()
         #: Owner of this and all below: `_lock`.
-        self._clock = GroupClock(spec, store.buckets.tolist())
+        self._clock = GroupClock(spec, tables.buckets.tolist())
         #: BSP: writes of clocks that are not closed.
-        self._buffers = ClockBuffers(store)
+        self._buffers = ClockBuffers(tables)
         self._parked: list[Parked] = []
         #: Closes that are due, in order, and whether somebody is applying them.
         self._closes: deque[Close] = deque()

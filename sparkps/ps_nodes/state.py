@@ -13,7 +13,7 @@ from sparkps.ps_nodes.groups import NodeGroup
 from sparkps.ps_nodes.io_thread import IoThread
 from sparkps.ps_nodes.sessions import SessionTable
 from sparkps.ps_nodes.shards import Pool, Shards
-from sparkps.ps_nodes.store import Store
+from sparkps.ps_nodes.tables.directory import Tables
 from sparkps.ps_nodes.user_functions import UserThreads
 from sparkps.specs import GroupSpec, check_group_spec
 from sparkps.wire.buckets import mask_of
@@ -43,7 +43,7 @@ class NodeState:
         #: Placement epoch; 0 until the tier is complete.
         self.epoch = 0
         self.placement: Placement = []
-        self._store: Store | None = None
+        self._tables: Tables | None = None
         #: All buckets of this node, as bits.
         self.bucket_bits = 0
         #: Worker groups that are open, by id.
@@ -57,22 +57,22 @@ class NodeState:
     @property
     def is_complete(self) -> bool:
         """Whether all nodes of the tier have joined, so that there is a placement."""
-        return self._store is not None
+        return self._tables is not None
 
     @property
-    def store(self) -> Store:
+    def tables(self) -> Tables:
         """The tables."""
-        if self._store is None:
+        if self._tables is None:
             raise TierError("The tier must be complete before it takes requests: not all nodes have joined.")
-        return self._store
+        return self._tables
 
     def place(self, epoch: int, placement: Placement) -> None:
         """Take over a placement; the first one says which buckets are this node's."""
         mine = [bucket for bucket, primary in enumerate(primaries(check_placement(placement))) if primary == self.node]
-        if self._store is None:
-            self._store = Store(mine)
-            self.bucket_bits = mask_of(self._store.buckets)
-        elif mine != self._store.buckets.tolist():
+        if self._tables is None:
+            self._tables = Tables(mine)
+            self.bucket_bits = mask_of(self._tables.buckets)
+        elif mine != self._tables.buckets.tolist():
             raise TierError("The buckets of a running node must stay as they are: shards cannot move.", node=self.node)
         self.placement, self.epoch = placement, epoch
 
@@ -94,7 +94,7 @@ class NodeState:
         """A worker group was admitted; a second call does nothing."""
         if spec.group not in self.groups:
             self.groups[spec.group] = NodeGroup(
-                check_group_spec(spec), self.store, self.shards, self.now, self.settings.buffer_bytes
+                check_group_spec(spec), self.tables, self.shards, self.now, self.settings.buffer_bytes
             )
 
     # ---- figures -------------------------------------------------------------------------------------------------------
@@ -114,13 +114,13 @@ class NodeState:
 
     def _held(self) -> dict[str, Any]:
         """Rows, bytes, tables and groups."""
-        if self._store is None:
+        if self._tables is None:
             return {"rows": 0, "bytes": 0, "tables": {}, "groups": {}}
-        tables, groups = self._store.report(), list(self.groups.items())
+        tables, groups = self._tables.report(), list(self.groups.items())
         buffered = sum(group.nbytes() for _, group in groups)
         return {
             "rows": sum(table["rows"] for table in tables.values()),
-            "bytes": sum(table["bytes"] for table in tables.values()) + self._store.index_bytes() + buffered,
+            "bytes": sum(table["bytes"] for table in tables.values()) + self._tables.index_bytes() + buffered,
             "buffered_bytes": buffered,
             "tables": tables,
             "groups": {str(number): group.report() for number, group in groups},

@@ -47,9 +47,9 @@ def validate(node: Service, groups: Iterable[NodeGroup]) -> None:
         _validate_buffers(group)
     node.state.shards._turns.validate()
     node.state.shards.marks.validate()
-    store = node.state.store
-    assert all(users > 0 for users in store._users.values()), "tables that nobody uses are not among those in use"
-    assert store._leaving.keys() <= store._users.keys(), "a dropped table is kept for those who use it"
+    tables = node.state.tables
+    assert all(users > 0 for users in tables._users.values()), "tables that nobody uses are not among those in use"
+    assert tables._leaving.keys() <= tables._users.keys(), "a dropped table is kept for those who use it"
 
 
 def _validate_line(session: NodeSession) -> None:
@@ -91,9 +91,9 @@ def check_at_rest(node: Service, groups: Iterable[NodeGroup]) -> None:
     turns = node.state.shards._turns
     taken = turns._busy, turns._waiting, turns._wanted
     assert not any(taken), f"{where}: nobody has a shard, or waits for one, not {taken}"
-    store = node.state.store
-    assert not store._users, f"{where}: no table is in use, by id and users {store._users}"
-    assert not store._leaving, f"{where}: every dropped table was freed, but {list(store._leaving)} were not"
+    tables = node.state.tables
+    assert not tables._users, f"{where}: no table is in use, by id and users {tables._users}"
+    assert not tables._leaving, f"{where}: every dropped table was freed, but {list(tables._leaving)} were not"
 
 
 def _check_ended(where: str, group: NodeGroup) -> None:

@@ -35,7 +35,7 @@ _GROUPS = "sparkps/ps_nodes/groups.py"
 _BUFFERS = "sparkps/ps_nodes/clock_buffers.py"
 _SHARDS = "sparkps/ps_nodes/shards.py"
 _TURNS = "sparkps/ps_nodes/turns.py"
-_STORE = "sparkps/ps_nodes/store.py"
+_TABLES = "sparkps/ps_nodes/tables/directory.py"
 
 #: What a rank promises with its ticks, and how its successor goes on.
 _RANKS = (
@@ -289,7 +289,7 @@ _WRITES = (
     ),
     Mutant(
         "a dropped table is freed under a running request",
-        _STORE,
+        _TABLES,
         "                used = table_id in self._users\n",
         "                used = False\n",
     ),

@@ -12,7 +12,7 @@ from sparkps.ps_nodes.handlers import rows
 from sparkps.ps_nodes.handlers.table import handles
 from sparkps.ps_nodes.shards import LATER, Entry
 from sparkps.ps_nodes.state import NodeState
-from sparkps.ps_nodes.store import Use
+from sparkps.ps_nodes.tables.directory import Use
 from sparkps.ps_nodes.work import Work
 from sparkps.wire import messages as m
 
@@ -24,9 +24,9 @@ LONGEST_CALL = 86_400.0
 def call(state: NodeState, work: Work) -> None:
     """Carry out a `Call`; the tables are in use until it is answered."""
     message: m.Call = work.message
-    use = state.store.use([table for each in message.calls for table in each.tables])
+    use = state.tables.use([table for each in message.calls for table in each.tables])
     try:
-        prepared = functions.prepare(message.calls, state.store.tables)
+        prepared = functions.prepare(message.calls, state.tables.by_id)
         if _waits(state, work, prepared):
             use.release()
             return
@@ -35,7 +35,7 @@ def call(state: NodeState, work: Work) -> None:
         elif prepared.writes:
             _call_writing(state, work, prepared, use)
         else:
-            work.done(prepared.run(state.store.buckets), record=True)
+            work.done(prepared.run(state.tables.buckets), record=True)
             use.release()
     except BaseException:
         use.release()
@@ -61,7 +61,7 @@ def _acts_at_once(state: NodeState, member: m.Member | None) -> bool:
 def _call_writing(state: NodeState, work: Work, prepared: functions.Prepared, use: Use) -> None:
     """Built-in functions of which some write: a change like any other; only where they act at once may others read."""
     if prepared.only_writes:
-        answer = [state.store.buckets for _ in work.message.calls]
+        answer = [state.tables.buckets for _ in work.message.calls]
         rows.write(state, work, Write.of_call(prepared, state.bucket_bits), use, answer)
         return
     if not _acts_at_once(state, work.message.member):
@@ -75,7 +75,7 @@ def _call_writing(state: NodeState, work: Work, prepared: functions.Prepared, us
         _answer(work, arrays, error)
 
     changed = dict.fromkeys([table.spec.table for table in prepared.written], state.bucket_bits)
-    if not state.shards.apply(Entry(changed, lambda: prepared.run(state.store.buckets), done)):
+    if not state.shards.apply(Entry(changed, lambda: prepared.run(state.tables.buckets), done)):
         work.hold()
 
 
@@ -94,7 +94,7 @@ def _call_user(state: NodeState, work: Work, prepared: functions.Prepared, use: 
                 " change the same tables, and was not begun.",
                 function=name,
             )
-        buckets = state.store.buckets
+        buckets = state.tables.buckets
         state.users.start(lambda: prepared.compute(buckets, read_only), seconds, then, use.release, name=name)
 
     if read_only:

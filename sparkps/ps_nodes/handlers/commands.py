@@ -8,8 +8,8 @@ from typing import Any
 
 from sparkps.errors import ProtocolError
 from sparkps.ps_nodes import functions
-from sparkps.ps_nodes.buffers import return_freed_memory
 from sparkps.ps_nodes.state import NodeState
+from sparkps.ps_nodes.tables.buffers import return_freed_memory
 from sparkps.specs import check_spec
 from sparkps.wire import control as c
 
@@ -48,7 +48,7 @@ def welcome(state: NodeState, message: c.Welcome) -> None:
     if message.epoch:
         state.place(message.epoch, message.placement)
         for spec in message.tables:
-            state.store.create(check_spec(spec))
+            state.tables.create(check_spec(spec))
         for group in message.groups:
             state.open_group(group)
     for name, blob in message.functions:
@@ -73,13 +73,13 @@ def _set_placement(state: NodeState, message: c.SetPlacement, done: Done) -> Non
 
 @_carries_out(c.CreateTable)
 def _create_table(state: NodeState, message: c.CreateTable, done: Done) -> None:
-    state.store.create(check_spec(message.spec))
+    state.tables.create(check_spec(message.spec))
     done(None)
 
 
 @_carries_out(c.DropTable)
 def _drop_table(state: NodeState, message: c.DropTable, done: Done) -> None:
-    gone = state.store.drop(message.table)
+    gone = state.tables.drop(message.table)
     if gone:
         state.sessions.forget_index(gone)
     return_freed_memory()

@@ -18,4 +18,4 @@ def status(state: NodeState, work: Work) -> None:
 def export(state: NodeState, work: Work) -> None:
     """Keys and rows of one bucket."""
     message: m.Export = work.message
-    work.done(state.store.export(message.table, message.bucket, message.start, message.limit), record=False)
+    work.done(state.tables.export(message.table, message.bucket, message.start, message.limit), record=False)

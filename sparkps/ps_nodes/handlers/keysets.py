@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sparkps.errors import ProtocolError
 from sparkps.ps_nodes.handlers.table import handles
-from sparkps.ps_nodes.keysets import KeyChunk, NodeKeySet
 from sparkps.ps_nodes.state import NodeState
+from sparkps.ps_nodes.tables.keysets import KeyChunk, NodeKeySet
 from sparkps.ps_nodes.work import Work
 from sparkps.wire import messages as m
 
@@ -19,7 +19,7 @@ def register(state: NodeState, work: Work) -> None:
     keys = work.arrays[0]
     if keys.dtype != "int64" or keys.ndim != 1:
         raise ProtocolError(f"Registered keys must be int64 of shape (n,). Got {keys.dtype} of shape {keys.shape}.")
-    chunk = KeyChunk(state.store.index(message.index), keys, registered=True)
+    chunk = KeyChunk(state.tables.index(message.index), keys, registered=True)
     if not 0 <= message.start <= message.start + chunk.size <= message.total:
         raise ProtocolError(f"A chunk must lie in its key set of {message.total} keys. Got start {message.start}.")
 

@@ -9,7 +9,8 @@ from sparkps.ps_nodes.dispatch import UNKNOWN_BYTES
 from sparkps.ps_nodes.handlers import calls, clocks, figures, keysets, rows  # noqa: F401 - they fill REQUESTS
 from sparkps.ps_nodes.handlers.table import REQUESTS, handles
 from sparkps.ps_nodes.state import NodeState
-from sparkps.ps_nodes.store import KeySetMissing
+from sparkps.ps_nodes.tables import operations
+from sparkps.ps_nodes.tables.keysets import KeySetMissing
 from sparkps.ps_nodes.work import Unreadable, Work
 from sparkps.wire import messages as m
 
@@ -51,7 +52,7 @@ def answer_bytes(state: NodeState, work: Work) -> int:
     if type(message) is m.Call:
         return UNKNOWN_BYTES
     if type(message) is m.Step and state.is_complete:
-        return state.store.answer_bytes(message.ops, work.arrays, work.session.keysets)
+        return operations.answer_bytes(state.tables, message.ops, work.arrays, work.session.keysets)
     return 0
 
 

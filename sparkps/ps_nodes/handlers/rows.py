@@ -11,7 +11,9 @@ from sparkps.ps_nodes.dispatch import INLINE_BYTES
 from sparkps.ps_nodes.handlers.table import handles
 from sparkps.ps_nodes.shards import Entry
 from sparkps.ps_nodes.state import NodeState
-from sparkps.ps_nodes.store import Target, Use
+from sparkps.ps_nodes.tables.directory import Use
+from sparkps.ps_nodes.tables.operations import targets_of
+from sparkps.ps_nodes.tables.targets import Target
 from sparkps.ps_nodes.work import Work
 from sparkps.wire import messages as m
 
@@ -20,20 +22,20 @@ from sparkps.wire import messages as m
 def step(state: NodeState, work: Work) -> None:
     """Pulls, or writes, of some tables; they are in use until it is answered."""
     message: m.Step = work.message
-    store = state.store
-    tables = [op.table for op in message.ops]
+    tables = state.tables
+    ids = [op.table for op in message.ops]
     # Tables are dropped on the I/O thread alone: what ends there before it returns finds them as they are.
     inline = state.io.is_current
-    use = Use(store, []) if inline else store.use(tables)
+    use = Use(tables, []) if inline else tables.use(ids)
     try:
-        targets = store.targets(message.ops, work.arrays, work.session.keysets)
+        targets = targets_of(tables, message.ops, work.arrays, work.session.keysets)
         writes = [target.values is not None for target in targets]
         if any(writes) and not all(writes):
             raise ProtocolError("The operations of a step must be all pulls or all writes. Got both.")
         if writes[0]:
             change = Write.of_targets(targets)
             if not (inline and _written_at_once(state, work, change)):
-                use = store.use(tables) if inline else use
+                use = tables.use(ids) if inline else use
                 write(state, work, change, use)
             return
         if message.member is None or not waits(state, work, message.member):

@@ -90,7 +90,7 @@ class LoneNode:
 
     def values(self, keys: list[int], number: int = TABLE) -> list[float]:
         """Rows as they are in the table at this moment."""
-        with self.service.state.store.use([number]) as use:
+        with self.service.state.tables.use([number]) as use:
             (table,) = use.tables
             found = {
                 int(key): float(row[0])

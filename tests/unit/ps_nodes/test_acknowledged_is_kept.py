@@ -11,7 +11,7 @@ import pytest
 
 from sparkps.ps_nodes import dispatch
 from sparkps.ps_nodes.clock_buffers import Write
-from sparkps.ps_nodes.store import Store
+from sparkps.ps_nodes.tables.directory import Tables
 from sparkps.specs import UNBOUNDED
 from sparkps.wire import control as c
 from sparkps.wire import messages as m
@@ -297,7 +297,7 @@ def test_a_small_write_waits_for_whoever_changes_the_same_rows(node: LoneNode, m
     assert (len(slow.answers(first.seq)), len(small.answers(second.seq))) == (1, 1)
     assert node.values([7]) == [3.0]
     node.drop()
-    assert not node.service.state.store._users, "nobody uses the table any more"
+    assert not node.service.state.tables._users, "nobody uses the table any more"
 
 
 def test_a_small_write_is_done_once_and_one_that_fails_is_told(node: LoneNode, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -307,7 +307,7 @@ def test_a_small_write_is_done_once_and_one_that_fails_is_told(node: LoneNode, m
     again = msgspec.structs.replace(write, seq=client.next())
     client.send(again, arrays)  # the same call, as after the node has forgotten the session
     assert node.values([7]) == [5.0]
-    table = node.service.state.store.tables[1]
+    table = node.service.state.tables.by_id[1]
 
     def no_memory(*_: object) -> None:
         raise MemoryError("no room")
@@ -418,7 +418,7 @@ def test_writes_behind_one_that_was_sent_back_do_not_overtake_it(node: LoneNode)
 def test_a_failed_write_of_a_rank_ends_its_group(node: LoneNode, monkeypatch: pytest.MonkeyPatch) -> None:
     node.group(1, UNBOUNDED)
     rank = Client.of_rank(node, 0)
-    table = node.service.state.store.tables[1]
+    table = node.service.state.tables.by_id[1]
 
     def full(*_: object) -> None:
         raise MemoryError("no memory for new rows")
@@ -464,7 +464,7 @@ def test_a_close_that_finds_no_memory_fails_its_group_once_and_for_all(
     def full(*_: object) -> None:
         raise MemoryError("no memory for a close")
 
-    monkeypatch.setattr(Store, "use_again", full)
+    monkeypatch.setattr(Tables, "use_again", full)
     tick = two.tick()
     two.send(tick)
     monkeypatch.undo()

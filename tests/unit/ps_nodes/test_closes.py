@@ -59,7 +59,7 @@ def test_a_table_dropped_after_a_close_is_freed(node):
     rank = Client.of_rank(node, 0)
     rank.ask(*rank.add([7]))
     rank.ask(rank.tick())
-    table = node.service.state.store.tables[1]
+    table = node.service.state.tables.by_id[1]
     node.drop(1)
     assert table not in table.index._tables
 
@@ -111,7 +111,7 @@ def test_a_close_finds_its_memory_before_it_changes_anything(node, monkeypatch):
     def full(*_):
         raise MemoryError("no memory for new rows")
 
-    monkeypatch.setattr(node.service.state.store.tables[2].index, "resolve", full)
+    monkeypatch.setattr(node.service.state.tables.by_id[2].index, "resolve", full)
     assert isinstance(rank.ask(rank.tick(finish=True)), m.Failed)
     assert node.values([7]) == [0.0]
 
@@ -123,7 +123,7 @@ def test_a_write_finds_its_memory_before_it_changes_anything(node, monkeypatch):
     def full(*_):
         raise MemoryError("no memory for new rows")
 
-    monkeypatch.setattr(node.service.state.store.tables[2].index, "resolve", full)
+    monkeypatch.setattr(node.service.state.tables.by_id[2].index, "resolve", full)
     step = m.Step(5, client.next(), 0, 1, [m.Op(m.OpCode.ADD, 1), m.Op(m.OpCode.ADD, 2)], None, 1)
     keys, ones = in_order([7]), np.ones((1, 1))
     assert isinstance(client.ask(step, [keys, ones, keys, ones]), m.Failed)
@@ -152,7 +152,7 @@ def test_a_call_that_is_partly_new_acts_where_it_is_new(node):
 
     state = node.service.state
     call = m.FunctionCall("scale", [1], {"alpha": 2.0})
-    write = Write.of_call(prepare([call], state.store.tables), state.bucket_bits)
+    write = Write.of_call(prepare([call], state.tables.by_id), state.bucket_bits)
     there = 1 << int(buckets_of(np.array([1], np.int64))[0])
     (part,) = write.narrowed(1, there)
     assert isinstance(part, CallPart)

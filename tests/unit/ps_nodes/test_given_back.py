@@ -135,7 +135,7 @@ def test_a_close_that_fails_ends_its_group_and_is_not_acknowledged(node, monkeyp
     def full(*_):
         raise MemoryError("no memory for new rows")
 
-    monkeypatch.setattr(node.service.state.store.tables[1].index, "resolve", full)
+    monkeypatch.setattr(node.service.state.tables.by_id[1].index, "resolve", full)
     refused = rank.ask(rank.tick(finish=True))
     assert isinstance(refused, m.Failed)
     assert "Clock 0 could not be closed" in refused.message

@@ -92,8 +92,8 @@ def test_a_table_dropped_under_a_write_is_freed_when_the_write_is_done(
     """Another table of its index gets new keys meanwhile: there must be room for the write's rows all the same."""
     monkeypatch.setattr(dispatch, "INLINE_BYTES", 0)
     node.table(2, index=1)
-    store = node.service.state.store
-    doomed, index = store.tables[2], store.tables[1].index
+    tables = node.service.state.tables
+    doomed, index = tables.by_id[2], tables.by_id[1].index
     late, other = Client(node, 5), Client(node, 6)
     message, arrays = late.add(list(range(3_000)), table=2)
     entries = []
@@ -123,8 +123,8 @@ def test_a_pull_of_a_table_that_is_dropped_meanwhile_ends_in_good_order(
     node.table(2, index=1)
     client = Client(node, 5)
     client.ask(*client.add([7], table=2))
-    store = node.service.state.store
-    table = store.tables[2]
+    tables = node.service.state.tables
+    table = tables.by_id[2]
     gathered = type(table).gather
 
     def gather_after_the_drop(self: object, *args: object, **more: object) -> object:

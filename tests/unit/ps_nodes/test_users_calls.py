@@ -8,7 +8,7 @@ import pytest
 
 from sparkps.ps_nodes import functions
 from sparkps.ps_nodes.shards import Entry, Shards
-from sparkps.ps_nodes.store import Target
+from sparkps.ps_nodes.tables.sparse_target import SparseTarget
 from sparkps.wire import messages as m
 from tests.unit.ps_nodes.lone_node import Client, LoneNode, Pool, in_order
 
@@ -29,7 +29,7 @@ def test_the_buckets_are_free_when_a_change_is_told():
 
 def test_a_close_leaves_out_what_was_written_to_a_table_that_was_dropped_since(node, monkeypatch):
     applied = []
-    monkeypatch.setattr(Target, "apply_sum", staticmethod(lambda targets, _: applied.append(targets)))
+    monkeypatch.setattr(SparseTarget, "write_sum", staticmethod(lambda targets, _: applied.append(targets)))
     node.group(1, 0)
     rank = Client.of_rank(node, 0)
     rank.ask(*rank.add([7]))
@@ -72,7 +72,7 @@ def test_a_write_that_failed_has_failed_however_often_it_comes(node, monkeypatch
     def full(*_):
         raise MemoryError("no memory for new rows")
 
-    monkeypatch.setattr(node.service.state.store.tables[1].index, "resolve", full)
+    monkeypatch.setattr(node.service.state.tables.by_id[1].index, "resolve", full)
     client.send(message, arrays)
     monkeypatch.undo()
     client.send(message, arrays)  # the answer was lost
@@ -154,7 +154,7 @@ def test_a_table_dropped_under_a_users_function_is_freed_when_that_ends(node, mo
     client = Client(node, 900)
     client.send(client.call("mine"))
     node.pool.run()
-    table = node.service.state.store.tables[1]
+    table = node.service.state.tables.by_id[1]
     node.drop(1)
     assert table in table.index._tables
     held.run()
