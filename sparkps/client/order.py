@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sparkps.client.pieces import Piece
-from sparkps.wire import messages as m
+from sparkps.wire.messages.base import DataMessage
 
 _NEVER = float("inf")
 
@@ -23,7 +23,7 @@ class Refused:
     """One piece, and why and until when it waits (seconds, the shell's clock)."""
 
     piece: Piece
-    refusal: m.Message
+    refusal: DataMessage
     #: The node has an older placement than the session: the piece goes again as it is.
     as_it_is: bool
     not_before: float

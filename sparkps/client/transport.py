@@ -15,11 +15,11 @@ from sparkps.client.inflight import FILLER, Lane, Request, deadline_error
 from sparkps.client.links import Links
 from sparkps.client.network import Network
 from sparkps.client.order import Refusals, Refused
-from sparkps.client.pieces import Make, Piece, Sink, ignore
+from sparkps.client.pieces import Piece, Sink, ignore
 from sparkps.errors import DeadlineExceeded, SparkPSError, TierError, from_wire
-from sparkps.wire import messages as m
 from sparkps.wire.codec import decode, encode
-from sparkps.wire.control import Attach, TierAddress
+from sparkps.wire.messages import data as m
+from sparkps.wire.messages.control import Attach, TierAddress
 
 if TYPE_CHECKING:
     from sparkps.client.control import ControlClient
@@ -121,23 +121,22 @@ class Transport(Links):
 
     def _transmit(self, piece: Piece, lane: Lane, now: float, deadline: float) -> None:
         seq = lane.next_seq()
-        frames = encode(piece.make(self.id, seq, lane.acked, piece.epoch), piece.arrays)
+        frames = encode(piece.message, piece.arrays, (self.id, seq, lane.acked))
         lane.add(seq, frames, piece, now=now, deadline=deadline)
         piece.future.expect()
         self._channels[lane.node].send(frames)
 
-    def broadcast(self, what: str, make: Make, sink: Sink = ignore) -> Future[None]:
+    def broadcast(self, what: str, message: m.Request, sink: Sink = ignore) -> Future[None]:
         """Send one request without arrays to every node."""
         future: Future[None] = Future(self, what, lambda: None)
-        self.tell_all(future, make, sink)
+        self.tell_all(future, message, sink)
         return future
 
-    def tell_all(self, future: Future[Any], make: Make, sink: Sink = ignore) -> None:
+    def tell_all(self, future: Future[Any], message: m.Request, sink: Sink = ignore) -> None:
         """As `broadcast`, for a future that is there."""
         with self._lock:
-            routing = self.routing
-            for node in routing.nodes:
-                self.send(Piece(future, node, make, [], sink, epoch=routing.epoch))
+            for node in self.routing.nodes:
+                self.send(Piece(future, node, message, [], sink))
 
     # ---- waiting -------------------------------------------------------------------------------------------------------
 
@@ -325,7 +324,7 @@ class Transport(Links):
 
     def _nothing(self, seq: int) -> list[Any]:
         """A request that does nothing, to take a number at a node."""
-        return encode(m.Unregister(self.id, seq, 0, m.NO_KEYSET))
+        return encode(m.Unregister(m.NO_KEYSET), (), (self.id, seq, 0))
 
     def _uncertain(self, request: Request, node: int, now: float) -> TierError:
         ttl = self.settings.session_ttl

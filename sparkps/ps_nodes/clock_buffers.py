@@ -16,7 +16,7 @@ from sparkps.ps_nodes.tables.directory import Table, Tables
 from sparkps.ps_nodes.tables.targets import Target
 from sparkps.ps_nodes.turns import ShardSet
 from sparkps.wire.buckets import bits_of
-from sparkps.wire.messages import Member
+from sparkps.wire.messages.data import Member
 
 #: What one kept part costs besides its arrays (bytes, about).
 PART_BYTES = 1024

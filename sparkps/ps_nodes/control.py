@@ -1,4 +1,4 @@
-"""The node's side of the control plane: hello, heartbeats and the coordinator's commands (see `wire.control`)."""
+"""The node's side of the control plane: hello, heartbeats and the coordinator's commands (see `wire.messages.control`)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import zmq
 
 from sparkps.errors import ProtocolError
 from sparkps.ps_nodes.handlers.commands import command, welcome
-from sparkps.wire import control as c
 from sparkps.wire.codec import decode, encode
+from sparkps.wire.messages import control as c
 
 if TYPE_CHECKING:
     from sparkps.ps_nodes.service import Service

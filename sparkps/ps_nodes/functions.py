@@ -25,7 +25,7 @@ from sparkps.ps_nodes.tables.directory import Table
 from sparkps.ps_nodes.tables.sparse import SparseShards
 from sparkps.ps_nodes.user_functions import raised
 from sparkps.wire.functions import BUILT_IN, MAX_ANSWER_BYTES, answer_bytes, check, largest
-from sparkps.wire.messages import FunctionCall
+from sparkps.wire.messages.data import FunctionCall
 
 Arrays = list[NDArray[Any]]
 Buckets = NDArray[np.int32]

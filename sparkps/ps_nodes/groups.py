@@ -17,7 +17,7 @@ from sparkps.ps_nodes.tables.directory import Tables
 from sparkps.specs import GroupSpec
 from sparkps.wire.clock import GroupClock
 from sparkps.wire.effects import Apply, Buffer, Close, DropAbove, Effect, Release, Standing
-from sparkps.wire.messages import Member
+from sparkps.wire.messages.data import Member
 
 log = logging.getLogger(__name__)
 

@@ -47,7 +47,7 @@ class SessionReplies:
             self._io.post(lambda: self._answer(work, frames, record=record, plain=plain, bar=bar))
 
     def _answer(self, work: Work, frames: list[Any], *, record: bool, plain: bool, bar: bool) -> None:
-        session, seq = work.session, work.message.seq
+        session, seq = work.session, work.seq
         if bar:
             session.bar(seq)
         session.answered(seq, frames, record=record, plain=plain)
@@ -60,7 +60,7 @@ class SessionReplies:
         """A request waits for ranks; with `passes` later requests of its session need not wait for it."""
 
         def tell() -> None:
-            work.session.park(work.message.seq, clock, waiting_for)
+            work.session.park(work.seq, clock, waiting_for)
             if passes:
                 self._dispatcher.ended(work)
             else:

@@ -20,7 +20,7 @@ from sparkps.descriptors import ConnectionCap
 from sparkps.ps_nodes.control import ControlLink
 from sparkps.ps_nodes.outgoing import Unsent
 from sparkps.ps_nodes.service import Service
-from sparkps.wire import messages as m
+from sparkps.wire.messages import data as m
 
 log = logging.getLogger(__name__)
 

@@ -21,8 +21,9 @@ from sparkps.ps_nodes.sessions import NodeSession, Verdict
 from sparkps.ps_nodes.shards import Pool
 from sparkps.ps_nodes.state import NodeState
 from sparkps.ps_nodes.work import Unreadable, Work
-from sparkps.wire import messages as m
-from sparkps.wire.codec import decode, encode, request_of
+from sparkps.wire.codec import Numbers, decode_request, encode, request_of
+from sparkps.wire.messages import data as m
+from sparkps.wire.messages.base import Message
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class Service:
 
     # ---- messages ------------------------------------------------------------------------------------------------------
 
-    def receive(self, identity: bytes, frames: Sequence[Any]) -> m.Message | None:
+    def receive(self, identity: bytes, frames: Sequence[Any]) -> Message | None:
         """Take one message; returns it unless it was none."""
         nbytes = sum(map(len, frames))
         most = self.state.settings.max_message_bytes
@@ -70,17 +71,18 @@ class Service:
                 raise ProtocolError(
                     f"A message must have at most {most} bytes (`spark.sparkps.maxMessageBytes`). Got {nbytes} instead."
                 )
-            message, arrays = decode(frames)
-            self._take(identity, message, arrays, nbytes)
+            numbers, message, arrays = decode_request(frames)
+            self._take(identity, numbers, message, arrays, nbytes)
         except ProtocolError as error:
             self._drop(identity, frames, error)
             return None
-        return message  # type: ignore[no-any-return]  # decode gives a message
+        taken: Message = message
+        return taken
 
-    def _take(self, identity: bytes, message: Any, arrays: list[Any], nbytes: int) -> None:
+    def _take(self, identity: bytes, numbers: Numbers, message: Any, arrays: list[Any], nbytes: int) -> None:
         kind = type(message)
         if kind in REQUESTS:
-            self._request(identity, message, arrays, nbytes)
+            self._request(identity, numbers, message, arrays, nbytes)
         elif kind is m.Hello:
             session = self.state.sessions.open(message.session, identity, self.state.now(), max(0, message.seq))
             if session is not None:
@@ -93,31 +95,34 @@ class Service:
         else:
             raise ProtocolError(f"A node must be sent requests. Got {kind.__name__} instead.")
 
-    def _request(self, identity: bytes, message: Any, arrays: list[Any], nbytes: int) -> None:
+    def _request(self, identity: bytes, numbers: Numbers, message: Any, arrays: list[Any], nbytes: int) -> None:
+        number, seq, acked = numbers
+        if seq < 1:
+            raise ProtocolError(f"A request must carry its number in its session, from 1. Got {seq} instead.")
         now = self.state.now()
-        session = self.state.sessions.get(message.session, identity, now)
+        session = self.state.sessions.get(number, identity, now)
         if session is None:
-            self._send(identity, encode(m.UnknownSession(message.seq)))
+            self._send(identity, encode(m.UnknownSession(seq)))
             return
-        verdict = session.arrive(message.seq, message.acked)
+        verdict = session.arrive(seq, acked)
         if verdict is Verdict.NEW or verdict is Verdict.AGAIN:
-            work = Work(session, message, arrays, nbytes, 0, now, self._replies)
+            work = Work(session, seq, message, arrays, nbytes, 0, now, self._replies)
             work.size = max(nbytes, requests.answer_bytes(self.state, work))
             if verdict is Verdict.AGAIN:
                 self.dispatcher.again(work)
-            elif message.seq == session.next:
+            elif seq == session.next:
                 session.next += 1
                 self.dispatcher.submit(work)
             elif self._has_room(session, nbytes):
-                session.hold(message.seq, work, nbytes)
+                session.hold(seq, work, nbytes)
             else:
-                session.forget(message.seq)
+                session.forget(seq)
         elif verdict is Verdict.ANSWERED:
-            self._send(identity, session.answers[message.seq])
+            self._send(identity, session.answers[seq])
         elif verdict is Verdict.PENDING:
-            parked = session.pending.get(message.seq)
+            parked = session.pending.get(seq)
             if parked is not None:
-                self._send(identity, encode(m.Parked(message.seq, *parked)))
+                self._send(identity, encode(m.Parked(seq, *parked)))
         if session.early:
             for due in session.in_turn():
                 self.dispatcher.submit(due)
@@ -135,7 +140,7 @@ class Service:
             log.warning("dropped %d messages so far; the last: %s", self.state.dropped, error)
         session, seq = request_of(frames)
         if session in self.state.sessions.sessions:  # it has its turn like others, or those behind it would wait for it
-            self._request(identity, Unreadable(session, seq, error), [], 0)
+            self._request(identity, (session, seq, 0), Unreadable(error), [], 0)
         elif frames and bytes(memoryview(getattr(frames[0], "buffer", frames[0]))[:3]) == b"SPS":
             self._send(identity, encode(m.Failed(seq, *to_wire(error))))
 

@@ -9,19 +9,17 @@ from typing import Any, Protocol
 from sparkps.errors import ProtocolError, to_wire
 from sparkps.ps_nodes.groups import Parked
 from sparkps.ps_nodes.sessions import NodeSession
-from sparkps.wire import messages as m
 from sparkps.wire.codec import encode
 from sparkps.wire.functions import spec_of
+from sparkps.wire.messages import data as m
+from sparkps.wire.messages.base import DataMessage
 
 
 @dataclass(frozen=True)
 class Unreadable:
     """Stands for the message of a request that cannot be understood, but whose session and number can."""
 
-    session: int
-    seq: int
     error: ProtocolError
-    acked: int = 0
 
 
 class Replies(Protocol):
@@ -49,6 +47,8 @@ class Work:
     """One request under way. Owner of what changes: the I/O thread; its methods may be called from any."""
 
     session: NodeSession
+    #: Its number within the session.
+    seq: int
     message: Any
     arrays: list[Any]
     #: Bytes of the request.
@@ -94,19 +94,19 @@ class Work:
 
     # ---- how it ends ---------------------------------------------------------------------------------------------------
 
-    def answer(self, message: m.Message, *, record: bool) -> None:
+    def answer(self, message: DataMessage, *, record: bool) -> None:
         """Answer it; with `record` it must not run twice, and the answer is kept until the client has it."""
         self.replies.answer(self, encode(message), record=record)
 
     def done(self, arrays: list[Any] | None = None, *, record: bool) -> None:
         """Answer that it was carried out."""
-        self.replies.answer(self, encode(m.Done(self.message.seq), arrays or []), record=record, plain=not arrays)
+        self.replies.answer(self, encode(m.Done(self.seq), arrays or []), record=record, plain=not arrays)
 
     def fail(self, error: BaseException) -> None:
         """Answer why it was not."""
-        self.answer(m.Failed(self.message.seq, *to_wire(error)), record=self.is_write)
+        self.answer(m.Failed(self.seq, *to_wire(error)), record=self.is_write)
 
-    def send_back(self, refusal: m.Message) -> None:
+    def send_back(self, refusal: DataMessage) -> None:
         """Nothing was done, and the client will send the same work again in another form."""
         write = self.is_write
         self.replies.answer(self, encode(refusal), record=write, bar=write)

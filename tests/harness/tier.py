@@ -14,7 +14,7 @@ from sparkps.ps_nodes.groups import NodeGroup
 from sparkps.ps_nodes.handlers import commands
 from sparkps.ps_nodes.service import Service
 from sparkps.specs import GroupSpec, TableSpec
-from sparkps.wire import control as c
+from sparkps.wire.messages import control as c
 from sparkps.wire.placement import Placement, initial
 from tests.harness.audit import RememberedSessions, check_at_rest, check_forgotten, validate
 from tests.harness.clockwork import Clockwork, Process

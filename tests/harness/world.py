@@ -16,8 +16,8 @@ from sparkps.client.tables import SparseTable
 from sparkps.config import ClientSettings, NodeSettings
 from sparkps.errors import Fenced, GroupError, WorkerFailed
 from sparkps.specs import GroupSpec
-from sparkps.wire import control as c
 from sparkps.wire.hashing import buckets_of
+from sparkps.wire.messages import control as c
 from tests.harness.audit import no_error_logged
 from tests.harness.clockwork import Clockwork, Process
 from tests.harness.fates import Drawn

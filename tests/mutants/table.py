@@ -206,8 +206,8 @@ _WRITES = (
     Mutant(
         "requests run as they arrive",
         _SERVICE,
-        "                session.hold(message.seq, work, nbytes)\n",
-        "                session.next = max(session.next, message.seq + 1)\n                self.dispatcher.submit(work)\n",
+        "                session.hold(seq, work, nbytes)\n",
+        "                session.next = max(session.next, seq + 1)\n                self.dispatcher.submit(work)\n",
     ),
     Mutant(
         "requests of one session side by side",

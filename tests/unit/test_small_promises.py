@@ -12,8 +12,8 @@ import zmq
 from sparkps import descriptors, lifeline
 from sparkps.ps_nodes import shard_copies
 from sparkps.specs import TableSpec
-from sparkps.wire import control as c
 from sparkps.wire.marks import Layers, SessionMarks, WriterMark
+from sparkps.wire.messages import control as c
 from tests.harness.waiting import wait_until
 from tests.unit.ps_nodes.lone_node import LoneNode
 

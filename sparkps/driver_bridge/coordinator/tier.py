@@ -19,7 +19,7 @@ from sparkps.driver_bridge.coordinator.registry import Registry
 from sparkps.driver_bridge.coordinator.status import tier_status
 from sparkps.errors import GroupError, ProtocolError, ShardLost, SparkPSError, TierError
 from sparkps.specs import GroupSpec
-from sparkps.wire import control as c
+from sparkps.wire.messages import control as c
 
 log = logging.getLogger(__name__)
 

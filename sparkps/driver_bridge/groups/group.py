@@ -31,7 +31,7 @@ from sparkps.driver_bridge.spark.slots import check_platform, choose_num_workers
 from sparkps.errors import DeadlineExceeded, GroupError, InvalidInput, SparkPSError, TierError, WorkerFailed, from_wire
 from sparkps.plain import name_of, text_of
 from sparkps.specs import GroupSpec
-from sparkps.wire.control import AdmitGroup, Admitted, Cause, EndGroup, FailRank, GroupReport, TierStatus
+from sparkps.wire.messages.control import AdmitGroup, Admitted, Cause, EndGroup, FailRank, GroupReport, TierStatus
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -26,7 +26,7 @@ from sparkps.driver_bridge.input.scan import RankRows, with_names
 from sparkps.errors import DeadlineExceeded, Fenced, InvalidInput, SparkPSError, to_wire
 from sparkps.plain import INT_RANGE, LONGEST_NAME, cut, fit, name_of, shown, text_of
 from sparkps.specs import GroupSpec
-from sparkps.wire.control import (
+from sparkps.wire.messages.control import (
     MAX_PROGRESS,
     MAX_PROGRESS_BYTES,
     MAX_RECORDED_RESULT,

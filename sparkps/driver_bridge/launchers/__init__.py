@@ -10,7 +10,7 @@ from typing import Protocol
 from sparkps.config import LAUNCHES, PREFIX, Settings
 from sparkps.driver_bridge.spark.master import Master
 from sparkps.errors import ConfigError, SparkPSError
-from sparkps.wire.control import TierAddress
+from sparkps.wire.messages.control import TierAddress
 
 
 class RunningTier(Protocol):

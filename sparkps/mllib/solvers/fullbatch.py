@@ -24,7 +24,7 @@ from sparkps.mllib.linear.losses import LOSSES
 from sparkps.mllib.solvers.lbfgs import TRIAL, TRIAL_GRADIENT
 from sparkps.mllib.solvers.scaling import FACTS, STATISTICS, Scaling, scaling
 from sparkps.mllib.solvers.vectors import FIRST_EVALUATION, STOP, TableNames
-from sparkps.wire.messages import OpCode
+from sparkps.wire.messages.data import OpCode
 
 Array = NDArray[Any]
 

@@ -28,7 +28,7 @@ from sparkps.mllib.solvers.fullbatch import RankSummary, summary_of
 from sparkps.mllib.solvers.vectors import TableNames
 from sparkps.optim import FTRL, SGD, Adagrad, Adam, Optimizer
 from sparkps.specs import UNBOUNDED
-from sparkps.wire.messages import OpCode
+from sparkps.wire.messages.data import OpCode
 
 Array = NDArray[Any]
 

@@ -14,7 +14,7 @@ from sparkps.ps_nodes.shards import LATER, Entry
 from sparkps.ps_nodes.state import NodeState
 from sparkps.ps_nodes.tables.directory import Use
 from sparkps.ps_nodes.work import Work
-from sparkps.wire import messages as m
+from sparkps.wire.messages import data as m
 
 #: Seconds after which nobody waits for a user's function, whatever its caller says.
 LONGEST_CALL = 86_400.0

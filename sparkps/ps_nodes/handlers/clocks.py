@@ -9,7 +9,7 @@ from sparkps.ps_nodes.groups import NodeGroup
 from sparkps.ps_nodes.handlers.table import handles
 from sparkps.ps_nodes.state import NodeState
 from sparkps.ps_nodes.work import Work
-from sparkps.wire import messages as m
+from sparkps.wire.messages import data as m
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def takeover(state: NodeState, work: Work) -> None:
     """A new incarnation asks what its rank has done."""
     group = state.group(work.message.member.group)
     standing = group.takeover(work.message.member)
-    answer = m.TakenOver(work.message.seq, standing.clock, standing.state, standing.finished, group.spec.staleness)
+    answer = m.TakenOver(work.seq, standing.clock, standing.state, standing.finished, group.spec.staleness)
     work.answer(answer, record=True)
 
 

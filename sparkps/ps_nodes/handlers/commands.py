@@ -11,7 +11,7 @@ from sparkps.ps_nodes import functions
 from sparkps.ps_nodes.state import NodeState
 from sparkps.ps_nodes.tables.buffers import return_freed_memory
 from sparkps.specs import check_spec
-from sparkps.wire import control as c
+from sparkps.wire.messages import control as c
 
 log = logging.getLogger(__name__)
 

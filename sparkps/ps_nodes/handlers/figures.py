@@ -5,13 +5,13 @@ from __future__ import annotations
 from sparkps.ps_nodes.handlers.table import handles
 from sparkps.ps_nodes.state import NodeState
 from sparkps.ps_nodes.work import Work
-from sparkps.wire import messages as m
+from sparkps.wire.messages import data as m
 
 
 @handles(m.Status)
 def status(state: NodeState, work: Work) -> None:
     """The node's own view of itself."""
-    work.answer(m.StatusReport(work.message.seq, state.report(work.replies.queued_bytes)), record=False)
+    work.answer(m.StatusReport(work.seq, state.report(work.replies.queued_bytes)), record=False)
 
 
 @handles(m.Export)

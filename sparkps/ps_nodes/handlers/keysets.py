@@ -7,7 +7,7 @@ from sparkps.ps_nodes.handlers.table import handles
 from sparkps.ps_nodes.state import NodeState
 from sparkps.ps_nodes.tables.keysets import KeyChunk, NodeKeySet
 from sparkps.ps_nodes.work import Work
-from sparkps.wire import messages as m
+from sparkps.wire.messages import data as m
 
 
 @handles(m.Register)

@@ -12,7 +12,8 @@ from sparkps.ps_nodes.state import NodeState
 from sparkps.ps_nodes.tables import operations
 from sparkps.ps_nodes.tables.keysets import KeySetMissing
 from sparkps.ps_nodes.work import Unreadable, Work
-from sparkps.wire import messages as m
+from sparkps.wire.messages import data as m
+from sparkps.wire.messages.base import DataMessage
 
 log = logging.getLogger(__name__)
 
@@ -23,12 +24,12 @@ def run(state: NodeState, work: Work) -> None:
     try:
         if getattr(message, "epoch", state.epoch) != state.epoch:
             work.send_back(_wrong_epoch(state, work))
-        elif work.session.bars(message.seq) and work.is_write:
+        elif work.session.bars(work.seq) and work.is_write:
             work.send_back(_barred(state, work))
         else:
             REQUESTS[type(message)](state, work)
     except KeySetMissing as missing:
-        work.send_back(m.UnknownKeySet(message.seq, missing.keyset))
+        work.send_back(m.UnknownKeySet(work.seq, missing.keyset))
     except SparkPSError as error:
         work.fail(error)
     except Exception as error:
@@ -37,13 +38,13 @@ def run(state: NodeState, work: Work) -> None:
 
 
 def _wrong_epoch(state: NodeState, work: Work) -> m.WrongEpoch:
-    return m.WrongEpoch(work.message.seq, state.epoch, state.placement)
+    return m.WrongEpoch(work.seq, state.epoch, state.placement)
 
 
-def _barred(state: NodeState, work: Work) -> m.Message:
+def _barred(state: NodeState, work: Work) -> DataMessage:
     """A write before this one was sent back, so this one is, too; whatever was wrong with that one."""
     named = [op.keyset for op in getattr(work.message, "ops", ()) if op.keyset != m.NO_KEYSET]
-    return m.UnknownKeySet(work.message.seq, named[0]) if named else _wrong_epoch(state, work)
+    return m.UnknownKeySet(work.seq, named[0]) if named else _wrong_epoch(state, work)
 
 
 def answer_bytes(state: NodeState, work: Work) -> int:

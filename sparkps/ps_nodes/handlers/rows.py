@@ -15,7 +15,7 @@ from sparkps.ps_nodes.tables.directory import Use
 from sparkps.ps_nodes.tables.operations import targets_of
 from sparkps.ps_nodes.tables.targets import Target
 from sparkps.ps_nodes.work import Work
-from sparkps.wire import messages as m
+from sparkps.wire.messages import data as m
 
 
 @handles(m.Step)

@@ -11,7 +11,7 @@ from sparkps.ps_nodes.tables.keysets import NodeKeySet
 from sparkps.ps_nodes.tables.targets import Array, check_values, turn_of
 from sparkps.specs import NUM_BUCKETS
 from sparkps.wire.buckets import buckets_in
-from sparkps.wire.messages import Op, OpCode
+from sparkps.wire.messages.data import Op, OpCode
 
 _WRITES = {OpCode.PUSH: DenseShards.push, OpCode.ADD: DenseShards.add, OpCode.ASSIGN: DenseShards.assign}
 

@@ -13,7 +13,7 @@ from sparkps.ps_nodes.tables.keysets import NodeKeySet
 from sparkps.ps_nodes.tables.sparse import SparseShards
 from sparkps.ps_nodes.tables.sparse_target import SparseTarget
 from sparkps.ps_nodes.tables.targets import Array, Target
-from sparkps.wire.messages import Op, OpCode
+from sparkps.wire.messages.data import Op, OpCode
 
 #: Most operations of one step: each pull has a frame of the answer.
 MOST_OPS = 4095

@@ -13,7 +13,7 @@ from sparkps.ps_nodes.tables.keysets import KeyChunk, KeySetMissing, NodeKeySet
 from sparkps.ps_nodes.tables.sparse import SparseShards
 from sparkps.ps_nodes.tables.targets import Array, check_values, turn_of
 from sparkps.wire.buckets import bits_of
-from sparkps.wire.messages import NO_KEYSET, Op, OpCode
+from sparkps.wire.messages.data import NO_KEYSET, Op, OpCode
 
 _INT64 = np.dtype(np.int64)
 

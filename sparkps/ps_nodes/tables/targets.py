@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sparkps.errors import InvalidInput
 from sparkps.specs import TableSpec
-from sparkps.wire.messages import OpCode
+from sparkps.wire.messages.data import OpCode
 
 Array = NDArray[Any]
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 
@@ -13,8 +13,9 @@ from sparkps.ps_nodes import dispatch
 from sparkps.ps_nodes.clock_buffers import Write
 from sparkps.ps_nodes.tables.directory import Tables
 from sparkps.specs import UNBOUNDED
-from sparkps.wire import control as c
-from sparkps.wire import messages as m
+from sparkps.wire.messages import control as c
+from sparkps.wire.messages import data as m
+from tests.harness.requests import Numbered
 from tests.unit.ps_nodes.lone_node import GROUP, Client, LoneNode
 
 #: More keys than a close applies on the I/O thread.
@@ -138,7 +139,7 @@ def test_a_repeated_piece_of_a_call_is_acknowledged_when_the_first_is_done(
     monkeypatch.setattr(node.service.state.shards, "carry_out", entries.append)
     first, arrays = client.add([7])
     client.send(first, arrays)
-    again = msgspec.structs.replace(first, seq=client.next())
+    again = dataclasses.replace(first, seq=client.next())
     client.send(again, arrays)
     node.pool.run()
     assert len(entries) == 1
@@ -274,7 +275,7 @@ def test_calls_of_a_rank_that_read_and_write_at_once_are_refused_by_name(node: L
     node.group(1, 0)
     rank = Client.of_rank(node, 0)
     calls = [m.FunctionCall("fill", [1], {"value": 1.0}), m.FunctionCall("sum", [1], {})]
-    answer = rank.ask(m.Call(rank.number, rank.next(), 0, 1, calls, rank.member, 1, 10.0))
+    answer = rank.ask(Numbered(rank.number, rank.next(), 0, m.Call(1, calls, rank.member, 1, 10.0)))
     assert answer.error == "ProtocolError"
     assert "fill, sum" in answer.message
 
@@ -304,7 +305,7 @@ def test_a_small_write_is_done_once_and_one_that_fails_is_told(node: LoneNode, m
     client = Client(node, 5)
     write, arrays = client.add([7], 5.0)
     client.send(write, arrays)
-    again = msgspec.structs.replace(write, seq=client.next())
+    again = dataclasses.replace(write, seq=client.next())
     client.send(again, arrays)  # the same call, as after the node has forgotten the session
     assert node.values([7]) == [5.0]
     table = node.service.state.tables.by_id[1]
@@ -401,16 +402,16 @@ def test_a_rank_that_runs_ahead_is_held_back_and_goes_on(node: LoneNode) -> None
 def test_writes_behind_one_that_was_sent_back_do_not_overtake_it(node: LoneNode) -> None:
     client = Client(node, 5)
     client.calls = 1
-    unknown = m.Step(5, client.next(), 0, 1, [m.Op(m.OpCode.ADD, 1, keyset=99)], None, 1)
+    unknown = Numbered(5, client.next(), 0, m.Step(1, [m.Op(m.OpCode.ADD, 1, keyset=99)], None, 1))
     assert isinstance(client.ask(unknown, [np.ones((1, 1))]), m.UnknownKeySet)
     overtaking, arrays = client.add([7])
     assert isinstance(client.ask(overtaking, arrays), m.WrongEpoch)
     client.send(unknown, [np.ones((1, 1))])
     assert isinstance(client.answers(1)[-1], m.UnknownKeySet), "its answer is kept"
     client.acked = 2
-    again = m.Step(5, client.next(), 2, 1, [m.Op(m.OpCode.ADD, 1)], None, 1)
+    again = Numbered(5, client.next(), 2, m.Step(1, [m.Op(m.OpCode.ADD, 1)], None, 1))
     assert isinstance(client.ask(again, [np.array([7]), np.ones((1, 1))]), m.Done)
-    after = m.Step(5, client.next(), 2, 1, [m.Op(m.OpCode.ADD, 1)], None, 2)
+    after = Numbered(5, client.next(), 2, m.Step(1, [m.Op(m.OpCode.ADD, 1)], None, 2))
     assert isinstance(client.ask(after, [np.array([7]), np.ones((1, 1))]), m.Done)
     assert node.values([7]) == [2.0]
 
@@ -428,7 +429,7 @@ def test_a_failed_write_of_a_rank_ends_its_group(node: LoneNode, monkeypatch: py
     monkeypatch.undo()
     successor = Client(node, 9)
     at = m.Member(GROUP, 0, 2, -1)
-    assert "could not be applied" in successor.ask(m.Takeover(9, successor.next(), 0, at)).message
+    assert "could not be applied" in successor.ask(Numbered(9, successor.next(), 0, m.Takeover(at))).message
 
 
 @pytest.mark.parametrize("staleness", [0, 1])
@@ -487,5 +488,5 @@ def test_a_write_that_fails_between_its_mark_and_its_place_fails_its_group(
     assert "no memory" in first.ask(*first.add([1])).message
     monkeypatch.undo()
     successor = Client(node, 9)
-    answer = successor.ask(m.Takeover(9, successor.next(), 0, m.Member(GROUP, 0, 2, -1)))
+    answer = successor.ask(Numbered(9, successor.next(), 0, m.Takeover(m.Member(GROUP, 0, 2, -1))))
     assert "could not be taken" in answer.message, "a successor's write would be taken for a duplicate"

@@ -14,8 +14,8 @@ import zmq
 
 from sparkps.config import NodeSettings
 from sparkps.ps_nodes.control import ControlLink
-from sparkps.wire import control as c
 from sparkps.wire.codec import decode, encode
+from sparkps.wire.messages import control as c
 
 #: What the node says of itself.
 REPORT: dict[str, Any] = {"rows": 1}

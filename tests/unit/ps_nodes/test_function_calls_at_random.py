@@ -17,7 +17,7 @@ from sparkps.ps_nodes.tables.sparse import SparseShards
 from sparkps.specs import TableSpec
 from sparkps.wire.codec import decode, encode
 from sparkps.wire.functions import BUILT_IN, spec_of
-from sparkps.wire.messages import Call, Done, FunctionCall
+from sparkps.wire.messages.data import Call, Done, FunctionCall
 from tests.unit.ps_nodes.tier import Tier
 
 BUCKETS = range(100)
@@ -105,7 +105,7 @@ def contents(made: dict[int, Any]) -> dict[int, bytes]:
 
 def answer(calls: list[FunctionCall], made: dict[int, Any]) -> Any:
     """The node's arrays, or its error."""
-    sent, _ = decode(encode(Call(1, 1, 0, 1, calls)))  # only what the wire lets through reaches a node
+    sent, _ = decode(encode(Call(1, calls)))  # only what the wire lets through reaches a node
     try:
         with np.errstate(all="ignore"):
             return functions.run(sent.calls, made, BUCKETS)

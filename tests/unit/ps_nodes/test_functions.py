@@ -17,7 +17,7 @@ from sparkps.ps_nodes.tables.index import KeyIndex
 from sparkps.ps_nodes.tables.sparse import SparseShards
 from sparkps.specs import TableSpec
 from sparkps.wire.functions import BUILT_IN, build_call, combine
-from sparkps.wire.messages import FunctionCall
+from sparkps.wire.messages.data import FunctionCall
 from tests.unit.ps_nodes.tables.given import grouped
 from tests.unit.ps_nodes.tier import IDS, KEYS, Tier
 

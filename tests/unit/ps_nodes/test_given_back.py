@@ -7,8 +7,9 @@ import pytest
 from sparkps.ps_nodes import sessions
 from sparkps.ps_nodes.sessions import SessionTable, Verdict
 from sparkps.specs import TableSpec
-from sparkps.wire import control as c
-from sparkps.wire import messages as m
+from sparkps.wire.messages import control as c
+from sparkps.wire.messages import data as m
+from tests.harness.requests import Numbered
 from tests.unit.ps_nodes.lone_node import GROUP, Client, LoneNode, in_order
 
 
@@ -64,7 +65,7 @@ def test_a_small_request_for_a_large_answer_runs_on_the_pool(node):
     spec = TableSpec("d", "dense", 1, "float64", shape=(1 << 17,), table=9)
     assert node.command(c.CreateTable(0, spec)) == [None]
     client = Client(node, 5)
-    pull = m.Step(5, client.next(), 0, 1, [m.Op(m.OpCode.PULL, 9, stop=256)])
+    pull = Numbered(5, client.next(), 0, m.Step(1, [m.Op(m.OpCode.PULL, 9, stop=256)]))
     client.send(pull)
     assert client.answers(pull.seq) == []
     node.pool.run()
@@ -119,7 +120,7 @@ def test_an_answer_that_the_client_gave_up_is_not_kept():
 def test_key_sets_go_with_the_last_table_of_their_index(node):
     client = Client(node, 5)
     keys = in_order([1, 2, 3])
-    answer = client.ask(m.Register(5, client.next(), 0, 1, 1, 77, 0, 3), [keys])
+    answer = client.ask(Numbered(5, client.next(), 0, m.Register(1, 1, 77, 0, 3)), [keys])
     assert isinstance(answer, m.Done)
     assert node.service.state.sessions.keyset_bytes() > 0
     node.drop(1)

@@ -13,9 +13,10 @@ import pytest
 from sparkps.ps_nodes import dispatch, functions, io_thread
 from sparkps.ps_nodes.handlers import commands
 from sparkps.specs import MAX_RANKS, UNBOUNDED, GroupSpec, TableSpec
-from sparkps.wire import control as c
-from sparkps.wire import messages as m
 from sparkps.wire.codec import encode
+from sparkps.wire.messages import control as c
+from sparkps.wire.messages import data as m
+from tests.harness.requests import Numbered
 from tests.harness.waiting import wait_until
 from tests.unit.ps_nodes.lone_node import Client, LoneNode, in_order
 
@@ -37,7 +38,7 @@ def test_a_step_of_thousands_of_pulls_of_one_table_is_refused_before_it_is_read(
     client = Client(node, 5)
     table = dense(node, 9, 1 << 17)  # 1 MiB, 4,094 times
     ops = [m.Op(m.OpCode.PULL, table, stop=256)] * 4094
-    answer = client.ask(m.Step(5, client.next(), 0, 1, ops))
+    answer = client.ask(Numbered(5, client.next(), 0, m.Step(1, ops)))
     assert (answer.error, "maxMessageBytes" in answer.message) == ("ProtocolError", True)
 
 
@@ -45,7 +46,7 @@ def test_a_step_of_thousands_of_pulls_of_one_table_is_refused_before_it_is_read(
 def test_a_step_of_no_or_too_many_operations_is_refused(node: LoneNode, ops: int) -> None:
     client = Client(node, 5)
     table = dense(node, 9, 4)
-    answer = client.ask(m.Step(5, client.next(), 0, 1, [m.Op(m.OpCode.PULL, table, stop=256)] * ops))
+    answer = client.ask(Numbered(5, client.next(), 0, m.Step(1, [m.Op(m.OpCode.PULL, table, stop=256)] * ops)))
     assert answer.error == "ProtocolError"
 
 
@@ -55,18 +56,18 @@ def test_an_export_of_impossible_slots_is_refused(node: LoneNode, kind: str, sta
     client = Client(node, 5)
     table = 1 if kind == "sparse" else dense(node, 9, 1000)
     client.ask(*client.add([7]))
-    answer = client.ask(m.Export(5, client.next(), 0, 1, table, 3, start, limit))
+    answer = client.ask(Numbered(5, client.next(), 0, m.Export(1, table, 3, start, limit)))
     assert answer.error == "ProtocolError"
 
 
 def test_an_export_may_ask_for_more_than_there_is(node: LoneNode) -> None:
     client = Client(node, 5)
-    assert isinstance(client.ask(m.Export(5, client.next(), 0, 1, 1, 3, 1 << 62, 1 << 62)), m.Done)
+    assert isinstance(client.ask(Numbered(5, client.next(), 0, m.Export(1, 1, 3, 1 << 62, 1 << 62))), m.Done)
 
 
 def test_a_write_without_the_number_of_its_call_is_refused(node: LoneNode) -> None:
     client = Client(node, 5)
-    step = m.Step(5, client.next(), 0, 1, [m.Op(m.OpCode.ADD, 1)])
+    step = Numbered(5, client.next(), 0, m.Step(1, [m.Op(m.OpCode.ADD, 1)]))
     assert client.ask(step, [np.array([7]), np.ones((1, 1))]).error == "ProtocolError"
     assert node.values([7]) == [0.0]
 
@@ -251,7 +252,7 @@ def test_a_function_whose_caller_gave_up_while_it_waited_for_its_turn_is_not_beg
 def test_key_sets_change_on_the_io_thread_alone(node: LoneNode, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "INLINE_BYTES", 0)
     client = Client(node, 5)
-    register = m.Register(5, client.next(), 0, 1, 1, 77, 0, 3)
+    register = Numbered(5, client.next(), 0, m.Register(1, 1, 77, 0, 3))
     client.send(register, [in_order([1, 2, 3])])
     session = node.service.state.sessions.sessions[5]
     node.pool.service = None  # it tells nothing until the I/O thread looks

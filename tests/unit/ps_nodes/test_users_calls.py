@@ -9,7 +9,8 @@ import pytest
 from sparkps.ps_nodes import functions
 from sparkps.ps_nodes.shards import Entry, Shards
 from sparkps.ps_nodes.tables.sparse_target import SparseTarget
-from sparkps.wire import messages as m
+from sparkps.wire.messages import data as m
+from tests.harness.requests import Numbered
 from tests.unit.ps_nodes.lone_node import Client, LoneNode, Pool, in_order
 
 
@@ -48,15 +49,15 @@ def test_a_step_with_an_array_too_many_is_refused(node):
 @pytest.mark.parametrize(("start", "total"), [(-1, 3), (1, 3), (0, 2), (1 << 62, 3)])
 def test_a_chunk_outside_its_key_set_is_refused(node, start, total):
     client = Client(node, 5)
-    answer = client.ask(m.Register(5, client.next(), 0, 1, 1, 77, start, total), [in_order([1, 2, 3])])
+    answer = client.ask(Numbered(5, client.next(), 0, m.Register(1, 1, 77, start, total)), [in_order([1, 2, 3])])
     assert answer.error == "ProtocolError"
 
 
 def test_a_key_set_of_another_index_is_not_used(node):
     node.table(2)  # of an index of its own
     client = Client(node, 5)
-    assert isinstance(client.ask(m.Register(5, client.next(), 0, 1, 1, 77, 0, 3), [in_order([1, 2, 3])]), m.Done)
-    add = m.Step(5, client.next(), 0, 1, [m.Op(m.OpCode.ADD, 2, keyset=77)], None, 1)
+    assert isinstance(client.ask(Numbered(5, client.next(), 0, m.Register(1, 1, 77, 0, 3)), [in_order([1, 2, 3])]), m.Done)
+    add = Numbered(5, client.next(), 0, m.Step(1, [m.Op(m.OpCode.ADD, 2, keyset=77)], None, 1))
     assert isinstance(client.ask(add, [np.ones((3, 1))]), m.UnknownKeySet)
 
 

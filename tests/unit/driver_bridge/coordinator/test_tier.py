@@ -12,7 +12,7 @@ from sparkps.config import NodeSettings, Settings, WorkerSettings
 from sparkps.driver_bridge.coordinator.tier import LONGEST_STEP, Tier
 from sparkps.errors import FunctionFailed, SparkPSError, from_wire
 from sparkps.specs import NUM_BUCKETS, TableSpec
-from sparkps.wire import control as c
+from sparkps.wire.messages import control as c
 
 W = TableSpec("w", "sparse", 2)
 DRIVER, WORKER = b"driver", b"worker"

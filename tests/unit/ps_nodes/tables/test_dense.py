@@ -10,7 +10,7 @@ import pytest
 from sparkps.optim import SGD
 from sparkps.ps_nodes.tables.dense import DenseShards
 from sparkps.specs import TableSpec
-from sparkps.wire.messages import OpCode
+from sparkps.wire.messages.data import OpCode
 from sparkps.wire.placement import dense_range
 from tests import naive
 

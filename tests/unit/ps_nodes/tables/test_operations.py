@@ -9,7 +9,7 @@ from sparkps.ps_nodes.tables.directory import Tables
 from sparkps.ps_nodes.tables.keysets import KeyChunk, NodeKeySet
 from sparkps.ps_nodes.tables.operations import answer_bytes
 from sparkps.specs import NUM_BUCKETS, TableSpec
-from sparkps.wire.messages import Op, OpCode
+from sparkps.wire.messages.data import Op, OpCode
 from tests.unit.ps_nodes.tables.given import grouped
 
 SPARSE, DENSE = 1, 2

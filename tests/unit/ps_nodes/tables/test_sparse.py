@@ -20,7 +20,7 @@ from sparkps.ps_nodes.tables.buffers import GrowthSeries, allocate
 from sparkps.ps_nodes.tables.index import KeyIndex
 from sparkps.ps_nodes.tables.sparse import SparseShards
 from sparkps.specs import TableSpec
-from sparkps.wire.messages import OpCode
+from sparkps.wire.messages.data import OpCode
 from tests import naive
 from tests.unit.ps_nodes.tables.given import grouped
 
