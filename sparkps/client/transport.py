@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sparkps.client.futures import Future
-from sparkps.client.inflight import FILLER, Lane, Request, deadline_error
+from sparkps.client.inflight import FILLER, Lane, PendingRequest, deadline_error
 from sparkps.client.links import Links
 from sparkps.client.network import Network
-from sparkps.client.order import Refusals, Refused
+from sparkps.client.order import Refusals, RefusedPiece
 from sparkps.client.pieces import Piece, Sink, ignore
 from sparkps.errors import DeadlineExceeded, SparkPSError, TierError, from_wire
 from sparkps.wire.codec import decode, encode
@@ -250,7 +250,7 @@ class Transport(Links):
             if request is not None and request.piece is not FILLER:
                 self._answer(lane.node, request, message, arrays)
 
-    def _answer(self, node: int, request: Request, message: Any, arrays: list[Any]) -> None:
+    def _answer(self, node: int, request: PendingRequest, message: Any, arrays: list[Any]) -> None:
         piece: Piece = request.piece
         kind = type(message)
         try:
@@ -271,7 +271,7 @@ class Transport(Links):
 
     # ---- refusals ------------------------------------------------------------------------------------------------------
 
-    def _refused(self, node: int, request: Request, message: Any) -> None:
+    def _refused(self, node: int, request: PendingRequest, message: Any) -> None:
         """Keep a refused piece until it may go again; raises what is final."""
         if isinstance(message, m.Failed):
             raise from_wire(message.error, message.message, message.attributes)
@@ -284,7 +284,7 @@ class Transport(Links):
         if isinstance(message, m.WrongEpoch) and not lags:
             self._learn(message)
         now = self.network.now()
-        refused = Refused(piece, message, lags, now + LAG_SECONDS if lags else now, request.deadline)
+        refused = RefusedPiece(piece, message, lags, now + LAG_SECONDS if lags else now, request.deadline)
         self._refusals.add(refused, node, request.seq)
 
     def _send_again(self, now: float) -> None:
@@ -326,7 +326,7 @@ class Transport(Links):
         """A request that does nothing, to take a number at a node."""
         return encode(m.Unregister(m.NO_KEYSET), (), (self.id, seq, 0))
 
-    def _uncertain(self, request: Request, node: int, now: float) -> TierError:
+    def _uncertain(self, request: PendingRequest, node: int, now: float) -> TierError:
         ttl = self.settings.session_ttl
         return TierError(
             f"The {request.piece.what} must be answered within {ttl:.0f} s of its first sending. It was not: {now - request.sent_at:.0f} s"
@@ -358,7 +358,7 @@ class Transport(Links):
 
     # ---- errors --------------------------------------------------------------------------------------------------------
 
-    def _deadline_error(self, request: Request, node: int, now: float) -> DeadlineExceeded:
+    def _deadline_error(self, request: PendingRequest, node: int, now: float) -> DeadlineExceeded:
         return deadline_error(request, node, self._endpoints[node], now - request.made_at)
 
     def _late(self, future: Future[Any], now: float, limit: float) -> DeadlineExceeded:
@@ -395,7 +395,7 @@ def _never() -> bool:
     return False
 
 
-def _why(refused: Refused) -> str:
+def _why(refused: RefusedPiece) -> str:
     if refused.as_it_is:
         return f"node {refused.piece.node} has not heard of the placement yet"
     return f"node {refused.piece.node} refused it, and other writes that must be answered first were not"

@@ -32,7 +32,7 @@ Done = Callable[[BaseException | None], None]
 
 
 @dataclass(slots=True)
-class Parked:
+class ParkedRequest:
     """A request that waits for the clock."""
 
     member: Member
@@ -69,7 +69,7 @@ class NodeGroup:
         self._clock = GroupClock(spec, tables.buckets.tolist())
         #: BSP: writes of clocks that are not closed.
         self._buffers = ClockBuffers(tables)
-        self._parked: list[Parked] = []
+        self._parked: list[ParkedRequest] = []
         #: Closes that are due, in order, and whether somebody is applying them.
         self._closes: deque[Close] = deque()
         self._closing = False
@@ -82,7 +82,7 @@ class NodeGroup:
 
     # ---- requests of members -------------------------------------------------------------------------------------------
 
-    def gate(self, member: Member, parked: Callable[[], Parked]) -> list[int] | None:
+    def gate(self, member: Member, parked: Callable[[], ParkedRequest]) -> list[int] | None:
         """Whether a pull has to wait.
 
         Returns
@@ -101,7 +101,7 @@ class NodeGroup:
             return waiting
 
     def write(
-        self, member: Member, write: Write, done: Done, parked: Callable[[], Parked], waits: Callable[[], None]
+        self, member: Member, write: Write, done: Done, parked: Callable[[], ParkedRequest], waits: Callable[[], None]
     ) -> list[int]:
         """A member's write: kept until its clock closes (BSP), or applied now; `done` follows when it may be acknowledged.
 
@@ -355,7 +355,7 @@ def _as_cause(error: BaseException, what: str) -> SparkPSError:
     return error if isinstance(error, SparkPSError) else SparkPSError(f"{what}: {name_of(error)}: {text_of(error)}")
 
 
-def _first(waiting: Sequence[Parked]) -> dict[int, float]:
+def _first(waiting: Sequence[ParkedRequest]) -> dict[int, float]:
     """When each rank began to wait."""
     since: dict[int, float] = {}
     for parked in waiting:

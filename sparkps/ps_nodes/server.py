@@ -17,7 +17,7 @@ from zmq.utils.garbage import gc as message_collector
 
 from sparkps import sockets
 from sparkps.descriptors import ConnectionCap
-from sparkps.ps_nodes.control import ControlLink
+from sparkps.ps_nodes.coordinator_link import CoordinatorLink
 from sparkps.ps_nodes.outgoing import Unsent
 from sparkps.ps_nodes.service import Service
 from sparkps.wire.messages import data as m
@@ -108,7 +108,7 @@ class Node:
         self._threads = Threads(threads)
         self._unsent = Unsent(self._data, ZERO_COPY_BYTES)
         self.service = Service(self._unsent.send, self._threads, time.monotonic, self._wake_up)
-        self.control = ControlLink(self._context, coordinator, endpoint, self.service)
+        self.control = CoordinatorLink(self._context, coordinator, endpoint, self.service)
 
     # ---- the loop ------------------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from sparkps.ps_nodes.io_thread import IoThread
 from sparkps.ps_nodes.replies import SessionReplies
 from sparkps.ps_nodes.sessions import NodeSession, Verdict
 from sparkps.ps_nodes.shards import Pool
-from sparkps.ps_nodes.state import NodeState
+from sparkps.ps_nodes.state import ServerState
 from sparkps.ps_nodes.work import Unreadable, Work
 from sparkps.wire.codec import Numbers, decode_request, encode, request_of
 from sparkps.wire.messages import data as m
@@ -54,7 +54,7 @@ class Service:
         wake: Callable[[], None] = lambda: None,
     ) -> None:
         self.io = IoThread(wake)
-        self.state = NodeState(self.io, pool, now)
+        self.state = ServerState(self.io, pool, now)
         self.dispatcher = Dispatcher(pool, partial(requests.run, self.state))
         self._replies = SessionReplies(self.io, self.dispatcher, send)
         self._send = send

@@ -20,7 +20,7 @@ from sparkps.wire.buckets import mask_of
 from sparkps.wire.placement import Placement, check_placement, primaries
 
 
-class NodeState:
+class ServerState:
     """Settings, placement, tables, groups and sessions of a node.
 
     Parameters

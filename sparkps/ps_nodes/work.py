@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sparkps.errors import ProtocolError, to_wire
-from sparkps.ps_nodes.groups import Parked
+from sparkps.ps_nodes.groups import ParkedRequest
 from sparkps.ps_nodes.sessions import NodeSession
 from sparkps.wire.codec import encode
 from sparkps.wire.functions import spec_of
@@ -125,9 +125,9 @@ class Work:
         """Run it again, after it was parked."""
         self.replies.resume(self)
 
-    def parked(self, member: m.Member, now: float) -> Parked:
+    def parked(self, member: m.Member, now: float) -> ParkedRequest:
         """As a worker group keeps it until its clock allows it."""
-        return Parked(member, resume=self.resume, fail=self.fail, since=now)
+        return ParkedRequest(member, resume=self.resume, fail=self.fail, since=now)
 
     def told(self, then: Callable[[], None], arrays: list[Any] | None = None) -> Callable[[BaseException | None], None]:
         """What answers a write when it is in the tables, or has failed; `then` follows, and the client need not wait for that."""

@@ -11,7 +11,7 @@ from sparkps.ps_nodes.clock_buffers import Write
 from sparkps.ps_nodes.handlers import rows
 from sparkps.ps_nodes.handlers.table import handles
 from sparkps.ps_nodes.shards import LATER, Entry
-from sparkps.ps_nodes.state import NodeState
+from sparkps.ps_nodes.state import ServerState
 from sparkps.ps_nodes.tables.directory import Use
 from sparkps.ps_nodes.work import Work
 from sparkps.wire.messages import data as m
@@ -21,7 +21,7 @@ LONGEST_CALL = 86_400.0
 
 
 @handles(m.Call)
-def call(state: NodeState, work: Work) -> None:
+def call(state: ServerState, work: Work) -> None:
     """Carry out a `Call`; the tables are in use until it is answered."""
     message: m.Call = work.message
     use = state.tables.use([table for each in message.calls for table in each.tables])
@@ -42,7 +42,7 @@ def call(state: NodeState, work: Work) -> None:
         raise
 
 
-def _waits(state: NodeState, work: Work, prepared: functions.Prepared) -> bool:
+def _waits(state: ServerState, work: Work, prepared: functions.Prepared) -> bool:
     """Whether a call of a member is now parked behind the clock. What only writes waits no more than a push does."""
     member = work.message.member
     if member is None:
@@ -53,12 +53,12 @@ def _waits(state: NodeState, work: Work, prepared: functions.Prepared) -> bool:
     return rows.waits(state, work, member, passes=not (prepared.writes or prepared.users))
 
 
-def _acts_at_once(state: NodeState, member: m.Member | None) -> bool:
+def _acts_at_once(state: ServerState, member: m.Member | None) -> bool:
     """Whether what a call changes is changed now: outside groups, and for a driver-side solver."""
     return member is None or state.group(member.group).acts_at_once(member)
 
 
-def _call_writing(state: NodeState, work: Work, prepared: functions.Prepared, use: Use) -> None:
+def _call_writing(state: ServerState, work: Work, prepared: functions.Prepared, use: Use) -> None:
     """Built-in functions of which some write: a change like any other; only where they act at once may others read."""
     if prepared.only_writes:
         answer = [state.tables.buckets for _ in work.message.calls]
@@ -79,7 +79,7 @@ def _call_writing(state: NodeState, work: Work, prepared: functions.Prepared, us
         work.hold()
 
 
-def _call_user(state: NodeState, work: Work, prepared: functions.Prepared, use: Use) -> None:
+def _call_user(state: ServerState, work: Work, prepared: functions.Prepared, use: Use) -> None:
     """A user's function: on a thread of its own, on copies; what it has changed is written at its end."""
     read_only = not _acts_at_once(state, work.message.member)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from sparkps.ps_nodes.groups import NodeGroup
 from sparkps.ps_nodes.handlers.table import handles
-from sparkps.ps_nodes.state import NodeState
+from sparkps.ps_nodes.state import ServerState
 from sparkps.ps_nodes.work import Work
 from sparkps.wire.messages import data as m
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 @handles(m.Tick)
-def tick(state: NodeState, work: Work) -> None:
+def tick(state: ServerState, work: Work) -> None:
     """A rank's clock is done, or the rank."""
     message: m.Tick = work.message
     group = state.group(message.member.group)
@@ -30,7 +30,7 @@ def tick(state: NodeState, work: Work) -> None:
 
 
 @handles(m.Takeover)
-def takeover(state: NodeState, work: Work) -> None:
+def takeover(state: ServerState, work: Work) -> None:
     """A new incarnation asks what its rank has done."""
     group = state.group(work.message.member.group)
     standing = group.takeover(work.message.member)
@@ -39,7 +39,7 @@ def takeover(state: NodeState, work: Work) -> None:
 
 
 @handles(m.Settle)
-def settle(state: NodeState, work: Work) -> None:
+def settle(state: ServerState, work: Work) -> None:
     """It has heard all nodes, and says where its rank goes on."""
     group = state.group(work.message.member.group)
     follow = group.settle(work.message.member, work.message.state)
@@ -47,7 +47,7 @@ def settle(state: NodeState, work: Work) -> None:
     _follow(state, group, follow)
 
 
-def _follow(state: NodeState, group: NodeGroup, follow: Callable[[], None] | None) -> None:
+def _follow(state: ServerState, group: NodeGroup, follow: Callable[[], None] | None) -> None:
     """Close clocks and release what is parked: on the pool if it is much work."""
     if follow is None:
         return

@@ -8,7 +8,7 @@ from typing import Any
 
 from sparkps.errors import ProtocolError
 from sparkps.ps_nodes import functions
-from sparkps.ps_nodes.state import NodeState
+from sparkps.ps_nodes.state import ServerState
 from sparkps.ps_nodes.tables.buffers import return_freed_memory
 from sparkps.specs import check_spec
 from sparkps.wire.messages import control as c
@@ -22,13 +22,13 @@ LOADING_LIMIT = 20.0
 Done = Callable[[BaseException | None], None]
 
 #: Carries a command out, and calls its last argument when that is done, unless it raises.
-Carrier = Callable[[NodeState, Any, Done], None]
+Carrier = Callable[[ServerState, Any, Done], None]
 
 #: How each command is carried out.
 COMMANDS: dict[type[c.ControlMessage], Carrier] = {}
 
 
-def command(state: NodeState, message: Any, done: Done) -> None:
+def command(state: ServerState, message: Any, done: Done) -> None:
     """Carry a command out, and tell `done` what came of it."""
     try:
         carrier = COMMANDS.get(type(message))
@@ -40,7 +40,7 @@ def command(state: NodeState, message: Any, done: Done) -> None:
         done(error)
 
 
-def welcome(state: NodeState, message: c.Welcome) -> None:
+def welcome(state: ServerState, message: c.Welcome) -> None:
     """The node is a member: take over all that exists."""
     state.node = message.node
     state.settings = message.settings
@@ -66,19 +66,19 @@ def _carries_out(message: type[c.ControlMessage]) -> Callable[[Carrier], Carrier
 
 
 @_carries_out(c.SetPlacement)
-def _set_placement(state: NodeState, message: c.SetPlacement, done: Done) -> None:
+def _set_placement(state: ServerState, message: c.SetPlacement, done: Done) -> None:
     state.place(message.epoch, message.placement)
     done(None)
 
 
 @_carries_out(c.CreateTable)
-def _create_table(state: NodeState, message: c.CreateTable, done: Done) -> None:
+def _create_table(state: ServerState, message: c.CreateTable, done: Done) -> None:
     state.tables.create(check_spec(message.spec))
     done(None)
 
 
 @_carries_out(c.DropTable)
-def _drop_table(state: NodeState, message: c.DropTable, done: Done) -> None:
+def _drop_table(state: ServerState, message: c.DropTable, done: Done) -> None:
     gone = state.tables.drop(message.table)
     if gone:
         state.sessions.forget_index(gone)
@@ -87,20 +87,20 @@ def _drop_table(state: NodeState, message: c.DropTable, done: Done) -> None:
 
 
 @_carries_out(c.OpenGroup)
-def _open_group(state: NodeState, message: c.OpenGroup, done: Done) -> None:
+def _open_group(state: ServerState, message: c.OpenGroup, done: Done) -> None:
     state.open_group(message.spec)
     done(None)
 
 
 @_carries_out(c.FailGroup)
-def _fail_group(state: NodeState, message: c.FailGroup, done: Done) -> None:
+def _fail_group(state: ServerState, message: c.FailGroup, done: Done) -> None:
     if message.group in state.groups:
         state.groups[message.group].end(message.cause.exception())
     done(None)
 
 
 @_carries_out(c.CloseGroup)
-def _close_group(state: NodeState, message: c.CloseGroup, done: Done) -> None:
+def _close_group(state: ServerState, message: c.CloseGroup, done: Done) -> None:
     closed = state.groups.pop(message.group, None)
     if closed is None:
         done(None)
@@ -109,11 +109,11 @@ def _close_group(state: NodeState, message: c.CloseGroup, done: Done) -> None:
 
 
 @_carries_out(c.RegisterFunction)
-def _register_function(state: NodeState, message: c.RegisterFunction, done: Done) -> None:
+def _register_function(state: ServerState, message: c.RegisterFunction, done: Done) -> None:
     _load(state, message.name, message.blob, done)
 
 
-def _load(state: NodeState, name: str, blob: bytes, done: Done) -> None:
+def _load(state: ServerState, name: str, blob: bytes, done: Done) -> None:
     """To load a user's function is to run code of the user's: on a thread of that kind, with a deadline."""
 
     def load() -> None:

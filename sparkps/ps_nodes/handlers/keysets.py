@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from sparkps.errors import ProtocolError
 from sparkps.ps_nodes.handlers.table import handles
-from sparkps.ps_nodes.state import NodeState
+from sparkps.ps_nodes.state import ServerState
 from sparkps.ps_nodes.tables.keysets import KeyChunk, NodeKeySet
 from sparkps.ps_nodes.work import Work
 from sparkps.wire.messages import data as m
 
 
 @handles(m.Register)
-def register(state: NodeState, work: Work) -> None:
+def register(state: ServerState, work: Work) -> None:
     """Keep one chunk of a key set."""
     message: m.Register = work.message
     if len(work.arrays) != 1:
@@ -35,7 +35,7 @@ def register(state: NodeState, work: Work) -> None:
 
 
 @handles(m.Unregister)
-def unregister(state: NodeState, work: Work) -> None:
+def unregister(state: ServerState, work: Work) -> None:
     """Forget a key set."""
 
     def forget() -> None:

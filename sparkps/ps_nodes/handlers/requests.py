@@ -8,7 +8,7 @@ from sparkps.errors import SparkPSError
 from sparkps.ps_nodes.dispatch import UNKNOWN_BYTES
 from sparkps.ps_nodes.handlers import calls, clocks, figures, keysets, rows  # noqa: F401 - they fill REQUESTS
 from sparkps.ps_nodes.handlers.table import REQUESTS, handles
-from sparkps.ps_nodes.state import NodeState
+from sparkps.ps_nodes.state import ServerState
 from sparkps.ps_nodes.tables import operations
 from sparkps.ps_nodes.tables.keysets import KeySetMissing
 from sparkps.ps_nodes.work import Unreadable, Work
@@ -18,7 +18,7 @@ from sparkps.wire.messages.base import DataMessage
 log = logging.getLogger(__name__)
 
 
-def run(state: NodeState, work: Work) -> None:
+def run(state: ServerState, work: Work) -> None:
     """Carry one request out and answer it, unless it is parked. Any thread."""
     message = work.message
     try:
@@ -37,17 +37,17 @@ def run(state: NodeState, work: Work) -> None:
         work.fail(error)
 
 
-def _wrong_epoch(state: NodeState, work: Work) -> m.WrongEpoch:
+def _wrong_epoch(state: ServerState, work: Work) -> m.WrongEpoch:
     return m.WrongEpoch(work.seq, state.epoch, state.placement)
 
 
-def _barred(state: NodeState, work: Work) -> DataMessage:
+def _barred(state: ServerState, work: Work) -> DataMessage:
     """A write before this one was sent back, so this one is, too; whatever was wrong with that one."""
     named = [op.keyset for op in getattr(work.message, "ops", ()) if op.keyset != m.NO_KEYSET]
     return m.UnknownKeySet(work.seq, named[0]) if named else _wrong_epoch(state, work)
 
 
-def answer_bytes(state: NodeState, work: Work) -> int:
+def answer_bytes(state: ServerState, work: Work) -> int:
     """Bytes that the answer to a request will have, about; a function's work is unknown."""
     message = work.message
     if type(message) is m.Call:
@@ -58,5 +58,5 @@ def answer_bytes(state: NodeState, work: Work) -> int:
 
 
 @handles(Unreadable)
-def _refuse(state: NodeState, work: Work) -> None:
+def _refuse(state: ServerState, work: Work) -> None:
     raise work.message.error

@@ -10,7 +10,7 @@ from sparkps.ps_nodes.clock_buffers import Write, write_all
 from sparkps.ps_nodes.dispatch import INLINE_BYTES
 from sparkps.ps_nodes.handlers.table import handles
 from sparkps.ps_nodes.shards import Entry
-from sparkps.ps_nodes.state import NodeState
+from sparkps.ps_nodes.state import ServerState
 from sparkps.ps_nodes.tables.directory import Use
 from sparkps.ps_nodes.tables.operations import targets_of
 from sparkps.ps_nodes.tables.targets import Target
@@ -19,7 +19,7 @@ from sparkps.wire.messages import data as m
 
 
 @handles(m.Step)
-def step(state: NodeState, work: Work) -> None:
+def step(state: ServerState, work: Work) -> None:
     """Pulls, or writes, of some tables; they are in use until it is answered."""
     message: m.Step = work.message
     tables = state.tables
@@ -46,7 +46,7 @@ def step(state: NodeState, work: Work) -> None:
         raise
 
 
-def _written_at_once(state: NodeState, work: Work, change: Write) -> bool:
+def _written_at_once(state: ServerState, work: Work, change: Write) -> bool:
     """Whether this was a small write of a session that had nobody to wait for, and is done."""
     if work.message.member is not None or work.size > INLINE_BYTES:
         return False
@@ -56,7 +56,7 @@ def _written_at_once(state: NodeState, work: Work, change: Write) -> bool:
     return True
 
 
-def _pull(state: NodeState, work: Work, targets: list[Target]) -> None:
+def _pull(state: ServerState, work: Work, targets: list[Target]) -> None:
     nbytes = sum([target.size * target.table.row_bytes for target in targets])
     if nbytes > state.settings.max_message_bytes:
         raise ProtocolError(
@@ -66,7 +66,7 @@ def _pull(state: NodeState, work: Work, targets: list[Target]) -> None:
     work.done([target.read() for target in targets], record=False)
 
 
-def write(state: NodeState, work: Work, change: Write, use: Use, answer: list[Any] | None = None) -> None:
+def write(state: ServerState, work: Work, change: Write, use: Use, answer: list[Any] | None = None) -> None:
     """Change the shards once, and acknowledge it when that is done; the tables are in use until then."""
     done = work.told(use.release, answer)
     member = work.message.member
@@ -79,7 +79,7 @@ def write(state: NodeState, work: Work, change: Write, use: Use, answer: list[An
         work.park(member.clock, behind, passes=False)
 
 
-def _write_of_session(state: NodeState, work: Work, change: Write, done: Callable[[BaseException | None], None]) -> None:
+def _write_of_session(state: ServerState, work: Work, change: Write, done: Callable[[BaseException | None], None]) -> None:
     def make(new: dict[int, int]) -> Entry:
         parts = change.only(new)
         return Entry(change.shards, lambda: write_all(parts), lambda _, error: done(error))
@@ -91,7 +91,7 @@ def _write_of_session(state: NodeState, work: Work, change: Write, done: Callabl
         work.hold()
 
 
-def waits(state: NodeState, work: Work, member: m.Member, *, passes: bool = True) -> bool:
+def waits(state: ServerState, work: Work, member: m.Member, *, passes: bool = True) -> bool:
     """Whether the request is now parked behind the group's clock; with `passes` later ones need not wait for it."""
     waiting = state.group(member.group).gate(member, lambda: work.parked(member, state.now()))
     if waiting is None:

@@ -272,7 +272,7 @@ class TakenOver(DataMessage, frozen=True, tag=39):
 
 
 class StatusReport(DataMessage, frozen=True, tag=40):
-    """A node's own view of itself, as plain values (see `ps_nodes.server`)."""
+    """A node's own view of itself, as plain values (see `ps_nodes.state`)."""
 
     seq: int
     report: dict[str, Any]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sparkps.client.futures import Future
-from sparkps.client.order import Refusals, Refused
+from sparkps.client.order import Refusals, RefusedPiece
 from sparkps.client.pieces import Piece
 from sparkps.errors import DeadlineExceeded
 from sparkps.wire.messages import data as m
@@ -24,8 +24,8 @@ def piece(call: int, number: int = 0, *, write: bool = True) -> Piece:
     return Piece(future, 0, m.Status(), [], write=write, place=(call, number))
 
 
-def refused(piece: Piece, not_before: float = 0.0, deadline: float = 60.0) -> Refused:
-    return Refused(piece, m.WrongEpoch(1, 2, []), False, not_before, deadline)
+def refused(piece: Piece, not_before: float = 0.0, deadline: float = 60.0) -> RefusedPiece:
+    return RefusedPiece(piece, m.WrongEpoch(1, 2, []), False, not_before, deadline)
 
 
 def test_writes_go_again_in_the_order_of_calls_and_pieces() -> None:

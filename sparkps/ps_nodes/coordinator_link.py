@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class ControlLink:
+class CoordinatorLink:
     """Connection to the coordinator. Owner: the node's I/O thread.
 
     Parameters
@@ -110,7 +110,7 @@ class ControlLink:
         self._is_silent = False
 
     def _take(self, message: Any) -> None:
-        _TAKEN.get(type(message), ControlLink._command)(self, message)
+        _TAKEN.get(type(message), CoordinatorLink._command)(self, message)
 
     def _command(self, message: Any) -> None:
         service = self._service
@@ -163,10 +163,10 @@ class ControlLink:
 
 
 #: What the link itself takes of the coordinator; anything else is a command to the node (`handlers.commands`).
-_TAKEN: dict[type[c.ControlMessage], Callable[[ControlLink, Any], None]] = {
-    c.Welcome: ControlLink._welcome,
-    c.Alive: ControlLink._alive,
-    c.Refused: ControlLink._refused,
-    c.StopNode: ControlLink._stop,
-    c.ReportNow: ControlLink._report,
+_TAKEN: dict[type[c.ControlMessage], Callable[[CoordinatorLink, Any], None]] = {
+    c.Welcome: CoordinatorLink._welcome,
+    c.Alive: CoordinatorLink._alive,
+    c.Refused: CoordinatorLink._refused,
+    c.StopNode: CoordinatorLink._stop,
+    c.ReportNow: CoordinatorLink._report,
 }
