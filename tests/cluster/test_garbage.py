@@ -101,7 +101,7 @@ def test_a_write_that_arrives_twice_is_applied_once(tier: Tier) -> None:
     socket.setsockopt(zmq.LINGER, 0)
     socket.connect(tier.endpoints()[0])
     write = Numbered(77, 1, 0, m.Step(session.routing.epoch, [m.Op(2, w.spec.table)], call=1))
-    step = encode(write, [np.array([key]), np.ones((1, 1), np.float32)])
+    step = write.frames([np.array([key]), np.ones((1, 1), np.float32)])
     socket.send_multipart(encode(m.Hello(77)))
     for _ in range(3):
         socket.send_multipart(step)
