@@ -1,7 +1,7 @@
 """Server-side optimizers and learning-rate schedules: what a table does with a pushed gradient.
 
 These are descriptions: frozen values that travel with a table's specification. A node turns them into kernels
-(`sparkps.ps_nodes.optimizers`). With g the pushed gradient of a row (duplicates summed), w the row, and η the learning
+(`sparkps.ps_nodes.tables.optimizers`). With g the pushed gradient of a row (duplicates summed), w the row, and η the learning
 rate times the schedule's scale at the shard's step, every optimizer but `FTRL` does, in this order:
 
 1. clip g by value, then by the Euclidean norm of the row, where asked for;

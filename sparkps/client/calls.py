@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from sparkps.client.futures import Future
 from sparkps.errors import ProtocolError, UnknownTable
-from sparkps.wire.control import FindTable
 from sparkps.wire.functions import Part, build_call, combine, spec_of
-from sparkps.wire.messages import FunctionCall
+from sparkps.wire.messages.control import FindTable
+from sparkps.wire.messages.data import FunctionCall
 
 if TYPE_CHECKING:
     from sparkps.client.session import Session

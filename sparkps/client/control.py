@@ -13,8 +13,8 @@ import zmq
 
 from sparkps.client.presence import Peer, Presence, why_gone
 from sparkps.errors import DeadlineExceeded, NodeUnreachable, ProtocolError, from_wire
-from sparkps.wire import control as c
 from sparkps.wire.codec import decode, encode
+from sparkps.wire.messages import control as c
 
 #: A request without an answer is sent again after so many seconds, then after twice as many, up to the second number.
 RETRY_FIRST, RETRY_MAX = 1.0, 8.0

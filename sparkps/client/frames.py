@@ -13,7 +13,7 @@ from sparkps.client.pieces import Piece
 from sparkps.client.routing import Routing
 from sparkps.errors import ConfigError
 from sparkps.specs import NUM_BUCKETS
-from sparkps.wire import messages as m
+from sparkps.wire.messages import data as m
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -48,18 +48,14 @@ def _ask(table: SparseTable, bucket: int, start: int, limit: int) -> Future[list
     got: list[Any] = []
     future: Future[list[Any]] = Future(session, f"export of bucket {bucket} of table {spec.name!r}", lambda: got)
 
-    def make(s: int, seq: int, acked: int, epoch: int) -> m.Message:
-        return m.Export(s, seq, acked, epoch, spec.table, bucket, start, limit)
-
     def take(_: Any, arrays: list[Any]) -> None:
         got.extend(arrays)
 
     def piece(routing: Routing) -> Piece:
         down = limit * (8 + row_bytes(spec))
+        message = m.Export(routing.epoch, spec.table, bucket, start, limit)
         node = routing.primaries[bucket]
-        return Piece(
-            future, node, make, [], take, epoch=routing.epoch, down=down, again=lambda _, newest: [piece(newest)]
-        )
+        return Piece(future, node, message, [], take, down=down, again=lambda _, newest: [piece(newest)])
 
     session.send(piece(session.routing))
     return future

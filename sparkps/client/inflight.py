@@ -23,7 +23,7 @@ from sparkps.errors import DeadlineExceeded
 _NEVER = float("inf")
 
 
-class Outcome(Protocol):
+class Purpose(Protocol):
     """What a request is for, as far as this module sees it."""
 
     #: Bytes of the request and of the answer expected, as counted against the credits.
@@ -51,7 +51,7 @@ class _Filler:
         """Nobody waits for it."""
 
 
-#: `Request.piece` of all fillers.
+#: `PendingRequest.piece` of all fillers.
 FILLER = _Filler()
 
 
@@ -64,7 +64,7 @@ class RetryPolicy:
 
 
 @dataclass(slots=True)
-class Request:
+class PendingRequest:
     """One request that a node has not answered yet."""
 
     #: Number within session and node.
@@ -118,7 +118,7 @@ class Lane:
         self.pull_credit = pull_credit
         self.policy = policy
         #: Requests by seq, ascending; owner: the session's lock.
-        self.requests: dict[int, Request] = {}
+        self.requests: dict[int, PendingRequest] = {}
         #: Every request with ``seq <= acked`` was answered or given up; never falls.
         self.acked = 0
         #: A `Hello` is under way: answers `UnknownSession` that come before `Ready` are to what was sent before it.
@@ -157,17 +157,17 @@ class Lane:
 
     # ---- coming and going ----------------------------------------------------------------------------------------------
 
-    def add(self, seq: int, frames: list[Any], piece: Outcome, *, now: float, deadline: float) -> Request:
+    def add(self, seq: int, frames: list[Any], piece: Purpose, *, now: float, deadline: float) -> PendingRequest:
         """Note that a request is on its way; the caller sends ``frames``."""
         pause = self.policy.first
-        request = Request(seq, frames, piece, now, now, now + pause, deadline, pause, acked=self.acked)
+        request = PendingRequest(seq, frames, piece, now, now, now + pause, deadline, pause, acked=self.acked)
         self.requests[seq] = request
         self._last = seq
         self._count(piece, 1)
         self._next_due = min(self._next_due, request.resend_at, deadline)
         return request
 
-    def take(self, seq: int) -> Request | None:
+    def take(self, seq: int) -> PendingRequest | None:
         """The request that an answer ends; None if it was answered before."""
         request = self.requests.pop(seq, None)
         if request is None:
@@ -199,10 +199,10 @@ class Lane:
         self.requests[seq] = self._filler(seq, frames, now)
         self.requests = dict(sorted(self.requests.items()))
 
-    def _filler(self, seq: int, frames: list[Any], now: float) -> Request:
+    def _filler(self, seq: int, frames: list[Any], now: float) -> PendingRequest:
         self._fillers += 1
         self._next_due = min(self._next_due, now)
-        return Request(seq, frames, FILLER, now, now, now, _NEVER, self.policy.first, acked=self.acked)
+        return PendingRequest(seq, frames, FILLER, now, now, now, _NEVER, self.policy.first, acked=self.acked)
 
     def _count(self, piece: Any, sign: int) -> None:
         if piece is FILLER:
@@ -248,7 +248,7 @@ class Lane:
         """Time of the next retry, deadline or question; infinite if nothing is in flight."""
         return min(self._next_due, self._ask_at) if self.requests else _NEVER
 
-    def due(self, now: float) -> Iterator[Request]:
+    def due(self, now: float) -> Iterator[PendingRequest]:
         """Requests to send again now, in order of their numbers."""
         if now < self._next_due:
             return
@@ -262,7 +262,7 @@ class Lane:
             soonest = min(soonest, request.resend_at, request.deadline)
         self._next_due = soonest
 
-    def expired(self, now: float) -> list[Request]:
+    def expired(self, now: float) -> list[PendingRequest]:
         """Requests whose deadline has passed; to be given up."""
         return [r for r in self.requests.values() if r.deadline <= now] if now >= self._next_due else []
 
@@ -273,7 +273,7 @@ class Lane:
         self._ask_at = now + self.policy.first
         return True
 
-    def restart(self, now: float) -> list[Request]:
+    def restart(self, now: float) -> list[PendingRequest]:
         """All that is in flight, in order of the numbers, to be sent again now."""
         for request in self.requests.values():
             request.pause = self.policy.first
@@ -281,7 +281,7 @@ class Lane:
         return list(self.requests.values())
 
 
-def deadline_error(request: Request, node: int, endpoint: str, waited: float) -> DeadlineExceeded:
+def deadline_error(request: PendingRequest, node: int, endpoint: str, waited: float) -> DeadlineExceeded:
     """What a caller is told when `request` met its deadline."""
     if request.waiting_for:
         ranks = ", ".join(map(str, request.waiting_for))

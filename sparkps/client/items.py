@@ -18,7 +18,7 @@ from sparkps.client.grouping import Grouping
 from sparkps.client.routing import Routing
 from sparkps.specs import NUM_BUCKETS, TableSpec
 from sparkps.wire.hashing import buckets_of
-from sparkps.wire.messages import NO_KEYSET, Op, OpCode
+from sparkps.wire.messages.data import NO_KEYSET, Op, OpCode
 from sparkps.wire.placement import dense_range
 
 Array = NDArray[Any]

@@ -21,8 +21,9 @@ from sparkps.client.pieces import Piece
 from sparkps.client.routing import Routing
 from sparkps.client.session import Session
 from sparkps.specs import TableSpec
-from sparkps.wire import messages as m
-from sparkps.wire.messages import Op, OpCode
+from sparkps.wire.messages import data as m
+from sparkps.wire.messages.base import DataMessage
+from sparkps.wire.messages.data import Op, OpCode
 
 if TYPE_CHECKING:
     from sparkps.client.tables import SparseTable
@@ -69,16 +70,13 @@ class Registration:
         self.nodes |= missing
 
     def _piece(self, future: Future[Any], spec: TableSpec, node: int, start: int, keys: Array) -> Piece:
-        total = self.totals[node]
+        message = m.Register(self.epoch, spec.index, self.keyset, start, self.totals[node])
 
-        def make(session: int, seq: int, acked: int, epoch: int) -> m.Message:
-            return m.Register(session, seq, acked, epoch, spec.index, self.keyset, start, total)
-
-        def again(refusal: m.Message, routing: Routing) -> list[Piece]:
+        def again(refusal: DataMessage, routing: Routing) -> list[Piece]:
             self.stale = True
             return []
 
-        return Piece(future, node, make, [keys], epoch=self.epoch, up=keys.nbytes, again=again)
+        return Piece(future, node, message, [keys], up=keys.nbytes, again=again)
 
     def forget(self, node: int) -> None:
         """A node does not know the key set (any more)."""
@@ -195,4 +193,4 @@ class KeySet:
         session = self.table.session()
         found: Registration | None = session.registered.pop(self._hold.keyset, None)
         if found is not None:
-            session.broadcast("drop of a key set", lambda s, q, a, e: m.Unregister(s, q, a, found.keyset)).result()
+            session.broadcast("drop of a key set", m.Unregister(found.keyset)).result()

@@ -19,9 +19,9 @@ from sparkps.client.network import Channel, Network, ZmqNetwork
 from sparkps.client.presence import LOOK_EVERY, Peer, Presence, is_removed, why_gone
 from sparkps.client.routing import Routing
 from sparkps.errors import NodeUnreachable, ShardLost, SparkPSError, TierError
-from sparkps.wire import messages as m
 from sparkps.wire.codec import encode
-from sparkps.wire.control import Attach, Attached, TierAddress
+from sparkps.wire.messages import data as m
+from sparkps.wire.messages.control import Attach, Attached, TierAddress
 from sparkps.wire.placement import check_placement
 
 if TYPE_CHECKING:

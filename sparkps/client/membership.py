@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sparkps.errors import SparkPSError, TierError
-from sparkps.wire.messages import Member
+from sparkps.wire.messages.data import Member
 
 
 @dataclass(slots=True)

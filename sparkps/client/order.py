@@ -13,17 +13,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sparkps.client.pieces import Piece
-from sparkps.wire import messages as m
+from sparkps.wire.messages.base import DataMessage
 
 _NEVER = float("inf")
 
 
 @dataclass(slots=True)
-class Refused:
+class RefusedPiece:
     """One piece, and why and until when it waits (seconds, the shell's clock)."""
 
     piece: Piece
-    refusal: m.Message
+    refusal: DataMessage
     #: The node has an older placement than the session: the piece goes again as it is.
     as_it_is: bool
     not_before: float
@@ -34,8 +34,8 @@ class Refusals:
     """What waits to be sent again. Owner: the session's lock."""
 
     def __init__(self) -> None:
-        self._writes: list[Refused] = []
-        self._pulls: list[Refused] = []
+        self._writes: list[RefusedPiece] = []
+        self._pulls: list[RefusedPiece] = []
         #: node -> highest seq that was refused there: a write is taken only when it says that this was answered.
         self._seqs: dict[int, int] = {}
 
@@ -52,7 +52,7 @@ class Refusals:
         """Pulls that wait."""
         return len(self._pulls)
 
-    def add(self, refused: Refused, node: int, seq: int) -> None:
+    def add(self, refused: RefusedPiece, node: int, seq: int) -> None:
         """A node has refused a piece at `seq`."""
         if refused.piece.write:
             self._writes.append(refused)
@@ -60,7 +60,7 @@ class Refusals:
         else:
             self._pulls.append(refused)
 
-    def ready(self, now: float, *, writing: bool, acked: Callable[[int], int]) -> list[Refused]:
+    def ready(self, now: float, *, writing: bool, acked: Callable[[int], int]) -> list[RefusedPiece]:
         """Takes out what may go again now, writes in their order.
 
         Parameters
@@ -85,7 +85,7 @@ class Refusals:
             acked(node) >= seq for node, seq in self._seqs.items()
         )
 
-    def expired(self, now: float) -> list[Refused]:
+    def expired(self, now: float) -> list[RefusedPiece]:
         """Takes out what has met its deadline."""
         late = [refused for refused in (*self._writes, *self._pulls) if refused.deadline <= now]
         if late:
@@ -108,4 +108,4 @@ class Refusals:
         return any(refused.piece.future is future for refused in (*self._writes, *self._pulls))
 
 
-__all__ = ["Refusals", "Refused"]
+__all__ = ["Refusals", "RefusedPiece"]

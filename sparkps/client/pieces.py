@@ -7,16 +7,14 @@ from typing import Any
 
 from sparkps.client.futures import Future
 from sparkps.client.routing import Routing
-from sparkps.wire import messages as m
-
-#: Given (session, seq, acked, epoch), the message of a request.
-Make = Callable[[int, int, int, int], m.Message]
+from sparkps.wire.messages import data as m
+from sparkps.wire.messages.base import DataMessage
 
 #: Called with the message and the arrays of an answer.
 Sink = Callable[[Any, list[Any]], None]
 
 #: Called with a refusal (`WrongEpoch`, `UnknownKeySet`) and the newest placement: the pieces to send in place of this one.
-Again = Callable[[m.Message, Routing], "list[Piece]"]
+Again = Callable[[DataMessage, Routing], "list[Piece]"]
 
 
 def ignore(message: Any, arrays: list[Any]) -> None:
@@ -31,12 +29,11 @@ class Piece:
     future : Future
         The call that it belongs to: told of the answer, and of a failure.
     node : int
-    make : callable
+    message : Request
+        The transport gives it its numbers, each time that it is sent as a new request.
     arrays : list of ndarray
     sink : callable
         Takes the answer.
-    epoch : int
-        Of the placement that it was made by.
     up, down : int
         Bytes of the request, and of its answer: one that has any is a pull.
     write : bool
@@ -49,17 +46,16 @@ class Piece:
         Without it a refusal is a failure.
     """
 
-    __slots__ = ("again", "arrays", "down", "epoch", "future", "lasting", "make", "node", "place", "sink", "up", "write")
+    __slots__ = ("again", "arrays", "down", "future", "lasting", "message", "node", "place", "sink", "up", "write")
 
     def __init__(
         self,
         future: Future[Any],
         node: int,
-        make: Make,
+        message: m.Request,
         arrays: list[Any],
         sink: Sink = ignore,
         *,
-        epoch: int,
         up: int = 0,
         down: int = 0,
         write: bool = False,
@@ -69,16 +65,20 @@ class Piece:
     ) -> None:
         self.future = future
         self.node = node
-        self.make = make
+        self.message = message
         self.arrays = arrays
         self.sink = sink
-        self.epoch = epoch
         self.up = up
         self.down = down
         self.write = write
         self.lasting = lasting
         self.place = place
         self.again = again
+
+    @property
+    def epoch(self) -> int:
+        """Of the placement that it was made by; 0: it fits any."""
+        return getattr(self.message, "epoch", 0)
 
     @property
     def what(self) -> str:
@@ -90,4 +90,4 @@ class Piece:
         self.future.fail(error)
 
 
-__all__ = ["Again", "Make", "Piece", "Sink", "ignore"]
+__all__ = ["Again", "Piece", "Sink", "ignore"]

@@ -18,14 +18,15 @@ from sparkps.client.futures import Future
 from sparkps.client.items import Item, pack
 from sparkps.client.membership import Membership
 from sparkps.client.network import Network
-from sparkps.client.pieces import Make, Piece, Sink
+from sparkps.client.pieces import Piece, Sink
 from sparkps.client.routing import Routing
 from sparkps.client.transport import Transport
 from sparkps.errors import InvalidInput, TierError
 from sparkps.specs import TableSpec
-from sparkps.wire import messages as m
-from sparkps.wire.control import TierAddress
 from sparkps.wire.functions import spec_of
+from sparkps.wire.messages import data as m
+from sparkps.wire.messages.base import DataMessage
+from sparkps.wire.messages.control import TierAddress
 
 
 class Session(Transport):
@@ -101,17 +102,13 @@ class Session(Transport):
     def _step(
         self, future: Future[Any], node: int, batch: list[Item], member: m.Member | None, place: tuple[int, int]
     ) -> Piece:
-        ops = [item.op for item in batch]
         pulls = [item for item in batch if item.values is None]
-
-        def make(session: int, seq: int, acked: int, epoch: int) -> m.Message:
-            return m.Step(session, seq, acked, epoch, ops, member, place[0])
 
         def deliver(_: Any, arrays: list[Any]) -> None:
             for item, rows in zip(pulls, arrays, strict=True):
                 item.deliver(rows)
 
-        def again(refusal: m.Message, routing: Routing) -> list[Piece]:
+        def again(refusal: DataMessage, routing: Routing) -> list[Piece]:
             found = self.registered.get(refusal.keyset) if isinstance(refusal, m.UnknownKeySet) else None
             if found is not None:
                 found.forget(node)
@@ -126,10 +123,9 @@ class Session(Transport):
         return Piece(
             future,
             node,
-            make,
+            m.Step(epoch, [item.op for item in batch], member, place[0]),
             arrays,
             deliver,
-            epoch=epoch,
             up=up,
             down=down,
             write=not pulls,
@@ -148,20 +144,15 @@ class Session(Transport):
                 self.remember(future)
             limit = self.limit
 
-            def make(session: int, seq: int, acked: int, epoch: int) -> m.Message:
-                return m.Call(session, seq, acked, epoch, calls, member, call, limit)
-
             def piece(node: int, number: int, epoch: int) -> Piece:
-                def again(refusal: m.Message, newest: Routing) -> list[Piece]:
+                def again(refusal: DataMessage, newest: Routing) -> list[Piece]:
                     if newest.primaries != routing.primaries:
                         raise TierError(f"The placement must stay as it is during a {future.what}. It has changed; make the call again.")
                     return [piece(node, number, newest.epoch)]
 
-                place = (call, number)
-                lasting = member is not None
-                return Piece(
-                    future, node, make, [], sink, epoch=epoch, down=1, write=write, lasting=lasting, place=place, again=again
-                )
+                message = m.Call(epoch, calls, member, call, limit)
+                place, lasting = (call, number), member is not None
+                return Piece(future, node, message, [], sink, down=1, write=write, lasting=lasting, place=place, again=again)
 
             try:
                 for number, node in enumerate(routing.nodes):
@@ -177,7 +168,7 @@ class Session(Transport):
             future: Future[None] = Future(self, "drop of a key set", lambda: None)
             for node in nodes:
                 if node not in self._dead:
-                    self.send(Piece(future, node, _unregister(keyset), [], epoch=self.routing.epoch))
+                    self.send(Piece(future, node, m.Unregister(keyset), []))
 
     def remember(self, future: Future[Any]) -> None:
         """`flush` waits for this write."""
@@ -204,7 +195,7 @@ class Session(Transport):
         def take(message: Any, _: list[Any]) -> None:
             reports[message.report["node"]] = message.report
 
-        self.broadcast("status", lambda s, q, a, e: m.Status(s, q, a), take).result()
+        self.broadcast("status", m.Status(), take).result()
         return reports
 
     # ---- membership ----------------------------------------------------------------------------------------------------
@@ -223,7 +214,7 @@ class Session(Transport):
         best: list[m.TakenOver] = []
         self.broadcast(
             f"takeover of rank {rank}",
-            lambda s, q, a, e: m.Takeover(s, q, a, asking.wire(write=False)),
+            m.Takeover(asking.wire(write=False)),
             lambda message, _: best.append(message),
         ).result()
         # The rank has finished if any node says so: its last tick may have reached that one alone.
@@ -231,12 +222,12 @@ class Session(Transport):
         settled = Membership(group, rank, incarnation, clock=latest.clock)
         self.broadcast(
             f"settling of rank {rank}",
-            lambda s, q, a, e: m.Settle(s, q, a, settled.wire(write=False), latest.state),
+            m.Settle(settled.wire(write=False), latest.state),
         ).result()
         if latest.finished:  # a node that the finish did not reach must hear of it, or other ranks wait there for ever
             self.broadcast(
                 f"finish of rank {rank}",
-                lambda s, q, a, e: m.Tick(s, q, a, settled.wire(write=False), latest.state, True),
+                m.Tick(settled.wire(write=False), latest.state, True),
             ).result()
         self.member = Membership(group, rank, incarnation, latest.clock + 1, latest.staleness)
         return self.member.clock, latest.state
@@ -258,11 +249,10 @@ class Session(Transport):
         member.faults.check(member.rank)  # also what the caller was told of, and caught
         if member.staleness == 0:
             self.await_pulls()  # in BSP a pull of this clock must not see the next one
-        at = member.wire(write=False)
         future: Future[None] = Future(self, f"tick {member.clock} of rank {member.rank}", lambda: None)
         future.faults = member.faults
         try:
-            self.tell_all(future, lambda s, q, a, e: m.Tick(s, q, a, at, state, finish))
+            self.tell_all(future, m.Tick(member.wire(write=False), state, finish))
         except BaseException as error:
             _note(future, error)
             raise
@@ -287,10 +277,6 @@ def _note(future: Future[Any], error: BaseException) -> None:
     """A call of a rank was half made."""
     if future.faults is not None:
         future.faults.note(future.what, error)
-
-
-def _unregister(keyset: int) -> Make:
-    return lambda session, seq, acked, epoch: m.Unregister(session, seq, acked, keyset)
 
 
 _local = threading.local()

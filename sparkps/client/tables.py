@@ -21,8 +21,8 @@ from sparkps.client.keyset import KeySet
 from sparkps.client.session import Session, connect
 from sparkps.errors import InvalidInput
 from sparkps.specs import TableSpec
-from sparkps.wire.control import DropTable, TierAddress
-from sparkps.wire.messages import OpCode
+from sparkps.wire.messages.control import DropTable, TierAddress
+from sparkps.wire.messages.data import OpCode
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

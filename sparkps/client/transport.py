@@ -11,15 +11,15 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sparkps.client.futures import Future
-from sparkps.client.inflight import FILLER, Lane, Request, deadline_error
+from sparkps.client.inflight import FILLER, Lane, PendingRequest, deadline_error
 from sparkps.client.links import Links
 from sparkps.client.network import Network
-from sparkps.client.order import Refusals, Refused
-from sparkps.client.pieces import Make, Piece, Sink, ignore
+from sparkps.client.order import Refusals, RefusedPiece
+from sparkps.client.pieces import Piece, Sink, ignore
 from sparkps.errors import DeadlineExceeded, SparkPSError, TierError, from_wire
-from sparkps.wire import messages as m
 from sparkps.wire.codec import decode, encode
-from sparkps.wire.control import Attach, TierAddress
+from sparkps.wire.messages import data as m
+from sparkps.wire.messages.control import Attach, TierAddress
 
 if TYPE_CHECKING:
     from sparkps.client.control import ControlClient
@@ -121,23 +121,22 @@ class Transport(Links):
 
     def _transmit(self, piece: Piece, lane: Lane, now: float, deadline: float) -> None:
         seq = lane.next_seq()
-        frames = encode(piece.make(self.id, seq, lane.acked, piece.epoch), piece.arrays)
+        frames = encode(piece.message, piece.arrays, (self.id, seq, lane.acked))
         lane.add(seq, frames, piece, now=now, deadline=deadline)
         piece.future.expect()
         self._channels[lane.node].send(frames)
 
-    def broadcast(self, what: str, make: Make, sink: Sink = ignore) -> Future[None]:
+    def broadcast(self, what: str, message: m.Request, sink: Sink = ignore) -> Future[None]:
         """Send one request without arrays to every node."""
         future: Future[None] = Future(self, what, lambda: None)
-        self.tell_all(future, make, sink)
+        self.tell_all(future, message, sink)
         return future
 
-    def tell_all(self, future: Future[Any], make: Make, sink: Sink = ignore) -> None:
+    def tell_all(self, future: Future[Any], message: m.Request, sink: Sink = ignore) -> None:
         """As `broadcast`, for a future that is there."""
         with self._lock:
-            routing = self.routing
-            for node in routing.nodes:
-                self.send(Piece(future, node, make, [], sink, epoch=routing.epoch))
+            for node in self.routing.nodes:
+                self.send(Piece(future, node, message, [], sink))
 
     # ---- waiting -------------------------------------------------------------------------------------------------------
 
@@ -252,7 +251,7 @@ class Transport(Links):
             if request is not None and request.piece is not FILLER:
                 self._answer(lane.node, request, message, arrays)
 
-    def _answer(self, node: int, request: Request, message: Any, arrays: list[Any]) -> None:
+    def _answer(self, node: int, request: PendingRequest, message: Any, arrays: list[Any]) -> None:
         piece: Piece = request.piece
         kind = type(message)
         try:
@@ -273,7 +272,7 @@ class Transport(Links):
 
     # ---- refusals ------------------------------------------------------------------------------------------------------
 
-    def _refused(self, node: int, request: Request, message: Any) -> None:
+    def _refused(self, node: int, request: PendingRequest, message: Any) -> None:
         """Keep a refused piece until it may go again; raises what is final."""
         if isinstance(message, m.Failed):
             raise from_wire(message.error, message.message, message.attributes)
@@ -286,7 +285,7 @@ class Transport(Links):
         if isinstance(message, m.WrongEpoch) and not lags:
             self._learn(message)
         now = self.network.now()
-        refused = Refused(piece, message, lags, now + LAG_SECONDS if lags else now, request.deadline)
+        refused = RefusedPiece(piece, message, lags, now + LAG_SECONDS if lags else now, request.deadline)
         self._refusals.add(refused, node, request.seq)
 
     def _send_again(self, now: float) -> None:
@@ -326,9 +325,9 @@ class Transport(Links):
 
     def _nothing(self, seq: int) -> list[Any]:
         """A request that does nothing, to take a number at a node."""
-        return encode(m.Unregister(self.id, seq, 0, m.NO_KEYSET))
+        return encode(m.Unregister(m.NO_KEYSET), (), (self.id, seq, 0))
 
-    def _uncertain(self, request: Request, node: int, now: float) -> TierError:
+    def _uncertain(self, request: PendingRequest, node: int, now: float) -> TierError:
         ttl = self.settings.session_ttl
         return TierError(
             f"The {request.piece.what} must be answered within {ttl:.0f} s of its first sending. It was not: {now - request.sent_at:.0f} s"
@@ -360,7 +359,7 @@ class Transport(Links):
 
     # ---- errors --------------------------------------------------------------------------------------------------------
 
-    def _deadline_error(self, request: Request, node: int, now: float) -> DeadlineExceeded:
+    def _deadline_error(self, request: PendingRequest, node: int, now: float) -> DeadlineExceeded:
         return deadline_error(request, node, self._endpoints[node], now - request.made_at)
 
     def _late(self, future: Future[Any], now: float, limit: float) -> DeadlineExceeded:
@@ -397,7 +396,7 @@ def _never() -> bool:
     return False
 
 
-def _why(refused: Refused) -> str:
+def _why(refused: RefusedPiece) -> str:
     if refused.as_it_is:
         return f"node {refused.piece.node} has not heard of the placement yet"
     return f"node {refused.piece.node} refused it, and other writes that must be answered first were not"

@@ -25,7 +25,7 @@ from sparkps.initializers import Initializer, Zeros
 from sparkps.optim import SGD, Optimizer
 from sparkps.plain import name_of, text_of
 from sparkps.specs import TableSpec
-from sparkps.wire.control import CreateTable, FindTable, RegisterFunction, TierAddress, TierStatus
+from sparkps.wire.messages.control import CreateTable, FindTable, RegisterFunction, TierAddress, TierStatus
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

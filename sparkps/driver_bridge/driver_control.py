@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from sparkps.client.control import ControlClient
 from sparkps.errors import DeadlineExceeded, NodeUnreachable, SparkPSError
-from sparkps.wire.control import TierAddress
+from sparkps.wire.messages.control import TierAddress
 
 #: The end of a process is seen by its connections first, and within so many seconds by the launcher, its parent.
 _NOTICE = 1.0

@@ -57,7 +57,7 @@ L2 = 2
 OWN = 3
 HYPER_WIDTH = 9
 
-# Codes of `sparkps.wire.messages.OpCode`, for the kernel that sums a clock's parts.
+# Codes of `sparkps.wire.messages.data.OpCode`, for the kernel that sums a clock's parts.
 MODE_PUSH = 1
 MODE_ADD = 2
 MODE_ASSIGN = 3

@@ -80,8 +80,8 @@ def _train(ps: PSContext, rows: DataFrame, job: TrainingJob) -> Trained:
     )
     with TrainingTables(ps) as tables:
         model = driver.create(tables, group.num_workers)
-        with group:
-            solution, figures = driver.run(group)
+        with group as running:
+            solution, figures = driver.run(running)
         log.info("%s: %d iterations, %s", job.uid, solution.iterations, solution.reason)
         coefficients = collect(model)
         if isinstance(coefficients, TableCoefficients):

@@ -32,8 +32,8 @@ def main(argv: list[str] | None = None) -> int:
     raise_limit()
     # The I/O thread must get the interpreter back soon after a kernel of the pool returns.
     sys.setswitchinterval(0.0005)
-    from sparkps.ps_nodes.buffers import keep_message_buffers
     from sparkps.ps_nodes.server import Node
+    from sparkps.ps_nodes.tables.buffers import keep_message_buffers
 
     keep_message_buffers()
     threads = arguments.threads or max(1, (os.cpu_count() or 2) // 2)

@@ -9,22 +9,24 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from sparkps.ps_nodes.functions import Prepared
-from sparkps.ps_nodes.store import Store, Table, Target
+from sparkps.ps_nodes.tables.directory import Table, Tables
+from sparkps.ps_nodes.tables.targets import Target
 from sparkps.ps_nodes.turns import ShardSet
 from sparkps.wire.buckets import bits_of
-from sparkps.wire.messages import Member, OpCode
+from sparkps.wire.messages.data import Member
 
 #: What one kept part costs besides its arrays (bytes, about).
 PART_BYTES = 1024
 
-_ORDER = {OpCode.ASSIGN: 0, OpCode.ADD: 1, OpCode.PUSH: 2}
+#: `Part.turn` of server functions: after the writes of all tables.
+_LAST_TURN = (1 << 63, 0)
 
 
 class Part(Protocol):
-    """A part of a write that is applied whole."""
+    """A part of a write that is applied whole: a `Target`, or server functions."""
 
     @property
     def mask(self) -> int:
@@ -46,11 +48,22 @@ class Part(Protocol):
     def changed(self) -> Sequence[int]:
         """Ids of the tables that it changes."""
 
+    @property
+    def turn(self) -> tuple[int, int]:
+        """Parts of one clock with the same turn are carried out as one; turns ascend."""
+
+    def only(self, buckets: int) -> Sequence[Part]:
+        """The same in those of its buckets that are among `buckets` (bits)."""
+
     def prepare(self) -> None:
         """Do what may fail before anything is changed."""
 
     def write(self) -> None:
         """Change the shards."""
+
+    @staticmethod
+    def write_sum(targets: Sequence[Any], clock: int) -> None:
+        """Change the shards once for parts of one turn, in the order given."""
 
 
 @dataclass(slots=True)
@@ -61,6 +74,7 @@ class CallPart:
     mask: int
     nbytes: int = 0
     size: int = 1 << 20
+    turn: tuple[int, int] = _LAST_TURN
 
     @property
     def tables(self) -> Sequence[Table]:
@@ -72,12 +86,22 @@ class CallPart:
         """Ids of the tables that the calls write."""
         return [table.spec.table for table in self.prepared.written]
 
+    def only(self, buckets: int) -> list[CallPart]:
+        """The same on those of its buckets that are among `buckets` (bits)."""
+        return [CallPart(self.prepared, buckets)]
+
     def prepare(self) -> None:
         """Everything was checked before."""
 
     def write(self) -> None:
         """Run the functions."""
         self.prepared.run(bits_of(self.mask).nonzero()[0].astype("int32"))
+
+    @staticmethod
+    def write_sum(targets: Sequence[CallPart], clock: int) -> None:
+        """Run the functions of all, one after the other: there is no sum of calls."""
+        for part in targets:
+            part.write()
 
 
 class Write:
@@ -142,11 +166,8 @@ class Write:
             return ()
         found: list[Part] = []
         for part in self._parts[table]:
-            if isinstance(part, Target):
+            if buckets & part.mask:
                 found += part.only(buckets & part.mask)
-            elif buckets & part.mask:
-                assert isinstance(part, CallPart)
-                found.append(CallPart(part.prepared, buckets & part.mask))
         return found
 
 
@@ -162,8 +183,8 @@ def write_all(parts: Sequence[Part]) -> None:
 class Closed:
     """The writes of one clock, on their way into the tables."""
 
-    def __init__(self, store: Store, parts: list[Part]) -> None:
-        self._use = store.use_again({id(table): table for part in parts for table in part.tables}.values())
+    def __init__(self, tables: Tables, parts: list[Part]) -> None:
+        self._use = tables.use_again({id(table): table for part in parts for table in part.tables}.values())
         there = {id(table) for table in self._use.tables}
         #: Those of tables that were dropped meanwhile are gone with them.
         self._parts = [part for part in parts if all(id(table) in there for table in part.tables)]
@@ -175,18 +196,13 @@ class Closed:
 
     def apply(self, clock: int) -> None:
         """Change the shards once; `clock` is the step of optimizers' schedules."""
-        targets: dict[tuple[int, int], list[Target]] = defaultdict(list)
-        calls: list[Part] = []
+        turns: dict[tuple[int, int], list[Part]] = defaultdict(list)
         for part in self._parts:
             part.prepare()
-            if isinstance(part, Target):
-                targets[part.table.spec.table, _ORDER[part.code]].append(part)
-            else:
-                calls.append(part)
-        for key in sorted(targets):
-            Target.apply_sum(targets[key], clock)
-        for call in calls:
-            call.write()
+            turns[part.turn].append(part)
+        for turn in sorted(turns):
+            parts = turns[turn]
+            parts[0].write_sum(parts, clock)
 
     def release(self) -> None:
         """Let go of the tables."""
@@ -198,11 +214,11 @@ class ClockBuffers:
 
     Parameters
     ----------
-    store : Store
+    tables : Tables
     """
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
         #: By clock: (rank, ordinal, arrival) and part.
         self._parts: dict[int, list[tuple[tuple[int, int, int], Part]]] = {}
         self._arrivals = 0
@@ -232,7 +248,7 @@ class ClockBuffers:
         """The clock closes: its writes, in order."""
         kept = sorted(self._parts.pop(clock, []), key=lambda each: each[0])
         self._let_go(part for _, part in kept)
-        return Closed(self._store, [part for _, part in kept])
+        return Closed(self._tables, [part for _, part in kept])
 
     def clear(self) -> None:
         """Forget everything."""

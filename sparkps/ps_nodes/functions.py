@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from sparkps.errors import FunctionFailed, InvalidInput, ProtocolError, UnknownTable
 from sparkps.kernels import layout, vectors
 from sparkps.ps_nodes import shard_copies
-from sparkps.ps_nodes.dense import DenseTable
 from sparkps.ps_nodes.shard_copies import Outcome, Shard
-from sparkps.ps_nodes.sparse import SparseTable
+from sparkps.ps_nodes.tables.dense import DenseShards
+from sparkps.ps_nodes.tables.directory import Table
+from sparkps.ps_nodes.tables.sparse import SparseShards
 from sparkps.ps_nodes.user_functions import raised
 from sparkps.wire.functions import BUILT_IN, MAX_ANSWER_BYTES, answer_bytes, check, largest
-from sparkps.wire.messages import FunctionCall
+from sparkps.wire.messages.data import FunctionCall
 
-Table = SparseTable | DenseTable
 Arrays = list[NDArray[Any]]
 Buckets = NDArray[np.int32]
 
@@ -233,9 +233,9 @@ def _checked(call: FunctionCall, tables: Mapping[int, Table]) -> _Call:
 
 
 def _aligned(first: Table, other: Table) -> bool:
-    if isinstance(first, SparseTable) and isinstance(other, SparseTable):
+    if isinstance(first, SparseShards) and isinstance(other, SparseShards):
         return first.index is other.index and first.spec.dim == other.spec.dim
-    return isinstance(first, DenseTable) and isinstance(other, DenseTable) and first.spec.shape == other.spec.shape
+    return isinstance(first, DenseShards) and isinstance(other, DenseShards) and first.spec.shape == other.spec.shape
 
 
 # ---- built-in functions ------------------------------------------------------------------------------------------------

@@ -13,11 +13,11 @@ from sparkps.errors import Fenced, SparkPSError
 from sparkps.plain import name_of, text_of
 from sparkps.ps_nodes.clock_buffers import ClockBuffers, Part, Write, write_all
 from sparkps.ps_nodes.shards import Entry, Shards
-from sparkps.ps_nodes.store import Store
+from sparkps.ps_nodes.tables.directory import Tables
 from sparkps.specs import GroupSpec
 from sparkps.wire.clock import GroupClock
 from sparkps.wire.effects import Apply, Buffer, Close, DropAbove, Effect, Release, Standing
-from sparkps.wire.messages import Member
+from sparkps.wire.messages.data import Member
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ Done = Callable[[BaseException | None], None]
 
 
 @dataclass(slots=True)
-class Parked:
+class ParkedRequest:
     """A request that waits for the clock."""
 
     member: Member
@@ -50,7 +50,7 @@ class NodeGroup:
     Parameters
     ----------
     spec : GroupSpec
-    store : Store
+    tables : Tables
     shards : Shards
         Takes what its members write.
     now : callable
@@ -59,18 +59,17 @@ class NodeGroup:
         Bytes of writes of open clocks, above which a rank that is ahead of others is held back.
     """
 
-    def __init__(self, spec: GroupSpec, store: Store, shards: Shards, now: Callable[[], float], budget: int) -> None:
+    def __init__(self, spec: GroupSpec, tables: Tables, shards: Shards, now: Callable[[], float], budget: int) -> None:
         self.spec = spec
-        self._store = store
         self._shards = shards
         self._now = now
         self._budget = budget
         self._lock = threading.Lock()
         #: Owner of this and all below: `_lock`.
-        self._clock = GroupClock(spec, store.buckets.tolist())
+        self._clock = GroupClock(spec, tables.buckets.tolist())
         #: BSP: writes of clocks that are not closed.
-        self._buffers = ClockBuffers(store)
-        self._parked: list[Parked] = []
+        self._buffers = ClockBuffers(tables)
+        self._parked: list[ParkedRequest] = []
         #: Closes that are due, in order, and whether somebody is applying them.
         self._closes: deque[Close] = deque()
         self._closing = False
@@ -83,7 +82,7 @@ class NodeGroup:
 
     # ---- requests of members -------------------------------------------------------------------------------------------
 
-    def gate(self, member: Member, parked: Callable[[], Parked]) -> list[int] | None:
+    def gate(self, member: Member, parked: Callable[[], ParkedRequest]) -> list[int] | None:
         """Whether a pull has to wait.
 
         Returns
@@ -102,7 +101,7 @@ class NodeGroup:
             return waiting
 
     def write(
-        self, member: Member, write: Write, done: Done, parked: Callable[[], Parked], waits: Callable[[], None]
+        self, member: Member, write: Write, done: Done, parked: Callable[[], ParkedRequest], waits: Callable[[], None]
     ) -> list[int]:
         """A member's write: kept until its clock closes (BSP), or applied now; `done` follows when it may be acknowledged.
 
@@ -356,7 +355,7 @@ def _as_cause(error: BaseException, what: str) -> SparkPSError:
     return error if isinstance(error, SparkPSError) else SparkPSError(f"{what}: {name_of(error)}: {text_of(error)}")
 
 
-def _first(waiting: Sequence[Parked]) -> dict[int, float]:
+def _first(waiting: Sequence[ParkedRequest]) -> dict[int, float]:
     """When each rank began to wait."""
     since: dict[int, float] = {}
     for parked in waiting:

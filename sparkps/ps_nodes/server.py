@@ -17,10 +17,10 @@ from zmq.utils.garbage import gc as message_collector
 
 from sparkps import sockets
 from sparkps.descriptors import ConnectionCap
-from sparkps.ps_nodes.control import ControlLink
+from sparkps.ps_nodes.coordinator_link import CoordinatorLink
 from sparkps.ps_nodes.outgoing import Unsent
 from sparkps.ps_nodes.service import Service
-from sparkps.wire import messages as m
+from sparkps.wire.messages import data as m
 
 log = logging.getLogger(__name__)
 
@@ -108,13 +108,13 @@ class Node:
         self._threads = Threads(threads)
         self._unsent = Unsent(self._data, ZERO_COPY_BYTES)
         self.service = Service(self._unsent.send, self._threads, time.monotonic, self._wake_up)
-        self.control = ControlLink(self._context, coordinator, endpoint, self.service)
+        self.control = CoordinatorLink(self._context, coordinator, endpoint, self.service)
 
     # ---- the loop ------------------------------------------------------------------------------------------------------
 
     def serve(self) -> int:
         """Run until told to stop; returns the exit status."""
-        self.service.on_this_thread()
+        self.service.io.take_over()
         aside = zmq.Poller()
         aside.register(self.control.socket, zmq.POLLIN)
         aside.register(self._wake, zmq.POLLIN)
@@ -132,7 +132,7 @@ class Node:
             if self._wake in ready:
                 with contextlib.suppress(BlockingIOError):  # nobody woke us
                     os.eventfd_read(self._wake)
-            self.service.run_posted()
+            self.service.io.run_posted()
             if self.control.socket in ready:
                 self.control.receive()
             now = time.monotonic()
@@ -165,7 +165,7 @@ class Node:
     def _close(self) -> None:
         self.service.close()
         self._threads.close()
-        self.service.run_posted()
+        self.service.io.run_posted()
         self._cap.close()
         self._data.close()
         self.control.close()
@@ -174,7 +174,7 @@ class Node:
     # ---- requests ------------------------------------------------------------------------------------------------------
 
     def _receive(self) -> None:
-        posted: deque[Any] = self.service.posted
+        posted: deque[Any] = self.service.io.posted
         for _ in range(BURST):
             identity, *frames = sockets.receive(self._data)
             message = self.service.receive(identity.bytes, frames)

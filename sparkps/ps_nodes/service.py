@@ -7,51 +7,28 @@ or on the pool; whatever a pool's thread has to tell is *posted*, and told by th
 from __future__ import annotations
 
 import logging
-import os
-import socket as net
-import threading
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from sparkps.errors import ProtocolError, to_wire
 from sparkps.ps_nodes.dispatch import Dispatcher
-from sparkps.ps_nodes.handlers import REQUESTS, Handlers, Refused
-from sparkps.ps_nodes.sessions import NodeSession, SessionTable, Verdict
-from sparkps.ps_nodes.shards import Pool, Shards
-from sparkps.ps_nodes.user_functions import UserThreads
-from sparkps.wire import messages as m
-from sparkps.wire.codec import decode, encode, request_of
+from sparkps.ps_nodes.handlers import requests
+from sparkps.ps_nodes.handlers.table import REQUESTS
+from sparkps.ps_nodes.io_thread import IoThread
+from sparkps.ps_nodes.replies import SessionReplies
+from sparkps.ps_nodes.sessions import NodeSession, Verdict
+from sparkps.ps_nodes.shards import Pool
+from sparkps.ps_nodes.state import ServerState
+from sparkps.ps_nodes.work import Unreadable, Work
+from sparkps.wire.codec import Numbers, decode_request, encode, request_of
+from sparkps.wire.messages import data as m
+from sparkps.wire.messages.base import Message
 
 log = logging.getLogger(__name__)
 
 #: Seconds between two warnings of messages that were dropped.
 WARN_EVERY = 10.0
-
-
-@dataclass(slots=True, eq=False)
-class Work:
-    """One request under way. Owner of what changes: the I/O thread."""
-
-    session: NodeSession
-    message: Any
-    arrays: list[Any]
-    #: Bytes of the request.
-    nbytes: int
-    #: Bytes of the request or of its answer, whichever are more.
-    size: int
-    #: When it arrived (seconds, the node's clock).
-    since: float
-    #: Later requests of its session wait for it.
-    in_line: bool = field(default=False)
-    #: It waits for others itself, so that nobody must wait for its bytes to be worked off.
-    held: bool = field(default=False)
-
-    @property
-    def call(self) -> int:
-        """Number of the call that it is a piece of; 0: it runs alone."""
-        return int(self.message.call) if type(self.message) is m.Step else 0
 
 
 class Service:
@@ -66,7 +43,7 @@ class Service:
     now : callable
         Seconds, monotonic.
     wake : callable
-        Called, from any thread, when something was posted: `run_posted` must follow soon.
+        Called, from any thread, when something was posted: `IoThread.run_posted` must follow soon.
     """
 
     def __init__(
@@ -76,201 +53,109 @@ class Service:
         now: Callable[[], float],
         wake: Callable[[], None] = lambda: None,
     ) -> None:
-        self.now = now
-        self.pool = pool
-        #: Id that the coordinator gave; -1 before `Welcome`.
-        self.node = -1
-        #: Frames that were no message, and messages that no node takes.
-        self.dropped = 0
-        self.sessions = SessionTable()
-        self.shards = Shards(pool)
-        self.users = UserThreads()
-        self.handlers = Handlers(self)
-        self.dispatcher = Dispatcher(pool, self.handlers.run)
+        self.io = IoThread(wake)
+        self.state = ServerState(self.io, pool, now)
+        self.dispatcher = Dispatcher(pool, partial(requests.run, self.state))
+        self._replies = SessionReplies(self.io, self.dispatcher, send)
         self._send = send
-        self._wake = wake
-        #: What pool threads have told. Any thread appends; owner of the rest: the I/O thread.
-        self.posted: deque[Callable[[], None]] = deque()
-        self._io_thread = threading.get_ident()
         self._next_warning = 0.0
-
-    def on_this_thread(self) -> None:
-        """The calling thread is the I/O thread from now on."""
-        self._io_thread = threading.get_ident()
-
-    @property
-    def on_io_thread(self) -> bool:
-        """Whether the caller is the I/O thread."""
-        return threading.get_ident() == self._io_thread
 
     # ---- messages ------------------------------------------------------------------------------------------------------
 
-    def receive(self, identity: bytes, frames: Sequence[Any]) -> m.Message | None:
+    def receive(self, identity: bytes, frames: Sequence[Any]) -> Message | None:
         """Take one message; returns it unless it was none."""
         nbytes = sum(map(len, frames))
-        most = self.handlers.settings.max_message_bytes
+        most = self.state.settings.max_message_bytes
         try:
             if nbytes > most:
                 raise ProtocolError(
                     f"A message must have at most {most} bytes (`spark.sparkps.maxMessageBytes`). Got {nbytes} instead."
                 )
-            message, arrays = decode(frames)
-            self._take(identity, message, arrays, nbytes)
+            numbers, message, arrays = decode_request(frames)
+            self._take(identity, numbers, message, arrays, nbytes)
         except ProtocolError as error:
             self._drop(identity, frames, error)
             return None
-        return message  # type: ignore[no-any-return]  # decode gives a message
+        taken: Message = message
+        return taken
 
-    def _take(self, identity: bytes, message: Any, arrays: list[Any], nbytes: int) -> None:
+    def _take(self, identity: bytes, numbers: Numbers, message: Any, arrays: list[Any], nbytes: int) -> None:
         kind = type(message)
         if kind in REQUESTS:
-            self._request(identity, message, arrays, nbytes)
+            self._request(identity, numbers, message, arrays, nbytes)
         elif kind is m.Hello:
-            session = self.sessions.open(message.session, identity, self.now(), max(0, message.seq))
+            session = self.state.sessions.open(message.session, identity, self.state.now(), max(0, message.seq))
             if session is not None:
-                self._send(identity, encode(m.Ready(self.node, self.handlers.epoch)))
+                self._send(identity, encode(m.Ready(self.state.node, self.state.epoch)))
                 for due in session.in_turn():
                     self.dispatcher.submit(due)
         elif kind is m.Bye:
-            if self.sessions.close(message.session, self.now()):
-                self.shards.forget(message.session)
+            if self.state.sessions.close(message.session, self.state.now()):
+                self.state.shards.forget(message.session)
         else:
             raise ProtocolError(f"A node must be sent requests. Got {kind.__name__} instead.")
 
-    def _request(self, identity: bytes, message: Any, arrays: list[Any], nbytes: int) -> None:
-        now = self.now()
-        session = self.sessions.get(message.session, identity, now)
+    def _request(self, identity: bytes, numbers: Numbers, message: Any, arrays: list[Any], nbytes: int) -> None:
+        number, seq, acked = numbers
+        if seq < 1:
+            raise ProtocolError(f"A request must carry its number in its session, from 1. Got {seq} instead.")
+        now = self.state.now()
+        session = self.state.sessions.get(number, identity, now)
         if session is None:
-            self._send(identity, encode(m.UnknownSession(message.seq)))
+            self._send(identity, encode(m.UnknownSession(seq)))
             return
-        verdict = session.arrive(message.seq, message.acked)
+        verdict = session.arrive(seq, acked)
         if verdict is Verdict.NEW or verdict is Verdict.AGAIN:
-            work = Work(session, message, arrays, nbytes, 0, now)
-            work.size = max(nbytes, self.handlers.answer_bytes(work))
+            work = Work(session, seq, message, arrays, nbytes, 0, now, self._replies)
+            work.size = max(nbytes, requests.answer_bytes(self.state, work))
             if verdict is Verdict.AGAIN:
                 self.dispatcher.again(work)
-            elif message.seq == session.next:
+            elif seq == session.next:
                 session.next += 1
                 self.dispatcher.submit(work)
             elif self._has_room(session, nbytes):
-                session.hold(message.seq, work, nbytes)
+                session.hold(seq, work, nbytes)
             else:
-                session.forget(message.seq)
+                session.forget(seq)
         elif verdict is Verdict.ANSWERED:
-            self._send(identity, session.answers[message.seq])
+            self._send(identity, session.answers[seq])
         elif verdict is Verdict.PENDING:
-            parked = session.pending.get(message.seq)
+            parked = session.pending.get(seq)
             if parked is not None:
-                self._send(identity, encode(m.Parked(message.seq, *parked)))
+                self._send(identity, encode(m.Parked(seq, *parked)))
         if session.early:
             for due in session.in_turn():
                 self.dispatcher.submit(due)
 
     def _has_room(self, session: NodeSession, nbytes: int) -> bool:
         """Whether a request may wait for those before it; clients keep within their credits, which are less."""
-        return session.waiting_bytes + nbytes <= self.handlers.settings.session_bytes
+        return session.waiting_bytes + nbytes <= self.state.settings.session_bytes
 
     def _drop(self, identity: bytes, frames: Sequence[Any], error: ProtocolError) -> None:
         """Count what cannot be understood; a peer that at least speaks sparkps is told why."""
-        self.dropped += 1
-        now = self.now()
+        self.state.dropped += 1
+        now = self.state.now()
         if now >= self._next_warning:
             self._next_warning = now + WARN_EVERY
-            log.warning("dropped %d messages so far; the last: %s", self.dropped, error)
+            log.warning("dropped %d messages so far; the last: %s", self.state.dropped, error)
         session, seq = request_of(frames)
-        if session in self.sessions.sessions:  # it has its turn like others, or those behind it would wait for it
-            self._request(identity, Refused(session, seq, error), [], 0)
+        if session in self.state.sessions.sessions:  # it has its turn like others, or those behind it would wait for it
+            self._request(identity, (session, seq, 0), Unreadable(error), [], 0)
         elif frames and bytes(memoryview(getattr(frames[0], "buffer", frames[0]))[:3]) == b"SPS":
             self._send(identity, encode(m.Failed(seq, *to_wire(error))))
-
-    # ---- answers -------------------------------------------------------------------------------------------------------
-
-    def post(self, tell: Callable[[], None]) -> None:
-        """Have `tell` called by the I/O thread: now if this is it, else soon."""
-        if self.on_io_thread:
-            tell()
-            return
-        self.posted.append(tell)
-        self._wake()
-
-    def run_posted(self) -> None:
-        """Call what was posted."""
-        while self.posted:
-            try:
-                self.posted.popleft()()
-            except Exception:
-                log.exception("what a thread of the pool had to tell could not be told")
-
-    def answer(self, work: Work, frames: list[Any], *, record: bool, plain: bool = False, bar: bool = False) -> None:
-        """Send the answer to a request; from any thread, once.
-
-        Parameters
-        ----------
-        work : Work
-        frames : list
-        record : bool
-            The request must not run twice: the answer is kept until the client has it.
-        plain : bool
-            The answer says no more than that a write is in the tables.
-        bar : bool
-            The request is a write that will be sent again under another number: later ones must not overtake it.
-        """
-
-        if self.on_io_thread:
-            self._answer(work, frames, record=record, plain=plain, bar=bar)
-        else:
-            self.post(lambda: self._answer(work, frames, record=record, plain=plain, bar=bar))
-
-    def _answer(self, work: Work, frames: list[Any], *, record: bool, plain: bool, bar: bool) -> None:
-        session, seq = work.session, work.message.seq
-        if bar:
-            session.bar(seq)
-        session.answered(seq, frames, record=record, plain=plain)
-        try:
-            self._send(session.identity, frames)
-        finally:
-            self.dispatcher.ended(work)
-
-    def park(self, work: Work, clock: int, waiting_for: list[int], *, passes: bool) -> None:
-        """A request waits for ranks; with `passes` later requests of its session need not wait for it."""
-
-        def tell() -> None:
-            work.session.park(work.message.seq, clock, waiting_for)
-            if passes:
-                self.dispatcher.ended(work)
-            else:
-                self.dispatcher.hold(work)
-
-        self.post(tell)
-
-    def hold(self, work: Work) -> None:
-        """A request waits for others, and keeps back those behind it in its session."""
-        self.post(lambda: self.dispatcher.hold(work))
-
-    def resume(self, work: Work) -> None:
-        """Run a parked request again; from any thread."""
-        self.post(lambda: self.dispatcher.again(work))
 
     # ---- timers and figures --------------------------------------------------------------------------------------------
 
     def look_around(self) -> None:
         """Time has passed."""
-        for session in self.sessions.expire(self.now()):
-            self.shards.forget(session)
+        state = self.state
+        for session in state.sessions.expire(state.now()):
+            state.shards.forget(session)
 
     def report(self) -> dict[str, Any]:
-        """The node's view of itself, as heartbeats and `Status` carry it."""
-        own = {
-            "node": self.node,
-            "host": net.gethostname(),
-            "pid": os.getpid(),
-            "sessions": len(self.sessions.sessions),
-            "dropped_messages": self.dropped,
-            "queued_bytes": self.dispatcher.queued_bytes,
-            "keyset_bytes": self.sessions.keyset_bytes(),
-        }
-        return {**own, **self.handlers.report()}
+        """The node's view of itself, as heartbeats carry it."""
+        return self.state.report(self.dispatcher.queued_bytes)
 
     def close(self) -> None:
         """The node ends."""
-        self.users.close()
+        self.state.users.close()

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from sparkps.ps_nodes.keysets import NodeKeySet
+from sparkps.ps_nodes.tables.keysets import NodeKeySet
 
 #: A request may arrive so many numbers ahead of its turn; one that is further ahead counts as lost, and is sent again.
 MOST_AHEAD = 1 << 16

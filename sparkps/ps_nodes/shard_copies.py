@@ -16,13 +16,11 @@ from numpy.typing import NDArray
 
 from sparkps.errors import DeadlineExceeded, FunctionFailed, InvalidInput
 from sparkps.kernels import rows, vectors
-from sparkps.ps_nodes.dense import DenseTable
-from sparkps.ps_nodes.sparse import SparseTable
+from sparkps.ps_nodes.tables.directory import Table
 from sparkps.ps_nodes.user_functions import past_deadline, raised
 from sparkps.wire.codec import DTYPES, MAX_DIMENSIONS
 from sparkps.wire.functions import MAX_ANSWER_BYTES
 
-Table = SparseTable | DenseTable
 Buckets = NDArray[np.int32]
 
 #: Room for rows that come while a bucket's copy is made ready.

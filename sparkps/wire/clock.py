@@ -44,7 +44,7 @@ from sparkps.wire.effects import (
 )
 from sparkps.wire.fences import Fences, about
 from sparkps.wire.marks import MAX_CLOCK, RankMarks, stamp_of
-from sparkps.wire.messages import Member
+from sparkps.wire.messages.data import Member
 from sparkps.wire.vector_clock import VectorClocks
 
 #: Largest staleness with a histogram bin of its own; larger ones share the last bin.

@@ -3,11 +3,12 @@
 ::
 
     frame 0      b"SPS", one version byte, msgpack([message, [[dtype code, shape], ...]])
+                 of a request to a node: msgpack([message, [[dtype code, shape], ...], session, seq, acked])
     frame 1..n   the arrays, C-contiguous, little-endian, as they lie in memory
 
 Arrays are never copied: `encode` gives them to the transport as they are, `decode` returns read-only views of the received
-frames (only a frame that the transport left misaligned, a small one, is copied). The messages are those of
-`messages.DATA_MESSAGES` and `control.CONTROL_MESSAGES`; anything else, from whomever it comes, is a `ProtocolError`.
+frames (only a frame that the transport left misaligned, a small one, is copied). The messages are those that `messages.base` has
+registered; anything else, from whomever it comes, is a `ProtocolError`.
 
 No other exception leaves this module. Both directions take time linear in the size of the frames, and what a header holds is
 bounded before anything is made of it (see `limits`).
@@ -26,9 +27,9 @@ from numpy.typing import NDArray
 
 from sparkps.errors import ProtocolError, UnsendableValue
 from sparkps.plain import text_of
-from sparkps.wire.control import CONTROL_MESSAGES
 from sparkps.wire.limits import SMALL_BYTES, check_depth, check_values, holds_anything
-from sparkps.wire.messages import DATA_MESSAGES, WIRE_VERSION, Message
+from sparkps.wire.messages import control, data  # noqa: F401 - their messages enter the register
+from sparkps.wire.messages.base import TAGS, WIRE_VERSION, Message, registered
 
 #: First bytes of every frame 0; the version byte follows.
 MAGIC = b"SPS"
@@ -54,15 +55,17 @@ DTYPES: dict[int, np.dtype[Any]] = {
 }
 _CODES = {dtype: code for code, dtype in DTYPES.items()}
 
-#: Every message class; the tags of data and control messages are one number space.
-REGISTRY: tuple[type[Message], ...] = (*DATA_MESSAGES, *CONTROL_MESSAGES)
-_FIRST_CONTROL_TAG = 64
+#: Every message class, by tag.
+REGISTRY = registered()
 _KNOWN = frozenset(REGISTRY)
 #: Those that carry values of any type, which a small header can nest deeply.
 _OPEN = frozenset(cls for cls in REGISTRY if holds_anything(cls))
 _ANY_MESSAGE: Any = functools.reduce(operator.or_, REGISTRY)
 
 _PREFIX = MAGIC + bytes([WIRE_VERSION])
+
+#: Session, seq and acked of a request to a node; see `messages.data`.
+Numbers = tuple[int, int, int]
 
 #: What a received frame may be: bytes, a buffer, or an object with a ``buffer`` attribute, such as a ``zmq.Frame``.
 Received = Any
@@ -78,6 +81,17 @@ class _Header(msgspec.Struct, frozen=True, array_like=True):
     message: _ANY_MESSAGE
     #: dtype code and shape of each array. msgspec checks the lengths before it makes anything.
     arrays: _Layout = []
+    #: Of a request to a node; else 0.
+    session: int = 0
+    seq: int = 0
+    acked: int = 0
+
+
+class _Bare(msgspec.Struct, frozen=True, array_like=True):
+    """The same without numbers, as it is sent."""
+
+    message: Any
+    arrays: list[tuple[int, tuple[int, ...]]]
 
 
 def _plain(value: Any) -> Any:
@@ -87,16 +101,20 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is not a plain value")
 
 
-class _Numbered(msgspec.Struct, array_like=True):
-    """The first fields of any request; those after them are skipped unread."""
+class _Begun(msgspec.Struct, array_like=True):
+    """The first fields of any message; those after them are skipped unread."""
 
     tag: int
-    first: int
-    second: Any = None
+    first: Any = 0
 
 
 class _NumberedHeader(msgspec.Struct, array_like=True):
-    message: _Numbered
+    """Of a header, what says which request it is."""
+
+    message: _Begun
+    arrays: Any = None
+    session: Any = 0
+    seq: Any = 0
 
 
 _ENCODER = msgspec.msgpack.Encoder(enc_hook=_plain)
@@ -104,7 +122,7 @@ _DECODER = msgspec.msgpack.Decoder(_Header)
 _NUMBERED = msgspec.msgpack.Decoder(_NumberedHeader)
 
 
-def encode(message: Message, arrays: Sequence[NDArray[Any]] = ()) -> list[Any]:
+def encode(message: Message, arrays: Sequence[NDArray[Any]] = (), numbers: Numbers | None = None) -> list[Any]:
     """The frames of a message.
 
     Parameters
@@ -113,6 +131,8 @@ def encode(message: Message, arrays: Sequence[NDArray[Any]] = ()) -> list[Any]:
         Of a class in `REGISTRY`.
     arrays : sequence of ndarray
         int32, int64, uint8, float16, float32 or float64, in the order that the message's docstring gives.
+    numbers : tuple of int, optional
+        Of a request to a node.
 
     Returns
     -------
@@ -128,7 +148,7 @@ def encode(message: Message, arrays: Sequence[NDArray[Any]] = ()) -> list[Any]:
 
     Examples
     --------
-    >>> from sparkps.wire.messages import Done
+    >>> from sparkps.wire.messages.data import Done
     >>> frames = encode(Done(seq=7), [np.arange(3)])
     >>> decode(frames)
     (Done(seq=7), [array([0, 1, 2])])
@@ -152,14 +172,18 @@ def encode(message: Message, arrays: Sequence[NDArray[Any]] = ()) -> list[Any]:
             array = np.ascontiguousarray(array)
         layout.append((code, array.shape))
         frames.append(array)
-    frames[0] = _encode_header(message, layout)
+    frames[0] = _encode_header(message, layout, numbers)
     return frames
 
 
-def _encode_header(message: Message, layout: list[tuple[int, tuple[int, ...]]]) -> bytes:
+def _encode_header(message: Message, layout: list[tuple[int, tuple[int, ...]]], numbers: Numbers | None) -> bytes:
     """Frame 0; refuses at the sender what every receiver would refuse."""
     try:
-        header = _PREFIX + _ENCODER.encode(_Header(message, layout))
+        if numbers is None:
+            header = _PREFIX + _ENCODER.encode(_Bare(message, layout))
+        else:
+            session, seq, acked = numbers
+            header = _PREFIX + _ENCODER.encode(_Header(message, layout, session, seq, acked))
     except Exception as error:  # a value of the user's may raise anything when it is looked at
         raise UnsendableValue(
             f"The fields of a {type(message).__name__} must be plain values (None, bool, 64-bit int, float, str, bytes, list, dict)."
@@ -208,6 +232,12 @@ def decode(frames: Sequence[Received]) -> tuple[Any, list[NDArray[Any]]]:
     ProtocolError
         Whatever is wrong with the frames; no other exception leaves this function.
     """
+    _, message, arrays = decode_request(frames)
+    return message, arrays
+
+
+def decode_request(frames: Sequence[Received]) -> tuple[Numbers, Any, list[NDArray[Any]]]:
+    """The same with the numbers of a request before it: session, seq and acked, all 0 of what is no request to a node."""
     if not 0 < len(frames) <= MAX_FRAMES:
         raise ProtocolError(
             f"A message must have between 1 and {MAX_FRAMES} frames. Got {len(frames)} instead.", frames=len(frames)
@@ -218,9 +248,8 @@ def decode(frames: Sequence[Received]) -> tuple[Any, list[NDArray[Any]]]:
             f"A message must have one frame for each of the {len(header.arrays)} arrays in its header. Got {len(frames) - 1} instead.",
             message_type=type(header.message).__name__,
         )
-    return header.message, [
-        _view(code, shape, frame) for (code, shape), frame in zip(header.arrays, frames[1:], strict=True)
-    ]
+    arrays = [_view(code, shape, frame) for (code, shape), frame in zip(header.arrays, frames[1:], strict=True)]
+    return (header.session, header.seq, header.acked), header.message, arrays
 
 
 def _decode_header(frame: Received) -> _Header:
@@ -263,11 +292,12 @@ def request_of(frames: Sequence[Received]) -> tuple[int, int]:
             return 0, 0
         body = buffer[PREFIX_BYTES:]
         check_values(body)
-        request = _NUMBERED.decode(body).message
+        header = _NUMBERED.decode(body)
     except Exception:  # whatever is wrong with them: `decode` has said so
         return 0, 0
-    # Requests to the coordinator begin with seq, those to a node with session and seq.
-    session, seq = (0, request.first) if request.tag >= _FIRST_CONTROL_TAG else (request.first, request.second)
+    # Messages of the control plane begin with their seq; a request to a node has its numbers around it.
+    control_plane = header.message.tag in TAGS["control"]
+    session, seq = (0, header.message.first) if control_plane else (header.session, header.seq)
     numbered = isinstance(session, int) and isinstance(seq, int) and 0 < seq < 1 << 63
     return (session, seq) if numbered else (0, 0)
 

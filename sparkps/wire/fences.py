@@ -7,7 +7,7 @@ from typing import Any
 from sparkps.errors import Fenced, ProtocolError
 from sparkps.specs import GroupSpec
 from sparkps.wire.marks import MAX_CLOCK, ORDINAL_BITS
-from sparkps.wire.messages import Member
+from sparkps.wire.messages.data import Member
 
 
 def about(member: Member) -> dict[str, Any]:

@@ -43,7 +43,7 @@ from numpy.typing import NDArray
 
 from sparkps.errors import FunctionFailed, InvalidInput
 from sparkps.specs import NUM_BUCKETS
-from sparkps.wire.messages import FunctionCall
+from sparkps.wire.messages.data import FunctionCall
 
 #: Partials of one call from one node: bucket numbers (int32), then the function's arrays.
 Part = Sequence[NDArray[Any]]

@@ -15,7 +15,7 @@ import msgspec
 from sparkps.errors import ProtocolError
 
 #: Most values in one header: every number, text, list, dict, key counts as one. A report of a group of
-#: `specs.MAX_RANKS` ranks, each with `control_values.MAX_PROGRESS` values of progress, fits.
+#: `specs.MAX_RANKS` ranks, each with `messages.control.MAX_PROGRESS` values of progress, fits.
 MAX_VALUES = 1 << 20
 #: Most lists and dicts inside each other.
 MAX_DEPTH = 32

@@ -17,8 +17,8 @@ from sparkps.config import Settings
 from sparkps.driver_bridge.launchers import local
 from sparkps.errors import SparkPSError
 from sparkps.specs import TableSpec
-from sparkps.wire.control import AdmitGroup, Attach, Cause, CreateTable, EndGroup, FailRank, TierStatus
 from sparkps.wire.hashing import buckets_of
+from sparkps.wire.messages.control import AdmitGroup, Attach, Cause, CreateTable, EndGroup, FailRank, TierStatus
 
 
 class Tier:
@@ -85,7 +85,7 @@ class Tier:
 
     def spec_of(self, name: str) -> TableSpec:
         """A table's specification."""
-        from sparkps.wire.control import FindTable
+        from sparkps.wire.messages.control import FindTable
 
         spec: TableSpec = self.control.request(FindTable(0, name)).spec
         return spec

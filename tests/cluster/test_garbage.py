@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import zmq
 
-from sparkps.wire import messages as m
 from sparkps.wire.codec import decode, encode
+from sparkps.wire.messages import data as m
 from tests.cluster.conftest import Tier
+from tests.harness.requests import Numbered
 from tests.harness.waiting import wait_until
 
 
@@ -18,7 +19,7 @@ from tests.harness.waiting import wait_until
 def test_a_node_never_dies_of_garbage(tier: Tier, seed: int) -> None:
     w = tier.sparse(f"garbage_{seed}", dim=1)
     rng = np.random.default_rng(seed)
-    good = encode(m.Step(1, 1, 0, 1, [m.Op(1, w.spec.table)]), [np.arange(5), np.ones((5, 1), np.float32)])
+    good = Numbered(1, 1, 0, m.Step(1, [m.Op(1, w.spec.table)])).frames([np.arange(5), np.ones((5, 1), np.float32)])
     good = [bytes(memoryview(frame).cast("B")) for frame in good]
     before = tier.dropped()
     context = zmq.Context.instance()
@@ -55,38 +56,38 @@ def test_refusals_come_back_to_the_sender(tier: Tier) -> None:
     socket.connect(tier.endpoints()[0])
     epoch = tier.session_settings().routing.epoch
 
-    def ask(message: m.Message, arrays: list[np.ndarray] | None = None) -> Any:
-        socket.send_multipart(encode(message, arrays or []))
+    def ask(message: Any, arrays: list[np.ndarray] | None = None) -> Any:
+        socket.send_multipart(message.frames(arrays or []) if isinstance(message, Numbered) else encode(message))
         return decode(socket.recv_multipart())[0]
 
-    assert isinstance(ask(m.Step(99, 1, 0, epoch, [])), m.UnknownSession)
+    assert isinstance(ask(Numbered(99, 1, 0, m.Step(epoch, []))), m.UnknownSession)
     assert isinstance(ask(m.Hello(99)), m.Ready)
-    stale = ask(m.Step(99, 1, 0, epoch + 7, []))
+    stale = ask(Numbered(99, 1, 0, m.Step(epoch + 7, [])))
     assert isinstance(stale, m.WrongEpoch)
     assert stale.epoch == epoch
     table, none = w.spec.table, np.zeros(0, np.int64)
     cases = [
-        (m.Step(99, 2, 0, epoch, [m.Op(0, 10**9)]), [np.arange(3)], "UnknownTable"),
-        (m.Step(99, 3, 0, epoch, [m.Op(9, table)]), [np.arange(3)], "ProtocolError"),
-        (m.Step(99, 4, 0, epoch, [m.Op(0, table)]), [], "ProtocolError"),
-        (m.Step(99, 5, 0, epoch, [m.Op(0, table)]), [np.arange(2000)[::-1]], "InvalidInput"),
-        (m.Step(99, 6, 0, epoch, [m.Op(0, table)]), [np.arange(3.0)], "InvalidInput"),
+        (Numbered(99, 2, 0, m.Step(epoch, [m.Op(0, 10**9)])), [np.arange(3)], "UnknownTable"),
+        (Numbered(99, 3, 0, m.Step(epoch, [m.Op(9, table)])), [np.arange(3)], "ProtocolError"),
+        (Numbered(99, 4, 0, m.Step(epoch, [m.Op(0, table)])), [], "ProtocolError"),
+        (Numbered(99, 5, 0, m.Step(epoch, [m.Op(0, table)])), [np.arange(2000)[::-1]], "InvalidInput"),
+        (Numbered(99, 6, 0, m.Step(epoch, [m.Op(0, table)])), [np.arange(3.0)], "InvalidInput"),
         (
-            m.Step(99, 7, 0, epoch, [m.Op(0, table), m.Op(1, table)]),
+            Numbered(99, 7, 0, m.Step(epoch, [m.Op(0, table), m.Op(1, table)])),
             [none, none, np.zeros((0, 1), np.float32)],
             "ProtocolError",
         ),
-        (m.Step(99, 8, 0, epoch, [m.Op(1, table)]), [none, np.zeros((0, 2), np.float32)], "InvalidInput"),
-        (m.Tick(99, 9, 0, m.Member(10**6, 0, 1, 0)), [], "Fenced"),
+        (Numbered(99, 8, 0, m.Step(epoch, [m.Op(1, table)])), [none, np.zeros((0, 2), np.float32)], "InvalidInput"),
+        (Numbered(99, 9, 0, m.Tick(m.Member(10**6, 0, 1, 0))), [], "Fenced"),
     ]
     for message, arrays, error in cases:
         answer = ask(message, arrays)
         assert isinstance(answer, m.Failed), message
         assert answer.error == error, answer
-    assert isinstance(ask(m.Step(99, 10, 0, epoch, [m.Op(0, table, 5)])), m.UnknownKeySet)
+    assert isinstance(ask(Numbered(99, 10, 0, m.Step(epoch, [m.Op(0, table, 5)]))), m.UnknownKeySet)
     stray = ask(m.Done(3))
     assert (stray.seq, stray.error) == (0, "ProtocolError"), "an answer is no request"
-    assert isinstance(ask(m.Step(99, 11, 0, epoch, [m.Op(0, table)]), [none]), m.Done)
+    assert isinstance(ask(Numbered(99, 11, 0, m.Step(epoch, [m.Op(0, table)])), [none]), m.Done)
     socket.close()
 
 
@@ -99,8 +100,8 @@ def test_a_write_that_arrives_twice_is_applied_once(tier: Tier) -> None:
     socket.setsockopt(zmq.RCVTIMEO, 10_000)
     socket.setsockopt(zmq.LINGER, 0)
     socket.connect(tier.endpoints()[0])
-    write = m.Step(77, 1, 0, session.routing.epoch, [m.Op(2, w.spec.table)], call=1)
-    step = encode(write, [np.array([key]), np.ones((1, 1), np.float32)])
+    write = Numbered(77, 1, 0, m.Step(session.routing.epoch, [m.Op(2, w.spec.table)], call=1))
+    step = write.frames([np.array([key]), np.ones((1, 1), np.float32)])
     socket.send_multipart(encode(m.Hello(77)))
     for _ in range(3):
         socket.send_multipart(step)

@@ -15,7 +15,7 @@ from sparkps.client.session import disconnect
 from sparkps.config import ClientSettings, NodeSettings, Settings
 from sparkps.driver_bridge.launchers import local
 from sparkps.errors import DeadlineExceeded, FunctionFailed
-from sparkps.wire.control import RegisterFunction
+from sparkps.wire.messages.control import RegisterFunction
 from tests.cluster.conftest import Tier
 
 

@@ -37,7 +37,7 @@ from sparkps.driver_bridge.table_specs import sparse_spec
 from sparkps.initializers import Zeros
 from sparkps.kernels import places
 from sparkps.optim import SGD
-from sparkps.wire.control import CreateTable
+from sparkps.wire.messages.control import CreateTable
 EDIT
 table = SparseTable(tier.address, tier.control.request(CreateTable(0, sparse_spec("t", 1, "float32", Zeros(), SGD(1.0), 0, ""))).spec)
 table.add([7], [[1.5]])

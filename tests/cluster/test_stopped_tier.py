@@ -18,7 +18,7 @@ from sparkps.client.tables import SparseTable
 from sparkps.config import Settings
 from sparkps.driver_bridge.launchers.local import LocalTier, launch
 from sparkps.specs import TableSpec
-from sparkps.wire.control import CreateTable
+from sparkps.wire.messages.control import CreateTable
 
 #: Unpickles a handle and uses it whenever it is told to; says what came of that, and after how many seconds.
 USER = """

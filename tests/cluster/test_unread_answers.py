@@ -5,9 +5,10 @@ from __future__ import annotations
 import psutil
 import zmq
 
-from sparkps.wire import messages as m
 from sparkps.wire.codec import decode, encode
+from sparkps.wire.messages import data as m
 from tests.cluster.conftest import Tier
+from tests.harness.requests import Numbered
 from tests.harness.waiting import wait_until
 
 
@@ -25,18 +26,18 @@ def test_answers_that_nobody_reads_do_not_fill_a_node(tier: Tier) -> None:
     before = process.memory_info().rss
     socket.send_multipart(encode(m.Hello(4242)))
     for seq in range(1, 601):
-        pull = m.Step(4242, seq, 0, session.routing.epoch, [m.Op(m.OpCode.PULL, w.spec.table, stop=256)])
-        socket.send_multipart(encode(pull))
+        pull = Numbered(4242, seq, 0, m.Step(session.routing.epoch, [m.Op(m.OpCode.PULL, w.spec.table, stop=256)]))
+        socket.send_multipart(pull.frames())
     mine = tier.session()
     for _ in range(20):
         assert w.bind(mine).pull().shape == (512, 1024), "others are served meanwhile"
-    status = m.Status(4243, 1, 0)
+    status = Numbered(4243, 1, 0, m.Status())
     other = context.socket(zmq.DEALER)
     other.setsockopt(zmq.LINGER, 0)
     other.setsockopt(zmq.RCVTIMEO, 20_000)
     other.connect(info["endpoint"])
     other.send_multipart(encode(m.Hello(4243)))
-    other.send_multipart(encode(status))
+    other.send_multipart(status.frames())
     assert isinstance(decode(other.recv_multipart())[0], m.Ready)
     assert isinstance(decode(other.recv_multipart())[0], m.StatusReport)
 

@@ -120,7 +120,7 @@ child = os.fork()
 if child == 0:
     sys.exit(0)
 os.waitpid(child, 0)
-from sparkps.wire.control import TierStatus
+from sparkps.wire.messages.control import TierStatus
 say(state=tier.control.request(TierStatus(0)).report["state"])
 """
     with DriverProgram(TIER + WITH_HOOKS + program) as driver:
@@ -134,7 +134,7 @@ def test_interrupt_ends_the_call_and_keeps_the_tier() -> None:
 from sparkps.client.session import Session
 from sparkps.client.tables import SparseTable
 from sparkps.specs import TableSpec
-from sparkps.wire.control import AdmitGroup, CreateTable, TierStatus
+from sparkps.wire.messages.control import AdmitGroup, CreateTable, TierStatus
 w = SparseTable(tier.address, tier.control.request(CreateTable(0, TableSpec("w", "sparse", 1))).spec)
 w.add([1], [[1.5]])
 group = tier.control.request(AdmitGroup(0, "g", 2, 2, 0, 0, "g")).spec.group

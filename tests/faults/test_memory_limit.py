@@ -15,7 +15,7 @@ from sparkps.config import ClientSettings, Settings
 from sparkps.driver_bridge.launchers import local
 from sparkps.errors import SparkPSError
 from sparkps.specs import TableSpec
-from sparkps.wire.control import CreateTable
+from sparkps.wire.messages.control import CreateTable
 
 
 def test_pushes_fail_cleanly_at_an_address_space_limit_and_pulls_go_on() -> None:

@@ -19,7 +19,7 @@ from sparkps.config import Settings
 from sparkps.driver_bridge.launchers.local import LocalTier, launch
 from sparkps.errors import DeadlineExceeded, NodeUnreachable, ShardLost, TierError
 from sparkps.specs import TableSpec
-from sparkps.wire.control import AdmitGroup, CreateTable, GroupState, TierStatus
+from sparkps.wire.messages.control import AdmitGroup, CreateTable, GroupState, TierStatus
 from tests.harness.processes import gone_within, running
 from tests.harness.waiting import wait_until
 

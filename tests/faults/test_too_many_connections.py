@@ -16,7 +16,7 @@ from sparkps.client.tables import SparseTable
 from sparkps.config import Settings
 from sparkps.driver_bridge.launchers.local import LocalTier
 from sparkps.specs import TableSpec
-from sparkps.wire.control import CreateTable, TierStatus
+from sparkps.wire.messages.control import CreateTable, TierStatus
 from tests.harness.processes import running
 from tests.harness.waiting import wait_until
 

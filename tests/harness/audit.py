@@ -35,8 +35,8 @@ class RememberedSessions(SessionTable):
 def validate(node: Service, groups: Iterable[NodeGroup]) -> None:
     """Asserts the invariants of all state machines of a node, and what must hold between them. On its I/O thread."""
     queued = 0
-    assert isinstance(node.sessions, RememberedSessions)
-    for session in node.sessions.all.values():
+    assert isinstance(node.state.sessions, RememberedSessions)
+    for session in node.state.sessions.all.values():
         session.validate()
         _validate_line(session)
         queued += 0 if session.held else session.line_bytes
@@ -45,11 +45,11 @@ def validate(node: Service, groups: Iterable[NodeGroup]) -> None:
         group._clock.validate()
         group._buffers.validate()
         _validate_buffers(group)
-    node.shards._turns.validate()
-    node.shards.marks.validate()
-    store = node.handlers.store
-    assert all(users > 0 for users in store._users.values()), "tables that nobody uses are not among those in use"
-    assert store._leaving.keys() <= store._users.keys(), "a dropped table is kept for those who use it"
+    node.state.shards._turns.validate()
+    node.state.shards.marks.validate()
+    tables = node.state.tables
+    assert all(users > 0 for users in tables._users.values()), "tables that nobody uses are not among those in use"
+    assert tables._leaving.keys() <= tables._users.keys(), "a dropped table is kept for those who use it"
 
 
 def _validate_line(session: NodeSession) -> None:
@@ -77,23 +77,23 @@ def check_at_rest(node: Service, groups: Iterable[NodeGroup]) -> None:
     """
     groups = list(groups)
     validate(node, groups)
-    where = f"node {node.node} is at rest"
-    assert not node.posted, f"{where}: nothing is posted"
-    assert not node.dropped, f"{where}: every message was understood"
+    where = f"node {node.state.node} is at rest"
+    assert not node.io.posted, f"{where}: nothing is posted"
+    assert not node.state.dropped, f"{where}: every message was understood"
     assert not node.dispatcher.queued_bytes, f"{where}: nothing is queued, not {node.dispatcher.queued_bytes} bytes"
-    for session in node.sessions.all.values():  # type: ignore[attr-defined]  # see `validate`
+    for session in node.state.sessions.all.values():  # type: ignore[attr-defined]  # see `validate`
         under_way = session.running, session.held, session.line_bytes, session.starting
         assert not any(under_way), f"{where}: nothing of session {session.id} is under way, not {under_way}"
         left = session.pending.keys() - session.early.keys()
         assert not left, f"{where}: all that session {session.id} has begun was answered, but {sorted(left)} was not"
     for group in groups:
         _check_ended(where, group)
-    turns = node.shards._turns
+    turns = node.state.shards._turns
     taken = turns._busy, turns._waiting, turns._wanted
     assert not any(taken), f"{where}: nobody has a shard, or waits for one, not {taken}"
-    store = node.handlers.store
-    assert not store._users, f"{where}: no table is in use, by id and users {store._users}"
-    assert not store._leaving, f"{where}: every dropped table was freed, but {list(store._leaving)} were not"
+    tables = node.state.tables
+    assert not tables._users, f"{where}: no table is in use, by id and users {tables._users}"
+    assert not tables._leaving, f"{where}: every dropped table was freed, but {list(tables._leaving)} were not"
 
 
 def _check_ended(where: str, group: NodeGroup) -> None:
@@ -108,11 +108,11 @@ def _check_ended(where: str, group: NodeGroup) -> None:
 
 def check_forgotten(node: Service) -> None:
     """Asserts that a node has nothing left of its sessions: their clients are silent for longer than it remembers anybody."""
-    where = f"node {node.node} after all sessions' time"
-    left = list(node.sessions.sessions)
+    where = f"node {node.state.node} after all sessions' time"
+    left = list(node.state.sessions.sessions)
     assert not left, f"{where}: every session is forgotten, but {left}"
-    assert not node.sessions._forgotten, f"{where}: nobody's marks are kept"
-    assert not len(node.shards.marks), f"{where}: no session has marks: {list(node.shards.marks._marks)}"
+    assert not node.state.sessions._forgotten, f"{where}: nobody's marks are kept"
+    assert not len(node.state.shards.marks), f"{where}: no session has marks: {list(node.state.shards.marks._marks)}"
 
 
 class _Errors(logging.Handler):

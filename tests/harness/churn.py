@@ -25,12 +25,12 @@ from sparkps.config import Settings
 from sparkps.driver_bridge.launchers import local
 from sparkps.errors import UnknownTable
 from sparkps.specs import TableSpec
-from sparkps.wire.control import AdmitGroup, CreateTable, EndGroup, TierAddress
+from sparkps.wire.messages.control import AdmitGroup, CreateTable, EndGroup, TierAddress
 
 #: What a process does that creates, fills and drops: arguments are tier id, coordinator, number, seconds.
 _CHURN = """
 import sys
-from sparkps.wire.control import TierAddress
+from sparkps.wire.messages.control import TierAddress
 from tests.harness.churn import churn
 churn(TierAddress(sys.argv[1], sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]))
 """
@@ -177,7 +177,7 @@ class Churn:
 
 
 def _status() -> Any:
-    from sparkps.wire.control import TierStatus
+    from sparkps.wire.messages.control import TierStatus
 
     return TierStatus(0)
 

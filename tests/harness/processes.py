@@ -17,8 +17,8 @@ from typing import Any, Self
 import psutil
 import zmq
 
-from sparkps.wire import control as c
 from sparkps.wire.codec import decode, encode
+from sparkps.wire.messages import control as c
 from tests.harness.waiting import wait_until
 
 #: How a driver program says something to its test: ``say(key=value)``, one line of JSON.

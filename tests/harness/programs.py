@@ -12,8 +12,8 @@ from sparkps.client.session import Session
 from sparkps.client.tables import DenseTable, SparseTable, pull_together, write_together
 from sparkps.errors import DeadlineExceeded, UnknownTable
 from sparkps.specs import TableSpec
-from sparkps.wire.control import CreateTable, DropTable
-from sparkps.wire.messages import OpCode
+from sparkps.wire.messages.control import CreateTable, DropTable
+from sparkps.wire.messages.data import OpCode
 from tests.harness.clockwork import Process
 from tests.harness.scenario import COUNTED, DENSE, MARKS, OUTSIDE, SUMMED, SUMS, gradient
 from tests.harness.tier import ADDRESS, SimulatedControl

@@ -17,7 +17,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from sparkps.client import keyset, routing, transport
-from sparkps.ps_nodes import dispatch, groups, handlers, service, sessions, shards
+from sparkps.ps_nodes import dispatch, groups, io_thread, sessions, shards, state
+from sparkps.ps_nodes.handlers import rows
 from sparkps.wire.placement import Placement, check_placement, node_order
 from tests.harness.clockwork import Clockwork, Process, running
 
@@ -141,14 +142,14 @@ def determined(seed: int, sizes: Sizes, used: Collection[int]) -> Iterator[None]
     changes: list[tuple[Any, str, Any]] = [
         (secrets, "randbits", random.Random(f"ids {seed}").getrandbits),
         (keyset, "_next_id", itertools.count(1)),
-        (handlers, "primaries", primaries_used),
-        (handlers, "check_placement", _checked_once),
+        (state, "primaries", primaries_used),
+        (state, "check_placement", _checked_once),
         (routing, "node_order", _node_order),
         (transport, "LOOK_EVERY", LOOK_EVERY),
         (transport, "LOOK_EVERY_ASKING", LOOK_EVERY),
-        (service, "threading", SimpleNamespace(get_ident=_get_ident)),
+        (io_thread, "threading", SimpleNamespace(get_ident=_get_ident)),
         (shards.Shards, "carry_out", _giving_way(shards.Shards.carry_out)),
-        (handlers.Handlers, "_pull", _giving_way(handlers.Handlers._pull)),
+        (rows, "_pull", _giving_way(rows._pull)),
     ]
     given = [
         (dispatch, "INLINE_BYTES", sizes.inline_bytes),

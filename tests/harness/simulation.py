@@ -22,7 +22,7 @@ from sparkps.specs import UNBOUNDED, GroupSpec
 from sparkps.wire.buckets import buckets_in, mask_of
 from sparkps.wire.clock import GroupClock
 from sparkps.wire.effects import Buffer, Close, DropAbove, Duplicate, Effect, Release, Standing
-from sparkps.wire.messages import Member
+from sparkps.wire.messages.data import Member
 
 #: Pushes of a rank to each shard in each clock.
 PUSHES = 2

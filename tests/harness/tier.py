@@ -11,9 +11,10 @@ from typing import Any
 from sparkps.config import ClientSettings, NodeSettings
 from sparkps.errors import DeadlineExceeded, SparkPSError, UnknownTable
 from sparkps.ps_nodes.groups import NodeGroup
+from sparkps.ps_nodes.handlers import commands
 from sparkps.ps_nodes.service import Service
 from sparkps.specs import GroupSpec, TableSpec
-from sparkps.wire import control as c
+from sparkps.wire.messages import control as c
 from sparkps.wire.placement import Placement, initial
 from tests.harness.audit import RememberedSessions, check_at_rest, check_forgotten, validate
 from tests.harness.clockwork import Clockwork, Process
@@ -78,21 +79,21 @@ class Tier:
             wires.answer(number, identity, frames)
 
         def wake() -> None:
-            self.clockwork.after(pool.wait(), service.run_posted)
+            self.clockwork.after(pool.wait(), service.io.run_posted)
 
         pool = SimulatedPool(self.clockwork, rng, longest=0.3)
         self.pools.append(pool)
         service = Service(send, pool, lambda: self.clockwork.now, wake)
-        service.sessions = RememberedSessions()
-        service.handlers.welcome(
-            c.Welcome(1, number, ADDRESS.tier_id, 1, self.placement, [], [], groups=[], settings=settings)
+        service.state.sessions = RememberedSessions()
+        commands.welcome(
+            service.state, c.Welcome(1, number, ADDRESS.tier_id, 1, self.placement, [], [], groups=[], settings=settings)
         )
         messages = count(1)
 
         def receive(identity: bytes, frames: list[bytes]) -> None:
             service.receive(identity, frames)
             if next(messages) % VALIDATE_EVERY == 0:
-                validate(service, service.handlers._groups.values())
+                validate(service, service.state.groups.values())
 
         wires.add_node(receive)
         self.clockwork.after(self._look_every, self._look, service)
@@ -111,7 +112,7 @@ class Tier:
         for service, groups in zip(self.nodes, self._opened, strict=True):
             check_at_rest(service, groups)
         for _ in ("sessions", "marks"):  # marks are kept for as long again as their session was
-            self.clockwork.now += self.nodes[0].sessions.ttl + 1.0
+            self.clockwork.now += self.nodes[0].state.sessions.ttl + 1.0
             for service in self.nodes:
                 service.look_around()
         for service in self.nodes:
@@ -120,7 +121,7 @@ class Tier:
     @property
     def busy(self) -> bool:
         """Whether nodes have work on their threads, or something to tell."""
-        return any(pool.busy for pool in self.pools) or any(node.posted for node in self.nodes)
+        return any(pool.busy for pool in self.pools) or any(node.io.posted for node in self.nodes)
 
     def holder(self, bucket: int) -> int:
         """The node that has a bucket."""
@@ -139,7 +140,7 @@ class Tier:
                 done()
 
         for service in self.nodes:
-            service.handlers.command(message, one)
+            commands.command(service.state, message, one)
 
     def open_group(self, name: str, ranks: int, staleness: int) -> GroupSpec:
         """Admit a worker group."""
@@ -147,7 +148,7 @@ class Tier:
         spec = GroupSpec(self._groups, name, ranks, ranks, staleness)
         self.command(c.OpenGroup(0, spec))
         for service, opened in zip(self.nodes, self._opened, strict=True):
-            opened.append(service.handlers._groups[spec.group])
+            opened.append(service.state.groups[spec.group])
         return spec
 
     def create(self, spec: TableSpec, done: Callable[[], None] = lambda: None) -> TableSpec:
@@ -168,7 +169,7 @@ class Tier:
         message = c.SetPlacement(0, self.epoch, self.placement, self._infos())
         for number, (service, seconds) in enumerate(zip(self.nodes, waits, strict=True)):
             heard = self._placed_at[number] = max(self._placed_at[number], self.clockwork.now + seconds)
-            self.clockwork.at(heard, service.handlers.command, message, _accept)
+            self.clockwork.at(heard, commands.command, service.state, message, _accept)
 
     def _infos(self) -> list[c.NodeInfo]:
         return [c.NodeInfo(number, str(number), "here", 1) for number in range(len(self.nodes))]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
-from sparkps.wire.codec import decode
+from sparkps.wire.codec import decode_request
 from tests.harness.clockwork import Clockwork, Process
 
 
@@ -247,8 +247,8 @@ class ClientNetwork:
 
 def described(frames: list[bytes]) -> str:
     """A message in words, for traces."""
-    message, arrays = decode(frames)
-    text = str(message)
+    numbers, message, arrays = decode_request(frames)
+    text = f"{numbers} {message}" if any(numbers) else str(message)
     if len(text) > 260:
         text = text[:200] + " ... " + text[-50:]
     if not arrays:

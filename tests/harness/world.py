@@ -16,8 +16,8 @@ from sparkps.client.tables import SparseTable
 from sparkps.config import ClientSettings, NodeSettings
 from sparkps.errors import Fenced, GroupError, WorkerFailed
 from sparkps.specs import GroupSpec
-from sparkps.wire import control as c
 from sparkps.wire.hashing import buckets_of
+from sparkps.wire.messages import control as c
 from tests.harness.audit import no_error_logged
 from tests.harness.clockwork import Clockwork, Process
 from tests.harness.fates import Drawn
@@ -327,7 +327,7 @@ class World:
     def _read_sparse(self, name: str, keys: np.ndarray, initial: float) -> np.ndarray:
         spec, found = self.tier.tables[name], dict[int, float]()
         for bucket in sorted(set(buckets_of(keys).tolist())):
-            table: Any = self.tier.nodes[self.tier.holder(bucket)].handlers.store.table(spec.table)
+            table: Any = self.tier.nodes[self.tier.holder(bucket)].state.tables.table(spec.table)
             found.update(zip(table.keys_of(bucket).tolist(), table.rows_of(bucket)[:, 0].tolist(), strict=True))
         return np.array([found.get(key, initial) for key in keys.tolist()])
 
@@ -335,7 +335,7 @@ class World:
         spec = self.tier.tables[name]
         parts = []
         for service in self.tier.nodes:
-            table: Any = service.handlers.store.table(spec.table)
+            table: Any = service.state.tables.table(spec.table)
             parts.append(table.gather(0, 256))
         return np.concatenate(parts)
 

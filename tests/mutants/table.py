@@ -28,12 +28,14 @@ _MARKS = "sparkps/wire/marks.py"
 _SERVICE = "sparkps/ps_nodes/service.py"
 _SESSIONS = "sparkps/ps_nodes/sessions.py"
 _DISPATCH = "sparkps/ps_nodes/dispatch.py"
-_HANDLERS = "sparkps/ps_nodes/handlers.py"
+_CLOCK_REQUESTS = "sparkps/ps_nodes/handlers/clocks.py"
+_ROWS = "sparkps/ps_nodes/handlers/rows.py"
+_WORK = "sparkps/ps_nodes/work.py"
 _GROUPS = "sparkps/ps_nodes/groups.py"
 _BUFFERS = "sparkps/ps_nodes/clock_buffers.py"
 _SHARDS = "sparkps/ps_nodes/shards.py"
 _TURNS = "sparkps/ps_nodes/turns.py"
-_STORE = "sparkps/ps_nodes/store.py"
+_TABLES = "sparkps/ps_nodes/tables/directory.py"
 
 #: What a rank promises with its ticks, and how its successor goes on.
 _RANKS = (
@@ -145,9 +147,9 @@ _CLOCKS = (
     ),
     Mutant(
         "a finish is answered before its closes",
-        _HANDLERS,
-        "        if not message.finish:\n",
-        "        if True:\n",
+        _CLOCK_REQUESTS,
+        "    if not message.finish:\n",
+        "    if True:\n",
     ),
     Mutant(
         "the drain at the end removed",
@@ -204,8 +206,8 @@ _WRITES = (
     Mutant(
         "requests run as they arrive",
         _SERVICE,
-        "                session.hold(message.seq, work, nbytes)\n",
-        "                session.next = max(session.next, message.seq + 1)\n                self.dispatcher.submit(work)\n",
+        "                session.hold(seq, work, nbytes)\n",
+        "                session.next = max(session.next, seq + 1)\n                self.dispatcher.submit(work)\n",
     ),
     Mutant(
         "requests of one session side by side",
@@ -215,19 +217,19 @@ _WRITES = (
     ),
     Mutant(
         "a parked pull keeps its session's later requests back",
-        _HANDLERS,
-        "self.service.park(work, member.clock, waiting, passes=passes)",
-        "self.service.park(work, member.clock, waiting, passes=False)",
+        _ROWS,
+        "work.park(member.clock, waiting, passes=passes)",
+        "work.park(member.clock, waiting, passes=False)",
     ),
     Mutant(
         "a write that is held back lets later ones pass",
-        _HANDLERS,
+        _ROWS,
         "behind, passes=False)",
         "behind, passes=True)",
     ),
     Mutant(
         "refused writes not barred",
-        _HANDLERS,
+        _WORK,
         "record=write, bar=write)",
         "record=write, bar=False)",
     ),
@@ -269,9 +271,9 @@ _WRITES = (
     ),
     Mutant(
         "a duplicate of a session is acknowledged before what it repeats is done",
-        _HANDLERS,
-        "return Entry(write.shards, lambda: write_all(parts), lambda _, error: done(error))",
-        "return Entry(write.shards if parts else {}, lambda: write_all(parts), lambda _, error: done(error))",
+        _ROWS,
+        "return Entry(change.shards, lambda: write_all(parts), lambda _, error: done(error))",
+        "return Entry(change.shards if parts else {}, lambda: write_all(parts), lambda _, error: done(error))",
     ),
     Mutant(
         "writes overtake those that wait for their turn",
@@ -287,7 +289,7 @@ _WRITES = (
     ),
     Mutant(
         "a dropped table is freed under a running request",
-        _STORE,
+        _TABLES,
         "                used = table_id in self._users\n",
         "                used = False\n",
     ),

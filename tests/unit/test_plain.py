@@ -22,8 +22,8 @@ from sparkps.errors import (
 )
 from sparkps.plain import DEEPEST, LONGEST_TEXT, MOST_TEXT, MOST_VALUES, cut, fit, shown, text_of
 from sparkps.wire.codec import decode, encode
-from sparkps.wire.control import Cause, FailRank, Refused
-from sparkps.wire.messages import Failed
+from sparkps.wire.messages.control import Cause, FailRank, Refused
+from sparkps.wire.messages.data import Failed
 
 LONE = "part-\udcff.csv"  # how Python names a file whose name is not UTF-8
 

@@ -12,8 +12,8 @@ import zmq
 from sparkps import descriptors, lifeline
 from sparkps.ps_nodes import shard_copies
 from sparkps.specs import TableSpec
-from sparkps.wire import control as c
 from sparkps.wire.marks import Layers, SessionMarks, WriterMark
+from sparkps.wire.messages import control as c
 from tests.harness.waiting import wait_until
 from tests.unit.ps_nodes.lone_node import LoneNode
 
@@ -38,7 +38,7 @@ def test_locks_of_several_tables_are_taken_in_one_order_whatever_the_order_of_th
     for number in (8, 9):
         spec = TableSpec(f"d{number}", "dense", 1, "float64", shape=(256,), table=number)
         assert node.command(c.CreateTable(0, spec)) == [None]
-    tables = [node.service.handlers.store.tables[number] for number in (8, 9)]
+    tables = [node.service.state.tables.by_id[number] for number in (8, 9)]
     taken = []
     copy = shard_copies.vectors.copy_bucket
     monkeypatch.setattr(

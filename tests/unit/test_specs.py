@@ -23,7 +23,7 @@ from sparkps.specs import (
     check_spec,
 )
 from sparkps.wire.codec import decode, encode
-from sparkps.wire.control import CreateTable
+from sparkps.wire.messages.control import CreateTable
 
 SPARSE = TableSpec("w", "sparse", 2)
 DENSE = TableSpec("w", "dense", 1, shape=(3, 4))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sparkps.errors import DeadlineExceeded
-from sparkps.wire.control import Cause, CommandDone
+from sparkps.wire.messages.control import Cause, CommandDone
 
 #: What follows a command: called with the first cause of a failure, or None, and the nodes' reports.
 Then = Callable[[Cause | None, dict[int, dict[str, Any]]], None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sparkps.wire import control as c
+from sparkps.wire.messages import control as c
 
 #: A connection that was silent for so long (seconds) is forgotten.
 FORGET_AFTER = 900.0

@@ -13,10 +13,10 @@ from sparkps.driver_bridge.coordinator.commands import Commands, Then
 from sparkps.driver_bridge.coordinator.connections import Connections
 from sparkps.driver_bridge.coordinator.leases import Groups
 from sparkps.driver_bridge.coordinator.node_registry import NodeRegistry, described
-from sparkps.driver_bridge.coordinator.states import TRANSITIONS, Event, Refusal, State
+from sparkps.driver_bridge.coordinator.states import TRANSITIONS, Event, Refusal, TierState
 from sparkps.driver_bridge.coordinator.status import tier_status
 from sparkps.errors import ShardLost, SparkPSError, TierError
-from sparkps.wire import control as c
+from sparkps.wire.messages import control as c
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class Core:
         self.tier_id = tier_id
         self.settings = settings
         #: Changed by `enter` alone, as `states.TRANSITIONS` says.
-        self.state = State.STARTING
+        self.state = TierState.STARTING
         #: Who is there, and who holds which bucket.
         self.nodes = NodeRegistry(settings.num_nodes, settings.node.heartbeat_deadline, settings.replication)
         #: Which tables and functions there are.
@@ -150,9 +150,9 @@ class Core:
         self.groups.validate()
         assert set(self.node_at) == set(self.nodes.nodes)
         assert all(command.waiting for command in self.commands.under_way.values())
-        assert self.state is State.STARTING or not self.attaching
-        assert self.state is not State.READY or not self.nodes.lost(), "a node that held buckets is dead: the tier is degraded"
-        assert self.state is not State.DEGRADED or self.nodes.lost()
+        assert self.state is TierState.STARTING or not self.attaching
+        assert self.state is not TierState.READY or not self.nodes.lost(), "a node that held buckets is dead: the tier is degraded"
+        assert self.state is not TierState.DEGRADED or self.nodes.lost()
         assert not self._out, "what an event has led to was sent"
 
 

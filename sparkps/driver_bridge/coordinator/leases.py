@@ -20,7 +20,7 @@ from typing import Any
 
 from sparkps.errors import Fenced, GroupError, InvalidInput
 from sparkps.specs import LONGEST_GROUP_NAME, GroupSpec, check_group
-from sparkps.wire.control import MAX_RECORDED_RESULT, AdmitGroup, Cause, RankReport
+from sparkps.wire.messages.control import MAX_RECORDED_RESULT, AdmitGroup, Cause, RankReport
 
 #: A group that nobody was heard from for so many lease times, and for at least so many seconds, is over.
 PATIENCE_TTLS, PATIENCE_SECONDS = 3.0, 60.0

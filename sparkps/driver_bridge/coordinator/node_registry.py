@@ -10,7 +10,7 @@ import msgspec
 
 from sparkps.errors import TierError
 from sparkps.specs import NUM_BUCKETS
-from sparkps.wire.control import NodeInfo
+from sparkps.wire.messages.control import NodeInfo
 from sparkps.wire.placement import Placement, check_placement, initial
 
 

@@ -24,8 +24,8 @@ from sparkps.descriptors import ConnectionCap, raise_limit
 from sparkps.driver_bridge.coordinator.tier import Outgoing, Tier
 from sparkps.errors import ProtocolError, to_wire
 from sparkps.lifeline import watch_stdin
-from sparkps.wire import control as c
 from sparkps.wire.codec import decode, encode, sequence_of
+from sparkps.wire.messages import control as c
 
 log = logging.getLogger(__name__)
 

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from enum import Enum, StrEnum
 
-from sparkps.wire import control as c
+from sparkps.wire.messages import control as c
 
 
-class State(StrEnum):
+class TierState(StrEnum):
     """Where a tier is in its life; what `PSContext.status()` has as ``state``."""
 
     #: Not all nodes have joined, or not all of them know their buckets.
@@ -52,25 +52,27 @@ class Refusal(Enum):
 
 
 Event = type[c.ControlMessage] | Own
-Outcome = State | Refusal
+Outcome = TierState | Refusal
 
-_STATES = tuple(State)
+_STATES = tuple(TierState)
 #: Happens in any state, and changes none.
 _ANYWHERE: tuple[Outcome, ...] = _STATES
 #: What needs all nodes: it makes something on each of them.
-_MAKES = (Refusal.STARTING, State.READY, Refusal.LOST, Refusal.STOPPING, Refusal.STOPPING)
+_MAKES = (Refusal.STARTING, TierState.READY, Refusal.LOST, Refusal.STOPPING, Refusal.STOPPING)
 #: What is about tables and groups that were made before: what is left of a degraded tier can be used, and tidied up.
-_USES = (Refusal.STARTING, State.READY, State.DEGRADED, Refusal.STOPPING, Refusal.STOPPING)
+_USES = (Refusal.STARTING, TierState.READY, TierState.DEGRADED, Refusal.STOPPING, Refusal.STOPPING)
+
+S, R = TierState, Refusal
 
 _ROWS: dict[Event, tuple[Outcome, ...]] = {
-    # event             starting              ready                 degraded              stopping              stopped
-    c.NodeHello:       (State.STARTING,       Refusal.FULL,         Refusal.FULL,         Refusal.STOPPING,     Refusal.STOPPING),
+    # event              starting        ready           degraded        stopping    stopped
+    c.NodeHello:       (S.STARTING,     R.FULL,         R.FULL,         R.STOPPING, R.STOPPING),
     c.NodeGone:         _ANYWHERE,
     c.Heartbeat:        _ANYWHERE,
     c.CommandDone:      _ANYWHERE,
-    Own.PLACED:        (State.READY,          Refusal.NOT_STARTING, Refusal.NOT_STARTING, State.STOPPING,       State.STOPPED),
-    Own.NODE_DIED:     (State.STARTING,       State.DEGRADED,       State.DEGRADED,       State.STOPPING,       State.STOPPED),
-    c.Attach:          (State.STARTING,       State.READY,          State.DEGRADED,       Refusal.STOPPING,     Refusal.STOPPING),
+    Own.PLACED:        (S.READY,        R.NOT_STARTING, R.NOT_STARTING, S.STOPPING, S.STOPPED),
+    Own.NODE_DIED:     (S.STARTING,     S.DEGRADED,     S.DEGRADED,     S.STOPPING, S.STOPPED),
+    c.Attach:          (S.STARTING,     S.READY,        S.DEGRADED,     R.STOPPING, R.STOPPING),
     c.CreateTable:      _MAKES,
     c.FindTable:        _USES,
     c.DropTable:        _USES,
@@ -84,14 +86,14 @@ _ROWS: dict[Event, tuple[Outcome, ...]] = {
     c.FailRank:         _USES,
     c.GroupState:       _USES,
     c.TierStatus:       _ANYWHERE,
-    c.StopTier:        (State.STOPPING,       State.STOPPING,       State.STOPPING,       State.STOPPING,       State.STOPPED),
-    Own.STOP:          (State.STOPPING,       State.STOPPING,       State.STOPPING,       State.STOPPING,       State.STOPPED),
-    Own.STOPPED:       (Refusal.NOT_STOPPING, Refusal.NOT_STOPPING, Refusal.NOT_STOPPING, State.STOPPED,        State.STOPPED),
+    c.StopTier:        (S.STOPPING,     S.STOPPING,     S.STOPPING,     S.STOPPING, S.STOPPED),
+    Own.STOP:          (S.STOPPING,     S.STOPPING,     S.STOPPING,     S.STOPPING, S.STOPPED),
+    Own.STOPPED:       (R.NOT_STOPPING, R.NOT_STOPPING, R.NOT_STOPPING, S.STOPPED,  S.STOPPED),
 }  # fmt: skip
 
 #: Event -> state -> the state that follows, or why it may not happen.
-TRANSITIONS: dict[Event, dict[State, Outcome]] = {
+TRANSITIONS: dict[Event, dict[TierState, Outcome]] = {
     event: dict(zip(_STATES, row, strict=True)) for event, row in _ROWS.items()
 }
 
-__all__ = ["TRANSITIONS", "Event", "Outcome", "Own", "Refusal", "State"]
+__all__ = ["TRANSITIONS", "Event", "Outcome", "Own", "Refusal", "TierState"]

@@ -10,9 +10,9 @@ from typing import Any
 
 from sparkps.driver_bridge.coordinator.core import Core, Handlers, Outgoing, refused
 from sparkps.driver_bridge.coordinator.handlers import groups, lifecycle, nodes, tables
-from sparkps.driver_bridge.coordinator.states import Own, State
+from sparkps.driver_bridge.coordinator.states import Own, TierState
 from sparkps.errors import ProtocolError, SparkPSError
-from sparkps.wire import control as c
+from sparkps.wire.messages import control as c
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class Tier(Core):
     @property
     def over(self) -> bool:
         """Whether nothing is left to do but to exit."""
-        return self.state is State.STOPPED
+        return self.state is TierState.STOPPED
 
     def receive(self, sender: bytes, message: Any, now: float) -> list[Outgoing]:
         """A message has arrived.

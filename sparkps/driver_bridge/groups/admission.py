@@ -8,7 +8,7 @@ import time
 from sparkps.client.control import ControlClient
 from sparkps.errors import DeadlineExceeded
 from sparkps.specs import GroupSpec
-from sparkps.wire.control import AdmitGroup, Admitted, EndGroup
+from sparkps.wire.messages.control import AdmitGroup, Admitted, EndGroup
 
 #: Seconds between two questions whether the group is admitted: first, and at most.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sparkps.errors import DeadlineExceeded, GroupError, SparkPSError, WorkerFailed, from_wire
 from sparkps.plain import name_of, text_of
 from sparkps.specs import GroupSpec
-from sparkps.wire.control import GroupReport
+from sparkps.wire.messages.control import GroupReport
 
 
 def told(cause: SparkPSError) -> SparkPSError:

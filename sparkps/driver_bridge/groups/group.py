@@ -12,7 +12,7 @@ from sparkps.client.session import connect
 from sparkps.consistency import BSP, Consistency, check_consistency
 from sparkps.driver_bridge.groups import admission, solver
 from sparkps.driver_bridge.groups.causes import left
-from sparkps.driver_bridge.groups.life import Life, Step
+from sparkps.driver_bridge.groups.life import EndStep, Life
 from sparkps.driver_bridge.groups.monitor import ANSWER_WITHIN, GroupMonitor
 from sparkps.driver_bridge.groups.progress import ProgressBar
 from sparkps.driver_bridge.groups.rank_lease import SOLVER_ATTEMPT
@@ -28,7 +28,7 @@ from sparkps.driver_bridge.spark.master import Master
 from sparkps.driver_bridge.spark.slots import check_platform, choose_num_workers, count_slots, observe
 from sparkps.errors import InvalidInput
 from sparkps.specs import GroupSpec
-from sparkps.wire.control import AdmitGroup, Cause, FailRank
+from sparkps.wire.messages.control import AdmitGroup, Cause, FailRank
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -145,7 +145,7 @@ class Group:
 
     def _started(self) -> RunningGroup:
         life = self._life
-        life.at_end(Step.ROWS, lambda _: self._rows.remove())
+        life.at_end(EndStep.ROWS, lambda _: self._rows.remove())
         self._rows.prepare()
         life.enter(Event.PREPARED)
         began = time.monotonic()
@@ -164,14 +164,14 @@ class Group:
     def _admitted(self) -> GroupSpec:
         """Ask for admission, and wait for it."""
         control, longest, tag = self._ps.control, self._settings.admission_timeout, secrets.token_hex(8)
-        self._life.at_end(Step.GROUP, lambda _: admission.withdraw(control, tag, ANSWER_WITHIN))
+        self._life.at_end(EndStep.GROUP, lambda _: admission.withdraw(control, tag, ANSWER_WITHIN))
         ranks = self.num_workers + self._has_solver
         slots = self._slots.limit or self._slots.default
         asking = AdmitGroup(0, self.name, self.num_workers, ranks, self.consistency.bound, slots, tag)
         limit = longest if self._timeout is None else min(self._timeout, longest)
         spec = admission.admit(control, asking, limit, self._slots.remedy)
-        self._life.at_end(Step.GROUP, lambda _: admission.end(control, spec))
-        self._life.at_end(Step.TELL, lambda error: self._tell(spec, error))
+        self._life.at_end(EndStep.GROUP, lambda _: admission.end(control, spec))
+        self._life.at_end(EndStep.TELL, lambda error: self._tell(spec, error))
         return spec
 
     def _monitored(self, spec: GroupSpec) -> GroupMonitor:
@@ -195,8 +195,8 @@ class Group:
             slots=slots,
             bar=ProgressBar(self._label, self._progress, ps.spark),
         )
-        self._life.at_end(Step.TELL, lambda error: None if monitor.settled.is_set() else self._tell(spec, error))
-        self._life.at_end(Step.JOB, lambda _: _end_job(monitor))
+        self._life.at_end(EndStep.TELL, lambda error: None if monitor.settled.is_set() else self._tell(spec, error))
+        self._life.at_end(EndStep.JOB, lambda _: _end_job(monitor))
         return monitor
 
     def _tell(self, spec: GroupSpec, error: BaseException | None) -> None:

@@ -6,13 +6,13 @@ import logging
 from collections.abc import Callable
 from enum import IntEnum
 
-from sparkps.driver_bridge.groups.states import TRANSITIONS, Event, State
+from sparkps.driver_bridge.groups.states import TRANSITIONS, Event, GroupStage
 from sparkps.errors import GroupError
 
 log = logging.getLogger(__name__)
 
 
-class Step(IntEnum):
+class EndStep(IntEnum):
     """What is undone at a group's end, in this order."""
 
     #: Ranks and nodes are told that it is over, unless it is.
@@ -32,7 +32,7 @@ Ending = Callable[[BaseException | None], object]
 
 
 class Life:
-    """State and endings of one group. Owner: the thread that starts the group and waits for it.
+    """Stage and endings of one group. Owner: the thread that starts the group and waits for it.
 
     Parameters
     ----------
@@ -43,8 +43,8 @@ class Life:
     --------
     >>> life = Life("run-1")
     >>> life.enter(Event.START)
-    >>> life.at_end(Step.ROWS, lambda error: print("rows are removed:", error))
-    >>> life.at_end(Step.JOB, lambda error: print("the job is cancelled:", error))
+    >>> life.at_end(EndStep.ROWS, lambda error: print("rows are removed:", error))
+    >>> life.at_end(EndStep.JOB, lambda error: print("the job is cancelled:", error))
     >>> life.end(KeyboardInterrupt("Ctrl-C"))
     the job is cancelled: Ctrl-C
     rows are removed: Ctrl-C
@@ -55,9 +55,9 @@ class Life:
     def __init__(self, name: str) -> None:
         self.name = name
         #: Changed by `enter` alone, as `states.TRANSITIONS` says.
-        self.state = State.PLANNED
+        self.state = GroupStage.PLANNED
         #: What is still to be undone; a step is there as soon as there may be something to undo, and goes before it is taken.
-        self._endings: dict[Step, Ending] = {}
+        self._endings: dict[EndStep, Ending] = {}
 
     def enter(self, event: Event) -> None:
         """Go to the state that `event` leads to.
@@ -71,7 +71,7 @@ class Life:
             raise GroupError(f"Worker group {self.name!r} must be {event.value}. It is {self.state}.", group=self.name)
         self.state = TRANSITIONS[self.state][event]
 
-    def at_end(self, step: Step, ending: Ending) -> None:
+    def at_end(self, step: EndStep, ending: Ending) -> None:
         """Do this at the group's end, in place of what was to be done at that step."""
         self._endings[step] = ending
 
@@ -94,4 +94,4 @@ class Life:
                 log.warning("while ending worker group %s: %s: %s", self.name, type(trouble).__name__, trouble)
 
 
-__all__ = ["Ending", "Life", "Step"]
+__all__ = ["EndStep", "Ending", "Life"]

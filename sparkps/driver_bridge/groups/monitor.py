@@ -22,7 +22,7 @@ from sparkps.driver_bridge.spark.jobs import SparkJob
 from sparkps.errors import DeadlineExceeded, GroupError, InputFailed, NodeUnreachable, SparkPSError, WorkerFailed
 from sparkps.plain import name_of, text_of
 from sparkps.specs import GroupSpec
-from sparkps.wire.control import Cause, FailRank, GroupReport, GroupState
+from sparkps.wire.messages.control import Cause, FailRank, GroupReport, GroupState
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from sparkps.client.control import ControlClient
 from sparkps.errors import DeadlineExceeded, Fenced, NodeUnreachable, SparkPSError
 from sparkps.lifeline import is_gone, this_process
 from sparkps.specs import GroupSpec
-from sparkps.wire.control import (
+from sparkps.wire.messages.control import (
     Cause,
     FailRank,
     FinishRank,

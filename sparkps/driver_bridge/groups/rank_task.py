@@ -27,7 +27,7 @@ from sparkps.driver_bridge.input.scan import RankRows, with_names
 from sparkps.errors import Fenced, InvalidInput, SparkPSError, to_wire
 from sparkps.plain import cut, name_of, text_of
 from sparkps.specs import GroupSpec
-from sparkps.wire.control import MAX_RECORDED_RESULT, Cause, Recorded, Renew, TierAddress
+from sparkps.wire.messages.control import MAX_RECORDED_RESULT, Cause, Recorded, Renew, TierAddress
 
 log = logging.getLogger(__name__)
 

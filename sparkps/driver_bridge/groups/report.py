@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sparkps.wire.control import GroupReport
+from sparkps.wire.messages.control import GroupReport
 
 
 @dataclass(frozen=True)

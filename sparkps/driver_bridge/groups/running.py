@@ -22,12 +22,12 @@ from sparkps.driver_bridge.groups.monitor import ANSWER_WITHIN, GroupMonitor
 from sparkps.driver_bridge.groups.rank_task import FINISHED, LOST_RESULT
 from sparkps.driver_bridge.groups.report import Results, RunReport, rank_figures
 from sparkps.driver_bridge.groups.solver import SolverMember
-from sparkps.driver_bridge.groups.states import Event, State
+from sparkps.driver_bridge.groups.states import Event, GroupStage
 from sparkps.driver_bridge.groups.worker import Worker
 from sparkps.driver_bridge.input.choice import GroupInput
 from sparkps.errors import DeadlineExceeded, GroupError, TierError, WorkerFailed
 from sparkps.specs import GroupSpec
-from sparkps.wire.control import GroupReport, TierStatus
+from sparkps.wire.messages.control import GroupReport, TierStatus
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +140,7 @@ class RunningGroup:
         """
         with ended_if_it_fails(self._life, self._monitor):
             self._life.enter(Event.WAIT)
-            if self._solver is not None and self._life.state is State.RUNNING:
+            if self._solver is not None and self._life.state is GroupStage.RUNNING:
                 self._solver.finish()
             self._wait_settled()
             results = Results(results_of(self._monitor.job.get(), self.spec), self._report())

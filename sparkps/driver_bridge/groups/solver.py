@@ -5,12 +5,12 @@ from __future__ import annotations
 from sparkps.client.control import ControlClient
 from sparkps.client.session import Session, connect
 from sparkps.driver_bridge.groups.causes import not_started
-from sparkps.driver_bridge.groups.life import Life, Step
+from sparkps.driver_bridge.groups.life import EndStep, Life
 from sparkps.driver_bridge.groups.monitor import GroupMonitor
 from sparkps.driver_bridge.groups.rank_lease import SOLVER_ATTEMPT, RankLease, acquire
 from sparkps.driver_bridge.groups.worker import Worker
 from sparkps.specs import GroupSpec
-from sparkps.wire.control import TierAddress
+from sparkps.wire.messages.control import TierAddress
 
 #: Seconds that the solver waits longer for the ranks than the monitor, whose message says more.
 _START_GRACE = 4.0
@@ -68,11 +68,11 @@ def join(
     rank = group.num_ranks - 1
     lease = acquire(control, group, rank, SOLVER_ATTEMPT, ttl)
     assert isinstance(lease, RankLease), "nobody else leases the solver's rank"
-    life.at_end(Step.SOLVER, lambda _: lease.stop())
+    life.at_end(EndStep.SOLVER, lambda _: lease.stop())
     if not lease.wait_started(monitor.start_timeout + _START_GRACE):
         raise not_started(lease.state(), group, monitor.start_timeout, monitor.slots)
     session = connect(address)
-    life.at_end(Step.SOLVER, lambda _: _leave(lease, session))
+    life.at_end(EndStep.SOLVER, lambda _: _leave(lease, session))
     session.takeover(group.group, rank, lease.incarnation)
     member = SolverMember(lease, session)
     # Nodes release a solver that waits for a lost rank, unless nobody is left to tell them.

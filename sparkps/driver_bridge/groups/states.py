@@ -11,7 +11,7 @@ from __future__ import annotations
 from enum import Enum, StrEnum
 
 
-class State(StrEnum):
+class GroupStage(StrEnum):
     """A worker group at its driver."""
 
     #: Its arguments are right; nothing was done yet.
@@ -42,15 +42,15 @@ class Event(Enum):
 
 
 #: State -> event -> the state that follows. What is not here must not happen.
-TRANSITIONS: dict[State, dict[Event, State]] = {
-    State.PLANNED: {Event.START: State.PREPARING, Event.END: State.ENDED},
-    State.PREPARING: {Event.PREPARED: State.QUEUED, Event.END: State.ENDED},
-    State.QUEUED: {Event.ADMITTED: State.ADMITTED, Event.END: State.ENDED},
-    State.ADMITTED: {Event.STARTED: State.RUNNING, Event.END: State.ENDED},
-    State.RUNNING: {Event.WAIT: State.RUNNING, Event.FINISHED: State.FINISHED, Event.END: State.ENDED},
+TRANSITIONS: dict[GroupStage, dict[Event, GroupStage]] = {
+    GroupStage.PLANNED: {Event.START: GroupStage.PREPARING, Event.END: GroupStage.ENDED},
+    GroupStage.PREPARING: {Event.PREPARED: GroupStage.QUEUED, Event.END: GroupStage.ENDED},
+    GroupStage.QUEUED: {Event.ADMITTED: GroupStage.ADMITTED, Event.END: GroupStage.ENDED},
+    GroupStage.ADMITTED: {Event.STARTED: GroupStage.RUNNING, Event.END: GroupStage.ENDED},
+    GroupStage.RUNNING: {Event.WAIT: GroupStage.RUNNING, Event.FINISHED: GroupStage.FINISHED, Event.END: GroupStage.ENDED},
     # Results can be asked for again, and a `with` block ends after it has waited.
-    State.FINISHED: {Event.WAIT: State.FINISHED, Event.FINISHED: State.FINISHED, Event.END: State.FINISHED},
-    State.ENDED: {Event.END: State.ENDED},
+    GroupStage.FINISHED: {Event.WAIT: GroupStage.FINISHED, Event.FINISHED: GroupStage.FINISHED, Event.END: GroupStage.FINISHED},
+    GroupStage.ENDED: {Event.END: GroupStage.ENDED},
 }
 
-__all__ = ["TRANSITIONS", "Event", "State"]
+__all__ = ["TRANSITIONS", "Event", "GroupStage"]

@@ -11,7 +11,7 @@ from sparkps.driver_bridge.groups.rank_lease import RankLease
 from sparkps.driver_bridge.input.batches import Batches
 from sparkps.errors import InvalidInput
 from sparkps.plain import INT_RANGE, LONGEST_NAME, cut, fit, shown
-from sparkps.wire.control import MAX_PROGRESS, MAX_PROGRESS_BYTES, FindTable
+from sparkps.wire.messages.control import MAX_PROGRESS, MAX_PROGRESS_BYTES, FindTable
 
 #: Of a text that a train function reports, beginning and end are kept.
 _PROGRESS_CHARACTERS = 500

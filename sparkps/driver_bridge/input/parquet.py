@@ -36,7 +36,7 @@ class RowGroup:
 
 
 @dataclass(frozen=True)
-class Piece:
+class RowRange:
     """Rows [start, stop) of a row group."""
 
     group: RowGroup
@@ -60,7 +60,7 @@ class ParquetInput:
 
     schema: pa.Schema
     columns: tuple[str, ...]
-    pieces: tuple[tuple[Piece, ...], ...]
+    pieces: tuple[tuple[RowRange, ...], ...]
 
     #: Decoding costs too much to be done at every pass.
     rereadable = False
@@ -70,7 +70,7 @@ class ParquetInput:
         for piece in self.pieces[rank]:
             yield from self._read_piece(piece)
 
-    def _read_piece(self, piece: Piece) -> Iterator[pa.RecordBatch]:
+    def _read_piece(self, piece: RowRange) -> Iterator[pa.RecordBatch]:
         import pyarrow.parquet as pq
 
         group = piece.group
@@ -111,7 +111,7 @@ def _check_unchanged(footer: Any, group: RowGroup) -> None:
         )
 
 
-def share_out(groups: Sequence[RowGroup], num_workers: int) -> tuple[tuple[Piece, ...], ...]:
+def share_out(groups: Sequence[RowGroup], num_workers: int) -> tuple[tuple[RowRange, ...], ...]:
     """The same number of rows for every rank (one more or less), in the order of the row groups.
 
     A row group that two ranks share is decoded by both.
@@ -126,7 +126,7 @@ def share_out(groups: Sequence[RowGroup], num_workers: int) -> tuple[tuple[Piece
     borders = [ends[-1] * rank // num_workers for rank in range(num_workers + 1)]
     return tuple(
         tuple(
-            Piece(group, max(first, begin) - begin, min(last, end) - begin)
+            RowRange(group, max(first, begin) - begin, min(last, end) - begin)
             for group, (begin, end) in zip(groups, itertools.pairwise(ends), strict=True)
             if max(first, begin) < min(last, end)
         )
@@ -150,4 +150,4 @@ def row_groups(path: str) -> tuple[list[RowGroup], pa.Schema]:
     return found, footer.schema.to_arrow_schema()
 
 
-__all__ = ["ParquetInput", "Piece", "RowGroup", "row_groups", "share_out"]
+__all__ = ["ParquetInput", "RowGroup", "RowRange", "row_groups", "share_out"]

@@ -12,7 +12,7 @@ from typing import Protocol
 from sparkps.config import PREFIX, Settings
 from sparkps.driver_bridge.spark.master import Master
 from sparkps.errors import ConfigError, SparkPSError
-from sparkps.wire.control import TierAddress
+from sparkps.wire.messages.control import TierAddress
 
 #: Name, as `spark.sparkps.launch` has it -> module. Only the one that is chosen is imported: others may need what is not installed.
 LAUNCHERS: dict[str, str] = {

@@ -25,7 +25,7 @@ from sparkps.driver_bridge.launchers.children import Child, end
 from sparkps.errors import ConfigError, DeadlineExceeded, NodeUnreachable, SparkPSError, TierError
 from sparkps.kernels import places
 from sparkps.storage import why_unwritable
-from sparkps.wire.control import NodeGone, StopTier, TierAddress, TierStatus
+from sparkps.wire.messages.control import NodeGone, StopTier, TierAddress, TierStatus
 
 log = logging.getLogger(__name__)
 

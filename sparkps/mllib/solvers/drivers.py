@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sparkps.client.tables import DenseTable, SparseTable, pull_together
-from sparkps.driver_bridge.groups.group import Group
+from sparkps.driver_bridge.groups.running import RunningGroup
 from sparkps.mllib.data.store import INTERCEPT_KEY
 from sparkps.mllib.solvers.fullbatch import FullBatchTask
 from sparkps.mllib.solvers.job import RankJob, TrainingJob
@@ -71,7 +71,7 @@ class SolverDriver(ABC):
         """The tables that solvers of this kind have besides."""
 
     @abstractmethod
-    def run(self, group: Group) -> tuple[Solution, Figures]:
+    def run(self, group: RunningGroup) -> tuple[Solution, Figures]:
         """From the group's start to its end."""
 
 
@@ -94,7 +94,7 @@ class FullBatchDriver(SolverDriver):
             tables.dense(name, shape=(size,), dtype="float64")
         return model
 
-    def run(self, group: Group) -> tuple[Solution, Figures]:
+    def run(self, group: RunningGroup) -> tuple[Solution, Figures]:
         """See `SolverDriver`."""
         found, intercept = self._solve(group.solver)
         figures = Figures.of(group.wait(), self.job.columns)
@@ -159,7 +159,7 @@ class MiniBatchDriver(SolverDriver):
         self.losses = tables.dense(names.losses, shape=(max(1, job.max_iter), 2), dtype="float64")
         return model
 
-    def run(self, group: Group) -> tuple[Solution, Figures]:
+    def run(self, group: RunningGroup) -> tuple[Solution, Figures]:
         """See `SolverDriver`."""
         figures = Figures.of(group.wait(), self.job.columns)
         history = [float(loss / weight) for loss, weight in self.losses.pull() if weight]

@@ -25,7 +25,7 @@ from sparkps.mllib.solvers.lbfgs import TRIAL, TRIAL_GRADIENT
 from sparkps.mllib.solvers.ranks import RankSummary, counts_of
 from sparkps.mllib.solvers.scaling import FACTS, STATISTICS, Scaling, scaling
 from sparkps.mllib.solvers.vectors import FIRST_EVALUATION, STOP
-from sparkps.wire.messages import OpCode
+from sparkps.wire.messages.data import OpCode
 
 Array = NDArray[Any]
 

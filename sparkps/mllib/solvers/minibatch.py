@@ -27,7 +27,7 @@ from sparkps.mllib.solvers.job import RankJob
 from sparkps.mllib.solvers.ranks import RankSummary, common_width, counts_of
 from sparkps.optim import FTRL, SGD, Adagrad, Adam, Optimizer
 from sparkps.specs import UNBOUNDED
-from sparkps.wire.messages import OpCode
+from sparkps.wire.messages.data import OpCode
 
 Array = NDArray[Any]
 

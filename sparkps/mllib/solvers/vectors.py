@@ -16,7 +16,7 @@ from sparkps.client.calls import call_functions
 from sparkps.client.tables import DenseTable, SparseTable, pull_together, write_together
 from sparkps.mllib.solvers.names import TableNames
 from sparkps.mllib.solvers.operations import Combine, Gram, Operation
-from sparkps.wire.messages import OpCode
+from sparkps.wire.messages.data import OpCode
 
 #: What the control table says: evaluate at the trial point, or it is over.
 EVALUATE, STOP = 1.0, 2.0

@@ -14,18 +14,20 @@ from sparkps.client.tables import DenseTable, SparseTable
 from sparkps.config import ClientSettings
 from sparkps.errors import NodeUnreachable, SparkPSError
 from sparkps.specs import TableSpec
-from sparkps.wire import control as c
-from sparkps.wire import messages as m
-from sparkps.wire.codec import decode, encode
+from sparkps.wire.codec import encode
 from sparkps.wire.functions import spec_of
+from sparkps.wire.messages import control as c
+from sparkps.wire.messages import data as m
+from sparkps.wire.messages.base import Message
 from sparkps.wire.placement import dense_range, initial
+from tests.harness.requests import Numbered, arrived, is_a
 
 ADDRESS = c.TierAddress("t1", "fake://coordinator")
 SPARSE = TableSpec("w", "sparse", 1, dtype="float64", table=1, index=1)
 DENSE = TableSpec("d", "dense", 1, dtype="float64", shape=(512,), table=2)
 
 #: What a node answers: messages with arrays, with the seconds that each takes.
-Answer = tuple[float, m.Message, list[Any]]
+Answer = tuple[float, Message, list[Any]]
 
 
 class FakeChannel:
@@ -38,7 +40,7 @@ class FakeChannel:
         self.closed = False
 
     def send(self, frames: list[Any]) -> None:
-        message, arrays = decode([bytes(f) if not isinstance(f, np.ndarray) else f.tobytes() for f in frames])
+        message, arrays = arrived([bytes(f) if not isinstance(f, np.ndarray) else f.tobytes() for f in frames])
         for after, answer, rows in self.node.take(message, arrays):
             self.inbox.append((self.network.time + after, encode(answer, rows)))
         self.inbox = deque(sorted(self.inbox, key=lambda entry: entry[0]))
@@ -95,11 +97,11 @@ class FakeNode:
 
     def __init__(self, number: int, buckets: int) -> None:
         self.number, self.buckets = number, buckets
-        self.got: list[m.Message] = []
+        self.got: list[Numbered] = []
         self.arrays: list[list[Any]] = []
         self.script: list[Callable[[Any, list[Any]], list[Answer] | None]] = []
 
-    def take(self, message: m.Message, arrays: list[Any]) -> list[Answer]:
+    def take(self, message: Numbered, arrays: list[Any]) -> list[Answer]:
         self.got.append(message)
         self.arrays.append(arrays)
         for line in self.script:
@@ -110,14 +112,14 @@ class FakeNode:
 
     def usual(self, message: Any, arrays: list[Any]) -> list[Answer]:
         """What a node without troubles says."""
-        if isinstance(message, m.Hello):
+        if is_a(message, m.Hello):
             return [(0.0, m.Ready(self.number, 1), [])]
-        if isinstance(message, m.Bye):
+        if is_a(message, m.Bye):
             return []
-        if isinstance(message, m.Takeover):
+        if is_a(message, m.Takeover):
             return [(0.0, m.TakenOver(message.seq, -1), [])]
         rows: list[Any] = []
-        if isinstance(message, m.Step):
+        if is_a(message, m.Step):
             keys = iter([array for array in arrays if array.dtype == np.int64])
             for op in message.ops:
                 if op.code == m.OpCode.PULL and op.table == SPARSE.table:
@@ -125,14 +127,14 @@ class FakeNode:
                 elif op.code == m.OpCode.PULL:
                     size = dense_range(DENSE.size, op.stop - 1)[1] - dense_range(DENSE.size, op.start)[0]
                     rows.append(np.zeros(size))
-        if isinstance(message, m.Call):
+        if is_a(message, m.Call):
             for call in message.calls:
                 rows += [np.zeros(0, np.int32), *[np.zeros(0) for _ in range(spec_of(call.function).arrays)]]
         return [(0.0, m.Done(message.seq), rows)]
 
     def of(self, kind: type[Any]) -> list[Any]:
         """What it was sent of one kind."""
-        return [message for message in self.got if isinstance(message, kind)]
+        return [message for message in self.got if is_a(message, kind)]
 
 
 class FakeInquiry:
@@ -228,7 +230,7 @@ def once(*answers: Callable[[Any], list[Answer] | None], kind: type[Any] = m.Ste
     left = iter(answers)
 
     def line(message: Any, arrays: list[Any]) -> list[Answer] | None:
-        if not isinstance(message, kind):
+        if not is_a(message, kind):
             return None
         answer = next(left, None)
         return None if answer is None else answer(message)
@@ -238,7 +240,7 @@ def once(*answers: Callable[[Any], list[Answer] | None], kind: type[Any] = m.Ste
 
 def always(answer: Callable[[Any], list[Answer] | None], kind: type[Any] = m.Step) -> Callable[[Any, Any], Any]:
     """A script line: all requests of a kind get this answer."""
-    return lambda message, arrays: answer(message) if isinstance(message, kind) else None
+    return lambda message, arrays: answer(message) if is_a(message, kind) else None
 
 
 def silence(message: Any) -> list[Answer]:
@@ -266,7 +268,7 @@ def forgotten() -> Callable[[Any, Any], Any]:
     state = {"open": False}
 
     def line(message: Any, arrays: list[Any]) -> list[Answer] | None:
-        if isinstance(message, m.Hello):
+        if is_a(message, m.Hello):
             state["open"] = True
         elif not state["open"]:
             return [(0.0, m.UnknownSession(message.seq), [])]

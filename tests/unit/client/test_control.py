@@ -16,8 +16,8 @@ import zmq
 from sparkps.client.control import ControlClient
 from sparkps.client.presence import Peer, Presence
 from sparkps.errors import DeadlineExceeded, NodeUnreachable, TierError
-from sparkps.wire import control as c
 from sparkps.wire.codec import decode, encode
+from sparkps.wire.messages import control as c
 from tests.harness.waiting import wait_until
 
 

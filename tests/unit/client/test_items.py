@@ -12,7 +12,7 @@ from sparkps.client.items import Item, cut, dense_items, pack, sparse_items
 from sparkps.client.routing import Routing
 from sparkps.specs import NUM_BUCKETS, TableSpec
 from sparkps.wire.hashing import buckets_of
-from sparkps.wire.messages import Op, OpCode
+from sparkps.wire.messages.data import Op, OpCode
 from sparkps.wire.placement import initial, join
 
 SPARSE = TableSpec("w", "sparse", 2, table=1, index=1)

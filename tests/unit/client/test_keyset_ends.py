@@ -7,7 +7,7 @@ import threading
 
 import numpy as np
 
-from sparkps.wire import messages as m
+from sparkps.wire.messages import data as m
 from tests.unit.client.fake_tier import FakeTier
 
 

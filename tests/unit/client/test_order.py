@@ -9,21 +9,23 @@ import numpy as np
 import pytest
 
 from sparkps.client.futures import Future
-from sparkps.client.order import Refusals, Refused
+from sparkps.client.order import Refusals, RefusedPiece
 from sparkps.client.pieces import Piece
 from sparkps.errors import DeadlineExceeded
-from sparkps.wire import messages as m
+from sparkps.wire.messages import data as m
+from sparkps.wire.messages.base import Message
 from sparkps.wire.placement import initial, join
+from tests.harness.requests import is_a
 from tests.unit.client.fake_tier import Answer, FakeNode, FakeTier, always, once, silence, wrong_epoch
 
 
 def piece(call: int, number: int = 0, *, write: bool = True) -> Piece:
     future: Future[None] = Future(None, "push", lambda: None)  # type: ignore[arg-type]
-    return Piece(future, 0, lambda s, q, a, e: m.Status(s, q, a), [], epoch=1, write=write, place=(call, number))
+    return Piece(future, 0, m.Status(), [], write=write, place=(call, number))
 
 
-def refused(piece: Piece, not_before: float = 0.0, deadline: float = 60.0) -> Refused:
-    return Refused(piece, m.WrongEpoch(1, 2, []), False, not_before, deadline)
+def refused(piece: Piece, not_before: float = 0.0, deadline: float = 60.0) -> RefusedPiece:
+    return RefusedPiece(piece, m.WrongEpoch(1, 2, []), False, not_before, deadline)
 
 
 def test_writes_go_again_in_the_order_of_calls_and_pieces() -> None:
@@ -82,9 +84,9 @@ class StrictNode(FakeNode):
         self.keysets: set[int] = set()
 
     def usual(self, message: Any, arrays: list[Any]) -> list[Answer]:
-        if isinstance(message, m.Register):
+        if is_a(message, m.Register):
             self.keysets.add(message.keyset)
-        if not isinstance(message, m.Step) or message.ops[0].code == m.OpCode.PULL:
+        if not is_a(message, m.Step) or message.ops[0].code == m.OpCode.PULL:
             return super().usual(message, arrays)
         refusal = self._refusal(message)
         if refusal is not None:
@@ -97,7 +99,7 @@ class StrictNode(FakeNode):
                 self.applied += [(message.call, int(key)) for key in array]
         return [(self.slow, m.Done(message.seq), [])]
 
-    def _refusal(self, message: m.Step) -> m.Message | None:
+    def _refusal(self, message: Any) -> Message | None:
         if self.barred is not None and message.acked < self.barred[0]:
             kind = type(self.barred[1])
             if kind is m.WrongEpoch:

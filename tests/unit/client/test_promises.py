@@ -13,12 +13,12 @@ import zmq
 from sparkps.client import links
 from sparkps.client.control import ControlClient
 from sparkps.client.inflight import Lane, RetryPolicy
-from sparkps.client.order import Refusals, Refused
+from sparkps.client.order import Refusals, RefusedPiece
 from sparkps.client.presence import Peer, Presence
 from sparkps.errors import ShardLost, TierError
-from sparkps.wire import control as c
-from sparkps.wire import messages as m
 from sparkps.wire.codec import decode, encode
+from sparkps.wire.messages import control as c
+from sparkps.wire.messages import data as m
 from tests.unit.client.fake_tier import FakeTier, always, once, silence, wrong_epoch
 
 
@@ -129,7 +129,7 @@ def test_a_call_that_is_interrupted_while_its_answer_is_taken_in_has_ended():
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    future = session.broadcast("status", lambda s, q, a, e: m.Status(s, q, a), interrupted)
+    future = session.broadcast("status", m.Status(), interrupted)
     began = tier.network.time
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
@@ -156,7 +156,7 @@ def test_refusals_that_come_in_any_order_are_all_waited_for():
     refusals = Refusals()
     for seq in (5, 3):
         piece = SimpleNamespace(write=True, place=(seq, 0))
-        refusals.add(Refused(piece, m.WrongEpoch(seq, 2, []), False, 0.0, 100.0), 0, seq)
+        refusals.add(RefusedPiece(piece, m.WrongEpoch(seq, 2, []), False, 0.0, 100.0), 0, seq)
     assert refusals.ready(1.0, writing=False, acked=lambda node: 4) == []
     assert len(refusals.ready(1.0, writing=False, acked=lambda node: 5)) == 2
 

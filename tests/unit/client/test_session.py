@@ -20,8 +20,9 @@ from sparkps.client.membership import Faults
 from sparkps.client.session import Session
 from sparkps.config import Settings
 from sparkps.errors import DeadlineExceeded, Fenced, InvalidInput, NonFiniteValues, TierError, UnknownTable
-from sparkps.wire import messages as m
-from sparkps.wire.control import FindTable
+from sparkps.wire.messages import data as m
+from sparkps.wire.messages.control import FindTable
+from tests.harness.requests import is_a
 from tests.unit.client.fake_tier import (
     ADDRESS,
     DENSE,
@@ -58,7 +59,7 @@ def test_calls_are_numbered_from_one_through_steps_and_functions_alike() -> None
     d.call("scale", alpha=2.0)
     w.pull(np.arange(50))
     d.add(np.ones(512))
-    calls = [message.call for message in tier.nodes[0].got if isinstance(message, (m.Step, m.Call))]
+    calls = [message.call for message in tier.nodes[0].got if is_a(message, (m.Step, m.Call))]
     assert calls[-3:] == [2, 3, 4]
     both = [m_.call for node in tier.nodes for m_ in node.of(m.Step)]
     assert both.count(1) == 1
@@ -78,7 +79,7 @@ def test_a_call_that_cannot_be_encoded_takes_no_number_of_a_node() -> None:
     tier = FakeTier()
     session = tier.session()
     with pytest.raises(InvalidInput):
-        session.broadcast("nonsense", lambda s, q, a, e: m.Unregister(s, q, a, object()))  # type: ignore[arg-type]
+        session.broadcast("nonsense", m.Unregister(object()))  # type: ignore[arg-type]
     tier.sparse(session).push([1], [[1.0]])
     assert tier.nodes[0].of(m.Step)[0].seq == 1
 

@@ -7,10 +7,11 @@ import pytest
 
 from sparkps.client.inflight import FILLER
 from sparkps.errors import DeadlineExceeded, ShardLost, TierError
-from sparkps.wire import messages as m
-from sparkps.wire.control import Attach
 from sparkps.wire.hashing import buckets_of
+from sparkps.wire.messages import data as m
+from sparkps.wire.messages.control import Attach
 from sparkps.wire.placement import initial, join
+from tests.harness.requests import is_a
 from tests.unit.client.fake_tier import (
     FakeTier,
     after,
@@ -238,7 +239,7 @@ def test_numbers_that_a_forgetful_node_lacks_are_filled() -> None:
     hello = tier.nodes[0].got.index(m.Hello(session.id, 0), 1)
     again = tier.nodes[0].got[hello + 1 : hello + 5]
     assert [message.seq for message in again] == [1, 2, 3, 4]
-    assert [type(message) for message in again] == [m.Step, m.Unregister, m.Unregister, m.Step]
+    assert [type(request.message) for request in again] == [m.Step, m.Unregister, m.Unregister, m.Step]
     assert slow.result().shape == (1, 1)
 
 
@@ -257,7 +258,7 @@ def test_a_write_too_old_to_be_sent_again_says_that_it_may_have_been_applied() -
     assert not isinstance(caught.value, ShardLost)
     assert pull.result().shape == (1, 1), "to read twice does no harm"
     hello = tier.nodes[0].got.index(m.Hello(session.id, 0), 1)
-    assert [type(x) for x in tier.nodes[0].got[hello + 1 : hello + 4]] == [m.Unregister, m.Step, m.Step]
+    assert [type(x.message) for x in tier.nodes[0].got[hello + 1 : hello + 4]] == [m.Unregister, m.Step, m.Step]
 
 
 def test_a_lost_hello_is_said_again() -> None:
@@ -285,7 +286,7 @@ def test_a_request_that_is_given_up_leaves_no_gap_in_the_numbers() -> None:
     with pytest.raises(DeadlineExceeded):
         lost.result(timeout=2.0)
     filler = tier.nodes[0].got[-1]
-    assert isinstance(filler, m.Unregister)
+    assert is_a(filler, m.Unregister)
     assert (filler.seq, filler.keyset) == (1, m.NO_KEYSET)
     with pytest.raises(DeadlineExceeded):
         later.result(timeout=9.0)
@@ -322,7 +323,7 @@ def test_a_push_larger_than_the_credit_keeps_back_no_request_without_arrays() ->
     assert one_bucket.nbytes > 1 << 12, "a bucket is never cut"
     push = tier.sparse(session).add_async(one_bucket, np.ones((len(one_bucket), 1)))
     began = tier.network.time
-    status = session.broadcast("status", lambda s, q, a, e: m.Status(s, q, a))
+    status = session.broadcast("status", m.Status())
     assert tier.network.time == began, "it did not wait for room"
     status.result()
     assert not push.settled()

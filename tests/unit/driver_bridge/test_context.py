@@ -14,7 +14,7 @@ from sparkps.driver_bridge import context as module
 from sparkps.driver_bridge import launchers
 from sparkps.driver_bridge.context import PSContext
 from sparkps.errors import ConfigError, InvalidInput, TierError
-from sparkps.wire.control import TierAddress
+from sparkps.wire.messages.control import TierAddress
 from tests.harness.waiting import wait_until
 
 

@@ -17,7 +17,7 @@ from sparkps.driver_bridge.groups.monitor import GroupMonitor
 from sparkps.driver_bridge.groups.rank_lease import SOLVER_ATTEMPT
 from sparkps.errors import DeadlineExceeded, GroupError, NodeUnreachable, SparkPSError, WorkerFailed
 from sparkps.specs import GroupSpec
-from sparkps.wire import control as c
+from sparkps.wire.messages import control as c
 from tests.harness.waiting import wait_until
 
 GROUP = GroupSpec(1, "g", 2, 2, 0)

@@ -9,7 +9,7 @@ import pytest
 
 from sparkps.kernels import ahead, compiled, places
 from sparkps.kernels.compiled import array, given, kernel
-from sparkps.ps_nodes.store import KERNELS, Store
+from sparkps.ps_nodes.tables.directory import KERNELS, Tables
 from sparkps.specs import TableSpec
 
 OWNER = __name__
@@ -56,6 +56,6 @@ def test_a_node_with_a_table_has_loaded_all_that_the_table_calls(
     loading = {(each.__name__, each.module): each._ready for each in ahead.kernels_of(*KERNELS)}
     for ready in loading.values():
         ready.clear()
-    Store(range(256)).create(TableSpec("t", kind, 1, dtype, shape=(4,) if kind == "dense" else (), table=1, index=1))
+    Tables(range(256)).create(TableSpec("t", kind, 1, dtype, shape=(4,) if kind == "dense" else (), table=1, index=1))
     assert len(loading) >= 19
     assert all({"", dtype} & set(ready) for ready in loading.values())

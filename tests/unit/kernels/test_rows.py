@@ -10,9 +10,9 @@ import pytest
 from sparkps.initializers import Constant, He, Initializer, Normal, Uniform, Xavier, Zeros
 from sparkps.kernels import rows
 from sparkps.optim import SGD
-from sparkps.ps_nodes.dense import DenseTable
-from sparkps.ps_nodes.index import KeyIndex
-from sparkps.ps_nodes.sparse import SparseTable
+from sparkps.ps_nodes.tables.dense import DenseShards
+from sparkps.ps_nodes.tables.index import KeyIndex
+from sparkps.ps_nodes.tables.sparse import SparseShards
 from sparkps.specs import TableSpec
 from tests import naive
 
@@ -58,7 +58,7 @@ def test_first_rows_depend_on_seed_and_key_alone(init: Initializer, dtype: str) 
     law = init.law(4, 4)
     for chosen in (keys, keys[::-1]):
         index = KeyIndex(range(256))
-        table = SparseTable(spec, index)
+        table = SparseShards(spec, index)
         index.attach(table)
         for key in chosen:
             one = np.array([key])
@@ -72,8 +72,8 @@ def test_first_rows_depend_on_seed_and_key_alone(init: Initializer, dtype: str) 
 
 def test_first_elements_of_a_dense_table_do_not_depend_on_its_nodes() -> None:
     spec = TableSpec("d", "dense", 1, "float64", (30, 11), init=Normal(0, 2), seed=9)
-    whole = DenseTable(spec, range(256)).gather(0, 256)
-    halves = [DenseTable(spec, half).gather(0, 256) for half in (range(128), range(128, 256))]
+    whole = DenseShards(spec, range(256)).gather(0, 256)
+    halves = [DenseShards(spec, half).gather(0, 256) for half in (range(128), range(128, 256))]
     assert np.array_equal(np.concatenate(halves), whole)
     law = spec.init.law(30, 11)
     assert np.allclose(whole, [naive.draw(law, 9, position, 0) for position in range(330)], rtol=1e-13)
@@ -81,7 +81,7 @@ def test_first_elements_of_a_dense_table_do_not_depend_on_its_nodes() -> None:
 
 @pytest.mark.parametrize("init", [Uniform(-2, 3), Normal(1, 0.5)], ids=repr)
 def test_first_values_have_the_moments_of_their_law(init: Initializer) -> None:
-    table = DenseTable(TableSpec("d", "dense", 1, "float64", (200_000,), init=init), range(256))
+    table = DenseShards(TableSpec("d", "dense", 1, "float64", (200_000,), init=init), range(256))
     values = table.gather(0, 256)
     mean, std = (0.5, 5 / math.sqrt(12)) if isinstance(init, Uniform) else (1.0, 0.5)
     assert values.mean() == pytest.approx(mean, abs=5 * std / math.sqrt(200_000))

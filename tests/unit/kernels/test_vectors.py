@@ -6,22 +6,22 @@ import numpy as np
 import pytest
 
 from sparkps.kernels import layout, vectors
-from sparkps.ps_nodes.dense import DenseTable
+from sparkps.ps_nodes.tables.dense import DenseShards
 from sparkps.specs import TableSpec
 from tests import naive
 
 BUCKETS = np.array([0, 3, 255], np.int32)
 
 
-def tables_of(sizes: int, dtypes: list[str]) -> list[DenseTable]:
+def tables_of(sizes: int, dtypes: list[str]) -> list[DenseShards]:
     rng = np.random.default_rng(sizes)
-    tables = [DenseTable(TableSpec(f"t{i}", "dense", 1, dtype, (sizes,)), range(256)) for i, dtype in enumerate(dtypes)]
+    tables = [DenseShards(TableSpec(f"t{i}", "dense", 1, dtype, (sizes,)), range(256)) for i, dtype in enumerate(dtypes)]
     for table in tables:
         table.assign(0, 256, rng.normal(size=sizes).astype(table.dtype))
     return tables
 
 
-def described(tables: list[DenseTable]) -> np.ndarray:
+def described(tables: list[DenseShards]) -> np.ndarray:
     return np.array([[t.heads.ctypes.data, t.dtype.itemsize] for t in tables], np.int64)
 
 

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from sparkps.config import NodeSettings
+from sparkps.ps_nodes.handlers import commands
 from sparkps.ps_nodes.service import Service
 from sparkps.specs import GroupSpec, TableSpec
-from sparkps.wire import control as c
-from sparkps.wire import messages as m
 from sparkps.wire.codec import decode, encode
+from sparkps.wire.messages import control as c
+from sparkps.wire.messages import data as m
+from tests.harness.requests import Numbered
 
 #: Key sets, tables and groups get their ids from the test.
 TABLE, GROUP = 1, 1
@@ -40,12 +42,12 @@ class Pool:
             if self.service is None:
                 function(*args)
                 continue
-            self.service._io_thread = -1
+            self.service.io._ident = -1
             try:
                 function(*args)
             finally:
-                self.service.on_this_thread()
-            self.service.run_posted()
+                self.service.io.take_over()
+            self.service.io.run_posted()
 
 
 class LoneNode:
@@ -57,8 +59,8 @@ class LoneNode:
         #: Answers by connection, in order.
         self.answers: dict[bytes, list[tuple[Any, list[np.ndarray]]]] = {}
         self.service = self.pool.service = Service(self._send, self.pool, lambda: self.time)
-        self.service.handlers.welcome(
-            c.Welcome(1, 0, "tier", 1, [[0]] * 256, [], [], [], replace(NodeSettings(), **settings))
+        commands.welcome(
+            self.service.state, c.Welcome(1, 0, "tier", 1, [[0]] * 256, [], [], [], replace(NodeSettings(), **settings))
         )
 
     def _send(self, identity: bytes, frames: list[Any]) -> None:
@@ -70,7 +72,7 @@ class LoneNode:
     def command(self, command: Any) -> list[BaseException | None]:
         """Carry out a command; what it was answered with, once it is."""
         told: list[BaseException | None] = []
-        self.service.handlers.command(command, told.append)
+        commands.command(self.service.state, command, told.append)
         return told
 
     def table(self, number: int = TABLE, **spec: Any) -> TableSpec:
@@ -89,7 +91,7 @@ class LoneNode:
 
     def values(self, keys: list[int], number: int = TABLE) -> list[float]:
         """Rows as they are in the table at this moment."""
-        with self.service.handlers.store.use([number]) as use:
+        with self.service.state.tables.use([number]) as use:
             (table,) = use.tables
             found = {
                 int(key): float(row[0])
@@ -117,9 +119,9 @@ class Client:
         """The session of a rank that has taken over and settled where the node says."""
         client = cls(node, number or 100 * incarnation + rank)
         at = m.Member(GROUP, rank, incarnation, -1)
-        standing = client.ask(m.Takeover(client.number, client.next(), client.acked, at))
+        standing = client.ask(Numbered(client.number, client.next(), client.acked, m.Takeover(at)))
         settled = replace_clock(at, standing.clock)
-        assert isinstance(client.ask(m.Settle(client.number, client.next(), client.acked, settled)), m.Done)
+        assert isinstance(client.ask(Numbered(client.number, client.next(), client.acked, m.Settle(settled))), m.Done)
         client.member = replace_clock(at, standing.clock + 1)
         return client
 
@@ -129,7 +131,8 @@ class Client:
 
     def send(self, message: Any, arrays: list[np.ndarray] | None = None) -> None:
         """Deliver a message to the node."""
-        frames = [memoryview(frame).tobytes() for frame in encode(message, arrays or [])]
+        sent = message.frames(arrays or []) if isinstance(message, Numbered) else encode(message, arrays or [])
+        frames = [memoryview(frame).tobytes() for frame in sent]
         self.node.service.receive(self.identity, frames)
 
     def answers(self, seq: int) -> list[Any]:
@@ -152,26 +155,26 @@ class Client:
         """A message that adds `value` to each of some keys, not sent yet."""
         self.calls += 1
         member = None if self.member is None else replace_ordinal(self.member, ordinal)
-        message = m.Step(self.number, self.next(), self.acked, 1, [m.Op(m.OpCode.ADD, table)], member, self.calls)
+        message = Numbered(self.number, self.next(), self.acked, m.Step(1, [m.Op(m.OpCode.ADD, table)], member, self.calls))
         return message, [in_order(keys), np.full((len(keys), 1), value)]
 
     def pull(self, keys: list[int], *, table: int = TABLE) -> tuple[Any, list[np.ndarray]]:
         """A message that reads keys, not sent yet."""
         self.calls += 1
         op = m.Op(m.OpCode.PULL, table)
-        return m.Step(self.number, self.next(), self.acked, 1, [op], self.member, self.calls), [in_order(keys)]
+        return Numbered(self.number, self.next(), self.acked, m.Step(1, [op], self.member, self.calls)), [in_order(keys)]
 
     def call(self, function: str, *, limit: float = 10.0, ordinal: int = 0, **args: Any) -> Any:
         """A message that calls a server function on the table, not sent yet."""
         self.calls += 1
         member = None if self.member is None else replace_ordinal(self.member, ordinal)
         calls = [m.FunctionCall(function, [TABLE], args)]
-        return m.Call(self.number, self.next(), self.acked, 1, calls, member, self.calls, limit)
+        return Numbered(self.number, self.next(), self.acked, m.Call(1, calls, member, self.calls, limit))
 
-    def tick(self, finish: bool = False) -> m.Tick:
+    def tick(self, finish: bool = False) -> Numbered:
         """A message that ticks the clock, not sent yet."""
         assert self.member is not None
-        message = m.Tick(self.number, self.next(), self.acked, self.member, None, finish)
+        message = Numbered(self.number, self.next(), self.acked, m.Tick(self.member, None, finish))
         self.member = replace_clock(self.member, self.member.clock + 1)
         return message
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 
 from sparkps.ps_nodes import dispatch
 from sparkps.ps_nodes.clock_buffers import Write
-from sparkps.ps_nodes.store import Store
+from sparkps.ps_nodes.tables.directory import Tables
 from sparkps.specs import UNBOUNDED
-from sparkps.wire import control as c
-from sparkps.wire import messages as m
+from sparkps.wire.messages import control as c
+from sparkps.wire.messages import data as m
+from tests.harness.requests import Numbered
 from tests.unit.ps_nodes.lone_node import GROUP, Client, LoneNode
 
 #: More keys than a close applies on the I/O thread.
@@ -126,7 +127,7 @@ def test_a_hello_says_what_was_answered_to_a_session_that_is_open_further_back(n
     node.pool.run()
     assert len(client.answers(write.seq)) == 1
     client.send(m.Hello(5, 3))
-    assert node.service.sessions.sessions[5].acked == 10, "an old one takes nothing back"
+    assert node.service.state.sessions.sessions[5].acked == 10, "an old one takes nothing back"
 
 
 def test_a_repeated_piece_of_a_call_is_acknowledged_when_the_first_is_done(
@@ -135,16 +136,16 @@ def test_a_repeated_piece_of_a_call_is_acknowledged_when_the_first_is_done(
     monkeypatch.setattr(dispatch, "INLINE_BYTES", 0)
     client = Client(node, 5)
     entries: list[Any] = []
-    monkeypatch.setattr(node.service.shards, "carry_out", entries.append)
+    monkeypatch.setattr(node.service.state.shards, "carry_out", entries.append)
     first, arrays = client.add([7])
     client.send(first, arrays)
-    again = msgspec.structs.replace(first, seq=client.next())
+    again = dataclasses.replace(first, seq=client.next())
     client.send(again, arrays)
     node.pool.run()
     assert len(entries) == 1
     monkeypatch.undo()
     assert client.answers(again.seq) == [], "its rows are not there yet"
-    node.service.shards.carry_out(entries.pop())
+    node.service.state.shards.carry_out(entries.pop())
     node.pool.run()
     assert [len(client.answers(seq)) for seq in (first.seq, again.seq)] == [1, 1]
     assert node.values([7]) == [1.0]
@@ -220,7 +221,7 @@ def test_a_write_sent_again_after_its_session_was_forgotten_counts_once(node: Lo
     client = Client(node, 5)
     message, arrays = client.add([7])
     assert isinstance(client.ask(message, arrays), m.Done)
-    node.service.sessions.ttl = 10.0
+    node.service.state.sessions.ttl = 10.0
     node.time = 11.0
     node.service.look_around()
     client.send(message, arrays)
@@ -274,7 +275,7 @@ def test_calls_of_a_rank_that_read_and_write_at_once_are_refused_by_name(node: L
     node.group(1, 0)
     rank = Client.of_rank(node, 0)
     calls = [m.FunctionCall("fill", [1], {"value": 1.0}), m.FunctionCall("sum", [1], {})]
-    answer = rank.ask(m.Call(rank.number, rank.next(), 0, 1, calls, rank.member, 1, 10.0))
+    answer = rank.ask(Numbered(rank.number, rank.next(), 0, m.Call(1, calls, rank.member, 1, 10.0)))
     assert answer.error == "ProtocolError"
     assert "fill, sum" in answer.message
 
@@ -283,7 +284,7 @@ def test_a_small_write_waits_for_whoever_changes_the_same_rows(node: LoneNode, m
     monkeypatch.setattr(dispatch, "INLINE_BYTES", 0)
     slow, small = Client(node, 5), Client(node, 6)
     entries: list[Any] = []
-    monkeypatch.setattr(node.service.shards, "carry_out", entries.append)
+    monkeypatch.setattr(node.service.state.shards, "carry_out", entries.append)
     first, arrays = slow.add([7], 1.0)
     slow.send(first, arrays)
     node.pool.run()  # has its turn, and takes its time
@@ -292,22 +293,22 @@ def test_a_small_write_waits_for_whoever_changes_the_same_rows(node: LoneNode, m
     small.send(second, arrays)
     assert small.answers(second.seq) == []
     assert node.values([7]) == [0.0]
-    node.service.shards.carry_out(entries.pop())
+    node.service.state.shards.carry_out(entries.pop())
     node.pool.run()
     assert (len(slow.answers(first.seq)), len(small.answers(second.seq))) == (1, 1)
     assert node.values([7]) == [3.0]
     node.drop()
-    assert not node.service.handlers.store._users, "nobody uses the table any more"
+    assert not node.service.state.tables._users, "nobody uses the table any more"
 
 
 def test_a_small_write_is_done_once_and_one_that_fails_is_told(node: LoneNode, monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client(node, 5)
     write, arrays = client.add([7], 5.0)
     client.send(write, arrays)
-    again = msgspec.structs.replace(write, seq=client.next())
+    again = dataclasses.replace(write, seq=client.next())
     client.send(again, arrays)  # the same call, as after the node has forgotten the session
     assert node.values([7]) == [5.0]
-    table = node.service.handlers.store.tables[1]
+    table = node.service.state.tables.by_id[1]
 
     def no_memory(*_: object) -> None:
         raise MemoryError("no room")
@@ -331,7 +332,7 @@ def test_a_duplicate_is_acknowledged_when_the_write_that_it_repeats_is_done(
     outside, first = Client(node, 5), Client.of_rank(node, 0)
     slow, arrays = outside.add([7])
     entries = []
-    monkeypatch.setattr(node.service.shards, "carry_out", entries.append)
+    monkeypatch.setattr(node.service.state.shards, "carry_out", entries.append)
     outside.send(slow, arrays)
     node.pool.run()  # has its turn, and takes its time
     write, rows = first.add([7], 5.0)
@@ -344,7 +345,7 @@ def test_a_duplicate_is_acknowledged_when_the_write_that_it_repeats_is_done(
     second.send(again, rows)
     assert second.answers(again.seq) == [], "its rows are not there yet"
     assert node.values([7]) == [0.0]
-    node.service.shards.carry_out(entries.pop())
+    node.service.state.shards.carry_out(entries.pop())
     node.pool.run()
     assert [type(answer) for answer in second.answers(again.seq)] == [m.Done]
     assert node.values([7]) == [6.0]
@@ -370,7 +371,7 @@ def test_a_bsp_pull_that_was_not_awaited_never_sees_the_next_clock(node: LoneNod
 
 
 def test_a_rank_that_runs_ahead_is_held_back_and_goes_on(node: LoneNode) -> None:
-    node.service.handlers.settings = type(node.service.handlers.settings)(buffer_bytes=1 << 16)
+    node.service.state.settings = type(node.service.state.settings)(buffer_bytes=1 << 16)
     node.group(2, 0)
     fast, slow = Client.of_rank(node, 0), Client.of_rank(node, 1)
     clocks = 0
@@ -401,16 +402,16 @@ def test_a_rank_that_runs_ahead_is_held_back_and_goes_on(node: LoneNode) -> None
 def test_writes_behind_one_that_was_sent_back_do_not_overtake_it(node: LoneNode) -> None:
     client = Client(node, 5)
     client.calls = 1
-    unknown = m.Step(5, client.next(), 0, 1, [m.Op(m.OpCode.ADD, 1, keyset=99)], None, 1)
+    unknown = Numbered(5, client.next(), 0, m.Step(1, [m.Op(m.OpCode.ADD, 1, keyset=99)], None, 1))
     assert isinstance(client.ask(unknown, [np.ones((1, 1))]), m.UnknownKeySet)
     overtaking, arrays = client.add([7])
     assert isinstance(client.ask(overtaking, arrays), m.WrongEpoch)
     client.send(unknown, [np.ones((1, 1))])
     assert isinstance(client.answers(1)[-1], m.UnknownKeySet), "its answer is kept"
     client.acked = 2
-    again = m.Step(5, client.next(), 2, 1, [m.Op(m.OpCode.ADD, 1)], None, 1)
+    again = Numbered(5, client.next(), 2, m.Step(1, [m.Op(m.OpCode.ADD, 1)], None, 1))
     assert isinstance(client.ask(again, [np.array([7]), np.ones((1, 1))]), m.Done)
-    after = m.Step(5, client.next(), 2, 1, [m.Op(m.OpCode.ADD, 1)], None, 2)
+    after = Numbered(5, client.next(), 2, m.Step(1, [m.Op(m.OpCode.ADD, 1)], None, 2))
     assert isinstance(client.ask(after, [np.array([7]), np.ones((1, 1))]), m.Done)
     assert node.values([7]) == [2.0]
 
@@ -418,7 +419,7 @@ def test_writes_behind_one_that_was_sent_back_do_not_overtake_it(node: LoneNode)
 def test_a_failed_write_of_a_rank_ends_its_group(node: LoneNode, monkeypatch: pytest.MonkeyPatch) -> None:
     node.group(1, UNBOUNDED)
     rank = Client.of_rank(node, 0)
-    table = node.service.handlers.store.tables[1]
+    table = node.service.state.tables.by_id[1]
 
     def full(*_: object) -> None:
         raise MemoryError("no memory for new rows")
@@ -428,7 +429,7 @@ def test_a_failed_write_of_a_rank_ends_its_group(node: LoneNode, monkeypatch: py
     monkeypatch.undo()
     successor = Client(node, 9)
     at = m.Member(GROUP, 0, 2, -1)
-    assert "could not be applied" in successor.ask(m.Takeover(9, successor.next(), 0, at)).message
+    assert "could not be applied" in successor.ask(Numbered(9, successor.next(), 0, m.Takeover(at))).message
 
 
 @pytest.mark.parametrize("staleness", [0, 1])
@@ -464,7 +465,7 @@ def test_a_close_that_finds_no_memory_fails_its_group_once_and_for_all(
     def full(*_: object) -> None:
         raise MemoryError("no memory for a close")
 
-    monkeypatch.setattr(Store, "use_again", full)
+    monkeypatch.setattr(Tables, "use_again", full)
     tick = two.tick()
     two.send(tick)
     monkeypatch.undo()
@@ -487,5 +488,5 @@ def test_a_write_that_fails_between_its_mark_and_its_place_fails_its_group(
     assert "no memory" in first.ask(*first.add([1])).message
     monkeypatch.undo()
     successor = Client(node, 9)
-    answer = successor.ask(m.Takeover(9, successor.next(), 0, m.Member(GROUP, 0, 2, -1)))
+    answer = successor.ask(Numbered(9, successor.next(), 0, m.Takeover(m.Member(GROUP, 0, 2, -1))))
     assert "could not be taken" in answer.message, "a successor's write would be taken for a duplicate"

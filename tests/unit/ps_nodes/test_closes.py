@@ -9,9 +9,10 @@ import pytest
 from sparkps.optim import SGD
 from sparkps.ps_nodes import functions
 from sparkps.specs import TableSpec
-from sparkps.wire import control as c
-from sparkps.wire import messages as m
 from sparkps.wire.hashing import buckets_of
+from sparkps.wire.messages import control as c
+from sparkps.wire.messages import data as m
+from tests.harness.requests import Numbered
 from tests.unit.ps_nodes.lone_node import GROUP, Client, LoneNode, in_order
 
 MANY = list(range(20_000))
@@ -30,7 +31,7 @@ def test_a_close_has_its_turn_at_its_buckets_as_every_change_has(node, monkeypat
     rank, driver = Client.of_rank(node, 0), Client(node, 900)
     driver.ask(*driver.add([7], 1.0))
     held = []
-    monkeypatch.setattr(node.service.users, "start", lambda *given, **_: held.append(given))
+    monkeypatch.setattr(node.service.state.users, "start", lambda *given, **_: held.append(given))
 
     def double(shard):
         shard.rows()[:] *= 2.0
@@ -59,7 +60,7 @@ def test_a_table_dropped_after_a_close_is_freed(node):
     rank = Client.of_rank(node, 0)
     rank.ask(*rank.add([7]))
     rank.ask(rank.tick())
-    table = node.service.handlers.store.tables[1]
+    table = node.service.state.tables.by_id[1]
     node.drop(1)
     assert table not in table.index._tables
 
@@ -95,7 +96,7 @@ def test_a_clock_is_its_assigns_then_its_adds_then_its_gradients(node):
     keys = in_order([7])
     for ordinal, (code, value) in enumerate([(m.OpCode.PUSH, 1.0), (m.OpCode.ADD, 10.0), (m.OpCode.ASSIGN, 100.0)]):
         member = m.Member(GROUP, 0, 1, 0, ordinal)
-        step = m.Step(rank.number, rank.next(), 0, 1, [m.Op(code, 3)], member, ordinal + 1)
+        step = Numbered(rank.number, rank.next(), 0, m.Step(1, [m.Op(code, 3)], member, ordinal + 1))
         assert isinstance(rank.ask(step, [keys, np.full((1, 1), value)]), m.Done)
     rank.ask(rank.tick(finish=True))
     assert node.values([7], 3) == [109.0]
@@ -111,7 +112,7 @@ def test_a_close_finds_its_memory_before_it_changes_anything(node, monkeypatch):
     def full(*_):
         raise MemoryError("no memory for new rows")
 
-    monkeypatch.setattr(node.service.handlers.store.tables[2].index, "resolve", full)
+    monkeypatch.setattr(node.service.state.tables.by_id[2].index, "resolve", full)
     assert isinstance(rank.ask(rank.tick(finish=True)), m.Failed)
     assert node.values([7]) == [0.0]
 
@@ -123,8 +124,8 @@ def test_a_write_finds_its_memory_before_it_changes_anything(node, monkeypatch):
     def full(*_):
         raise MemoryError("no memory for new rows")
 
-    monkeypatch.setattr(node.service.handlers.store.tables[2].index, "resolve", full)
-    step = m.Step(5, client.next(), 0, 1, [m.Op(m.OpCode.ADD, 1), m.Op(m.OpCode.ADD, 2)], None, 1)
+    monkeypatch.setattr(node.service.state.tables.by_id[2].index, "resolve", full)
+    step = Numbered(5, client.next(), 0, m.Step(1, [m.Op(m.OpCode.ADD, 1), m.Op(m.OpCode.ADD, 2)], None, 1))
     keys, ones = in_order([7]), np.ones((1, 1))
     assert isinstance(client.ask(step, [keys, ones, keys, ones]), m.Failed)
     assert node.values([7]) == [0.0]
@@ -134,11 +135,11 @@ def test_a_dense_write_that_is_partly_new_adds_the_right_elements(node):
     spec = TableSpec("d", "dense", 1, "float64", shape=(512,), table=9)  # two elements a bucket
     assert node.command(c.CreateTable(0, spec)) == [None]
     client = Client(node, 5)
-    first = m.Step(5, client.next(), 0, 1, [m.Op(m.OpCode.ADD, 9, start=0, stop=1)], None, 1)
+    first = Numbered(5, client.next(), 0, m.Step(1, [m.Op(m.OpCode.ADD, 9, start=0, stop=1)], None, 1))
     assert isinstance(client.ask(first, [np.array([1.0, 2.0])]), m.Done)
-    wider = m.Step(5, client.next(), 0, 1, [m.Op(m.OpCode.ADD, 9, start=0, stop=3)], None, 1)
+    wider = Numbered(5, client.next(), 0, m.Step(1, [m.Op(m.OpCode.ADD, 9, start=0, stop=3)], None, 1))
     assert isinstance(client.ask(wider, [np.arange(1.0, 7.0)]), m.Done)
-    pull = m.Step(5, client.next(), 0, 1, [m.Op(m.OpCode.PULL, 9, stop=3)])
+    pull = Numbered(5, client.next(), 0, m.Step(1, [m.Op(m.OpCode.PULL, 9, stop=3)]))
     client.ask(pull)
     assert client.rows(pull.seq) == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
 
@@ -150,9 +151,9 @@ def test_a_call_that_is_partly_new_acts_where_it_is_new(node):
     from sparkps.ps_nodes.clock_buffers import CallPart, Write
     from sparkps.ps_nodes.functions import prepare
 
-    handlers = node.service.handlers
+    state = node.service.state
     call = m.FunctionCall("scale", [1], {"alpha": 2.0})
-    write = Write.of_call(prepare([call], handlers.store.tables), handlers.bucket_bits)
+    write = Write.of_call(prepare([call], state.tables.by_id), state.bucket_bits)
     there = 1 << int(buckets_of(np.array([1], np.int64))[0])
     (part,) = write.narrowed(1, there)
     assert isinstance(part, CallPart)

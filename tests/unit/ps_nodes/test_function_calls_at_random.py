@@ -11,13 +11,13 @@ import pytest
 
 from sparkps.errors import FunctionFailed, InvalidInput, ProtocolError, SparkPSError, UnknownTable
 from sparkps.ps_nodes import functions
-from sparkps.ps_nodes.dense import DenseTable
-from sparkps.ps_nodes.index import KeyIndex
-from sparkps.ps_nodes.sparse import SparseTable
+from sparkps.ps_nodes.tables.dense import DenseShards
+from sparkps.ps_nodes.tables.index import KeyIndex
+from sparkps.ps_nodes.tables.sparse import SparseShards
 from sparkps.specs import TableSpec
 from sparkps.wire.codec import decode, encode
 from sparkps.wire.functions import BUILT_IN, spec_of
-from sparkps.wire.messages import Call, Done, FunctionCall
+from sparkps.wire.messages.data import Call, Done, FunctionCall
 from tests.unit.ps_nodes.tier import Tier
 
 BUCKETS = range(100)
@@ -66,13 +66,13 @@ TABLES = [1, 2, 3, 4, 5, 6, 7, 77, 0, -1, 2**63]
 def tables() -> dict[int, Any]:
     """Three sparse tables of one index, one of another dim and one of another index; two dense ones of different shapes."""
     made = Tier("sparse", [100]).nodes[0]
-    wide = SparseTable(TableSpec("wide", "sparse", 3, table=4), made[1].index)
+    wide = SparseShards(TableSpec("wide", "sparse", 3, table=4), made[1].index)
     made[1].index.attach(wide)
     other = KeyIndex(BUCKETS)
-    apart = SparseTable(TableSpec("apart", "sparse", 2, table=5), other)
+    apart = SparseShards(TableSpec("apart", "sparse", 2, table=5), other)
     other.attach(apart)
-    flat = DenseTable(TableSpec("flat", "dense", 1, "float32", (777,), table=6), BUCKETS)
-    small = DenseTable(TableSpec("small", "dense", 1, "float64", (5,), table=7), BUCKETS)
+    flat = DenseShards(TableSpec("flat", "dense", 1, "float32", (777,), table=6), BUCKETS)
+    small = DenseShards(TableSpec("small", "dense", 1, "float64", (5,), table=7), BUCKETS)
     return {**made, 4: wide, 5: apart, 6: flat, 7: small}
 
 
@@ -105,7 +105,7 @@ def contents(made: dict[int, Any]) -> dict[int, bytes]:
 
 def answer(calls: list[FunctionCall], made: dict[int, Any]) -> Any:
     """The node's arrays, or its error."""
-    sent, _ = decode(encode(Call(1, 1, 0, 1, calls)))  # only what the wire lets through reaches a node
+    sent, _ = decode(encode(Call(1, calls)))  # only what the wire lets through reaches a node
     try:
         with np.errstate(all="ignore"):
             return functions.run(sent.calls, made, BUCKETS)

@@ -12,13 +12,13 @@ from sparkps.errors import FunctionFailed, InvalidInput, ProtocolError, UnknownT
 from sparkps.kernels import layout
 from sparkps.optim import FTRL
 from sparkps.ps_nodes import functions
-from sparkps.ps_nodes.dense import DenseTable
-from sparkps.ps_nodes.index import KeyIndex
-from sparkps.ps_nodes.sparse import SparseTable
+from sparkps.ps_nodes.tables.dense import DenseShards
+from sparkps.ps_nodes.tables.index import KeyIndex
+from sparkps.ps_nodes.tables.sparse import SparseShards
 from sparkps.specs import TableSpec
 from sparkps.wire.functions import BUILT_IN, build_call, combine
-from sparkps.wire.messages import FunctionCall
-from tests.unit.ps_nodes.tables import grouped
+from sparkps.wire.messages.data import FunctionCall
+from tests.unit.ps_nodes.tables.given import grouped
 from tests.unit.ps_nodes.tier import IDS, KEYS, Tier
 
 
@@ -114,7 +114,7 @@ def test_ftrl_goes_on_from_rows_that_a_function_wrote(kind: str) -> None:
 
 def test_empty_table() -> None:
     index = KeyIndex(range(256))
-    table = SparseTable(TableSpec("a", "sparse", 2, table=1), index)
+    table = SparseShards(TableSpec("a", "sparse", 2, table=1), index)
     index.attach(table)
 
     def call(name: str, **args: Any) -> Any:
@@ -137,7 +137,7 @@ def test_a_function_may_not_take_a_built_in_name() -> None:
 def test_what_does_not_fit_is_refused_before_anything_is_changed(tier: Tier) -> None:
     before = tier.values("a")
     fill = build_call("fill", 1, {"value": 1.0}, IDS.__getitem__)
-    strange = DenseTable(TableSpec("other", "dense", 1, shape=(5,)), range(256))
+    strange = DenseShards(TableSpec("other", "dense", 1, shape=(5,)), range(256))
     tables = {**tier.nodes[0], 9: strange}
     for call, error in (
         (FunctionCall("axpy", [1, 9], {"alpha": 1.0}), InvalidInput),

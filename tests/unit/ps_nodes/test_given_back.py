@@ -7,8 +7,9 @@ import pytest
 from sparkps.ps_nodes import sessions
 from sparkps.ps_nodes.sessions import SessionTable, Verdict
 from sparkps.specs import TableSpec
-from sparkps.wire import control as c
-from sparkps.wire import messages as m
+from sparkps.wire.messages import control as c
+from sparkps.wire.messages import data as m
+from tests.harness.requests import Numbered
 from tests.unit.ps_nodes.lone_node import GROUP, Client, LoneNode, in_order
 
 
@@ -36,18 +37,18 @@ def deliver(session, seq, acked=0):
 def test_marks_go_with_the_good_bye(node):
     client = Client(node, 5)
     client.ask(*client.add([7]))
-    assert len(node.service.shards.marks) == 1
+    assert len(node.service.state.shards.marks) == 1
     client.send(m.Bye(5))
-    assert len(node.service.shards.marks) == 0
+    assert len(node.service.state.shards.marks) == 0
 
 
 def test_marks_of_a_session_without_good_bye_go_in_the_end(node):
     client = Client(node, 5)
     client.ask(*client.add([7]))
-    ttl = node.service.sessions.ttl
+    ttl = node.service.state.sessions.ttl
     for node.time, kept in ((ttl + 1, 1), (2 * ttl + 3, 0)):
         node.service.look_around()
-        assert len(node.service.shards.marks) == kept
+        assert len(node.service.state.shards.marks) == kept
 
 
 def test_a_session_whose_answers_have_content_is_not_forgotten_early(node, monkeypatch):
@@ -57,14 +58,14 @@ def test_a_session_whose_answers_have_content_is_not_forgotten_early(node, monke
     assert isinstance(idle.ask(*idle.add([7])), m.Done)
     node.time = 100.0
     node.service.look_around()
-    assert set(node.service.sessions.sessions) == {5}
+    assert set(node.service.state.sessions.sessions) == {5}
 
 
 def test_a_small_request_for_a_large_answer_runs_on_the_pool(node):
     spec = TableSpec("d", "dense", 1, "float64", shape=(1 << 17,), table=9)
     assert node.command(c.CreateTable(0, spec)) == [None]
     client = Client(node, 5)
-    pull = m.Step(5, client.next(), 0, 1, [m.Op(m.OpCode.PULL, 9, stop=256)])
+    pull = Numbered(5, client.next(), 0, m.Step(1, [m.Op(m.OpCode.PULL, 9, stop=256)]))
     client.send(pull)
     assert client.answers(pull.seq) == []
     node.pool.run()
@@ -119,12 +120,12 @@ def test_an_answer_that_the_client_gave_up_is_not_kept():
 def test_key_sets_go_with_the_last_table_of_their_index(node):
     client = Client(node, 5)
     keys = in_order([1, 2, 3])
-    answer = client.ask(m.Register(5, client.next(), 0, 1, 1, 77, 0, 3), [keys])
+    answer = client.ask(Numbered(5, client.next(), 0, m.Register(1, 1, 77, 0, 3)), [keys])
     assert isinstance(answer, m.Done)
-    assert node.service.sessions.keyset_bytes() > 0
+    assert node.service.state.sessions.keyset_bytes() > 0
     node.drop(1)
-    assert node.service.sessions.sessions[5].keysets == {}
-    assert node.service.sessions.keyset_bytes() == 0
+    assert node.service.state.sessions.sessions[5].keysets == {}
+    assert node.service.state.sessions.keyset_bytes() == 0
 
 
 def test_a_close_that_fails_ends_its_group_and_is_not_acknowledged(node, monkeypatch):
@@ -135,7 +136,7 @@ def test_a_close_that_fails_ends_its_group_and_is_not_acknowledged(node, monkeyp
     def full(*_):
         raise MemoryError("no memory for new rows")
 
-    monkeypatch.setattr(node.service.handlers.store.tables[1].index, "resolve", full)
+    monkeypatch.setattr(node.service.state.tables.by_id[1].index, "resolve", full)
     refused = rank.ask(rank.tick(finish=True))
     assert isinstance(refused, m.Failed)
     assert "Clock 0 could not be closed" in refused.message
@@ -150,7 +151,7 @@ def test_the_first_cause_of_a_group_stays(node):
 
 
 def test_room_that_a_takeover_makes_lets_a_held_back_rank_go_on(node):
-    node.service.handlers.settings = type(node.service.handlers.settings)(buffer_bytes=1 << 16)
+    node.service.state.settings = type(node.service.state.settings)(buffer_bytes=1 << 16)
     node.group(3, 0)
     lost, fast, _ = (Client.of_rank(node, rank) for rank in range(3))
     fast.ask(fast.tick())

@@ -10,11 +10,13 @@ import cloudpickle
 import numpy as np
 import pytest
 
-from sparkps.ps_nodes import dispatch, functions, service
+from sparkps.ps_nodes import dispatch, functions, io_thread
+from sparkps.ps_nodes.handlers import commands
 from sparkps.specs import MAX_RANKS, UNBOUNDED, GroupSpec, TableSpec
-from sparkps.wire import control as c
-from sparkps.wire import messages as m
 from sparkps.wire.codec import encode
+from sparkps.wire.messages import control as c
+from sparkps.wire.messages import data as m
+from tests.harness.requests import Numbered
 from tests.harness.waiting import wait_until
 from tests.unit.ps_nodes.lone_node import Client, LoneNode, in_order
 
@@ -36,7 +38,7 @@ def test_a_step_of_thousands_of_pulls_of_one_table_is_refused_before_it_is_read(
     client = Client(node, 5)
     table = dense(node, 9, 1 << 17)  # 1 MiB, 4,094 times
     ops = [m.Op(m.OpCode.PULL, table, stop=256)] * 4094
-    answer = client.ask(m.Step(5, client.next(), 0, 1, ops))
+    answer = client.ask(Numbered(5, client.next(), 0, m.Step(1, ops)))
     assert (answer.error, "maxMessageBytes" in answer.message) == ("ProtocolError", True)
 
 
@@ -44,7 +46,7 @@ def test_a_step_of_thousands_of_pulls_of_one_table_is_refused_before_it_is_read(
 def test_a_step_of_no_or_too_many_operations_is_refused(node: LoneNode, ops: int) -> None:
     client = Client(node, 5)
     table = dense(node, 9, 4)
-    answer = client.ask(m.Step(5, client.next(), 0, 1, [m.Op(m.OpCode.PULL, table, stop=256)] * ops))
+    answer = client.ask(Numbered(5, client.next(), 0, m.Step(1, [m.Op(m.OpCode.PULL, table, stop=256)] * ops)))
     assert answer.error == "ProtocolError"
 
 
@@ -54,29 +56,29 @@ def test_an_export_of_impossible_slots_is_refused(node: LoneNode, kind: str, sta
     client = Client(node, 5)
     table = 1 if kind == "sparse" else dense(node, 9, 1000)
     client.ask(*client.add([7]))
-    answer = client.ask(m.Export(5, client.next(), 0, 1, table, 3, start, limit))
+    answer = client.ask(Numbered(5, client.next(), 0, m.Export(1, table, 3, start, limit)))
     assert answer.error == "ProtocolError"
 
 
 def test_an_export_may_ask_for_more_than_there_is(node: LoneNode) -> None:
     client = Client(node, 5)
-    assert isinstance(client.ask(m.Export(5, client.next(), 0, 1, 1, 3, 1 << 62, 1 << 62)), m.Done)
+    assert isinstance(client.ask(Numbered(5, client.next(), 0, m.Export(1, 1, 3, 1 << 62, 1 << 62))), m.Done)
 
 
 def test_a_write_without_the_number_of_its_call_is_refused(node: LoneNode) -> None:
     client = Client(node, 5)
-    step = m.Step(5, client.next(), 0, 1, [m.Op(m.OpCode.ADD, 1)])
+    step = Numbered(5, client.next(), 0, m.Step(1, [m.Op(m.OpCode.ADD, 1)]))
     assert client.ask(step, [np.array([7]), np.ones((1, 1))]).error == "ProtocolError"
     assert node.values([7]) == [0.0]
 
 
 def test_requests_that_come_far_ahead_are_bounded_and_the_next_one_is_always_taken(node: LoneNode) -> None:
-    node.service.handlers.settings = type(node.service.handlers.settings)(session_bytes=100_000)
+    node.service.state.settings = type(node.service.state.settings)(session_bytes=100_000)
     client = Client(node, 5)
     writes = [client.add(list(range(200))) for _ in range(60)]
     for message, arrays in writes[1:]:
         client.send(message, arrays)
-    session = node.service.sessions.sessions[5]
+    session = node.service.state.sessions.sessions[5]
     assert session.waiting_bytes <= 100_000
     for _ in range(2):  # what was dropped is sent again
         for message, arrays in writes:
@@ -91,12 +93,12 @@ def test_a_table_dropped_under_a_write_is_freed_when_the_write_is_done(
     """Another table of its index gets new keys meanwhile: there must be room for the write's rows all the same."""
     monkeypatch.setattr(dispatch, "INLINE_BYTES", 0)
     node.table(2, index=1)
-    store = node.service.handlers.store
-    doomed, index = store.tables[2], store.tables[1].index
+    tables = node.service.state.tables
+    doomed, index = tables.by_id[2], tables.by_id[1].index
     late, other = Client(node, 5), Client(node, 6)
     message, arrays = late.add(list(range(3_000)), table=2)
     entries = []
-    monkeypatch.setattr(node.service.shards, "carry_out", entries.append)
+    monkeypatch.setattr(node.service.state.shards, "carry_out", entries.append)
     late.send(message, arrays)
     node.pool.run()
     monkeypatch.undo()
@@ -108,7 +110,7 @@ def test_a_table_dropped_under_a_write_is_freed_when_the_write_is_done(
     other.send(grow, more)
     assert isinstance(other.answers(grow.seq)[0], m.Done), "other tables go on"
     for entry in entries:
-        node.service.shards.carry_out(entry)
+        node.service.state.shards.carry_out(entry)
     node.pool.run()
     assert isinstance(late.answers(message.seq)[0], m.Done)
     assert doomed not in index._tables
@@ -122,8 +124,8 @@ def test_a_pull_of_a_table_that_is_dropped_meanwhile_ends_in_good_order(
     node.table(2, index=1)
     client = Client(node, 5)
     client.ask(*client.add([7], table=2))
-    store = node.service.handlers.store
-    table = store.tables[2]
+    tables = node.service.state.tables
+    table = tables.by_id[2]
     gathered = type(table).gather
 
     def gather_after_the_drop(self: object, *args: object, **more: object) -> object:
@@ -143,17 +145,17 @@ def test_a_pull_of_a_table_that_is_dropped_meanwhile_ends_in_good_order(
 
 def test_what_a_pool_thread_tells_is_told_by_the_io_thread(node: LoneNode, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
-    monkeypatch.setattr(service.threading, "get_ident", lambda: -1)
-    node.service.post(lambda: told.append("a"))
-    node.service.post(lambda: 1 / 0)
-    node.service.post(lambda: told.append("b"))
+    monkeypatch.setattr(io_thread.threading, "get_ident", lambda: -1)
+    node.service.io.post(lambda: told.append("a"))
+    node.service.io.post(lambda: 1 / 0)
+    node.service.io.post(lambda: told.append("b"))
     assert told == []
-    node.service.run_posted()
+    node.service.io.run_posted()
     assert told == ["a", "b"]
 
 
 def test_a_request_that_cannot_be_understood_is_answered_and_holds_up_nobody(node: LoneNode) -> None:
-    node.service.handlers.settings = type(node.service.handlers.settings)(max_message_bytes=1 << 20)
+    node.service.state.settings = type(node.service.state.settings)(max_message_bytes=1 << 20)
     client = Client(node, 5)
     large, keys = client.add(list(range(80_000)))
     after, arrays = client.add([7])
@@ -167,7 +169,7 @@ def test_a_request_that_cannot_be_understood_is_answered_and_holds_up_nobody(nod
 
 def test_writes_that_are_held_back_do_not_keep_the_node_from_reading(node: LoneNode) -> None:
     """What frees them must still be read: their bytes do not count as work that the node has to finish first."""
-    node.service.handlers.settings = type(node.service.handlers.settings)(buffer_bytes=1 << 16)
+    node.service.state.settings = type(node.service.state.settings)(buffer_bytes=1 << 16)
     node.group(2, 0)
     fast, slow = Client.of_rank(node, 0), Client.of_rank(node, 1)
     fast.ask(fast.tick())
@@ -175,7 +177,7 @@ def test_writes_that_are_held_back_do_not_keep_the_node_from_reading(node: LoneN
     for message, arrays in writes:
         fast.send(message, arrays)
     assert fast.answers(writes[0][0].seq) == []
-    dispatcher, session = node.service.dispatcher, node.service.sessions.sessions[fast.number]
+    dispatcher, session = node.service.dispatcher, node.service.state.sessions.sessions[fast.number]
     assert session.line_bytes > 3 * 8_000 * 16
     assert dispatcher.queued_bytes == 0
     slow.ask(slow.tick())
@@ -207,7 +209,7 @@ def test_pushes_behind_a_user_s_function_do_not_keep_the_node_from_reading(
     free, arrays = other_table(node, 7)
     assert isinstance(free.ask(*arrays), m.Done), "another table waits for nobody's function"
     gate.set()
-    assert wait_until(lambda: node.service.posted or node.pool.waiting or bool(client.answers(call.seq)), 10)
+    assert wait_until(lambda: node.service.io.posted or node.pool.waiting or bool(client.answers(call.seq)), 10)
     assert wait_until(lambda: settled(node, client, call.seq, other, push.seq), 10)
     assert node.service.dispatcher.queued_bytes == 0
 
@@ -219,7 +221,7 @@ def other_table(node: LoneNode, number: int) -> tuple[Client, tuple[object, list
 
 
 def settled(node: LoneNode, one: Client, seq: int, other: Client, after: int) -> bool:
-    node.service.run_posted()
+    node.service.io.run_posted()
     node.pool.run()
     return bool(one.answers(seq)) and bool(other.answers(after))
 
@@ -231,7 +233,7 @@ def test_a_function_whose_caller_gave_up_while_it_waited_for_its_turn_is_not_beg
     client, other = Client(node, 5), Client(node, 6)
     entries: list[Any] = []
     monkeypatch.setattr(dispatch, "INLINE_BYTES", 0)
-    monkeypatch.setattr(node.service.shards, "carry_out", entries.append)
+    monkeypatch.setattr(node.service.state.shards, "carry_out", entries.append)
     other.send(*other.add([7]))
     node.pool.run()  # has its turn, and takes its time
     monkeypatch.undo()
@@ -240,7 +242,7 @@ def test_a_function_whose_caller_gave_up_while_it_waited_for_its_turn_is_not_beg
     client.send(call)
     node.pool.run()
     node.time = 3.0
-    node.service.shards.carry_out(entries.pop())
+    node.service.state.shards.carry_out(entries.pop())
     node.pool.run()
     (answer,) = client.answers(call.seq)
     assert (answer.error, "'counts'" in answer.message) == ("DeadlineExceeded", True)
@@ -250,21 +252,21 @@ def test_a_function_whose_caller_gave_up_while_it_waited_for_its_turn_is_not_beg
 def test_key_sets_change_on_the_io_thread_alone(node: LoneNode, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "INLINE_BYTES", 0)
     client = Client(node, 5)
-    register = m.Register(5, client.next(), 0, 1, 1, 77, 0, 3)
+    register = Numbered(5, client.next(), 0, m.Register(1, 1, 77, 0, 3))
     client.send(register, [in_order([1, 2, 3])])
-    session = node.service.sessions.sessions[5]
+    session = node.service.state.sessions.sessions[5]
     node.pool.service = None  # it tells nothing until the I/O thread looks
     with ThreadPoolExecutor(1) as thread:
         thread.submit(node.pool.run).result()
     assert session.keysets == {}
-    node.service.run_posted()
+    node.service.io.run_posted()
     assert list(session.keysets) == [77]
     assert isinstance(client.answers(register.seq)[0], m.Done)
 
 
 def test_loading_a_user_s_function_keeps_nobody_waiting(node: LoneNode) -> None:
     told: list[BaseException | None] = []
-    node.service.handlers.command(c.RegisterFunction(0, "slow", cloudpickle.dumps(SlowToLoad())), told.append)
+    commands.command(node.service.state, c.RegisterFunction(0, "slow", cloudpickle.dumps(SlowToLoad())), told.append)
     client = Client(node, 5)
     assert isinstance(client.ask(*client.add([1])), m.Done)
     assert told == []
@@ -289,14 +291,14 @@ def _loaded() -> Any:
 
 
 def test_a_session_with_a_hole_in_its_numbers_is_forgotten_like_others(node: LoneNode) -> None:
-    node.service.sessions.ttl = 100.0
+    node.service.state.sessions.ttl = 100.0
     for number in range(10, 20):
         client = Client(node, number)
         client.next()  # lost, and its client with it
         client.send(*client.add(list(range(2_000))))
     node.time = 101.0
     node.service.look_around()
-    assert not node.service.sessions.sessions
+    assert not node.service.state.sessions.sessions
 
 
 def test_a_good_bye_behind_writes_under_way_leaves_no_mark_for_ever(
@@ -308,10 +310,10 @@ def test_a_good_bye_behind_writes_under_way_leaves_no_mark_for_ever(
     client.send(m.Bye(5))
     node.pool.run()
     assert node.values([7]) == [1.0]
-    node.service.sessions.ttl = 10.0
+    node.service.state.sessions.ttl = 10.0
     node.time = 11.0
     node.service.look_around()
-    assert len(node.service.shards.marks) == 0
+    assert len(node.service.state.shards.marks) == 0
 
 
 def test_the_report_of_the_largest_group_fits_into_a_message(node: LoneNode) -> None:

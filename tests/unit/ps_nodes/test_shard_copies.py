@@ -18,8 +18,8 @@ from sparkps.ps_nodes.shard_copies import Outcome, copy_rows
 from sparkps.ps_nodes.user_functions import UserThreads
 from sparkps.wire.functions import build_call
 from sparkps.wire.hashing import buckets_of
-from sparkps.wire.messages import FunctionCall
-from tests.unit.ps_nodes.tables import grouped
+from sparkps.wire.messages.data import FunctionCall
+from tests.unit.ps_nodes.tables.given import grouped
 from tests.unit.ps_nodes.tier import IDS, KEYS, Tier
 
 

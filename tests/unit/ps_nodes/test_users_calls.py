@@ -8,8 +8,9 @@ import pytest
 
 from sparkps.ps_nodes import functions
 from sparkps.ps_nodes.shards import Entry, Shards
-from sparkps.ps_nodes.store import Target
-from sparkps.wire import messages as m
+from sparkps.ps_nodes.tables.sparse_target import SparseTarget
+from sparkps.wire.messages import data as m
+from tests.harness.requests import Numbered
 from tests.unit.ps_nodes.lone_node import Client, LoneNode, Pool, in_order
 
 
@@ -29,7 +30,7 @@ def test_the_buckets_are_free_when_a_change_is_told():
 
 def test_a_close_leaves_out_what_was_written_to_a_table_that_was_dropped_since(node, monkeypatch):
     applied = []
-    monkeypatch.setattr(Target, "apply_sum", staticmethod(lambda targets, _: applied.append(targets)))
+    monkeypatch.setattr(SparseTarget, "write_sum", staticmethod(lambda targets, _: applied.append(targets)))
     node.group(1, 0)
     rank = Client.of_rank(node, 0)
     rank.ask(*rank.add([7]))
@@ -48,20 +49,20 @@ def test_a_step_with_an_array_too_many_is_refused(node):
 @pytest.mark.parametrize(("start", "total"), [(-1, 3), (1, 3), (0, 2), (1 << 62, 3)])
 def test_a_chunk_outside_its_key_set_is_refused(node, start, total):
     client = Client(node, 5)
-    answer = client.ask(m.Register(5, client.next(), 0, 1, 1, 77, start, total), [in_order([1, 2, 3])])
+    answer = client.ask(Numbered(5, client.next(), 0, m.Register(1, 1, 77, start, total)), [in_order([1, 2, 3])])
     assert answer.error == "ProtocolError"
 
 
 def test_a_key_set_of_another_index_is_not_used(node):
     node.table(2)  # of an index of its own
     client = Client(node, 5)
-    assert isinstance(client.ask(m.Register(5, client.next(), 0, 1, 1, 77, 0, 3), [in_order([1, 2, 3])]), m.Done)
-    add = m.Step(5, client.next(), 0, 1, [m.Op(m.OpCode.ADD, 2, keyset=77)], None, 1)
+    assert isinstance(client.ask(Numbered(5, client.next(), 0, m.Register(1, 1, 77, 0, 3)), [in_order([1, 2, 3])]), m.Done)
+    add = Numbered(5, client.next(), 0, m.Step(1, [m.Op(m.OpCode.ADD, 2, keyset=77)], None, 1))
     assert isinstance(client.ask(add, [np.ones((3, 1))]), m.UnknownKeySet)
 
 
 def test_a_node_keeps_sessions_for_as_long_as_the_tier_says():
-    assert LoneNode(session_ttl=60.0).service.sessions.ttl == 60.0
+    assert LoneNode(session_ttl=60.0).service.state.sessions.ttl == 60.0
 
 
 def test_a_write_that_failed_has_failed_however_often_it_comes(node, monkeypatch):
@@ -72,7 +73,7 @@ def test_a_write_that_failed_has_failed_however_often_it_comes(node, monkeypatch
     def full(*_):
         raise MemoryError("no memory for new rows")
 
-    monkeypatch.setattr(node.service.handlers.store.tables[1].index, "resolve", full)
+    monkeypatch.setattr(node.service.state.tables.by_id[1].index, "resolve", full)
     client.send(message, arrays)
     monkeypatch.undo()
     client.send(message, arrays)  # the answer was lost
@@ -85,8 +86,8 @@ def test_a_request_that_cannot_be_understood_is_answered_the_same_when_it_comes_
     client = Client(node, 5)
     client.ask(*client.add([7]))
     message, arrays = client.add([7])
-    small = node.service.handlers.settings
-    node.service.handlers.settings = type(small)(max_message_bytes=1 << 20)
+    small = node.service.state.settings
+    node.service.state.settings = type(small)(max_message_bytes=1 << 20)
     large = [in_order(list(range(80_000))), np.ones((80_000, 1))]
     client.send(message, large)
     client.send(message, arrays)
@@ -99,7 +100,7 @@ class Held:
 
     def __init__(self, node, monkeypatch):
         self.given = []
-        monkeypatch.setattr(node.service.users, "start", lambda *given, **_: self.given.append(given))
+        monkeypatch.setattr(node.service.state.users, "start", lambda *given, **_: self.given.append(given))
 
     def run(self, between=lambda: None):
         for job, _, done, ended in self.given:
@@ -154,7 +155,7 @@ def test_a_table_dropped_under_a_users_function_is_freed_when_that_ends(node, mo
     client = Client(node, 900)
     client.send(client.call("mine"))
     node.pool.run()
-    table = node.service.handlers.store.tables[1]
+    table = node.service.state.tables.by_id[1]
     node.drop(1)
     assert table in table.index._tables
     held.run()

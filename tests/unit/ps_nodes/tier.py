@@ -8,13 +8,13 @@ import numpy as np
 
 from sparkps.initializers import Normal
 from sparkps.ps_nodes import functions
-from sparkps.ps_nodes.dense import DenseTable
-from sparkps.ps_nodes.index import KeyIndex
-from sparkps.ps_nodes.sparse import SparseTable
+from sparkps.ps_nodes.tables.dense import DenseShards
+from sparkps.ps_nodes.tables.index import KeyIndex
+from sparkps.ps_nodes.tables.sparse import SparseShards
 from sparkps.specs import TableSpec
 from sparkps.wire.functions import build_call, combine
 from sparkps.wire.hashing import buckets_of
-from tests.unit.ps_nodes.tables import grouped
+from tests.unit.ps_nodes.tables.given import grouped
 
 KEYS = grouped(np.random.default_rng(0).integers(-(1 << 62), 1 << 62, 3000))
 IDS = {"a": 1, "b": 2, "c": 3}
@@ -33,11 +33,11 @@ class Tier:
             for number, (name, dtype) in enumerate([("a", "float64"), ("b", "float64"), ("c", "float32")], 1):
                 spec = TableSpec(name, kind, dim, dtype, (), Normal(0, 1), seed=number, table=number, **fields)  # type: ignore[arg-type]
                 if kind == "dense":
-                    tables[number] = DenseTable(
+                    tables[number] = DenseShards(
                         TableSpec(name, "dense", 1, dtype, (777,), spec.init, seed=number, **fields), buckets
                     )
                 else:
-                    tables[number] = SparseTable(spec, index)
+                    tables[number] = SparseShards(spec, index)
                     index.attach(tables[number])
             if kind == "sparse":
                 mine = KEYS[np.isin(buckets_of(KEYS), list(buckets))]

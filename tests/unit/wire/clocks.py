@@ -8,7 +8,7 @@ from sparkps.specs import GroupSpec
 from sparkps.wire.buckets import mask_of
 from sparkps.wire.clock import GroupClock
 from sparkps.wire.effects import Close, Effect, Standing, Verdict
-from sparkps.wire.messages import Member
+from sparkps.wire.messages.data import Member
 
 BUCKETS = [3, 5, 8, 200]
 

@@ -11,7 +11,7 @@ from sparkps.specs import INFINITE_CLOCK, UNBOUNDED, GroupSpec
 from sparkps.wire.clock import MAX_STALENESS_BIN, GroupClock
 from sparkps.wire.effects import Apply, Buffer, DropAbove, Duplicate, Release, Standing
 from sparkps.wire.marks import MAX_CLOCK, ORDINAL_BITS
-from sparkps.wire.messages import Member
+from sparkps.wire.messages.data import Member
 from tests.unit.wire.clocks import BUCKETS, array, bits, member, opened, plain, write
 
 # ---- BSP ---------------------------------------------------------------------------------------------------------------

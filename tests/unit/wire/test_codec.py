@@ -15,8 +15,10 @@ from hypothesis.extra import numpy as hnp
 
 from sparkps.errors import InvalidInput, ProtocolError, UnsendableValue
 from sparkps.wire import codec
-from sparkps.wire.codec import DTYPES, MAX_DIMENSIONS, MAX_FRAMES, REGISTRY, decode, encode
-from sparkps.wire.messages import WIRE_VERSION, Call, Done, FunctionCall, Member, Message, Op, OpCode, Step
+from sparkps.wire.codec import DTYPES, MAX_DIMENSIONS, MAX_FRAMES, REGISTRY, decode, decode_request, encode
+from sparkps.wire.messages import base
+from sparkps.wire.messages.base import WIRE_VERSION, Message, registered
+from sparkps.wire.messages.data import Call, Done, FunctionCall, Member, Op, OpCode, Step
 from tests.harness.instances import instances, with_messages
 
 ARRAYS = st.lists(
@@ -36,13 +38,13 @@ def sent(frames: list[Any]) -> list[bytes]:
 
 def step() -> tuple[Step, list[np.ndarray]]:
     """An ordinary request: a push of three rows."""
-    message = Step(1 << 60, 7, 6, 1, [Op(OpCode.PUSH, 3)], Member(1, 2, 1, 5))
+    message = Step(1, [Op(OpCode.PUSH, 3)], Member(1, 2, 1, 5))
     return message, [np.array([4, 5, -6]), np.linspace(0, 1, 6, dtype=np.float32).reshape(3, 2)]
 
 
-def packed(message: Any, arrays: Any) -> bytes:
+def packed(message: Any, arrays: Any, *numbers: Any) -> bytes:
     """A frame 0 with anything in it."""
-    return codec.MAGIC + bytes([WIRE_VERSION]) + msgspec.msgpack.encode([message, arrays])
+    return codec.MAGIC + bytes([WIRE_VERSION]) + msgspec.msgpack.encode([message, arrays, *numbers])
 
 
 # ---- what must come through --------------------------------------------------------------------------------------------
@@ -66,10 +68,35 @@ def test_every_message_comes_back_as_it_was(cls: type[Message]) -> None:
     check()
 
 
-def test_tags_are_one_number_space() -> None:
-    tags = [cls.__struct_config__.tag for cls in REGISTRY]
-    assert len(set(tags)) == len(tags)
-    assert all((cls.plane == "control") == (tag >= 64) for cls, tag in zip(REGISTRY, tags, strict=True))
+def test_the_numbers_of_a_request_come_back_beside_it() -> None:
+    message, arrays = step()
+    numbers = (1 << 62, 7, 6)
+    back, came, views = decode_request(sent(encode(message, arrays, numbers)))
+    assert (back, came) == (numbers, message)
+    assert [view.tobytes() for view in views] == [array.tobytes() for array in arrays]
+    assert decode_request(sent(encode(message)))[0] == (0, 0, 0)
+
+
+@pytest.mark.parametrize("number", ["seven", -1.5, None, [7]])
+@pytest.mark.parametrize("place", range(3))
+def test_numbers_that_are_none_are_refused(place: int, number: Any) -> None:
+    numbers = [1, 2, 3]
+    numbers[place] = number
+    with pytest.raises(ProtocolError, match="msgpack form"):
+        decode([packed([9], [], *numbers)])
+
+
+def test_a_message_has_a_tag_of_its_own_and_of_its_plane(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert registered() == REGISTRY
+    known = list(base._defined)
+    for plane, tag in ((base.DataMessage, 2), (base.DataMessage, 64), (base.ControlMessage, 63), (Message, 60), (base.DataMessage, "x")):
+        monkeypatch.setattr(base, "_defined", list(known))
+        msgspec.defstruct("Another", [("seq", int)], bases=(plane,), tag=tag)
+        with pytest.raises(AssertionError, match="tag"):
+            registered()
+    monkeypatch.setattr(base, "_defined", list(known))
+    another = msgspec.defstruct("Another", [("seq", int)], bases=(base.DataMessage,), tag=60)
+    assert set(registered()) - set(REGISTRY) == {another}
 
 
 def test_arrays_are_not_copied() -> None:
@@ -105,7 +132,7 @@ def test_an_array_with_strides_is_sent_in_order() -> None:
 
 
 def test_numpy_scalars_in_arguments_become_numbers() -> None:
-    message = Call(1, 1, 0, 1, [FunctionCall("axpy", [1, 2], {"alpha": np.float32(0.5), "k": np.int64(3)})])
+    message = Call(1, [FunctionCall("axpy", [1, 2], {"alpha": np.float32(0.5), "k": np.int64(3)})])
     back, _ = decode(sent(encode(message)))
     assert back.calls[0].args == {"alpha": 0.5, "k": 3}
 
@@ -122,7 +149,7 @@ def test_other_dtypes_are_refused(dtype: str) -> None:
 @pytest.mark.parametrize("value", [1 << 64, object(), {1, 2j}], ids=["large int", "object", "set"])
 def test_values_that_msgpack_does_not_carry_are_refused(value: Any) -> None:
     with pytest.raises(InvalidInput, match="plain values"):
-        encode(Call(1, 1, 0, 1, [FunctionCall("f", [1], {"x": value})]))
+        encode(Call(1, [FunctionCall("f", [1], {"x": value})]))
 
 
 def test_a_class_outside_the_registry_is_refused() -> None:
@@ -160,7 +187,7 @@ def holding_itself() -> list[Any]:
 )
 def test_no_value_of_a_users_raises_anything_else(value: Any) -> None:
     with pytest.raises(UnsendableValue, match="plain values") as caught:
-        encode(Call(1, 1, 0, 1, [FunctionCall("f", [1], {"x": value})]))
+        encode(Call(1, [FunctionCall("f", [1], {"x": value})]))
     assert isinstance(caught.value, InvalidInput)
     assert isinstance(caught.value, ProtocolError)
     assert len(str(caught.value)) < 20_000
@@ -180,7 +207,7 @@ def test_what_is_no_array_is_refused(array: Any) -> None:
 
 # ---- what the receiver refuses -----------------------------------------------------------------------------------------
 
-HEADER, KEYS, VALUES = sent(encode(*step()))
+HEADER, KEYS, VALUES = sent(encode(*step(), (1 << 60, 7, 6)))
 NEGATIVE_RATE = {"name": "w", "kind": "sparse", "dim": 1, "optimizer": {"type": "SGD", "learning_rate": -1.0}}
 
 REFUSED: dict[str, tuple[list[Any], str]] = {

@@ -19,7 +19,7 @@ from sparkps.wire.functions import (
     combine,
     spec_of,
 )
-from sparkps.wire.messages import FunctionCall
+from sparkps.wire.messages.data import FunctionCall
 
 IDS = {"a": 1, "b": 2, "c": 3}
 

@@ -15,17 +15,18 @@ import pytest
 from sparkps.errors import ProtocolError, UnsendableValue
 from sparkps.specs import MAX_RANKS
 from sparkps.wire import codec, limits
-from sparkps.wire import control as c
-from sparkps.wire import messages as m
-from sparkps.wire.codec import decode, encode, sequence_of
+from sparkps.wire.codec import decode, encode, request_of, sequence_of
 from sparkps.wire.limits import MAX_DEPTH, MAX_OTHER_KEYS, MAX_VALUES, SMALL_BYTES, check_values
+from sparkps.wire.messages import control as c
+from sparkps.wire.messages import data as m
+from sparkps.wire.messages.base import WIRE_VERSION
 
-PREFIX = codec.MAGIC + bytes([m.WIRE_VERSION])
+PREFIX = codec.MAGIC + bytes([WIRE_VERSION])
 LARGEST_EXTENT = (1 << 64) - 1
 
 
-def packed(message: Any, arrays: Any = ()) -> bytes:
-    return PREFIX + msgspec.msgpack.encode([message, arrays])
+def packed(message: Any, arrays: Any = (), *numbers: Any) -> bytes:
+    return PREFIX + msgspec.msgpack.encode([message, arrays, *numbers])
 
 
 def report(value: Any) -> bytes:
@@ -66,7 +67,7 @@ HOSTILE: dict[str, Callable[[int], bytes]] = {
     "nested keys": lambda n: report_of(b"\x81" * n + b"\x90"),
     "texts": lambda n: report(["ab"] * n),
     "placement": lambda n: packed([m.WrongEpoch.__struct_config__.tag, 1, 1, [[]] * n]),
-    "operations": lambda n: packed([2, 1, 1, 0, 1, [[0, 1]] * n]),
+    "operations": lambda n: packed([2, 1, [[0, 1]] * n]),
     "tables": lambda n: packed([120, 1, 0, "t", 1, [], [{"name": "w", "kind": "sparse", "dim": 1}] * n, [], [], {}]),
     "extents of a table": lambda n: packed(
         [99, 1, {"name": "w", "kind": "dense", "dim": 1, "shape": [(1 << 63) - 1] * n}]
@@ -168,7 +169,7 @@ def test_values_are_bounded() -> None:
 
 def test_states_and_functions_of_many_bytes_go_through() -> None:
     blob = np.random.default_rng(7).bytes(8 << 20) + b"\x90" * (8 << 20)
-    for message in (m.Tick(1, 1, 0, m.Member(1, 0, 1, 0), blob), c.RegisterFunction(1, "f", blob)):
+    for message in (m.Tick(m.Member(1, 0, 1, 0), blob), c.RegisterFunction(1, "f", blob)):
         assert decode(encode(message))[0] == message
 
 
@@ -216,12 +217,18 @@ def test_the_number_of_a_refused_request_is_known() -> None:
     create = packed([65, 7, {"name": "w", "kind": "sparse", "dim": 1, "optimizer": momentum}])
     assert not survives(create)
     assert sequence_of([create]) == 7
-    assert sequence_of([packed([2, 1 << 60, 9, "acked", 1, []])]) == 9
+    step = packed([2, "epoch", []], [], 1 << 60, 9, 8)
+    assert not survives(step)
+    assert request_of([step]) == (1 << 60, 9)
+    assert request_of([packed([2, 1, [[]]], [], 1 << 60, 9, 8)]) == (1 << 60, 9)
 
 
 @pytest.mark.parametrize(
     "header",
-    [b"", PREFIX, b"GET /", packed(5), packed([65]), packed([65, "one"]), packed([65, -1]), packed([2, 1]), report_of(b"\x91" * 10**5)],
+    [
+        b"", PREFIX, b"GET /", packed(5), packed([65]), packed([65, "one"]), packed([65, -1]), packed([2, 1]),
+        packed([2, 1, []], [], 5, "nine"), report_of(b"\x91" * 10**5),
+    ],
 )  # fmt: skip
 def test_a_number_that_cannot_be_known_is_0(header: bytes) -> None:
     assert sequence_of([header]) == 0

@@ -9,7 +9,7 @@ from sparkps.driver_bridge.coordinator.core import Core, Handlers, nothing, refu
 from sparkps.driver_bridge.coordinator.leases import GroupRecord, HasFinished, HeldByOther, Holds
 from sparkps.errors import GroupError
 from sparkps.specs import GroupSpec
-from sparkps.wire import control as c
+from sparkps.wire.messages import control as c
 
 log = logging.getLogger(__name__)
 

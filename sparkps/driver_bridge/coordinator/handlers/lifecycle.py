@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from sparkps.driver_bridge.coordinator.core import Core, Handlers, refused
-from sparkps.driver_bridge.coordinator.states import Own, Refusal, State
+from sparkps.driver_bridge.coordinator.states import Own, Refusal, TierState
 from sparkps.errors import TierError
-from sparkps.wire import control as c
+from sparkps.wire.messages import control as c
 
 #: Seconds that nodes have to answer `ReportNow`; later the last heartbeat's report does.
 REPORT_LIMIT = 1.0
@@ -22,7 +22,7 @@ def attach(core: Core, sender: bytes, message: c.Attach) -> c.ControlMessage | N
         raise TierError(
             f"A table handle must belong to the running tier, {core.tier_id!r}. It belongs to {message.tier_id!r}, which has stopped."
         )
-    if core.state is State.STARTING:
+    if core.state is TierState.STARTING:
         core.attaching.append((sender, message))
         return None
     return _attached(core, message)
@@ -42,7 +42,7 @@ def answer_attaching(core: Core) -> None:
 
 def status(core: Core, sender: bytes, message: c.TierStatus) -> c.ControlMessage | None:
     """The tier's status, with what nodes report now where they can be asked."""
-    if not message.fresh or core.state not in (State.READY, State.DEGRADED):
+    if not message.fresh or core.state not in (TierState.READY, TierState.DEGRADED):
         return c.TierReport(message.seq, core.report())
 
     def reported(_: c.Cause | None, reports: dict[int, dict[str, Any]]) -> None:

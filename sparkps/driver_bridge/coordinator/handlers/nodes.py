@@ -7,8 +7,8 @@ import logging
 from sparkps.driver_bridge.coordinator.core import Core, Handlers, node_lost
 from sparkps.driver_bridge.coordinator.handlers import groups, lifecycle
 from sparkps.driver_bridge.coordinator.node_registry import described
-from sparkps.driver_bridge.coordinator.states import Own, State
-from sparkps.wire import control as c
+from sparkps.driver_bridge.coordinator.states import Own, TierState
+from sparkps.wire.messages import control as c
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def _placed(core: Core, cause: c.Cause | None) -> None:
         log.error("the tier is not complete: %s", cause)
         return
     core.enter(Own.PLACED)
-    if core.state is not State.READY:
+    if core.state is not TierState.READY:
         return  # it was told to stop meanwhile
     if core.nodes.lost():  # after it had answered, and before the last one did
         core.enter(Own.NODE_DIED)
@@ -75,7 +75,7 @@ def expire(core: Core) -> None:
 
 def died(core: Core, info: c.NodeInfo) -> None:
     """A dead node's buckets are lost: what waits for it fails now, and so does every group."""
-    is_stopping = core.state in (State.STOPPING, State.STOPPED)
+    is_stopping = core.state in (TierState.STOPPING, TierState.STOPPED)
     if not is_stopping:
         log.error("%s is dead: %s", described(info), info.reason)
     cause = c.Cause.of(node_lost(info))

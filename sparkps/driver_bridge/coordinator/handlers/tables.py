@@ -7,7 +7,7 @@ from typing import Any
 from sparkps.driver_bridge.coordinator.core import Core, Handlers, nothing, refused
 from sparkps.errors import TierError
 from sparkps.specs import TableSpec
-from sparkps.wire import control as c
+from sparkps.wire.messages import control as c
 
 
 def create(core: Core, sender: bytes, message: c.CreateTable) -> c.ControlMessage | None:

@@ -14,7 +14,7 @@ from sparkps.errors import InvalidInput, TableMismatch, UnknownTable
 from sparkps.optim import SGD, Adagrad
 from sparkps.specs import TableSpec
 from sparkps.wire.codec import encode
-from sparkps.wire.control import Welcome
+from sparkps.wire.messages.control import Welcome
 
 W = TableSpec("w", "sparse", 2)
 

@@ -9,7 +9,7 @@ import pytest
 from sparkps.driver_bridge.coordinator.leases import Groups, HasFinished, HeldByOther, Holds
 from sparkps.errors import Fenced, GroupError, InvalidInput, WorkerFailed
 from sparkps.specs import UNBOUNDED
-from sparkps.wire.control import MAX_RECORDED_RESULT, AdmitGroup, Cause
+from sparkps.wire.messages.control import MAX_RECORDED_RESULT, AdmitGroup, Cause
 
 TTL = 10.0
 BOOM = Cause.of(WorkerFailed("boom", rank=1))

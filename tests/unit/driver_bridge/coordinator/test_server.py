@@ -17,9 +17,9 @@ from sparkps.config import NodeSettings, Settings
 from sparkps.driver_bridge.coordinator.server import Coordinator
 from sparkps.errors import DeadlineExceeded, NodeUnreachable, SparkPSError, TableMismatch, UnknownTable
 from sparkps.specs import TableSpec
-from sparkps.wire import control as c
 from sparkps.wire.codec import MAGIC, decode, encode
-from sparkps.wire.messages import WIRE_VERSION
+from sparkps.wire.messages import control as c
+from sparkps.wire.messages.base import WIRE_VERSION
 from tests.harness.processes import FakeNode
 from tests.harness.waiting import wait_until
 

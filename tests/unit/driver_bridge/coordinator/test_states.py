@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from sparkps.driver_bridge.coordinator.states import TRANSITIONS, Event, Own, Refusal, State
+from sparkps.driver_bridge.coordinator.states import TRANSITIONS, Event, Own, Refusal, TierState
 from sparkps.driver_bridge.coordinator.tier import HANDLERS
 from sparkps.errors import SparkPSError
 from sparkps.specs import TableSpec
-from sparkps.wire import control as c
+from sparkps.wire.messages import control as c
 from tests.unit.driver_bridge.coordinator.world import World
 
 CLIENT = b"client"
@@ -29,18 +29,18 @@ SAMPLES: dict[type, Any] = {
 }  # fmt: skip
 
 
-def world_in(state: State) -> World:
+def world_in(state: TierState) -> World:
     """A tier of three nodes that has come to `state`; node 2 answers no command from then on."""
     world = World(num_nodes=3)
-    world.deaf = {b"n2"} if state is State.STARTING else set()
-    for number in (2,) if state is State.STARTING else (0, 1, 2):
+    world.deaf = {b"n2"} if state is TierState.STARTING else set()
+    for number in (2,) if state is TierState.STARTING else (0, 1, 2):
         world.join(number)
     world.deaf = {b"n2"}
-    if state is State.DEGRADED:
+    if state is TierState.DEGRADED:
         world.ask(b"launcher", c.NodeGone(0, "ipc://n1", "killed"))
-    elif state in (State.STOPPING, State.STOPPED):
+    elif state in (TierState.STOPPING, TierState.STOPPED):
         world.ask(b"driver", c.StopTier(0))
-    if state is State.STOPPED:
+    if state is TierState.STOPPED:
         world.later(3.0)
     assert world.tier.state is state
     return world
@@ -49,7 +49,7 @@ def world_in(state: State) -> World:
 def test_the_table_is_total() -> None:
     assert set(TRANSITIONS) == set(HANDLERS) | set(Own)
     assert set(SAMPLES) == set(HANDLERS)
-    assert all(set(row) == set(State) for row in TRANSITIONS.values())
+    assert all(set(row) == set(TierState) for row in TRANSITIONS.values())
 
 
 def name(value: Any) -> str:
@@ -70,8 +70,8 @@ def do(world: World, event: Event) -> SparkPSError | None:
     return None
 
 
-@pytest.mark.parametrize(("state", "event"), list(product(State, TRANSITIONS)), ids=name)
-def test_the_tier_follows_the_table(state: State, event: Event) -> None:
+@pytest.mark.parametrize(("state", "event"), list(product(TierState, TRANSITIONS)), ids=name)
+def test_the_tier_follows_the_table(state: TierState, event: Event) -> None:
     world = world_in(state)
     outcome, refusals = TRANSITIONS[event][state], {}
     for why in Refusal:

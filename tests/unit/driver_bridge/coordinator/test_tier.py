@@ -9,10 +9,10 @@ import msgspec
 import pytest
 
 from sparkps.driver_bridge.coordinator.clock import LONGEST_STEP
-from sparkps.driver_bridge.coordinator.states import State
+from sparkps.driver_bridge.coordinator.states import TierState
 from sparkps.errors import FunctionFailed, SparkPSError
 from sparkps.specs import NUM_BUCKETS, TableSpec
-from sparkps.wire import control as c
+from sparkps.wire.messages import control as c
 from tests.unit.driver_bridge.coordinator.world import World
 
 W = TableSpec("w", "sparse", 2)
@@ -224,9 +224,9 @@ def test_a_node_that_dies_while_the_last_one_learns_its_buckets_makes_a_degraded
     world.deaf = {b"n1"}
     world.join(1)
     world.ask(b"launcher", c.NodeGone(0, "ipc://n0", "killed"))
-    assert world.tier.state is State.STARTING
+    assert world.tier.state is TierState.STARTING
     world.obey(b"n1", world.commands[b"n1"][-1])
-    assert world.tier.state is State.DEGRADED
+    assert world.tier.state is TierState.DEGRADED
     assert [info.state for info in world.reply(DRIVER).nodes] == ["dead", "up"]
 
 

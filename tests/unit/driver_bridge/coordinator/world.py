@@ -10,7 +10,7 @@ from sparkps.config import NodeSettings, Settings, WorkerSettings
 from sparkps.driver_bridge.coordinator.clock import LONGEST_STEP
 from sparkps.driver_bridge.coordinator.tier import Tier
 from sparkps.errors import from_wire
-from sparkps.wire import control as c
+from sparkps.wire.messages import control as c
 
 COMMANDS = (
     c.CreateTable, c.DropTable, c.RegisterFunction, c.OpenGroup, c.FailGroup, c.CloseGroup, c.SetPlacement, c.ReportNow, c.StopNode,

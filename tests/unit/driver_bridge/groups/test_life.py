@@ -7,23 +7,23 @@ from itertools import product
 
 import pytest
 
-from sparkps.driver_bridge.groups.life import Life, Step
-from sparkps.driver_bridge.groups.states import TRANSITIONS, Event, State
+from sparkps.driver_bridge.groups.life import EndStep, Life
+from sparkps.driver_bridge.groups.states import TRANSITIONS, Event, GroupStage
 from sparkps.errors import GroupError
 
 #: The way to each state.
-WAYS: dict[State, tuple[Event, ...]] = {
-    State.PLANNED: (),
-    State.PREPARING: (Event.START,),
-    State.QUEUED: (Event.START, Event.PREPARED),
-    State.ADMITTED: (Event.START, Event.PREPARED, Event.ADMITTED),
-    State.RUNNING: (Event.START, Event.PREPARED, Event.ADMITTED, Event.STARTED),
-    State.FINISHED: (Event.START, Event.PREPARED, Event.ADMITTED, Event.STARTED, Event.WAIT, Event.FINISHED),
-    State.ENDED: (Event.START, Event.END),
+WAYS: dict[GroupStage, tuple[Event, ...]] = {
+    GroupStage.PLANNED: (),
+    GroupStage.PREPARING: (Event.START,),
+    GroupStage.QUEUED: (Event.START, Event.PREPARED),
+    GroupStage.ADMITTED: (Event.START, Event.PREPARED, Event.ADMITTED),
+    GroupStage.RUNNING: (Event.START, Event.PREPARED, Event.ADMITTED, Event.STARTED),
+    GroupStage.FINISHED: (Event.START, Event.PREPARED, Event.ADMITTED, Event.STARTED, Event.WAIT, Event.FINISHED),
+    GroupStage.ENDED: (Event.START, Event.END),
 }
 
 
-def life_in(state: State) -> Life:
+def life_in(state: GroupStage) -> Life:
     life = Life("g-1")
     for event in WAYS[state]:
         life.enter(event)
@@ -31,8 +31,8 @@ def life_in(state: State) -> Life:
     return life
 
 
-@pytest.mark.parametrize(("state", "event"), list(product(State, Event)), ids=lambda value: value.name)
-def test_every_event_has_a_place_in_the_table_or_is_refused_with_what_must_hold(state: State, event: Event) -> None:
+@pytest.mark.parametrize(("state", "event"), list(product(GroupStage, Event)), ids=lambda value: value.name)
+def test_every_event_has_a_place_in_the_table_or_is_refused_with_what_must_hold(state: GroupStage, event: Event) -> None:
     life = life_in(state)
     if event in TRANSITIONS[state]:
         life.enter(event)
@@ -49,27 +49,27 @@ def test_a_group_can_be_ended_in_any_state() -> None:
 
 
 def test_what_is_to_be_undone_is_undone_once_in_the_order_of_steps() -> None:
-    life, undone = life_in(State.RUNNING), []
-    for step in (Step.ROWS, Step.GROUP, Step.TELL, Step.JOB, Step.SOLVER):
+    life, undone = life_in(GroupStage.RUNNING), []
+    for step in (EndStep.ROWS, EndStep.GROUP, EndStep.TELL, EndStep.JOB, EndStep.SOLVER):
         life.at_end(step, lambda error, step=step: undone.append((step, error)))
     error = ValueError("first")
     life.end(error)
     life.end(RuntimeError("second"))
-    assert undone == [(step, error) for step in Step]
+    assert undone == [(step, error) for step in EndStep]
 
 
 def test_the_newest_ending_of_a_step_counts() -> None:
-    life, undone = life_in(State.QUEUED), []
-    life.at_end(Step.GROUP, lambda _: undone.append("withdrawn"))
-    life.at_end(Step.GROUP, lambda _: undone.append("ended"))
+    life, undone = life_in(GroupStage.QUEUED), []
+    life.at_end(EndStep.GROUP, lambda _: undone.append("withdrawn"))
+    life.at_end(EndStep.GROUP, lambda _: undone.append("ended"))
     life.end(None)
     assert undone == ["ended"]
 
 
 def test_a_step_that_fails_is_told_and_keeps_no_other_from_being_taken(caplog: pytest.LogCaptureFixture) -> None:
-    life, undone = life_in(State.RUNNING), []
-    life.at_end(Step.TELL, lambda _: 1 / 0)
-    life.at_end(Step.ROWS, undone.append)
+    life, undone = life_in(GroupStage.RUNNING), []
+    life.at_end(EndStep.TELL, lambda _: 1 / 0)
+    life.at_end(EndStep.ROWS, undone.append)
     with caplog.at_level(logging.WARNING):
         life.finish()
     assert undone == [None]
@@ -80,9 +80,9 @@ def test_an_interrupt_leaves_the_later_steps_to_the_next_end() -> None:
     def interrupted(_: object) -> None:
         raise KeyboardInterrupt
 
-    life, undone = life_in(State.RUNNING), []
-    life.at_end(Step.JOB, interrupted)
-    life.at_end(Step.ROWS, undone.append)
+    life, undone = life_in(GroupStage.RUNNING), []
+    life.at_end(EndStep.JOB, interrupted)
+    life.at_end(EndStep.ROWS, undone.append)
     with pytest.raises(KeyboardInterrupt):
         life.end(None)
     life.end(None)

@@ -21,7 +21,7 @@ from sparkps.driver_bridge.groups.rank_task import FAILED, RankTask
 from sparkps.errors import DeadlineExceeded, NodeUnreachable, SparkPSError, WorkerFailed
 from sparkps.lifeline import is_gone, this_process
 from sparkps.specs import GroupSpec
-from sparkps.wire import control as c
+from sparkps.wire.messages import control as c
 from tests.harness.waiting import wait_until
 
 ADDRESS = c.TierAddress("tier", "inproc://coordinator")

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from sparkps.consistency import BSP
-from sparkps.driver_bridge.groups.life import Life, Step
+from sparkps.driver_bridge.groups.life import EndStep, Life
 from sparkps.driver_bridge.groups.rank_task import FINISHED, LOST_RESULT
 from sparkps.driver_bridge.groups.running import RunningGroup, Terms, results_of
-from sparkps.driver_bridge.groups.states import Event, State
+from sparkps.driver_bridge.groups.states import Event, GroupStage
 from sparkps.errors import DeadlineExceeded, GroupError, ShardLost, WorkerFailed
 from sparkps.specs import GroupSpec
-from sparkps.wire.control import TierReport
+from sparkps.wire.messages.control import TierReport
 
 SPEC = GroupSpec(1, "run-1", 2, 2, 0)
 
@@ -35,7 +35,7 @@ class Fixture:
         self.life = Life(SPEC.name)
         for event in (Event.START, Event.PREPARED, Event.ADMITTED, Event.STARTED):
             self.life.enter(event)
-        self.life.at_end(Step.GROUP, self.undone.append)
+        self.life.at_end(EndStep.GROUP, self.undone.append)
         job = SimpleNamespace(get=lambda: ends(FINISHED, FINISHED))
         self.monitor: Any = SimpleNamespace(
             settled=threading.Event(), cause=None, job=job, look=lambda: None, start_seconds=1.0, train_seconds=2.0
@@ -50,7 +50,7 @@ def test_results_come_in_the_order_of_ranks_as_often_as_they_are_asked_for() -> 
     made = Fixture()
     with made.group as group:
         assert group.wait() == [0, 10]
-        assert made.life.state is State.FINISHED
+        assert made.life.state is GroupStage.FINISHED
         results = group.wait()
     assert results == [0, 10]
     assert (results.report.admission_seconds, results.report.train_seconds) == (0.5, 2.0)
@@ -88,7 +88,7 @@ def test_a_group_that_takes_too_long_is_ended() -> None:
     made.monitor.settled.clear()
     with pytest.raises(DeadlineExceeded, match="must end within `timeout` = 0.01 s"):
         made.group.wait()
-    assert made.life.state is State.ENDED
+    assert made.life.state is GroupStage.ENDED
 
 
 def test_a_group_that_was_ended_is_not_waited_for() -> None:

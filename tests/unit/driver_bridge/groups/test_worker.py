@@ -20,8 +20,8 @@ from sparkps.driver_bridge.groups.causes import not_started
 from sparkps.driver_bridge.groups.rank_lease import RankLease, acquire
 from sparkps.driver_bridge.groups.rank_task import FAILED, FINISHED, LOST_RESULT, RankTask, cause_of
 from sparkps.errors import DeadlineExceeded, Fenced, InvalidInput, NonFiniteValues, WorkerFailed
-from sparkps.wire import control as c
 from sparkps.wire.codec import decode, encode
+from sparkps.wire.messages import control as c
 
 ADDRESS = c.TierAddress("tier", "inproc://none")
 SCHEMA = pa.schema([("x", pa.int64())])

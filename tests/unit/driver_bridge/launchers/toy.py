@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sparkps.config import Settings
 from sparkps.errors import SparkPSError
-from sparkps.wire.control import TierAddress
+from sparkps.wire.messages.control import TierAddress
 
 
 class ToyTier:

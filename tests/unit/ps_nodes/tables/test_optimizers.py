@@ -11,14 +11,14 @@ import pytest
 from sparkps import optim
 from sparkps.initializers import Normal, Zeros
 from sparkps.optim import FTRL, SGD, Adagrad, Adam, AdamW, Cosine, InverseSqrt, Momentum, RMSProp, Step
-from sparkps.ps_nodes.dense import DenseTable
-from sparkps.ps_nodes.index import KeyIndex
-from sparkps.ps_nodes.optimizers import rule_of, scale
-from sparkps.ps_nodes.sparse import SparseTable
+from sparkps.ps_nodes.tables.dense import DenseShards
+from sparkps.ps_nodes.tables.index import KeyIndex
+from sparkps.ps_nodes.tables.optimizers import rule_of, scale
+from sparkps.ps_nodes.tables.sparse import SparseShards
 from sparkps.specs import TableSpec
-from sparkps.wire.messages import OpCode
+from sparkps.wire.messages.data import OpCode
 from tests import naive
-from tests.unit.ps_nodes.tables import grouped
+from tests.unit.ps_nodes.tables.given import grouped
 
 OPTIMIZERS: list[optim.Optimizer] = [
     SGD(0.1),
@@ -44,19 +44,19 @@ each_dtype = pytest.mark.parametrize("dtype", DTYPES)
 each_dim = pytest.mark.parametrize("dim", [1, 3, 16])
 
 
-def sparse(optimizer: optim.Optimizer, dtype: str, dim: int = 3, init: Any = Zeros()) -> SparseTable:  # noqa: B008
+def sparse(optimizer: optim.Optimizer, dtype: str, dim: int = 3, init: Any = Zeros()) -> SparseShards:  # noqa: B008
     index = KeyIndex(range(256))
-    table = SparseTable(TableSpec("t", "sparse", dim, dtype, init=init, optimizer=optimizer, seed=5), index)
+    table = SparseShards(TableSpec("t", "sparse", dim, dtype, init=init, optimizer=optimizer, seed=5), index)
     index.attach(table)
     return table
 
 
-def read(table: SparseTable, keys: np.ndarray) -> np.ndarray:
+def read(table: SparseShards, keys: np.ndarray) -> np.ndarray:
     runs = table.index.runs(keys)
     return table.gather(keys, table.index.find(keys, runs), runs)
 
 
-def push(table: SparseTable, keys: np.ndarray, grads: np.ndarray) -> None:
+def push(table: SparseShards, keys: np.ndarray, grads: np.ndarray) -> None:
     runs = table.index.runs(keys)
     table.push(table.index.resolve(keys, runs), runs, grads)
 
@@ -86,7 +86,7 @@ def test_sparse_table_follows_the_formula(optimizer: optim.Optimizer, dtype: str
 @each_dtype
 def test_dense_table_follows_the_formula(optimizer: optim.Optimizer, dtype: str) -> None:
     rng = np.random.default_rng(7)
-    table = DenseTable(TableSpec("d", "dense", 1, dtype, (700,), init=Normal(0, 1), optimizer=optimizer), range(256))
+    table = DenseShards(TableSpec("d", "dense", 1, dtype, (700,), init=Normal(0, 1), optimizer=optimizer), range(256))
     first = table.gather(0, 256)
     pieces = [range(*table.range_of(bucket)) for bucket in range(256)]
     rows = {bucket: first[list(piece)].copy() for bucket, piece in enumerate(pieces)}
@@ -121,7 +121,7 @@ def _problem(
     optimizer: optim.Optimizer, dtype: str, kind: str
 ) -> tuple[Callable[[], np.ndarray], Callable[[np.ndarray], None]]:
     if kind == "dense":
-        table = DenseTable(TableSpec("d", "dense", 1, dtype, (64,), optimizer=optimizer), range(256))
+        table = DenseShards(TableSpec("d", "dense", 1, dtype, (64,), optimizer=optimizer), range(256))
         return lambda: table.gather(0, 256).reshape(-1, 1), lambda g: table.push(0, 256, g.reshape(-1))
     keys = grouped(np.arange(64))
     rows = sparse(optimizer, dtype, 1)

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from sparkps.errors import InvalidInput, TierError
 from sparkps.kernels import lookup
 from sparkps.kernels.layout import CAPACITY, COUNT, ENTRIES, ENTRY
-from sparkps.ps_nodes.buffers import GrowthSeries, allocate, pointer_table
+from sparkps.ps_nodes.tables.buffers import GrowthSeries, allocate, pointer_table
 from sparkps.specs import NUM_BUCKETS
 from sparkps.wire.hashing import MAX_CAPACITY
 
 if TYPE_CHECKING:
-    from sparkps.ps_nodes.sparse import SparseTable
+    from sparkps.ps_nodes.tables.sparse import SparseShards
 
 #: Runs of keys of one bucket each: buckets int32 (r,), ascending, and offsets int64 (r + 1,).
 Runs = tuple[NDArray[np.int32], NDArray[np.int64]]
@@ -60,7 +60,7 @@ class KeyIndex:
         #: Number of insertions so far; owner: `_inserting`.
         self._version = 0
         self._entries = [np.empty(0, np.int32)] * NUM_BUCKETS
-        self._tables: list[SparseTable] = []
+        self._tables: list[SparseShards] = []
         #: The laws of all tables, one row each.
         self._laws = _NO_LAWS
         for bucket in self.buckets.tolist():
@@ -68,7 +68,7 @@ class KeyIndex:
 
     # ---- tables ----------------------------------------------------------------------------------------------------
 
-    def attach(self, table: SparseTable) -> None:
+    def attach(self, table: SparseShards) -> None:
         """Give `table` a row for every key, now and from now on; a second call does nothing."""
         with self._inserting:
             if table in self._tables:
@@ -79,12 +79,12 @@ class KeyIndex:
                 lookup.begin_bucket(self.heads, bucket, *table.law)
             self._set_tables([*self._tables, table])
 
-    def detach(self, table: SparseTable) -> None:
+    def detach(self, table: SparseShards) -> None:
         """Take `table` out of the group; a second call does nothing."""
         with self._inserting:
             self._set_tables([each for each in self._tables if each is not table])
 
-    def _set_tables(self, tables: list[SparseTable]) -> None:
+    def _set_tables(self, tables: list[SparseShards]) -> None:
         self._tables = tables
         if tables:
             self._laws = np.concatenate([t.law[0] for t in tables]), np.concatenate([t.law[1] for t in tables])

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from sparkps.optim import SGD
-from sparkps.ps_nodes.dense import DenseTable
+from sparkps.ps_nodes.tables.dense import DenseShards
 from sparkps.specs import TableSpec
-from sparkps.wire.messages import OpCode
+from sparkps.wire.messages.data import OpCode
 from sparkps.wire.placement import dense_range
 from tests import naive
 
 SHAPES = [(1,), (3, 2), (255,), (256,), (257,), (10, 7, 11), (5000,)]
 
 
-def made(shape: tuple[int, ...], buckets: range = range(256), **fields: object) -> DenseTable:
-    return DenseTable(TableSpec("d", "dense", 1, "float64", shape, **fields), buckets)  # type: ignore[arg-type]
+def made(shape: tuple[int, ...], buckets: range = range(256), **fields: object) -> DenseShards:
+    return DenseShards(TableSpec("d", "dense", 1, "float64", shape, **fields), buckets)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

@@ -7,11 +7,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparkps.ps_nodes.index import KeyIndex, no_bits
+from sparkps.ps_nodes.tables.index import KeyIndex, no_bits
 from sparkps.wire.buckets import mask_of
 
 #: (buckets int32 (r,), offsets int64 (r + 1,)): runs of keys of one bucket each.
 Runs = tuple[NDArray[np.int32], NDArray[np.int64]]
+
+
+class KeySetMissing(Exception):
+    """A request names a key set, or a chunk of one, that the session has not registered here."""
+
+    def __init__(self, keyset: int) -> None:
+        super().__init__(keyset)
+        self.keyset = keyset
 
 
 class KeyChunk:

@@ -13,9 +13,9 @@ import pytest
 import zmq
 
 from sparkps.config import NodeSettings
-from sparkps.ps_nodes.control import ControlLink
-from sparkps.wire import control as c
+from sparkps.ps_nodes.coordinator_link import CoordinatorLink
 from sparkps.wire.codec import decode, encode
+from sparkps.wire.messages import control as c
 
 #: What the node says of itself.
 REPORT: dict[str, Any] = {"rows": 1}
@@ -31,19 +31,19 @@ def context() -> Iterator[zmq.Context[Any]]:
 
 
 @pytest.fixture
-def link(context: zmq.Context[Any], tmp_path: pathlib.Path) -> Iterator[ControlLink]:
+def link(context: zmq.Context[Any], tmp_path: pathlib.Path) -> Iterator[CoordinatorLink]:
     """Of a node that was welcomed by a coordinator that is gone."""
     service: Any = SimpleNamespace(
-        handlers=SimpleNamespace(settings=SETTINGS, welcome=lambda message: None), report=lambda: dict(REPORT)
+        state=SimpleNamespace(settings=SETTINGS), report=lambda: dict(REPORT)
     )
-    made = ControlLink(context, f"ipc://{tmp_path}/c", "ipc://node", service)
+    made = CoordinatorLink(context, f"ipc://{tmp_path}/c", "ipc://node", service)
     made.socket.setsockopt(zmq.LINGER, 0)
     made.node = 0
     yield made
     made.close()
 
 
-def test_node_that_nobody_watches_ends_with_a_silent_coordinator(link: ControlLink) -> None:
+def test_node_that_nobody_watches_ends_with_a_silent_coordinator(link: CoordinatorLink) -> None:
     now = time.monotonic()
     link.heartbeat(now + 29)
     assert not link.over
@@ -51,7 +51,7 @@ def test_node_that_nobody_watches_ends_with_a_silent_coordinator(link: ControlLi
     assert (link.over, link.status) == (True, 1)
 
 
-def test_node_with_a_life_line_outlives_its_coordinator_for_good(link: ControlLink) -> None:
+def test_node_with_a_life_line_outlives_its_coordinator_for_good(link: CoordinatorLink) -> None:
     link.outlives_coordinator = True
     now = time.monotonic()
 
@@ -67,7 +67,7 @@ def test_node_with_a_life_line_outlives_its_coordinator_for_good(link: ControlLi
 
 
 def test_coordinator_that_is_heard_again_may_be_silent_again(
-    context: zmq.Context[Any], tmp_path: pathlib.Path, link: ControlLink, caplog: pytest.LogCaptureFixture
+    context: zmq.Context[Any], tmp_path: pathlib.Path, link: CoordinatorLink, caplog: pytest.LogCaptureFixture
 ) -> None:
     link.outlives_coordinator = True
     with context.socket(zmq.ROUTER) as router:
@@ -86,13 +86,13 @@ def test_coordinator_that_is_heard_again_may_be_silent_again(
 
 
 def test_a_report_that_no_message_can_hold_is_sent_without_its_details(
-    link: ControlLink, monkeypatch: pytest.MonkeyPatch
+    link: CoordinatorLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     large = {str(rank): list(range(100)) for rank in range(12_000)}
     monkeypatch.setitem(REPORT, "groups", large)
     sent: list[Any] = []
     monkeypatch.setattr(link.socket, "send_multipart", lambda frames, *_: sent.append(decode(frames)[0]), raising=False)
     link.heartbeat(time.monotonic())
-    link._command(c.ReportNow(5))
+    link._take(c.ReportNow(5))
     beat, done = sent
     assert beat.report == done.report == {"rows": 1}

@@ -1,4 +1,4 @@
-"""A dense table on a node: the flattened elements of the ranges that its buckets are.
+"""The shards of a dense table on a node: the flattened elements of the ranges that its buckets are.
 
 Elements of the node's buckets lie one after the other in one array per plane. Verbs take a range of bucket numbers and the
 elements of this node's buckets in it, concatenated.
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from sparkps.kernels import layout, lookup, rows
 from sparkps.kernels.updates import UPDATES
-from sparkps.ps_nodes.buffers import allocate, pointer_table
-from sparkps.ps_nodes.optimizers import rule_of
-from sparkps.ps_nodes.sparse import StepCounter, law_of
+from sparkps.ps_nodes.tables.buffers import allocate, pointer_table
+from sparkps.ps_nodes.tables.optimizers import rule_of
+from sparkps.ps_nodes.tables.sparse import StepCounter, law_of
 from sparkps.specs import NUM_BUCKETS, TableSpec
 from sparkps.wire.buckets import mask_of, mask_of_range
 from sparkps.wire.placement import dense_range
@@ -31,8 +31,8 @@ DensePart = tuple[int, int, Array]
 _NO_SLOTS = np.empty(0, np.int32)
 
 
-class DenseTable:
-    """Elements of a dense table in this node's buckets. Thread-safe.
+class DenseShards:
+    """What a node holds of a dense table: the elements in its buckets. Thread-safe.
 
     Clipping by the row's norm takes as a row what one bucket holds of a run along the last axis.
 
@@ -42,6 +42,9 @@ class DenseTable:
     buckets : sequence of int
         The buckets of this node.
     """
+
+    #: A dense table has no keys.
+    index: None = None
 
     def __init__(self, spec: TableSpec, buckets: Sequence[int] | NDArray[np.int32]) -> None:
         self.spec = spec
@@ -123,7 +126,7 @@ class DenseTable:
         self._write(self._runs(start, stop), values, 0)
 
     def apply_sum(self, parts: Sequence[DensePart], mode: int, step: int | None = None) -> None:
-        """Apply the sum of several writes once; see `SparseTable.apply_sum`. Parts are (start, stop, values)."""
+        """Apply the sum of several writes once; see `SparseShards.apply_sum`. Parts are (start, stop, values)."""
         runs, values = self._merged(parts, mode)
         if mode == layout.MODE_PUSH:
             self._step(runs, values, step)
@@ -211,6 +214,19 @@ class DenseTable:
     def plane_of(self, bucket: int, plane: int) -> Array:
         """Elements (plane 0) or optimizer state of a bucket: ndarray of shape (count, 1), a view."""
         return self._planes[plane][self._places[bucket] : self._places[bucket + 1]].reshape(-1, 1)
+
+    # ---- looking at it ---------------------------------------------------------------------------------------------
+
+    def row_count(self) -> int:
+        """Elements on this node."""
+        return self.elements(0, NUM_BUCKETS)
+
+    def export(self, bucket: int, start: int, limit: int) -> list[Array]:
+        """Positions and elements of one bucket from its element `start` on, at most `limit`; copies."""
+        first, last = self.range_of(bucket)
+        a, b = min(last, first + start), min(last, first + start + limit)
+        elements = self.gather(bucket, bucket + 1)[a - first : b - first]
+        return [np.arange(a, b, dtype=np.int64), elements.reshape(-1, 1)]
 
     # ---- memory ----------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
-"""Every message of the data plane (client <-> node), as frozen msgspec structs in one registry.
+"""The messages of the data plane (client <-> node), as frozen msgspec structs.
 
-A message is metadata only; arrays travel beside it, in the order that its docstring gives (see `codec`). Fields have
-these meanings everywhere:
+A message is metadata only; arrays travel beside it, in the order that its docstring gives (see `codec`). A `Request` is sent
+with its *numbers* around it, which the client's transport gives to it when it sends it:
 
 ``session``
     Random 63-bit id of one client session (one thread of one process). A node keeps de-duplication state per session.
@@ -10,6 +10,11 @@ these meanings everywhere:
     the order of their numbers, whatever the order in which they arrive; one that comes again is answered again.
 ``acked``
     Every request of this session with ``seq <= acked`` has been answered and will not be sent again.
+
+Fields have these meanings everywhere:
+
+``seq``
+    Of an answer: that of the request.
 ``epoch``
     The placement epoch that the client partitioned by; a node with another one answers `WrongEpoch`.
 ``call``
@@ -24,12 +29,11 @@ Keys always arrive grouped by bucket, buckets ascending, without duplicates; val
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 
-#: Version of everything in this module and in `control`; a peer with another one is refused.
-WIRE_VERSION = 2
+from sparkps.wire.messages.base import DataMessage
 
 #: ``Op.keyset`` of an operation whose keys are on the wire.
 NO_KEYSET = -1
@@ -83,16 +87,14 @@ class FunctionCall(msgspec.Struct, frozen=True, array_like=True):
     args: dict[str, Any] = {}
 
 
-class Message(msgspec.Struct, frozen=True, array_like=True):
-    """Base of all messages; ``plane`` is "data" or "control"."""
-
-    plane: ClassVar[str] = "data"
+class Request(DataMessage, frozen=True, array_like=True):
+    """Base of what a node answers, and is sent with session, seq and acked around it."""
 
 
 # ---- client -> node ----------------------------------------------------------------------------------------------------
 
 
-class Hello(Message, tag=1):
+class Hello(DataMessage, frozen=True, tag=1):
     """Opens a session at a node, or opens it again where the node has forgotten it. Answer: `Ready`.
 
     ``seq`` is what the client has: every request with a number up to it was answered.
@@ -102,31 +104,25 @@ class Hello(Message, tag=1):
     seq: int = 0
 
 
-class Step(Message, tag=2):
+class Step(Request, frozen=True, tag=2):
     """Pulls, or pushes/adds/assigns, of any number of tables: one request per node for a whole step.
 
     Pulls and writes are never mixed. Arrays: those of each `Op` in order. Answer: `Done` with one array per pull, parked
     until the group's clock allows it.
     """
 
-    session: int
-    seq: int
-    acked: int
     epoch: int
     ops: list[Op]
     member: Member | None = None
     call: int = 0
 
 
-class Register(Message, tag=3):
+class Register(Request, frozen=True, tag=3):
     """Registers keys [start, start + n) of a key set of `total` keys at this node. Arrays: keys. Answer: `Done`.
 
     Keys are resolved to slots as soon as they exist; registering creates no rows.
     """
 
-    session: int
-    seq: int
-    acked: int
     epoch: int
     #: Id of the table group whose index the keys live in (`TableSpec.index`).
     index: int
@@ -135,25 +131,19 @@ class Register(Message, tag=3):
     total: int
 
 
-class Unregister(Message, tag=4):
+class Unregister(Request, frozen=True, tag=4):
     """Forgets a key set. Answer: `Done`, also if there is none."""
 
-    session: int
-    seq: int
-    acked: int
     keyset: int
 
 
-class Call(Message, tag=5):
+class Call(Request, frozen=True, tag=5):
     """Runs server functions one after the other on every bucket of this node. Answer: `Done`.
 
     Arrays of the answer: for each function call in order: buckets (int32 (b,)) and the partials that the function gives
     (see `ps_nodes.functions`).
     """
 
-    session: int
-    seq: int
-    acked: int
     epoch: int
     calls: list[FunctionCall]
     member: Member | None = None
@@ -162,56 +152,41 @@ class Call(Message, tag=5):
     limit: float = 60.0
 
 
-class Tick(Message, tag=6):
+class Tick(Request, frozen=True, tag=6):
     """``member.clock`` is done: every push up to it was acknowledged. Sent to every node. Answer: `Done`.
 
     With ``finish`` the rank's clock becomes infinite: its function has returned.
     """
 
-    session: int
-    seq: int
-    acked: int
     member: Member
     state: bytes | None = None
     finish: bool = False
 
 
-class Takeover(Message, tag=7):
+class Takeover(Request, frozen=True, tag=7):
     """A new incarnation asks what the rank has done, and fences the older ones. Answer: `TakenOver`."""
 
-    session: int
-    seq: int
-    acked: int
     member: Member
 
 
-class Settle(Message, tag=8):
+class Settle(Request, frozen=True, tag=8):
     """After a takeover: the rank's clock is ``member.clock`` (-1: none) on every shard; drops its pushes above. Answer: `Done`."""
 
-    session: int
-    seq: int
-    acked: int
     member: Member
     state: bytes | None = None
 
 
-class Status(Message, tag=9):
+class Status(Request, frozen=True, tag=9):
     """Asks for a node's own view of itself. Answer: `StatusReport`."""
 
-    session: int
-    seq: int
-    acked: int
 
 
-class Export(Message, tag=10):
+class Export(Request, frozen=True, tag=10):
     """Reads keys and rows of one bucket. Answer: `Done` with keys (int64 (m,)) and rows ((m, dim)), in slot order.
 
     A dense table's keys are element positions.
     """
 
-    session: int
-    seq: int
-    acked: int
     epoch: int
     table: int
     bucket: int
@@ -220,7 +195,7 @@ class Export(Message, tag=10):
     limit: int = 1 << 62
 
 
-class Bye(Message, tag=11):
+class Bye(DataMessage, frozen=True, tag=11):
     """Ends a session: its key sets and de-duplication state go. No answer."""
 
     session: int
@@ -230,7 +205,7 @@ class Bye(Message, tag=11):
 # ---- node -> client ----------------------------------------------------------------------------------------------------
 
 
-class Ready(Message, tag=32):
+class Ready(DataMessage, frozen=True, tag=32):
     """A session is open. ``node`` is the node's id: its attempt."""
 
     node: int
@@ -238,13 +213,13 @@ class Ready(Message, tag=32):
     seq: int = 0
 
 
-class Done(Message, tag=33):
+class Done(DataMessage, frozen=True, tag=33):
     """The request was carried out, now or at an earlier arrival. Arrays as the request says."""
 
     seq: int
 
 
-class Failed(Message, tag=34):
+class Failed(DataMessage, frozen=True, tag=34):
     """The request was refused or failed, and changed nothing."""
 
     seq: int
@@ -254,7 +229,7 @@ class Failed(Message, tag=34):
     attributes: dict[str, Any] = {}
 
 
-class WrongEpoch(Message, tag=35):
+class WrongEpoch(DataMessage, frozen=True, tag=35):
     """Partition again by `placement` and send again; nothing was done."""
 
     seq: int
@@ -263,20 +238,20 @@ class WrongEpoch(Message, tag=35):
     placement: list[list[int]]
 
 
-class UnknownKeySet(Message, tag=36):
+class UnknownKeySet(DataMessage, frozen=True, tag=36):
     """The node does not know the key set; register it again and send the request again. Nothing was done."""
 
     seq: int
     keyset: int
 
 
-class UnknownSession(Message, tag=37):
+class UnknownSession(DataMessage, frozen=True, tag=37):
     """The node has no such session (it restarted, or forgot it after a long silence). Nothing was done."""
 
     seq: int
 
 
-class Parked(Message, tag=38):
+class Parked(DataMessage, frozen=True, tag=38):
     """A pull waits for the group's clock; sent when a request that is parked arrives again."""
 
     seq: int
@@ -285,7 +260,7 @@ class Parked(Message, tag=38):
     waiting_for: list[int]
 
 
-class TakenOver(Message, tag=39):
+class TakenOver(DataMessage, frozen=True, tag=39):
     """Highest clock that the rank ticked on any shard of this node (-1: none), and the state stored with it."""
 
     seq: int
@@ -296,27 +271,8 @@ class TakenOver(Message, tag=39):
     staleness: int = 0
 
 
-class StatusReport(Message, tag=40):
-    """A node's own view of itself, as plain values (see `ps_nodes.server`)."""
+class StatusReport(DataMessage, frozen=True, tag=40):
+    """A node's own view of itself, as plain values (see `ps_nodes.state`)."""
 
     seq: int
     report: dict[str, Any]
-
-
-#: All data-plane messages by tag.
-DATA_MESSAGES: tuple[type[Message], ...] = (
-    Hello, Step, Register, Unregister, Call, Tick, Takeover, Settle, Status, Export, Bye,
-    Ready, Done, Failed, WrongEpoch, UnknownKeySet, UnknownSession, Parked, TakenOver, StatusReport,
-)  # fmt: skip
-
-__all__ = [
-    "DATA_MESSAGES",
-    "NO_KEYSET",
-    "WIRE_VERSION",
-    "FunctionCall",
-    "Member",
-    "Message",
-    "Op",
-    "OpCode",
-    *(m.__name__ for m in DATA_MESSAGES),
-]

@@ -1,4 +1,4 @@
-"""The node's side of the control plane: hello, heartbeats and the coordinator's commands (see `wire.control`)."""
+"""The node's side of the control plane: hello, heartbeats and the coordinator's commands (see `wire.messages.control`)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import zmq
 
 from sparkps.errors import ProtocolError
-from sparkps.wire import control as c
+from sparkps.ps_nodes.handlers.commands import command, welcome
 from sparkps.wire.codec import decode, encode
+from sparkps.wire.messages import control as c
 
 if TYPE_CHECKING:
     from sparkps.ps_nodes.service import Service
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class ControlLink:
+class CoordinatorLink:
     """Connection to the coordinator. Owner: the node's I/O thread.
 
     Parameters
@@ -70,7 +71,7 @@ class ControlLink:
 
     def heartbeat(self, now: float) -> None:
         """Send a heartbeat if it is due; without a life line, give up if the coordinator was silent too long."""
-        settings = self._service.handlers.settings
+        settings = self._service.state.settings
         if self.node >= 0 and now >= self._next_beat:
             self._next_beat = now + settings.heartbeat_interval
             # Nobody takes heartbeats from the queue to a coordinator that is gone, and it must not fill up.
@@ -109,29 +110,32 @@ class ControlLink:
         self._is_silent = False
 
     def _take(self, message: Any) -> None:
-        if isinstance(message, c.Alive):
-            if not message.known:
-                log.error("the coordinator has declared this node dead: exit")
-                self.over, self.status = True, 1
-        elif isinstance(message, c.Welcome):
-            self.node = message.node
-            self._service.handlers.welcome(message)
-            log.info("node %d of tier %s at %s", self.node, message.tier_id, self._endpoint)
-        elif isinstance(message, c.Refused):
-            log.error("the coordinator refused this node: %s", message.message)
-            self.over, self.status = True, 1
-        else:
-            self._command(message)
+        _TAKEN.get(type(message), CoordinatorLink._command)(self, message)
 
     def _command(self, message: Any) -> None:
-        if isinstance(message, c.StopNode):
-            self.over = True
-            self._done(message, None)
-        elif isinstance(message, c.ReportNow):
-            self.socket.send_multipart(self._reporting(lambda r: c.CommandDone(message.seq, self.node, None, r)))
-        else:
-            service = self._service
-            service.handlers.command(message, lambda error: service.post(lambda: self._done(message, error)))
+        service = self._service
+        command(service.state, message, lambda error: service.io.post(lambda: self._done(message, error)))
+
+    def _welcome(self, message: c.Welcome) -> None:
+        self.node = message.node
+        welcome(self._service.state, message)
+        log.info("node %d of tier %s at %s", self.node, message.tier_id, self._endpoint)
+
+    def _alive(self, message: c.Alive) -> None:
+        if not message.known:
+            log.error("the coordinator has declared this node dead: exit")
+            self.over, self.status = True, 1
+
+    def _refused(self, message: c.Refused) -> None:
+        log.error("the coordinator refused this node: %s", message.message)
+        self.over, self.status = True, 1
+
+    def _stop(self, message: c.StopNode) -> None:
+        self.over = True
+        self._done(message, None)
+
+    def _report(self, message: c.ReportNow) -> None:
+        self.socket.send_multipart(self._reporting(lambda r: c.CommandDone(message.seq, self.node, None, r)))
 
     def _done(self, message: Any, error: BaseException | None) -> None:
         """Tell the coordinator, who tells the caller, what came of a command."""
@@ -156,3 +160,13 @@ class ControlLink:
     def close(self) -> None:
         """Close the connection."""
         self.socket.close()
+
+
+#: What the link itself takes of the coordinator; anything else is a command to the node (`handlers.commands`).
+_TAKEN: dict[type[c.ControlMessage], Callable[[CoordinatorLink, Any], None]] = {
+    c.Welcome: CoordinatorLink._welcome,
+    c.Alive: CoordinatorLink._alive,
+    c.Refused: CoordinatorLink._refused,
+    c.StopNode: CoordinatorLink._stop,
+    c.ReportNow: CoordinatorLink._report,
+}

@@ -1,11 +1,12 @@
-"""Messages of worker groups, from admission to end: driver and workers <-> coordinator; see `control`."""
+"""Messages of worker groups, from admission to end: driver and workers <-> coordinator."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from sparkps.specs import GroupSpec
-from sparkps.wire.control_values import Cause, ControlMessage, RankReport
+from sparkps.wire.messages.base import ControlMessage
+from sparkps.wire.messages.control.values import Cause, RankReport
 
 # ---- driver or worker -> coordinator -----------------------------------------------------------------------------------
 
@@ -172,29 +173,3 @@ class GroupReport(ControlMessage, frozen=True, tag=106):
     cause: Cause | None
     all_started: bool
     ranks: list[RankReport]
-
-
-#: All messages of this module.
-GROUP_MESSAGES: tuple[type[ControlMessage], ...] = (
-    AdmitGroup, EndGroup, Lease, Renew, ReleaseRank, FinishRank, FailRank, GroupState,
-    Admitted, Queued, Leased, Wait, Recorded, Renewed, GroupReport,
-)  # fmt: skip
-
-__all__ = [
-    "GROUP_MESSAGES",
-    "AdmitGroup",
-    "Admitted",
-    "EndGroup",
-    "FailRank",
-    "FinishRank",
-    "GroupReport",
-    "GroupState",
-    "Lease",
-    "Leased",
-    "Queued",
-    "Recorded",
-    "ReleaseRank",
-    "Renew",
-    "Renewed",
-    "Wait",
-]

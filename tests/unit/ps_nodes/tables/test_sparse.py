@@ -16,19 +16,19 @@ from hypothesis import strategies as st
 from sparkps.errors import InvalidInput
 from sparkps.initializers import Normal, Uniform
 from sparkps.optim import FTRL, SGD, Adagrad
-from sparkps.ps_nodes.buffers import GrowthSeries, allocate
-from sparkps.ps_nodes.index import KeyIndex
-from sparkps.ps_nodes.sparse import SparseTable
+from sparkps.ps_nodes.tables.buffers import GrowthSeries, allocate
+from sparkps.ps_nodes.tables.index import KeyIndex
+from sparkps.ps_nodes.tables.sparse import SparseShards
 from sparkps.specs import TableSpec
-from sparkps.wire.messages import OpCode
+from sparkps.wire.messages.data import OpCode
 from tests import naive
-from tests.unit.ps_nodes.tables import grouped
+from tests.unit.ps_nodes.tables.given import grouped
 
 EXTREMES = [0, -1, 1, -(1 << 63), (1 << 63) - 1]
 
 
-def made(index: KeyIndex, name: str = "t", dim: int = 2, dtype: str = "float64", **fields: object) -> SparseTable:
-    table = SparseTable(TableSpec(name, "sparse", dim, dtype, **fields), index)  # type: ignore[arg-type]
+def made(index: KeyIndex, name: str = "t", dim: int = 2, dtype: str = "float64", **fields: object) -> SparseShards:
+    table = SparseShards(TableSpec(name, "sparse", dim, dtype, **fields), index)  # type: ignore[arg-type]
     index.attach(table)
     return table
 
@@ -249,9 +249,9 @@ def test_large_arrays_are_mapped_and_writeable() -> None:
 _FILLED_AND_DROPPED = """
 import mmap, pathlib
 import numpy as np
-from sparkps.ps_nodes.buffers import keep_message_buffers, return_freed_memory
-from sparkps.ps_nodes.index import KeyIndex
-from tests.unit.ps_nodes.test_sparse import grouped, made
+from sparkps.ps_nodes.tables.buffers import keep_message_buffers, return_freed_memory
+from sparkps.ps_nodes.tables.index import KeyIndex
+from tests.unit.ps_nodes.tables.test_sparse import grouped, made
 
 def resident():
     return int(pathlib.Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE

@@ -1,13 +1,12 @@
-"""Values that control-plane messages carry, and their base; see `control`."""
+"""Values that the messages of the control plane carry."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import msgspec
 
 from sparkps.errors import SparkPSError, from_wire, to_wire
-from sparkps.wire.messages import Message
 
 #: Length of the random routing id that every peer of the coordinator chooses.
 ROUTING_ID_BYTES = 12
@@ -15,16 +14,9 @@ ROUTING_ID_BYTES = 12
 #: Largest result that a rank may record with `FinishRank`, in bytes.
 MAX_RECORDED_RESULT = 1 << 20
 
-
 #: Most values of progress that a rank may report, and their bytes together, names included: so that the report of a group of
 #: `specs.MAX_RANKS` ranks fits into one message.
 MAX_PROGRESS, MAX_PROGRESS_BYTES = 24, 2048
-
-
-class ControlMessage(Message, frozen=True, array_like=True):
-    """Base of all control-plane messages."""
-
-    plane: ClassVar[str] = "control"
 
 
 class TierAddress(msgspec.Struct, frozen=True):
@@ -79,16 +71,3 @@ class RankReport(msgspec.Struct, frozen=True, array_like=True):
     incarnation: int
     #: What the rank last sent with `Renew`: progress, plain values.
     counters: dict[str, Any] = {}
-
-
-__all__ = [
-    "MAX_PROGRESS",
-    "MAX_PROGRESS_BYTES",
-    "MAX_RECORDED_RESULT",
-    "ROUTING_ID_BYTES",
-    "Cause",
-    "ControlMessage",
-    "NodeInfo",
-    "RankReport",
-    "TierAddress",
-]

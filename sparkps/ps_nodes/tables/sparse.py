@@ -1,4 +1,4 @@
-"""A sparse table on a node: rows and optimizer state of the keys of one index, bucket by bucket.
+"""The shards of a sparse table on a node: rows and optimizer state of the keys of one index, bucket by bucket.
 
 Plane 0 holds the rows, further planes the optimizer's state, each (room, dim) per bucket, in slot order. All verbs take
 slots that the index gave, and one kernel call does all buckets.
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from sparkps.kernels import layout, lookup, merging, rows
 from sparkps.kernels.updates import UPDATES
-from sparkps.ps_nodes.buffers import GrowthSeries, allocate, pointer_table
-from sparkps.ps_nodes.index import KeyIndex, Runs
-from sparkps.ps_nodes.optimizers import UpdateRule, rule_of
+from sparkps.ps_nodes.tables.buffers import GrowthSeries, allocate, pointer_table
+from sparkps.ps_nodes.tables.index import KeyIndex, Runs
+from sparkps.ps_nodes.tables.optimizers import UpdateRule, rule_of
 from sparkps.specs import NUM_BUCKETS, TableSpec
 
 Array = NDArray[Any]
@@ -83,8 +83,8 @@ class StepCounter:
         return self._rule.hyper(self._steps[buckets])
 
 
-class SparseTable:
-    """Rows of a table for the keys of `index`. Thread-safe.
+class SparseShards:
+    """What a node holds of a sparse table: its rows for the keys of `index`. Thread-safe.
 
     Parameters
     ----------
@@ -238,6 +238,18 @@ class SparseTable:
         if not planes:
             return np.empty((0, self.spec.dim), self.dtype)
         return planes[plane][: count * self.spec.dim].reshape(count, self.spec.dim)
+
+    # ---- looking at it ---------------------------------------------------------------------------------------------
+
+    def row_count(self) -> int:
+        """Rows on this node."""
+        return int(self.index.counts().sum())
+
+    def export(self, bucket: int, start: int, limit: int) -> list[Array]:
+        """Keys and rows of one bucket from slot `start` on, at most `limit`; copies."""
+        rows = self.rows_of(bucket)
+        stop = min(len(rows), start + limit)
+        return [self.index.keys_of(bucket)[start:stop].copy(), rows[start:stop].copy()]
 
     # ---- memory ----------------------------------------------------------------------------------------------------
 

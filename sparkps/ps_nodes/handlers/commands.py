@@ -1,0 +1,122 @@
+"""Commands of the coordinator: what a node takes over when it is welcomed, and what it is told from then on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from sparkps.errors import ProtocolError
+from sparkps.ps_nodes import functions
+from sparkps.ps_nodes.state import ServerState
+from sparkps.ps_nodes.tables.buffers import return_freed_memory
+from sparkps.specs import check_spec
+from sparkps.wire.messages import control as c
+
+log = logging.getLogger(__name__)
+
+#: Seconds that a user's function may take to be loaded: modules that it imports may be large.
+LOADING_LIMIT = 20.0
+
+#: Told what a command raised, or None, maybe later and from another thread.
+Done = Callable[[BaseException | None], None]
+
+#: Carries a command out, and calls its last argument when that is done, unless it raises.
+Carrier = Callable[[ServerState, Any, Done], None]
+
+#: How each command is carried out.
+COMMANDS: dict[type[c.ControlMessage], Carrier] = {}
+
+
+def command(state: ServerState, message: Any, done: Done) -> None:
+    """Carry a command out, and tell `done` what came of it."""
+    try:
+        carrier = COMMANDS.get(type(message))
+        if carrier is None:
+            raise ProtocolError(f"A node must be sent commands. Got {type(message).__name__} instead.")
+        carrier(state, message, done)
+    except Exception as error:  # whatever it is, the coordinator tells the caller
+        log.warning("command %s failed", type(message).__name__, exc_info=True)
+        done(error)
+
+
+def welcome(state: ServerState, message: c.Welcome) -> None:
+    """The node is a member: take over all that exists."""
+    state.node = message.node
+    state.settings = message.settings
+    state.sessions.ttl = message.settings.session_ttl
+    if message.epoch:
+        state.place(message.epoch, message.placement)
+        for spec in message.tables:
+            state.tables.create(check_spec(spec))
+        for group in message.groups:
+            state.open_group(group)
+    for name, blob in message.functions:
+        _load(state, name, blob, lambda error: log.error("a function is not known here: %s", error) if error else None)
+
+
+def _carries_out(message: type[c.ControlMessage]) -> Callable[[Carrier], Carrier]:
+    """Enters the decorated function into `COMMANDS`."""
+
+    def enter(carrier: Carrier) -> Carrier:
+        COMMANDS[message] = carrier
+        return carrier
+
+    return enter
+
+
+@_carries_out(c.SetPlacement)
+def _set_placement(state: ServerState, message: c.SetPlacement, done: Done) -> None:
+    state.place(message.epoch, message.placement)
+    done(None)
+
+
+@_carries_out(c.CreateTable)
+def _create_table(state: ServerState, message: c.CreateTable, done: Done) -> None:
+    state.tables.create(check_spec(message.spec))
+    done(None)
+
+
+@_carries_out(c.DropTable)
+def _drop_table(state: ServerState, message: c.DropTable, done: Done) -> None:
+    gone = state.tables.drop(message.table)
+    if gone:
+        state.sessions.forget_index(gone)
+    return_freed_memory()
+    done(None)
+
+
+@_carries_out(c.OpenGroup)
+def _open_group(state: ServerState, message: c.OpenGroup, done: Done) -> None:
+    state.open_group(message.spec)
+    done(None)
+
+
+@_carries_out(c.FailGroup)
+def _fail_group(state: ServerState, message: c.FailGroup, done: Done) -> None:
+    if message.group in state.groups:
+        state.groups[message.group].end(message.cause.exception())
+    done(None)
+
+
+@_carries_out(c.CloseGroup)
+def _close_group(state: ServerState, message: c.CloseGroup, done: Done) -> None:
+    closed = state.groups.pop(message.group, None)
+    if closed is None:
+        done(None)
+    else:
+        closed.close(lambda: done(None))
+
+
+@_carries_out(c.RegisterFunction)
+def _register_function(state: ServerState, message: c.RegisterFunction, done: Done) -> None:
+    _load(state, message.name, message.blob, done)
+
+
+def _load(state: ServerState, name: str, blob: bytes, done: Done) -> None:
+    """To load a user's function is to run code of the user's: on a thread of that kind, with a deadline."""
+
+    def load() -> None:
+        functions.register(name, blob)
+
+    state.users.start(load, LOADING_LIMIT, lambda _, error: done(error), lambda: None, name=name)

@@ -1,0 +1,21 @@
+"""Looking at a node: what it says of itself, and the rows of a bucket."""
+
+from __future__ import annotations
+
+from sparkps.ps_nodes.handlers.table import handles
+from sparkps.ps_nodes.state import ServerState
+from sparkps.ps_nodes.work import Work
+from sparkps.wire.messages import data as m
+
+
+@handles(m.Status)
+def status(state: ServerState, work: Work) -> None:
+    """The node's own view of itself."""
+    work.answer(m.StatusReport(work.seq, state.report(work.replies.queued_bytes)), record=False)
+
+
+@handles(m.Export)
+def export(state: ServerState, work: Work) -> None:
+    """Keys and rows of one bucket."""
+    message: m.Export = work.message
+    work.done(state.tables.export(message.table, message.bucket, message.start, message.limit), record=False)

@@ -1,0 +1,100 @@
+"""Pulls and writes of rows, and the way in that all writes share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sparkps.errors import ProtocolError
+from sparkps.ps_nodes.clock_buffers import Write, write_all
+from sparkps.ps_nodes.dispatch import INLINE_BYTES
+from sparkps.ps_nodes.handlers.table import handles
+from sparkps.ps_nodes.shards import Entry
+from sparkps.ps_nodes.state import ServerState
+from sparkps.ps_nodes.tables.directory import Use
+from sparkps.ps_nodes.tables.operations import targets_of
+from sparkps.ps_nodes.tables.targets import Target
+from sparkps.ps_nodes.work import Work
+from sparkps.wire.messages import data as m
+
+
+@handles(m.Step)
+def step(state: ServerState, work: Work) -> None:
+    """Pulls, or writes, of some tables; they are in use until it is answered."""
+    message: m.Step = work.message
+    tables = state.tables
+    ids = [op.table for op in message.ops]
+    # Tables are dropped on the I/O thread alone: what ends there before it returns finds them as they are.
+    inline = state.io.is_current
+    use = Use(tables, []) if inline else tables.use(ids)
+    try:
+        targets = targets_of(tables, message.ops, work.arrays, work.session.keysets)
+        writes = [target.values is not None for target in targets]
+        if any(writes) and not all(writes):
+            raise ProtocolError("The operations of a step must be all pulls or all writes. Got both.")
+        if writes[0]:
+            change = Write.of_targets(targets)
+            if not (inline and _written_at_once(state, work, change)):
+                use = tables.use(ids) if inline else use
+                write(state, work, change, use)
+            return
+        if message.member is None or not waits(state, work, message.member):
+            _pull(state, work, targets)
+        use.release()
+    except BaseException:
+        use.release()
+        raise
+
+
+def _written_at_once(state: ServerState, work: Work, change: Write) -> bool:
+    """Whether this was a small write of a session that had nobody to wait for, and is done."""
+    if work.message.member is not None or work.size > INLINE_BYTES:
+        return False
+    if not state.shards.write_at_once(work.session.id, work.stamp, change.buckets, change.change):
+        return False
+    work.done(record=True)
+    return True
+
+
+def _pull(state: ServerState, work: Work, targets: list[Target]) -> None:
+    nbytes = sum([target.size * target.table.row_bytes for target in targets])
+    if nbytes > state.settings.max_message_bytes:
+        raise ProtocolError(
+            f"The rows of a step must have at most {state.settings.max_message_bytes} bytes (`spark.sparkps.maxMessageBytes`)."
+            f" Got a step for {nbytes} bytes."
+        )
+    work.done([target.read() for target in targets], record=False)
+
+
+def write(state: ServerState, work: Work, change: Write, use: Use, answer: list[Any] | None = None) -> None:
+    """Change the shards once, and acknowledge it when that is done; the tables are in use until then."""
+    done = work.told(use.release, answer)
+    member = work.message.member
+    if member is None:
+        _write_of_session(state, work, change, done)
+        return
+    behind = state.group(member.group).write(member, change, done, lambda: work.parked(member, state.now()), work.hold)
+    if behind:
+        use.release()
+        work.park(member.clock, behind, passes=False)
+
+
+def _write_of_session(state: ServerState, work: Work, change: Write, done: Callable[[BaseException | None], None]) -> None:
+    def make(new: dict[int, int]) -> Entry:
+        parts = change.only(new)
+        return Entry(change.shards, lambda: write_all(parts), lambda _, error: done(error))
+
+    entry = state.shards.order_once(work.session.id, work.stamp, change.buckets, make)
+    if entry is not None:
+        state.shards.carry_out(entry)
+    else:
+        work.hold()
+
+
+def waits(state: ServerState, work: Work, member: m.Member, *, passes: bool = True) -> bool:
+    """Whether the request is now parked behind the group's clock; with `passes` later ones need not wait for it."""
+    waiting = state.group(member.group).gate(member, lambda: work.parked(member, state.now()))
+    if waiting is None:
+        return False
+    work.park(member.clock, waiting, passes=passes)
+    return True

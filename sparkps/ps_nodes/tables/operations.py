@@ -1,0 +1,69 @@
+"""The operations of a step, checked against the tables of a node before anything is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from sparkps.errors import ProtocolError
+from sparkps.ps_nodes.tables.dense import DenseShards
+from sparkps.ps_nodes.tables.dense_target import DenseTarget
+from sparkps.ps_nodes.tables.directory import Tables
+from sparkps.ps_nodes.tables.keysets import NodeKeySet
+from sparkps.ps_nodes.tables.sparse import SparseShards
+from sparkps.ps_nodes.tables.sparse_target import SparseTarget
+from sparkps.ps_nodes.tables.targets import Array, Target
+from sparkps.wire.messages.data import Op, OpCode
+
+#: Most operations of one step: each pull has a frame of the answer.
+MOST_OPS = 4095
+
+#: What an operation on each kind of table becomes.
+_TARGETS: dict[type[Any], Any] = {SparseShards: SparseTarget, DenseShards: DenseTarget}
+
+
+def targets_of(
+    tables: Tables, ops: Sequence[Op], arrays: Sequence[Array], keysets: Mapping[int, NodeKeySet]
+) -> list[Target]:
+    """Check a step's operations with their arrays; nothing is changed. The caller has the tables in use.
+
+    Raises
+    ------
+    UnknownTable, InvalidInput, ProtocolError, KeySetMissing
+    """
+    if not 0 < len(ops) <= MOST_OPS:
+        raise ProtocolError(f"A step must have between 1 and {MOST_OPS} operations. Got {len(ops)} instead.")
+    left = iter(arrays)
+    try:
+        targets = [_target(tables, op, left, keysets) for op in ops]
+    except StopIteration:
+        raise ProtocolError(
+            f"A step of {len(ops)} operations must bring the arrays of all. Got {len(arrays)} arrays."
+        ) from None
+    if next(left, None) is not None:
+        raise ProtocolError(f"A step of {len(ops)} operations must bring their arrays only. Got {len(arrays)} arrays.")
+    return targets
+
+
+def _target(tables: Tables, op: Op, arrays: Iterator[Array], keysets: Mapping[int, NodeKeySet]) -> Target:
+    try:
+        code = OpCode(op.code)
+    except ValueError:
+        raise ProtocolError(
+            f"An operation must be one of {[c.value for c in OpCode]}. Got {op.code} instead."
+        ) from None
+    table = tables.table(op.table)
+    target: Target = _TARGETS[type(table)].of(code, op, table, arrays, keysets)
+    return target
+
+
+def answer_bytes(
+    tables: Tables, ops: Sequence[Op], arrays: Sequence[Array], keysets: Mapping[int, NodeKeySet]
+) -> int:
+    """Bytes that the pulls among a step's operations will answer with, about; for what is wrong with them nothing."""
+    total = 0
+    for op in ops:
+        table = tables.by_id.get(op.table) if op.code == OpCode.PULL else None
+        if table is not None:
+            total += _TARGETS[type(table)].rows_asked(op, table, arrays, keysets) * table.row_bytes
+    return total

@@ -1,0 +1,103 @@
+"""What one operation of a step is, once it was checked against its table: it cannot be refused any more.
+
+`sparse_target` and `dense_target` are the two kinds; this is what they have in common.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparkps.errors import InvalidInput
+from sparkps.specs import TableSpec
+from sparkps.wire.messages.data import OpCode
+
+Array = NDArray[Any]
+
+#: In which order the sums of a clock are written to a table.
+_ORDER = {OpCode.ASSIGN: 0, OpCode.ADD: 1, OpCode.PUSH: 2}
+
+
+class TableShards(Protocol):
+    """What both kinds of tables have, as far as an operation on them needs it."""
+
+    spec: TableSpec
+    dtype: np.dtype[Any]
+    #: Bytes of one row, or element.
+    row_bytes: int
+
+
+class Target(Protocol):
+    """One operation on one table."""
+
+    @property
+    def table(self) -> Any:
+        """The table."""
+
+    #: Of a write: what it carries; None for a pull.
+    values: Array | None
+
+    @property
+    def size(self) -> int:
+        """Keys, or elements of a dense table."""
+
+    @property
+    def mask(self) -> int:
+        """Buckets of this node that it touches, as bits."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that a write keeps while it is buffered."""
+
+    @property
+    def tables(self) -> Sequence[Any]:
+        """The table, as a list."""
+
+    @property
+    def changed(self) -> Sequence[int]:
+        """Id of the table that a write changes, as a list."""
+
+    @property
+    def turn(self) -> tuple[int, int]:
+        """Writes of one clock with the same turn become one change (`write_sum`); turns ascend."""
+
+    def read(self) -> Array:
+        """The rows of a pull."""
+
+    def write(self) -> None:
+        """Apply at once: a push, add or assign outside BSP."""
+
+    def only(self, buckets: int) -> Sequence[Target]:
+        """The same write in those of its buckets that are among `buckets` (bits)."""
+
+    def prepare(self) -> None:
+        """Find or make the rows of a write: what needs memory is done before anything is changed."""
+
+    @staticmethod
+    def write_sum(targets: Sequence[Any], clock: int) -> None:
+        """Apply writes of one turn once: their sum, in the order given (of assigns the last value of a row stays)."""
+
+
+def turn_of(table: TableShards, code: OpCode) -> tuple[int, int]:
+    """See `Target.turn`: table by table, the assigns, then the adds, then the gradients."""
+    return table.spec.table, _ORDER[code]
+
+
+def check_values(values: Array, shape: tuple[int, ...], table: TableShards) -> Array:
+    """What a write of that shape carries.
+
+    Raises
+    ------
+    InvalidInput
+        Another dtype or shape.
+    """
+    if values.dtype != table.dtype or values.shape != shape:
+        name = table.spec.name
+        raise InvalidInput(
+            f"The values for table {name!r} must be {table.dtype} of shape {shape}. Got {values.dtype} of shape {values.shape}.",
+            table=name,
+        )
+    return values

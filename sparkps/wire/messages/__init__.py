@@ -1,0 +1,1 @@
+"""Every message: `data` (client <-> node) and `control` (coordinator <-> nodes, driver and workers)."""

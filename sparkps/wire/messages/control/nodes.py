@@ -1,0 +1,115 @@
+"""Messages between the coordinator and the nodes; `CreateTable`, `DropTable` and `RegisterFunction` are commands, too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sparkps.config import NodeSettings
+from sparkps.specs import GroupSpec, TableSpec
+from sparkps.wire.messages.base import ControlMessage
+from sparkps.wire.messages.control.values import Cause, NodeInfo
+
+# ---- node -> coordinator ----------------------------------------------------------------------------------------------
+
+
+class NodeHello(ControlMessage, frozen=True, tag=112):
+    """First message of a node, when it can take requests at `endpoint`. Answer: `Welcome`.
+
+    A node process says hello under one routing id only: a restarted one is a new member.
+    """
+
+    seq: int
+    endpoint: str
+    host: str
+    pid: int
+
+
+class Heartbeat(ControlMessage, frozen=True, tag=113):
+    """A node is alive. Answer: `Alive`. `report`: the node's own view of itself, plain values.
+
+    The coordinator reads these keys of a report, all optional: ``rows`` and ``bytes`` (totals), ``tables`` ({table id as
+    str: {rows, bytes}}), ``groups`` ({group id as str: {rank as str: {clock, staleness, waited_seconds}}}); it hands on
+    the others as they are. A clock of -1 means that the rank has not ticked.
+    """
+
+    seq: int
+    node: int
+    report: dict[str, Any] = {}
+
+
+class CommandDone(ControlMessage, frozen=True, tag=114):
+    """A command was carried out, or `cause` says why not. `report` answers `ReportNow`, as in `Heartbeat`."""
+
+    seq: int
+    node: int
+    cause: Cause | None = None
+    report: dict[str, Any] = {}
+
+
+# ---- coordinator -> node ----------------------------------------------------------------------------------------------
+
+
+class Welcome(ControlMessage, frozen=True, tag=120):
+    """The node is a member. Everything that exists so far is here; commands bring the rest."""
+
+    seq: int
+    #: Id of the node, from 0; never used twice.
+    node: int
+    tier_id: str
+    epoch: int
+    placement: list[list[int]]
+    tables: list[TableSpec]
+    #: (name, pickled function).
+    functions: list[tuple[str, bytes]]
+    groups: list[GroupSpec]
+    settings: NodeSettings
+
+
+class Alive(ControlMessage, frozen=True, tag=121):
+    """The heartbeat was seen. Not `known`: the node was declared dead, and must exit."""
+
+    seq: int
+    known: bool = True
+
+
+class SetPlacement(ControlMessage, frozen=True, tag=122):
+    """Command: this placement holds from now on. Requests with another epoch get `WrongEpoch`."""
+
+    seq: int
+    epoch: int
+    placement: list[list[int]]
+    nodes: list[NodeInfo]
+
+
+class OpenGroup(ControlMessage, frozen=True, tag=123):
+    """Command: a worker group was admitted; its members' requests follow."""
+
+    seq: int
+    spec: GroupSpec
+
+
+class FailGroup(ControlMessage, frozen=True, tag=124):
+    """Command: the group failed. Parked pulls and every later request of its members fail with `cause`."""
+
+    seq: int
+    group: int
+    cause: Cause
+
+
+class CloseGroup(ControlMessage, frozen=True, tag=125):
+    """Command: the group is over. Its clocks and buffers go; later requests of its members are fenced."""
+
+    seq: int
+    group: int
+
+
+class ReportNow(ControlMessage, frozen=True, tag=126):
+    """Command: answer with `CommandDone` and a report that is up to date."""
+
+    seq: int
+
+
+class StopNode(ControlMessage, frozen=True, tag=127):
+    """Command: answer with `CommandDone`, finish what is under way, exit with status 0."""
+
+    seq: int

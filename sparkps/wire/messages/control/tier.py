@@ -1,0 +1,84 @@
+"""Messages about the tier as a whole: driver, workers and launcher <-> coordinator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sparkps.config import ClientSettings
+from sparkps.wire.messages.base import ControlMessage
+from sparkps.wire.messages.control.values import NodeInfo
+
+# ---- client or driver -> coordinator ----------------------------------------------------------------------------------
+
+
+class Attach(ControlMessage, frozen=True, tag=64):
+    """Asks for the tier's nodes, placement and settings. Answer: `Attached`, once all nodes have joined.
+
+    With `tier_id` the request is refused by a coordinator of another tier (a stale handle).
+    """
+
+    seq: int
+    tier_id: str = ""
+
+
+class TierStatus(ControlMessage, frozen=True, tag=77):
+    """Asks for the tier's status. Answer: `TierReport`. With `fresh` every node is asked first, within a second."""
+
+    seq: int
+    fresh: bool = True
+
+
+class StopTier(ControlMessage, frozen=True, tag=78):
+    """Stops nodes and coordinator. Answer: `Accepted`, after the nodes have confirmed `StopNode` (or did not in time)."""
+
+    seq: int
+
+
+class NodeGone(ControlMessage, frozen=True, tag=79):
+    """The launcher has seen the exit of the node that it started at `endpoint`. Answer: `Accepted`."""
+
+    seq: int
+    endpoint: str
+    reason: str
+
+
+# ---- coordinator -> client or driver ----------------------------------------------------------------------------------
+
+
+class Refused(ControlMessage, frozen=True, tag=96):
+    """The request was refused or failed, and changed nothing. Answer to any request."""
+
+    seq: int
+    #: Name of the class in `sparkps.errors`, with its message and attributes.
+    error: str
+    message: str
+    attributes: dict[str, Any] = {}
+
+
+class Accepted(ControlMessage, frozen=True, tag=97):
+    """Done, and there is nothing to tell."""
+
+    seq: int
+
+
+class Attached(ControlMessage, frozen=True, tag=98):
+    """The tier as it is now."""
+
+    seq: int
+    tier_id: str
+    epoch: int
+    placement: list[list[int]]
+    #: Every node that ever joined, dead ones included.
+    nodes: list[NodeInfo]
+    settings: ClientSettings
+
+
+class TierReport(ControlMessage, frozen=True, tag=107):
+    """Status of the tier as plain values.
+
+    ``state`` ("starting", "ready", "stopping"), ``epoch``, ``tier_id``, ``nodes`` (list of dict: id, endpoint, host, pid, state,
+    reason, buckets, and the node's own report), ``tables`` (list of dict), ``groups`` (list of dict), ``garbage_frames``.
+    """
+
+    seq: int
+    report: dict[str, Any]

@@ -1,0 +1,49 @@
+"""Every request and every command has somebody who carries it out, and knows nothing of who hands it over."""
+
+from __future__ import annotations
+
+import pathlib
+
+import sparkps.ps_nodes
+from sparkps.ps_nodes.coordinator_link import _TAKEN
+from sparkps.ps_nodes.handlers import requests
+from sparkps.ps_nodes.handlers.commands import COMMANDS
+from sparkps.ps_nodes.handlers.table import REQUESTS
+from sparkps.ps_nodes.work import Unreadable
+from sparkps.wire.codec import REGISTRY
+from sparkps.wire.messages import control as c
+from sparkps.wire.messages import data as m
+from tests.unit.ps_nodes.lone_node import Client, LoneNode
+
+PACKAGE = pathlib.Path(sparkps.ps_nodes.__file__).parent
+
+
+def test_every_request_has_a_handler() -> None:
+    assert requests.REQUESTS is REQUESTS
+    assert REQUESTS.keys() - {Unreadable} == {cls for cls in REGISTRY if issubclass(cls, m.Request)}
+
+
+def test_every_command_has_somebody_who_carries_it_out() -> None:
+    commands = {
+        c.CreateTable, c.DropTable, c.RegisterFunction, c.OpenGroup, c.FailGroup, c.CloseGroup, c.SetPlacement, c.ReportNow, c.StopNode,
+    }  # fmt: skip
+    assert commands <= COMMANDS.keys() | _TAKEN.keys()
+
+
+def test_what_is_no_command_is_told_so() -> None:
+    (error,) = LoneNode().command(c.Accepted(1))
+    assert "A node must be sent commands. Got Accepted" in str(error)
+
+
+def test_handlers_know_neither_service_nor_server() -> None:
+    below = [*PACKAGE.glob("handlers/*.py"), *PACKAGE.glob("tables/*.py"), PACKAGE / "state.py", PACKAGE / "work.py"]
+    knowing = [path.name for path in below if "ps_nodes.serv" in path.read_text() or "ps_nodes.replies" in path.read_text()]
+    assert not knowing
+
+
+def test_a_request_without_its_number_is_refused() -> None:
+    node = LoneNode()
+    client = Client(node, 5)
+    client.send(m.Status())
+    (answer,) = client.answers(0)[1:]  # the first one is to its Hello
+    assert (answer.error, "must carry its number" in answer.message) == ("ProtocolError", True)
