@@ -46,10 +46,20 @@ class _Connection:
         return True
 
     def receive(self) -> Any:
-        """The next reply, if there is one now."""
+        """The next reply, if there is one now.
+
+        Raises
+        ------
+        ProtocolError
+            The coordinator speaks another version.
+        """
         try:
             return decode(self.socket.recv_multipart(zmq.NOBLOCK, copy=False))[0]
-        except (zmq.Again, ProtocolError):
+        except zmq.Again:
+            return None
+        except ProtocolError as error:
+            if "version" in error.attributes:
+                raise
             return None
 
     def close(self) -> None:

@@ -68,15 +68,16 @@ def warm(*owners: str, progress: Callable[[int, int, str], None] | None = None) 
     return len(missing)
 
 
-def load(dtype: str, *owners: str) -> None:
-    """Compile or load every kernel of `owners` for tables of `dtype`, so that none has to be later.
+def load_kept(dtype: str, *owners: str) -> None:
+    """Load every kernel of `owners` for tables of `dtype` that is on disk, so that none of them has to be later; compiles nothing.
 
     Raises
     ------
     MemoryError
     """
     for each in kernels_of(*owners):
-        each.ready(("", dtype))
+        if each.is_cached():
+            each.ready(("", dtype))
 
 
 def main(owners: list[str]) -> None:

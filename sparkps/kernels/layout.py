@@ -30,9 +30,6 @@ ROOM = 3
 #: Optimizer steps so far.
 STEP = 4
 
-#: Most planes of a table: its rows and two of state.
-MAX_PLANES = 3
-
 # Table of the laws by which rows of the attached tables begin: int64 (tables, 8) and float64 (tables, 8).
 LAW_HEADS = 0  # address of the table's pointer table
 LAW_DIM = 1

@@ -71,10 +71,24 @@ class TrainingTables:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, (make, table) in enumerate(self._tables.values()):
-            if not _dropped(make, table):
-                log.warning("%d tables of a training stay on the tier until it ends", len(self._tables) - number)
-                break
+        """Drop the tables; an interrupt meanwhile, by a second Ctrl-C, is raised when all are dropped."""
+        interrupt: BaseException | None = None
+        while self._tables:
+            name, (make, table) = next(iter(self._tables.items()))
+            try:
+                if not _dropped(make, table):
+                    log.warning("%d tables of a training stay on the tier until it ends", len(self._tables))
+                    break
+            except Exception:
+                raise
+            except BaseException as raised:
+                if interrupt is not None:  # the third: whoever presses so often wants to leave
+                    raise
+                interrupt = raised
+                continue  # whether it was dropped is not known: a table that is gone can be dropped again
+            del self._tables[name]
+        if interrupt is not None:
+            raise interrupt
 
 
 def _dropped(make: Callable[[], Table], table: Table | None) -> bool:

@@ -84,6 +84,8 @@ class Service:
         if kind in REQUESTS:
             self._request(identity, numbers, message, arrays, nbytes)
         elif kind is m.Hello:
+            if message.session < 1:
+                raise ProtocolError(f"A session must have a number, from 1. Got {message.session} instead.")
             session = self.state.sessions.open(message.session, identity, self.state.now(), max(0, message.seq))
             if session is not None:
                 self._send(identity, encode(m.Ready(self.state.node, self.state.epoch)))
@@ -139,7 +141,7 @@ class Service:
             self._next_warning = now + WARN_EVERY
             log.warning("dropped %d messages so far; the last: %s", self.state.dropped, error)
         session, seq = request_of(frames)
-        if session in self.state.sessions.sessions:  # it has its turn like others, or those behind it would wait for it
+        if seq and session in self.state.sessions.sessions:  # it has its turn like others, or those behind it would wait for it
             self._request(identity, (session, seq, 0), Unreadable(error), [], 0)
         elif frames and bytes(memoryview(getattr(frames[0], "buffer", frames[0]))[:3]) == b"SPS":
             self._send(identity, encode(m.Failed(seq, *to_wire(error))))

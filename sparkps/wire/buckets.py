@@ -9,9 +9,6 @@ from numpy.typing import NDArray
 
 from sparkps.specs import NUM_BUCKETS
 
-#: Every bucket.
-ALL_BUCKETS = (1 << NUM_BUCKETS) - 1
-
 
 def mask_of(buckets: NDArray[np.int32]) -> int:
     """The set of bucket numbers in an array.

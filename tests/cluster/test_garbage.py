@@ -109,3 +109,19 @@ def test_a_write_that_arrives_twice_is_applied_once(tier: Tier) -> None:
     assert [type(a) for a in answers] == [m.Ready, m.Done, m.Done, m.Done]
     assert w.pull([key])[0, 0] == 1.0
     socket.close()
+
+
+def test_a_session_without_a_number_is_refused_and_garbage_after_it_harms_nobody(tier: Tier) -> None:
+    w = tier.sparse("unnumbered", dim=1)
+    w.add([1], [[1.0]])
+    before = tier.dropped()
+    for endpoint in tier.endpoints():
+        socket = zmq.Context.instance().socket(zmq.DEALER)
+        socket.setsockopt(zmq.LINGER, 2000)
+        socket.connect(endpoint)
+        socket.send_multipart(encode(m.Hello(0)))
+        socket.send_multipart([b"xx"])
+        socket.close()
+    assert wait_until(lambda: tier.dropped() >= before + 4, 10.0)
+    assert w.pull([1])[0, 0] == 1.0
+    assert tier.status()["state"] == "ready"

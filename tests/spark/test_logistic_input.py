@@ -134,3 +134,34 @@ def test_rows_that_cannot_be_scored(spark, ps):
         model.transform(spark.createDataFrame([(None,)], "features array<double>")).collect()
     with pytest.raises(InvalidInput, match="Column 'features' must exist"):
         model.transform(spark.range(1))
+
+
+@pytest.mark.parametrize("seed", [1, 12])
+def test_labels_that_are_all_equal_are_seen_to_be_with_any_weights(spark, ps, seed):
+    """Of such weights the sums in two ways differ in their last bit."""
+    weights = np.random.default_rng(seed).random(100)
+    rows = spark.createDataFrame([(1.0, Vectors.dense([float(i)]), float(w)) for i, w in enumerate(weights)], ["label", "features", "w"])
+    model = LogisticRegression(maxIter=5, weightCol="w", numWorkers=1).fit(rows.coalesce(1))
+    assert model.intercept == np.inf
+    assert not model.coefficients.toArray().any()
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "sgd"])
+def test_weights_that_add_up_to_more_than_a_float_are_refused(spark, ps, solver):
+    rows = spark.createDataFrame([(float(i % 2), Vectors.dense([1.0]), 1e308) for i in range(4)], ["label", "features", "w"])
+    with pytest.raises(InvalidInput, match="the weights of all rows together must be above 0, and at most"):
+        LogisticRegression(maxIter=2, weightCol="w", solver=solver, numWorkers=2).fit(rows)
+
+
+def test_a_wrong_row_shows_its_vector_as_spark_does(spark, ps):
+    rows = spark.createDataFrame([(2.0, Vectors.sparse(9, [4], [1.5])), (3.0, Vectors.dense([1.0] * 9))], ["label", "features"])
+    with pytest.raises(InvalidInput, match=r"SparseVector\(9, \{4: 1\.5\}\)|DenseVector\(\[1\.0, 1\.0"):
+        LogisticRegression(maxIter=1).fit(rows)
+
+
+def test_predict_refuses_vectors_of_another_length(spark, ps):
+    rows = spark.createDataFrame([(float(i % 2), Vectors.dense([1.0, float(i)])) for i in range(4)], ["label", "features"])
+    model = LogisticRegression(maxIter=1).fit(rows)
+    for predict in (model.predict, model.predictRaw, model.predictProbability):
+        with pytest.raises(InvalidInput, match=r"A vector must have 2 elements.* Got 3 instead"):
+            predict(Vectors.dense([1.0, 2.0, 3.0]))

@@ -121,7 +121,7 @@ class Coordinator:
         """Count what cannot be understood; where its number can, its sender is told why."""
         self.tier.garbage += 1
         seq = sequence_of(frames)
-        if seq:
+        if seq or "version" in error.attributes:  # of another version nothing can be read but that
             self._send([(sender, c.Refused(seq, *to_wire(error)))])
         if time.monotonic() > self._next_warning:
             self._next_warning = time.monotonic() + 10.0

@@ -66,7 +66,7 @@ S, R = TierState, Refusal
 
 _ROWS: dict[Event, tuple[Outcome, ...]] = {
     # event              starting        ready           degraded        stopping    stopped
-    c.NodeHello:       (S.STARTING,     R.FULL,         R.FULL,         R.STOPPING, R.STOPPING),
+    c.NodeHello:       (S.STARTING,     R.FULL,         R.LOST,         R.STOPPING, R.STOPPING),
     c.NodeGone:         _ANYWHERE,
     c.Heartbeat:        _ANYWHERE,
     c.CommandDone:      _ANYWHERE,

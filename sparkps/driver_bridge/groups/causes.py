@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sparkps.errors import DeadlineExceeded, GroupError, SparkPSError, WorkerFailed, from_wire
+from sparkps.errors import DeadlineExceeded, GroupError, InputFailed, SparkPSError, WorkerFailed, from_wire
 from sparkps.plain import name_of, text_of
 from sparkps.specs import GroupSpec
 from sparkps.wire.messages.control import GroupReport
@@ -24,8 +24,8 @@ def told(cause: SparkPSError) -> SparkPSError:
 
 def raise_first_cause(error: BaseException, cause: SparkPSError | None) -> None:
     """Raise the group's first cause, if it is known and `error` is but its echo in the driver's thread."""
-    is_echo = isinstance(error, SparkPSError) and not isinstance(error, WorkerFailed)
-    if is_echo and isinstance(cause, WorkerFailed):
+    is_echo = isinstance(error, SparkPSError) and not isinstance(error, WorkerFailed) and error is not cause
+    if is_echo and isinstance(cause, (WorkerFailed, InputFailed)):
         raise told(cause) from error
 
 

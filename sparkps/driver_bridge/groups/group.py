@@ -207,8 +207,11 @@ class Group:
 
 def _end_job(monitor: GroupMonitor) -> None:
     monitor.abandon()
-    if not monitor.job.done.wait(_GRACE):
-        monitor.job.cancel()
+    try:
+        monitor.job.done.wait(_GRACE)
+    finally:  # also when a second Ctrl-C ends the wait
+        if not monitor.job.done.is_set():
+            monitor.job.cancel()
     monitor.settled.wait(_GRACE)
 
 

@@ -86,12 +86,18 @@ class Life:
         self._undo(error)
 
     def _undo(self, error: BaseException | None) -> None:
+        """Take every step; one that is interrupted, by a second Ctrl-C, is over, and the interrupt is raised after the last."""
+        interrupt: BaseException | None = None
         while self._endings:
             ending = self._endings.pop(min(self._endings))
             try:
                 ending(error)
             except Exception as trouble:  # every step must be tried, and `error` is what counts
                 log.warning("while ending worker group %s: %s: %s", self.name, type(trouble).__name__, trouble)
+            except BaseException as raised:
+                interrupt = raised
+        if interrupt is not None:
+            raise interrupt
 
 
 __all__ = ["EndStep", "Ending", "Life"]

@@ -104,6 +104,11 @@ class GroupMonitor:
         if self.cause is not None:
             raise self.cause
 
+    def hear_out(self, error: BaseException | None) -> None:
+        """Where `error` is that the rows ended too early: wait until Spark has said why, and `cause` tells it."""
+        if isinstance(error, InputFailed):
+            self.settled.wait(2 * _LAST_WORDS)
+
     def abandon(self) -> None:
         """Submit the job no more: the group is being ended."""
         self._abandoned = True

@@ -117,6 +117,7 @@ class RunningGroup:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._monitor.hear_out(error)
         self._life.end(error)
         if error is not None:
             raise_first_cause(error, self._monitor.cause)
@@ -192,6 +193,7 @@ def ended_if_it_fails(life: Life, monitor: GroupMonitor) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
+        monitor.hear_out(error)
         life.end(error)
         raise_first_cause(error, monitor.cause)
         raise

@@ -193,9 +193,19 @@ def _room(rows: int, entries: int) -> tuple[Array, Array, Array]:
 
 
 def shortened(value: Any, most: int = 120) -> str:
-    """`value` for a message."""
-    text = repr(value)
+    """`value` for a message; a vector of Spark as Spark shows it."""
+    text = _as_vector(value) or repr(value)
     return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def _as_vector(value: Any) -> str:
+    """A vector as its struct has it, written as a vector; empty if it is none."""
+    if not isinstance(value, dict) or not {"type", "size", "indices", "values"} <= set(value) or value["values"] is None:
+        return ""
+    if value["type"] == 1:  # as `VectorUDT` has it
+        return f"DenseVector({value['values']})"
+    entries = ", ".join(f"{i}: {v}" for i, v in zip(value["indices"] or (), value["values"], strict=False))
+    return f"SparseVector({value['size']}, {{{entries}}})"
 
 
 __all__ = ["Features", "mark", "numbers_of", "read_features", "shortened"]

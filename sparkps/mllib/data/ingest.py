@@ -77,7 +77,6 @@ class _Builder:
         self.chunks: list[Chunk] = []
         self.spill = Spill(scratch)
         self.lengths: list[int] = []
-        self.nonzeros = 0
 
     def add(self, rows: Rows, numbers: KeyMap) -> None:
         """Take rows in and number their keys."""
@@ -96,7 +95,6 @@ class _Builder:
             return
         chunk, self._open = self._open.close(), None
         self.lengths.append(len(chunk))
-        self.nonzeros += len(chunk.ids)
         if not len(self.spill) and chunk.nbytes <= self._budget:
             self._budget -= chunk.nbytes
             self.chunks.append(chunk)
@@ -165,7 +163,7 @@ def ingest(
         builder.renumber(place, scratch)
         intercept = int(place[intercept])
     return Store(
-        keys, intercept, builder.chunks, builder.spill, builder.lengths, builder.nonzeros, num_features, skipped, width
+        keys, intercept, builder.chunks, builder.spill, builder.lengths, num_features, skipped, width
     )
 
 

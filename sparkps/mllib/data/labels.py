@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Protocol
 
 import numpy as np
@@ -61,9 +62,13 @@ class BinaryLabels:
         return found
 
     def advice(self, label: float) -> str:
-        """Never to skip such rows: that would drop a class."""
+        """Never to skip the rows of a class."""
         if label == -1:
             return "If the labels are -1 and 1, map -1 to 0."
+        if not math.isfinite(label):
+            return ""
+        if label != int(label):
+            return "Labels of classes are whole numbers; where they are quantities, it takes a regression."
         return "For more than two classes wrap the estimator in pyspark.ml's OneVsRest; if the labels are two others, map them to 0 and 1."
 
 

@@ -149,8 +149,8 @@ class Store:
     >>> from sparkps.mllib.data.rows import Columns, RowReader
     >>> batch = pa.RecordBatch.from_pydict({"label": [1.0, 0.0], "features": [[0.0, 2.0], [1.0, 3.0]]})
     >>> store = ingest([batch], RowReader(Columns("label", "features")))
-    >>> len(store), store.nonzeros, store.keys.tolist(), [chunk.ids.tolist() for chunk in store]
-    (2, 3, [1, 0, -1], [[0, 1, 0]])
+    >>> len(store), store.keys.tolist(), [chunk.ids.tolist() for chunk in store]
+    (2, [1, 0, -1], [[0, 1, 0]])
     """
 
     #: int64 (n,): key of each local number, in the order of the tier; the intercept's is among them.
@@ -162,7 +162,6 @@ class Store:
     spill: Spill
     #: Rows of each chunk.
     lengths: list[int]
-    nonzeros: int
     #: Number of features as the rows tell it: the vectors' size, or the largest index + 1.
     num_features: int
     #: Rows that were left out.

@@ -126,7 +126,15 @@ class LinearModel(LinearTransformer, MLWritable):
         return self._margin(value)
 
     def _margin(self, value: Vector) -> float:
-        """intercept + Σ x·w of one vector."""
+        """intercept + Σ x·w of one vector.
+
+        Raises
+        ------
+        InvalidInput
+            The vector has not as many elements as those that the model was trained on.
+        """
+        if self._width and len(value) != self._width:
+            raise InvalidInput(f"A vector must have {self._width} elements, as those of the training had. Got {len(value)} instead.")
         if isinstance(value, SparseVector):
             keys, entries = value.indices.astype(np.int64), np.asarray(value.values)
         else:

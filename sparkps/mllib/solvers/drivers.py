@@ -20,7 +20,7 @@ from sparkps.mllib.solvers.lbfgs import POINT, TRIAL, TRIAL_GRADIENT, Lbfgs, Min
 from sparkps.mllib.solvers.minibatch import OPTIMIZERS, MiniBatchTask
 from sparkps.mllib.solvers.names import TableNames
 from sparkps.mllib.solvers.objective import LabelSums, Start
-from sparkps.mllib.solvers.ranks import COUNTS, Figures, common_width, no_rows, no_weight
+from sparkps.mllib.solvers.ranks import COUNTS, Figures, check_weight, common_width, no_rows
 from sparkps.mllib.solvers.scaling import FACTS, STATISTICS
 from sparkps.mllib.solvers.vectors import TierVectors
 from sparkps.mllib.tables import TrainingTables
@@ -134,8 +134,7 @@ class FullBatchDriver(SolverDriver):
         weight, _, labels, squares = (float(each) for each in facts)
         if not rows.any():
             raise no_rows(0)
-        if not weight:
-            raise no_weight(self.job.columns)
+        check_weight(weight, self.job.columns)
         common_width(widths, self.job.columns)
         return self.job.objective.start(LabelSums(weight, labels, squares)) if self.job.fit_intercept else Start(0.0)
 
@@ -164,7 +163,7 @@ class MiniBatchDriver(SolverDriver):
         figures = Figures.of(group.wait(), self.job.columns)
         history = [float(loss / weight) for loss, weight in self.losses.pull() if weight]
         if self.job.max_iter and not history:
-            raise no_weight(self.job.columns)
+            check_weight(0.0, self.job.columns)
         return Solution(float(self.bias.pull()[0]), history, len(history), "maxIter was reached"), figures
 
 

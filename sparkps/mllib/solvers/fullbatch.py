@@ -8,6 +8,7 @@ Everything is a function of the rank's clock and of the tier's tables, so a rank
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +23,7 @@ from sparkps.mllib.data.rows import RowReader
 from sparkps.mllib.data.store import Store
 from sparkps.mllib.solvers.job import RankJob
 from sparkps.mllib.solvers.lbfgs import TRIAL, TRIAL_GRADIENT
-from sparkps.mllib.solvers.ranks import RankSummary, counts_of
+from sparkps.mllib.solvers.ranks import RankSummary, check_weight, counts_of
 from sparkps.mllib.solvers.scaling import FACTS, STATISTICS, Scaling, scaling
 from sparkps.mllib.solvers.vectors import FIRST_EVALUATION, STOP
 from sparkps.wire.messages.data import OpCode
@@ -101,9 +102,11 @@ class _FullBatch:
         for chunk in self.store:
             kernels.column_sums.of(chunk.values.dtype)(chunk.indptr, chunk.ids, chunk.values, chunk.weights, sums)
             weights = chunk.weights if len(chunk.weights) else np.ones(len(chunk))
-            facts += np.array(
-                [weights.sum(), (weights**2).sum(), weights @ chunk.labels, weights @ chunk.labels**2]
-            )
+            labels = chunk.labels
+            # Summed alike, so that equal labels give equal sums to the last bit: a loss asks whether all are 0, or 1.
+            facts += np.array([each.sum() for each in (weights, weights**2, weights * labels, weights * labels**2)])
+        if not np.isfinite(facts[:2]).all():
+            check_weight(math.inf, self.job.columns)
         rows[:, :2], rows[:, 2] = sums, 1.0
         counts = counts_of(self.store, facts[0], self.worker.rank, self.worker.num_workers)
         what = [(self.statistics, rows), (self.facts, facts), (self.ranks, counts)]

@@ -24,7 +24,7 @@ from sparkps.mllib.data.ingest import Order, ingest
 from sparkps.mllib.data.rows import RowReader
 from sparkps.mllib.data.store import Chunk, Store
 from sparkps.mllib.solvers.job import RankJob
-from sparkps.mllib.solvers.ranks import RankSummary, common_width, counts_of
+from sparkps.mllib.solvers.ranks import RankSummary, check_weight, common_width, counts_of
 from sparkps.optim import FTRL, SGD, Adagrad, Adam, Optimizer
 from sparkps.specs import UNBOUNDED
 from sparkps.wire.messages.data import OpCode
@@ -175,8 +175,10 @@ class _MiniBatch:
     def _count(self) -> tuple[Schedule, float]:
         """The schedule, and the mean weight of a row."""
         job, worker, store = self.job, self.worker, self.store
-        weight = sum(float(chunk.weights.sum()) if len(chunk.weights) else float(len(chunk)) for chunk in store)
-        mine = counts_of(store, weight, worker.rank, worker.num_workers)
+        own = sum(float(chunk.weights.sum()) if len(chunk.weights) else float(len(chunk)) for chunk in store)
+        if own:  # weights that are all 0 are refused by the driver, who sees those of all ranks
+            check_weight(own, job.columns)
+        mine = counts_of(store, own, worker.rank, worker.num_workers)
         if worker.clock == 0:
             self.ranks.add(mine)
             worker.tick()
@@ -186,7 +188,10 @@ class _MiniBatch:
         if self.staleness:
             everyone = mine
         alone = (len(store),) if self.staleness else tuple(int(rows) for rows in everyone[:, 0])
-        mean = float(everyone[:, 1].sum() / max(everyone[:, 0].sum(), 1.0))
+        weight = float(everyone[:, 1].sum())
+        if weight:
+            check_weight(weight, job.columns)
+        mean = weight / max(float(everyone[:, 0].sum()), 1.0)
         return Schedule(alone, job.batch_size, job.seed), mean
 
     def _batch(self, schedule: Schedule, t: int) -> _Batch:

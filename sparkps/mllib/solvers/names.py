@@ -10,7 +10,6 @@ class TableNames:
     """Names of the tables of one training, by what they hold. Picklable."""
 
     #: Of this training alone; also the name of its table group.
-
     prefix: str
 
     def vector(self, name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -103,10 +104,19 @@ def no_rows(skipped: int) -> InvalidInput:
     )
 
 
-def no_weight(columns: Columns) -> InvalidInput:
-    """There are rows, and none of them counts."""
-    name = columns.weight
-    return InvalidInput(f"Column {name!r}: the weights of all rows together must be above 0. Got 0.", column=name)
+def check_weight(weight: float, columns: Columns) -> None:
+    """Raise unless the weights of all rows together can be divided by.
+
+    Raises
+    ------
+    InvalidInput
+        Their sum is 0, or too large for a float.
+    """
+    if not 0 < weight < math.inf:
+        name, most = columns.weight, np.finfo(np.float64).max
+        raise InvalidInput(
+            f"Column {name!r}: the weights of all rows together must be above 0, and at most {most:.1e}. Got {weight:g}.", column=name
+        )
 
 
-__all__ = ["COUNTS", "Figures", "RankSummary", "common_width", "counts_of", "no_rows", "no_weight"]
+__all__ = ["COUNTS", "Figures", "RankSummary", "check_weight", "common_width", "counts_of", "no_rows"]

@@ -87,7 +87,7 @@ class Tables:
                 if have.spec != spec:
                     raise TableMismatch(f"Table {spec.table} must be {have.spec}. Got {spec} instead.", table=spec.name)
                 return
-            ahead.load(spec.dtype, *KERNELS)
+            ahead.load_kept(spec.dtype, *KERNELS)
             made = DenseShards(spec, self.buckets) if spec.kind == "dense" else self._sparse(spec)
             with self._lock:
                 self.by_id[spec.table] = made

@@ -15,9 +15,10 @@ import zmq
 
 from sparkps.client.control import ControlClient
 from sparkps.client.presence import Peer, Presence
-from sparkps.errors import DeadlineExceeded, NodeUnreachable, TierError
-from sparkps.wire.codec import decode, encode
+from sparkps.errors import DeadlineExceeded, NodeUnreachable, ProtocolError, TierError
+from sparkps.wire.codec import MAGIC, decode, encode
 from sparkps.wire.messages import control as c
+from sparkps.wire.messages.base import WIRE_VERSION
 from tests.harness.waiting import wait_until
 
 
@@ -160,3 +161,24 @@ def test_presence_is_looked_at_now_and_then(tmp_path: pathlib.Path) -> None:
         assert presence.look(10.0) is Peer.THERE
     assert presence.look(10.4) is Peer.THERE
     assert presence.look(10.5) is Peer.GONE
+
+
+def test_a_coordinator_of_another_version_is_named_at_once(endpoint: str) -> None:
+    class Newer(Coordinator):
+        def _serve(self) -> None:
+            while not self.over.is_set():
+                if self.socket.poll(10):
+                    sender, *_ = self.socket.recv_multipart()
+                    header = bytes(encode(c.Accepted(1))[0])
+                    self.socket.send_multipart([sender, MAGIC + bytes([WIRE_VERSION + 1]) + header[len(MAGIC) + 1 :]])
+            self.socket.close()
+            self.context.term()
+
+    coordinator = Newer(endpoint, None)
+    client = ControlClient(coordinator.endpoint)
+    began = time.monotonic()
+    with pytest.raises(ProtocolError, match="install one version of sparkps"):
+        client.request(c.TierStatus(0))
+    assert time.monotonic() - began < 5.0
+    coordinator.end()
+    client.close()

@@ -471,6 +471,8 @@ def test_when_the_tier_has_ended_calls_of_every_thread_end_at_once(monkeypatch: 
     w = tier.sparse(session)
     tier.nodes[0].script.append(once(silence))
     late = w.add_async([1], [[1.0]])
+    session_module.end_all(msgspec.structs.replace(ADDRESS, tier_id="another"))
+    assert session.over is None, "only those of the tier that has ended"
     session_module.end_all(ADDRESS)
     with pytest.raises(TierError, match="It was stopped, and its tables are gone"):
         late.result()

@@ -53,9 +53,25 @@ def test_a_node_with_a_table_has_loaded_all_that_the_table_calls(
     kind: Literal["sparse", "dense"], dtype: Literal["float32", "float64"]
 ) -> None:
     """Later there may be no memory for it."""
+    ahead.warm(*KERNELS)
     loading = {(each.__name__, each.module): each._ready for each in ahead.kernels_of(*KERNELS)}
     for ready in loading.values():
         ready.clear()
     Tables(range(256)).create(TableSpec("t", kind, 1, dtype, shape=(4,) if kind == "dense" else (), table=1, index=1))
     assert len(loading) >= 19
     assert all({"", dtype} & set(ready) for ready in loading.values())
+
+
+def test_only_what_is_kept_is_loaded(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To compile takes seconds, in which a node would be silent."""
+    for name in ("_given", "_told", "_found"):
+        monkeypatch.setattr(places, name, None)
+    compiled.use_cache_dir(tmp_path / "kernels")
+    (halved,) = ahead.kernels_of(OWNER)
+    halved._ready.clear()
+    ahead.load_kept("float32", OWNER)
+    assert not halved._ready
+    ahead.warm(OWNER)
+    halved._ready.clear()
+    ahead.load_kept("float32", OWNER)
+    assert set(halved._ready) == {"float32"}

@@ -33,7 +33,7 @@ import sys
 import numpy as np
 from sparkps.kernels import ahead
 for dtype in ("float32", "float64"):
-    ahead.load(dtype, *sys.argv[1:])
+    ahead.load_kept(dtype, *sys.argv[1:])
 from sparkps.kernels.partition import partition
 print(len(partition(np.array([5, 7, 5]), np.arange(256, dtype=np.int32)).keys), "scipy.linalg" in sys.modules)
 """

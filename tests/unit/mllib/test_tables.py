@@ -82,3 +82,16 @@ def test_a_table_whose_creation_was_interrupted_goes_with_the_others() -> None:
         tables.sparse("a")
         tables.sparse("b")
     assert [table.drops for table in made] == [1, 1]
+
+
+def test_an_interrupt_while_tables_are_dropped_leaves_none_of_them() -> None:
+    class Pressed(Table):
+        def drop(self) -> None:
+            super().drop()
+            if self.drops == 1:
+                raise KeyboardInterrupt("second")
+
+    made = [Table("a"), Pressed("b"), Table("c")]
+    with pytest.raises(KeyboardInterrupt, match="second"):
+        drop_all(*made)
+    assert [table.drops for table in made] == [1, 2, 1], "whether the one was dropped is not known: it is dropped again"

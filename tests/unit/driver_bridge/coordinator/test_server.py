@@ -53,6 +53,20 @@ def nodes(coordinator: Coordinator) -> Iterator[list[FakeNode]]:
         node.close()
 
 
+def test_a_peer_of_another_version_is_told_so_at_once(client: ControlClient, coordinator: Coordinator) -> None:
+    def of_another_version(frames: list[bytes]) -> list[bytes]:
+        return [MAGIC + bytes([WIRE_VERSION + 1]) + bytes(frames[0])[len(MAGIC) + 1 :], *frames[1:]]
+
+    with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.RCVTIMEO, 5000)
+        socket.connect(coordinator.endpoint)
+        socket.send_multipart(of_another_version(encode(c.TierStatus(1))))
+        refused, _ = decode(socket.recv_multipart())
+    assert isinstance(refused, c.Refused)
+    assert "install one version of sparkps on the driver, the executors and the nodes" in refused.message
+
+
 def test_a_table_by_real_sockets(client: ControlClient, nodes: list[FakeNode]) -> None:
     attached = client.request(c.Attach(0, "t1"))
     assert sorted(info.endpoint for info in attached.nodes) == ["ipc://n0", "ipc://n1"]

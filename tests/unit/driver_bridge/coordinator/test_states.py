@@ -52,6 +52,37 @@ def test_the_table_is_total() -> None:
     assert all(set(row) == set(TierState) for row in TRANSITIONS.values())
 
 
+def test_the_table_says_what_is_meant() -> None:
+    """Written out once more: a table that is held against itself alone may say anything."""
+    making, using = {c.CreateTable, c.RegisterFunction, c.AdmitGroup}, {
+        c.FindTable, c.DropTable, c.EndGroup, c.Lease, c.Renew, c.ReleaseRank, c.FinishRank, c.FailRank, c.GroupState,
+    }  # fmt: skip
+    anywhere = {c.NodeGone, c.Heartbeat, c.CommandDone, c.TierStatus}
+
+    def allowed(state: TierState) -> set[Event]:
+        return {event for event in TRANSITIONS if isinstance(TRANSITIONS[event][state], TierState)}
+
+    ending = {c.StopTier, Own.STOP}
+    assert allowed(TierState.STARTING) == anywhere | ending | {c.NodeHello, c.Attach, Own.PLACED, Own.NODE_DIED}
+    assert allowed(TierState.READY) == anywhere | ending | making | using | {c.Attach, Own.NODE_DIED}
+    assert allowed(TierState.DEGRADED) == anywhere | ending | using | {c.Attach, Own.NODE_DIED}, "what is left can be used and tidied up"
+    over = anywhere | ending | {Own.PLACED, Own.NODE_DIED, Own.STOPPED}
+    assert allowed(TierState.STOPPING) == allowed(TierState.STOPPED) == over
+    moves = {
+        (event, before): after
+        for event, row in TRANSITIONS.items()
+        for before, after in row.items()
+        if isinstance(after, TierState) and after is not before
+    }
+    assert moves == {
+        (Own.PLACED, TierState.STARTING): TierState.READY,
+        (Own.NODE_DIED, TierState.READY): TierState.DEGRADED,
+        (Own.STOPPED, TierState.STOPPING): TierState.STOPPED,
+        **{(event, state): TierState.STOPPING for event in ending for state in (TierState.STARTING, TierState.READY, TierState.DEGRADED)},
+    }
+    assert {event for event in TRANSITIONS if TRANSITIONS[event][TierState.DEGRADED] is Refusal.LOST} == {*making, c.NodeHello}
+
+
 def name(value: Any) -> str:
     return value.__name__ if isinstance(value, type) else str(value.name if isinstance(value, Own) else value)
 

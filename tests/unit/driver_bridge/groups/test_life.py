@@ -7,6 +7,7 @@ from itertools import product
 
 import pytest
 
+from sparkps.driver_bridge.groups.group import _end_job
 from sparkps.driver_bridge.groups.life import EndStep, Life
 from sparkps.driver_bridge.groups.states import TRANSITIONS, Event, GroupStage
 from sparkps.errors import GroupError
@@ -29,6 +30,18 @@ def life_in(state: GroupStage) -> Life:
         life.enter(event)
     assert life.state is state
     return life
+
+
+def test_what_may_happen_is_what_is_meant() -> None:
+    """Written out once more: a table that is held against itself alone may say anything."""
+    stages, events = GroupStage, Event
+    way = [stages.PLANNED, stages.PREPARING, stages.QUEUED, stages.ADMITTED, stages.RUNNING]
+    on = [events.START, events.PREPARED, events.ADMITTED, events.STARTED]
+    meant = {(before, event): after for before, event, after in zip(way[:-1], on, way[1:], strict=True)}
+    meant |= {(stage, events.END): stages.ENDED for stage in [*way, stages.ENDED]}
+    meant |= {(stages.RUNNING, events.WAIT): stages.RUNNING, (stages.RUNNING, events.FINISHED): stages.FINISHED}
+    meant |= {(stages.FINISHED, event): stages.FINISHED for event in (events.WAIT, events.FINISHED, events.END)}
+    assert {(stage, event): after for stage, row in TRANSITIONS.items() for event, after in row.items()} == meant
 
 
 @pytest.mark.parametrize(("state", "event"), list(product(GroupStage, Event)), ids=lambda value: value.name)
@@ -76,14 +89,41 @@ def test_a_step_that_fails_is_told_and_keeps_no_other_from_being_taken(caplog: p
     assert "while ending worker group g-1: ZeroDivisionError" in caplog.text
 
 
-def test_an_interrupt_leaves_the_later_steps_to_the_next_end() -> None:
+def test_a_second_interrupt_keeps_no_step_from_being_taken() -> None:
     def interrupted(_: object) -> None:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt("second")
 
+    first = KeyboardInterrupt("first")
     life, undone = life_in(GroupStage.RUNNING), []
     life.at_end(EndStep.JOB, interrupted)
+    life.at_end(EndStep.GROUP, undone.append)
     life.at_end(EndStep.ROWS, undone.append)
-    with pytest.raises(KeyboardInterrupt):
-        life.end(None)
+    with pytest.raises(KeyboardInterrupt, match="second"):
+        life.end(first)
+    assert undone == [first, first]
     life.end(None)
-    assert undone == [None]
+    assert undone == [first, first]
+
+
+def test_a_wait_for_the_job_that_is_interrupted_cancels_it() -> None:
+    class Monitor:
+        def __init__(self) -> None:
+            self.job, self.settled, self.cancelled = self, self, 0
+            self.done = self
+
+        def abandon(self) -> None:
+            """The group is being ended."""
+
+        def wait(self, seconds: float) -> bool:
+            raise KeyboardInterrupt
+
+        def is_set(self) -> bool:
+            return False
+
+        def cancel(self) -> None:
+            self.cancelled += 1
+
+    monitor = Monitor()
+    with pytest.raises(KeyboardInterrupt):
+        _end_job(monitor)  # type: ignore[arg-type]
+    assert monitor.cancelled == 1

@@ -14,7 +14,7 @@ from sparkps.driver_bridge.groups.life import EndStep, Life
 from sparkps.driver_bridge.groups.rank_task import FINISHED, LOST_RESULT
 from sparkps.driver_bridge.groups.running import RunningGroup, Terms, results_of
 from sparkps.driver_bridge.groups.states import Event, GroupStage
-from sparkps.errors import DeadlineExceeded, GroupError, ShardLost, WorkerFailed
+from sparkps.errors import DeadlineExceeded, GroupError, InputFailed, ShardLost, WorkerFailed
 from sparkps.specs import GroupSpec
 from sparkps.wire.messages.control import TierReport
 
@@ -38,12 +38,19 @@ class Fixture:
         self.life.at_end(EndStep.GROUP, self.undone.append)
         job = SimpleNamespace(get=lambda: ends(FINISHED, FINISHED))
         self.monitor: Any = SimpleNamespace(
-            settled=threading.Event(), cause=None, job=job, look=lambda: None, start_seconds=1.0, train_seconds=2.0
+            settled=threading.Event(), cause=None, job=job, look=lambda: None, start_seconds=1.0, train_seconds=2.0, hear_out=self.hear
         )
+        #: What Spark says of rows that ended too early, as soon as it is waited for.
+        self.last_words: Any = None
         self.monitor.settled.set()
         control: Any = SimpleNamespace(request=lambda message, timeout: TierReport(0, {"groups": []}))
         rows: Any = SimpleNamespace(reader="spark", why_staged="", staging_seconds=0.0)
         self.group = RunningGroup(control, SPEC, Terms(BSP(), timeout, rows, 0.5), self.life, self.monitor, solver)
+
+    def hear(self, error: BaseException | None) -> None:
+        """As `GroupMonitor.hear_out`."""
+        if isinstance(error, InputFailed):
+            self.monitor.cause = self.last_words
 
 
 def test_results_come_in_the_order_of_ranks_as_often_as_they_are_asked_for() -> None:
@@ -69,6 +76,18 @@ def test_a_first_cause_is_raised_in_place_of_its_echo() -> None:
         solve()
     assert isinstance(caught.value.__cause__, ShardLost)
     assert made.undone == [caught.value.__cause__]
+
+
+def test_rows_that_ended_too_early_are_explained_before_the_group_ends() -> None:
+    made = Fixture()
+    made.last_words = InputFailed("They are not: ZeroDivisionError", group="run-1")
+
+    def solve() -> None:
+        with made.group:
+            raise InputFailed("Spark gave up before", group="run-1")
+
+    with pytest.raises(InputFailed, match="ZeroDivisionError"):
+        solve()
 
 
 def test_an_error_of_the_drivers_own_is_no_echo() -> None:

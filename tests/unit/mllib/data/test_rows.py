@@ -126,11 +126,16 @@ def test_labels_without_a_rule_of_their_own_must_be_finite() -> None:
         reader.read(batch_of([np.inf], features))
 
 
-@pytest.mark.parametrize(("label", "advice"), [(-1.0, "map -1 to 0"), (2.0, "OneVsRest")])
+@pytest.mark.parametrize(("label", "advice"), [(-1.0, "map -1 to 0"), (2.0, "OneVsRest"), (0.5, "takes a regression")])
 def test_a_rule_gives_its_own_advice(label: float, advice: str) -> None:
     with pytest.raises(InvalidInput, match=advice) as caught:
         read(pairs_column([([0], [1.0])]), [label])
     assert "handleInvalid" not in str(caught.value)
+
+
+def test_a_label_that_is_no_number_is_of_no_class() -> None:
+    with pytest.raises(InvalidInput, match="Correct the row, or set handleInvalid"):
+        read(pairs_column([([0], [1.0])]), [np.nan])
 
 
 def test_weights_are_kept() -> None:

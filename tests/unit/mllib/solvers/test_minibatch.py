@@ -43,3 +43,10 @@ def test_penalties_reach_the_optimizer(name: str) -> None:
     optimizer = OPTIMIZERS[name](0.1, 0.02, 0.3)
     assert optimizer.l2 == 0.3
     assert optimizer.l1 == (0.02 if name == "ftrl" else 0.0)
+
+
+def test_every_solver_that_can_be_asked_for_has_a_driver() -> None:
+    from sparkps.mllib.params.shared import FULL_BATCH_SOLVERS, MINI_BATCH_SOLVERS
+    from sparkps.mllib.solvers.drivers import DRIVERS
+
+    assert set(DRIVERS) == {*FULL_BATCH_SOLVERS, *MINI_BATCH_SOLVERS}

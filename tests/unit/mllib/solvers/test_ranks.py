@@ -9,7 +9,7 @@ import pytest
 from sparkps.errors import InvalidInput
 from sparkps.mllib.data.ingest import ingest
 from sparkps.mllib.data.rows import Columns, RowReader
-from sparkps.mllib.solvers.ranks import Figures, RankSummary, common_width, counts_of
+from sparkps.mllib.solvers.ranks import Figures, RankSummary, check_weight, common_width, counts_of
 from tests.unit.mllib.problems import batch_of
 
 COLUMNS = Columns("label", "f")
@@ -39,3 +39,10 @@ def test_figures_of_all_ranks() -> None:
     assert Figures.of(ranks, Columns("label", "f", num_features=20)).num_features == 20
     with pytest.raises(InvalidInput, match=r"at least one row. Got none \(2 were left out"):
         Figures.of(ranks[1:], COLUMNS)
+
+
+@pytest.mark.parametrize("weight", [0.0, np.inf])
+def test_weights_that_cannot_be_divided_by_are_refused(weight: float) -> None:
+    with pytest.raises(InvalidInput, match=r"the weights of all rows together must be above 0, and at most 1\.8e\+308\. Got (0|inf)\."):
+        check_weight(weight, Columns("label", "f", "w"))
+    check_weight(5e-324, Columns("label", "f", "w"))
