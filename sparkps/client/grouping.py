@@ -21,8 +21,7 @@ class Grouping:
 
     Examples
     --------
-    >>> from sparkps.wire.placement import initial
-    >>> routing = Routing.of(1, initial([0]))
+    >>> routing = Routing.of(1, [[0]] * 256)
     >>> g = Grouping.of(np.array([5, 7, 5]), routing)
     >>> sorted(g.keys.tolist()), sorted(g.combine(np.array([[1.0], [2.0], [3.0]])).ravel().tolist())
     ([5, 7], [2.0, 4.0])

@@ -18,7 +18,8 @@ from sparkps.initializers import Constant
 from sparkps.optim import SGD
 from sparkps.specs import NUM_BUCKETS, TableSpec
 from sparkps.wire.hashing import buckets_of
-from sparkps.wire.placement import dense_bounds, initial
+from sparkps.wire.placement import dense_bounds
+from tests.harness.placements import initial
 
 BSP = 0
 

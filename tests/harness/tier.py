@@ -15,9 +15,10 @@ from sparkps.ps_nodes.handlers import commands
 from sparkps.ps_nodes.service import Service
 from sparkps.specs import GroupSpec, TableSpec
 from sparkps.wire.messages import control as c
-from sparkps.wire.placement import Placement, initial
+from sparkps.wire.placement import Placement
 from tests.harness.audit import RememberedSessions, check_at_rest, check_forgotten, validate
 from tests.harness.clockwork import Clockwork, Process
+from tests.harness.placements import initial
 from tests.harness.seams import SimulatedPool
 from tests.harness.wires import Wires
 

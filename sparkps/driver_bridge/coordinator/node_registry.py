@@ -8,10 +8,11 @@ from typing import Any
 
 import msgspec
 
+from sparkps.driver_bridge.coordinator.plan import initial
 from sparkps.errors import TierError
 from sparkps.specs import NUM_BUCKETS
 from sparkps.wire.messages.control import NodeInfo
-from sparkps.wire.placement import Placement, check_placement, initial
+from sparkps.wire.placement import Placement, check_placement
 
 
 @dataclass
@@ -66,7 +67,7 @@ class NodeRegistry:
         self.nodes[node] = NodeRecord(NodeInfo(node, endpoint, host, pid), now)
         members = self.up()
         if len(members) == self.num_nodes:
-            self.epoch, self.placement = 1, initial(members, self.replication)
+            self.epoch, self.placement = 1, initial(self._hosts(), self.replication)
         return self.nodes[node].info
 
     def heartbeat(self, node: int, report: dict[str, Any], now: float) -> bool:
@@ -104,6 +105,10 @@ class NodeRegistry:
     def up(self) -> list[int]:
         """Ids of the nodes that are up."""
         return [state.info.node for state in self._up()]
+
+    def _hosts(self) -> dict[int, str]:
+        """Where the nodes that are up run."""
+        return {state.info.node: state.info.host for state in self._up()}
 
     def infos(self) -> list[NodeInfo]:
         """Every node that ever joined."""

@@ -65,7 +65,8 @@ def initial(hosts: Hosts, replication: int = 1) -> Placement:
     """
     nodes = sorted(hosts)
     check_replication(replication, nodes)
-    leads = [[nodes[bucket * len(nodes) // NUM_BUCKETS]] for bucket in range(NUM_BUCKETS)]
+    count = len(nodes)
+    leads = [[node] for i, node in enumerate(nodes) for _ in range(i * NUM_BUCKETS // count, (i + 1) * NUM_BUCKETS // count)]
     return _Copies(leads, leads, hosts, replication).rows()
 
 

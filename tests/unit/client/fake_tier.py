@@ -19,7 +19,8 @@ from sparkps.wire.functions import spec_of
 from sparkps.wire.messages import control as c
 from sparkps.wire.messages import data as m
 from sparkps.wire.messages.base import Message
-from sparkps.wire.placement import dense_range, initial
+from sparkps.wire.placement import dense_range
+from tests.harness.placements import initial
 from tests.harness.requests import Numbered, arrived, is_a
 
 ADDRESS = c.TierAddress("t1", "fake://coordinator")

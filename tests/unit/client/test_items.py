@@ -13,7 +13,7 @@ from sparkps.client.routing import Routing
 from sparkps.specs import NUM_BUCKETS, TableSpec
 from sparkps.wire.hashing import buckets_of
 from sparkps.wire.messages.data import Op, OpCode
-from sparkps.wire.placement import initial, join
+from tests.harness.placements import initial, join
 
 SPARSE = TableSpec("w", "sparse", 2, table=1, index=1)
 DENSE = TableSpec("d", "dense", 1, shape=(100, 70), table=2)

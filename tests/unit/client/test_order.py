@@ -14,7 +14,7 @@ from sparkps.client.pieces import Piece
 from sparkps.errors import DeadlineExceeded
 from sparkps.wire.messages import data as m
 from sparkps.wire.messages.base import Message
-from sparkps.wire.placement import initial, join
+from tests.harness.placements import initial, join
 from tests.harness.requests import is_a
 from tests.unit.client.fake_tier import Answer, FakeNode, FakeTier, always, once, silence, wrong_epoch
 

@@ -10,7 +10,7 @@ from sparkps.errors import DeadlineExceeded, ShardLost, TierError
 from sparkps.wire.hashing import buckets_of
 from sparkps.wire.messages import data as m
 from sparkps.wire.messages.control import Attach
-from sparkps.wire.placement import initial, join
+from tests.harness.placements import initial, join
 from tests.harness.requests import is_a
 from tests.unit.client.fake_tier import (
     FakeTier,

@@ -1,15 +1,13 @@
-"""Placements: balanced, and changed by as few moves as balance allows, whatever joins and leaves."""
+"""What clients and nodes read out of a placement."""
 
 from __future__ import annotations
-
-from collections import Counter
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sparkps.errors import ConfigError, ProtocolError
+from sparkps.errors import ProtocolError
 from sparkps.specs import NUM_BUCKETS
 from sparkps.wire.placement import (
     Placement,
@@ -17,115 +15,12 @@ from sparkps.wire.placement import (
     check_placement,
     dense_bounds,
     dense_range,
-    initial,
-    join,
-    leave,
-    moved,
     node_order,
     primaries,
-    rebalance,
 )
+from tests.harness.placements import initial
 
-NODES = st.sets(st.integers(0, 1000), min_size=1, max_size=12)
 repeatably = settings(max_examples=60, deadline=None, derandomize=True)
-
-
-def loads(placement: Placement) -> Counter[int]:
-    """Buckets per primary."""
-    return Counter(primaries(placement))
-
-
-def assert_balanced(placement: Placement, nodes: set[int]) -> None:
-    check_placement(placement)
-    floor, larger = divmod(NUM_BUCKETS, len(nodes))
-    counts = [loads(placement)[node] for node in nodes]
-    assert set(loads(placement)) <= nodes
-    assert sorted(counts) == [floor] * (len(nodes) - larger) + [floor + 1] * larger
-
-
-def least_moves(before: Counter[int], nodes: set[int]) -> int:
-    """Buckets that any way to balance must move: what is above the quotas, given out in the best order, and what is lost."""
-    floor, larger = divmod(NUM_BUCKETS, len(nodes))
-    quotas = [floor + (place < larger) for place in range(len(nodes))]
-    held = sorted((before[node] for node in nodes), reverse=True)
-    kept = sum(min(have, quota) for have, quota in zip(held, quotas, strict=True))
-    return NUM_BUCKETS - kept
-
-
-@repeatably
-@given(NODES, st.integers(1, 3))
-def test_a_new_tier_is_balanced_and_replicas_differ(nodes: set[int], replication: int) -> None:
-    if replication > len(nodes):
-        with pytest.raises(ConfigError, match="replication"):
-            initial(nodes, replication)
-        return
-    placement = initial(nodes, replication)
-    assert_balanced(placement, nodes)
-    assert {len(row) for row in placement} == {replication}
-    assert placement == initial(sorted(nodes, reverse=True), replication)
-
-
-@repeatably
-@given(NODES, st.lists(st.tuples(st.booleans(), st.sets(st.integers(0, 1000), min_size=1, max_size=4)), max_size=6))
-def test_joins_and_leaves_stay_balanced_by_the_fewest_moves(
-    nodes: set[int], changes: list[tuple[bool, set[int]]]
-) -> None:
-    placement, nodes = initial(nodes), set(nodes)
-    for joining, who in changes:
-        who = who - nodes if joining else who & nodes
-        if not who or (not joining and who == nodes):
-            continue
-        nodes = nodes | who if joining else nodes - who
-        after = join(placement, who) if joining else leave(placement, who)
-        assert_balanced(after, nodes)
-        assert len(moved(placement, after)) == least_moves(loads(placement), nodes)
-        placement = after
-    assert rebalance(placement, nodes) == placement
-
-
-def test_arguments_are_not_changed() -> None:
-    placement = initial([0, 1, 2], replication=2)
-    before = [list(row) for row in placement]
-    join(placement, [3])
-    leave(placement, [0])
-    assert placement == before
-
-
-def test_a_lost_primary_is_succeeded_by_its_replica() -> None:
-    placement = initial([0, 1, 2], replication=2)
-    after = leave(placement, [1])
-    changed = [bucket for bucket in moved(placement, after) if placement[bucket][0] == 1]
-    promoted = [bucket for bucket in changed if after[bucket][0] == placement[bucket][1]]
-    assert len(promoted) > len(changed) // 3
-    assert all(1 not in row for row in after)
-    check_placement(after)
-
-
-def test_a_replica_that_is_promoted_swaps_roles() -> None:
-    placement = [[0, 1] for _ in range(NUM_BUCKETS)]
-    after = rebalance(placement, [0, 1])
-    assert loads(after) == {0: 128, 1: 128}
-    assert all(sorted(row) == [0, 1] for row in after)
-
-
-def test_more_nodes_than_buckets_leaves_some_without() -> None:
-    placement = initial(range(300))
-    assert set(loads(placement).values()) == {1}
-    assert_balanced(rebalance(placement, range(100, 300)), set(range(100, 300)))
-
-
-@pytest.mark.parametrize(
-    ("call", "reason"),
-    [
-        (lambda: initial([]), "at least one node"),
-        (lambda: initial([1, 1]), "each of them once"),
-        (lambda: join(initial([1]), [1]), "must have a new id"),
-        (lambda: leave(initial([1, 2]), [1, 2]), "must remain"),
-    ],
-)
-def test_impossible_changes_are_refused(call, reason: str) -> None:
-    with pytest.raises(ConfigError, match=reason):
-        call()
 
 
 @pytest.mark.parametrize("placement", [[], [[0]] * 255, [[]] * 256, [[0, 0]] * 256])
