@@ -74,8 +74,8 @@ class LogisticRegression(
     weigh against the sum of these gradients over all steps. The features may be vectors, array<double>, or struct<indices: array<bigint>,
     values: array<float>>, whose number has no limit.
 
-    The Params are those of pyspark.ml, and ``solver``, ``stepSize``, ``batchSize``, ``numWorkers``, ``consistency``,
-    ``staleness``, ``seed``, ``numFeatures``, ``handleInvalid`` and ``deterministic``.
+    The Params are those of pyspark.ml but for bounds on coefficients and ``family="multinomial"``, and ``solver``, ``stepSize``,
+    ``batchSize``, ``numWorkers``, ``consistency``, ``staleness``, ``seed``, ``numFeatures``, ``handleInvalid`` and ``deterministic``.
 
     Examples
     --------

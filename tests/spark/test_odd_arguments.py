@@ -131,3 +131,15 @@ def test_a_wrong_label_is_the_input_s_fault_and_comes_with_good_advice(spark, ps
         LogisticRegression(maxIter=1).fit(rows)
     assert caught.value.column == "label"
     assert "skip" not in str(caught.value)
+
+
+def test_explained_params_name_the_solvers_and_their_step_sizes(spark):
+    told = LogisticRegression().explainParams()
+    assert "solver: how to train: lbfgs, or in batches sgd, adagrad, adam, ftrl (default: lbfgs)" in told
+    assert "stepSize: step size of a mini-batch solver (> 0); by default 1 for sgd, 1 for adagrad, 0.01 for adam, 3 for ftrl" in told
+
+
+def test_a_model_says_what_it_is(spark, ps):
+    rows = spark.createDataFrame([(float(i % 2), Vectors.dense([1.0, float(i)])) for i in range(4)], ["label", "features"])
+    model = LogisticRegression(maxIter=1).fit(rows)
+    assert repr(model) == f"LogisticRegressionModel: uid={model.uid}, numClasses=2, numFeatures=2"

@@ -35,7 +35,7 @@ class Promotion:
 
 
 @dataclass(frozen=True)
-class Change:
+class RowChange:
     """One bucket's way from its replica set to the wanted one."""
 
     bucket: int
@@ -118,15 +118,15 @@ def wanted(placement: Placement, hosts: Hosts, replication: int) -> Placement:
     return _Copies(placement, [[lead] for lead in leads], hosts, min(replication, len(hosts))).rows()
 
 
-def plan(placement: Placement, hosts: Hosts, replication: int) -> list[Change]:
+def plan(placement: Placement, hosts: Hosts, replication: int) -> list[RowChange]:
     """How to come from `placement` to what is wanted: buckets with the fewest copies first, then leads that move, then the rest."""
     changes = []
     for bucket, (row, to) in enumerate(zip(placement, wanted(placement, hosts, replication), strict=True)):
         if row != to:
             add, drop = (tuple(n for n in one if n not in other) for one, other in ((to, row), (row, to)))
-            changes.append(Change(bucket, add, tuple(to), drop))
+            changes.append(RowChange(bucket, add, tuple(to), drop))
 
-    def urgency(change: Change) -> tuple[int, bool, int]:
+    def urgency(change: RowChange) -> tuple[int, bool, int]:
         row = placement[change.bucket]
         return len([node for node in row if node in hosts]), change.row[0] == row[0], change.bucket
 
@@ -313,4 +313,4 @@ class _Copies:
         self._pairs[row[0], node] -= 1
 
 
-__all__ = ["Change", "Hosts", "Promotion", "check_replication", "initial", "plan", "promote", "quotas", "wanted"]
+__all__ = ["Hosts", "Promotion", "RowChange", "check_replication", "initial", "plan", "promote", "quotas", "wanted"]

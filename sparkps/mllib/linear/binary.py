@@ -31,6 +31,9 @@ class BinaryClassificationModel(LinearModel, ColumnSetters):
     #: Name of the loss that says what margins mean.
     _loss: ClassVar[str]
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}: uid={self.uid}, numClasses={self.numClasses}, numFeatures={self.numFeatures}"
+
     @property
     def numClasses(self) -> int:
         """Number of classes: 2."""

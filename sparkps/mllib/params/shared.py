@@ -258,6 +258,15 @@ class LinearParams(
     `maxBlockSizeInMB` are taken for the sake of programs written for pyspark.ml, and change nothing.
     """
 
+    solver: Param[str] = _param(
+        "solver", f"how to train: {', '.join(FULL_BATCH_SOLVERS)}, or in batches {', '.join(MINI_BATCH_SOLVERS)}", TypeConverters.toString
+    )
+    stepSize: Param[float] = _param(
+        "stepSize",
+        "step size of a mini-batch solver (> 0); by default " + ", ".join(f"{size:g} for {name}" for name, size in STEP_SIZES.items()),
+        TypeConverters.toFloat,
+    )
+
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._setDefault(

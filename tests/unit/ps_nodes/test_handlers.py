@@ -7,12 +7,14 @@ import pathlib
 import sparkps.ps_nodes
 from sparkps.ps_nodes.coordinator_link import _TAKEN
 from sparkps.ps_nodes.handlers import requests
-from sparkps.ps_nodes.handlers.commands import COMMANDS
+from sparkps.ps_nodes.handlers.commands import COMMANDS, welcome
 from sparkps.ps_nodes.handlers.table import REQUESTS
 from sparkps.ps_nodes.work import Unreadable
+from sparkps.specs import GroupSpec
 from sparkps.wire.codec import REGISTRY
 from sparkps.wire.messages import control as c
 from sparkps.wire.messages import data as m
+from tests.harness.requests import Numbered
 from tests.unit.ps_nodes.lone_node import Client, LoneNode
 
 PACKAGE = pathlib.Path(sparkps.ps_nodes.__file__).parent
@@ -39,6 +41,26 @@ def test_handlers_know_neither_service_nor_server() -> None:
     below = [*PACKAGE.glob("handlers/*.py"), *PACKAGE.glob("tables/*.py"), PACKAGE / "state.py", PACKAGE / "work.py"]
     knowing = [path.name for path in below if "ps_nodes.serv" in path.read_text() or "ps_nodes.replies" in path.read_text()]
     assert not knowing
+
+
+def test_a_welcome_brings_groups_and_how_long_sessions_are_remembered() -> None:
+    node = LoneNode(session_ttl=7.5)
+    state = node.service.state
+    assert state.sessions.ttl == 7.5
+    spec = GroupSpec(3, "g", 1, 1, 0)
+    welcome(state, c.Welcome(1, 0, "tier", 1, [[0]] * 256, [], [], [spec], state.settings))
+    assert state.group(3).spec == spec
+
+
+def test_what_cannot_be_read_acknowledges_nothing() -> None:
+    """Its session's answers may still be asked for again."""
+    node = LoneNode()
+    client = Client(node, 5)
+    (session,) = node.service.state.sessions.sessions.values()
+    before = session.acked
+    frames = Numbered(5, 1, 0, m.Status()).frames([])
+    node.service.receive(client.identity, [*frames, b"one frame too many"])
+    assert (session.acked, session.next) == (before, 2)
 
 
 def test_a_request_without_its_number_is_refused() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from sparkps.driver_bridge.coordinator.plan import Change, initial, plan, promote, quotas, wanted
+from sparkps.driver_bridge.coordinator.plan import RowChange, initial, plan, promote, quotas, wanted
 from sparkps.errors import ConfigError
 from sparkps.specs import NUM_BUCKETS
 from sparkps.wire.placement import Placement, check_placement
@@ -44,7 +44,7 @@ def assert_wanted(placement: Placement, hosts: dict[int, str], replication: int)
     assert all(len({hosts[node] for node in row}) == apart for row in placement), "on different hosts as far as there are any"
 
 
-def carried_out(placement: Placement, changes: list[Change]) -> Placement:
+def carried_out(placement: Placement, changes: list[RowChange]) -> Placement:
     """The placement after a plan; every lead has its data when it is given."""
     rows = [list(row) for row in placement]
     for change in changes:

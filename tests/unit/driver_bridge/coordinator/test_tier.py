@@ -433,3 +433,33 @@ def test_a_group_that_a_node_refused_is_closed_on_all_nodes(world):
         world.ask(DRIVER, c.AdmitGroup(0, "g", 1, 1, 0, 2, "tag"))
     for node in (b"n0", b"n1"):
         assert c.CloseGroup in [type(command) for command in world.commands[node]]
+    assert world.ask(DRIVER, c.TierStatus(0, fresh=False)).report["groups"] == []
+    world.refuse = {}
+    assert isinstance(world.ask(DRIVER, c.AdmitGroup(0, "next", 1, 1, 0, 1, "tag 2")), c.Admitted), "its slots are free"
+
+
+@pytest.mark.parametrize("how", ["refuses", "is silent"])
+def test_a_group_ends_well_whatever_a_node_says(world, how):
+    admitted = world.ask(DRIVER, c.AdmitGroup(0, "g", 1, 1, 0, 2, "tag"))
+    if how == "refuses":
+        world.refuse = {c.CloseGroup: c.Cause("GroupError", "what group?")}
+    else:
+        world.deaf = {b"n1"}
+    world.ask(DRIVER, c.EndGroup(0, admitted.spec.group))
+    world.later(30.0)
+    assert isinstance(world.reply(DRIVER), c.Accepted)
+
+
+def test_a_tier_that_is_told_to_stop_while_buckets_are_placed_stays_stopped():
+    world = World()
+    world.deaf = {b"n0", b"n1"}
+    world.join(0)
+    world.join(1)
+    world.ask(WORKER, c.Attach(0))
+    world.ask(DRIVER, c.StopTier(0))
+    placing = {node: [each for each in given if isinstance(each, c.SetPlacement)] for node, given in world.commands.items()}
+    for node, (command,) in placing.items():
+        world.obey(node, command)
+    assert world.tier.state in (TierState.STOPPING, TierState.STOPPED)
+    with pytest.raises(SparkPSError, match="being stopped"):
+        world.reply(WORKER)
