@@ -76,7 +76,7 @@ def load_kept(dtype: str, *owners: str) -> None:
     MemoryError
     """
     for each in kernels_of(*owners):
-        if each.is_cached():
+        if not each.is_ready(("", dtype)) and each.is_cached():  # what is loaded is not looked for: training makes many tables
             each.ready(("", dtype))
 
 

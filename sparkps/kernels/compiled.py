@@ -202,6 +202,10 @@ class Kernel:
         """Name of the module that declares it."""
         return self.python.__module__
 
+    def is_ready(self, dtypes: Container[str]) -> bool:
+        """Whether `ready` has nothing to do for `dtypes`."""
+        return all(dtype in self._ready for dtype in self._dtypes if dtype in dtypes)
+
     def ready(self, dtypes: Container[str]) -> None:
         """Compile or load it for those of its dtypes that are in `dtypes`; "" is that of a kernel without."""
         for dtype in self._dtypes:

@@ -75,3 +75,11 @@ def test_only_what_is_kept_is_loaded(tmp_path: pathlib.Path, monkeypatch: pytest
     halved._ready.clear()
     ahead.load_kept("float32", OWNER)
     assert set(halved._ready) == {"float32"}
+
+
+def test_what_is_loaded_is_not_looked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look reads and checks a file, and a training makes thirty tables."""
+    ahead.warm(*KERNELS)
+    ahead.load_kept("float64", *KERNELS)
+    monkeypatch.setattr(compiled.Kernel, "is_cached", lambda self: pytest.fail(f"{self.__name__} is looked for"))
+    ahead.load_kept("float64", *KERNELS)
