@@ -132,6 +132,9 @@ class NodeSettings:
     max_message_bytes: int = _size("maxMessageBytes", 256 << 20, 1 << 20, 1 << 40)
     #: BSP: bytes of pushes of clocks that are still open, per node and worker group; a rank that is ahead of others waits above.
     buffer_bytes: int = _size("bufferBytes", 256 << 20, 1 << 16)
+    #: When a write is acknowledged: "sync", when every replica has it; "async", when its primary has it: faster, and what was
+    #: acknowledged last is lost with a node.
+    replication_ack: str = _choice("replicationAck", "sync", ("sync", "async"))
     #: Bytes of requests that may wait on a node for earlier ones of their session; more are dropped, and sent again. More than
     #: the credits of `ClientSettings`, from which it is derived.
     session_bytes: int = field(default=256 << 20, metadata={"derived": True})

@@ -16,7 +16,8 @@ Fields have these meanings everywhere:
 ``seq``
     Of an answer: that of the request.
 ``epoch``
-    The placement epoch that the client partitioned by; a node with another one answers `WrongEpoch`.
+    The placement epoch that the client partitioned by, or by which it knows all nodes that it sends the request to; a node with
+    another one answers `WrongEpoch`.
 ``call``
     Number of the call, ascending within the session, that the request is a piece of. Pieces of one call touch different
     shards. Outside groups it is the stamp by which a shard knows a write that it has already (see `marks`).
@@ -34,6 +35,7 @@ from typing import Any
 import msgspec
 
 from sparkps.wire.messages.base import DataMessage
+from sparkps.wire.messages.control.values import NodeInfo
 
 #: ``Op.keyset`` of an operation whose keys are on the wire.
 NO_KEYSET = -1
@@ -150,6 +152,8 @@ class Call(Request, frozen=True, tag=5):
     call: int = 0
     #: Seconds after its arrival at which nobody waits for the answer any more; functions of users end then.
     limit: float = 60.0
+    #: The buckets to run on, as `wire.buckets` writes sets; empty: all of which the node is the primary.
+    buckets: bytes = b""
 
 
 class Tick(Request, frozen=True, tag=6):
@@ -161,12 +165,14 @@ class Tick(Request, frozen=True, tag=6):
     member: Member
     state: bytes | None = None
     finish: bool = False
+    epoch: int = 0
 
 
 class Takeover(Request, frozen=True, tag=7):
     """A new incarnation asks what the rank has done, and fences the older ones. Answer: `TakenOver`."""
 
     member: Member
+    epoch: int = 0
 
 
 class Settle(Request, frozen=True, tag=8):
@@ -174,6 +180,7 @@ class Settle(Request, frozen=True, tag=8):
 
     member: Member
     state: bytes | None = None
+    epoch: int = 0
 
 
 class Status(Request, frozen=True, tag=9):
@@ -236,6 +243,15 @@ class WrongEpoch(DataMessage, frozen=True, tag=35):
     epoch: int
     #: Replica set of each bucket: [primary, replica, ...], as node ids.
     placement: list[list[int]]
+
+
+class Placed(DataMessage, frozen=True, tag=41):
+    """Answers nothing: the placement has changed, and the node tells its sessions, so that who waits for a dead node need not."""
+
+    epoch: int
+    placement: list[list[int]]
+    #: Every node that ever joined, as the coordinator said; what was sent to one that is not "up" is not answered any more.
+    nodes: list[NodeInfo]
 
 
 class UnknownKeySet(DataMessage, frozen=True, tag=36):

@@ -27,7 +27,8 @@ class NodeHello(ControlMessage, frozen=True, tag=112):
 class Heartbeat(ControlMessage, frozen=True, tag=113):
     """A node is alive. Answer: `Alive`. `report`: the node's own view of itself, plain values.
 
-    The coordinator reads these keys of a report, all optional: ``rows`` and ``bytes`` (totals), ``tables`` ({table id as
+    The coordinator reads these keys of a report, all optional: ``silent_replicas`` (ids of nodes that hold copies of its buckets, and
+    have not acknowledged anything for longer than the heartbeat deadline), ``rows`` and ``bytes`` (totals), ``tables`` ({table id as
     str: {rows, bytes}}), ``groups`` ({group id as str: {rank as str: {clock, staleness, waited_seconds}}}); it hands on
     the others as they are. A clock of -1 means that the rank has not ticked.
     """
@@ -63,6 +64,8 @@ class Welcome(ControlMessage, frozen=True, tag=120):
     functions: list[tuple[str, bytes]]
     groups: list[GroupSpec]
     settings: NodeSettings
+    #: Every node that ever joined.
+    nodes: list[NodeInfo] = []
 
 
 class Alive(ControlMessage, frozen=True, tag=121):
@@ -73,12 +76,28 @@ class Alive(ControlMessage, frozen=True, tag=121):
 
 
 class SetPlacement(ControlMessage, frozen=True, tag=122):
-    """Command: this placement holds from now on. Requests with another epoch get `WrongEpoch`."""
+    """Command: this placement holds from now on. Requests with another epoch get `WrongEpoch`.
+
+    A node leads what its copies became primary of, lets go of copies that are not in it, and takes nothing more from nodes that
+    are not "up". It is done when all that it took for buckets that it leads no more lies at their new primaries: so those that give
+    up buckets are told first, and the others when these are done.
+    """
 
     seq: int
     epoch: int
     placement: list[list[int]]
     nodes: list[NodeInfo]
+
+
+class CopyBuckets(ControlMessage, frozen=True, tag=116):
+    """Command to the primary of some buckets: make copies of them on `target`.
+
+    Done when these have caught up; from then on whatever the primary acknowledges lies there, too, until a placement says otherwise.
+    """
+
+    seq: int
+    buckets: list[int]
+    target: int
 
 
 class OpenGroup(ControlMessage, frozen=True, tag=123):
