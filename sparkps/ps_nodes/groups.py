@@ -5,18 +5,22 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sparkps.errors import Fenced, SparkPSError
 from sparkps.plain import name_of, text_of
-from sparkps.ps_nodes.clock_buffers import ClockBuffers, Part, Write, write_all
+from sparkps.ps_nodes.clock_buffers import ClockBuffers, Kept, Part, Write, write_all
+from sparkps.ps_nodes.replication import shipping
+from sparkps.ps_nodes.replication.copies import Copies, Places
 from sparkps.ps_nodes.shards import Entry, Shards
 from sparkps.ps_nodes.tables.directory import Tables
 from sparkps.specs import GroupSpec
+from sparkps.wire.buckets import buckets_in, packed
 from sparkps.wire.clock import GroupClock
-from sparkps.wire.effects import Apply, Buffer, Close, DropAbove, Effect, Release, Standing
+from sparkps.wire.effects import Apply, Buffer, Close, DropAbove, Effect, Release, ShardClock, Standing
+from sparkps.wire.messages import log as entries
 from sparkps.wire.messages.data import Member
 
 log = logging.getLogger(__name__)
@@ -57,16 +61,30 @@ class NodeGroup:
         The node's clock, in seconds.
     budget : int
         Bytes of writes of open clocks, above which a rank that is ahead of others is held back.
+    copies : Copies
+        Where all that is accepted is shipped.
+    buckets : int
+        The buckets of which this node is the primary, as bits.
     """
 
-    def __init__(self, spec: GroupSpec, tables: Tables, shards: Shards, now: Callable[[], float], budget: int) -> None:
+    def __init__(
+        self,
+        spec: GroupSpec,
+        tables: Tables,
+        shards: Shards,
+        now: Callable[[], float],
+        budget: int,
+        copies: Copies,
+        buckets: int,
+    ) -> None:
         self.spec = spec
         self._shards = shards
+        self._copies = copies
         self._now = now
         self._budget = budget
         self._lock = threading.Lock()
         #: Owner of this and all below: `_lock`.
-        self._clock = GroupClock(spec, tables.buckets.tolist())
+        self._clock = GroupClock(spec, buckets_in(buckets))
         #: BSP: writes of clocks that are not closed.
         self._buffers = ClockBuffers(tables)
         self._parked: list[ParkedRequest] = []
@@ -101,11 +119,18 @@ class NodeGroup:
             return waiting
 
     def write(
-        self, member: Member, write: Write, done: Done, parked: Callable[[], ParkedRequest], waits: Callable[[], None]
+        self,
+        member: Member,
+        write: Write,
+        done: Done,
+        parked: Callable[[], ParkedRequest],
+        waits: Callable[[], None],
+        meanwhile: Callable[[], None],
     ) -> list[int]:
         """A member's write: kept until its clock closes (BSP), or applied now; `done` follows when it may be acknowledged.
 
-        The caller has the tables in use until then. `waits` is called if others are changing the same shards.
+        The caller has the tables in use until then. `waits` is called if others are changing the same shards, `meanwhile` when the
+        write is done here, and nodes that copy its buckets have still to say that they have it.
 
         Returns
         -------
@@ -113,37 +138,50 @@ class NodeGroup:
             Usually empty. In BSP, of a rank that is far ahead: the ranks that must tick before the write is taken; what
             `parked` gives is kept, as by `gate`.
         """
-        entry, its_turn = None, False
+        entry, its_turn, new = None, False, dict[int, int]()
         try:
             with self._lock:
                 self._check()
                 if self.spec.staleness or self.acts_at_once(member):
-                    entry, its_turn = self._ordered(member, write, done)
+                    entry, its_turn, new = self._ordered(member, write, done, meanwhile)
+                    places = entry.places
                 elif behind := self._too_far_ahead(member, write):
                     self._parked.append(parked())
                     return behind
                 else:
-                    self._keep(member, write)
+                    new = self._keep(member, write)
+                    places = self._places(write.buckets, new)
         finally:
             self._end_if_failed()
+        if places:
+            shipping.ship_write(self._copies, places, write, new, 0, 0, member)
         if entry is None:
-            done(None)
+            self._copies.when_kept(places, lambda: done(None), meanwhile)
         elif its_turn:
             self._shards.carry_out(entry)
         else:
             waits()
         return []
 
+    def _places(self, buckets: dict[int, int], new: dict[int, int]) -> Places:
+        """Where a write goes that is new in some of its buckets; where it is a duplicate, what it repeats must be kept, too."""
+        if not self._copies.active:
+            return ()
+        every, fresh = union(buckets.values()), union(new.values())
+        return self._copies.reserve(fresh) + self._copies.latest(every & ~fresh)
+
     def _too_far_ahead(self, member: Member, write: Write) -> list[int]:
         """Ranks that must tick before the node keeps more of this one."""
         full = self._buffers.nbytes + write.nbytes > self._budget
         return self._clock.ahead(member) if full else []
 
-    def _ordered(self, member: Member, write: Write, done: Done) -> tuple[Entry, bool]:
-        """A write's entry, and whether it is its turn."""
+    def _ordered(
+        self, member: Member, write: Write, done: Done, meanwhile: Callable[[], None]
+    ) -> tuple[Entry, bool, dict[int, int]]:
+        """A write's entry, whether it is its turn, and where the write is new."""
         try:
-            entry = self._entry(member, write, done)
-            return entry, self._shards.order(entry)
+            entry, new = self._entry(member, write, done, meanwhile)
+            return entry, self._shards.order(entry), new
         except SparkPSError:
             raise  # the clock has refused it, and marked nothing
         except BaseException as error:  # marks may say already that it is there
@@ -154,44 +192,80 @@ class NodeGroup:
         """Whether it is the driver-side solver: it reads what it writes in the same clock, and has no successor."""
         return member.rank >= self.spec.num_workers
 
-    def _keep(self, member: Member, write: Write) -> None:
+    def _keep(self, member: Member, write: Write) -> dict[int, int]:
+        new = {}
         for table, buckets in write.buckets.items():
             verdict = self._clock.write(member, table, buckets)
             if isinstance(verdict, Buffer):
                 self._buffers.keep(verdict.clock, member, write.narrowed(table, verdict.buckets))
+                new[table] = verdict.buckets
+        return new
 
-    def _entry(self, member: Member, write: Write, done: Done) -> Entry:
+    def _entry(
+        self, member: Member, write: Write, done: Done, meanwhile: Callable[[], None]
+    ) -> tuple[Entry, dict[int, int]]:
         parts: list[Part] = []
+        new = {}
         for table, buckets in write.buckets.items():
             verdict = self._clock.write(member, table, buckets, at_once=True)
             if isinstance(verdict, Apply):
                 parts += write.narrowed(table, verdict.buckets)
+                new[table] = verdict.buckets
 
         def finished(_: Any, error: BaseException | None) -> None:
             if error is not None:  # the marks say that it is there
                 self.end(_as_cause(error, f"A write of rank {member.rank} could not be applied"))
-            done(error)
+                done(error)
+            else:
+                self._copies.when_kept(entry.places, lambda: done(None), meanwhile)
 
         # A duplicate, too, waits for its turn: what it repeats may still be on its way into the tables.
-        return Entry(write.shards, lambda: write_all(parts), finished)
+        every, fresh = union(write.buckets.values()), union(new.values())
+        entry = Entry(write.shards, lambda: write_all(parts), finished, fresh, every & ~fresh)
+        return entry, new
 
-    def tick(self, member: Member, state: bytes | None, finish: bool) -> Callable[[], None] | None:
-        """A rank's clock is done; returns what must be run because of it, if anything."""
+    def call(self, member: Member, table: int, buckets: int, make: Callable[[int], Entry]) -> tuple[Entry, bool, int]:
+        """A solver's call that reads and writes: its entry, whether it is its turn, and the buckets in which it is new.
+
+        The marks of `table` decide; `make` gives the entry for the buckets in which it is new.
+        """
         with self._lock:
             self._check()
-            return self._follow(self._clock.tick(member, state, finish))
+            verdict = self._clock.write(member, table, buckets, at_once=True)
+            new = verdict.buckets if isinstance(verdict, Apply) else 0
+            entry = make(new)
+            return entry, self._shards.order(entry), new
 
-    def takeover(self, member: Member) -> Standing:
+    def tick(self, member: Member, state: bytes | None, finish: bool) -> tuple[Callable[[], None] | None, Places]:
+        """A rank's clock is done; returns what must be run because of it, if anything, and where it is shipped to."""
+        with self._lock:
+            self._check()
+            follow = self._follow(self._clock.tick(member, state, finish))
+            places = self._copies.reserve_everywhere()
+        self._ship(places, lambda: entries.ShipTick(member, state, finish))
+        return follow, places
+
+    def takeover(self, member: Member) -> tuple[Standing, Places]:
         """A new incarnation asks what its rank has done."""
         with self._lock:
             self._check()
-            return self._clock.takeover(member)
+            standing = self._clock.takeover(member)
+            places = self._copies.reserve_everywhere()
+        self._ship(places, lambda: entries.ShipTakeover(member))
+        return standing, places
 
-    def settle(self, member: Member, state: bytes | None) -> Callable[[], None] | None:
-        """After a takeover; see `GroupClock.settle`. Returns what must be run because of it."""
+    def settle(self, member: Member, state: bytes | None) -> tuple[Callable[[], None] | None, Places]:
+        """After a takeover; see `GroupClock.settle`. Returns the same as `tick`."""
         with self._lock:
             self._check()
-            return self._follow(self._clock.settle(member, state))
+            follow = self._follow(self._clock.settle(member, state))
+            places = self._copies.reserve_everywhere()
+        self._ship(places, lambda: entries.ShipSettle(member, state))
+        return follow, places
+
+    def _ship(self, places: Places, make: Callable[[], entries.LogEntry]) -> None:
+        if places:
+            self._copies.ship(places, lambda _: (make(), []))
 
     def when_applied(self, then: Then) -> None:
         """Call `then` when every close that is due now is in the tables."""
@@ -212,7 +286,7 @@ class NodeGroup:
         released = False
         for effect in effects:
             if isinstance(effect, DropAbove):
-                self._buffers.drop_above(effect.rank, effect.clock)
+                self._buffers.drop_above(effect.rank, effect.clock, effect.buckets)
                 released = True  # there may be room for writes that were held back
             elif isinstance(effect, Close):
                 self._closes.append(effect)
@@ -231,30 +305,42 @@ class NodeGroup:
 
     def _apply_closes(self) -> None:
         """Apply what is due, clock by clock; goes on elsewhere where others are changing the same buckets."""
-        while (entry := self._next_close()) is not None:
-            if not self._shards.order(entry):
+        while (ordered := self._order_next_close()) is not None:
+            entry, its_turn, close = ordered
+            if entry.places:
+                mask = entry.ships
+                self._copies.ship(
+                    entry.places,
+                    lambda place, mask=mask, close=close: (
+                        entries.ShipClose(self.spec.group, close.clock, packed(mask & place.buckets)),
+                        [],
+                    ),
+                )
+            if not its_turn:
                 return
             self._shards.carry_out(entry)
         self._end_if_failed()
         self._applied()
 
-    def _next_close(self) -> Entry | None:
+    def _order_next_close(self) -> tuple[Entry, bool, Close] | None:
+        """The next close takes its place: no moment is between its leaving the buffers and that."""
         with self._lock:
             if not self._closes or self._cause is not None:
                 self._closing = False
                 return None
             close = self._closes.popleft()
-            assert close.buckets is None, "all shards of a node have the same ticks"
             try:
-                return self._entry_of(close.clock)
+                entry = self._entry_of(close)
+                return entry, self._shards.order(entry), close
             except BaseException as error:
                 self._closing = False
                 self._fail(_as_cause(error, f"Clock {close.clock} could not be closed"))
                 return None
 
-    def _entry_of(self, clock: int) -> Entry:
+    def _entry_of(self, close: Close) -> Entry:
         """What the close of a clock changes."""
-        closed = self._buffers.take(clock)
+        clock = close.clock
+        closed = self._buffers.take(clock, close.buckets)
 
         def done(_: Any, error: BaseException | None) -> None:
             closed.release()
@@ -263,8 +349,42 @@ class NodeGroup:
             if entry.waited:
                 self._apply_closes()
 
-        entry = Entry(closed.shards, lambda: closed.apply(clock), done)
+        entry = Entry(closed.shards, lambda: closed.apply(clock), done, union(closed.shards.values()))
         return entry
+
+    # ---- buckets that come and go ----------------------------------------------------------------------------------------
+
+    def still(self) -> threading.Lock:
+        """The lock under which the group decides: while it is held, nothing of it changes."""
+        return self._lock
+
+    def share_of(self, bucket: int) -> tuple[int, ShardClock, list[Kept]]:
+        """What the group has in a bucket: its logical time, and what is buffered. Under `still`."""
+        kept = self._buffers.export(bucket)
+        return self.spec.group, self._clock.export_shard(bucket, {each.clock for each in kept}), kept
+
+    def give(self, bucket: int) -> tuple[ShardClock, list[Kept]]:
+        """A bucket goes to another primary, with all that the group has in it. Under `still`."""
+        _, shard, kept = self.share_of(bucket)
+        self._clock.remove_shard(bucket)
+        self._buffers.remove(bucket)
+        return shard, kept
+
+    def hold(self, bucket: int) -> None:
+        """A bucket begins here, empty. Under `still`."""
+        self._clock.hold(bucket)
+
+    def adopt(self, shard: ShardClock, kept: Sequence[Kept]) -> Callable[[], None] | None:
+        """A bucket comes; returns what must be run because of it, if anything. Under `still`."""
+        self._buffers.adopt(shard.bucket, kept)
+        return self._follow(self._clock.import_shard(shard))
+
+    def refuse_parked(self) -> None:
+        """The placement has changed: what is parked runs again, and is refused."""
+        with self._lock:
+            waiting, self._parked = self._parked, []
+        for parked in waiting:
+            parked.resume()
 
     def _applied(self) -> None:
         with self._lock:
@@ -340,6 +460,14 @@ class NodeGroup:
                 }
                 for rank, (at, finished, staleness, histogram, waited) in enumerate(each)
             }
+
+
+def union(masks: Iterable[int]) -> int:
+    """All buckets of some sets."""
+    found = 0
+    for mask in masks:
+        found |= mask
+    return found
 
 
 def _trimmed(histogram: list[int]) -> list[int]:

@@ -72,6 +72,10 @@ class SessionReplies:
         """A request waits for others, and keeps back those behind it in its session."""
         self._io.post(lambda: self._dispatcher.hold(work))
 
+    def pass_on(self, work: Work) -> None:
+        """Later requests of its session need not wait for this one, whose answer comes when its copies are kept."""
+        self._io.post(lambda: self._dispatcher.ended(work))
+
     def resume(self, work: Work) -> None:
         """Run a parked request again."""
         self._io.post(lambda: self._dispatcher.again(work))

@@ -19,6 +19,7 @@ from sparkps import sockets
 from sparkps.descriptors import ConnectionCap
 from sparkps.ps_nodes.coordinator_link import CoordinatorLink
 from sparkps.ps_nodes.outgoing import Unsent
+from sparkps.ps_nodes.peers import Peers
 from sparkps.ps_nodes.service import Service
 from sparkps.wire.messages import data as m
 
@@ -103,11 +104,14 @@ class Node:
         self._stopping = False
         #: How long to look for the next request before going to sleep, in seconds.
         self._patience = 0.0
+        #: Sockets to other nodes that are waited for.
+        self._watched: list[zmq.Socket[bytes]] = []
         #: The process that started the node is gone, and that is why the node ends.
         self.orphaned = False
         self._threads = Threads(threads)
         self._unsent = Unsent(self._data, ZERO_COPY_BYTES)
-        self.service = Service(self._unsent.send, self._threads, time.monotonic, self._wake_up)
+        self._peers = Peers(self._context)
+        self.service = Service(self._unsent.send, self._threads, time.monotonic, self._wake_up, self._peers.send)
         self.control = CoordinatorLink(self._context, coordinator, endpoint, self.service)
 
     # ---- the loop ------------------------------------------------------------------------------------------------------
@@ -124,11 +128,14 @@ class Node:
         everything.register(self._data, zmq.POLLIN)
         self.control.hello()
         looked_at = 0.0
-        while not self._stopping and not self.control.over:
+        while not self._stopping and not self.control.over and not self.service.fenced:
             full = self.service.dispatcher.queued_bytes > MOST_QUEUED_BYTES
+            self._watch_peers(aside, everything)
             ready = dict(aside.poll(20) if full else everything.poll(IDLE_MS))
             if self._data in ready:
                 self._receive()
+            for node, frames in self._peers.readable():
+                self.service.hear_node(node, frames)
             if self._wake in ready:
                 with contextlib.suppress(BlockingIOError):  # nobody woke us
                     os.eventfd_read(self._wake)
@@ -142,8 +149,27 @@ class Node:
                     self._look_around(now)
                 except Exception:  # rows are worth more than a figure that could not be reported
                     log.exception("a look around failed")
+        if self.service.fenced:
+            log.error("exit: %s", self.service.fenced)
+            self.control.status = 1
         self._close()
         return self.control.status
+
+    def _watch_peers(self, *pollers: zmq.Poller) -> None:
+        """Wait for answers of nodes that are new, too, and of those that are gone no more."""
+        for node, info in list(self.service.state.nodes.items()):
+            if info.state != "up":
+                self._peers.forget(node)
+        now = self._peers.sockets
+        if now == self._watched:
+            return
+        for poller in pollers:
+            for socket in self._watched:
+                if socket in poller:
+                    poller.unregister(socket)
+            for socket in now:
+                poller.register(socket, zmq.POLLIN)
+        self._watched = now
 
     def stop(self, orphaned: bool = False) -> None:
         """End the loop; callable from any thread and from a signal handler."""
@@ -167,6 +193,7 @@ class Node:
         self._threads.close()
         self.service.io.run_posted()
         self._cap.close()
+        self._peers.close()
         self._data.close()
         self.control.close()
         self._context.term()

@@ -16,14 +16,16 @@ from sparkps.ps_nodes.dispatch import Dispatcher
 from sparkps.ps_nodes.handlers import requests
 from sparkps.ps_nodes.handlers.table import REQUESTS
 from sparkps.ps_nodes.io_thread import IoThread
+from sparkps.ps_nodes.replication.follower import Follower
 from sparkps.ps_nodes.replies import SessionReplies
 from sparkps.ps_nodes.sessions import NodeSession, Verdict
 from sparkps.ps_nodes.shards import Pool
 from sparkps.ps_nodes.state import ServerState
 from sparkps.ps_nodes.work import Unreadable, Work
-from sparkps.wire.codec import Numbers, decode_request, encode, request_of
+from sparkps.wire.codec import Numbers, decode, decode_request, encode, request_of
 from sparkps.wire.messages import data as m
 from sparkps.wire.messages.base import Message
+from sparkps.wire.messages.log import LogEntry, NotShipped, Shipped
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,8 @@ class Service:
         Seconds, monotonic.
     wake : callable
         Called, from any thread, when something was posted: `IoThread.run_posted` must follow soon.
+    send_to_node : callable
+        Sends frames to the node of an id, with its endpoint. On the I/O thread.
     """
 
     def __init__(
@@ -52,13 +56,21 @@ class Service:
         pool: Pool,
         now: Callable[[], float],
         wake: Callable[[], None] = lambda: None,
+        send_to_node: Callable[[int, str, list[Any]], None] = lambda node, endpoint, frames: None,
     ) -> None:
         self.io = IoThread(wake)
-        self.state = ServerState(self.io, pool, now)
+        self._send_to_node = send_to_node
+        self.state = ServerState(self.io, pool, now, self._ship)
+        self.state.tell_sessions = self._tell_sessions
+        #: Why the node must exit: it was declared dead, and others do its work.
+        self.fenced = ""
         self.dispatcher = Dispatcher(pool, partial(requests.run, self.state))
         self._replies = SessionReplies(self.io, self.dispatcher, send)
         self._send = send
         self._next_warning = 0.0
+        #: Connection of each node whose log is followed, and the last number that it was told.
+        self._heard_from: dict[int, bytes] = {}
+        self._told: dict[int, int] = {}
 
     # ---- messages ------------------------------------------------------------------------------------------------------
 
@@ -72,7 +84,10 @@ class Service:
                     f"A message must have at most {most} bytes (`spark.sparkps.maxMessageBytes`). Got {nbytes} instead."
                 )
             numbers, message, arrays = decode_request(frames)
-            self._take(identity, numbers, message, arrays, nbytes)
+            if isinstance(message, LogEntry):
+                self._take_entry(identity, numbers, message, arrays, nbytes)
+            else:
+                self._take(identity, numbers, message, arrays, nbytes)
         except ProtocolError as error:
             self._drop(identity, frames, error)
             return None
@@ -93,9 +108,53 @@ class Service:
                     self.dispatcher.submit(due)
         elif kind is m.Bye:
             if self.state.sessions.close(message.session, self.state.now()):
-                self.state.shards.forget(message.session)
+                self.state.forget(message.session)
         else:
             raise ProtocolError(f"A node must be sent requests. Got {kind.__name__} instead.")
+
+    # ---- other nodes ---------------------------------------------------------------------------------------------------
+
+    def _take_entry(self, identity: bytes, numbers: Numbers, message: LogEntry, arrays: list[Any], nbytes: int) -> None:
+        source, number, generation = numbers
+        answer = self.state.followers.take(source, generation, number, message, arrays, nbytes)
+        self._heard_from[source] = identity
+        if answer is not None:
+            self._told[source] = getattr(answer, "seq", -1)
+            self._send(identity, encode(answer))
+
+    def _acknowledge(self, follower: Follower) -> None:
+        """What was not acknowledged on arrival, because too much waited, may be by now."""
+        answer = self.state.followers.acknowledgement(follower)
+        identity = self._heard_from.get(follower.source)
+        if answer is not None and identity is not None and self._told.get(follower.source) != answer.seq:
+            self._told[follower.source] = answer.seq
+            self._send(identity, encode(answer))
+
+    def hear_node(self, node: int, frames: Sequence[Any]) -> None:
+        """A node answers to what was shipped to it. On the I/O thread."""
+        try:
+            message, _ = decode(frames)
+        except ProtocolError as error:
+            log.warning("dropped a message of node %d: %s", node, error)
+            return
+        if isinstance(message, Shipped):
+            self.state.copies.acknowledged(message.node, message.generation, message.seq)
+        elif isinstance(message, NotShipped) and message.epoch > self.state.epoch:
+            self.fenced = f"node {node} has heard, by epoch {message.epoch}, that this node is dead"
+
+    def _ship(self, node: int, frames: list[Any]) -> None:
+        info = self.state.nodes.get(node)
+        if info is not None:
+            self._send_to_node(node, info.endpoint, frames)
+
+    def _tell_sessions(self) -> None:
+        """The placement has changed."""
+        state = self.state
+        frames = encode(m.Placed(state.epoch, state.placement, list(state.nodes.values())))
+        for session in state.sessions.sessions.values():
+            self._send(session.identity, frames)
+
+    # ---- requests ------------------------------------------------------------------------------------------------------
 
     def _request(self, identity: bytes, numbers: Numbers, message: Any, arrays: list[Any], nbytes: int) -> None:
         number, seq, acked = numbers
@@ -152,7 +211,10 @@ class Service:
         """Time has passed."""
         state = self.state
         for session in state.sessions.expire(state.now()):
-            state.shards.forget(session)
+            state.forget(session)
+        state.copies.flush()
+        for follower in state.followers:
+            self._acknowledge(follower)
 
     def report(self) -> dict[str, Any]:
         """The node's view of itself, as heartbeats carry it."""

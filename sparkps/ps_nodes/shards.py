@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from sparkps.ps_nodes.replication.copies import NOWHERE, Copies, Places
 from sparkps.ps_nodes.turns import ShardSet, Turns
 from sparkps.wire.marks import SessionMarks
 
@@ -44,6 +45,12 @@ class Entry:
     change: Callable[[], Any]
     #: Told the result, or what was raised, when the change is in the tables. On any thread; the shards are free by then.
     done: Callable[[Any, BaseException | None], None]
+    #: Buckets that it changes and that are copied elsewhere: nodes that copy some get an entry each, in the order of the entries here.
+    ships: int = 0
+    #: Buckets in which it repeats what was done before: that must be kept by those who copy it, too.
+    repeats: int = 0
+    #: Where these entries go, to be filled by whoever has ordered this one. Owner: `Shards`.
+    places: Places = NOWHERE
     #: It had to wait for its turn. Owner: `Shards`.
     waited: bool = field(default=False)
 
@@ -55,10 +62,13 @@ class Shards:
     ----------
     pool : Pool
         Carries out entries that had to wait for their turn.
+    copies : Copies, optional
+        Where changes are shipped.
     """
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, copies: Copies | None = None) -> None:
         self._pool = pool
+        self._copies = copies
         self._lock = threading.Lock()
         #: Owner of this and all below: `_lock`.
         self._turns = Turns[Entry]()
@@ -70,7 +80,9 @@ class Shards:
         with self._lock:
             return self._enter(entry)
 
-    def order_once(self, writer: int, stamp: int, tables: ShardSet, make: Callable[[dict[int, int]], Entry]) -> Entry | None:
+    def order_once(
+        self, writer: int, stamp: int, tables: ShardSet, make: Callable[[dict[int, int]], Entry]
+    ) -> tuple[Entry, bool]:
         """Order a session's write where it is new.
 
         Parameters
@@ -84,24 +96,34 @@ class Shards:
 
         Returns
         -------
-        Entry or None
-            To be carried out now; None: it waits for its turn.
+        Entry
+        bool
+            Whether it is to be carried out now; else it waits for its turn.
         """
         with self._lock:
-            entry = make(self._new(writer, stamp, tables))
-            return entry if self._enter(entry) else None
+            new = self._new(writer, stamp, tables)
+            entry = make(new)
+            entry.ships, entry.repeats = _all(new), _all(tables) & ~_all(new)
+            return entry, self._enter(entry)
 
-    def write_at_once(self, writer: int, stamp: int, tables: ShardSet, change: Callable[[dict[int, int]], None]) -> bool:
-        """Carry out a session's small write where it is new, if nobody is changing any shard: whether it was carried out.
+    def write_at_once(
+        self, writer: int, stamp: int, tables: ShardSet, change: Callable[[dict[int, int]], None]
+    ) -> tuple[dict[int, int], Places] | None:
+        """Carry out a session's small write where it is new, if nobody is changing any shard: where that was, and is shipped to.
 
         The lock is held meanwhile, so that the write needs no turn: whoever comes after it finds it done. Parameters are those of
-        `order_once`; what `change` raises is raised.
+        `order_once`; what `change` raises is raised. None: it was not carried out.
         """
         with self._lock:
             if not self._turns.is_idle:
-                return False
-            change(self._new(writer, stamp, tables))
-        return True
+                return None
+            new = self._new(writer, stamp, tables)
+            change(new)
+            copies = self._copies
+            if copies is None or not copies.active:
+                return new, NOWHERE
+            fresh = _all(new)
+            return new, copies.reserve(fresh) + copies.latest(_all(tables) & ~fresh)
 
     def _new(self, writer: int, stamp: int, tables: ShardSet) -> dict[int, int]:
         take, new = self.marks.take, {}
@@ -116,7 +138,19 @@ class Shards:
             self.carry_out(entry)
         return its_turn
 
+    def order_with(self, entry: Entry, look: Callable[[], None]) -> bool:
+        """As `order`; `look` sees marks as they are between this entry and all before it."""
+        with self._lock:
+            look()
+            return self._enter(entry)
+
+    def still(self) -> threading.Lock:
+        """The lock under which entries are ordered: while it is held no change counts anew."""
+        return self._lock
+
     def _enter(self, entry: Entry) -> bool:
+        if self._copies is not None and self._copies.active:
+            entry.places = self._copies.reserve(entry.ships) + self._copies.latest(entry.repeats)
         if self._turns.enter(entry.shards, entry):
             return True
         entry.waited = True
@@ -143,7 +177,16 @@ class Shards:
         except Exception:
             log.exception("what came of a change could not be told")
 
-    def forget(self, writer: int) -> None:
-        """A session will repeat nothing any more."""
+    def forget(self, writer: int) -> Places:
+        """A session will repeat nothing any more; returns where that is shipped to."""
         with self._lock:
             self.marks.forget(writer)
+            return NOWHERE if self._copies is None else self._copies.reserve_everywhere()
+
+
+def _all(tables: ShardSet) -> int:
+    """Buckets of any of the tables."""
+    union = 0
+    for buckets in tables.values():
+        union |= buckets
+    return union

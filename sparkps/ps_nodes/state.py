@@ -11,13 +11,17 @@ from sparkps.config import NodeSettings
 from sparkps.errors import Fenced, TierError
 from sparkps.ps_nodes.groups import NodeGroup
 from sparkps.ps_nodes.io_thread import IoThread
+from sparkps.ps_nodes.replication.answers import Answers
+from sparkps.ps_nodes.replication.copies import Copies
+from sparkps.ps_nodes.replication.followers import Followers
 from sparkps.ps_nodes.sessions import SessionTable
 from sparkps.ps_nodes.shards import Pool, Shards
 from sparkps.ps_nodes.tables.directory import Tables
 from sparkps.ps_nodes.user_functions import UserThreads
 from sparkps.specs import GroupSpec, check_group_spec
-from sparkps.wire.buckets import mask_of
-from sparkps.wire.placement import Placement, check_placement, primaries
+from sparkps.wire.messages.control import NodeInfo
+from sparkps.wire.messages.log import ShipForget
+from sparkps.wire.placement import Placement
 
 
 class ServerState:
@@ -31,9 +35,13 @@ class ServerState:
         Threads for requests that take time.
     now : callable
         Seconds, monotonic.
+    send : callable
+        Sends frames to the node of an id. On the I/O thread.
     """
 
-    def __init__(self, io: IoThread, pool: Pool, now: Callable[[], float]) -> None:
+    def __init__(
+        self, io: IoThread, pool: Pool, now: Callable[[], float], send: Callable[[int, list[Any]], None]
+    ) -> None:
         self.io = io
         self.pool = pool
         self.now = now
@@ -43,13 +51,23 @@ class ServerState:
         #: Placement epoch; 0 until the tier is complete.
         self.epoch = 0
         self.placement: Placement = []
+        #: Placements on their way, the first of which is being taken over.
+        self.placing: list[Any] = []
+        #: Tells all sessions of the placement. Set by `service`.
+        self.tell_sessions: Callable[[], None] = lambda: None
+        #: Every node that ever joined, by id.
+        self.nodes: dict[int, NodeInfo] = {}
         self._tables: Tables | None = None
-        #: All buckets of this node, as bits.
+        #: The buckets of which this node is the primary, as bits.
         self.bucket_bits = 0
         #: Worker groups that are open, by id.
         self.groups: dict[int, NodeGroup] = {}
         self.sessions = SessionTable()
-        self.shards = Shards(pool)
+        #: What other nodes copy of this one, and what this one copies of others.
+        self.copies = Copies(io, now, send)
+        self.followers = Followers(self)
+        self.answers = Answers()
+        self.shards = Shards(pool, self.copies)
         self.users = UserThreads()
         #: Frames that were no message, and messages that no node takes.
         self.dropped = 0
@@ -66,15 +84,10 @@ class ServerState:
             raise TierError("The tier must be complete before it takes requests: not all nodes have joined.")
         return self._tables
 
-    def place(self, epoch: int, placement: Placement) -> None:
-        """Take over a placement; the first one says which buckets are this node's."""
-        mine = [bucket for bucket, primary in enumerate(primaries(check_placement(placement))) if primary == self.node]
+    def begin(self) -> None:
+        """The tier is complete: there may be tables from now on."""
         if self._tables is None:
-            self._tables = Tables(mine)
-            self.bucket_bits = mask_of(self._tables.buckets)
-        elif mine != self._tables.buckets.tolist():
-            raise TierError("The buckets of a running node must stay as they are: shards cannot move.", node=self.node)
-        self.placement, self.epoch = placement, epoch
+            self._tables = Tables([])
 
     # ---- worker groups -------------------------------------------------------------------------------------------------
 
@@ -94,8 +107,20 @@ class ServerState:
         """A worker group was admitted; a second call does nothing."""
         if spec.group not in self.groups:
             self.groups[spec.group] = NodeGroup(
-                check_group_spec(spec), self.tables, self.shards, self.now, self.settings.buffer_bytes
+                check_group_spec(spec),
+                self.tables,
+                self.shards,
+                self.now,
+                self.settings.buffer_bytes,
+                self.copies,
+                self.bucket_bits,
             )
+
+    def forget(self, session: int) -> None:
+        """A session will repeat nothing any more."""
+        self.answers.forget(session)
+        places = self.shards.forget(session)
+        self.copies.ship(places, lambda _: (ShipForget(session), []))
 
     # ---- figures -------------------------------------------------------------------------------------------------------
 
@@ -109,6 +134,7 @@ class ServerState:
             "dropped_messages": self.dropped,
             "queued_bytes": queued_bytes,
             "keyset_bytes": self.sessions.keyset_bytes(),
+            "silent_replicas": self.copies.silent(self.settings.heartbeat_deadline),
         }
         return {**own, **self._held()}
 
@@ -117,7 +143,7 @@ class ServerState:
         if self._tables is None:
             return {"rows": 0, "bytes": 0, "tables": {}, "groups": {}}
         tables, groups = self._tables.report(), list(self.groups.items())
-        buffered = sum(group.nbytes() for _, group in groups)
+        buffered = sum(group.nbytes() for _, group in groups) + self.copies.nbytes() + self.followers.nbytes()
         return {
             "rows": sum(table["rows"] for table in tables.values()),
             "bytes": sum(table["bytes"] for table in tables.values()) + self._tables.index_bytes() + buffered,

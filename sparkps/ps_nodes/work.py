@@ -34,6 +34,9 @@ class Replies(Protocol):
     def hold(self, work: Work) -> None:
         """See `Work.hold`."""
 
+    def pass_on(self, work: Work) -> None:
+        """See `Work.pass_on`."""
+
     def resume(self, work: Work) -> None:
         """See `Work.resume`."""
 
@@ -120,6 +123,10 @@ class Work:
     def hold(self) -> None:
         """It waits for others, and keeps back those behind it in its session."""
         self.replies.hold(self)
+
+    def pass_on(self) -> None:
+        """It is done here, and is answered when its copies are kept; later requests of its session need not wait for that."""
+        self.replies.pass_on(self)
 
     def resume(self) -> None:
         """Run it again, after it was parked."""

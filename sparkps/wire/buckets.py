@@ -40,6 +40,17 @@ def bits_of(mask: int) -> NDArray[np.bool_]:
     return np.unpackbits(packed, bitorder="little").astype(bool)
 
 
+def listed(mask: int) -> NDArray[np.int32]:
+    """The bucket numbers in a set, ascending: ndarray of shape (n,), int32.
+
+    Examples
+    --------
+    >>> listed(9)
+    array([0, 3], dtype=int32)
+    """
+    return np.flatnonzero(bits_of(mask)).astype(np.int32)
+
+
 def buckets_in(mask: int) -> Iterator[int]:
     """The bucket numbers in a set, ascending.
 
@@ -52,3 +63,19 @@ def buckets_in(mask: int) -> Iterator[int]:
         low = mask & -mask
         yield low.bit_length() - 1
         mask ^= low
+
+
+def packed(mask: int) -> bytes:
+    """A set of buckets as messages carry it.
+
+    Examples
+    --------
+    >>> unpacked(packed(0b1001)) == 0b1001, len(packed(0))
+    (True, 32)
+    """
+    return mask.to_bytes(NUM_BUCKETS // 8, "little")
+
+
+def unpacked(data: bytes) -> int:
+    """The set in a message; bytes beyond those of all buckets count for nothing."""
+    return int.from_bytes(data[: NUM_BUCKETS // 8], "little")

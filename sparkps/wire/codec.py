@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from sparkps.errors import ProtocolError, UnsendableValue
 from sparkps.plain import text_of
 from sparkps.wire.limits import SMALL_BYTES, check_depth, check_values, holds_anything
-from sparkps.wire.messages import control, data  # noqa: F401 - their messages enter the register
+from sparkps.wire.messages import control, data, log  # noqa: F401 - their messages enter the register
 from sparkps.wire.messages.base import TAGS, WIRE_VERSION, Message, registered
 
 #: First bytes of every frame 0; the version byte follows.

@@ -9,11 +9,14 @@ from sparkps.errors import DeadlineExceeded, ProtocolError
 from sparkps.ps_nodes import functions
 from sparkps.ps_nodes.clock_buffers import Write
 from sparkps.ps_nodes.handlers import rows
+from sparkps.ps_nodes.handlers.once import Once, UserWrite
 from sparkps.ps_nodes.handlers.table import handles
-from sparkps.ps_nodes.shards import LATER, Entry
+from sparkps.ps_nodes.replication import shipping
+from sparkps.ps_nodes.shards import Entry
 from sparkps.ps_nodes.state import ServerState
 from sparkps.ps_nodes.tables.directory import Use
 from sparkps.ps_nodes.work import Work
+from sparkps.wire.buckets import buckets_in, listed, unpacked
 from sparkps.wire.messages import data as m
 
 #: Seconds after which nobody waits for a user's function, whatever its caller says.
@@ -24,6 +27,7 @@ LONGEST_CALL = 86_400.0
 def call(state: ServerState, work: Work) -> None:
     """Carry out a `Call`; the tables are in use until it is answered."""
     message: m.Call = work.message
+    buckets = _buckets(state, message)
     use = state.tables.use([table for each in message.calls for table in each.tables])
     try:
         prepared = functions.prepare(message.calls, state.tables.by_id)
@@ -31,15 +35,25 @@ def call(state: ServerState, work: Work) -> None:
             use.release()
             return
         if prepared.users:
-            _call_user(state, work, prepared, use)
+            _call_user(state, work, prepared, buckets, use)
         elif prepared.writes:
-            _call_writing(state, work, prepared, use)
+            _call_writing(state, work, prepared, buckets, use)
         else:
-            work.done(prepared.run(state.tables.buckets), record=True)
+            work.done(prepared.run(listed(buckets)), record=True)
             use.release()
     except BaseException:
         use.release()
         raise
+
+
+def _buckets(state: ServerState, message: m.Call) -> int:
+    """The buckets on which it runs, as bits."""
+    asked = unpacked(message.buckets) if message.buckets else state.bucket_bits
+    if asked & ~state.bucket_bits:
+        raise ProtocolError(
+            f"The buckets of a call must be this node's. Got {list(buckets_in(asked & ~state.bucket_bits))} as well.", node=state.node
+        )
+    return asked
 
 
 def _waits(state: ServerState, work: Work, prepared: functions.Prepared) -> bool:
@@ -58,35 +72,45 @@ def _acts_at_once(state: ServerState, member: m.Member | None) -> bool:
     return member is None or state.group(member.group).acts_at_once(member)
 
 
-def _call_writing(state: ServerState, work: Work, prepared: functions.Prepared, use: Use) -> None:
+def _call_writing(state: ServerState, work: Work, prepared: functions.Prepared, buckets: int, use: Use) -> None:
     """Built-in functions of which some write: a change like any other; only where they act at once may others read."""
     if prepared.only_writes:
-        answer = [state.tables.buckets for _ in work.message.calls]
-        rows.write(state, work, Write.of_call(prepared, state.bucket_bits), use, answer)
+        answer = [listed(buckets) for _ in work.message.calls]
+        rows.write(state, work, Write.of_call(prepared, buckets), use, answer)
         return
-    if not _acts_at_once(state, work.message.member):
+    member = work.message.member
+    if not _acts_at_once(state, member):
         raise ProtocolError(
             "The functions of one call of a worker must all write, or all read: what they write counts when the clock does."
             f" Got {', '.join(each.function for each in work.message.calls)}; call them one by one."
         )
+    once = Once(state, work, buckets)
+
+    def make(new: int) -> Entry:
+        return Entry(changed, lambda: prepared.run(listed(new)) if new else None, done, new, buckets & ~new)
 
     def done(arrays: Any, error: BaseException | None) -> None:
         use.release()
-        _answer(work, arrays, error)
+        once.answer(entry.places, new, arrays, error)
 
-    changed = dict.fromkeys([table.spec.table for table in prepared.written], state.bucket_bits)
-    if not state.shards.apply(Entry(changed, lambda: prepared.run(state.tables.buckets), done)):
+    tables = [table.spec.table for table in prepared.written]
+    changed = dict.fromkeys(tables, buckets)
+    entry, its_turn, new = once.order(tables[0], make)
+    shipping.ship_call(state.copies, entry.places, prepared, new, once.session, once.stamp, member)
+    if its_turn:
+        state.shards.carry_out(entry)
+    else:
         work.hold()
 
 
-def _call_user(state: ServerState, work: Work, prepared: functions.Prepared, use: Use) -> None:
+def _call_user(state: ServerState, work: Work, prepared: functions.Prepared, buckets: int, use: Use) -> None:
     """A user's function: on a thread of its own, on copies; what it has changed is written at its end."""
     read_only = not _acts_at_once(state, work.message.member)
 
     name = work.message.calls[0].function
     limit = min(max(0.0, work.message.limit), LONGEST_CALL)
 
-    def start(then: Callable[[Any, BaseException | None], None]) -> None:
+    def start(where: Any, then: Callable[[Any, BaseException | None], None]) -> None:
         seconds = work.since + limit - state.now()
         if seconds <= 0 < limit:
             raise DeadlineExceeded(
@@ -94,36 +118,12 @@ def _call_user(state: ServerState, work: Work, prepared: functions.Prepared, use
                 " change the same tables, and was not begun.",
                 function=name,
             )
-        buckets = state.tables.buckets
-        state.users.start(lambda: prepared.compute(buckets, read_only), seconds, then, use.release, name=name)
+        state.users.start(lambda: prepared.compute(where, read_only), seconds, then, use.release, name=name)
 
     if read_only:
-        start(lambda outcome, error: _answer(work, None if error else outcome.arrays, error))
+        start(listed(buckets), lambda outcome, error: _answer(work, None if error else outcome.arrays, error))
         return
-
-    def change() -> Any:
-        try:
-            start(computed)
-        except BaseException:
-            use.release()
-            raise
-        return LATER
-
-    def computed(outcome: Any, error: BaseException | None) -> None:
-        arrays = None
-        if error is None:
-            try:
-                outcome.commit()
-                arrays = outcome.arrays
-            except BaseException as raised:
-                error = raised
-        state.shards.finish(entry, arrays, error)
-
-    # Its tables are kept from other writers until it ends, so that nothing of theirs is overwritten; reads go on.
-    changed = dict.fromkeys([table.spec.table for table in prepared.tables], state.bucket_bits)
-    entry = Entry(changed, change, lambda arrays, error: _answer(work, arrays, error))
-    state.shards.apply(entry)
-    work.hold()
+    UserWrite(state, work, prepared, buckets, start, use).begin()
 
 
 def _answer(work: Work, arrays: Any, error: BaseException | None) -> None:

@@ -19,31 +19,32 @@ def tick(state: ServerState, work: Work) -> None:
     """A rank's clock is done, or the rank."""
     message: m.Tick = work.message
     group = state.group(message.member.group)
-    follow = group.tick(message.member, message.state, message.finish)
+    follow, places = group.tick(message.member, message.state, message.finish)
     if not message.finish:
-        work.done(record=True)
+        state.copies.when_kept(places, lambda: work.done(record=True), work.pass_on)
         _follow(state, group, follow)
         return
     _follow(state, group, follow)
     # A rank that has finished may be looked at: what its finish closes is in the tables first.
-    group.when_applied(work.told(lambda: None))
+    finished = work.told(lambda: None)
+    group.when_applied(lambda cause: state.copies.when_kept(places, lambda: finished(cause), work.pass_on))
 
 
 @handles(m.Takeover)
 def takeover(state: ServerState, work: Work) -> None:
     """A new incarnation asks what its rank has done."""
     group = state.group(work.message.member.group)
-    standing = group.takeover(work.message.member)
+    standing, places = group.takeover(work.message.member)
     answer = m.TakenOver(work.seq, standing.clock, standing.state, standing.finished, group.spec.staleness)
-    work.answer(answer, record=True)
+    state.copies.when_kept(places, lambda: work.answer(answer, record=True), work.pass_on)
 
 
 @handles(m.Settle)
 def settle(state: ServerState, work: Work) -> None:
     """It has heard all nodes, and says where its rank goes on."""
     group = state.group(work.message.member.group)
-    follow = group.settle(work.message.member, work.message.state)
-    work.done(record=True)
+    follow, places = group.settle(work.message.member, work.message.state)
+    state.copies.when_kept(places, lambda: work.done(record=True), work.pass_on)
     _follow(state, group, follow)
 
 

@@ -6,11 +6,13 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from sparkps.errors import ProtocolError
+from sparkps.errors import ProtocolError, TierError
 from sparkps.ps_nodes import functions
+from sparkps.ps_nodes.replication.handover import place
+from sparkps.ps_nodes.replication.snapshots import send_buckets
 from sparkps.ps_nodes.state import ServerState
 from sparkps.ps_nodes.tables.buffers import return_freed_memory
-from sparkps.specs import check_spec
+from sparkps.specs import NUM_BUCKETS, check_spec
 from sparkps.wire.messages import control as c
 
 log = logging.getLogger(__name__)
@@ -45,14 +47,21 @@ def welcome(state: ServerState, message: c.Welcome) -> None:
     state.node = message.node
     state.settings = message.settings
     state.sessions.ttl = message.settings.session_ttl
+    state.copies.node = message.node
+    state.copies.asynchronous = message.settings.replication_ack == "async"
     if message.epoch:
-        state.place(message.epoch, message.placement)
+        place(state, message.epoch, message.placement, message.nodes, _placed)
         for spec in message.tables:
             state.tables.create(check_spec(spec))
         for group in message.groups:
             state.open_group(group)
     for name, blob in message.functions:
         _load(state, name, blob, lambda error: log.error("a function is not known here: %s", error) if error else None)
+
+
+def _placed(error: BaseException | None) -> None:
+    if error is not None:
+        raise error
 
 
 def _carries_out(message: type[c.ControlMessage]) -> Callable[[Carrier], Carrier]:
@@ -67,8 +76,20 @@ def _carries_out(message: type[c.ControlMessage]) -> Callable[[Carrier], Carrier
 
 @_carries_out(c.SetPlacement)
 def _set_placement(state: ServerState, message: c.SetPlacement, done: Done) -> None:
-    state.place(message.epoch, message.placement)
-    done(None)
+    place(state, message.epoch, message.placement, message.nodes, done)
+
+
+@_carries_out(c.CopyBuckets)
+def _copy_buckets(state: ServerState, message: c.CopyBuckets, done: Done) -> None:
+    foreign = [bucket for bucket in message.buckets if not 0 <= bucket < NUM_BUCKETS or not state.bucket_bits >> bucket & 1]
+    info = state.nodes.get(message.target)
+    if foreign or info is None or info.state != "up" or message.target == state.node:
+        raise TierError(
+            f"Copies must be of buckets of which the node is the primary, on another node that is up. Got buckets {foreign[:8]} that are"
+            f" not node {state.node}'s, and node {message.target} as the target.",
+            node=state.node,
+        )
+    send_buckets(state, message.buckets, message.target, lambda error: state.io.post(lambda: done(error)))
 
 
 @_carries_out(c.CreateTable)
@@ -96,11 +117,14 @@ def _open_group(state: ServerState, message: c.OpenGroup, done: Done) -> None:
 def _fail_group(state: ServerState, message: c.FailGroup, done: Done) -> None:
     if message.group in state.groups:
         state.groups[message.group].end(message.cause.exception())
+        state.followers.end_group(message.group)
     done(None)
 
 
 @_carries_out(c.CloseGroup)
 def _close_group(state: ServerState, message: c.CloseGroup, done: Done) -> None:
+    state.followers.end_group(message.group)
+    state.answers.forget_group(message.group)
     closed = state.groups.pop(message.group, None)
     if closed is None:
         done(None)

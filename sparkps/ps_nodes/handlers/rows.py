@@ -9,6 +9,7 @@ from sparkps.errors import ProtocolError
 from sparkps.ps_nodes.clock_buffers import Write, write_all
 from sparkps.ps_nodes.dispatch import INLINE_BYTES
 from sparkps.ps_nodes.handlers.table import handles
+from sparkps.ps_nodes.replication import shipping
 from sparkps.ps_nodes.shards import Entry
 from sparkps.ps_nodes.state import ServerState
 from sparkps.ps_nodes.tables.directory import Use
@@ -28,7 +29,7 @@ def step(state: ServerState, work: Work) -> None:
     inline = state.io.is_current
     use = Use(tables, []) if inline else tables.use(ids)
     try:
-        targets = targets_of(tables, message.ops, work.arrays, work.session.keysets)
+        targets = targets_of(tables, message.ops, work.arrays, work.session.keysets, state.bucket_bits)
         writes = [target.values is not None for target in targets]
         if any(writes) and not all(writes):
             raise ProtocolError("The operations of a step must be all pulls or all writes. Got both.")
@@ -50,9 +51,15 @@ def _written_at_once(state: ServerState, work: Work, change: Write) -> bool:
     """Whether this was a small write of a session that had nobody to wait for, and is done."""
     if work.message.member is not None or work.size > INLINE_BYTES:
         return False
-    if not state.shards.write_at_once(work.session.id, work.stamp, change.buckets, change.change):
+    taken = state.shards.write_at_once(work.session.id, work.stamp, change.buckets, change.change)
+    if taken is None:
         return False
-    work.done(record=True)
+    new, places = taken
+    if not places:
+        work.done(record=True)
+        return True
+    shipping.ship_write(state.copies, places, change, new, work.session.id, work.stamp, None)
+    state.copies.when_kept(places, lambda: work.done(record=True), work.pass_on)
     return True
 
 
@@ -67,25 +74,39 @@ def _pull(state: ServerState, work: Work, targets: list[Target]) -> None:
 
 
 def write(state: ServerState, work: Work, change: Write, use: Use, answer: list[Any] | None = None) -> None:
-    """Change the shards once, and acknowledge it when that is done; the tables are in use until then."""
+    """Change the shards once, and acknowledge it when that is done and kept; the tables are in use until then."""
     done = work.told(use.release, answer)
     member = work.message.member
     if member is None:
         _write_of_session(state, work, change, done)
         return
-    behind = state.group(member.group).write(member, change, done, lambda: work.parked(member, state.now()), work.hold)
+    group = state.group(member.group)
+    behind = group.write(member, change, done, lambda: work.parked(member, state.now()), work.hold, work.pass_on)
     if behind:
         use.release()
         work.park(member.clock, behind, passes=False)
 
 
 def _write_of_session(state: ServerState, work: Work, change: Write, done: Callable[[BaseException | None], None]) -> None:
-    def make(new: dict[int, int]) -> Entry:
-        parts = change.only(new)
-        return Entry(change.shards, lambda: write_all(parts), lambda _, error: done(error))
+    found = dict[int, int]()
 
-    entry = state.shards.order_once(work.session.id, work.stamp, change.buckets, make)
-    if entry is not None:
+    def make(new: dict[int, int]) -> Entry:
+        found.update(new)
+        parts = change.only(new)
+        return Entry(change.shards, lambda: write_all(parts), changed)
+
+    def changed(_: Any, error: BaseException | None) -> None:
+        if error is None:
+            state.copies.when_kept(entry.places, lambda: done(None), work.pass_on)
+            return
+        for place in entry.places:  # they have carried it out
+            state.copies.give_up(place.log)
+        done(error)
+
+    entry, its_turn = state.shards.order_once(work.session.id, work.stamp, change.buckets, make)
+    if entry.places:
+        shipping.ship_write(state.copies, entry.places, change, found, work.session.id, work.stamp, None)
+    if its_turn:
         state.shards.carry_out(entry)
     else:
         work.hold()

@@ -1,0 +1,214 @@
+"""What a node does for each entry of a primary's log: the same as the primary has done, in the buckets that it copies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sparkps.errors import ProtocolError, UnknownTable
+from sparkps.ps_nodes import functions
+from sparkps.ps_nodes.clock_buffers import Part, Write, write_all
+from sparkps.ps_nodes.replication import snapshots
+from sparkps.ps_nodes.replication.answers import writer_of
+from sparkps.ps_nodes.replication.follower import Follower
+from sparkps.ps_nodes.replication.holds import Hold
+from sparkps.ps_nodes.shard_copies import Change, Outcome
+from sparkps.ps_nodes.shards import Entry
+from sparkps.ps_nodes.tables.directory import Use
+from sparkps.ps_nodes.tables.operations import targets_of
+from sparkps.ps_nodes.tables.targets import Target
+from sparkps.ps_nodes.turns import ShardSet
+from sparkps.wire.buckets import listed, unpacked
+from sparkps.wire.marks import stamp_of
+from sparkps.wire.messages import log
+from sparkps.wire.messages.data import Op
+
+_Carrier = Callable[[Follower, Any, list[Any]], None]
+
+
+def carry_out(follower: Follower, message: Any, arrays: list[Any]) -> None:
+    """Do what an entry says; changes of rows are ordered before this returns."""
+    _CARRIERS[type(message)](follower, message, arrays)
+
+
+# ---- rows --------------------------------------------------------------------------------------------------------------
+
+
+def _write(follower: Follower, message: log.ShipWrite, arrays: list[Any]) -> None:
+    use, targets = _targets(follower, message, arrays)
+    if not targets:
+        use.release()
+        return
+    change = Write.of_targets(targets)
+    parts = _taken(follower, change, message.member, message.writer, message.stamp)
+    _apply(follower, change.shards, lambda: write_all(parts), use, wanted=bool(parts))
+
+
+def _targets(follower: Follower, message: log.ShipWrite, arrays: list[Any]) -> tuple[Use, list[Target]]:
+    """The operations on tables that were not dropped since; the tables are in use."""
+    use, targets, at = follower.tables.use([]), list[Target](), 0
+    try:
+        for op, buckets in zip(message.ops, message.buckets, strict=True):
+            its = arrays[at : at + _count(follower, op, arrays[at:])]
+            at += len(its)
+            try:
+                use.tables += follower.tables.use([op.table]).tables
+            except UnknownTable:
+                continue
+            targets += targets_of(follower.tables, [op], its, {}, unpacked(buckets))
+    except BaseException:
+        use.release()
+        raise
+    return use, targets
+
+
+def _count(follower: Follower, op: Op, arrays: Sequence[Any]) -> int:
+    """Arrays of an operation: keys come in one dimension before the values of a sparse table."""
+    return 2 if len(arrays) > 1 and op.stop == 0 else 1
+
+
+def _taken(follower: Follower, change: Write, member: Any, writer: int, stamp: int) -> Sequence[Part]:
+    """The parts of a write that are to be applied now; what is buffered is not among them."""
+    if member is None:
+        for table, buckets in change.buckets.items():
+            follower.marks.take(writer, stamp, table, buckets)
+        return change.only(change.buckets)
+    group = follower.group(member.group)
+    return () if group is None else group.write(member, change)
+
+
+def _apply(
+    follower: Follower,
+    shards: ShardSet,
+    change: Callable[[], Any],
+    use: Use,
+    *,
+    wanted: bool = True,
+    then: Callable[[Any], None] = lambda result: None,
+) -> None:
+    """Order a change, and carry it out in its turn."""
+    if not wanted:
+        use.release()
+        return
+
+    def done(result: Any, error: BaseException | None) -> None:
+        use.release()
+        if error is not None:
+            follower.fail("a change of node %d failed here: %r", follower.source, error)
+        else:
+            then(result)
+
+    follower.shards.apply(Entry(shards, change, done))
+
+
+def _call(follower: Follower, message: log.ShipCall, _: list[Any]) -> None:
+    member, buckets = message.member, unpacked(message.buckets)
+    use = follower.tables.use([table for each in message.calls for table in each.tables])
+    try:
+        prepared = functions.prepare(message.calls, follower.tables.by_id)
+        change = Write.of_call(prepared, buckets)
+        parts = _taken(follower, change, member, message.writer, message.stamp)
+    except BaseException:
+        use.release()
+        raise
+    writer = writer_of(message.writer, member)
+    stamp = message.stamp if member is None else stamp_of(member.clock, member.ordinal)
+
+    def answer(arrays: Any) -> None:
+        if not prepared.only_writes:
+            follower.answers.keep(writer, stamp, buckets, arrays)
+
+    _apply(follower, change.shards, lambda: prepared.run(listed(buckets)), use, wanted=bool(parts), then=answer)
+
+
+def _hold(follower: Follower, message: log.ShipHold, _: list[Any]) -> None:
+    buckets = unpacked(message.buckets)
+
+    def done(_: Any, error: BaseException | None) -> None:
+        if error is not None:
+            follower.fail("rows of a function at node %d could not be written: %r", follower.source, error)
+
+    hold = follower.holds[message.hold] = Hold(dict.fromkeys(message.tables, buckets), done)
+    follower.shards.apply(hold.entry)
+
+
+def _rows(follower: Follower, message: log.ShipRows, arrays: list[Any]) -> None:
+    hold = follower.holds.pop(message.hold, None)
+    if hold is None:
+        raise ProtocolError(f"Rows must be of a function that has its turn. Got those of {message.hold}.")
+    buckets = unpacked(message.buckets)
+    if buckets:
+        follower.marks.take(message.writer, message.stamp, message.table, buckets)
+    values = iter(arrays)
+    changes = []
+    for table_id, bucket in message.changes:
+        slots, rows = next(values), next(values)
+        table = follower.tables.by_id.get(table_id)
+        if table is not None:
+            changes.append(Change(table, bucket, slots, rows))
+    answer = list(values)
+
+    def write() -> None:
+        Outcome([], changes).commit()
+        if buckets:
+            follower.answers.keep(message.writer, message.stamp, buckets, answer)
+
+    hold.bring(follower.shards, write)
+
+
+def _close(follower: Follower, message: log.ShipClose, _: list[Any]) -> None:
+    group = follower.group(message.group)
+    if group is None:
+        return
+    closed = group.close(message.clock, unpacked(message.buckets) & follower.held)
+
+    def done(_: Any, error: BaseException | None) -> None:
+        closed.release()
+        if error is not None:
+            follower.fail("clock %d of node %d could not be closed here: %r", message.clock, follower.source, error)
+
+    if closed.shards:
+        follower.shards.apply(Entry(closed.shards, lambda: closed.apply(message.clock), done))
+    else:
+        closed.release()
+
+
+# ---- logical time ------------------------------------------------------------------------------------------------------
+
+
+def _tick(follower: Follower, message: log.ShipTick, _: list[Any]) -> None:
+    group = follower.group(message.member.group)
+    if group is not None:
+        group.tick(message.member, message.state, message.finish)
+
+
+def _takeover(follower: Follower, message: log.ShipTakeover, _: list[Any]) -> None:
+    group = follower.group(message.member.group)
+    if group is not None:
+        group.takeover(message.member)
+
+
+def _settle(follower: Follower, message: log.ShipSettle, _: list[Any]) -> None:
+    group = follower.group(message.member.group)
+    if group is not None:
+        group.settle(message.member, message.state)
+
+
+def _forget(follower: Follower, message: log.ShipForget, _: list[Any]) -> None:
+    follower.marks.forget(message.writer)
+
+
+_CARRIERS: dict[type[Any], _Carrier] = {
+    log.ShipWrite: _write,
+    log.ShipCall: _call,
+    log.ShipHold: _hold,
+    log.ShipRows: _rows,
+    log.ShipClose: _close,
+    log.ShipTick: _tick,
+    log.ShipTakeover: _takeover,
+    log.ShipSettle: _settle,
+    log.ShipForget: _forget,
+    log.ShipBucket: snapshots.adopt,
+}
+
+__all__ = ["carry_out"]

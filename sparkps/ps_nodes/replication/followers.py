@@ -1,0 +1,88 @@
+"""All logs that a node follows, by their source; and which sources count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from sparkps.ps_nodes.replication.entries import carry_out
+from sparkps.ps_nodes.replication.follower import Follower
+from sparkps.specs import GroupSpec
+from sparkps.wire.messages.log import NotShipped, Shipped
+
+if TYPE_CHECKING:
+    from sparkps.ps_nodes.state import ServerState
+
+
+class Followers:
+    """Followers of a node by the id of their source. Owner: the I/O thread.
+
+    Parameters
+    ----------
+    state : ServerState
+    """
+
+    def __init__(self, state: ServerState) -> None:
+        self._state = state
+        self._by_source: dict[int, Follower] = {}
+        #: The last log of each source that was followed to its end.
+        self._generations: dict[int, int] = {}
+
+    def __iter__(self) -> Iterator[Follower]:
+        return iter(list(self._by_source.values()))
+
+    def of(self, source: int) -> Follower:
+        """The follower of a source, made if there is none."""
+        found = self._by_source.get(source)
+        if found is None:
+            state = self._state
+            found = self._by_source[source] = Follower(
+                source,
+                state.tables,
+                state.shards,
+                state.pool,
+                state.answers,
+                self._spec_of,
+                carry_out,
+                self._generations.get(source, 0),
+            )
+        return found
+
+    def _spec_of(self, group: int) -> GroupSpec | None:
+        found = self._state.groups.get(group)
+        return None if found is None else found.spec
+
+    def take(self, source: int, generation: int, number: int, message: Any, arrays: list[Any], nbytes: int) -> Any:
+        """An entry has arrived; returns what to answer, if anything."""
+        state = self._state
+        info = state.nodes.get(source)
+        if info is None or not state.is_complete:
+            return None  # a node that is new, and of which the coordinator has not told yet
+        if info.state != "up":
+            return NotShipped(state.epoch)
+        follower = self.of(source)
+        follower.take(generation, number, message, arrays, nbytes)
+        return self.acknowledgement(follower)
+
+    def acknowledgement(self, follower: Follower) -> Shipped | None:
+        """What its source is told."""
+        number = follower.acknowledged
+        return None if number is None else Shipped(self._state.node, follower.generation, number)
+
+    def forget(self, source: int) -> None:
+        """Nothing of the source is copied any more."""
+        found = self._by_source.pop(source, None)
+        if found is not None:
+            self._generations[source] = max(found.generation, self._generations.get(source, 0))
+
+    def end_group(self, group: int) -> None:
+        """A worker group is over, when all that came before was carried out."""
+        for follower in self:
+            follower.then(lambda follower=follower: follower.end_group(group))
+
+    def nbytes(self) -> int:
+        """Bytes of entries and open clocks."""
+        return sum(follower.nbytes() for follower in self)
+
+
+__all__ = ["Followers"]

@@ -1,0 +1,270 @@
+"""What a node does when the placement changes: it leads what has become its own, gives up what has not, and lets go of copies.
+
+The steps of one change follow each other on the I/O thread: first all that sources of buckets that are to be led have shipped is
+carried out; then, at one moment, logical time and buffers of buckets change between the node's own groups and its followers; and
+it is done when all that was taken for buckets that are led elsewhere now is there. Rows stay where they are.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from sparkps.errors import TierError
+from sparkps.ps_nodes.replication.follower import Follower
+from sparkps.ps_nodes.shards import Entry
+from sparkps.wire.buckets import buckets_in
+from sparkps.wire.messages.control import NodeInfo
+from sparkps.wire.placement import Placement, check_placement
+
+if TYPE_CHECKING:
+    from sparkps.ps_nodes.state import ServerState
+
+log = logging.getLogger(__name__)
+
+#: Called when the change is complete, with why it is not.
+Done = Callable[[BaseException | None], None]
+
+
+def place(state: ServerState, epoch: int, placement: Placement, nodes: Iterable[NodeInfo], done: Done) -> None:
+    """Take over a placement, after those that came before. On the I/O thread."""
+    check_placement(placement)
+    state.nodes.update((info.node, info) for info in nodes)
+    state.begin()
+    for target in state.copies.targets():
+        if _is_gone(state, target):
+            state.copies.forget(target)
+    state.placing.append(_Change(state, epoch, placement, done))
+    if len(state.placing) == 1:
+        state.placing[0].begin()
+
+
+def _is_gone(state: ServerState, node: int) -> bool:
+    info = state.nodes.get(node)
+    return info is not None and info.state != "up"
+
+
+class _Change:
+    """One change of placement at one node.
+
+    Parameters
+    ----------
+    state : ServerState
+    epoch : int
+    placement : Placement
+    done : callable
+    """
+
+    def __init__(self, state: ServerState, epoch: int, placement: Placement, done: Done) -> None:
+        self._state = state
+        self._epoch = epoch
+        self._placement = placement
+        self._done = done
+        #: The placement before it; set when it begins.
+        self._before: Placement = []
+        self._gained = self._given = 0
+        #: Buckets that this node leads from now on, as bits.
+        self._led = _mask(bucket for bucket, row in enumerate(placement) if row[0] == state.node)
+        #: To be run when the locks are free: closes that are due.
+        self._follow: list[Callable[[], None]] = []
+
+    def begin(self) -> None:
+        """It is its turn: followers come to a stop, when they have carried out all that is here."""
+        state = self._state
+        if self._epoch < state.epoch:  # a late repetition
+            self._end(None)
+            return
+        self._before = state.placement
+        #: Buckets that it did not lead, and those that it leads no more.
+        self._gained = self._led & ~state.bucket_bits
+        self._given = state.bucket_bits & ~self._led
+        self._followers = list(state.followers)
+        left = [len(self._followers) + 1]
+
+        def one() -> None:
+            left[0] -= 1
+            if not left[0]:
+                self._make()
+
+        for follower in self._followers:
+            follower.pause(lambda: state.io.post(one))
+        one()
+
+    def _end(self, error: BaseException | None) -> None:
+        """Done, and the next one may begin."""
+        placing = self._state.placing
+        placing.pop(0)
+        self._done(error)
+        if placing:
+            placing[0].begin()
+
+    def _make(self) -> None:
+        """All that was shipped is carried out: change. On the I/O thread."""
+        state = self._state
+        try:
+            self._check()
+            with ExitStack() as still:
+                for _, group in sorted(state.groups.items()):
+                    still.enter_context(group.still())
+                still.enter_context(state.shards.still())
+                self._give()
+                self._gain()
+                state.bucket_bits, state.placement, state.epoch = self._led, self._placement, self._epoch
+                self._begin_copies()
+            self._let_go()
+        except Exception as error:
+            log.exception("the placement of epoch %d could not be taken over", self._epoch)
+            self._end(error)
+            return
+        finally:
+            for follower in self._followers:
+                follower.go_on()
+        for follow in self._follow:
+            state.pool.submit(follow)
+        self._release()
+        self._when_handed_over(lambda: state.io.post(lambda: self._end(None)))
+
+    def _check(self) -> None:
+        """That there is a copy of all that it is to lead: nothing was changed yet."""
+        for bucket in buckets_in(self._gained if self._before else 0):
+            if self._follower_with(bucket) is None:
+                node = self._state.node
+                raise TierError(
+                    f"A node must hold a copy of a bucket that it is to lead. Node {node} has none of bucket {bucket}.",
+                    node=node,
+                    bucket=bucket,
+                )
+
+    # ---- what is led -----------------------------------------------------------------------------------------------------
+
+    def _give(self) -> None:
+        """Logical time of buckets that others lead goes to their followers, or away."""
+        state = self._state
+        for bucket in buckets_in(self._given):
+            row = self._placement[bucket]
+            marks = state.shards.marks.export(bucket)
+            state.shards.marks.remove(bucket)
+            shares = [(number, *group.give(bucket)) for number, group in state.groups.items()]
+            if state.node not in row:
+                continue
+            follower = state.followers.of(row[0])
+            follower.held |= 1 << bucket
+            follower.marks.adopt(bucket, marks)
+            for number, shard, kept in shares:
+                group = follower.group_without(number, bucket)
+                if group is not None:
+                    group.adopt(shard, kept)
+
+    def _gain(self) -> None:
+        """Logical time of buckets that were copied becomes the node's own."""
+        state = self._state
+        for bucket in buckets_in(self._gained):
+            follower = self._follower_with(bucket)
+            if follower is None:
+                self._begin_empty(bucket)
+                continue
+            state.shards.marks.adopt(bucket, follower.marks.export(bucket))
+            follower.marks.remove(bucket)
+            follower.held &= ~(1 << bucket)
+            for number, shadow in follower.groups.items():
+                shard, kept = shadow.give(bucket)
+                own = state.groups.get(number)
+                follow = own.adopt(shard, kept) if own is not None else None
+                if follow is not None:
+                    self._follow.append(follow)
+            for number, own in state.groups.items():
+                if number not in follower.groups:  # nobody has spoken in it
+                    own.hold(bucket)
+
+    def _follower_with(self, bucket: int) -> Follower | None:
+        """Who has copied the bucket of its primary before."""
+        source = self._before[bucket][0] if self._before else -1
+        return next(
+            (f for f in self._followers if f.source == source and f.held >> bucket & 1 and not f.broken), None
+        )
+
+    def _begin_empty(self, bucket: int) -> None:
+        """A bucket that nobody has held before."""
+        self._state.tables.hold([bucket])
+        for group in self._state.groups.values():
+            group.hold(bucket)
+
+    # ---- who copies ------------------------------------------------------------------------------------------------------
+
+    def _begin_copies(self) -> None:
+        """Nodes that are to copy a bucket from its beginning, or have led it until now, need no snapshot."""
+        state = self._state
+        for bucket, row in enumerate(self._placement):
+            if row[0] == state.node and self._gained >> bucket & 1:
+                for target in row[1:]:
+                    if not self._before or target == self._before[bucket][0]:
+                        state.copies.begin(target, 1 << bucket)
+                        state.copies.caught_up(target, 1 << bucket)
+            elif state.node in row[1:] and not self._before:
+                state.tables.hold([bucket])
+                state.followers.of(row[0]).hold(bucket)
+
+    def _when_handed_over(self, then: Callable[[], None]) -> None:
+        """Wait until all that was taken for buckets that others lead is there; what else nobody copies any more is ended."""
+        state, copies = self._state, self._state.copies
+        for target in copies.targets():
+            shipped, caught_up = copies.copied_by(target)
+            wanted = _mask(b for b, row in enumerate(self._placement) if target in row) | (shipped & ~caught_up)
+            copies.end(target, shipped & self._led & ~wanted)
+
+        def over() -> None:
+            for target in copies.targets():
+                copies.end(target, self._given)
+            then()
+
+        copies.when_kept(copies.all_so_far(self._given), over)
+
+    # ---- what goes -------------------------------------------------------------------------------------------------------
+
+    def _let_go(self) -> None:
+        """Copies that the placement does not name go, rows and all, behind whatever is still changing them."""
+        state = self._state
+        named = _mask(b for b, row in enumerate(self._placement) if state.node in row)
+        growing = 0
+        for follower in state.followers:
+            gone = _is_gone(state, follower.source)
+            theirs = _mask(b for b, row in enumerate(self._placement) if row[0] == follower.source)
+            stays = follower.held & theirs if not gone else 0
+            for bucket in buckets_in(follower.held & ~stays):
+                follower.drop(bucket)
+            growing |= stays
+            if gone:
+                follower.release_holds()
+            if not follower.held:
+                state.followers.forget(follower.source)
+        over = state.tables.held & ~(named | growing | self._led)
+        if not over:
+            return
+
+        def told(_: Any, error: BaseException | None) -> None:
+            if error is not None:
+                log.error("buckets could not be let go of", exc_info=error)
+
+        buckets = list(buckets_in(over))
+        state.shards.apply(Entry(state.tables.shards_of(over), lambda: state.tables.let_go(buckets), told))
+
+    def _release(self) -> None:
+        """Who waits is refused by the new epoch; key sets are registered anew."""
+        state = self._state
+        for session in state.sessions.sessions.values():
+            session.keysets.clear()
+        for group in list(state.groups.values()):
+            group.refuse_parked()
+        state.tell_sessions()
+
+
+def _mask(buckets: Iterable[int]) -> int:
+    mask = 0
+    for bucket in buckets:
+        mask |= 1 << bucket
+    return mask
+
+
+__all__ = ["Done", "place"]

@@ -1,0 +1,80 @@
+"""A worker group's logical time and open clocks in buckets that this node copies: it does as the primary's log says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sparkps.ps_nodes.clock_buffers import ClockBuffers, Closed, Kept, Part, Write
+from sparkps.ps_nodes.tables.directory import Tables
+from sparkps.specs import GroupSpec
+from sparkps.wire.clock import GroupClock
+from sparkps.wire.effects import Apply, Buffer, DropAbove, Effect, ShardClock
+from sparkps.wire.messages.data import Member
+
+
+class ReplicaGroup:
+    """One group in the buckets of one primary. Owner: the follower's lock.
+
+    Parameters
+    ----------
+    spec : GroupSpec
+    tables : Tables
+    """
+
+    def __init__(self, spec: GroupSpec, tables: Tables) -> None:
+        self.spec = spec
+        self.clock = GroupClock(spec, ())
+        self.buffers = ClockBuffers(tables)
+
+    def write(self, member: Member, write: Write) -> Sequence[Part]:
+        """A member's write: kept until its clock closes, or given back to be applied now."""
+        parts: list[Part] = []
+        at_once = member.rank >= self.spec.num_workers
+        for table, buckets in write.buckets.items():
+            verdict = self.clock.write(member, table, buckets, at_once=at_once)
+            if isinstance(verdict, Buffer):
+                self.buffers.keep(verdict.clock, member, write.narrowed(table, verdict.buckets))
+            elif isinstance(verdict, Apply):
+                parts += write.narrowed(table, verdict.buckets)
+        return parts
+
+    def tick(self, member: Member, state: bytes | None, finish: bool) -> None:
+        """A rank's clock is done. What closes by it, the log says."""
+        self._follow(self.clock.tick(member, state, finish, followed=True))
+
+    def takeover(self, member: Member) -> None:
+        """A new incarnation has the rank."""
+        self.clock.takeover(member)
+
+    def settle(self, member: Member, state: bytes | None) -> None:
+        """It goes on after ``member.clock``."""
+        self._follow(self.clock.settle(member, state))
+
+    def _follow(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, DropAbove):
+                self.buffers.drop_above(effect.rank, effect.clock, effect.buckets)
+
+    def close(self, clock: int, buckets: int) -> Closed:
+        """A clock closes in these buckets."""
+        return self.buffers.take(clock, buckets)
+
+    # ---- buckets that come and go ----------------------------------------------------------------------------------------
+
+    def adopt(self, shard: ShardClock, kept: Sequence[Kept]) -> None:
+        """A bucket comes, with what is buffered for it."""
+        self.buffers.adopt(shard.bucket, kept)
+        self._follow(self.clock.import_shard(shard))
+
+    def give(self, bucket: int) -> tuple[ShardClock, list[Kept]]:
+        """A bucket goes, with all that the group has in it."""
+        kept = self.buffers.export(bucket)
+        shard = self.clock.export_shard(bucket, {each.clock for each in kept})
+        self.clock.remove_shard(bucket)
+        self.buffers.remove(bucket)
+        return shard, kept
+
+    def drop(self, bucket: int) -> None:
+        """A copy is let go of."""
+        self.clock.remove_shard(bucket)
+        self.buffers.remove(bucket)

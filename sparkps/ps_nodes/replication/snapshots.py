@@ -1,0 +1,152 @@
+"""A whole bucket on its way to another node: its rows, and all logical time of it, as they are between two entries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from sparkps.errors import TierError
+from sparkps.ps_nodes import functions
+from sparkps.ps_nodes.clock_buffers import CallPart, Kept
+from sparkps.ps_nodes.replication.shipping import calls_of
+from sparkps.ps_nodes.shards import Entry
+from sparkps.ps_nodes.tables.bucket_rows import BucketRows
+from sparkps.ps_nodes.tables.directory import Tables
+from sparkps.ps_nodes.tables.operations import targets_of
+from sparkps.wire.effects import ShardClock
+from sparkps.wire.marks import WriterMark
+from sparkps.wire.messages import log
+from sparkps.wire.messages.data import Op
+
+if TYPE_CHECKING:
+    from sparkps.ps_nodes.replication.follower import Follower
+    from sparkps.ps_nodes.state import ServerState
+
+#: What a group has in a bucket: its id, logical time, and what is buffered.
+Share = tuple[int, ShardClock, list[Kept]]
+
+
+def send_bucket(state: ServerState, bucket: int, target: int, then: Callable[[BaseException | None], None]) -> None:
+    """Make a copy of a bucket at `target`; `then` is called when it is there, and gets every change from then on."""
+    bit, marks, shares = 1 << bucket, list[WriterMark](), list[Share]()
+    places: list[Any] = []
+
+    def look() -> None:
+        state.copies.begin(target, bit)
+        places.extend(state.copies.reserve_at(target, bit))
+        marks.extend(state.shards.marks.export(bucket))
+        shares.extend(group.share_of(bucket) for group in state.groups.values())
+
+    def copied(rows: Any, error: BaseException | None) -> None:
+        if error is not None:
+            state.copies.give_up_at(target)
+            then(error)
+            return
+        state.copies.ship(places, lambda _: _made(bucket, marks, shares, rows))
+
+        def kept() -> None:
+            state.copies.caught_up(target, bit)
+            if state.copies.copied_by(target)[1] & bit:
+                then(None)
+            else:
+                then(TierError(f"A node must stay up while it gets a copy. Node {target} did not, or was given up.", node=target))
+
+        state.copies.when_kept([place.awaiting() for place in places], kept)
+
+    entry = Entry(state.tables.shards_of(bit), lambda: state.tables.copy_bucket(bucket), copied)
+    with ExitStack() as still:
+        for _, group in sorted(state.groups.items()):
+            still.enter_context(group.still())
+        its_turn = state.shards.order_with(entry, look)
+    if its_turn:
+        state.shards.carry_out(entry)
+
+
+def send_buckets(
+    state: ServerState, buckets: Sequence[int], target: int, then: Callable[[BaseException | None], None]
+) -> None:
+    """Make copies of some buckets at `target`, one after the other; `then` is called when all have caught up."""
+    left = list(buckets)
+
+    def one(error: BaseException | None) -> None:
+        if error is not None:
+            then(error)
+            return
+        while left:
+            bucket = left.pop(0)
+            if not state.copies.copied_by(target)[1] >> bucket & 1:
+                state.pool.submit(send_bucket, state, bucket, target, one)
+                return
+        then(None)
+
+    one(None)
+
+
+def _made(bucket: int, marks: list[WriterMark], shares: Sequence[Share], rows: BucketRows) -> tuple[log.ShipBucket, list[Any]]:
+    groups, arrays = [], list[Any]()
+    for group, clock, kept in shares:
+        writes = []
+        for each in kept:
+            write, its = _kept_write(each)
+            writes.append(write)
+            arrays += its
+        groups.append(log.GroupShare(group, clock, writes))
+    return log.ShipBucket(bucket, marks, groups, rows.header()), [*arrays, *rows.arrays()]
+
+
+def _kept_write(kept: Kept) -> tuple[log.KeptWrite, list[Any]]:
+    part = kept.part
+    if isinstance(part, CallPart):
+        return log.KeptWrite(kept.clock, kept.rank, kept.ordinal, None, calls_of(part.prepared)), []
+    op, arrays = part.shipped()
+    return log.KeptWrite(kept.clock, kept.rank, kept.ordinal, op), arrays
+
+
+def adopt(follower: Follower, message: log.ShipBucket, arrays: list[Any]) -> None:
+    """A bucket has come: the follower goes on from it."""
+    tables, bucket, at = follower.tables, message.bucket, 0
+    if follower.held >> bucket & 1:
+        follower.drop(bucket)
+    tables.hold([bucket])
+    follower.held |= 1 << bucket
+    follower.marks.adopt(bucket, message.marks)
+    for share in message.groups:
+        kept = []
+        for write in share.kept:
+            its = arrays[at : at + _arrays_of(write)]
+            at += len(its)
+            kept += _kept(tables, bucket, write, its)
+        group = follower.group_without(share.group, bucket)
+        if group is not None:
+            group.adopt(share.clock, kept)
+    rows = BucketRows.of(message.rows, arrays[at:])
+
+    def done(_: Any, error: BaseException | None) -> None:
+        if error is not None:
+            follower.fail("bucket %d of node %d could not be taken over: %r", bucket, follower.source, error)
+
+    follower.shards.apply(Entry(tables.shards_of(1 << bucket), lambda: tables.adopt_bucket(rows), done))
+
+
+def _arrays_of(write: log.KeptWrite) -> int:
+    if write.op is None:
+        return 0
+    return 1 if write.op.stop else 2
+
+
+def _kept(tables: Tables, bucket: int, write: log.KeptWrite, arrays: list[Any]) -> list[Kept]:
+    """What is buffered, as this node keeps it; of a table that was dropped, nothing."""
+    if write.op is None:
+        if any(table not in tables.by_id for call in write.calls for table in call.tables):
+            return []
+        prepared = functions.prepare(write.calls, tables.by_id)
+        return [Kept(write.clock, write.rank, write.ordinal, CallPart(prepared, 1 << bucket))]
+    op: Op = write.op
+    if op.table not in tables.by_id:
+        return []
+    (target,) = targets_of(tables, [op], arrays, {}, 1 << bucket)
+    return [Kept(write.clock, write.rank, write.ordinal, target)]
+
+
+__all__ = ["Share", "adopt", "send_bucket"]

@@ -1,0 +1,160 @@
+"""What a primary ships to a node that holds copies of its buckets: its log, entry by entry.
+
+An entry travels as a request does (see `data`), with other numbers around it: the id of the primary as ``session``, the number of
+the entry, from 1 and without gaps, as ``seq``, and the generation of the log as ``acked``: a log that begins anew has a higher one. The receiver takes entries in order, acknowledges them (`Shipped`) when it has
+them, and carries them out in that order. What an entry says has been decided by the primary: it is no question any more.
+
+Sets of buckets are as `wire.buckets.to_bytes` writes them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from sparkps.wire.effects import ShardClock
+from sparkps.wire.marks import WriterMark
+from sparkps.wire.messages.base import DataMessage
+from sparkps.wire.messages.data import FunctionCall, Member, Op
+
+
+class LogEntry(DataMessage, frozen=True, array_like=True):
+    """Base of all entries."""
+
+
+# ---- what changes rows -------------------------------------------------------------------------------------------------
+
+
+class ShipWrite(LogEntry, frozen=True, tag=45):
+    """Pushes, adds and assigns, in the buckets where they are new. Arrays: those of each `Op` in order.
+
+    Of a session: ``writer`` and ``stamp`` are its id and the number of its call. Of a rank: ``member``.
+    """
+
+    ops: list[Op]
+    #: Of each operation: the buckets that it writes.
+    buckets: list[bytes]
+    writer: int = 0
+    stamp: int = 0
+    member: Member | None = None
+
+
+class ShipCall(LogEntry, frozen=True, tag=46):
+    """Built-in server functions, some of which write, on some buckets."""
+
+    calls: list[FunctionCall]
+    buckets: bytes
+    writer: int = 0
+    stamp: int = 0
+    member: Member | None = None
+
+
+class ShipHold(LogEntry, frozen=True, tag=47):
+    """A user's function has its turn at these shards; what it writes follows as `ShipRows` with the same ``hold``."""
+
+    hold: int
+    #: Ids of the tables.
+    tables: list[int]
+    buckets: bytes
+
+
+class ShipRows(LogEntry, frozen=True, tag=48):
+    """What a user's function has written, and answered. Arrays: slots (int32) and rows of each change, then the answer's."""
+
+    hold: int
+    #: (table, bucket) of each change.
+    changes: list[tuple[int, int]]
+    writer: int
+    stamp: int
+    buckets: bytes
+    #: First table of the call: its marks say that it was carried out.
+    table: int
+
+
+class ShipClose(LogEntry, frozen=True, tag=49):
+    """BSP: a clock closes in these buckets."""
+
+    group: int
+    clock: int
+    buckets: bytes
+
+
+# ---- what changes logical time -----------------------------------------------------------------------------------------
+
+
+class ShipTick(LogEntry, frozen=True, tag=50):
+    """A rank's clock is done, or the rank."""
+
+    member: Member
+    state: bytes | None
+    finish: bool
+
+
+class ShipTakeover(LogEntry, frozen=True, tag=51):
+    """A new incarnation has the rank."""
+
+    member: Member
+
+
+class ShipSettle(LogEntry, frozen=True, tag=52):
+    """It goes on after ``member.clock``."""
+
+    member: Member
+    state: bytes | None
+
+
+class ShipForget(LogEntry, frozen=True, tag=53):
+    """A session will repeat nothing any more."""
+
+    writer: int
+
+
+# ---- whole buckets -----------------------------------------------------------------------------------------------------
+
+
+class KeptWrite(msgspec.Struct, frozen=True, array_like=True):
+    """BSP: a write of a clock that is open, in one bucket. Arrays: those of the `Op`."""
+
+    clock: int
+    rank: int
+    ordinal: int
+    op: Op | None
+    #: Server functions in place of an operation.
+    calls: list[FunctionCall] = []
+
+
+class GroupShare(msgspec.Struct, frozen=True, array_like=True):
+    """What one worker group has in a bucket."""
+
+    group: int
+    clock: ShardClock
+    #: In the order in which they are summed.
+    kept: list[KeptWrite]
+
+
+class ShipBucket(LogEntry, frozen=True, tag=54):
+    """A bucket as it is: all that later entries go on from. Arrays: those of its kept writes, group by group, then its rows'."""
+
+    bucket: int
+    marks: list[WriterMark]
+    groups: list[GroupShare]
+    #: As `ps_nodes.tables.bucket_rows.BucketRows.header` writes it.
+    rows: Any
+
+
+# ---- answers -----------------------------------------------------------------------------------------------------------
+
+
+class Shipped(DataMessage, frozen=True, tag=42):
+    """All entries up to this number of the log are here."""
+
+    node: int
+    generation: int
+    seq: int
+
+
+class NotShipped(DataMessage, frozen=True, tag=43):
+    """The sender was declared dead: nobody takes anything of it any more. ``epoch``: of the placement that says so."""
+
+    epoch: int
