@@ -11,7 +11,10 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Any
 
-from greenlet import getcurrent, greenlet
+try:
+    from greenlet import getcurrent, greenlet
+except ModuleNotFoundError as missing:
+    raise ModuleNotFoundError("sparkps.testing.simulation needs greenlet: pip install 'sparkps[testing]'.") from missing
 
 
 class Killed(BaseException):

@@ -24,6 +24,9 @@ from sparkps.wire.placement import Placement
 #: How often a node looks after its timers (simulated seconds).
 LOOK_EVERY = 0.5
 
+#: After so long the coordinator takes a node that was killed for dead (simulated seconds).
+DETECTED_AFTER = 1.0
+
 #: Longest wait of a node's thread (simulated seconds).
 LONGEST_WAIT = 0.3
 
@@ -45,6 +48,8 @@ class SimulatedTier:
         Chooses when the nodes' threads run.
     look_every : float
         Seconds between two looks of a node after its timers.
+    replication : int
+        Copies of each bucket.
 
     Attributes
     ----------
@@ -61,6 +66,7 @@ class SimulatedTier:
         node: NodeSettings,
         rng: random.Random | None = None,
         look_every: float = LOOK_EVERY,
+        replication: int = 1,
     ) -> None:
         self.clockwork = clockwork
         self.wires = wires
@@ -68,7 +74,7 @@ class SimulatedTier:
         self._clients = cycle(clients)
         #: Between these times the coordinator is silent (simulated seconds); then it answers what it was asked.
         self.silent_from = self.silent_until = float("inf")
-        self.placement = placed(nodes)
+        self.placement = placed(nodes, replication)
         self.epoch = 1
         #: When each node hears of the latest placement: it hears of them in their order.
         self._placed_at = [0.0] * nodes
@@ -76,6 +82,8 @@ class SimulatedTier:
         self._made = 0
         self._groups = 0
         self.hosts: list[Host] = []
+        #: Nodes that the coordinator takes for dead.
+        self.dead: set[int] = set()
         self.pools: list[SimulatedPool] = []
         #: The groups of each node, by its number, also those that are closed.
         self.opened: list[list[NodeGroup]] = [[] for _ in range(nodes)]
@@ -127,8 +135,19 @@ class SimulatedTier:
 
     def kill(self, number: int) -> None:
         """Kill a node: what it sends from now on, and what is sent to it, reaches nobody; its threads end where they stand."""
-        self.wires.note(f"{self.hosts[number].name} is killed")
-        self.hosts[number].kill()
+        if not self.hosts[number].dead:
+            self.wires.note(f"{self.hosts[number].name} is killed")
+            self.hosts[number].kill()
+            self.clockwork.at(self.hears_at(self.clockwork.now + DETECTED_AFTER), self.declare_dead, number)
+
+    def declare_dead(self, number: int) -> None:
+        """The coordinator takes a node for dead: replicas of its buckets lead now, where there are any."""
+        self.dead.add(number)
+        self.wires.note(f"the coordinator takes {self.hosts[number].name} for dead")
+        promoted = plan.promote(self.placement, self.dead).placement
+        if promoted != self.placement:
+            self.placement = promoted
+            self.next_epoch([0.0] * len(self.nodes))
 
     def stop(self, number: int) -> None:
         """Let a node stand still: what is sent to it waits."""
@@ -182,7 +201,7 @@ class SimulatedTier:
         return made
 
     def next_epoch(self, waits: Iterable[float]) -> None:
-        """The placement gets a new number, which each node hears of when it has waited; buckets stay where they are."""
+        """The placement gets a new number, which each node hears of when it has waited."""
         self.epoch += 1
         message = c.SetPlacement(0, self.epoch, self.placement, self._infos())
         for number, (service, seconds) in enumerate(zip(self.nodes, waits, strict=True)):
@@ -190,8 +209,13 @@ class SimulatedTier:
             self.clockwork.at(heard, self.hosts[number].do, commands.command, service.state, message, _accept)
 
     def _infos(self) -> list[c.NodeInfo]:
-        states = ["dead" if host.dead else "up" for host in self.hosts]
-        return [c.NodeInfo(number, str(number), "here", 1, state) for number, state in enumerate(states)]
+        return [self._info(number) for number in range(len(self.nodes))]
+
+    def _info(self, number: int) -> c.NodeInfo:
+        endpoint, pid = str(number), number + 1
+        if number in self.dead:
+            return c.NodeInfo(number, endpoint, "here", pid, "dead", "it was killed")
+        return c.NodeInfo(number, endpoint, "here", pid)
 
     def attached(self) -> c.Attached:
         """What a client is told of the tier."""
@@ -203,9 +227,9 @@ def _accept(cause: Any) -> None:
 
 
 @cache
-def placed(nodes: int) -> Placement:
+def placed(nodes: int, replication: int = 1) -> Placement:
     """The placement of a tier of so many nodes."""
-    return plan.initial(dict.fromkeys(range(nodes), "host"))
+    return plan.initial(dict.fromkeys(range(nodes), "host"), replication)
 
 
 __all__ = ["ADDRESS", "LOOK_EVERY", "SimulatedTier", "placed"]
