@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from sparkps.specs import UNBOUNDED
-from tests.harness.fates import BEFORE_SENDING, ON_THE_WAY, Fault, Scripted
+from sparkps.testing.simulation.fates import BEFORE_SENDING, ON_THE_WAY, Fault, Scripted
+from sparkps.testing.simulation.seams import Sizes, determined
 from tests.harness.scenario import Group, Scenario, universe
 from tests.harness.schedules import prepare, ready_pool
-from tests.harness.seams import Sizes, determined
 from tests.harness.world import Faults, World
 
 Script = Mapping[int, Fault]

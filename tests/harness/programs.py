@@ -12,12 +12,13 @@ from sparkps.client.session import Session
 from sparkps.client.tables import DenseTable, SparseTable, pull_together, write_together
 from sparkps.errors import DeadlineExceeded, UnknownTable
 from sparkps.specs import TableSpec
+from sparkps.testing.simulation.clockwork import Process
+from sparkps.testing.simulation.control import SimulatedControl
+from sparkps.testing.simulation.tier import ADDRESS
+from sparkps.testing.simulation.wires import ClientNetwork
 from sparkps.wire.messages.control import CreateTable, DropTable
 from sparkps.wire.messages.data import OpCode
-from tests.harness.clockwork import Process
 from tests.harness.scenario import COUNTED, DENSE, MARKS, OUTSIDE, SUMMED, SUMS, gradient
-from tests.harness.tier import ADDRESS, SimulatedControl
-from tests.harness.wires import ClientNetwork
 
 if TYPE_CHECKING:
     from tests.harness.world import World

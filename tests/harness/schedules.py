@@ -23,9 +23,9 @@ from multiprocessing import get_context
 
 from sparkps.kernels.ahead import TIER, warm
 from sparkps.specs import UNBOUNDED
-from tests.harness.fates import Drawn, Weather
+from sparkps.testing.simulation.fates import Drawn, Weather
+from sparkps.testing.simulation.seams import Sizes, determined
 from tests.harness.scenario import Group, Scenario, universe
-from tests.harness.seams import Sizes, determined
 from tests.harness.world import Faults, World
 
 #: Seeds that one process takes at a time.

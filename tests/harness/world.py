@@ -16,17 +16,18 @@ from sparkps.client.tables import SparseTable
 from sparkps.config import ClientSettings, NodeSettings
 from sparkps.errors import Fenced, GroupError, WorkerFailed
 from sparkps.specs import GroupSpec
+from sparkps.testing.simulation.clockwork import Clockwork, Process
+from sparkps.testing.simulation.fates import Drawn
+from sparkps.testing.simulation.seams import AS_IT_IS, Sizes
+from sparkps.testing.simulation.tier import LOOK_EVERY
+from sparkps.testing.simulation.wires import Fates, ProcessLoss, Wires
 from sparkps.wire.hashing import buckets_of
 from sparkps.wire.messages import control as c
 from tests.harness.audit import no_error_logged
-from tests.harness.clockwork import Clockwork, Process
-from tests.harness.fates import Drawn
 from tests.harness.ledger import Ledger
 from tests.harness.programs import Bystander, Churn, Program, Rank, Reader, Writer
 from tests.harness.scenario import BASE, COUNTED, DENSE, MARKS, SUMMED, Scenario, tables_of
-from tests.harness.seams import AS_IT_IS, Sizes
-from tests.harness.tier import LOOK_EVERY, LOOK_RARELY, Tier
-from tests.harness.wires import Fates, Loss, Wires
+from tests.harness.tier import LOOK_RARELY, Tier
 
 #: Nothing may last longer (simulated seconds).
 DEADLINE = 3000.0
@@ -217,7 +218,7 @@ class World:
         running = [process for process, _ in self._current.values() if not process.ended]
         if running:
             process = self.rng.choice(running)
-            loss = Loss.LINGERS if self.rng.random() < self.faults.zombies else Loss.DIES
+            loss = ProcessLoss.LINGERS if self.rng.random() < self.faults.zombies else ProcessLoss.DIES
             if isinstance(self.wires.fates, Drawn) and self.rng.random() < 0.7:
                 self.wires.fates.fuses[process.name] = self.rng.randrange(12), loss
             else:
@@ -229,7 +230,7 @@ class World:
         if running:
             self.rng.choice(running).kill()
 
-    def _lost(self, process: Process, loss: Loss) -> None:
+    def _lost(self, process: Process, loss: ProcessLoss) -> None:
         """A worker is lost, or is taken to be; its successor starts at once, or when its lease is over."""
         ranks = [place for place, (current, _) in self._current.items() if current is process]
         wait = self.rng.random() * self.faults.lease if self.rng is not None else 0.0
@@ -237,7 +238,7 @@ class World:
         for group, rank in ranks:  # none if it has a successor already
             self.clockwork.at(start, self._succeed, group, rank, process)
         self.wires.note(f"{process.name} {loss.value}{f'; its successor starts at {start:.4f}' if ranks else ''}")
-        if loss is Loss.DIES:
+        if loss is ProcessLoss.DIES:
             process.kill()
 
     def _succeed(self, group: int, rank: int, process: Process) -> None:

@@ -10,8 +10,8 @@ from concurrent.futures import Executor
 
 import pytest
 
+from sparkps.testing.simulation.fates import Fault
 from tests.harness.every_fault import LARGER, SMALL, TINY, Search, run
-from tests.harness.fates import Fault
 from tests.harness.scenario import BSP
 
 #: For a machine that has other things to do.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.harness.fates import Weather
+from sparkps.testing.simulation.fates import Weather
+from sparkps.testing.simulation.seams import Sizes
 from tests.harness.scenario import Group, Scenario
 from tests.harness.schedules import Schedule
-from tests.harness.seams import Sizes
 from tests.harness.world import Faults
 
 #: Seeds in which a piece of a later call overtook a refused one, while a session knew the last of its refusals alone.

@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "client": BASE | {"wire", "kernels", "client"},
     "driver_bridge": BASE | {"wire", "kernels", "client", "driver_bridge"},
     "mllib": BASE | {"wire", "kernels", "client", "driver_bridge", "mllib"},
+    "testing": BASE | {"wire", "kernels", "ps_nodes", "client", "driver_bridge", "testing"},
 }
 
 #: Packages that the pure layers do without.
@@ -43,6 +44,7 @@ NEVER = {
     "client": {"torch"},
     "driver_bridge": {"torch"},
     "mllib": {"torch"},
+    "testing": {"torch"},
 }
 
 #: Packages that a layer imports inside functions only, so that `import sparkps` and the coordinator start fast.

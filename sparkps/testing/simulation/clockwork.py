@@ -11,7 +11,10 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Any
 
-from greenlet import getcurrent, greenlet
+try:
+    from greenlet import getcurrent, greenlet
+except ModuleNotFoundError as missing:
+    raise ModuleNotFoundError("sparkps.testing.simulation needs greenlet: pip install 'sparkps[testing]'.") from missing
 
 
 class Killed(BaseException):
@@ -93,19 +96,26 @@ class Process:
         self.dead = False
         #: Has come to its end, by itself or by being killed.
         self.ended = False
+        #: Stands still until `go_on`.
+        self.stopped = False
         #: What it raised.
         self.error: Exception | None = None
         self._clockwork = clockwork
         self._body = body
         self._tell = ended
         #: What runs it, from its beginning to its end.
-        self._greenlet: greenlet | None = None
+        self._greenlet: Any = None
         #: Number of waits so far: a wake-up that was meant for an earlier one is none for this.
         self._waits = 0
         self._asleep = self._light = False
+        #: What would have happened in it while it stood still.
+        self._missed: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         clockwork.after(delay, self._begin)
 
     def _begin(self) -> None:
+        if self.stopped:
+            self._missed.append((self._begin, ()))
+            return
         self._greenlet = _spare.pop() if _spare and _spare[-1].parent is getcurrent() else greenlet(_serve)
         self._greenlet.switch(self)
 
@@ -137,16 +147,37 @@ class Process:
             self._light = False
             self._clockwork.at(self._clockwork.now, self._resume, self._waits)
 
+    def do(self, event: Callable[..., None], *args: Any) -> None:
+        """Let something happen in the process: now, when it goes on after a stop, or never if it is dead."""
+        if self.stopped:
+            self._missed.append((self.do, (event, *args)))
+        elif not self.dead:
+            event(*args)
+
+    def stop(self) -> None:
+        """As SIGSTOP: let the process stand still until `go_on`. It cannot stop itself."""
+        self.stopped = not self.dead
+
+    def go_on(self) -> None:
+        """As SIGCONT: what has come meanwhile happens at the next event."""
+        self.stopped, missed = False, self._missed
+        self._missed = []
+        for event, args in missed:
+            self._clockwork.at(self._clockwork.now, event, *args)
+
     def kill(self) -> None:
         """End the process where it stands; called by itself, it does not return."""
         self.dead = True
+        self.go_on()
         if getcurrent() is self._greenlet:
             raise Killed
         if self._asleep and not self.ended:
             self._resume(self._waits)
 
     def _resume(self, wait: int) -> None:
-        if self._asleep and wait == self._waits:
+        if self.stopped:
+            self._missed.append((self._resume, (wait,)))
+        elif self._asleep and wait == self._waits:
             self._asleep = False
             self._greenlet.switch()
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from math import log
 
-from tests.harness.wires import Copy, Loss, Post
+from sparkps.testing.simulation.wires import Copy, Post, ProcessLoss
 
 #: Latency of a message that nothing happens to (simulated seconds).
 LATENCY = 0.01
@@ -43,9 +43,9 @@ class Drawn:
         self._random = rng.random
         self.weather = weather
         #: How many messages a process still sends before it is lost, and how that will be, by its name.
-        self.fuses: dict[str, tuple[int, Loss]] = {}
+        self.fuses: dict[str, tuple[int, ProcessLoss]] = {}
 
-    def loses(self, post: Post) -> Loss | None:
+    def loses(self, post: Post) -> ProcessLoss | None:
         """Whether the client's fuse has burnt down."""
         if post.client not in self.fuses:
             return None
@@ -95,7 +95,7 @@ _ARRIVALS = {
 }
 _CLEAR = [Copy(LATENCY)]
 
-_LOSSES = {Fault.CRASH: Loss.DIES, Fault.ZOMBIE: Loss.LINGERS}
+_LOSSES = {Fault.CRASH: ProcessLoss.DIES, Fault.ZOMBIE: ProcessLoss.LINGERS}
 
 #: What can happen to a message on its way, and to a client before it sends.
 ON_THE_WAY, BEFORE_SENDING = tuple(_ARRIVALS), tuple(_LOSSES)
@@ -115,7 +115,7 @@ class Scripted:
         #: The messages so far, as (goes to a node, name of the client), by number.
         self.seen: list[tuple[bool, str]] = []
 
-    def loses(self, post: Post) -> Loss | None:
+    def loses(self, post: Post) -> ProcessLoss | None:
         """If the script says so, once."""
         fault = self.script.get(post.number)
         if fault not in _LOSSES:

@@ -19,8 +19,9 @@ from typing import Any
 from sparkps.client import keyset, routing, transport
 from sparkps.ps_nodes import dispatch, groups, io_thread, sessions, shards, state
 from sparkps.ps_nodes.handlers import rows
+from sparkps.testing.simulation.clockwork import Clockwork, Process, running
+from sparkps.testing.simulation.hosts import Host
 from sparkps.wire.placement import Placement, check_placement, node_order
-from tests.harness.clockwork import Clockwork, Process, running
 
 #: What `threading.get_ident` says on an I/O thread, and on a pool's.
 _IO, _POOL = 1, 2
@@ -49,10 +50,16 @@ LOOK_EVERY = 10.0
 class PoolThread(Process):
     """Work on a node's pool."""
 
-    def __init__(self, clockwork: Clockwork, body: Callable[[Process], None], stop: Callable[[], float]) -> None:
-        super().__init__(clockwork, "pool", body, _worked, delay=stop())
+    def __init__(
+        self,
+        clockwork: Clockwork,
+        body: Callable[[Process], None],
+        ended: Callable[[Process], None],
+        wait: Callable[[], float],
+    ) -> None:
+        super().__init__(clockwork, "pool", body, ended, delay=wait())
         #: How long it gives way (simulated seconds).
-        self.stop = stop
+        self.wait = wait
 
 
 class SimulatedPool:
@@ -65,15 +72,21 @@ class SimulatedPool:
         Chooses when work begins, and how long it gives way; without it nothing waits.
     longest : float
         Longest wait of a thread (simulated seconds).
+    host : Host
+        The process that the threads are of.
     """
 
-    def __init__(self, clockwork: Clockwork, rng: random.Random | None, longest: float) -> None:
+    def __init__(self, clockwork: Clockwork, rng: random.Random | None, longest: float, host: Host) -> None:
         self.threads = 3
-        #: Pieces of work that have not ended.
-        self.busy = 0
         self._clockwork = clockwork
         self._rng = rng
         self._longest = longest
+        self._host = host
+
+    @property
+    def busy(self) -> int:
+        """Pieces of work that have not ended."""
+        return len(self._host.threads)
 
     def wait(self) -> float:
         """Seconds until a thread goes on."""
@@ -81,15 +94,18 @@ class SimulatedPool:
 
     def submit(self, function: Callable[..., Any], *args: Any) -> None:
         """Run it on a thread."""
-        self.busy += 1
+        if self._host.dead:
+            return
 
         def body(_: Process) -> None:
             try:
                 function(*args)
             finally:
-                self.busy -= 1
+                if thread in running_here:
+                    running_here.remove(thread)
 
-        PoolThread(self._clockwork, body, self.wait)
+        thread, running_here = PoolThread(self._clockwork, body, _worked, self.wait), self._host.threads
+        running_here.append(thread)
 
 
 def _worked(thread: Process) -> None:
@@ -100,7 +116,7 @@ def _give_way() -> None:
     """If this is a thread of a pool, others may run now."""
     thread = running()
     if isinstance(thread, PoolThread):
-        thread.pause(thread.stop())
+        thread.pause(thread.wait())
 
 
 def _giving_way(method: Callable[..., Any]) -> Callable[..., Any]:
