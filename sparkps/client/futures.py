@@ -41,6 +41,11 @@ class Future(Generic[T]):
         #: Of a rank's write: where a failure is noted, whoever sees it.
         self.faults: Faults | None = None
 
+    @property
+    def whole(self) -> Future[T]:
+        """The call that what belongs to this future is a part of."""
+        return self
+
     def expect(self) -> None:
         """One more answer belongs to this future."""
         self._pending += 1
