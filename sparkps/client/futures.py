@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from sparkps.client.membership import Faults
-    from sparkps.client.transport import Transport
+    from sparkps.client.sending import Sender
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ class Future(Generic[T]):
 
     __slots__ = ("_build", "_built", "_error", "_pending", "_session", "_told", "_value", "faults", "what")
 
-    def __init__(self, session: Transport, what: str, build: Callable[[], T]) -> None:
+    def __init__(self, session: Sender, what: str, build: Callable[[], T]) -> None:
         self._session = session
         #: What it is, for messages to people.
         self.what = what

@@ -34,6 +34,14 @@ class Sender(Links):
         return limit
 
     @abstractmethod
+    def poll(self) -> None:
+        """Take in what has arrived, without waiting."""
+
+    @abstractmethod
+    def wait(self, future: Future[Any], timeout: float | None) -> None:
+        """Receive until `future` is settled."""
+
+    @abstractmethod
     def _pump_until(self, done: Callable[[], bool], deadline: float, late: Callable[[float], DeadlineExceeded]) -> None:
         """Take answers in until `done`."""
 
