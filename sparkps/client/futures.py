@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from sparkps.client.membership import Faults
-    from sparkps.client.transport import Transport
+    from sparkps.client.sending import Sender
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ class Future(Generic[T]):
 
     __slots__ = ("_build", "_built", "_error", "_pending", "_session", "_told", "_value", "faults", "what")
 
-    def __init__(self, session: Transport, what: str, build: Callable[[], T]) -> None:
+    def __init__(self, session: Sender, what: str, build: Callable[[], T]) -> None:
         self._session = session
         #: What it is, for messages to people.
         self.what = what
@@ -40,6 +40,11 @@ class Future(Generic[T]):
         self._pending = 0
         #: Of a rank's write: where a failure is noted, whoever sees it.
         self.faults: Faults | None = None
+
+    @property
+    def whole(self) -> Future[T]:
+        """The call that what belongs to this future is a part of."""
+        return self
 
     def expect(self) -> None:
         """One more answer belongs to this future."""

@@ -22,6 +22,10 @@ from sparkps.errors import DeadlineExceeded
 
 _NEVER = float("inf")
 
+#: A node that has not answered for so long may be dead: the coordinator is asked. Then after pauses twice as long each, up to
+#: `RetryPolicy.first` (seconds).
+SILENCE = 0.25
+
 
 class Purpose(Protocol):
     """What a request is for, as far as this module sees it."""
@@ -132,8 +136,10 @@ class Lane:
         self._down = 0
         #: No request is due before this time.
         self._next_due = _NEVER
-        #: When the coordinator is to be asked about the node; never, if it has spoken since something was sent again.
-        self._ask_at = _NEVER
+        #: Pulls of which the node has said that they are parked: its silence about them means nothing.
+        self._parked: set[int] = set()
+        #: When the coordinator is to be asked about the node, and how long after that once more (seconds).
+        self._ask_at, self._ask_pause = _NEVER, SILENCE
 
     # ---- numbers and credits -------------------------------------------------------------------------------------------
 
@@ -165,6 +171,8 @@ class Lane:
         self._last = seq
         self._count(piece, 1)
         self._next_due = min(self._next_due, request.resend_at, deadline)
+        if now + SILENCE < self._ask_at:
+            self._ask_at, self._ask_pause = now + SILENCE, SILENCE
         return request
 
     def take(self, seq: int) -> PendingRequest | None:
@@ -173,6 +181,10 @@ class Lane:
         if request is None:
             return None
         self._count(request.piece, -1)
+        if self._parked:
+            self._parked.discard(seq)
+            if len(self._parked) == len(self.requests):
+                self._ask_at = _NEVER
         if self._fillers and len(self.requests) == self._fillers:  # numbers above all that is in flight need no filler
             self.requests.clear()
             self._fillers = 0
@@ -183,11 +195,18 @@ class Lane:
         """The request waits for no answer any more; `frames` do nothing, and take its place at the node."""
         request = self.requests[seq]
         self._count(request.piece, -1)
+        self._parked.discard(seq)
         self.requests[seq] = self._filler(seq, frames, now)
         if len(self.requests) == self._fillers:
             self.requests.clear()
             self._fillers = 0
             self.acked = self._last
+
+    def abandon(self) -> list[PendingRequest]:
+        """The node is gone: all that it has not answered, in order of the numbers. The lane is not used any more."""
+        found = [request for request in self.requests.values() if request.piece is not FILLER]
+        self.requests.clear()
+        return found
 
     def holes(self) -> list[int]:
         """Numbers below one in flight that were answered: a node that has forgotten the session must be given them again."""
@@ -218,9 +237,9 @@ class Lane:
 
     # ---- what the node says --------------------------------------------------------------------------------------------
 
-    def heard(self) -> None:
+    def heard(self, now: float) -> None:
         """The node has sent something: it is there."""
-        self._ask_at = _NEVER
+        self._ask_at, self._ask_pause = now + SILENCE, SILENCE
 
     def park(self, seq: int, clock: int, waiting_for: list[int]) -> None:
         """The node says that a pull waits for the ticks of some ranks."""
@@ -228,6 +247,9 @@ class Lane:
         if request is not None:
             request.clock = clock
             request.waiting_for = waiting_for
+            self._parked.add(seq)
+            if len(self._parked) == len(self.requests):
+                self._ask_at = _NEVER
 
     # ---- time ----------------------------------------------------------------------------------------------------------
 
@@ -257,7 +279,8 @@ class Lane:
             if request.resend_at <= now:
                 request.pause = min(request.pause * 2, self.policy.longest)
                 request.resend_at = now + request.pause
-                self._ask_at = min(self._ask_at, now + self.policy.first / 2)
+                if self._ask_at == _NEVER:
+                    self._ask_at, self._ask_pause = now + SILENCE, SILENCE
                 yield request
             soonest = min(soonest, request.resend_at, request.deadline)
         self._next_due = soonest
@@ -267,10 +290,11 @@ class Lane:
         return [r for r in self.requests.values() if r.deadline <= now] if now >= self._next_due else []
 
     def is_silent(self, now: float) -> bool:
-        """Whether the node has said nothing since a request was sent again, so that the coordinator is to be asked about it now."""
+        """Whether the node has said nothing for so long that the coordinator is to be asked about it now."""
         if now < self._ask_at or not self.requests:
             return False
-        self._ask_at = now + self.policy.first
+        self._ask_pause = max(SILENCE, min(2 * self._ask_pause, self.policy.first))
+        self._ask_at = now + self._ask_pause
         return True
 
     def restart(self, now: float) -> list[PendingRequest]:

@@ -156,13 +156,13 @@ class KeySet:
         while True:
             found: Registration | None = session.registered.get(keyset)
             if found is None or found.stale or found.epoch != session.routing.epoch:
+                session.catch_up()  # once for the newest placement, not for each on the way there
                 grouping = Grouping.of(self.keys, session.routing)
                 found = session.registered[keyset] = Registration(session, grouping, self.table.spec, keyset)
                 self._hold.note(session)
             found.send(session, self.table.spec)
             if not found.stale and found.epoch == session.routing.epoch:
                 return found
-            session.catch_up()
 
     def pull(self, out: Array | None = None) -> Array:
         """Rows of the keys; see `SparseTable.pull`. With `out`, an (n, dim) array, they are put there."""

@@ -4,18 +4,23 @@ Pure: no socket and no clock inside. A shard takes a writer's writes in the orde
 the last one: that is how it knows what it has already. So a refused write must reach its shard before every later write of
 its session does. A node that refuses a write refuses the later ones, too, until one arrives which says that the session
 knows of the refusal; the session sends no new write while refused ones wait, and sends these again in their order when no
-write of it is in flight any more. Pulls carry no stamp and may go again at once, unless the node itself is behind.
+write of it is in flight any more. What a node that is gone has not answered counts as refused, and nobody has to know of that
+refusal. Pulls carry no stamp and may go again at once, unless the node itself is behind.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sparkps.client.pieces import Piece
+from sparkps.wire.messages import data as m
 from sparkps.wire.messages.base import DataMessage
 
 _NEVER = float("inf")
+
+#: The refusal of a node that is gone.
+GONE = m.WrongEpoch(0, 0, [])
 
 
 @dataclass(slots=True)
@@ -52,13 +57,24 @@ class Refusals:
         """Pulls that wait."""
         return len(self._pulls)
 
-    def add(self, refused: RefusedPiece, node: int, seq: int) -> None:
-        """A node has refused a piece at `seq`."""
+    def add(self, refused: RefusedPiece, node: int = -1, seq: int = 0) -> None:
+        """A node has refused a piece at `seq`; without these the piece never reached one that is still there."""
         if refused.piece.write:
             self._writes.append(refused)
-            self._seqs[node] = max(seq, self._seqs.get(node, 0))
+            if seq:
+                self._seqs[node] = max(seq, self._seqs.get(node, 0))
         else:
             self._pulls.append(refused)
+
+    def gone(self, node: int) -> None:
+        """A node is gone: nothing has to be heard of it first."""
+        self._seqs.pop(node, None)
+
+    def caught_up(self, node: int, epoch: int, now: float) -> None:
+        """A node that was behind has heard of the placement of `epoch`: what was made by that need not wait longer."""
+        for refused in (*self._writes, *self._pulls):
+            if refused.as_it_is and refused.piece.node == node and refused.piece.epoch <= epoch:
+                refused.not_before = min(refused.not_before, now)
 
     def ready(self, now: float, *, writing: bool, acked: Callable[[int], int]) -> list[RefusedPiece]:
         """Takes out what may go again now, writes in their order.
@@ -85,6 +101,25 @@ class Refusals:
             acked(node) >= seq for node, seq in self._seqs.items()
         )
 
+    def put_back(self, found: Sequence[RefusedPiece], not_before: float) -> None:
+        """What `ready` has taken out cannot go yet."""
+        for refused in found:
+            refused.not_before = max(refused.not_before, not_before)
+            self.add(refused)
+
+    def placed(self, now: float) -> None:
+        """A newer placement is known: what waited for it need not wait longer."""
+        for refused in (*self._writes, *self._pulls):
+            if not refused.as_it_is:
+                refused.not_before = min(refused.not_before, now)
+
+    def drain(self) -> list[RefusedPiece]:
+        """Takes out everything."""
+        found = [*self._writes, *self._pulls]
+        self._writes, self._pulls = [], []
+        self._seqs.clear()
+        return found
+
     def expired(self, now: float) -> list[RefusedPiece]:
         """Takes out what has met its deadline."""
         late = [refused for refused in (*self._writes, *self._pulls) if refused.deadline <= now]
@@ -105,7 +140,7 @@ class Refusals:
 
     def awaited(self, future: object) -> bool:
         """Whether a piece of that call waits here."""
-        return any(refused.piece.future is future for refused in (*self._writes, *self._pulls))
+        return any(refused.piece.future.whole is future for refused in (*self._writes, *self._pulls))
 
 
-__all__ = ["Refusals", "RefusedPiece"]
+__all__ = ["GONE", "Refusals", "RefusedPiece"]

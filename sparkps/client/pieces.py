@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from sparkps.client.futures import Future
 from sparkps.client.routing import Routing
@@ -17,6 +17,25 @@ Sink = Callable[[Any, list[Any]], None]
 Again = Callable[[DataMessage, Routing], "list[Piece]"]
 
 
+class Asker(Protocol):
+    """Who is told of a piece's answer, and of its failure: the future of its call, or a part of one."""
+
+    what: str
+
+    @property
+    def whole(self) -> Future[Any]:
+        """The call that the piece belongs to."""
+
+    def expect(self) -> None:
+        """The piece was sent."""
+
+    def arrived(self) -> None:
+        """Its answer is here, or others were sent in its place."""
+
+    def fail(self, error: BaseException) -> None:
+        """It will not be carried out."""
+
+
 def ignore(message: Any, arrays: list[Any]) -> None:
     """For answers that say nothing but that it was done."""
 
@@ -26,7 +45,7 @@ class Piece:
 
     Parameters
     ----------
-    future : Future
+    future : Future or Asker
         The call that it belongs to: told of the answer, and of a failure.
     node : int
     message : Request
@@ -43,14 +62,14 @@ class Piece:
     place : tuple of int
         Number of the call within the session, and of the piece within the call.
     again : callable, optional
-        Without it a refusal is a failure.
+        Without it a refusal is a failure. May be called more than once.
     """
 
     __slots__ = ("again", "arrays", "down", "future", "lasting", "message", "node", "place", "sink", "up", "write")
 
     def __init__(
         self,
-        future: Future[Any],
+        future: Asker,
         node: int,
         message: m.Request,
         arrays: list[Any],
@@ -90,4 +109,4 @@ class Piece:
         self.future.fail(error)
 
 
-__all__ = ["Again", "Piece", "Sink", "ignore"]
+__all__ = ["Again", "Asker", "Piece", "Sink", "ignore"]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 from sparkps.specs import NUM_BUCKETS
+from sparkps.wire.buckets import mask_of
 from sparkps.wire.placement import NodeOrder, Placement, node_order, primaries
 
 
@@ -17,11 +18,30 @@ class Routing:
     epoch: int
     #: Primary node id of each bucket.
     primaries: tuple[int, ...]
+    #: The replica sets, each once.
+    rows: frozenset[tuple[int, ...]]
 
     @classmethod
     def of(cls, epoch: int, placement: Placement) -> Routing:
         """From a placement of replica sets as the wire carries it."""
-        return cls(epoch, tuple(primaries(placement)))
+        return cls(epoch, tuple(primaries(placement)), frozenset(map(tuple, placement)))
+
+    def is_lost(self, node: int, gone: Container[int]) -> bool:
+        """Whether `node` is gone, and so is every other copy of what it is the primary of: no later placement brings that back.
+
+        Examples
+        --------
+        >>> routing = Routing.of(1, [[0, 1]] * 255 + [[2]])
+        >>> routing.is_lost(0, {0}), routing.is_lost(0, {0, 1}), routing.is_lost(2, {2}), routing.is_lost(2, {})
+        (False, True, True, False)
+        """
+        led = [row for row in self.rows if row[0] == node] if node in gone else []
+        return bool(led) and all(member in gone for row in led for member in row)
+
+    @cached_property
+    def masks(self) -> dict[int, int]:
+        """The buckets of each node, as bits (see `wire.buckets`)."""
+        return {node: mask_of(self.order.buckets(node)) for node in self.nodes}
 
     @cached_property
     def order(self) -> NodeOrder:

@@ -21,9 +21,10 @@ from sparkps.client.network import Network
 from sparkps.client.pieces import Piece, Sink
 from sparkps.client.routing import Routing
 from sparkps.client.transport import Transport
-from sparkps.errors import InvalidInput, TierError
-from sparkps.specs import TableSpec
-from sparkps.wire.functions import spec_of
+from sparkps.errors import InvalidInput, ProtocolError, TierError
+from sparkps.specs import NUM_BUCKETS, TableSpec
+from sparkps.wire.buckets import mask_of
+from sparkps.wire.functions import BUILT_IN, spec_of
 from sparkps.wire.messages import data as m
 from sparkps.wire.messages.base import DataMessage
 from sparkps.wire.messages.control import TierAddress
@@ -135,28 +136,36 @@ class Session(Transport):
         )
 
     def functions(self, future: Future[Any], calls: list[m.FunctionCall], sink: Sink) -> None:
-        """Run server functions on every node, under the membership if there is one; a call that writes counts as a push."""
-        write = any(spec_of(call.function).writes for call in calls)
+        """Run server functions on every bucket, under the membership if there is one; a call that writes counts as a push.
+
+        Each piece names its buckets; what a node refuses goes to others, cut by bucket, so that each bucket answers once. Outside groups
+        a function of a user counts as one that writes: only the node knows whether it does.
+        """
         with self._lock:
+            users = self.member is None and any(call.function not in BUILT_IN for call in calls)
+            write = users or any(spec_of(call.function).writes for call in calls)
             routing = self.routing
             call, member = self._begin(future, write=write)
             if write:
                 self.remember(future)
             limit = self.limit
 
-            def piece(node: int, number: int, epoch: int) -> Piece:
-                def again(refusal: DataMessage, newest: Routing) -> list[Piece]:
-                    if newest.primaries != routing.primaries:
-                        raise TierError(f"The placement must stay as it is during a {future.what}. It has changed; make the call again.")
-                    return [piece(node, number, newest.epoch)]
+            def pieces(epoch: int, masks: dict[int, int]) -> list[Piece]:
+                return [piece(epoch, node, buckets) for node, buckets in masks.items()]
 
-                message = m.Call(epoch, calls, member, call, limit)
-                place, lasting = (call, number), member is not None
-                return Piece(future, node, message, [], sink, down=1, write=write, lasting=lasting, place=place, again=again)
+            def piece(epoch: int, node: int, buckets: int) -> Piece:
+                def again(refusal: DataMessage, newest: Routing) -> list[Piece]:
+                    cut = {other: mine for other, held in newest.masks.items() if (mine := held & buckets)}
+                    return pieces(newest.epoch, cut)
+
+                message = m.Call(epoch, calls, member, call, limit, buckets.to_bytes(NUM_BUCKETS // 8, "little"))
+                place, lasting = (call, node), member is not None
+                take = _of_buckets(calls, buckets, sink)
+                return Piece(future, node, message, [], take, down=1, write=write, lasting=lasting, place=place, again=again)
 
             try:
-                for number, node in enumerate(routing.nodes):
-                    self.send(piece(node, number, routing.epoch))
+                for each in pieces(routing.epoch, routing.masks):
+                    self.send(each)
             except BaseException as error:
                 _note(future, error)
                 raise
@@ -167,8 +176,8 @@ class Session(Transport):
             keyset, nodes = self.dropped.popleft()
             future: Future[None] = Future(self, "drop of a key set", lambda: None)
             for node in nodes:
-                if node not in self._dead:
-                    self.send(Piece(future, node, m.Unregister(keyset), []))
+                if node in self._lanes:
+                    self.send(Piece(future, node, m.Unregister(keyset), [], again=_not_again))
 
     def remember(self, future: Future[Any]) -> None:
         """`flush` waits for this write."""
@@ -189,7 +198,7 @@ class Session(Transport):
                 self._unfinished = [future for future in self._unfinished if not future.told()]
 
     def node_reports(self) -> dict[int, dict[str, Any]]:
-        """What each node says of itself, by node id."""
+        """What each node of the placement says of itself, by node id."""
         reports: dict[int, dict[str, Any]] = {}
 
         def take(message: Any, _: list[Any]) -> None:
@@ -271,6 +280,25 @@ class Session(Transport):
         """Speak for no rank any more, without telling the nodes (after a failure)."""
         self.member = None
         self._unfinished = []
+
+
+def _of_buckets(calls: list[m.FunctionCall], buckets: int, sink: Sink) -> Sink:
+    """Takes the answer to a piece of a call, which names the buckets that it speaks for: no others may count, or they count twice."""
+
+    def take(message: Any, arrays: list[Any]) -> None:
+        at = 0
+        for call in calls:
+            if mask_of(arrays[at]) & ~buckets:
+                raise ProtocolError(f"An answer to {call.function!r} must be of the buckets that were asked for. Got others as well.")
+            at += 1 + spec_of(call.function).arrays
+        sink(message, arrays)
+
+    return take
+
+
+def _not_again(refusal: DataMessage, newest: Routing) -> list[Piece]:
+    """For requests that say nothing to any other node."""
+    return []
 
 
 def _note(future: Future[Any], error: BaseException) -> None:

@@ -222,11 +222,11 @@ class SparseTable(Table):
         checked = check.check_keys(self.spec, keys)
         rows = check.check_values(self.spec, values, what, checked)
         session = self.session()
-        grouping = Grouping.of(checked, session.routing)
+        routing = session.routing
+        grouping = Grouping.of(checked, routing)
         combined = self._combined(grouping, rows, code, what)
         most = keys_per_piece(self.spec, len(grouping.keys), session.settings.chunk_bytes)
-        return sparse_items(session.routing, self.spec, code, grouping, combined, None, most)
-
+        return sparse_items(routing, self.spec, code, grouping, combined, None, most)
 
     def _combined(self, grouping: Grouping, rows: Array, code: OpCode, what: str) -> Array:
         """Rows of a write, one per distinct key; each is finite, and so must their sums be."""
@@ -257,11 +257,12 @@ class Pull:
             self.out = self._room(spec, out, len(registration.chunks))
             self.items = list(registration.items(spec, OpCode.PULL, None, self.out))
         else:
-            grouping = self.grouping = Grouping.of(keys, session.routing)
+            routing = session.routing
+            grouping = self.grouping = Grouping.of(keys, routing)
             most = keys_per_piece(spec, len(grouping.keys), session.settings.chunk_bytes)
-            pieces = len(session.routing.nodes) if len(grouping.keys) <= most else 2
+            pieces = len(routing.nodes) if len(grouping.keys) <= most else 2
             self.out = self._room(spec, out, pieces)
-            self.items = list(sparse_items(session.routing, spec, OpCode.PULL, grouping, None, self.out, most))
+            self.items = list(sparse_items(routing, spec, OpCode.PULL, grouping, None, self.out, most))
         self._given = out
 
     def _room(self, spec: TableSpec, given: Array | None, pieces: int) -> Array | None:

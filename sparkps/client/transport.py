@@ -10,16 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sparkps.client.everywhere import Everywhere
 from sparkps.client.futures import Future
 from sparkps.client.inflight import FILLER, Lane, PendingRequest, deadline_error
-from sparkps.client.links import Links
 from sparkps.client.network import Network
-from sparkps.client.order import Refusals, RefusedPiece
-from sparkps.client.pieces import Piece, Sink, ignore
+from sparkps.client.order import RefusedPiece
+from sparkps.client.pieces import Piece
+from sparkps.client.sending import PLEA_SECONDS, Sender
 from sparkps.errors import DeadlineExceeded, SparkPSError, TierError, from_wire
-from sparkps.wire.codec import decode, encode
+from sparkps.wire.codec import decode
 from sparkps.wire.messages import data as m
-from sparkps.wire.messages.control import Attach, TierAddress
+from sparkps.wire.messages.control import TierAddress
 
 if TYPE_CHECKING:
     from sparkps.client.control import ControlClient
@@ -40,7 +41,7 @@ LAG_SECONDS = 0.05
 SMALL_BYTES, SPIN_SECONDS = 1 << 17, 500e-6
 
 
-class Transport(Links):
+class Transport(Sender):
     """Requests to all nodes of a tier, and their answers, for one thread.
 
     Parameters
@@ -54,89 +55,13 @@ class Transport(Links):
 
     def __init__(self, address: TierAddress, control: ControlClient, network: Network | None = None) -> None:
         super().__init__(address, control, network)
-        #: What nodes have refused for now; owner of this and the next: `_lock`.
-        self._refusals = Refusals()
-        #: Until when the sockets were looked at (seconds, the network's clock).
+        #: Until when the sockets were looked at (seconds, the network's clock); owner of this and the next: `_lock`.
         self._looked_at = self.network.now()
-        #: Why no call can be answered any more: the tier has ended. Set by any thread, once.
+        #: When the coordinator is asked again for a placement that requests wait for.
+        self._next_plea = 0.0
         self.over: TierError | None = None
         #: Called now and then while a call waits; what it raises ends the call.
         self.check: Callable[[], None] | None = None
-
-    @property
-    def limit(self) -> float:
-        """Seconds that a call may take."""
-        limit: float = self.settings.request_timeout
-        return limit
-
-    # ---- placement -----------------------------------------------------------------------------------------------------
-
-    def refresh(self) -> None:
-        """Ask the coordinator for the placement as it is now, and wait for its answer."""
-        with self._lock:
-            self._heed(self.control.request(Attach(0, self.address.tier_id)))
-            self._send_again(self.network.now())
-
-    def catch_up(self) -> None:
-        """Wait until new calls are cut by the newest placement that is known."""
-        with self._lock:
-            self._send_again(self.network.now())
-            if self.routing is not self._newest:
-                late = DeadlineExceeded("The writes in flight must be answered before the placement changes. They were not.")
-                self._pump_until(lambda: self.routing is self._newest, self.network.now() + self.limit, lambda _: late)
-
-    # ---- sending -------------------------------------------------------------------------------------------------------
-
-    def send(self, piece: Piece) -> None:
-        """Send one request, waiting for credit, and behind writes that were refused; its answer goes to its sink and future.
-
-        Raises
-        ------
-        ShardLost
-            The node is known to be dead.
-        DeadlineExceeded
-            It could not be sent in time.
-        """
-        with self._lock:
-            node = piece.node
-            if self.over is not None:
-                raise self.over
-            if self.closed:
-                raise _closed(piece.what)
-            if node in self._dead:
-                raise self.lost(node)
-            lane = self._lanes[node]
-            now = self.network.now()
-            deadline = now + self.limit
-            if not self._may_send(piece, lane):
-                self._pump_until(lambda: self._may_send(piece, lane), deadline, lambda at: self._held_up(piece, lane, at))
-                if node in self._dead:
-                    raise self.lost(node)
-                now = self.network.now()
-                deadline = now + self.limit
-            self._transmit(piece, lane, now, deadline)
-
-    def _may_send(self, piece: Piece, lane: Lane) -> bool:
-        return lane.has_credit(up=piece.up, down=piece.down) and not (piece.write and self._refusals.writes)
-
-    def _transmit(self, piece: Piece, lane: Lane, now: float, deadline: float) -> None:
-        seq = lane.next_seq()
-        frames = encode(piece.message, piece.arrays, (self.id, seq, lane.acked))
-        lane.add(seq, frames, piece, now=now, deadline=deadline)
-        piece.future.expect()
-        self._channels[lane.node].send(frames)
-
-    def broadcast(self, what: str, message: m.Request, sink: Sink = ignore) -> Future[None]:
-        """Send one request without arrays to every node."""
-        future: Future[None] = Future(self, what, lambda: None)
-        self.tell_all(future, message, sink)
-        return future
-
-    def tell_all(self, future: Future[Any], message: m.Request, sink: Sink = ignore) -> None:
-        """As `broadcast`, for a future that is there."""
-        with self._lock:
-            for node in self.routing.nodes:
-                self.send(Piece(future, node, message, [], sink))
 
     # ---- waiting -------------------------------------------------------------------------------------------------------
 
@@ -146,7 +71,7 @@ class Transport(Links):
             now = self.network.now()
             self._unseen(now)
             self._looked_at = now
-            self._take_in([lane for lane in self._lanes.values() if lane.requests], _never)
+            self._take_in(list(self._lanes.values()), _never)
             self._timers(now)
 
     def wait(self, future: Future[Any], timeout: float | None) -> None:
@@ -179,18 +104,27 @@ class Transport(Links):
     def _pump_until(
         self, done: Callable[[], bool], deadline: float, late: Callable[[float], DeadlineExceeded]
     ) -> None:
-        """Take answers in until `done`; first what has come, then what is due."""
+        """Take answers in until `done`; first what has come, then what is due.
+
+        All nodes are listened to: one that nothing is awaited of may say that the placement has changed. Only a small answer is looked
+        for at its own node alone, as long as that is done without sleeping.
+        """
         now = self.network.now()
         self._unseen(now)
+        spun = False
         while not done():
             busy = [lane for lane in self._lanes.values() if lane.requests]
             until = max(now, min(deadline, self._next_due(now, busy)))
-            small = len(busy) == 1 and busy[0].bytes_under_way <= SMALL_BYTES
-            channels = [self._channels[lane.node] for lane in busy]
-            self.network.wait(channels, until - now, SPIN_SECONDS if small else 0.0)
+            spun = not spun and len(busy) == 1 and busy[0].bytes_under_way <= SMALL_BYTES
+            if spun:
+                until = min(until, now + SPIN_SECONDS)
+                self.network.wait([self._channels[busy[0].node]], until - now, SPIN_SECONDS)
+            else:
+                self.network.wait(list(self._channels.values()), until - now)
             now = self.network.now()
             self._looked_at = now if now - until <= UNSEEN_SECONDS else until
-            self._take_in(busy, done)
+            if not self._take_in(busy, done) and not spun:
+                self._take_in([lane for lane in self._lanes.values() if not lane.requests], done)
             if done():
                 return
             if self.over is not None:
@@ -208,6 +142,10 @@ class Transport(Links):
         soonest = now + (LOOK_EVERY_ASKING if self._inquiries else checking)
         for lane in busy:
             soonest = min(soonest, lane.next_due())
+        for each in self._everywhere:
+            soonest = min(soonest, each.deadline)
+        if self._is_stuck():
+            soonest = min(soonest, self._next_plea)
         return min(soonest, self._refusals.next_due(now)) if self._refusals else soonest
 
     def _unseen(self, now: float) -> float:
@@ -218,31 +156,39 @@ class Transport(Links):
         for lane in self._lanes.values():
             lane.unseen(since, now)
         self._refusals.unseen(now - since)
+        for each in self._everywhere:
+            each.deadline += now - since
         return now - since
 
     # ---- receiving -----------------------------------------------------------------------------------------------------
 
-    def _take_in(self, busy: Sequence[Lane], done: Callable[[], bool]) -> None:
-        """Take what lies in the sockets of these lanes until `done`, and send what that allows."""
-        for lane in busy:
-            channel = self._channels[lane.node]
-            while (frames := channel.receive()) is not None:
+    def _take_in(self, lanes: Sequence[Lane], done: Callable[[], bool]) -> bool:
+        """Take what lies in the sockets of these lanes until `done`, and send what that allows. Whether there was anything."""
+        found = False
+        for lane in lanes:
+            channel = self._channels.get(lane.node)
+            while channel is not None and (frames := channel.receive()) is not None:
+                found = True
                 self._handle(lane, frames)
                 if done():
                     break
+                channel = self._channels.get(lane.node)  # what came may have said that the node is gone
         if self._inquiries:
             self._hear_coordinator()
         if self._refusals or self.routing is not self._newest:
             self._send_again(self.network.now())
+        return found
 
     def _handle(self, lane: Lane, frames: list[Any]) -> None:
         message, arrays = decode(frames)
-        lane.heard()
+        lane.heard(self._looked_at)
         kind = type(message)
         if kind is m.Parked:
             lane.park(message.seq, message.clock, message.waiting_for)
         elif kind is m.Ready:
             lane.opening = False
+        elif kind is m.Placed:
+            self._placed(lane.node, message)
         elif kind is m.UnknownSession:
             if message.seq in lane.requests and not lane.opening:
                 self._reopen(lane.node, lane)
@@ -288,54 +234,6 @@ class Transport(Links):
         refused = RefusedPiece(piece, message, lags, now + LAG_SECONDS if lags else now, request.deadline)
         self._refusals.add(refused, node, request.seq)
 
-    def _send_again(self, now: float) -> None:
-        """Send what was refused, if it may go; the placement changes when no write is in flight."""
-        writing = any(lane.writes for lane in self._lanes.values())
-        if not writing:
-            self.routing = self._newest
-        for refused in self._refusals.ready(now, writing=writing, acked=lambda node: self._lanes[node].acked):
-            piece = refused.piece
-            try:
-                pieces = [piece] if refused.as_it_is or piece.again is None else piece.again(refused.refusal, self._newest)
-                for part in pieces:
-                    if part.node in self._dead:
-                        raise self.lost(part.node)
-                    self._transmit(part, self._lanes[part.node], now, refused.deadline)
-                piece.future.arrived()
-            except Exception as error:
-                piece.fail(error)
-
-    def _reopen(self, node: int, lane: Lane) -> None:
-        """The node has forgotten this session: open it again, and give it again what is in flight.
-
-        Shards know a write that they have already for as long as the node had remembered the session; an older one must not
-        be sent again.
-        """
-        now = self.network.now()
-        for request in list(lane.requests.values()):
-            late = now - request.sent_at > self.settings.session_ttl
-            if late and request.piece.write and not request.piece.lasting:
-                lane.give_up(request.seq, self._nothing(request.seq), now)
-                request.piece.fail(self._uncertain(request, node, now))
-        for seq in lane.holes():
-            lane.fill(seq, self._nothing(seq), now)
-        self._hello(node)
-        for request in lane.restart(now):
-            self._channels[node].send(request.frames)
-
-    def _nothing(self, seq: int) -> list[Any]:
-        """A request that does nothing, to take a number at a node."""
-        return encode(m.Unregister(m.NO_KEYSET), (), (self.id, seq, 0))
-
-    def _uncertain(self, request: PendingRequest, node: int, now: float) -> TierError:
-        ttl = self.settings.session_ttl
-        return TierError(
-            f"The {request.piece.what} must be answered within {ttl:.0f} s of its first sending. It was not: {now - request.sent_at:.0f} s"
-            f" have passed, and node {node} has forgotten what this client sent (`spark.sparkps.sessionTtl`). It may or may not"
-            " have been applied; to send it again could apply it twice.",
-            node=node,
-        )
-
     # ---- time ----------------------------------------------------------------------------------------------------------
 
     def _timers(self, now: float) -> None:
@@ -354,8 +252,14 @@ class Transport(Links):
                 self._ask_coordinator()
         for refused in self._refusals.expired(now):
             refused.piece.fail(
-                DeadlineExceeded(f"The {refused.piece.what} must be carried out in time. It was not: {_why(refused)}.")
+                DeadlineExceeded(f"The {refused.piece.what} must be carried out in time. It was not: {self._why(refused)}.")
             )
+        for each in self._everywhere:
+            if now >= each.deadline:
+                each.fail(self._unplaced(each))
+        if now >= self._next_plea and self._is_stuck():
+            self._next_plea = now + PLEA_SECONDS
+            self._ask_coordinator()
 
     # ---- errors --------------------------------------------------------------------------------------------------------
 
@@ -366,40 +270,33 @@ class Transport(Links):
         """The wait for `future` has ended: names a request of its own."""
         for node, lane in self._lanes.items():
             for request in lane.requests.values():
-                if request.piece is not FILLER and request.piece.future is future:
+                if request.piece is not FILLER and request.piece.future.whole is future:
                     return self._deadline_error(request, node, now)
         why = " A node has refused a part of it, which waits to be sent again." if self._refusals.awaited(future) else ""
         return DeadlineExceeded(f"The {future.what} must be answered within {limit:.0f} s. It was not.{why}")
 
-    def _held_up(self, piece: Piece, lane: Lane, now: float) -> DeadlineExceeded:
-        """`piece` could not be sent in time: names who did not answer."""
-        for request in lane.requests.values():
-            if bool(request.piece.down) == bool(piece.down) and request.piece is not FILLER:
-                cause = self._deadline_error(request, lane.node, now)
-                return DeadlineExceeded(
-                    f"The {piece.what} must be sent within {self.limit:.0f} s. It waits for room behind an earlier request. {cause}",
-                    **cause.attributes,
-                )
+    def _why(self, refused: RefusedPiece) -> str:
+        node = refused.piece.node
+        if node in self._dead:
+            return f"node {node} is gone ({self._dead[node] or 'no heartbeat'}), and no placement without it has come"
+        if refused.as_it_is:
+            return f"node {node} has not heard of the placement yet"
+        return f"node {node} refused it, and other writes that must be answered first were not"
+
+    def _unplaced(self, each: Everywhere) -> DeadlineExceeded:
+        gone = ", ".join(map(str, sorted(self._dead.keys() & set(self._newest.nodes))))
         return DeadlineExceeded(
-            f"The {piece.what} must be sent within {self.limit:.0f} s. It waits behind writes that a node has refused for now."
+            f"The {each.future.what} must reach all nodes of a placement in time. It did not: node(s) {gone} are gone, and no placement"
+            " without them has come."
         )
 
+
 _REFUSALS = frozenset({m.Failed, m.WrongEpoch, m.UnknownKeySet})
-
-
-def _closed(what: str) -> TierError:
-    return TierError(f"A session must be open for a {what}. It was closed: make a new one, or use a handle in another thread.")
 
 
 def _never() -> bool:
     """For `Transport._take_in`: there is no moment at which nobody waits any more."""
     return False
-
-
-def _why(refused: RefusedPiece) -> str:
-    if refused.as_it_is:
-        return f"node {refused.piece.node} has not heard of the placement yet"
-    return f"node {refused.piece.node} refused it, and other writes that must be answered first were not"
 
 
 __all__ = ["Transport"]

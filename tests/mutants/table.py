@@ -20,6 +20,7 @@ class Mutant(NamedTuple):
 _SESSION = "sparkps/client/session.py"
 _TRANSPORT = "sparkps/client/transport.py"
 _LINKS = "sparkps/client/links.py"
+_SENDING = "sparkps/client/sending.py"
 _INFLIGHT = "sparkps/client/inflight.py"
 _ORDER = "sparkps/client/order.py"
 _CLOCK = "sparkps/wire/clock.py"
@@ -259,7 +260,7 @@ _WRITES = (
     ),
     Mutant(
         "new writes overtake refused ones",
-        _TRANSPORT,
+        _SENDING,
         "and not (piece.write and self._refusals.writes)",
         "",
     ),
@@ -311,7 +312,7 @@ _SESSIONS_ANEW = (
     ),
     Mutant(
         "numbers that were answered are missing after a session was opened again",
-        _TRANSPORT,
+        _LINKS,
         "        for seq in lane.holes():\n            lane.fill(seq, self._nothing(seq), now)\n",
         "",
     ),
@@ -323,7 +324,7 @@ _SESSIONS_ANEW = (
     ),
     Mutant(
         "a write is sent again when nodes have forgotten it",
-        _TRANSPORT,
+        _LINKS,
         "late = now - request.sent_at > self.settings.session_ttl",
         "late = False",
     ),
@@ -336,8 +337,8 @@ _SESSIONS_ANEW = (
     Mutant(
         "timers before answers",
         _TRANSPORT,
-        "            self._take_in(busy, done)\n",
-        "            self._timers(now)\n            self._take_in(busy, done)\n",
+        "            if not self._take_in(busy, done) and not spun:\n",
+        "            self._timers(now)\n            if not self._take_in(busy, done) and not spun:\n",
     ),
     Mutant(
         "time in which nobody looked counts as silence",

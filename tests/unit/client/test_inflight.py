@@ -120,6 +120,7 @@ def test_time_in_which_nobody_looked_counts_for_no_request() -> None:
     line = lane()
     old = add(line, now=0.0, deadline=10.0)
     young = add(line, now=6.0, deadline=16.0)
+    assert [now for now in (0.25, 0.5, 0.75, 1.0, 1.75) if line.is_silent(now)] == [0.25, 0.75, 1.75]
     line.unseen(2.0, 8.0)
     assert [(r.made_at, r.resend_at, r.deadline, r.sent_at) for r in line.requests.values()] == [
         (6.0, 7.0, 16.0, 0.0),
@@ -131,19 +132,37 @@ def test_time_in_which_nobody_looked_counts_for_no_request() -> None:
     assert young == 2
 
 
-def test_a_node_is_silent_when_it_has_said_nothing_since_a_request_was_sent_again() -> None:
+def asked(line: Lane, since: float, until: float) -> list[float]:
+    """When the coordinator would be asked."""
+    return [now for now in np.arange(since, until, 0.0625).tolist() if line.is_silent(now)]
+
+
+def test_a_node_that_does_not_answer_is_asked_about_soon_and_then_after_growing_pauses() -> None:
     line = lane()
-    seq = add(line)
-    assert not line.is_silent(100.0)
-    assert [r.seq for r in line.due(1.0)] == [seq]
-    assert not line.is_silent(1.4)
-    line.heard()
-    assert not line.is_silent(1.6), "it said something: that a pull is parked, say"
-    assert [r.seq for r in line.due(3.0)] == [seq]
-    assert line.next_due() == 3.5
-    assert line.is_silent(3.5)
-    assert not line.is_silent(4.4), "asked a moment ago"
-    assert line.is_silent(4.5)
+    add(line, now=1.0)
+    assert line.next_due() == 1.25
+    assert asked(line, 1.0, 6.0) == [1.25, 1.75, 2.75, 3.75, 4.75, 5.75]
+    line.heard(6.0)
+    assert asked(line, 6.0, 8.0) == [6.25, 6.75, 7.75], "it is there: and so its next silence is a new one"
+    assert not lane().is_silent(100.0), "nothing is awaited of it"
+
+
+def test_a_node_that_has_parked_all_it_was_asked_is_asked_about_only_when_it_does_not_say_so_again() -> None:
+    line = lane()
+    pull, push = add(line, down=1, now=0.0), add(line, now=0.0)
+    line.heard(0.0)
+    line.park(pull, clock=3, waiting_for=[1])
+    assert asked(line, 0.0, 0.5) == [0.25]
+    line.heard(0.5)
+    line.take(push)
+    assert asked(line, 0.5, 1.0) == []
+    assert [r.seq for r in line.due(1.0)] == [pull]
+    assert asked(line, 1.0, 1.5) == [1.25]
+    line.heard(1.5)
+    line.park(pull, clock=3, waiting_for=[1])
+    assert asked(line, 1.5, 3.0) == []
+    add(line, now=3.0)
+    assert asked(line, 3.0, 3.5) == [3.25], "a new request is not parked"
 
 
 def test_deadline_error_names_who_was_waited_for() -> None:
