@@ -15,6 +15,7 @@ from sparkps.ps_nodes.clock_buffers import ClockBuffers, Part, Write, write_all
 from sparkps.ps_nodes.shards import Entry, Shards
 from sparkps.ps_nodes.tables.directory import Tables
 from sparkps.specs import GroupSpec
+from sparkps.wire.buckets import buckets_in
 from sparkps.wire.clock import GroupClock
 from sparkps.wire.effects import Apply, Buffer, Close, DropAbove, Effect, Release, Standing
 from sparkps.wire.messages.data import Member
@@ -66,7 +67,7 @@ class NodeGroup:
         self._budget = budget
         self._lock = threading.Lock()
         #: Owner of this and all below: `_lock`.
-        self._clock = GroupClock(spec, tables.buckets.tolist())
+        self._clock = GroupClock(spec, buckets_in(tables.held))
         #: BSP: writes of clocks that are not closed.
         self._buffers = ClockBuffers(tables)
         self._parked: list[ParkedRequest] = []
@@ -212,7 +213,7 @@ class NodeGroup:
         released = False
         for effect in effects:
             if isinstance(effect, DropAbove):
-                self._buffers.drop_above(effect.rank, effect.clock)
+                self._buffers.drop_above(effect.rank, effect.clock, effect.buckets)
                 released = True  # there may be room for writes that were held back
             elif isinstance(effect, Close):
                 self._closes.append(effect)
@@ -244,17 +245,17 @@ class NodeGroup:
                 self._closing = False
                 return None
             close = self._closes.popleft()
-            assert close.buckets is None, "all shards of a node have the same ticks"
             try:
-                return self._entry_of(close.clock)
+                return self._entry_of(close)
             except BaseException as error:
                 self._closing = False
                 self._fail(_as_cause(error, f"Clock {close.clock} could not be closed"))
                 return None
 
-    def _entry_of(self, clock: int) -> Entry:
+    def _entry_of(self, close: Close) -> Entry:
         """What the close of a clock changes."""
-        closed = self._buffers.take(clock)
+        clock = close.clock
+        closed = self._buffers.take(clock, close.buckets)
 
         def done(_: Any, error: BaseException | None) -> None:
             closed.release()

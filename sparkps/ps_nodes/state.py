@@ -7,6 +7,9 @@ import socket as net
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sparkps.config import NodeSettings
 from sparkps.errors import Fenced, TierError
 from sparkps.ps_nodes.groups import NodeGroup
@@ -16,7 +19,7 @@ from sparkps.ps_nodes.shards import Pool, Shards
 from sparkps.ps_nodes.tables.directory import Tables
 from sparkps.ps_nodes.user_functions import UserThreads
 from sparkps.specs import GroupSpec, check_group_spec
-from sparkps.wire.buckets import mask_of
+from sparkps.wire.buckets import bits_of, buckets_in
 from sparkps.wire.placement import Placement, check_placement, primaries
 
 
@@ -44,7 +47,7 @@ class ServerState:
         self.epoch = 0
         self.placement: Placement = []
         self._tables: Tables | None = None
-        #: All buckets of this node, as bits.
+        #: The buckets of which this node is the primary, as bits.
         self.bucket_bits = 0
         #: Worker groups that are open, by id.
         self.groups: dict[int, NodeGroup] = {}
@@ -66,13 +69,18 @@ class ServerState:
             raise TierError("The tier must be complete before it takes requests: not all nodes have joined.")
         return self._tables
 
+    @property
+    def buckets(self) -> NDArray[np.int32]:
+        """The buckets of which this node is the primary, ascending."""
+        return np.flatnonzero(bits_of(self.bucket_bits)).astype(np.int32)
+
     def place(self, epoch: int, placement: Placement) -> None:
         """Take over a placement; the first one says which buckets are this node's."""
         mine = [bucket for bucket, primary in enumerate(primaries(check_placement(placement))) if primary == self.node]
         if self._tables is None:
-            self._tables = Tables(mine)
-            self.bucket_bits = mask_of(self._tables.buckets)
-        elif mine != self._tables.buckets.tolist():
+            self._tables = Tables(mine, self.io.post)
+            self.bucket_bits = self._tables.held
+        elif mine != list(buckets_in(self.bucket_bits)):
             raise TierError("The buckets of a running node must stay as they are: shards cannot move.", node=self.node)
         self.placement, self.epoch = placement, epoch
 

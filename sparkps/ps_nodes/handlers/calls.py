@@ -35,7 +35,7 @@ def call(state: ServerState, work: Work) -> None:
         elif prepared.writes:
             _call_writing(state, work, prepared, use)
         else:
-            work.done(prepared.run(state.tables.buckets), record=True)
+            work.done(prepared.run(state.buckets), record=True)
             use.release()
     except BaseException:
         use.release()
@@ -61,7 +61,7 @@ def _acts_at_once(state: ServerState, member: m.Member | None) -> bool:
 def _call_writing(state: ServerState, work: Work, prepared: functions.Prepared, use: Use) -> None:
     """Built-in functions of which some write: a change like any other; only where they act at once may others read."""
     if prepared.only_writes:
-        answer = [state.tables.buckets for _ in work.message.calls]
+        answer = [state.buckets for _ in work.message.calls]
         rows.write(state, work, Write.of_call(prepared, state.bucket_bits), use, answer)
         return
     if not _acts_at_once(state, work.message.member):
@@ -75,7 +75,7 @@ def _call_writing(state: ServerState, work: Work, prepared: functions.Prepared, 
         _answer(work, arrays, error)
 
     changed = dict.fromkeys([table.spec.table for table in prepared.written], state.bucket_bits)
-    if not state.shards.apply(Entry(changed, lambda: prepared.run(state.tables.buckets), done)):
+    if not state.shards.apply(Entry(changed, lambda: prepared.run(state.buckets), done)):
         work.hold()
 
 
@@ -94,7 +94,7 @@ def _call_user(state: ServerState, work: Work, prepared: functions.Prepared, use
                 " change the same tables, and was not begun.",
                 function=name,
             )
-        buckets = state.tables.buckets
+        buckets = state.buckets
         state.users.start(lambda: prepared.compute(buckets, read_only), seconds, then, use.release, name=name)
 
     if read_only:
