@@ -13,7 +13,7 @@ from numba import types
 
 from sparkps.kernels.compiled import FLOATS, HEADS, array, given, inlined, kernel
 from sparkps.kernels.initial import draw, dual_of
-from sparkps.kernels.intrinsics import data, like_at, lock, prefetch, unlock
+from sparkps.kernels.intrinsics import address_of, copy_bytes, data, like_at, lock, prefetch, unlock
 from sparkps.kernels.layout import COUNT, LAW_A, LAW_B, LAW_KIND, LAW_SEED, OWN, PLANE, RATE
 from sparkps.kernels.layout import L1 as RATE_L1
 from sparkps.kernels.layout import L2 as RATE_L2
@@ -175,6 +175,18 @@ def begin_elements(first: int, law_ints: Any, law_floats: Any, out: Any) -> None
         out[i] = draw(
             law_ints[0, LAW_KIND], law_floats[0, LAW_A], law_floats[0, LAW_B], law_ints[0, LAW_SEED], first + i, 0
         )
+
+
+@kernel(lambda t: (HEADS, HEADS, given(types.int32), given(types.int64), array(t)), dtypes=FLOATS)
+def read_elements(table: Any, index: Any, buckets: Any, offsets: Any, out: Any) -> None:
+    """Copies the elements of a dense table's buckets to ``out[offsets[i]:offsets[i + 1]]``."""
+    target = data(out)
+    for run in range(buckets.shape[0]):
+        word = lock_word(index, buckets[run])
+        lock(word)
+        nbytes = (offsets[run + 1] - offsets[run]) * out.itemsize
+        copy_bytes(address_of(target, offsets[run]), table[buckets[run], PLANE], nbytes)
+        unlock(word)
 
 
 @kernel(lambda t: (given(t, 2),), dtypes=FLOATS)

@@ -9,20 +9,23 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from sparkps.ps_nodes.functions import Prepared
 from sparkps.ps_nodes.tables.directory import Table, Tables
 from sparkps.ps_nodes.tables.targets import Target
 from sparkps.ps_nodes.turns import ShardSet
 from sparkps.wire.buckets import bits_of
-from sparkps.wire.messages.data import Member
+from sparkps.wire.messages.data import Member, Op
 
 #: What one kept part costs besides its arrays (bytes, about).
 PART_BYTES = 1024
 
 #: `Part.turn` of server functions: after the writes of all tables.
 _LAST_TURN = (1 << 63, 0)
+
+#: A part that is kept, with its place among others of its clock: (rank, ordinal, arrival).
+_Ordered = tuple[tuple[int, int, int], "Part"]
 
 
 class Part(Protocol):
@@ -54,6 +57,9 @@ class Part(Protocol):
 
     def only(self, buckets: int) -> Sequence[Part]:
         """The same in those of its buckets that are among `buckets` (bits)."""
+
+    def shipped(self) -> tuple[Op, list[Any]]:
+        """The same as an operation with its arrays; not of server functions."""
 
     def prepare(self) -> None:
         """Do what may fail before anything is changed."""
@@ -89,6 +95,10 @@ class CallPart:
     def only(self, buckets: int) -> list[CallPart]:
         """The same on those of its buckets that are among `buckets` (bits)."""
         return [CallPart(self.prepared, buckets)]
+
+    def shipped(self) -> tuple[Op, list[Any]]:
+        """See `Part`."""
+        raise TypeError("Server functions must be shipped as calls.")
 
     def prepare(self) -> None:
         """Everything was checked before."""
@@ -209,6 +219,15 @@ class Closed:
         self._use.release()
 
 
+class Kept(NamedTuple):
+    """A part that waits for its clock."""
+
+    clock: int
+    rank: int
+    ordinal: int
+    part: Part
+
+
 class ClockBuffers:
     """Writes of open clocks of one group. Owner: the group's lock.
 
@@ -219,50 +238,98 @@ class ClockBuffers:
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
-        #: By clock: (rank, ordinal, arrival) and part.
-        self._parts: dict[int, list[tuple[tuple[int, int, int], Part]]] = {}
+        #: By clock: (rank, ordinal, arrival) and part; no clock without one.
+        self._parts: dict[int, list[_Ordered]] = {}
         self._arrivals = 0
         #: Bytes of all parts.
         self.nbytes = 0
 
     def keep(self, clock: int, member: Member, parts: Iterable[Part]) -> None:
         """Keep a member's write until `clock` closes."""
-        kept = self._parts.setdefault(clock, [])
+        self._keep(clock, member.rank, member.ordinal, parts)
+
+    def _keep(self, clock: int, rank: int, ordinal: int, parts: Iterable[Part]) -> None:
+        kept = self._parts.get(clock, [])
         for part in parts:
             self._arrivals += 1
-            kept.append(((member.rank, member.ordinal, self._arrivals), part))
+            kept.append(((rank, ordinal, self._arrivals), part))
             self.nbytes += part.nbytes + PART_BYTES
+        if kept:
+            self._parts[clock] = kept
 
-    def drop_above(self, rank: int, clock: int) -> None:
-        """Forget what a rank has written in later clocks."""
+    def drop_above(self, rank: int, clock: int, buckets: int | None = None) -> None:
+        """Forget what a rank has written in later clocks, in some buckets (bits) or in all."""
         for later in [each for each in self._parts if each > clock]:
-            kept = [each for each in self._parts[later] if each[0][0] != rank]
-            self._let_go(each[1] for each in self._parts[later] if each[0][0] == rank)
-            self._parts[later] = kept
+            self._split(later, buckets, rank)
 
     def size(self, clock: int) -> int:
         """Keys and elements that a clock's close will touch, about."""
         return sum(part.size for _, part in self._parts.get(clock, ()))
 
-    def take(self, clock: int) -> Closed:
-        """The clock closes: its writes, in order."""
-        kept = sorted(self._parts.pop(clock, []), key=lambda each: each[0])
-        self._let_go(part for _, part in kept)
-        return Closed(self._tables, [part for _, part in kept])
+    def take(self, clock: int, buckets: int | None = None) -> Closed:
+        """The clock closes in some buckets (bits) or in all: its writes there, in order. What it has in others is kept."""
+        taken = sorted(self._split(clock, buckets), key=_order)
+        return Closed(self._tables, [part for _, part in taken])
 
     def clear(self) -> None:
         """Forget everything."""
         self._parts.clear()
         self.nbytes = 0
 
-    def _let_go(self, parts: Iterable[Part]) -> None:
-        self.nbytes -= sum(part.nbytes + PART_BYTES for part in parts)
+    # ---- buckets that move ---------------------------------------------------------------------------------------------
+
+    def export(self, bucket: int) -> list[Kept]:
+        """What is kept for one bucket, by clock and in the order in which it will be applied."""
+        found = []
+        for clock in sorted(self._parts):
+            for (rank, ordinal, _), part in sorted(self._parts[clock], key=_order):
+                if part.mask >> bucket & 1:
+                    found += [Kept(clock, rank, ordinal, each) for each in part.only(1 << bucket)]
+        return found
+
+    def adopt(self, bucket: int, kept: Iterable[Kept]) -> None:
+        """A bucket comes with what was kept for it, in that order, in place of what is kept for it here."""
+        self.remove(bucket)
+        for clock, rank, ordinal, part in kept:
+            self._keep(clock, rank, ordinal, [part])
+
+    def remove(self, bucket: int) -> None:
+        """A bucket has gone; forget what is kept for it."""
+        for clock in list(self._parts):
+            self._split(clock, 1 << bucket)
+
+    def _split(self, clock: int, buckets: int | None, rank: int | None = None) -> list[_Ordered]:
+        """Takes out what a clock has in some buckets or in all, of one rank or of all."""
+        before = self._parts.pop(clock, [])
+        taken, left = list[_Ordered](), list[_Ordered]()
+        for order, part in before:
+            if rank is not None and order[0] != rank:
+                left.append((order, part))
+            elif buckets is None or not part.mask & ~buckets:
+                taken.append((order, part))
+            elif not part.mask & buckets:
+                left.append((order, part))
+            else:
+                taken += [(order, piece) for piece in part.only(part.mask & buckets)]
+                left += [(order, piece) for piece in part.only(part.mask & ~buckets)]
+        self.nbytes += sum(map(_bytes, left)) - sum(map(_bytes, before))
+        if left:
+            self._parts[clock] = left
+        return taken
 
     def validate(self) -> None:
         """Asserts what must hold between the fields."""
-        kept = [part for parts in self._parts.values() for _, part in parts]
-        assert self.nbytes >= 0
-        assert bool(kept) or not self.nbytes
+        kept = [each for parts in self._parts.values() for each in parts]
+        assert self.nbytes == sum(map(_bytes, kept))
+        assert all(self._parts.values()), "no clock is without a part"
+
+
+def _order(each: _Ordered) -> tuple[int, int, int]:
+    return each[0]
+
+
+def _bytes(each: _Ordered) -> int:
+    return each[1].nbytes + PART_BYTES
 
 
 def _union(parts: Iterable[Target]) -> int:

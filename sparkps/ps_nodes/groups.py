@@ -13,7 +13,7 @@ from sparkps.errors import Fenced, SparkPSError
 from sparkps.plain import name_of, text_of
 from sparkps.ps_nodes.clock_buffers import ClockBuffers, Kept, Part, Write, write_all
 from sparkps.ps_nodes.replication import shipping
-from sparkps.ps_nodes.replication.copies import Copies, Places
+from sparkps.ps_nodes.replication.copies import Copies, Place, Places
 from sparkps.ps_nodes.shards import Entry, Shards
 from sparkps.ps_nodes.tables.directory import Tables
 from sparkps.specs import GroupSpec
@@ -308,19 +308,18 @@ class NodeGroup:
         while (ordered := self._order_next_close()) is not None:
             entry, its_turn, close = ordered
             if entry.places:
-                mask = entry.ships
-                self._copies.ship(
-                    entry.places,
-                    lambda place, mask=mask, close=close: (
-                        entries.ShipClose(self.spec.group, close.clock, packed(mask & place.buckets)),
-                        [],
-                    ),
-                )
+                self._ship_close(entry, close)
             if not its_turn:
                 return
             self._shards.carry_out(entry)
         self._end_if_failed()
         self._applied()
+
+    def _ship_close(self, entry: Entry, close: Close) -> None:
+        def make(place: Place) -> tuple[entries.LogEntry, list[Any]]:
+            return entries.ShipClose(self.spec.group, close.clock, packed(entry.ships & place.buckets)), []
+
+        self._copies.ship(entry.places, make)
 
     def _order_next_close(self) -> tuple[Entry, bool, Close] | None:
         """The next close takes its place: no moment is between its leaving the buffers and that."""

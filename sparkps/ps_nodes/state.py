@@ -87,7 +87,7 @@ class ServerState:
     def begin(self) -> None:
         """The tier is complete: there may be tables from now on."""
         if self._tables is None:
-            self._tables = Tables([])
+            self._tables = Tables((), self.io.post)
 
     # ---- worker groups -------------------------------------------------------------------------------------------------
 
@@ -142,7 +142,7 @@ class ServerState:
         """Rows, bytes, tables and groups."""
         if self._tables is None:
             return {"rows": 0, "bytes": 0, "tables": {}, "groups": {}}
-        tables, groups = self._tables.report(), list(self.groups.items())
+        tables, groups = self._tables.report(self.bucket_bits), list(self.groups.items())
         buffered = sum(group.nbytes() for _, group in groups) + self.copies.nbytes() + self.followers.nbytes()
         return {
             "rows": sum(table["rows"] for table in tables.values()),

@@ -62,11 +62,11 @@ class GroupClock:
     spec : GroupSpec
         The group as it was admitted.
     buckets : iterable of int
-        Buckets of which this node is the primary.
+        Buckets whose time it keeps, at first; `hold` and `import_shard` bring others.
 
     Examples
     --------
-    >>> clock = GroupClock(GroupSpec(group=1, name="g", num_ranks=1, num_workers=1, staleness=0), range(256))
+    >>> clock = GroupClock(GroupSpec(group=1, name="g", num_ranks=1, num_workers=1, staleness=0), range(2))
     >>> clock.takeover(Member(group=1, rank=0, incarnation=1, clock=-1))
     Standing(clock=-1, state=None, finished=False)
     >>> clock.settle(Member(group=1, rank=0, incarnation=1, clock=-1))
@@ -75,10 +75,10 @@ class GroupClock:
     >>> clock.ready(now), clock.write(now, table=1, buckets=0b11)
     ([], Buffer(clock=0, buckets=3))
     >>> clock.tick(now)
-    (Close(clock=0, buckets=None), Release())
+    (Close(clock=0, buckets=3), Release())
     """
 
-    def __init__(self, spec: GroupSpec, buckets: Iterable[int]) -> None:
+    def __init__(self, spec: GroupSpec, buckets: Iterable[int] = ()) -> None:
         self.spec = spec
         #: int32, ascending: row i of the vector clocks is bucket ``buckets[i]``.
         self.buckets: Buckets = np.unique(np.fromiter(buckets, np.int32))
@@ -191,10 +191,13 @@ class GroupClock:
 
     # ---- ticks ---------------------------------------------------------------------------------------------------------
 
-    def tick(self, member: Member, state: bytes | None = None, finish: bool = False) -> tuple[Effect, ...]:
+    def tick(
+        self, member: Member, state: bytes | None = None, finish: bool = False, *, followed: bool = False
+    ) -> tuple[Effect, ...]:
         """The rank's clock ``member.clock`` is done; with `finish` so is the rank.
 
         A tick that all shards have is a retry and does nothing. `state` replaces the stored one; a finish without one keeps it.
+        With `followed` another node has taken the tick, whose shards may have come by ticks that these have not heard of.
 
         Returns
         -------
@@ -210,7 +213,7 @@ class GroupClock:
         rank, clock, low = self._fences.speaker(member), member.clock, self._ticks.low[member.rank]
         if clock <= low and not (finish and clock == low):
             return ()
-        if clock > low + 1 or (finish and clock < self._pushed[rank]):
+        if not followed and (clock > low + 1 or (finish and clock < self._pushed[rank])):
             raise ProtocolError(
                 f"A tick of rank {rank} must be for the clock after its last one, {low}, and a last tick for its last push"
                 f" ({self._pushed[rank]}). Got clock {clock} instead.",
@@ -225,7 +228,7 @@ class GroupClock:
     def takeover(self, member: Member) -> Standing:
         """A new incarnation of a rank fences the older ones and asks what they did. `settle` must follow.
 
-        The incarnation that has the rank may ask again; that changes nothing.
+        The incarnation that has the rank may ask again; that changes nothing, also after it has settled.
 
         Raises
         ------
@@ -239,6 +242,9 @@ class GroupClock:
 
     def settle(self, member: Member, state: bytes | None = None) -> tuple[Effect, ...]:
         """The rank's clock is ``member.clock``: the highest `Standing` of all nodes (-1: none), with its state.
+
+        An incarnation that has settled here may do so again, as another node may have been in its way: what it has written since
+        stays.
 
         Returns
         -------
@@ -258,12 +264,12 @@ class GroupClock:
                 f" Got clock {clock} instead.",
                 **about(member),
             )
-        self._fences.settled[rank] = True
         dropped: tuple[Effect, ...] = ()
-        if self._pushed[rank] > clock:
+        if self._pushed[rank] > clock and not self._fences.settled[rank]:
             self._pushed[rank] = clock
             self._marks.rewind(rank, stamp_of(clock + 1, 0))
             dropped = (DropAbove(rank, clock),)
+        self._fences.settled[rank] = True
         if clock > self._ticks.high[rank]:
             self._states[rank] = state
         return dropped + self._raise_to(rank, clock) if clock > self._ticks.low[rank] else dropped
@@ -282,9 +288,9 @@ class GroupClock:
         for clock in sorted(self._open):
             closing = ticks.rising(before, clock)
             if closing is None:
-                effects.append(Close(clock))
+                effects.append(Close(clock, self._held))
             elif closing.any():
-                effects.append(Close(clock, self.buckets[closing]))
+                effects.append(Close(clock, mask_of(self.buckets[closing])))
         if self._open:
             self._open = {clock for clock in self._open if clock > ticks.lowest}
         if self.spec.staleness != UNBOUNDED:
@@ -307,9 +313,21 @@ class GroupClock:
 
     # ---- shards that move ----------------------------------------------------------------------------------------------
 
-    def export_shard(self, bucket: int) -> ShardClock:
-        """All logical time of one bucket, to be imported elsewhere; `remove_shard` once it is."""
+    def hold(self, bucket: int) -> None:
+        """A new bucket, in which nobody has written: it has the ticks that all others have."""
+        self._insert(bucket, list(self._ticks.low))
+
+    def export_shard(self, bucket: int, buffered: Iterable[int] = ()) -> ShardClock:
+        """All logical time of one bucket, to be imported elsewhere; `remove_shard` once it is.
+
+        Parameters
+        ----------
+        bucket : int
+        buffered : iterable of int
+            Clocks of which writes to the bucket are still buffered, though their close may be due.
+        """
         row = int(self._rows(np.array([bucket], np.int32))[0])
+        still_open = {clock for clock in self._open if clock > self._ticks.floor[row]}
         return ShardClock(
             bucket,
             self._ticks.ticked[row].tolist(),
@@ -317,52 +335,78 @@ class GroupClock:
             list(self._finished_at),
             list(self._states),
             list(self._pushed),
-            sorted(clock for clock in self._open if clock > self._ticks.floor[row]),
+            sorted(still_open.union(buffered)),
             self._marks.export(bucket),
+            list(self._fences.settled),
         )
 
     def import_shard(self, shard: ShardClock) -> tuple[Effect, ...]:
-        """A bucket arrives, its buffered pushes with it; returns effects as `tick` does.
+        """A bucket arrives, its buffered pushes with it: the caller has them before it carries out what this returns.
 
-        A rank that has a newer incarnation there than here must take over here as well before it goes on.
+        A shard that is behind gets the ticks that all shards here have, one that is ahead keeps its own. A clock without any shard
+        takes over the time of this one. Of two incarnations of a rank the higher one counts; what a lower one has left above its
+        last tick, there or here, is dropped if the higher one has settled, and else when it does. It has settled if it had where it
+        comes from; where both have the same one, if it had on both sides.
 
-        Raises
-        ------
-        ProtocolError
-            A rank has a newer incarnation here: what its older ones left on the shard could not be told apart any more.
+        Returns
+        -------
+        tuple of Effect
+            `DropAbove`, then the closes of clocks that are due in the bucket, then `Release` if pulls may be ready.
         """
+        effects = list[Effect]()
         for rank, incarnation in enumerate(shard.incarnations):
-            if incarnation < self._fences.incarnation[rank]:
-                raise ProtocolError(
-                    f"Before bucket {shard.bucket} moves, incarnation {self._fences.incarnation[rank]} of rank {rank} must have"
-                    f" taken over at the node that it comes from. Got incarnation {incarnation} instead.",
-                    group=self.spec.group,
-                    bucket=shard.bucket,
-                    rank=rank,
-                )
-        row = int(np.searchsorted(self.buckets, shard.bucket))
-        self.buckets = np.insert(self.buckets, row, shard.bucket)
-        self._row = self._rows_by_bucket()
-        self._held = mask_of(self.buckets)
+            effects += self._meet(rank, incarnation, shard)
         for rank, highest in enumerate(shard.ticked):
             if highest > self._ticks.high[rank]:
                 self._states[rank] = shard.states[rank]
-        self._fences.adopt(shard.incarnations)
         self._finished_at = [max(pair) for pair in zip(self._finished_at, shard.finished_at, strict=True)]
-        self._pushed = [max(pair) for pair in zip(self._pushed, shard.pushed, strict=True)]
-        self._open.update(shard.open_clocks)
+        floor = self._insert(shard.bucket, shard.ticked)
         self._marks.adopt(shard.bucket, shard.marks)
-        return self._after_rise(self._ticks.insert_row(row, shard.ticked))
+        for effect in effects:
+            if isinstance(effect, DropAbove):
+                self._marks.rewind(effect.rank, stamp_of(effect.clock + 1, 0), effect.buckets or 0)
+        effects += [Close(clock, 1 << shard.bucket) for clock in sorted(shard.open_clocks) if clock <= floor]
+        self._open.update(clock for clock in shard.open_clocks if clock > floor)
+        if self.spec.staleness != UNBOUNDED:
+            effects.append(_RELEASE)
+        return tuple(effects)
+
+    def _meet(self, rank: int, incarnation: int, shard: ShardClock) -> list[Effect]:
+        """The fences of a rank here and of a shard that comes become one; drops what the lower of two incarnations left above."""
+        mine = self._fences.incarnation[rank]
+        settled = self._fences.settled[rank] if mine > incarnation else shard.settled[rank]
+        self._fences.adopt(rank, incarnation, shard.settled[rank])
+        here, there = self._pushed[rank], shard.pushed[rank]
+        self._pushed[rank] = max(here, there)
+        last = max(self._ticks.low[rank], shard.ticked[rank])  # what one has ticked both have all of
+        left = there if mine > incarnation else here
+        if mine == incarnation or left <= last or not settled:  # who has not settled will say itself from where on
+            return []
+        self._pushed[rank] = max(last, here if mine > incarnation else there)
+        return [DropAbove(rank, last, 1 << shard.bucket if mine > incarnation else self._held)]
+
+    def _insert(self, bucket: int, ticked: list[int]) -> int:
+        """One more bucket, with these ticks; returns its floor."""
+        if self._held >> bucket & 1:
+            raise ProtocolError(f"Bucket {bucket} must come once. It is here.", group=self.spec.group, bucket=bucket)
+        row = int(np.searchsorted(self.buckets, bucket))
+        self._set_buckets(np.insert(self.buckets, row, bucket))
+        return self._ticks.insert_row(row, ticked)
+
+    def _set_buckets(self, buckets: Buckets) -> None:
+        self.buckets = buckets
+        self._row = self._rows_by_bucket()
+        self._held = mask_of(buckets)
 
     def remove_shard(self, bucket: int) -> None:
         """A bucket has moved away; what is parked or buffered for it is the caller's."""
         row = int(self._rows(np.array([bucket], np.int32))[0])
-        self.buckets = np.delete(self.buckets, row)
-        self._row = self._rows_by_bucket()
-        self._held = mask_of(self.buckets)
+        self._set_buckets(np.delete(self.buckets, row))
         self._marks.remove(bucket)
         self._ticks.delete_row(row)
-        self._open = {clock for clock in self._open if clock > self._ticks.lowest}
+        self._open = {clock for clock in self._open if clock > self._ticks.lowest and self._held}
+        if not self._held:
+            self._pushed = [-1] * self.spec.num_ranks
 
     # ---- what it looks like --------------------------------------------------------------------------------------------
 

@@ -17,15 +17,15 @@ from sparkps.wire.marks import ShardMark
 Buckets = NDArray[np.int32]
 
 
-class Close(msgspec.Struct, frozen=True, eq=False):
-    """BSP: apply what is buffered for `clock`, in rank order, then ordinal order.
+class Close(msgspec.Struct, frozen=True):
+    """BSP: apply what is buffered for `clock` in some buckets, in rank order, then ordinal order.
 
-    Closes come in the order of the clocks. A clock at which nobody pushed to this node closes without a word.
+    Of each bucket closes come in the order of the clocks. A clock at which nobody pushed to this node closes without a word.
     """
 
     clock: int
-    #: Only in these buckets; None: in all buckets of the node.
-    buckets: Buckets | None = None
+    #: As bits: usually all that the clock has.
+    buckets: int
 
 
 class DropAbove(msgspec.Struct, frozen=True):
@@ -33,6 +33,8 @@ class DropAbove(msgspec.Struct, frozen=True):
 
     rank: int
     clock: int
+    #: Only in these buckets, as bits; None: in all.
+    buckets: int | None = None
 
 
 class Release(msgspec.Struct, frozen=True):
@@ -88,6 +90,8 @@ class ShardClock(msgspec.Struct, frozen=True):
     states: list[bytes | None]
     #: Highest clock of a buffered write, -1 if none.
     pushed: list[int]
-    #: Clocks with buffered writes.
+    #: Clocks with buffered writes, also those that have closed if their writes are not in the tables: they close where it arrives.
     open_clocks: list[int]
     marks: list[ShardMark]
+    #: Whether that incarnation has settled.
+    settled: list[bool]

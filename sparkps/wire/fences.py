@@ -75,13 +75,13 @@ class Fences:
         self.settled[rank] = False
         return True
 
-    def adopt(self, incarnations: list[int]) -> None:
-        """Fences of another node, each at least as high as here: a rank with a higher one must settle here as well."""
-        self.settled = [
-            settled and here == there
-            for settled, here, there in zip(self.settled, self.incarnation, incarnations, strict=True)
-        ]
-        self.incarnation = list(incarnations)
+    def adopt(self, rank: int, incarnation: int, settled: bool) -> None:
+        """A shard comes from a node that has this fence of a rank: the higher one counts, of equal ones the one that has not settled."""
+        here = self.incarnation[rank]
+        if incarnation == here:
+            self.settled[rank] = self.settled[rank] and settled
+        elif incarnation > here:
+            self.incarnation[rank], self.settled[rank] = incarnation, settled
 
     def _fenced(self, member: Member) -> Fenced:
         return Fenced(

@@ -116,10 +116,11 @@ class RankMarks:
         for layers in self._marks.get(rank, {}).values():
             layers.layers = [layer for layer in layers.layers if layer[0] >= stamp]
 
-    def rewind(self, rank: int, stamp: int) -> None:
-        """Writes from `stamp` on were dropped."""
+    def rewind(self, rank: int, stamp: int, buckets: int = -1) -> None:
+        """Writes from `stamp` on were dropped, in these buckets (by default in all)."""
         for layers in self._marks.get(rank, {}).values():
-            layers.layers = [layer for layer in layers.layers if layer[0] < stamp]
+            left = [(at, bits if at < stamp else bits & ~buckets) for at, bits in layers.layers]
+            layers.layers = [layer for layer in left if layer[1]]
 
     def export(self, bucket: int) -> list[ShardMark]:
         """All marks on the shards of one bucket."""
@@ -200,6 +201,48 @@ class SessionMark:
             self._others = {**(self._others or {}), table: bits}
 
 
+    def clear(self, buckets: int) -> None:
+        """Nothing is known any more of these buckets."""
+        self._bits &= ~buckets
+        if self._others:
+            self._others = {table: bits & ~buckets for table, bits in self._others.items()}
+
+
+class _Apart:
+    """Where a session's mark on some buckets differs from its mark on all others, as they came from another node."""
+
+    __slots__ = ("bits", "groups")
+
+    def __init__(self) -> None:
+        #: Those buckets. Each is in one group, no group is empty, and no two have the same stamp.
+        self.bits = 0
+        self.groups: list[tuple[int, SessionMark]] = []
+
+    def remove(self, buckets: int) -> None:
+        """These buckets are not apart any more."""
+        if not self.bits & buckets:
+            return
+        self.bits &= ~buckets
+        kept = [(bits & ~buckets, mark) for bits, mark in self.groups]
+        self.groups = [group for group in kept if group[0]]
+        for _, mark in self.groups:
+            mark.clear(buckets)
+
+    def put(self, buckets: int, stamp: int) -> SessionMark:
+        """These buckets, which are in no group, have the mark `stamp` from now on."""
+        self.bits |= buckets
+        for place, (bits, mark) in enumerate(self.groups):
+            if mark.stamp == stamp:
+                self.groups[place] = bits | buckets, mark
+                return mark
+        self.groups.append((buckets, made := SessionMark(stamp)))
+        return made
+
+    def mark_of(self, bucket: int) -> SessionMark | None:
+        """The mark on a bucket, if it is among these."""
+        return next((mark for bits, mark in self.groups if bits >> bucket & 1), None)
+
+
 class WriterMark(msgspec.Struct, frozen=True, array_like=True):
     """A session's mark on the shards of one bucket: what moves with them."""
 
@@ -223,60 +266,93 @@ class SessionMarks:
     """
 
     def __init__(self) -> None:
-        #: By session, for all buckets but those in `_moved`.
+        #: By session, for all buckets but those in `_apart`.
         self._marks: dict[int, SessionMark] = {}
-        #: Buckets that came from another node: their marks by session, and the bits of all of them.
-        self._moved: dict[int, dict[int, SessionMark]] = {}
-        self._moved_bits = 0
+        #: By session: buckets that came from another node with another mark, until the session's next write to them.
+        self._apart: dict[int, _Apart] = {}
 
     def take(self, session: int, stamp: int, table: int, buckets: int) -> int:
         """Those of `buckets` where the write is new; they have it from now on."""
         mark = self._marks.get(session)
         if mark is None:
             mark = self._marks[session] = SessionMark()
-        moved = buckets & self._moved_bits
-        if not moved:
-            return mark.take(stamp, table, buckets)
-        fresh = mark.take(stamp, table, buckets & ~moved)
-        for bucket, marks in self._moved.items():
-            bit = moved & (1 << bucket)
-            if bit:
-                fresh |= marks.setdefault(session, SessionMark()).take(stamp, table, bit)
-        return fresh
+        if self._apart:
+            apart = self._apart.get(session)
+            if apart is not None and apart.bits & buckets:
+                return self._take_apart(session, mark, apart, stamp, table, buckets)
+        return mark.take(stamp, table, buckets)
+
+    def _take_apart(self, session: int, mark: SessionMark, apart: _Apart, stamp: int, table: int, buckets: int) -> int:
+        fresh, rising = mark.take(stamp, table, buckets & ~apart.bits), 0
+        for bits, theirs in apart.groups:
+            touched = bits & buckets
+            if touched and theirs.stamp < stamp:
+                rising |= touched
+            elif touched:
+                fresh |= theirs.take(stamp, table, touched)
+        if rising:
+            apart.remove(rising)
+            if stamp < mark.stamp:  # repeated for buckets that came late, after newer ones to the others
+                mark = apart.put(rising, stamp)
+            mark.put(table, mark.taken(table) | rising)
+            if not apart.bits:
+                del self._apart[session]
+        return fresh | rising
 
     def forget(self, session: int) -> None:
         """The session will not write again, nor repeat anything."""
-        for marks in (self._marks, *self._moved.values()):
-            marks.pop(session, None)
+        self._marks.pop(session, None)
+        self._apart.pop(session, None)
 
     def __len__(self) -> int:
         return len(self._marks)
 
     def export(self, bucket: int) -> list[WriterMark]:
         """All sessions' marks on one bucket."""
-        own = self._moved.get(bucket, self._marks)
-        return [
-            WriterMark(session, mark.stamp, [table for table, bits in mark.tables() if bits >> bucket & 1])
-            for session, mark in own.items()
-        ]
+        found = []
+        for session, common in self._marks.items():
+            apart = self._apart.get(session)
+            mark = (apart.mark_of(bucket) if apart else None) or common
+            if mark.stamp >= 0:
+                tables = [table for table, bits in mark.tables() if bits >> bucket & 1]
+                found.append(WriterMark(session, mark.stamp, tables))
+        return found
 
     def adopt(self, bucket: int, marks: list[WriterMark]) -> None:
         """A bucket arrives with the marks that it was exported with."""
-        self._moved[bucket] = found = {}
-        self._moved_bits |= 1 << bucket
-        for each in marks:
-            mark = found[each.session] = SessionMark(each.stamp)
-            for table in each.tables:
-                mark.put(table, 1 << bucket)
+        self.remove(bucket)
+        bit, came = 1 << bucket, {each.session: each for each in marks}
+        for session in self._marks.keys() | came.keys():
+            common = self._marks.setdefault(session, SessionMark())
+            its = came.get(session, WriterMark(session, -1, []))
+            mark = common
+            if its.stamp != common.stamp:
+                mark = self._apart.setdefault(session, _Apart()).put(bit, its.stamp)
+            for table in its.tables:
+                mark.put(table, mark.taken(table) | bit)
 
     def remove(self, bucket: int) -> None:
         """A bucket has moved away."""
-        self._moved.pop(bucket, None)
-        self._moved_bits &= ~(1 << bucket)
+        for session, mark in self._marks.items():
+            mark.clear(1 << bucket)
+            apart = self._apart.get(session)
+            if apart is not None:
+                apart.remove(1 << bucket)
+                if not apart.bits:
+                    del self._apart[session]
 
     def validate(self) -> None:
         """Asserts the invariants written at the fields."""
-        assert self._moved_bits == sum(1 << bucket for bucket in self._moved)
-        for marks in (self._marks, *self._moved.values()):
-            for session, mark in marks.items():
-                assert mark.stamp >= 0 or not list(mark.tables()), session
+        assert self._apart.keys() <= self._marks.keys()
+        for apart in self._apart.values():
+            seen = 0
+            for bits, _ in apart.groups:
+                assert bits, "no group is empty"
+                assert not bits & seen, "a bucket has one mark"
+                seen |= bits
+            assert seen == apart.bits, "what is apart has a mark"
+            assert seen, "nobody is kept without a bucket"
+            assert len({mark.stamp for _, mark in apart.groups}) == len(apart.groups)
+        groups = [(session, mark) for session, apart in self._apart.items() for _, mark in apart.groups]
+        for session, mark in [*self._marks.items(), *groups]:
+            assert mark.stamp >= 0 or not any(bits for _, bits in mark.tables()), session

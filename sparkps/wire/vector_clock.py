@@ -78,23 +78,20 @@ class VectorClocks:
         mask: NDArray[np.bool_] = (before < clock) & (self.floor >= clock)
         return None if mask.all() else mask
 
-    def insert_row(self, row: int, ticked: list[int]) -> NDArray[np.int64]:
-        """A shard arrives; rows from `row` on move down.
+    def insert_row(self, row: int, ticked: list[int]) -> int:
+        """A shard arrives; rows from `row` on move down. Returns its floor.
 
-        It gets the ticks that the whole node has: they say that everything up to them was acknowledged, by this shard too.
-
-        Returns
-        -------
-        ndarray of shape (rows,), int64
-            The floors as they were, that of the new row being the one it came with.
+        It gets the ticks that the whole node has: they say that everything up to them was acknowledged, by this shard too. A
+        node without shards gets those of the shard.
         """
-        before = np.insert(self.floor, row, min(ticked))
         raised = [max(pair) for pair in zip(ticked, self.low, strict=True)]
+        if not len(self.ticked):
+            self.low = list(raised)
         self.ticked = np.insert(self.ticked, row, raised, axis=0)
         self.high = [max(pair) for pair in zip(raised, self.high, strict=True)]
         self.uniform = False
-        self._set_floors(self.lowest)
-        return before
+        self._set_floors(min(self.low))
+        return min(raised)
 
     def delete_row(self, row: int) -> None:
         """A shard leaves; rows after `row` move up."""

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from sparkps.wire.codec import decode_request, encode
 
 
@@ -21,9 +23,12 @@ class Numbered:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.message, name)
 
-    def frames(self, arrays: Sequence[Any] = ()) -> list[Any]:
-        """What goes on the wire."""
-        return encode(self.message, arrays, (self.session, self.seq, self.acked))
+    def frames(self, arrays: Sequence[Any] = (), epoch: int = 1) -> list[Any]:
+        """What goes on the wire; a message without an epoch gets one."""
+        message = self.message
+        if getattr(message, "epoch", None) == 0:
+            message = msgspec.structs.replace(message, epoch=epoch)
+        return encode(message, arrays, (self.session, self.seq, self.acked))
 
 
 def arrived(frames: Sequence[Any]) -> tuple[Any, list[Any]]:

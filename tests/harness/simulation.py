@@ -197,7 +197,7 @@ class Server:
                 self.buffered = tuple(p for p in self.buffered if p[1] != effect.rank or p[0] <= effect.clock)
             elif isinstance(effect, Close):
                 assert effect.clock > self.last_close, "clocks close in order"
-                assert effect.buckets is None
+                assert effect.buckets == mask_of(_array(self.buckets))
                 self.last_close = effect.clock
                 self._close(effect.clock)
             elif isinstance(effect, Release):

@@ -137,7 +137,7 @@ _CLOCKS = (
     Mutant(
         "drop-above removed",
         _GROUPS,
-        "                self._buffers.drop_above(effect.rank, effect.clock)\n",
+        "                self._buffers.drop_above(effect.rank, effect.clock, effect.buckets)\n",
         "",
     ),
     Mutant(

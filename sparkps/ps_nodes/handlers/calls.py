@@ -84,17 +84,17 @@ def _call_writing(state: ServerState, work: Work, prepared: functions.Prepared, 
             "The functions of one call of a worker must all write, or all read: what they write counts when the clock does."
             f" Got {', '.join(each.function for each in work.message.calls)}; call them one by one."
         )
-    once = Once(state, work, buckets)
+    once, tables = Once(state, work, buckets), [table.spec.table for table in prepared.written]
+    changed = dict.fromkeys(tables, buckets)
 
     def make(new: int) -> Entry:
-        return Entry(changed, lambda: prepared.run(listed(new)) if new else None, done, new, buckets & ~new)
+        def done(arrays: Any, error: BaseException | None) -> None:
+            use.release()
+            once.answer(entry.places, new, arrays, error)
 
-    def done(arrays: Any, error: BaseException | None) -> None:
-        use.release()
-        once.answer(entry.places, new, arrays, error)
+        entry = Entry(changed, lambda: prepared.run(listed(new)) if new else None, done, new, buckets & ~new)
+        return entry
 
-    tables = [table.spec.table for table in prepared.written]
-    changed = dict.fromkeys(tables, buckets)
     entry, its_turn, new = once.order(tables[0], make)
     shipping.ship_call(state.copies, entry.places, prepared, new, once.session, once.stamp, member)
     if its_turn:

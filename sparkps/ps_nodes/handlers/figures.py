@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from sparkps.errors import InvalidInput
 from sparkps.ps_nodes.handlers.table import handles
 from sparkps.ps_nodes.state import ServerState
 from sparkps.ps_nodes.work import Work
+from sparkps.specs import NUM_BUCKETS
 from sparkps.wire.messages import data as m
 
 
@@ -18,4 +20,6 @@ def status(state: ServerState, work: Work) -> None:
 def export(state: ServerState, work: Work) -> None:
     """Keys and rows of one bucket."""
     message: m.Export = work.message
+    if not 0 <= message.bucket < NUM_BUCKETS or not state.bucket_bits >> message.bucket & 1:
+        raise InvalidInput(f"Bucket {message.bucket} must be this node's.", bucket=message.bucket)
     work.done(state.tables.export(message.table, message.bucket, message.start, message.limit), record=False)

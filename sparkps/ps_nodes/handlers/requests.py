@@ -53,7 +53,7 @@ def answer_bytes(state: ServerState, work: Work) -> int:
     if type(message) is m.Call:
         return UNKNOWN_BYTES
     if type(message) is m.Step and state.is_complete:
-        return operations.answer_bytes(state.tables, message.ops, work.arrays, work.session.keysets)
+        return operations.answer_bytes(state.tables, message.ops, work.arrays, work.session.keysets, state.bucket_bits)
     return 0
 
 

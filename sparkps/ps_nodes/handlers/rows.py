@@ -29,7 +29,7 @@ def step(state: ServerState, work: Work) -> None:
     inline = state.io.is_current
     use = Use(tables, []) if inline else tables.use(ids)
     try:
-        targets = targets_of(tables, message.ops, work.arrays, work.session.keysets, state.bucket_bits)
+        targets = targets_of(tables, message.ops, work.arrays, work.session.keysets, state.bucket_bits, keep_keys=state.copies.active)
         writes = [target.values is not None for target in targets]
         if any(writes) and not all(writes):
             raise ProtocolError("The operations of a step must be all pulls or all writes. Got both.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sparkps.ps_nodes.replication.entries import carry_out
@@ -78,7 +79,7 @@ class Followers:
     def end_group(self, group: int) -> None:
         """A worker group is over, when all that came before was carried out."""
         for follower in self:
-            follower.then(lambda follower=follower: follower.end_group(group))
+            follower.then(partial(follower.end_group, group))
 
     def nbytes(self) -> int:
         """Bytes of entries and open clocks."""

@@ -187,7 +187,7 @@ class _Change:
 
     def _begin_empty(self, bucket: int) -> None:
         """A bucket that nobody has held before."""
-        self._state.tables.hold([bucket])
+        self._state.tables.hold(1 << bucket)
         for group in self._state.groups.values():
             group.hold(bucket)
 
@@ -203,12 +203,12 @@ class _Change:
                         state.copies.begin(target, 1 << bucket)
                         state.copies.caught_up(target, 1 << bucket)
             elif state.node in row[1:] and not self._before:
-                state.tables.hold([bucket])
+                state.tables.hold(1 << bucket)
                 state.followers.of(row[0]).hold(bucket)
 
     def _when_handed_over(self, then: Callable[[], None]) -> None:
         """Wait until all that was taken for buckets that others lead is there; what else nobody copies any more is ended."""
-        state, copies = self._state, self._state.copies
+        copies = self._state.copies
         for target in copies.targets():
             shipped, caught_up = copies.copied_by(target)
             wanted = _mask(b for b, row in enumerate(self._placement) if target in row) | (shipped & ~caught_up)
@@ -247,8 +247,7 @@ class _Change:
             if error is not None:
                 log.error("buckets could not be let go of", exc_info=error)
 
-        buckets = list(buckets_in(over))
-        state.shards.apply(Entry(state.tables.shards_of(over), lambda: state.tables.let_go(buckets), told))
+        state.shards.apply(Entry(state.tables.shards_of(over), lambda: state.tables.let_go(over), told))
 
     def _release(self) -> None:
         """Who waits is refused by the new epoch; key sets are registered anew."""

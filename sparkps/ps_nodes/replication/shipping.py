@@ -29,9 +29,9 @@ def _made(
     write: Write, new: dict[int, int], buckets: int, writer: int, stamp: int, member: Member | None
 ) -> Made:
     parts = write.only({table: mask & buckets for table, mask in new.items()})
-    if parts and isinstance(parts[0], CallPart):
-        (only,) = parts
-        return log.ShipCall(calls_of(only.prepared), packed(only.mask), writer, stamp, member), []
+    first = parts[0] if parts else None
+    if isinstance(first, CallPart):
+        return log.ShipCall(calls_of(first.prepared), packed(first.mask), writer, stamp, member), []
     ops, masks, arrays = shipped(parts)
     return log.ShipWrite(ops, masks, writer, stamp, member), arrays
 

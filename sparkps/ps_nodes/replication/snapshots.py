@@ -108,7 +108,7 @@ def adopt(follower: Follower, message: log.ShipBucket, arrays: list[Any]) -> Non
     tables, bucket, at = follower.tables, message.bucket, 0
     if follower.held >> bucket & 1:
         follower.drop(bucket)
-    tables.hold([bucket])
+    tables.hold(1 << bucket)
     follower.held |= 1 << bucket
     follower.marks.adopt(bucket, message.marks)
     for share in message.groups:

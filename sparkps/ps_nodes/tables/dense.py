@@ -1,13 +1,13 @@
 """The shards of a dense table on a node: the flattened elements of the ranges that its buckets are.
 
-Elements of the node's buckets lie one after the other in one array per plane. Verbs take a range of bucket numbers and the
-elements of this node's buckets in it, concatenated.
+Each bucket has an array of its own with one plane after the other, so that buckets come and go. Verbs take a set of buckets as
+bits and their elements, concatenated in ascending order of the buckets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,16 +19,19 @@ from sparkps.ps_nodes.tables.buffers import allocate, pointer_table
 from sparkps.ps_nodes.tables.optimizers import rule_of
 from sparkps.ps_nodes.tables.sparse import StepCounter, law_of
 from sparkps.specs import NUM_BUCKETS, TableSpec
-from sparkps.wire.buckets import mask_of, mask_of_range
-from sparkps.wire.placement import dense_range
+from sparkps.wire.buckets import bits_of, buckets_in, mask_of, mask_of_range
+from sparkps.wire.placement import dense_bounds
 
 Array = NDArray[Any]
 Runs = tuple[NDArray[np.int32], NDArray[np.int64]]
 
-#: One request's share of a sum: first bucket, bucket past the last, values.
-DensePart = tuple[int, int, Array]
+#: One request's share of a sum: buckets as bits, values.
+DensePart = tuple[int, Array]
 
 _NO_SLOTS = np.empty(0, np.int32)
+
+#: Most sets of buckets of which a table remembers where their elements lie; clients ask for the same few.
+_MOST_RUNS = 32
 
 
 class DenseShards:
@@ -40,7 +43,7 @@ class DenseShards:
     ----------
     spec : TableSpec
     buckets : sequence of int
-        The buckets of this node.
+        The buckets that the node holds at first.
     """
 
     #: A dense table has no keys.
@@ -51,35 +54,72 @@ class DenseShards:
         self.dtype = np.dtype(spec.dtype)
         self.row_bytes = self.dtype.itemsize
         self.rule = rule_of(spec.optimizer)
-        #: Ascending, the empty ones included.
-        self.buckets = np.unique(np.asarray(buckets, np.int32))
         #: First element of each of the 256 buckets, and the table's size.
-        self._first = np.array([dense_range(spec.size, b)[0] for b in range(NUM_BUCKETS)] + [spec.size], np.int64)
-        sizes = np.zeros(NUM_BUCKETS, np.int64)
-        sizes[self.buckets] = np.diff(self._first)[self.buckets]
-        #: Place of each bucket's first element in the planes; the last is their length.
-        self._places = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        self._planes = tuple(allocate(int(self._places[-1]), self.dtype) for _ in range(self.rule.planes))
-        #: This node's buckets that hold elements, as bits.
-        self._held = mask_of(np.flatnonzero(sizes).astype(np.int32))
+        self._first = dense_bounds(spec.size)
+        self._sizes = np.diff(self._first)
+        #: Buckets that have elements, here or elsewhere, as bits.
+        self._filled = mask_of(np.flatnonzero(self._sizes).astype(np.int32))
+        #: Buckets that are here and have elements, as bits.
+        self.held = 0
+        #: By bucket: the planes of its elements, one after the other.
+        self._blocks: list[Array] = [np.empty(0, self.dtype)] * NUM_BUCKETS
+        #: By set of buckets: which they are, and where their elements begin in the values of a request.
+        self._known_runs: dict[int, Runs] = {}
         #: Pointer tables: of the planes; and of counts and lock words, which own the elements of their bucket.
         self.heads, self.lock_heads = pointer_table(), pointer_table()
-        self.lock_heads[:, layout.COUNT] = sizes
-        self.heads[:, layout.ROOM] = sizes
-        for number, plane in enumerate(self._planes):
-            self.heads[:, layout.PLANE + number] = plane.ctypes.data + self._places[:-1] * self.dtype.itemsize
+        self.law = law_of(spec, self.rule, self.heads)
         self.steps = StepCounter(self.rule, self.heads)
         self._update = UPDATES[self.rule.kernel].of(spec.dtype)
-        self._begin()
+        self.hold(mask_of(np.asarray(buckets, np.int32)))
 
-    def _begin(self) -> None:
-        law = law_of(self.spec, self.rule, self.heads)
-        begin = rows.begin_elements.of(self.spec.dtype)
-        for bucket in self.buckets.tolist():
-            begin(int(self._first[bucket]), *law, self._planes[0][self._places[bucket] : self._places[bucket + 1]])
-        for plane, value in zip(self._planes[1:], self.rule.state, strict=True):
+    # ---- buckets that come and go ----------------------------------------------------------------------------------
+
+    def hold(self, buckets: int) -> None:
+        """These buckets are here from now on, with their first elements; those that are here already stay as they are."""
+        for bucket in buckets_in(buckets & self._filled & ~self.held):
+            self.begin(bucket)
+        self.held |= buckets & self._filled
+
+    def let_go(self, buckets: int) -> None:
+        """These buckets are not here any more; `free_buckets` must follow when nobody reads them."""
+        self.held &= ~buckets
+
+    def free_buckets(self, buckets: int) -> None:
+        """Give back the memory of buckets that are not here."""
+        for bucket in buckets_in(buckets & self._filled & ~self.held):
+            self._point(bucket, np.empty(0, self.dtype))
+
+    def begin(self, bucket: int, step: int = 0) -> None:
+        """The elements of a bucket as they are at first; the next step is number `step`."""
+        size = int(self._sizes[bucket])
+        if not len(self._blocks[bucket]):  # else they were let go a moment ago, and may still be read
+            self._point(bucket, allocate(size * self.rule.planes, self.dtype, size * self.rule.planes))
+        planes = self._blocks[bucket].reshape(self.rule.planes, size)
+        rows.begin_elements.of(self.spec.dtype)(int(self._first[bucket]), *self.law, planes[0])
+        for plane, value in zip(planes[1:], self.rule.state, strict=True):
             plane.fill(value)
-        self.written(self.buckets)
+        self.steps.set(bucket, step)
+        self.written(np.array([bucket], np.int32))
+
+    def _point(self, bucket: int, block: Array) -> None:
+        """`block` holds the planes of a bucket from now on."""
+        size = len(block) // self.rule.planes
+        where = np.array([bucket], np.int32)
+        lookup.lock_buckets(self.lock_heads, where)
+        try:
+            for plane in range(self.rule.planes):
+                self.heads[bucket, layout.PLANE + plane] = block[plane * size :].ctypes.data if size else 0
+            self.heads[bucket, layout.ROOM] = self.lock_heads[bucket, layout.COUNT] = size
+        finally:
+            lookup.unlock_buckets(self.lock_heads, where)
+        self._blocks[bucket] = block
+
+    def replace(self, bucket: int, planes: Sequence[Array], step: int) -> None:
+        """A bucket that is here gets these planes, of shape (elements,) each, and this number of steps."""
+        size = int(self._sizes[bucket])
+        for number, plane in enumerate(planes if size else ()):
+            self._blocks[bucket][number * size : (number + 1) * size] = plane
+        self.steps.set(bucket, step)
 
     # ---- ranges ----------------------------------------------------------------------------------------------------
 
@@ -87,46 +127,48 @@ class DenseShards:
         """First element of a bucket, and the one past its last."""
         return int(self._first[bucket]), int(self._first[bucket + 1])
 
-    def buckets_in(self, start: int, stop: int) -> NDArray[np.int32]:
-        """This node's buckets in [start, stop) that hold elements, ascending."""
-        inside = self.buckets[np.searchsorted(self.buckets, start) : np.searchsorted(self.buckets, stop)]
-        held: NDArray[np.int32] = inside[self.lock_heads[inside, layout.COUNT] > 0]
-        return held
+    def filled_in(self, start: int, stop: int, among: int) -> int:
+        """Those of the buckets [start, stop) that are in `among` and have elements; all as bits."""
+        return self._filled & among & mask_of_range(start, stop)
 
-    def mask_in(self, start: int, stop: int) -> int:
-        """The same as bits."""
-        return self._held & mask_of_range(start, stop)
+    def elements(self, buckets: int) -> int:
+        """Number of elements of these buckets."""
+        return int(self.runs(buckets)[1][-1])
 
-    def elements(self, start: int, stop: int) -> int:
-        """Number of elements of this node's buckets in [start, stop)."""
-        return int(self._places[stop] - self._places[start])
-
-    def _runs(self, start: int, stop: int) -> Runs:
-        buckets = self.buckets_in(start, stop)
-        ends = self._places[buckets + 1] - self._places[start]
-        return buckets, np.concatenate([[0], ends]).astype(np.int64)
+    def runs(self, buckets: int) -> Runs:
+        """The numbers of these buckets, and where the elements of each begin among those of all: see `KeyIndex.runs`."""
+        found = self._known_runs.get(buckets)
+        if found is None:
+            numbers = np.flatnonzero(bits_of(buckets & self._filled)).astype(np.int32)
+            found = numbers, np.concatenate([[0], np.cumsum(self._sizes[numbers])]).astype(np.int64)
+            if len(self._known_runs) >= _MOST_RUNS:
+                self._known_runs.clear()
+            self._known_runs[buckets] = found
+        return found
 
     # ---- verbs -----------------------------------------------------------------------------------------------------
 
-    def gather(self, start: int, stop: int) -> Array:
-        """Elements of this node's buckets in [start, stop), flat: a copy."""
-        with self._locked(self.buckets_in(start, stop)):
-            return self._planes[0][self._places[start] : self._places[stop]].copy()
+    def gather(self, buckets: int) -> Array:
+        """Elements of these buckets, flat: a copy."""
+        runs = self.runs(buckets)
+        out = np.empty(int(runs[1][-1]), self.dtype)
+        rows.read_elements.of(self.spec.dtype)(self.heads, self.lock_heads, *runs, out)
+        return out
 
-    def push(self, start: int, stop: int, grads: Array) -> None:
-        """One optimizer step of each touched bucket."""
-        self._step(self._runs(start, stop), grads, None)
+    def push(self, buckets: int, grads: Array) -> None:
+        """One optimizer step of each of these buckets."""
+        self._step(self.runs(buckets), grads, None)
 
-    def add(self, start: int, stop: int, values: Array) -> None:
+    def add(self, buckets: int, values: Array) -> None:
         """elements += values."""
-        self._write(self._runs(start, stop), values, 1)
+        self._write(self.runs(buckets), values, 1)
 
-    def assign(self, start: int, stop: int, values: Array) -> None:
+    def assign(self, buckets: int, values: Array) -> None:
         """elements = values."""
-        self._write(self._runs(start, stop), values, 0)
+        self._write(self.runs(buckets), values, 0)
 
     def apply_sum(self, parts: Sequence[DensePart], mode: int, step: int | None = None) -> None:
-        """Apply the sum of several writes once; see `SparseShards.apply_sum`. Parts are (start, stop, values)."""
+        """Apply the sum of several writes once; see `SparseShards.apply_sum`. Parts are (buckets, values)."""
         runs, values = self._merged(parts, mode)
         if mode == layout.MODE_PUSH:
             self._step(runs, values, step)
@@ -135,26 +177,29 @@ class DenseShards:
 
     def _merged(self, parts: Sequence[DensePart], mode: int) -> tuple[Runs, Array]:
         if len(parts) == 1:
-            start, stop, values = parts[0]
-            return self._runs(start, stop), values
-        start, stop = min(part[0] for part in parts), max(part[1] for part in parts)
-        first = self._places[start]
-        sums = np.zeros(self.elements(start, stop))
-        touched = np.zeros(NUM_BUCKETS, bool)
-        for begin, end, values in parts:
-            place = slice(self._places[begin] - first, self._places[end] - first)
-            if mode == layout.MODE_ASSIGN:
-                sums[place] = values
-            else:
-                sums[place] += values
-            touched[begin:end] = True
-        buckets, offsets = self._runs(start, stop)
-        kept = touched[buckets]
-        if not kept.all():
-            sums = sums[np.repeat(kept, np.diff(offsets))]
-            offsets = np.concatenate([[0], np.cumsum(np.diff(offsets)[kept])]).astype(np.int64)
-            buckets = buckets[kept]
-        return (buckets, offsets), sums.astype(self.dtype)
+            return self.runs(parts[0][0]), parts[0][1]
+        union = 0
+        for buckets, _ in parts:
+            union |= buckets
+        runs, seen = self.runs(union), 0
+        sums = np.empty(int(runs[1][-1]))
+        for buckets, values in parts:
+            for place, piece, fresh in self._segments(buckets, union, seen):
+                if fresh or mode == layout.MODE_ASSIGN:
+                    sums[place] = values[piece]  # not added to 0.0: -0.0 stays what it is
+                else:
+                    sums[place] += values[piece]
+            seen |= buckets
+        return runs, sums.astype(self.dtype)
+
+    def _segments(self, buckets: int, union: int, seen: int) -> Iterator[tuple[slice, slice, bool]]:
+        """Where the elements of `buckets` lie among those of `union`, where among their own, and whether they were not `seen`."""
+        (numbers, offsets), (among, starts) = self.runs(buckets), self.runs(union)
+        at, fresh = np.searchsorted(among, numbers), ~bits_of(seen)[numbers]
+        borders = np.flatnonzero((np.diff(at) != 1) | (fresh[1:] != fresh[:-1])) + 1
+        for first, last in pairwise([0, *borders.tolist(), len(numbers)] if len(numbers) else []):
+            place = slice(int(starts[at[first]]), int(starts[at[last - 1] + 1]))
+            yield place, slice(int(offsets[first]), int(offsets[last])), bool(fresh[first])
 
     def _step(self, runs: Runs, grads: Array, step: int | None) -> None:
         if self.rule.clips:
@@ -179,14 +224,6 @@ class DenseShards:
         scatter = rows.scatter.of(self.spec.dtype)
         scatter(self.heads, self.lock_heads, *runs, _NO_SLOTS, values.reshape(-1, 1), adding)
         self.written(runs[0])
-
-    @contextmanager
-    def _locked(self, buckets: NDArray[np.int32]) -> Iterator[None]:
-        lookup.lock_buckets(self.lock_heads, buckets)
-        try:
-            yield
-        finally:
-            lookup.unlock_buckets(self.lock_heads, buckets)
 
     # ---- for server functions --------------------------------------------------------------------------------------
 
@@ -213,26 +250,28 @@ class DenseShards:
 
     def plane_of(self, bucket: int, plane: int) -> Array:
         """Elements (plane 0) or optimizer state of a bucket: ndarray of shape (count, 1), a view."""
-        return self._planes[plane][self._places[bucket] : self._places[bucket + 1]].reshape(-1, 1)
+        block = self._blocks[bucket]
+        size = len(block) // self.rule.planes
+        return block[plane * size : (plane + 1) * size].reshape(-1, 1)
 
     # ---- looking at it ---------------------------------------------------------------------------------------------
 
-    def row_count(self) -> int:
-        """Elements on this node."""
-        return self.elements(0, NUM_BUCKETS)
+    def row_count(self, buckets: int) -> int:
+        """Elements in these buckets (bits)."""
+        return self.elements(self.held & buckets)
 
     def export(self, bucket: int, start: int, limit: int) -> list[Array]:
         """Positions and elements of one bucket from its element `start` on, at most `limit`; copies."""
         first, last = self.range_of(bucket)
         a, b = min(last, first + start), min(last, first + start + limit)
-        elements = self.gather(bucket, bucket + 1)[a - first : b - first]
+        elements = self.gather(1 << bucket)[a - first : b - first]
         return [np.arange(a, b, dtype=np.int64), elements.reshape(-1, 1)]
 
     # ---- memory ----------------------------------------------------------------------------------------------------
 
     def nbytes(self) -> int:
         """Bytes of elements and state."""
-        return self.heads.nbytes + self.lock_heads.nbytes + sum(plane.nbytes for plane in self._planes)
+        return self.heads.nbytes + self.lock_heads.nbytes + sum(block.nbytes for block in list(self._blocks))
 
     def free(self) -> None:
         """Nothing to leave: memory goes when the last request that uses the table lets go of it."""

@@ -1,16 +1,18 @@
-"""An operation on a dense table: it covers a range of buckets, as far as this node has them."""
+"""An operation on a dense table: it covers a range of buckets, as far as its sender means this node with them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sparkps.errors import ProtocolError
+import numpy as np
+
+from sparkps.errors import InvalidInput, ProtocolError
 from sparkps.ps_nodes.tables.dense import DenseShards
 from sparkps.ps_nodes.tables.keysets import NodeKeySet
 from sparkps.ps_nodes.tables.targets import Array, check_values, turn_of
 from sparkps.specs import NUM_BUCKETS
-from sparkps.wire.buckets import buckets_in
+from sparkps.wire.buckets import bits_of, buckets_in
 from sparkps.wire.messages.data import Op, OpCode
 
 _WRITES = {OpCode.PUSH: DenseShards.push, OpCode.ADD: DenseShards.add, OpCode.ASSIGN: DenseShards.assign}
@@ -22,17 +24,23 @@ class DenseTarget:
 
     code: OpCode
     table: DenseShards
-    #: First bucket of the range, and the one past its last.
-    start: int
-    stop: int
-    #: Of a write: flat.
+    #: Buckets whose elements it reads or writes, as bits: none without elements.
+    mask: int
+    #: Of a write: flat, the elements of these buckets in ascending order.
     values: Array | None
 
     @classmethod
     def of(
-        cls, code: OpCode, op: Op, table: DenseShards, arrays: Iterator[Array], keysets: Mapping[int, NodeKeySet]
+        cls,
+        code: OpCode,
+        op: Op,
+        table: DenseShards,
+        arrays: Iterator[Array],
+        keysets: Mapping[int, NodeKeySet],
+        among: int,
+        keep_keys: bool,
     ) -> DenseTarget:
-        """An operation as it came, checked.
+        """An operation as it came, checked; see `operations.targets_of`.
 
         Raises
         ------
@@ -44,23 +52,29 @@ class DenseTarget:
             raise ProtocolError(
                 f"A bucket range must lie in [0, {NUM_BUCKETS}]. Got [{op.start}, {op.stop}).", table=table.spec.name
             )
-        pull, shape = code == OpCode.PULL, (table.elements(op.start, op.stop),)
-        return cls(code, table, op.start, op.stop, None if pull else check_values(next(arrays), shape, table))
+        mask = table.filled_in(op.start, op.stop, among)
+        if mask & ~table.held:
+            away = list(buckets_in(mask & ~table.held))
+            raise InvalidInput(f"Buckets must be on the node that they are sent to. Got {away}.", table=table.spec.name)
+        pull, shape = code == OpCode.PULL, (table.elements(mask),)
+        return cls(code, table, mask, None if pull else check_values(next(arrays), shape, table))
+
+    def shipped(self) -> tuple[Op, list[Array]]:
+        """See `Target`."""
+        assert self.values is not None
+        start, stop = (self.mask & -self.mask).bit_length() - 1, self.mask.bit_length()
+        return Op(self.code, self.table.spec.table, start=max(start, 0), stop=max(stop, 1)), [self.values]
 
     @staticmethod
-    def rows_asked(op: Op, table: DenseShards, arrays: Sequence[Array], keysets: Mapping[int, NodeKeySet]) -> int:
+    def rows_asked(op: Op, table: DenseShards, arrays: Sequence[Array], keysets: Mapping[int, NodeKeySet], among: int) -> int:
         """Elements that a pull which is not checked yet asks for."""
-        return table.elements(op.start, op.stop) if 0 <= op.start < op.stop <= NUM_BUCKETS else 0
+        there = 0 <= op.start < op.stop <= NUM_BUCKETS
+        return table.elements(table.filled_in(op.start, op.stop, among)) if there else 0
 
     @property
     def size(self) -> int:
         """Elements."""
-        return self.table.elements(self.start, self.stop)
-
-    @property
-    def mask(self) -> int:
-        """See `Target`."""
-        return self.table.mask_in(self.start, self.stop)
+        return self.table.elements(self.mask)
 
     @property
     def nbytes(self) -> int:
@@ -85,25 +99,21 @@ class DenseTarget:
 
     def read(self) -> Array:
         """See `Target`."""
-        return self.table.gather(self.start, self.stop)
+        return self.table.gather(self.mask)
 
     def write(self) -> None:
         """See `Target`."""
         assert self.values is not None
-        _WRITES[self.code](self.table, self.start, self.stop, self.values)
+        _WRITES[self.code](self.table, self.mask, self.values)
 
     def only(self, buckets: int) -> list[DenseTarget]:
-        """See `Target`: one target a bucket."""
+        """See `Target`."""
         if buckets == self.mask:
             return [self]
         assert self.values is not None
-        targets, at = [], 0
-        for bucket in buckets_in(self.mask):
-            size = self.table.elements(bucket, bucket + 1)
-            if buckets >> bucket & 1:
-                targets.append(DenseTarget(self.code, self.table, bucket, bucket + 1, self.values[at : at + size]))
-            at += size
-        return targets
+        numbers, offsets = self.table.runs(self.mask)
+        kept = np.repeat(bits_of(buckets)[numbers], np.diff(offsets))
+        return [DenseTarget(self.code, self.table, buckets, self.values[kept])]
 
     def prepare(self) -> None:
         """Nothing: all elements are there."""
@@ -111,5 +121,5 @@ class DenseTarget:
     @staticmethod
     def write_sum(targets: Sequence[DenseTarget], clock: int) -> None:
         """See `Target`."""
-        parts = [(t.start, t.stop, t.values) for t in targets if t.values is not None]
+        parts = [(t.mask, t.values) for t in targets if t.values is not None]
         targets[0].table.apply_sum(parts, targets[0].code, clock)

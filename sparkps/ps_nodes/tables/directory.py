@@ -7,7 +7,7 @@ unknown to others at once, and keeps its place in its index until the last one l
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 
 from sparkps.errors import InvalidInput, ProtocolError, TableMismatch, UnknownTable
 from sparkps.kernels import ahead
+from sparkps.ps_nodes.tables.bucket_rows import BucketRows, TableRows
 from sparkps.ps_nodes.tables.dense import DenseShards
 from sparkps.ps_nodes.tables.index import KeyIndex
 from sparkps.ps_nodes.tables.sparse import SparseShards
-from sparkps.specs import TableSpec
+from sparkps.specs import NUM_BUCKETS, TableSpec
+from sparkps.wire.buckets import buckets_in, mask_of
 
 #: What a node holds of a table.
 Table = SparseShards | DenseShards
@@ -28,20 +30,24 @@ Table = SparseShards | DenseShards
 KERNELS = tuple(f"{ahead.TIER}.{name}" for name in ("lookup", "rows", "merging", "vectors"))
 
 
+_NO_KEYS = np.empty(0, np.int64)
+
+
 class Use:
     """Some tables in use, until `release`; a context manager. Made by `Tables.use`."""
 
-    __slots__ = ("_directory", "tables")
+    __slots__ = ("_directory", "_moves", "tables")
 
-    def __init__(self, directory: Tables, tables: list[Table]) -> None:
+    def __init__(self, directory: Tables, tables: list[Table], moves: int = 0) -> None:
         self._directory = directory
+        self._moves = moves
         self.tables = tables
 
     def release(self) -> None:
         """Let go of the tables; does nothing the second time."""
         tables, self.tables = self.tables, []
         if tables:
-            self._directory.release(tables)
+            self._directory.release(tables, self._moves)
 
     def __enter__(self) -> Self:
         return self
@@ -57,12 +63,18 @@ class Tables:
 
     Parameters
     ----------
-    buckets : sequence of int
-        The buckets that this node holds, ascending.
+    buckets : iterable of int
+        The buckets that this node holds at first.
+    post : callable, optional
+        Runs what it is given when nobody works on tables without having them in use: on the I/O thread, now or soon.
     """
 
-    def __init__(self, buckets: Sequence[int]) -> None:
-        self.buckets = np.asarray(buckets, np.int32)
+    def __init__(
+        self, buckets: Iterable[int] = (), post: Callable[[Callable[[], None]], None] = lambda job: job()
+    ) -> None:
+        self._post = post
+        #: All buckets of which the node has copies, its own and others', as bits. Owner: `_changing`.
+        self.held = mask_of(np.fromiter(buckets, np.int32))
         #: Owner: `_lock` for changes; reads are of a plain dict.
         self.by_id: dict[int, Table] = {}
         self._indexes: dict[int, KeyIndex] = {}
@@ -72,6 +84,12 @@ class Tables:
         self._users: dict[int, int] = {}
         #: Tables that were dropped while somebody used them, and are freed by the last one. Owner: `_lock`.
         self._leaving: dict[int, Table] = {}
+        #: How often buckets were let go. Owner: `_lock`.
+        self._moves = 0
+        #: Who began to work on tables before which of these: number of users by `_moves` at that time; no 0. Owner: `_lock`.
+        self._users_before: dict[int, int] = {}
+        #: By `_moves` before: buckets that were let go then, as bits, and may still be read. Owner: `_lock`.
+        self._leaving_buckets: dict[int, int] = {}
         #: Held for moments only, by every request.
         self._lock = threading.Lock()
         #: Held by whoever creates or drops; taken before `_lock`.
@@ -88,17 +106,20 @@ class Tables:
                     raise TableMismatch(f"Table {spec.table} must be {have.spec}. Got {spec} instead.", table=spec.name)
                 return
             ahead.load_kept(spec.dtype, *KERNELS)
-            made = DenseShards(spec, self.buckets) if spec.kind == "dense" else self._sparse(spec)
+            made = DenseShards(spec, self._numbers()) if spec.kind == "dense" else self._sparse(spec)
             with self._lock:
                 self.by_id[spec.table] = made
 
     def _sparse(self, spec: TableSpec) -> SparseShards:
         index = self._indexes.get(spec.index)
         if index is None:
-            index = self._indexes[spec.index] = KeyIndex(self.buckets)
+            index = self._indexes[spec.index] = KeyIndex(self._numbers())
         table = SparseShards(spec, index)
         index.attach(table)
         return table
+
+    def _numbers(self) -> list[int]:
+        return list(buckets_in(self.held))
 
     def drop(self, table_id: int) -> int:
         """Forget a table, and free it when nobody uses it; returns the id of its index if no table has that any more, else 0."""
@@ -131,7 +152,13 @@ class Tables:
             for table in tables:
                 table_id = table.spec.table
                 users[table_id] = users.get(table_id, 0) + 1
-        return Use(self, tables)
+            return self._begun(tables)
+
+    def _begun(self, tables: list[Table]) -> Use:
+        moves = self._moves
+        if tables:
+            self._users_before[moves] = self._users_before.get(moves, 0) + 1
+        return Use(self, tables, moves)
 
     def use_again(self, tables: Iterable[Table]) -> Use:
         """Those of `tables` that were not dropped since, in use from now on."""
@@ -139,10 +166,10 @@ class Tables:
             left = [table for table in tables if self.by_id.get(table.spec.table) is table]
             for table in left:
                 self._users[table.spec.table] = self._users.get(table.spec.table, 0) + 1
-        return Use(self, left)
+            return self._begun(left)
 
-    def release(self, tables: Sequence[Table]) -> None:
-        """Somebody lets go of tables; the last one frees those that were dropped. See `Use`."""
+    def release(self, tables: Sequence[Table], moves: int) -> None:
+        """Somebody lets go of tables; the last one frees those that were dropped, and buckets that were let go. See `Use`."""
         unused, users = [], self._users
         with self._lock:
             for table in tables:
@@ -154,8 +181,16 @@ class Tables:
                 del users[table_id]
                 if self._leaving and self._leaving.pop(table_id, None) is not None:
                     unused.append(table)
+            others = self._users_before[moves] - 1
+            if others:
+                self._users_before[moves] = others
+            else:
+                del self._users_before[moves]
+            idle = bool(self._leaving_buckets) and not others
         for table in unused:
             table.free()
+        if idle:
+            self._post(self._free_buckets)
 
     def table(self, table_id: int) -> Table:
         """The table of that id."""
@@ -176,6 +211,109 @@ class Tables:
             )
         return index
 
+    # ---- buckets that come and go ----------------------------------------------------------------------------------------
+
+    def hold(self, buckets: int) -> None:
+        """These buckets (bits) are here from now on: without keys, and with the first elements of dense tables."""
+        with self._changing:
+            with self._lock:  # what may still be read goes on being used
+                self._leaving_buckets = {moves: left & ~buckets for moves, left in self._leaving_buckets.items()}
+            for shards in self._all_shards():
+                shards.hold(buckets)
+            self.held |= buckets
+
+    def let_go(self, buckets: int) -> None:
+        """These buckets (bits) are not here any more.
+
+        The caller sees to it that nobody writes to them, as an `Entry` on their shards does, and that no new request reads them.
+        What is being read stays where it is until the last request that had tables in use has ended; then its memory is freed.
+        """
+        with self._changing:
+            self.held &= ~buckets
+            for shards in self._all_shards():
+                shards.let_go(buckets)
+            with self._lock:
+                self._leaving_buckets[self._moves] = buckets
+                self._moves += 1
+        self._post(self._free_buckets)
+
+    def _free_buckets(self) -> None:
+        """Free buckets that were let go before all who work on tables now began."""
+        with self._changing:
+            with self._lock:
+                oldest = min(self._users_before, default=self._moves)
+                over = [moves for moves in self._leaving_buckets if moves < oldest]
+                gone = [self._leaving_buckets.pop(moves) for moves in over]
+            for buckets in gone:
+                for index in list(self._indexes.values()):
+                    index.free(buckets)
+                for table in list(self.by_id.values()):
+                    if isinstance(table, DenseShards):
+                        table.free_buckets(buckets)
+
+    def _all_shards(self) -> list[KeyIndex | DenseShards]:
+        dense = [table for table in self.by_id.values() if isinstance(table, DenseShards)]
+        return [*self._indexes.values(), *dense]
+
+    def shards_of(self, buckets: int) -> dict[int, int]:
+        """All shards in these buckets (bits): what an `Entry` names that needs all tables there."""
+        return dict.fromkeys(list(self.by_id), buckets)
+
+    def copy_bucket(self, bucket: int) -> BucketRows:
+        """All that is here of one bucket. The caller keeps writers from it, as an `Entry` on its shards does.
+
+        Raises
+        ------
+        InvalidInput
+            The bucket is not here.
+        """
+        with self._changing:
+            self._check_held(bucket)
+            indexes, tables = dict(self._indexes), dict(self.by_id)
+        keys = {number: index.keys_of(bucket) for number, index in indexes.items()}
+        copies = {}
+        for number, table in tables.items():
+            planes = [table.plane_of(bucket, plane).copy() for plane in range(table.rule.planes)]
+            if table.index is None:
+                planes = [plane.reshape(-1) for plane in planes]
+            copies[number] = TableRows(0 if table.index is None else table.spec.index, table.steps.of(bucket), tuple(planes))
+        return BucketRows(bucket, keys, copies)
+
+    def adopt_bucket(self, rows: BucketRows) -> None:
+        """A bucket that is here gets all that `copy_bucket` gave elsewhere, in place of what it has.
+
+        Tables that `rows` lacks begin with first rows for its keys; those that are not here are ignored. The caller keeps all others
+        from the bucket; keys may be inserted into other buckets meanwhile.
+
+        Raises
+        ------
+        InvalidInput
+            The bucket is not here.
+        TableMismatch
+            A table has another shape, dtype or optimizer here. Nothing was changed.
+        ProtocolError
+            Keys that do not belong into the bucket.
+        """
+        bucket = rows.bucket
+        rows.check()
+        with self._changing:
+            self._check_held(bucket)
+            for number, table in self.by_id.items():
+                _check_fits(table, bucket, rows.tables.get(number))
+            for number, index in self._indexes.items():
+                begun = [t for t in self.by_id.values() if t.index is index and t.spec.table not in rows.tables]
+                index.replace(bucket, rows.keys.get(number, _NO_KEYS), [t for t in begun if isinstance(t, SparseShards)])
+            for number, table in self.by_id.items():
+                given = rows.tables.get(number)
+                if given is not None:
+                    table.replace(bucket, given.planes, given.step)
+                elif table.index is None and table.held >> bucket & 1:
+                    table.begin(bucket)
+
+    def _check_held(self, bucket: int) -> None:
+        if not self.held >> bucket & 1:
+            raise InvalidInput(f"Bucket {bucket} must be on this node.", bucket=bucket)
+
     # ---- looking at them ---------------------------------------------------------------------------------------------------
 
     def export(self, table_id: int, bucket: int, start: int, limit: int) -> list[NDArray[Any]]:
@@ -187,17 +325,34 @@ class Tables:
             )
         with self.use([table_id]) as use:
             (table,) = use.tables
-            if bucket not in self.buckets:
+            if not 0 <= bucket < NUM_BUCKETS or not self.held >> bucket & 1:
                 raise InvalidInput(f"Bucket {bucket} must be on this node.", bucket=bucket, table=table.spec.name)
             return table.export(bucket, start, limit)
 
-    def report(self) -> dict[str, dict[str, int]]:
-        """Rows and bytes of each table, by id."""
+    def report(self, buckets: int) -> dict[str, dict[str, int]]:
+        """Rows of each table in these buckets (bits), and all its bytes, by id."""
         return {
-            str(table_id): {"rows": table.row_count(), "bytes": table.nbytes()}
+            str(table_id): {"rows": table.row_count(buckets), "bytes": table.nbytes()}
             for table_id, table in list(self.by_id.items())
         }
 
     def index_bytes(self) -> int:
         """Bytes of all key indexes."""
         return sum(index.nbytes() for index in list(self._indexes.values()))
+
+
+def _check_fits(table: Table, bucket: int, given: TableRows | None) -> None:
+    """Whether a table can take the planes that came for it."""
+    if given is None:
+        return
+    first, last = table.range_of(bucket) if isinstance(table, DenseShards) else (0, len(given.planes[0]))
+    shape = (last - first,) if table.index is None else (last, table.spec.dim)
+    index = 0 if table.index is None else table.spec.index
+    got = given.planes[0]
+    if given.index != index or len(given.planes) != table.rule.planes or (got.shape, got.dtype) != (shape, table.dtype):
+        raise TableMismatch(
+            f"Bucket {bucket} of table {table.spec.name!r} must have {table.rule.planes} planes of {table.dtype} of shape {shape}."
+            f" Got {len(given.planes)} of {got.dtype} of shape {got.shape}: it was made with another specification.",
+            table=table.spec.name,
+            bucket=bucket,
+        )

@@ -7,18 +7,19 @@ row per slot. Kernels find and insert under the bucket's lock word; Python makes
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sparkps.errors import InvalidInput, TierError
+from sparkps.errors import InvalidInput, ProtocolError, TierError
 from sparkps.kernels import lookup
 from sparkps.kernels.layout import CAPACITY, COUNT, ENTRIES, ENTRY
 from sparkps.ps_nodes.tables.buffers import GrowthSeries, allocate, pointer_table
 from sparkps.specs import NUM_BUCKETS
-from sparkps.wire.hashing import MAX_CAPACITY
+from sparkps.wire.buckets import buckets_in, mask_of
+from sparkps.wire.hashing import MAX_CAPACITY, buckets_of
 
 if TYPE_CHECKING:
     from sparkps.ps_nodes.tables.sparse import SparseShards
@@ -33,10 +34,19 @@ _CAPACITIES = GrowthSeries(16, 1.5)
 
 _NO_LAWS = np.zeros((0, 8), np.int64), np.zeros((0, 8), np.float64)
 
+#: What a bucket has that is not here: one empty place, so that a look-up ends.
+_NO_ENTRIES = np.full(ENTRY, -1, np.int32)
+
 
 def no_bits() -> NDArray[np.uint8]:
     """No bucket, for `KeyIndex.runs`."""
     return np.zeros(NUM_BUCKETS // 8, np.uint8)
+
+
+def _laws_of(tables: Sequence[SparseShards]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    if not tables:
+        return _NO_LAWS
+    return np.concatenate([t.law[0] for t in tables]), np.concatenate([t.law[1] for t in tables])
 
 
 class KeyIndex:
@@ -45,16 +55,20 @@ class KeyIndex:
     Parameters
     ----------
     buckets : sequence of int
-        The buckets of this node.
+        The buckets that the node holds at first.
     """
 
     def __init__(self, buckets: Sequence[int] | NDArray[np.int32]) -> None:
-        #: Ascending.
-        self.buckets = np.unique(np.asarray(buckets, np.int32))
+        #: The buckets that are here, as bits.
+        self.held = 0
         #: Pointer table (`kernels.layout`). Owner of a row: the bucket's lock word, which is in it.
         self.heads = pointer_table()
+        #: `held` as the kernels read it.
         self._owned = np.zeros(NUM_BUCKETS, np.uint8)
-        self._owned[self.buckets] = 1
+        #: How often keys of some bucket got other slots, or none: by a bucket that came or went. Owner: `_inserting`.
+        self.moves = 0
+        #: By bucket: `moves` after the last time that it was among them.
+        self._moved_at = np.zeros(NUM_BUCKETS, np.int64)
         #: Held by whoever inserts, attaches or detaches; finding and updating go on meanwhile.
         self._inserting = threading.Lock()
         #: Number of insertions so far; owner: `_inserting`.
@@ -63,8 +77,86 @@ class KeyIndex:
         self._tables: list[SparseShards] = []
         #: The laws of all tables, one row each.
         self._laws = _NO_LAWS
-        for bucket in self.buckets.tolist():
-            self._rehash(bucket, 0)
+        self.hold(mask_of(np.asarray(buckets, np.int32)))
+
+    # ---- buckets that come and go ----------------------------------------------------------------------------------
+
+    def hold(self, buckets: int) -> None:
+        """These buckets are here from now on, without keys; those that are here already stay as they are."""
+        with self._inserting:
+            for bucket in buckets_in(buckets & ~self.held):
+                self._empty(bucket, 0)
+                for table in self._tables:
+                    table.begin(bucket)
+                self._owned[bucket] = 1
+            self.held |= buckets
+
+    def let_go(self, buckets: int) -> None:
+        """These buckets are not here any more: their keys are refused. `free` must follow when nobody reads them."""
+        with self._inserting:
+            self.held &= ~buckets
+            for bucket in buckets_in(buckets):
+                self._owned[bucket] = 0
+                self._note_move(bucket)
+
+    def free(self, buckets: int) -> None:
+        """Give back the memory of buckets that are not here, in the tables as well."""
+        with self._inserting:
+            for bucket in buckets_in(buckets & ~self.held):
+                self._put_entries(bucket, _NO_ENTRIES)
+                for table in self._tables:
+                    table.free_bucket(bucket)
+
+    def replace(self, bucket: int, keys: NDArray[np.int64], begun: Collection[SparseShards]) -> None:
+        """A bucket that is here gets these keys, in slot order, in place of those that it has.
+
+        Every table of the group gets room for their rows, and those in `begun` their first rows. The caller keeps all others from
+        the bucket; keys of other buckets may be inserted meanwhile.
+
+        Raises
+        ------
+        ProtocolError
+            A key comes twice, or belongs into another bucket.
+        """
+        if (buckets_of(keys) != bucket).any() or len(np.unique(keys)) != len(keys):
+            raise ProtocolError(f"The keys of bucket {bucket} must hash to it and come once.", bucket=bucket)
+        slots = np.full(len(keys), -1, np.int32)
+        where = np.array([bucket], np.int32), np.array([0, len(keys)], np.int64)
+        with self._inserting:
+            self._empty(bucket, len(keys))
+            for table in self._tables:
+                table.begin(bucket)
+                if len(keys) > int(table.room(where[0])[0]):
+                    table.make_room(bucket, len(keys))
+            lookup.insert(self.heads, keys, *where, slots, *_laws_of([each for each in self._tables if each in begun]))
+
+    def _empty(self, bucket: int, need: int) -> None:
+        """A bucket without keys that has places for `need`."""
+        capacity = self._capacity(bucket, need)
+        entries = allocate(capacity * ENTRY, np.int32, capacity * ENTRY)
+        entries[ENTRY - 1 :: ENTRY] = -1
+        self._put_entries(bucket, entries)
+        self._note_move(bucket)
+
+    def _put_entries(self, bucket: int, entries: NDArray[np.int32]) -> None:
+        where = np.array([bucket], np.int32)
+        lookup.lock_buckets(self.heads, where)
+        try:
+            self.heads[bucket, ENTRIES] = entries.ctypes.data
+            self.heads[bucket, CAPACITY] = len(entries) // ENTRY
+            self.heads[bucket, COUNT] = 0
+        finally:
+            lookup.unlock_buckets(self.heads, where)
+        self._entries[bucket] = entries
+
+    def _note_move(self, bucket: int) -> None:
+        self._version += 1
+        self._moved_at[bucket] = self.moves + 1
+        self.moves += 1  # last: who sees it sees the bucket, too
+
+    def moved_since(self, moves: int, buckets: NDArray[np.int32]) -> bool:
+        """Whether keys of one of `buckets` may have got other slots since `moves` was what it was."""
+        return bool((self._moved_at[buckets] > moves).any())
 
     # ---- tables ----------------------------------------------------------------------------------------------------
 
@@ -73,7 +165,7 @@ class KeyIndex:
         with self._inserting:
             if table in self._tables:
                 return
-            counts = self.heads[:, COUNT]
+            counts = self.heads[:, COUNT] * self._owned
             for bucket in np.flatnonzero(counts).tolist():
                 table.make_room(bucket, int(counts[bucket]))
                 lookup.begin_bucket(self.heads, bucket, *table.law)
@@ -86,10 +178,7 @@ class KeyIndex:
 
     def _set_tables(self, tables: list[SparseShards]) -> None:
         self._tables = tables
-        if tables:
-            self._laws = np.concatenate([t.law[0] for t in tables]), np.concatenate([t.law[1] for t in tables])
-        else:
-            self._laws = _NO_LAWS
+        self._laws = _laws_of(tables)
 
     # ---- keys ------------------------------------------------------------------------------------------------------
 
@@ -143,6 +232,8 @@ class KeyIndex:
 
     def _insert(self, keys: NDArray[np.int64], runs: Runs, slots: NDArray[np.int32]) -> None:
         buckets, offsets = runs
+        if not self._owned[buckets].all():
+            raise TierError(f"Keys must be of buckets that the node holds. Got a write to some of {buckets.tolist()}.")
         missing = np.add.reduceat((slots < 0).astype(np.int64), offsets[:-1])
         need = self.heads[buckets, COUNT] + missing
         for i in np.flatnonzero(need > (self.heads[buckets, CAPACITY] * _LOAD).astype(np.int64)).tolist():
@@ -154,21 +245,26 @@ class KeyIndex:
         lookup.insert(self.heads, keys, buckets, offsets, slots, *self._laws)
 
     def _rehash(self, bucket: int, need: int) -> None:
+        capacity = self._capacity(bucket, need)
+        entries = allocate(capacity * ENTRY, np.int32, capacity * ENTRY)
+        lookup.rehash(self.heads, bucket, entries.ctypes.data, capacity)
+        self._entries[bucket] = entries
+
+    @staticmethod
+    def _capacity(bucket: int, need: int) -> int:
         capacity = _CAPACITIES.at_least(bucket, (need + 1) / _LOAD)
         if capacity >= MAX_CAPACITY:
             raise TierError(
                 f"A bucket must hold fewer than {int(MAX_CAPACITY * _LOAD)} keys. Got {need}; spread the tier over more nodes.",
                 bucket=bucket,
             )
-        entries = allocate(capacity * ENTRY, np.int32, capacity * ENTRY)
-        lookup.rehash(self.heads, bucket, entries.ctypes.data, capacity)
-        self._entries[bucket] = entries
+        return capacity
 
     # ---- what there is ---------------------------------------------------------------------------------------------
 
     def counts(self) -> NDArray[np.int64]:
         """Keys of each of the 256 buckets: ndarray of shape (256,), int64, a copy."""
-        return self.heads[:, COUNT].copy()
+        return self.heads[:, COUNT] * self._owned
 
     def keys_of(self, bucket: int) -> NDArray[np.int64]:
         """Keys of a bucket in slot order: ndarray of shape (count,), int64."""
@@ -182,7 +278,8 @@ class KeyIndex:
 
     def validate(self) -> None:
         """Checks what must hold of every bucket; for tests."""
-        for bucket in self.buckets.tolist():
+        assert mask_of(np.flatnonzero(self._owned).astype(np.int32)) == self.held
+        for bucket in buckets_in(self.held):
             head, entries = self.heads[bucket], self._entries[bucket]
             slots = entries[ENTRY - 1 :: ENTRY]
             assert head[ENTRIES] == entries.ctypes.data

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sparkps.errors import InvalidInput, TierError
 from sparkps.ps_nodes.tables.index import KeyIndex, no_bits
-from sparkps.wire.buckets import mask_of
+from sparkps.wire.buckets import bits_of, mask_of
 
 #: (buckets int32 (r,), offsets int64 (r + 1,)): runs of keys of one bucket each.
 Runs = tuple[NDArray[np.int32], NDArray[np.int64]]
@@ -34,22 +35,36 @@ class KeyChunk:
     keys : ndarray of shape (n,), int64
     registered : bool
         Whether the chunk will be used again.
+    among : int, optional
+        The buckets that the keys may be of, as bits; by default all that the node holds.
+    keep_keys : bool
+        Whether the keys are kept when their slots are known: they go on to other nodes.
 
     Raises
     ------
     InvalidInput
-        The keys are not grouped by ascending buckets of this node.
+        The keys are not grouped by ascending buckets among those.
     """
 
-    __slots__ = ("_bits", "_mask", "index", "keys", "registered", "runs", "size", "slots")
+    __slots__ = ("_bits", "_mask", "_moves", "index", "keep_keys", "keys", "registered", "runs", "size", "slots")
 
     def __init__(
-        self, index: KeyIndex, keys: NDArray[np.int64], *, registered: bool = False, runs: Runs | None = None
+        self,
+        index: KeyIndex,
+        keys: NDArray[np.int64],
+        *,
+        registered: bool = False,
+        runs: Runs | None = None,
+        among: int = -1,
+        keep_keys: bool = False,
     ) -> None:
         self.index = index
         #: None: all slots are known.
         self.keys: NDArray[np.int64] | None = keys
+        self.keep_keys = keep_keys
         self.registered = registered
+        #: `KeyIndex.moves` when the chunk was made, or its slots were last found to hold.
+        self._moves = index.moves
         self.size = len(keys)
         #: `mask`, as an array or, from the first time that it is asked for, as what it is.
         self._bits = no_bits()
@@ -57,6 +72,15 @@ class KeyChunk:
         self.runs: Runs = index.runs(keys, self._bits) if runs is None else runs
         #: All slots, once they are known.
         self.slots: NDArray[np.int32] | None = None
+        if among != -1 and self.mask & ~among:
+            key = int(keys[self._first_outside(among)])
+            raise InvalidInput(
+                f"Keys must be of buckets of which the node that they are sent to is the primary. Got key {key}.", key=key
+            )
+
+    def _first_outside(self, among: int) -> int:
+        buckets, offsets = self.runs
+        return int(offsets[np.flatnonzero(~bits_of(among)[buckets])[0]])
 
     @property
     def mask(self) -> int:
@@ -67,27 +91,60 @@ class KeyChunk:
 
     def for_reading(self) -> tuple[NDArray[np.int32], NDArray[np.int64] | None]:
         """Slots of the keys, -1 where a key has no row yet; and the keys, None if every key has one."""
-        keys = self.keys
-        if self.slots is not None:
-            return self.slots, None
-        assert keys is not None
+        keys, slots = self.keys, self.slots
+        if slots is not None and self._hold():
+            return slots, None
+        keys, moves = self._known(keys), self.index.moves
         slots = self.index.find(keys, self.runs)
         if self.registered and (self.size == 0 or int(slots.min()) >= 0):
-            self._settle(slots)
+            self._settle(slots, moves)
         return slots, keys
 
     def for_writing(self) -> NDArray[np.int32]:
         """Slots of the keys; those that have none get one, and an initial row in every table of the group."""
-        keys = self.keys
-        if self.slots is None:
-            assert keys is not None
-            self._settle(self.index.resolve(keys, self.runs))
-        assert self.slots is not None
-        return self.slots
+        keys, slots = self.keys, self.slots
+        if slots is None or not self._hold():
+            moves = self.index.moves
+            slots = self.index.resolve(self._known(keys), self.runs)
+            self._settle(slots, moves)
+        return slots
 
-    def _settle(self, slots: NDArray[np.int32]) -> None:
+    @property
+    def is_usable(self) -> bool:
+        """Whether the slots of all keys are known or can be found: not where keys were let go and a bucket of theirs has moved."""
+        return self.keys is not None or self._hold()
+
+    def _hold(self) -> bool:
+        """Whether known slots are still those of the keys: no bucket of theirs has come or gone."""
+        moves = self.index.moves
+        if self._moves == moves:
+            return True
+        if self.index.moved_since(self._moves, self.runs[0]):
+            return False
+        self._moves = moves
+        return True
+
+    def shipped_keys(self) -> NDArray[np.int64]:
+        """The keys, also if only their slots are known: ndarray of shape (n,), int64."""
+        keys, slots = self.keys, self.slots
+        if keys is not None:
+            return keys
+        assert slots is not None
+        keys, (buckets, offsets) = np.empty(self.size, np.int64), self.runs
+        for bucket, begin, end in zip(buckets.tolist(), offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
+            keys[begin:end] = self.index.keys_of(bucket)[slots[begin:end]]
+        return keys
+
+    def _known(self, keys: NDArray[np.int64] | None) -> NDArray[np.int64]:
+        if keys is None:
+            raise TierError("The buckets of a registered key set must stay while it is used. They have moved; send it again.")
+        return keys
+
+    def _settle(self, slots: NDArray[np.int32], moves: int) -> None:
         self.slots = slots  # before the keys go: readers look at the slots last
-        self.keys = None
+        self._moves = moves
+        if not self.keep_keys:
+            self.keys = None
 
     def only(self, kept: NDArray[np.bool_]) -> KeyChunk:
         """The chunk of those keys where `kept` is True."""
@@ -95,9 +152,9 @@ class KeyChunk:
         runs = self.runs[0][counts > 0], np.concatenate([[0], np.cumsum(counts[counts > 0])]).astype(np.int64)
         keys, slots = self.keys, self.slots
         some = keys[kept] if keys is not None else np.empty(int(kept.sum()), np.int64)
-        part = KeyChunk(self.index, some, runs=runs)
+        part = KeyChunk(self.index, some, runs=runs, keep_keys=keys is not None and self.keep_keys)
         if slots is not None:
-            part._settle(slots[kept])
+            part._settle(slots[kept], self._moves)
         return part
 
 

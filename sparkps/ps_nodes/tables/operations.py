@@ -23,9 +23,27 @@ _TARGETS: dict[type[Any], Any] = {SparseShards: SparseTarget, DenseShards: Dense
 
 
 def targets_of(
-    tables: Tables, ops: Sequence[Op], arrays: Sequence[Array], keysets: Mapping[int, NodeKeySet]
+    tables: Tables,
+    ops: Sequence[Op],
+    arrays: Sequence[Array],
+    keysets: Mapping[int, NodeKeySet],
+    among: int,
+    *,
+    keep_keys: bool = False,
 ) -> list[Target]:
     """Check a step's operations with their arrays; nothing is changed. The caller has the tables in use.
+
+    Parameters
+    ----------
+    tables : Tables
+    ops, arrays : sequence
+        The operations, and what they have brought.
+    keysets : mapping
+        The session's key sets.
+    among : int
+        The buckets that they may touch, as bits; the node holds them. A dense table's range covers those of them that are in it.
+    keep_keys : bool
+        Whether keys are kept when their slots are known, for `Target.shipped`.
 
     Raises
     ------
@@ -35,7 +53,7 @@ def targets_of(
         raise ProtocolError(f"A step must have between 1 and {MOST_OPS} operations. Got {len(ops)} instead.")
     left = iter(arrays)
     try:
-        targets = [_target(tables, op, left, keysets) for op in ops]
+        targets = [_target(tables, op, left, keysets, among, keep_keys) for op in ops]
     except StopIteration:
         raise ProtocolError(
             f"A step of {len(ops)} operations must bring the arrays of all. Got {len(arrays)} arrays."
@@ -45,7 +63,9 @@ def targets_of(
     return targets
 
 
-def _target(tables: Tables, op: Op, arrays: Iterator[Array], keysets: Mapping[int, NodeKeySet]) -> Target:
+def _target(
+    tables: Tables, op: Op, arrays: Iterator[Array], keysets: Mapping[int, NodeKeySet], among: int, keep_keys: bool
+) -> Target:
     try:
         code = OpCode(op.code)
     except ValueError:
@@ -53,17 +73,17 @@ def _target(tables: Tables, op: Op, arrays: Iterator[Array], keysets: Mapping[in
             f"An operation must be one of {[c.value for c in OpCode]}. Got {op.code} instead."
         ) from None
     table = tables.table(op.table)
-    target: Target = _TARGETS[type(table)].of(code, op, table, arrays, keysets)
+    target: Target = _TARGETS[type(table)].of(code, op, table, arrays, keysets, among, keep_keys)
     return target
 
 
 def answer_bytes(
-    tables: Tables, ops: Sequence[Op], arrays: Sequence[Array], keysets: Mapping[int, NodeKeySet]
+    tables: Tables, ops: Sequence[Op], arrays: Sequence[Array], keysets: Mapping[int, NodeKeySet], among: int
 ) -> int:
     """Bytes that the pulls among a step's operations will answer with, about; for what is wrong with them nothing."""
     total = 0
     for op in ops:
         table = tables.by_id.get(op.table) if op.code == OpCode.PULL else None
         if table is not None:
-            total += _TARGETS[type(table)].rows_asked(op, table, arrays, keysets) * table.row_bytes
+            total += _TARGETS[type(table)].rows_asked(op, table, arrays, keysets, among) * table.row_bytes
     return total

@@ -19,6 +19,7 @@ from sparkps.ps_nodes.tables.buffers import GrowthSeries, allocate, pointer_tabl
 from sparkps.ps_nodes.tables.index import KeyIndex, Runs
 from sparkps.ps_nodes.tables.optimizers import UpdateRule, rule_of
 from sparkps.specs import NUM_BUCKETS, TableSpec
+from sparkps.wire.buckets import bits_of
 
 Array = NDArray[Any]
 
@@ -77,6 +78,15 @@ class StepCounter:
             steps = self._steps[buckets]
             self._steps[buckets] += 1
         return self._rule.hyper(steps), 0
+
+    def set(self, bucket: int, step: int) -> None:
+        """A bucket has made this number of steps."""
+        with self._lock:
+            self._steps[bucket] = step
+
+    def of(self, bucket: int) -> int:
+        """Steps of a bucket so far."""
+        return int(self._steps[bucket])
 
     def at(self, buckets: NDArray[np.int32]) -> NDArray[np.float64]:
         """Hyper-parameters that the next step of `buckets` would have."""
@@ -241,9 +251,9 @@ class SparseShards:
 
     # ---- looking at it ---------------------------------------------------------------------------------------------
 
-    def row_count(self) -> int:
-        """Rows on this node."""
-        return int(self.index.counts().sum())
+    def row_count(self, buckets: int) -> int:
+        """Rows in these buckets (bits)."""
+        return int(self.index.counts()[bits_of(buckets)].sum())
 
     def export(self, bucket: int, start: int, limit: int) -> list[Array]:
         """Keys and rows of one bucket from slot `start` on, at most `limit`; copies."""
@@ -268,6 +278,21 @@ class SparseShards:
         row_bytes = self.spec.dim * self.dtype.itemsize
         lookup.move_planes(self.heads, self.index.heads, bucket, addresses, room, row_bytes)
         self._planes[bucket] = planes
+
+    def begin(self, bucket: int, step: int = 0) -> None:
+        """A bucket without rows; the next step is number `step`."""
+        self.steps.set(bucket, step)
+
+    def free_bucket(self, bucket: int) -> None:
+        """Give back the memory of a bucket that nobody reads any more; the index calls it."""
+        lookup.move_planes(self.heads, self.index.heads, bucket, np.zeros(self.rule.planes, np.int64), 0, 0)
+        self._planes[bucket] = ()
+
+    def replace(self, bucket: int, planes: Sequence[Array], step: int) -> None:
+        """The rows of a bucket get these planes, of shape (count, dim) each, and the bucket this number of steps."""
+        for number, plane in enumerate(planes if len(planes[0]) else ()):
+            self.plane_of(bucket, number)[:] = plane
+        self.steps.set(bucket, step)
 
     def nbytes(self) -> int:
         """Bytes of rows and state, without the index."""

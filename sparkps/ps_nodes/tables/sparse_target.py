@@ -32,9 +32,16 @@ class SparseTarget:
 
     @classmethod
     def of(
-        cls, code: OpCode, op: Op, table: SparseShards, arrays: Iterator[Array], keysets: Mapping[int, NodeKeySet]
+        cls,
+        code: OpCode,
+        op: Op,
+        table: SparseShards,
+        arrays: Iterator[Array],
+        keysets: Mapping[int, NodeKeySet],
+        among: int,
+        keep_keys: bool,
     ) -> SparseTarget:
-        """An operation as it came, checked.
+        """An operation as it came, checked; see `operations.targets_of`.
 
         Raises
         ------
@@ -43,18 +50,23 @@ class SparseTarget:
             It has not brought its arrays.
         """
         if op.keyset == NO_KEYSET:
-            chunk = KeyChunk(table.index, _checked_keys(next(arrays), table))
+            chunk = KeyChunk(table.index, _checked_keys(next(arrays), table), among=among, keep_keys=keep_keys)
         else:
             keyset = keysets.get(op.keyset)
             found = keyset.chunks.get(op.start) if keyset is not None and keyset.index_id == table.spec.index else None
-            if found is None:
+            if found is None or found.mask & ~among or not found.is_usable:
                 raise KeySetMissing(op.keyset)
             chunk = found
         pull = code == OpCode.PULL
         return cls(code, table, chunk, None if pull else check_values(next(arrays), (chunk.size, table.spec.dim), table))
 
+    def shipped(self) -> tuple[Op, list[Array]]:
+        """See `Target`."""
+        assert self.values is not None
+        return Op(self.code, self.table.spec.table), [self.chunk.shipped_keys(), self.values]
+
     @staticmethod
-    def rows_asked(op: Op, table: SparseShards, arrays: Sequence[Array], keysets: Mapping[int, NodeKeySet]) -> int:
+    def rows_asked(op: Op, table: SparseShards, arrays: Sequence[Array], keysets: Mapping[int, NodeKeySet], among: int) -> int:
         """Rows that a pull which is not checked yet asks for, at most."""
         if op.keyset == NO_KEYSET:
             return max([len(array) for array in arrays if array.ndim], default=0)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sparkps.errors import InvalidInput
 from sparkps.specs import TableSpec
-from sparkps.wire.messages.data import OpCode
+from sparkps.wire.messages.data import Op, OpCode
 
 Array = NDArray[Any]
 
@@ -72,6 +72,9 @@ class Target(Protocol):
 
     def only(self, buckets: int) -> Sequence[Target]:
         """The same write in those of its buckets that are among `buckets` (bits)."""
+
+    def shipped(self) -> tuple[Op, list[Array]]:
+        """A write as an operation with its arrays, for other nodes: keys and values; `mask` goes beside it, as `among` there."""
 
     def prepare(self) -> None:
         """Find or make the rows of a write: what needs memory is done before anything is changed."""

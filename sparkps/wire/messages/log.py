@@ -1,7 +1,8 @@
 """What a primary ships to a node that holds copies of its buckets: its log, entry by entry.
 
 An entry travels as a request does (see `data`), with other numbers around it: the id of the primary as ``session``, the number of
-the entry, from 1 and without gaps, as ``seq``, and the generation of the log as ``acked``: a log that begins anew has a higher one. The receiver takes entries in order, acknowledges them (`Shipped`) when it has
+the entry, from 1 and without gaps, as ``seq``, and as ``acked`` the generation of the log: one that begins anew has a higher one. The
+receiver takes entries in order, acknowledges them (`Shipped`) when it has
 them, and carries them out in that order. What an entry says has been decided by the primary: it is no question any more.
 
 Sets of buckets are as `wire.buckets.to_bytes` writes them.

@@ -70,10 +70,14 @@ def test_first_rows_depend_on_seed_and_key_alone(init: Initializer, dtype: str) 
             assert np.allclose(seen[0], expected, rtol=1e-6 if dtype == "float32" else 1e-13)
 
 
+def elements(table: DenseShards) -> np.ndarray:
+    return table.gather(table.held)
+
+
 def test_first_elements_of_a_dense_table_do_not_depend_on_its_nodes() -> None:
     spec = TableSpec("d", "dense", 1, "float64", (30, 11), init=Normal(0, 2), seed=9)
-    whole = DenseShards(spec, range(256)).gather(0, 256)
-    halves = [DenseShards(spec, half).gather(0, 256) for half in (range(128), range(128, 256))]
+    whole = elements(DenseShards(spec, range(256)))
+    halves = [elements(DenseShards(spec, half)) for half in (range(128), range(128, 256))]
     assert np.array_equal(np.concatenate(halves), whole)
     law = spec.init.law(30, 11)
     assert np.allclose(whole, [naive.draw(law, 9, position, 0) for position in range(330)], rtol=1e-13)
@@ -82,7 +86,7 @@ def test_first_elements_of_a_dense_table_do_not_depend_on_its_nodes() -> None:
 @pytest.mark.parametrize("init", [Uniform(-2, 3), Normal(1, 0.5)], ids=repr)
 def test_first_values_have_the_moments_of_their_law(init: Initializer) -> None:
     table = DenseShards(TableSpec("d", "dense", 1, "float64", (200_000,), init=init), range(256))
-    values = table.gather(0, 256)
+    values = table.gather(table.held)
     mean, std = (0.5, 5 / math.sqrt(12)) if isinstance(init, Uniform) else (1.0, 0.5)
     assert values.mean() == pytest.approx(mean, abs=5 * std / math.sqrt(200_000))
     assert values.std() == pytest.approx(std, rel=0.01)

@@ -17,7 +17,7 @@ def tables_of(sizes: int, dtypes: list[str]) -> list[DenseShards]:
     rng = np.random.default_rng(sizes)
     tables = [DenseShards(TableSpec(f"t{i}", "dense", 1, dtype, (sizes,)), range(256)) for i, dtype in enumerate(dtypes)]
     for table in tables:
-        table.assign(0, 256, rng.normal(size=sizes).astype(table.dtype))
+        table.assign(table.held, rng.normal(size=sizes).astype(table.dtype))
     return tables
 
 
@@ -62,11 +62,11 @@ def test_reductions_equal_numpy(size: int, dtype: str) -> None:
 @pytest.mark.parametrize("dtypes", [["float64", "float64", "float32"], ["float32", "float64", "float32"]])
 def test_combination_may_read_what_it_writes(dtypes: list[str]) -> None:
     tables = tables_of(256 * 600 + 5, dtypes)
-    before = [table.gather(0, 256).astype(np.float64) for table in tables]
+    before = [table.gather(table.held).astype(np.float64) for table in tables]
     where = tables[0].lock_heads, BUCKETS, tables[0].sizes(BUCKETS)
     weights = np.array([0.5, -2.0, 3.0])
     vectors.combine_buckets(described([tables[0], *tables]), weights, 0.0, *where)
-    after = tables[0].gather(0, 256)
+    after = tables[0].gather(tables[0].held)
     for bucket in range(256):
         place = slice(*tables[0].range_of(bucket))
         expected = before[0][place]

@@ -105,7 +105,7 @@ def test_ftrl_goes_on_from_rows_that_a_function_wrote(kind: str) -> None:
     tier.call("fill", "a", value=0.75)
     table = tier.nodes[0][1]
     if kind == "dense":
-        table.push(0, 256, np.zeros(777))
+        table.push(table.held, np.zeros(777))
     else:
         runs = table.index.runs(KEYS)
         table.push(table.index.find(KEYS, runs), runs, np.zeros((len(KEYS), 2)))

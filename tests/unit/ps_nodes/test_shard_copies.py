@@ -245,7 +245,7 @@ def test_ftrl_goes_on_from_rows_that_a_users_function_wrote_and_keeps_the_others
 
     def push(grad: float) -> None:
         if kind == "dense":
-            table.push(0, 256, np.full(777, grad))
+            table.push(table.held, np.full(777, grad))
         else:
             runs = table.index.runs(KEYS)
             table.push(table.index.find(KEYS, runs), runs, np.full((len(KEYS), 2), grad))

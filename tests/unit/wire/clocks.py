@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sparkps.specs import GroupSpec
-from sparkps.wire.buckets import mask_of
+from sparkps.wire.buckets import buckets_in, mask_of
 from sparkps.wire.clock import GroupClock
 from sparkps.wire.effects import Close, Effect, Standing, Verdict
 from sparkps.wire.messages.data import Member
@@ -41,12 +41,12 @@ def opened(staleness: int, ranks: int = 2, buckets: list[int] = BUCKETS) -> Grou
 
 
 def plain(effects: tuple[Effect, ...]) -> list[object]:
-    """Effects in a form to compare: closes as numbers, or (number, buckets)."""
+    """Effects in a form to compare: closes of all of `BUCKETS` as numbers, others as (number, buckets)."""
     return [
         effect
         if not isinstance(effect, Close)
         else effect.clock
-        if effect.buckets is None
-        else (effect.clock, effect.buckets.tolist())
+        if effect.buckets == bits(*BUCKETS)
+        else (effect.clock, list(buckets_in(effect.buckets)))
         for effect in effects
     ]

@@ -13,6 +13,7 @@ from sparkps.wire.messages.data import Op, OpCode
 from tests.unit.ps_nodes.tables.given import grouped
 
 SPARSE, DENSE = 1, 2
+ALL = (1 << NUM_BUCKETS) - 1
 KEYS = grouped(np.arange(100))
 
 
@@ -27,11 +28,11 @@ def tables() -> Tables:
 def test_size_of_an_answer_is_that_of_its_rows(tables: Tables) -> None:
     keyset = NodeKeySet(1, 100)
     keyset.add(0, KeyChunk(tables.index(1), KEYS, registered=True))
-    assert answer_bytes(tables, [Op(OpCode.PULL, SPARSE)], [KEYS], {}) == 100 * 16 * 4
-    assert answer_bytes(tables, [Op(OpCode.PULL, SPARSE, 7, 0)], [], {7: keyset}) == 100 * 16 * 4
-    assert answer_bytes(tables, [Op(OpCode.PULL, DENSE, start=0, stop=NUM_BUCKETS)], [], {}) == 8000
+    assert answer_bytes(tables, [Op(OpCode.PULL, SPARSE)], [KEYS], {}, ALL) == 100 * 16 * 4
+    assert answer_bytes(tables, [Op(OpCode.PULL, SPARSE, 7, 0)], [], {7: keyset}, ALL) == 100 * 16 * 4
+    assert answer_bytes(tables, [Op(OpCode.PULL, DENSE, start=0, stop=NUM_BUCKETS)], [], {}, ALL) == 8000
     both = [Op(OpCode.PULL, SPARSE, 7, 0), Op(OpCode.PULL, DENSE, start=0, stop=NUM_BUCKETS)]
-    assert answer_bytes(tables, both, [], {7: keyset}) == 6400 + 8000
+    assert answer_bytes(tables, both, [], {7: keyset}, ALL) == 6400 + 8000
 
 
 @pytest.mark.parametrize(
@@ -46,4 +47,4 @@ def test_size_of_an_answer_is_that_of_its_rows(tables: Tables) -> None:
     ],
 )
 def test_what_will_be_refused_has_no_size(tables: Tables, op: Op) -> None:
-    assert answer_bytes(tables, [op], [np.float32(1).reshape(())], {}) == 0
+    assert answer_bytes(tables, [op], [np.float32(1).reshape(())], {}, ALL) == 0

@@ -87,16 +87,16 @@ def test_sparse_table_follows_the_formula(optimizer: optim.Optimizer, dtype: str
 def test_dense_table_follows_the_formula(optimizer: optim.Optimizer, dtype: str) -> None:
     rng = np.random.default_rng(7)
     table = DenseShards(TableSpec("d", "dense", 1, dtype, (700,), init=Normal(0, 1), optimizer=optimizer), range(256))
-    first = table.gather(0, 256)
+    first = table.gather(table.held)
     pieces = [range(*table.range_of(bucket)) for bucket in range(256)]
     rows = {bucket: first[list(piece)].copy() for bucket, piece in enumerate(pieces)}
     state = {bucket: naive.state_of(optimizer, row) for bucket, row in rows.items()}
     for t in range(6):
         grads = rng.normal(size=700).astype(dtype)
-        table.push(0, 256, grads)
+        table.push(table.held, grads)
         for bucket, piece in enumerate(pieces):
             naive.step(optimizer, rows[bucket], state[bucket], grads[list(piece)], t)
-    assert table.gather(0, 256) == pytest.approx(
+    assert table.gather(table.held) == pytest.approx(
         np.concatenate(list(rows.values())), abs=TOLERANCE[dtype], rel=TOLERANCE[dtype]
     )
 
@@ -122,7 +122,7 @@ def _problem(
 ) -> tuple[Callable[[], np.ndarray], Callable[[np.ndarray], None]]:
     if kind == "dense":
         table = DenseShards(TableSpec("d", "dense", 1, dtype, (64,), optimizer=optimizer), range(256))
-        return lambda: table.gather(0, 256).reshape(-1, 1), lambda g: table.push(0, 256, g.reshape(-1))
+        return lambda: table.gather(table.held).reshape(-1, 1), lambda g: table.push(table.held, g.reshape(-1))
     keys = grouped(np.arange(64))
     rows = sparse(optimizer, dtype, 1)
     return lambda: read(rows, keys), lambda g: push(rows, keys, g)
