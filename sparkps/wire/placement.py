@@ -28,6 +28,11 @@ def primaries(placement: Placement) -> list[int]:
     return [row[0] for row in placement]
 
 
+def replica_sets(placement: Placement) -> list[tuple[int, ...]]:
+    """Who holds each bucket, its primary first, as values that do not change."""
+    return [tuple(row) for row in placement]
+
+
 def buckets_of_node(primary: Sequence[int], node: int) -> NDArray[np.int32]:
     """The buckets, ascending, of which `node` is the primary."""
     return np.flatnonzero(np.asarray(primary) == node).astype(np.int32)

@@ -17,7 +17,7 @@ from sparkps.ps_nodes.replication.follower import Follower
 from sparkps.ps_nodes.shards import Entry
 from sparkps.wire.buckets import buckets_in
 from sparkps.wire.messages.control import NodeInfo
-from sparkps.wire.placement import Placement, check_placement
+from sparkps.wire.placement import Placement, check_placement, replica_sets
 
 if TYPE_CHECKING:
     from sparkps.ps_nodes.state import ServerState
@@ -61,12 +61,13 @@ class _Change:
         self._state = state
         self._epoch = epoch
         self._placement = placement
+        self._rows = replica_sets(placement)
         self._done = done
         #: The placement before it; set when it begins.
-        self._before: Placement = []
+        self._before: list[tuple[int, ...]] = []
         self._gained = self._given = 0
         #: Buckets that this node leads from now on, as bits.
-        self._led = _mask(bucket for bucket, row in enumerate(placement) if row[0] == state.node)
+        self._led = _mask(bucket for bucket, row in enumerate(self._rows) if row[0] == state.node)
         #: To be run when the locks are free: closes that are due.
         self._follow: list[Callable[[], None]] = []
 
@@ -76,7 +77,7 @@ class _Change:
         if self._epoch < state.epoch:  # a late repetition
             self._end(None)
             return
-        self._before = state.placement
+        self._before = replica_sets(state.placement)
         #: Buckets that it did not lead, and those that it leads no more.
         self._gained = self._led & ~state.bucket_bits
         self._given = state.bucket_bits & ~self._led
@@ -143,7 +144,7 @@ class _Change:
         """Logical time of buckets that others lead goes to their followers, or away."""
         state = self._state
         for bucket in buckets_in(self._given):
-            row = self._placement[bucket]
+            row = self._rows[bucket]
             marks = state.shards.marks.export(bucket)
             state.shards.marks.remove(bucket)
             shares = [(number, *group.give(bucket)) for number, group in state.groups.items()]
@@ -196,7 +197,7 @@ class _Change:
     def _begin_copies(self) -> None:
         """Nodes that are to copy a bucket from its beginning, or have led it until now, need no snapshot."""
         state = self._state
-        for bucket, row in enumerate(self._placement):
+        for bucket, row in enumerate(self._rows):
             if row[0] == state.node and self._gained >> bucket & 1:
                 for target in row[1:]:
                     if not self._before or target == self._before[bucket][0]:
@@ -211,7 +212,7 @@ class _Change:
         copies = self._state.copies
         for target in copies.targets():
             shipped, caught_up = copies.copied_by(target)
-            wanted = _mask(b for b, row in enumerate(self._placement) if target in row) | (shipped & ~caught_up)
+            wanted = _mask(b for b, row in enumerate(self._rows) if target in row) | (shipped & ~caught_up)
             copies.end(target, shipped & self._led & ~wanted)
 
         def over() -> None:
@@ -226,11 +227,11 @@ class _Change:
     def _let_go(self) -> None:
         """Copies that the placement does not name go, rows and all, behind whatever is still changing them."""
         state = self._state
-        named = _mask(b for b, row in enumerate(self._placement) if state.node in row)
+        named = _mask(b for b, row in enumerate(self._rows) if state.node in row)
         growing = 0
         for follower in state.followers:
             gone = _is_gone(state, follower.source)
-            theirs = _mask(b for b, row in enumerate(self._placement) if row[0] == follower.source)
+            theirs = _mask(b for b, row in enumerate(self._rows) if row[0] == follower.source)
             stays = follower.held & theirs if not gone else 0
             for bucket in buckets_in(follower.held & ~stays):
                 follower.drop(bucket)

@@ -17,8 +17,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from sparkps.client import keyset, routing, transport
-from sparkps.ps_nodes import dispatch, groups, io_thread, sessions, shards, state
+from sparkps.ps_nodes import dispatch, groups, io_thread, sessions, shards
 from sparkps.ps_nodes.handlers import rows
+from sparkps.ps_nodes.replication import handover
 from sparkps.testing.simulation.clockwork import Clockwork, Process, running
 from sparkps.testing.simulation.hosts import Host
 from sparkps.wire.placement import Placement, check_placement, node_order
@@ -152,14 +153,14 @@ def determined(seed: int, sizes: Sizes, used: Collection[int]) -> Iterator[None]
     Nodes hold those of their buckets that are `used` alone: empty ones would cost more than all that happens.
     """
 
-    def primaries_used(placement: Placement) -> list[int]:
-        return [row[0] if bucket in used else -1 for bucket, row in enumerate(placement)]
+    def sets_used(placement: Placement) -> list[tuple[int, ...]]:
+        return [tuple(row) if bucket in used else (-1,) for bucket, row in enumerate(placement)]
 
     changes: list[tuple[Any, str, Any]] = [
         (secrets, "randbits", random.Random(f"ids {seed}").getrandbits),
         (keyset, "_next_id", itertools.count(1)),
-        (state, "primaries", primaries_used),
-        (state, "check_placement", _checked_once),
+        (handover, "replica_sets", sets_used),
+        (handover, "check_placement", _checked_once),
         (routing, "node_order", _node_order),
         (transport, "LOOK_EVERY", LOOK_EVERY),
         (transport, "LOOK_EVERY_ASKING", LOOK_EVERY),

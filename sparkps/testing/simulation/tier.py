@@ -17,7 +17,7 @@ from sparkps.specs import GroupSpec, TableSpec
 from sparkps.testing.simulation.clockwork import Clockwork
 from sparkps.testing.simulation.hosts import Host
 from sparkps.testing.simulation.seams import SimulatedPool
-from sparkps.testing.simulation.wires import Wires
+from sparkps.testing.simulation.wires import SimulatedChannel, Wires
 from sparkps.wire.messages import control as c
 from sparkps.wire.placement import Placement
 
@@ -87,6 +87,7 @@ class SimulatedTier:
         self.pools: list[SimulatedPool] = []
         #: The groups of each node, by its number, also those that are closed.
         self.opened: list[list[NodeGroup]] = [[] for _ in range(nodes)]
+        self._count = nodes
         self.nodes = [self._node(number, node, rng) for number in range(nodes)]
 
     def _node(self, number: int, settings: NodeSettings, rng: random.Random | None) -> Service:
@@ -96,12 +97,26 @@ class SimulatedTier:
         def wake() -> None:
             self.clockwork.after(pool.wait(), host.do, service.io.run_posted)
 
-        service = Service(self.wires.answer, pool, lambda: self.clockwork.now, wake)
+        channels: dict[int, SimulatedChannel] = {}
+
+        def ship(node: int, endpoint: str, frames: list[Any]) -> None:
+            if node not in channels:
+                channels[node] = self.wires.connect(host, endpoint)
+            channels[node].send(frames)
+
+        def hear() -> None:
+            for node, channel in channels.items():
+                while (frames := channel.receive()) is not None:
+                    service.hear_node(node, frames)
+
+        host.on_wake = hear
+        service = Service(self.wires.answer, pool, lambda: self.clockwork.now, wake, ship)
         self.hosts.append(host)
         self.pools.append(pool)
         self.made(service)
         commands.welcome(
-            service.state, c.Welcome(1, number, ADDRESS.tier_id, 1, self.placement, [], [], groups=[], settings=settings)
+            service.state,
+            c.Welcome(1, number, ADDRESS.tier_id, 1, self.placement, [], [], [], settings, self._infos()),
         )
         self.wires.listen(host, self.receiver(service))
         self.clockwork.after(self._look_every, self._look, host, service)
@@ -209,7 +224,7 @@ class SimulatedTier:
             self.clockwork.at(heard, self.hosts[number].do, commands.command, service.state, message, _accept)
 
     def _infos(self) -> list[c.NodeInfo]:
-        return [self._info(number) for number in range(len(self.nodes))]
+        return [self._info(number) for number in range(self._count)]
 
     def _info(self, number: int) -> c.NodeInfo:
         endpoint, pid = str(number), number + 1
