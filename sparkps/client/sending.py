@@ -153,6 +153,8 @@ class Sender(Links):
 
     def _renew(self) -> None:
         for each in self._everywhere:
+            if each.over:
+                continue  # to do it once more could undo what came after it
             try:
                 self._go_round(each)
             except SparkPSError as error:

@@ -178,6 +178,9 @@ class ReplicaNode(FakeNode):
     def settle(self, message: Any, arrays: list[Any]) -> None:
         for bucket in self.led:
             assert message.member.clock >= self.tier.shards.ticks[bucket]
+            above = (message.member.clock + 1) * 1000
+            late = [calls for (where, _), calls in self.tier.shards.calls.items() if where == bucket and calls[-1] >= above]
+            assert not late, "to settle would drop what this incarnation has written"
             self.tier.shards.ticks[bucket] = self.tier.shards.settled[bucket] = message.member.clock
 
     def export(self, message: Any, arrays: list[Any]) -> list[Any]:
