@@ -23,7 +23,8 @@ from sparkps.errors import DeadlineExceeded, InvalidInput
 TIMEOUT, INTERVAL = 30.0, 0.02
 
 #: Part of the command line of processes of each kind.
-_NODE, _COORDINATOR, _WORKERS = "sparkps.ps_nodes", "sparkps.driver_bridge.coordinator.server", "pyspark.daemon"
+_NODE, _RELAYED_NODE = "sparkps.ps_nodes", "sparkps.testing.relayed_node"
+_COORDINATOR, _WORKERS = "sparkps.driver_bridge.coordinator.server", "pyspark.daemon"
 
 
 class HasStatus(Protocol):
@@ -145,7 +146,7 @@ def node_process(ps: HasStatus, node: int) -> ProcessName:
         raise InvalidInput(f"The tier must have node {node}. It has {sorted(nodes)}.", node=node)
     if nodes[node]["state"] != "up":
         raise InvalidInput(f"Node {node} must be up. It is {nodes[node]['state']}.", node=node)
-    return _checked(ProcessName.of(nodes[node]["pid"], f"node {node}"), _NODE)
+    return _checked(ProcessName.of(nodes[node]["pid"], f"node {node}"), _NODE, _RELAYED_NODE)
 
 
 def nodes_up(ps: HasStatus) -> list[int]:
@@ -271,11 +272,11 @@ def _parents() -> dict[int, int]:
     return found
 
 
-def _checked(process: ProcessName, module: str) -> ProcessName:
-    """A process that runs a module; whatever else has the id is left alone."""
-    if module not in command_of(process.pid):
+def _checked(process: ProcessName, *modules: str) -> ProcessName:
+    """A process that runs one of some modules; whatever else has the id is left alone."""
+    if not set(modules) & set(command_of(process.pid)):
         raise InvalidInput(
-            f"Process {process.pid} must be {process.what}, which runs {module}. It runs {' '.join(command_of(process.pid))!r}."
+            f"Process {process.pid} must be {process.what}, which runs {modules[0]}. It runs {' '.join(command_of(process.pid))!r}."
         )
     return process
 

@@ -16,8 +16,10 @@ from sparkps.config import Settings
 from sparkps.driver_bridge.launchers.local import LocalTier, launch
 from sparkps.errors import InvalidInput, ShardLost
 from sparkps.specs import TableSpec
+from sparkps.testing import relayed
 from sparkps.testing.processes import coordinator_process, kill_coordinator, kill_node, nodes_up, stop_node, wait_until
 from sparkps.testing.relay import in_front_of, put_back
+from sparkps.testing.relayed import RelayedTier
 from sparkps.wire.messages.control import CreateTable, TierStatus
 
 KEYS = np.arange(1000)
@@ -111,3 +113,29 @@ def test_killed_coordinator_is_found_by_its_parent(tier: LocalTier, ps: Any) -> 
     assert process.pid == tier._coordinator.pid
     kill_coordinator(ps)
     assert tier._coordinator.exited.wait(5.0)
+
+
+def test_isolated_node_is_alive_and_silent_and_comes_back(relayed_tier: RelayedTier) -> None:
+    w = table(relayed_tier)
+    w.add(KEYS, np.ones((len(KEYS), 1)))
+    status = relayed_tier.control.request(TierStatus(0)).report["nodes"]
+    with relayed_tier.isolated(0):
+        thread = adds_in_background(w)
+        thread.join(0.3)
+        assert thread.is_alive()
+    thread.join(20.0)
+    assert not thread.is_alive()
+    assert float(w.call("sum")) == 2.0 * len(KEYS)
+    now = relayed_tier.control.request(TierStatus(0)).report["nodes"]
+    assert [(one["id"], one["pid"], one["state"]) for one in now] == [(one["id"], one["pid"], "up") for one in status]
+    relay = relayed_tier.to_node[relayed_tier.name_of(0)]
+    assert relay.passed("up") > 8 * len(KEYS) / 4
+
+
+@pytest.fixture
+def relayed_tier() -> Iterator[RelayedTier]:
+    started = relayed.launch(Settings(num_nodes=2))
+    yield started
+    disconnect(started.address)
+    started.stop()
+    assert not started.directory.exists()
