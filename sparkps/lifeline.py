@@ -117,8 +117,13 @@ def this_process() -> str:
     Boot of the machine, namespace of process ids, process id and time of its start, with spaces between. A forked child has a
     name of its own.
     """
-    here, process = _here(), _look_up(os.getpid())
-    return f"{here} {os.getpid()} {process.start}" if here and process is not None else ""
+    return name_of(os.getpid())
+
+
+def name_of(pid: int) -> str:
+    """The name of the process that has an id now, as `this_process` has it; empty where there is none, or /proc does not tell."""
+    here, process = _here(), _look_up(pid)
+    return f"{here} {pid} {process.start}" if here and process is not None and not process.is_dead else ""
 
 
 def is_gone(name: str) -> bool:
@@ -174,4 +179,4 @@ def _here() -> str:
         return ""
 
 
-__all__ = ["answers", "is_gone", "remove_leftovers", "this_process", "tidy_up", "watch_stdin"]
+__all__ = ["answers", "is_gone", "name_of", "remove_leftovers", "this_process", "tidy_up", "watch_stdin"]

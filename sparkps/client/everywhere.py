@@ -51,11 +51,11 @@ class Everywhere:
 
     def needs(self, newest: Routing) -> set[int]:
         """Nodes that have to answer: those of the newest placement, but for what they have said in its round."""
-        return set() if self.over else self.missing if newest.epoch <= self.epoch else set(newest.nodes)
+        return self.missing if newest.epoch <= self.epoch else set(newest.nodes)
 
     def begin(self, routing: Routing) -> list[Piece]:
         """The requests of a new round; answers of the one before do not count any more."""
-        assert routing.epoch > self.epoch, "one round for each placement"
+        assert routing.epoch > self.epoch and not self.over, "one round for each placement"
         self.epoch, self.missing, self._answers = routing.epoch, set(routing.nodes), []
         message = self._message
         if hasattr(message, "epoch"):

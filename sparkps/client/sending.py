@@ -60,9 +60,6 @@ class Sender(Links):
             if not self._is_current():
                 late = DeadlineExceeded("The writes in flight must be answered before the placement changes. They were not.")
                 self._pump_until(self._is_current, self.network.now() + self.limit, lambda _: late)
-            for node in self._newest.nodes:
-                if self._is_lost(node):
-                    raise self.lost(node)
 
     def _is_current(self) -> bool:
         return self.routing is self._newest and not self._is_stuck()
@@ -156,6 +153,8 @@ class Sender(Links):
 
     def _renew(self) -> None:
         for each in self._everywhere:
+            if each.over:
+                continue  # to do it once more could undo what came after it
             try:
                 self._go_round(each)
             except SparkPSError as error:

@@ -71,15 +71,16 @@ class SimulatedClient:
     def __init__(self, simulation: Simulation, process: Process) -> None:
         self.name = process.name
         self.process = process
-        self._tier = simulation.tier
+        #: The tier, past the network.
+        self.tier = simulation.tier
         network = ClientNetwork(simulation.wires, process)
-        self.session = Session(ADDRESS, SimulatedControl(self._tier, process), network)  # type: ignore[arg-type]
+        self.session = Session(ADDRESS, SimulatedControl(self.tier, process), network)  # type: ignore[arg-type]
 
     def table(self, name: str) -> Any:
         """A table by its name: a `SparseTable` or a `DenseTable`, through this client's session."""
-        spec = self._tier.tables.get(name)
+        spec = self.tier.tables.get(name)
         if spec is None:
-            raise UnknownTable(f"Table {name!r} must exist. Tables are {sorted(self._tier.tables)}.", table=name)
+            raise UnknownTable(f"Table {name!r} must exist. Tables are {sorted(self.tier.tables)}.", table=name)
         handle: Table = (SparseTable if spec.kind == "sparse" else DenseTable)(ADDRESS, spec)
         return handle.bind(self.session)
 

@@ -61,6 +61,7 @@ class FakeNetwork:
     def __init__(self) -> None:
         self.time = 100.0
         self.nodes: dict[str, FakeNode] = {}
+        self.channels: list[FakeChannel] = []
         #: Called when time passes: when, and what.
         self.events: list[tuple[float, Callable[[], None]]] = []
 
@@ -68,7 +69,14 @@ class FakeNetwork:
         return self.time
 
     def connect(self, endpoint: str) -> FakeChannel:
-        return FakeChannel(self, self.nodes[endpoint])
+        self.channels.append(FakeChannel(self, self.nodes[endpoint]))
+        return self.channels[-1]
+
+    def tell(self, node: int, message: Message) -> None:
+        """Let a node say something unasked to everybody."""
+        for channel in self.channels:
+            if channel.node.number == node and not channel.closed:
+                channel.inbox.append((self.time, encode(message)))
 
     def at(self, after: float, event: Callable[[], None]) -> None:
         """Let something happen later."""
@@ -206,11 +214,18 @@ class FakeTier:
         return node
 
     def attached(self) -> c.Attached:
-        infos = [
+        return c.Attached(0, "t1", self.epoch, self.placement, self.infos(), self.settings)
+
+    def infos(self) -> list[c.NodeInfo]:
+        """What the coordinator knows of the nodes."""
+        return [
             c.NodeInfo(n, f"fake://{n}", "host", 1, "dead" if n in self.dead else "up", self.dead.get(n, ""))
             for n in range(len(self.nodes))
         ]
-        return c.Attached(0, "t1", self.epoch, self.placement, infos, self.settings)
+
+    def placed(self) -> m.Placed:
+        """What a node tells its sessions that has heard of the placement."""
+        return m.Placed(self.epoch, self.placement, self.infos())
 
     def session(self) -> Session:
         return Session(ADDRESS, self.control, self.network)  # type: ignore[arg-type]
