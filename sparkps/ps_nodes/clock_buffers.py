@@ -268,7 +268,7 @@ class ClockBuffers:
 
     def take(self, clock: int, buckets: int | None = None) -> Closed:
         """The clock closes in some buckets (bits) or in all: its writes there, in order. What it has in others is kept."""
-        taken = sorted(self._split(clock, buckets), key=_order)
+        taken = sorted(self._split(clock, buckets), key=lambda each: each[0])
         return Closed(self._tables, [part for _, part in taken])
 
     def clear(self) -> None:

@@ -209,7 +209,7 @@ class SessionMark:
 
 
 class _Apart:
-    """Where a session's mark on some buckets differs from its mark on all others, as they came from another node."""
+    """A session's marks on buckets that came from another node."""
 
     __slots__ = ("bits", "groups")
 
@@ -268,19 +268,29 @@ class SessionMarks:
     def __init__(self) -> None:
         #: By session, for all buckets but those in `_apart`.
         self._marks: dict[int, SessionMark] = {}
-        #: By session: buckets that came from another node with another mark, until the session's next write to them.
+        #: By session: buckets that came from another node with marks of their own, until the session's next newer write to them.
         self._apart: dict[int, _Apart] = {}
+        #: All buckets that came from another node.
+        self._adopted = 0
 
     def take(self, session: int, stamp: int, table: int, buckets: int) -> int:
         """Those of `buckets` where the write is new; they have it from now on."""
         mark = self._marks.get(session)
         if mark is None:
-            mark = self._marks[session] = SessionMark()
+            mark = self._begin(session)
         if self._apart:
             apart = self._apart.get(session)
             if apart is not None and apart.bits & buckets:
                 return self._take_apart(session, mark, apart, stamp, table, buckets)
         return mark.take(stamp, table, buckets)
+
+    def _begin(self, session: int) -> SessionMark:
+        """A session that is not known: on buckets that came, what it repeats may come after newer writes to others."""
+        mark = self._marks[session] = SessionMark()
+        if self._adopted:
+            self._apart[session] = apart = _Apart()
+            apart.put(self._adopted, -1)
+        return mark
 
     def _take_apart(self, session: int, mark: SessionMark, apart: _Apart, stamp: int, table: int, buckets: int) -> int:
         fresh, rising = mark.take(stamp, table, buckets & ~apart.bits), 0
@@ -323,16 +333,18 @@ class SessionMarks:
         self.remove(bucket)
         bit, came = 1 << bucket, {each.session: each for each in marks}
         for session in self._marks.keys() | came.keys():
-            common = self._marks.setdefault(session, SessionMark())
+            if session not in self._marks:
+                self._begin(session)
             its = came.get(session, WriterMark(session, -1, []))
-            mark = common
-            if its.stamp != common.stamp:
-                mark = self._apart.setdefault(session, _Apart()).put(bit, its.stamp)
+            # Apart also where the stamps are alike: what the session repeats for this bucket may come after newer writes to others.
+            mark = self._apart.setdefault(session, _Apart()).put(bit, its.stamp)
             for table in its.tables:
                 mark.put(table, mark.taken(table) | bit)
+        self._adopted |= bit
 
     def remove(self, bucket: int) -> None:
         """A bucket has moved away."""
+        self._adopted &= ~(1 << bucket)
         for session, mark in self._marks.items():
             mark.clear(1 << bucket)
             apart = self._apart.get(session)
@@ -344,6 +356,7 @@ class SessionMarks:
     def validate(self) -> None:
         """Asserts the invariants written at the fields."""
         assert self._apart.keys() <= self._marks.keys()
+        assert all(not apart.bits & ~self._adopted for apart in self._apart.values())
         for apart in self._apart.values():
             seen = 0
             for bits, _ in apart.groups:

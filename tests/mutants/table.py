@@ -143,8 +143,8 @@ _CLOCKS = (
     Mutant(
         "marks stay when writes are dropped",
         _CLOCK,
-        "            self._marks.rewind(",
-        "            (lambda *_: None)(",
+        "self._marks.rewind(rank, ",
+        "(lambda *_: None)(rank, ",
     ),
     Mutant(
         "a finish is answered before its closes",

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from sparkps.wire.buckets import bits_of, buckets_in, mask_of, mask_of_range
-from sparkps.wire.marks import Layers, RankMarks, SessionMarks, ShardMark
+from sparkps.wire.marks import Layers, RankMarks, SessionMarks, ShardMark, WriterMark
 
 
 def test_sets_of_buckets_are_what_their_bits_say() -> None:
@@ -96,3 +96,135 @@ def test_what_a_session_wrote_before_its_latest_write_is_known_everywhere() -> N
     assert marks.take(7, stamp=1, table=9, buckets=0b11) == 0
     assert marks.take(8, stamp=1, table=1, buckets=0b11) == 0b11
     marks.validate()
+
+
+# ---- buckets that came from another node -------------------------------------------------------------------------------
+
+
+class Sender:
+    """A session's writes on their way to two nodes: what a node that loses a bucket has not answered goes to the other, in order."""
+
+    def __init__(self, rng: random.Random, buckets: int) -> None:
+        self.rng = rng
+        self.nodes = [SessionMarks(), SessionMarks()]
+        self.home = {bucket: rng.randrange(2) for bucket in range(buckets)}
+        #: By node: pieces that are on their way, and those that it has done and not answered.
+        self.line: list[list[tuple[int, int, int]]] = [[], []]
+        self.unanswered: list[list[tuple[int, int, int]]] = [[], []]
+        self.sent: set[tuple[int, int, int]] = set()
+        self.taken: set[tuple[int, int, int]] = set()
+        self.stamp = 0
+
+    def write(self) -> None:
+        self.stamp += 1
+        for table in self.rng.sample((1, 2), self.rng.randint(1, 2)):
+            buckets = self.rng.getrandbits(len(self.home))
+            self.sent |= {(self.stamp, table, bucket) for bucket in buckets_in(buckets)}
+            for node in (0, 1):
+                mine = sum(1 << bucket for bucket in buckets_in(buckets) if self.home[bucket] == node)
+                if mine:
+                    self.line[node].append((self.stamp, table, mine))
+
+    def deliver(self, node: int) -> None:
+        if self.line[node]:
+            piece = self.line[node].pop(0)
+            stamp, table, buckets = piece
+            for bucket in buckets_in(self.nodes[node].take(7, stamp, table, buckets)):
+                assert (stamp, table, bucket) not in self.taken
+                self.taken.add((stamp, table, bucket))
+            for bucket in buckets_in(buckets):
+                assert (stamp, table, bucket) in self.taken
+            self.unanswered[node].append(piece)
+
+    def answer(self, node: int) -> None:
+        self.unanswered[node] = self.unanswered[node][self.rng.randint(0, 3) :]
+
+    def move(self, moving: list[int]) -> None:
+        """Some buckets go to the other node, whatever has come of what was sent."""
+        source = self.home[moving[0]]
+        bits = sum(1 << bucket for bucket in moving if self.home[bucket] == source)
+        for bucket in buckets_in(bits):
+            self.nodes[1 - source].adopt(bucket, self.nodes[source].export(bucket))
+            self.nodes[source].remove(bucket)
+            self.home[bucket] = 1 - source
+        again = [(s, t, b & bits) for s, t, b in self.unanswered[source] + self.line[source] if b & bits]
+        for line in (self.unanswered, self.line):
+            line[source] = [(s, t, b & ~bits) for s, t, b in line[source] if b & ~bits]
+        self.line[1 - source] += again
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_session_s_writes_are_taken_once_whenever_buckets_move_under_them(seed: int) -> None:
+    rng = random.Random(seed)
+    sender = Sender(rng, 6)
+    for _ in range(300):
+        chance, node = rng.random(), rng.randrange(2)
+        if chance < 0.3:
+            sender.write()
+        elif chance < 0.75:
+            sender.deliver(node)
+        elif chance < 0.9:
+            sender.answer(node)
+        else:
+            sender.move(rng.sample(range(6), rng.randint(1, 6)))
+        for marks in sender.nodes:
+            marks.validate()
+    for node in (0, 1):
+        while sender.line[node]:
+            sender.deliver(node)
+    assert sender.taken == sender.sent
+
+
+def test_a_node_that_adopted_many_buckets_has_one_mark_of_a_session_again_after_its_next_write() -> None:
+    source, target = SessionMarks(), SessionMarks()
+    low, high = mask_of_range(0, 128), mask_of_range(128, 256)
+    for session in range(20):
+        source.take(session, 3 + session % 2, 1, low)
+        target.take(session, 5, 1, high)
+    for bucket in range(128):
+        target.adopt(bucket, source.export(bucket))
+        source.remove(bucket)
+    target.validate()
+    assert all(len(apart.groups) == 1 for apart in target._apart.values())
+    for session in range(20):
+        assert target.take(session, 3 + session % 2, 1, low) == 0
+        assert target.take(session, 6, 1, low | high) == low | high
+    assert not target._apart
+    assert target.export(0)[0] == target.export(200)[0]
+    target.validate()
+
+
+def test_a_bucket_that_comes_back_has_only_the_marks_that_it_comes_with() -> None:
+    marks = SessionMarks()
+    marks.take(7, 5, 1, 0b11)
+    marks.remove(0)
+    marks.adopt(0, [WriterMark(7, 5, [2])])
+    assert marks.export(0) == [WriterMark(7, 5, [2])]
+    assert marks.take(7, 5, 1, 0b11) == 0b01
+
+
+def test_marks_of_a_rank_are_dropped_in_some_buckets() -> None:
+    marks = RankMarks()
+    marks.take(0, 9, 1, 0b111)
+    marks.rewind(0, 9, 0b011)
+    marks.validate()
+    assert marks.take(0, 9, 1, 0b111) == 0b011
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_marks_of_ranks_follow_the_obvious_model_across_moves(seed: int) -> None:
+    rng, nodes, home = random.Random(seed), [RankMarks(), RankMarks()], {bucket: bucket % 2 for bucket in range(8)}
+    model: dict[tuple[int, int, int], int] = {}
+    for _ in range(400):
+        if rng.random() < 0.2:
+            bucket = rng.randrange(8)
+            nodes[1 - home[bucket]].adopt(bucket, nodes[home[bucket]].export(bucket))
+            nodes[home[bucket]].remove(bucket)
+            home[bucket] = 1 - home[bucket]
+        rank, stamp, table, buckets = rng.randrange(2), rng.randrange(40), rng.randrange(2), rng.getrandbits(8)
+        fresh = [b for b in buckets_in(buckets) if stamp > model.get((rank, table, b), -1)]
+        got = [nodes[n].take(rank, stamp, table, sum(1 << b for b in buckets_in(buckets) if home[b] == n)) for n in (0, 1)]
+        assert list(buckets_in(got[0] | got[1])) == fresh
+        model.update({(rank, table, b): stamp for b in fresh})
+        for marks in nodes:
+            marks.validate()
