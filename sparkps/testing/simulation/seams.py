@@ -18,10 +18,11 @@ from typing import Any
 
 from sparkps.client import keyset, routing, transport
 from sparkps.ps_nodes import dispatch, groups, io_thread, sessions, shards
-from sparkps.ps_nodes.handlers import rows
+from sparkps.ps_nodes.handlers import calls, rows
 from sparkps.ps_nodes.replication import handover
 from sparkps.testing.simulation.clockwork import Clockwork, Process, running
 from sparkps.testing.simulation.hosts import Host
+from sparkps.wire.buckets import unpacked
 from sparkps.wire.placement import Placement, check_placement, node_order
 
 #: What `threading.get_ident` says on an I/O thread, and on a pool's.
@@ -156,7 +157,12 @@ def determined(seed: int, sizes: Sizes, used: Collection[int]) -> Iterator[None]
     def sets_used(placement: Placement) -> list[tuple[int, ...]]:
         return [tuple(row) if bucket in used else (-1,) for bucket, row in enumerate(placement)]
 
+    def unpacked_used(data: bytes) -> int:
+        return unpacked(data) & mask
+
+    mask = sum(1 << bucket for bucket in used)
     changes: list[tuple[Any, str, Any]] = [
+        (calls, "unpacked", unpacked_used),
         (secrets, "randbits", random.Random(f"ids {seed}").getrandbits),
         (keyset, "_next_id", itertools.count(1)),
         (handover, "replica_sets", sets_used),
