@@ -183,7 +183,8 @@ class Core:
     def report(self) -> dict[str, Any]:
         """Status of the tier as plain values, see `status.tier_status`."""
         own = {"tier_id": self.tier_id, "state": self.state.value, "garbage_frames": self.garbage}
-        plan = {"num_nodes": self.wanted_nodes, "draining": sorted(self.draining), "moving": self.moves.status()}
+        plan: dict[str, Any] = {"num_nodes": self.wanted_nodes, "draining": sorted(self.draining), "moving": self.moves.status()}
+        plan["scaling"] = None if self.scaling is None else self.scaling.what
         return {**own, **plan, **tier_status(self.nodes, self.catalog, self.groups, self.clock.now)}
 
     def validate(self) -> None:
