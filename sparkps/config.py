@@ -26,6 +26,9 @@ from sparkps.errors import ConfigError
 
 PREFIX = "spark.sparkps."
 
+#: Most nodes of a tier.
+MOST_NODES = 256
+
 _SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
@@ -223,7 +226,7 @@ class Settings:
     """
 
     #: Nodes of the tier.
-    num_nodes: int = _count("numNodes", 2, 1, 256)
+    num_nodes: int = _count("numNodes", 2, 1, MOST_NODES)
     #: Copies of every bucket.
     replication: int = _count("replication", 1, 1, 3)
     #: Name of the launcher that starts the nodes. Which ones there are only the driver knows, in `driver_bridge.launchers`.

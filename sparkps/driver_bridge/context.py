@@ -16,7 +16,7 @@ from sparkps.client.tables import DenseTable, SparseTable
 from sparkps.config import PREFIX, Settings
 from sparkps.consistency import BSP, Consistency
 from sparkps.driver_bridge.driver_control import DriverControl
-from sparkps.driver_bridge.launchers import RunningTier, launch
+from sparkps.driver_bridge.launchers import ANSWER_GRACE, RunningTier, launch
 from sparkps.driver_bridge.signals import EndOfDriver, EndOfSpark
 from sparkps.driver_bridge.spark.python_workers import start_python_workers, use_this_python
 from sparkps.driver_bridge.table_specs import dense_spec, sparse_spec
@@ -25,7 +25,7 @@ from sparkps.initializers import Initializer, Zeros
 from sparkps.optim import SGD, Optimizer
 from sparkps.plain import name_of, text_of
 from sparkps.specs import TableSpec
-from sparkps.wire.messages.control import CreateTable, FindTable, RegisterFunction, TierAddress, TierStatus
+from sparkps.wire.messages.control import CreateTable, DrainNode, FindTable, RegisterFunction, TierAddress, TierStatus
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -52,7 +52,11 @@ class PSContext:
     num_nodes : int, optional
         Nodes of the tier; default `spark.sparkps.numNodes`, which is 2.
     replication : int, optional
-        Copies of every bucket; 1 is the only number there is now.
+        Copies of every bucket, each on another node, at most 3 and at most `num_nodes`; default `spark.sparkps.replication`, which is 1.
+        With 2 or more a node may die at any moment: others lead what it led, and nothing that was acknowledged is lost.
+    replication_ack : {"sync", "async"}, optional
+        When a write is acknowledged: "sync", when every copy has it; "async", when the primary has it, which is faster, and what was
+        acknowledged last may be lost with a node. Default `spark.sparkps.replicationAck`, which is "sync".
     launch : str, optional
         How nodes are started, by the name of a launcher: "local" makes them child processes of the driver, and "auto" does that on
         a `local[*]` master. Default `spark.sparkps.launch`, which is "auto".
@@ -90,10 +94,11 @@ class PSContext:
         num_nodes: int | None = None,
         replication: int | None = None,
         launch: str | None = None,
+        replication_ack: str | None = None,
     ) -> None:
         context = _spark_context(spark)
         self.spark = spark
-        self.settings = _settings(spark, num_nodes, replication, launch)
+        self.settings = _settings(spark, num_nodes, replication, launch, replication_ack)
         self._spark_context = context
         self._pid = os.getpid()
         self._stopped = False
@@ -350,6 +355,55 @@ class PSContext:
         self._check_can_start()
         return start_group(self, df, train, num_workers, **options)
 
+    # ---- more and fewer nodes ------------------------------------------------------------------------------------------
+
+    def scale(self, num_nodes: int, timeout: float = 600.0) -> None:
+        """Make the tier larger or smaller while work goes on, and wait until every bucket is where it shall be.
+
+        New nodes get their share of the buckets; of nodes that are too many the youngest give up theirs, and end. What reads and
+        writes the tables meanwhile goes on.
+
+        Parameters
+        ----------
+        num_nodes : int
+            At least `replication`.
+        timeout : float
+            Seconds.
+
+        Raises
+        ------
+        InvalidInput
+            A number that cannot be.
+        TierError
+            Another change of the number of nodes is under way.
+        DeadlineExceeded
+            It is not done in time; what was begun goes on, and `status()` shows it.
+        """
+        self._check_running()
+        assert self._tier is not None
+        self._tier.scale(_whole("num_nodes", num_nodes), _seconds(timeout))
+
+    def drain(self, node: int, timeout: float = 600.0) -> None:
+        """Let a node give up its buckets, and end, while work goes on; there is one node less then.
+
+        Parameters
+        ----------
+        node : int
+            Its id, as in ``status()["nodes"]``.
+        timeout : float
+            Seconds.
+
+        Raises
+        ------
+        InvalidInput
+            The node is not up, or fewer than `replication` would remain.
+        TierError, DeadlineExceeded
+            As `scale`.
+        """
+        self._check_running()
+        seconds = _seconds(timeout)
+        self.control.request(DrainNode(0, _whole("node", node), seconds), seconds + ANSWER_GRACE)
+
     # ---- status --------------------------------------------------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:
@@ -358,10 +412,13 @@ class PSContext:
         Returns
         -------
         dict
-            ``state``: "ready", or "degraded" once a node has died. Then ``lost_nodes`` has the ids of such nodes and ``lost_buckets``
-            says how many of the 256 buckets went with them; what the other nodes hold can still be read and written, and nothing
-            new can be created. ``nodes``, ``tables``, ``groups`` and what else there is: see
-            `sparkps.driver_bridge.coordinator.status.tier_status`.
+            ``state``: "ready", or "degraded" once the last copies of buckets went with a node. Then ``lost_nodes`` has the ids of such
+            nodes and ``lost_buckets`` says how many of the 256 buckets went with them; what the other nodes hold can still be read
+            and written, and nothing new can be created. ``under_replicated``: how many buckets have fewer copies than there shall be;
+            ``moving``: the plan that restores replication and balance (``buckets`` and ``copies`` that are left, ``reason``,
+            ``failure``: the last one), None where there is nothing to do; ``num_nodes``: how many nodes there shall be; ``draining``: ids
+            of those that are to go; ``scaling``: the request of `scale` or `drain` under way. ``nodes``, ``tables``, ``groups`` and what
+            else there is: see `sparkps.driver_bridge.coordinator.status.tier_status`.
         """
         self._check_running()
         report: dict[str, Any] = self.control.request(TierStatus(0)).report
@@ -387,17 +444,34 @@ def _has_stopped(context: Any) -> bool:
     return getattr(context, "_jsc", None) is None
 
 
-def _settings(spark: Any, num_nodes: int | None, replication: int | None, launch: str | None) -> Settings:
+def _settings(
+    spark: Any, num_nodes: int | None, replication: int | None, launch: str | None, replication_ack: str | None
+) -> Settings:
     given: dict[str, Any] = {"num_nodes": num_nodes, "replication": replication, "launch": launch}
     settings = dataclasses.replace(
         Settings.from_spark(spark), **{name: value for name, value in given.items() if value is not None}
     )
-    if settings.replication != 1:
+    if replication_ack is not None:
+        settings = dataclasses.replace(settings, node=dataclasses.replace(settings.node, replication_ack=replication_ack))
+    if settings.replication > settings.num_nodes:
         raise ConfigError(
-            f"`replication` (`{PREFIX}replication`) must be 1: replicas are not supported yet. Got {settings.replication}.",
+            f"`replication` (`{PREFIX}replication`) must be at most `num_nodes` (`{PREFIX}numNodes`), {settings.num_nodes}: the copies of"
+            f" a bucket are on different nodes. Got {settings.replication}.",
             key=PREFIX + "replication",
         )
     return settings
+
+
+def _whole(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidInput(f"`{name}` must be an int. Got {value!r} instead.")
+    return value
+
+
+def _seconds(timeout: Any) -> float:
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < float("inf"):
+        raise InvalidInput(f"`timeout` must be a positive number of seconds. Got {timeout!r} instead.")
+    return float(timeout)
 
 
 def _make_room(context: Any) -> None:

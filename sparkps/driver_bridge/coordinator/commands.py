@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sparkps.errors import DeadlineExceeded
-from sparkps.wire.messages.control import Cause, CommandDone
+from sparkps.wire.messages.control import Cause, CommandDone, ControlMessage
 
 #: What follows a command: called with the first cause of a failure, or None, and the nodes' reports.
 Then = Callable[[Cause | None, dict[int, dict[str, Any]]], None]
@@ -24,6 +24,8 @@ class Command:
     deadline: float
     #: Nodes that have not answered; never empty while the command is under way.
     waiting: set[int]
+    #: What the nodes were sent; None before that.
+    message: ControlMessage | None = None
     #: First failure.
     cause: Cause | None = None
     reports: dict[int, dict[str, Any]] = field(default_factory=dict)
@@ -56,17 +58,21 @@ class Commands:
         command.reports[done.node] = done.report
         self._without(done.seq, {done.node})
 
-    def node_gone(self, node: int, cause: Cause) -> None:
-        """A node will not answer any more."""
+    def drop(self, number: int) -> None:
+        """Nobody waits for a command any more: what was to follow it does not."""
+        self.under_way.pop(number, None)
+
+    def node_gone(self, node: int, cause: Cause | None) -> None:
+        """A node will not answer any more: with a cause that is a failure, without one its commands go on without it."""
         for number, command in list(self.under_way.items()):
-            if node in command.waiting:
+            if number in self.under_way and node in command.waiting:  # what follows one may drop another
                 command.cause = command.cause or cause
                 self._without(number, {node})
 
     def expire(self, now: float) -> None:
         """End commands whose deadline has passed."""
         for number, command in list(self.under_way.items()):
-            if now >= command.deadline:
+            if number in self.under_way and now >= command.deadline:
                 nodes = sorted(command.waiting)
                 late = DeadlineExceeded(
                     f"{command.what} must be done by every node within {command.limit:g} s. Nodes {nodes} have not answered.",

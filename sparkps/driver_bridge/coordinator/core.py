@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import Any
 
 from sparkps.config import Settings
@@ -12,7 +13,9 @@ from sparkps.driver_bridge.coordinator.clock import Clock
 from sparkps.driver_bridge.coordinator.commands import Commands, Then
 from sparkps.driver_bridge.coordinator.connections import Connections
 from sparkps.driver_bridge.coordinator.leases import Groups
+from sparkps.driver_bridge.coordinator.moves import Moves
 from sparkps.driver_bridge.coordinator.node_registry import NodeRegistry, described
+from sparkps.driver_bridge.coordinator.placing import Placing
 from sparkps.driver_bridge.coordinator.states import TRANSITIONS, Event, Refusal, TierState
 from sparkps.driver_bridge.coordinator.status import tier_status
 from sparkps.errors import ShardLost, SparkPSError, TierError
@@ -22,6 +25,22 @@ log = logging.getLogger(__name__)
 
 #: A message and the routing id of the connection that it goes to.
 Outgoing = tuple[bytes, c.ControlMessage]
+
+
+
+@dataclass
+class Scaling:
+    """A request to make the tier larger or smaller that is under way."""
+
+    #: What it is, for messages.
+    what: str
+    #: Connection and number of the request.
+    sender: bytes
+    seq: int
+    #: Seconds that it may take, and when they are over.
+    limit: float
+    deadline: float
+
 
 #: Share of a client's deadline that nodes have for a command, so that the client hears of those that have not answered.
 COMMAND_SHARE = 0.8
@@ -44,6 +63,19 @@ class Core:
         self.state = TierState.STARTING
         #: Who is there, and who holds which bucket.
         self.nodes = NodeRegistry(settings.num_nodes, settings.node.heartbeat_deadline, settings.replication)
+        #: How nodes learn of the newest placement, and how replication and balance are restored.
+        self.placing = Placing()
+        self.moves = Moves()
+        #: Nodes that have not taken the newest placement, to be told again.
+        self.unplaced: set[int] = set()
+        #: How many nodes there shall be; what `ps.scale` sets, and restarts aim for.
+        self.wanted_nodes = settings.num_nodes
+        #: The request that changes that; one at a time.
+        self.scaling: Scaling | None = None
+        #: Nodes that are up, and shall hold no buckets any more.
+        self.draining: set[int] = set()
+        #: Nodes that were drained and told to stop, and have not answered.
+        self.leaving: set[int] = set()
         #: Which tables and functions there are.
         self.catalog = Catalog()
         #: Worker groups, their queue, and who has which rank.
@@ -85,8 +117,6 @@ class Core:
         match why:
             case Refusal.STARTING:
                 return TierError(f"All {all_nodes} nodes of the tier must have joined. {up} have: the tier is starting.")
-            case Refusal.FULL:
-                return TierError(f"The tier must lack a node for one to join. It has all {all_nodes} of them.")
             case Refusal.LOST:
                 return node_lost(self.nodes.lost()[0])
             case Refusal.STOPPING:
@@ -111,8 +141,15 @@ class Core:
         """Answer a request that was carried out, or that failed with a cause."""
         self.reply(sender, c.Accepted(seq) if cause is None else refused(seq, cause.exception()))
 
-    def command(self, what: str, make: Callable[[int], c.ControlMessage], then: Then, limit: float = 0.0) -> None:
-        """Send a command to every node that is up.
+    def command(
+        self,
+        what: str,
+        make: Callable[[int], c.ControlMessage],
+        then: Then,
+        limit: float = 0.0,
+        nodes: Collection[int] | None = None,
+    ) -> int:
+        """Send a command to nodes; returns its number.
 
         Parameters
         ----------
@@ -124,12 +161,17 @@ class Core:
             Called when all have answered, or will not any more.
         limit : float
             Seconds that they have; 0: somewhat less than clients wait.
+        nodes : collection of int, optional
+            Who gets it; default: every node that is up.
         """
-        nodes = self.nodes.up()
+        nodes = self.nodes.up() if nodes is None else nodes
         limit = limit or self.settings.control_timeout * COMMAND_SHARE
         number = self.commands.start(what, nodes, then, self.clock.now, limit)
-        for node in nodes:
-            self.send(self.node_at[node], make(number))
+        if nodes:
+            message = self.commands.under_way[number].message = make(number)
+            for node in nodes:
+                self.send(self.node_at[node], message)
+        return number
 
     def flush(self) -> list[Outgoing]:
         """What is to be sent."""
@@ -141,7 +183,9 @@ class Core:
     def report(self) -> dict[str, Any]:
         """Status of the tier as plain values, see `status.tier_status`."""
         own = {"tier_id": self.tier_id, "state": self.state.value, "garbage_frames": self.garbage}
-        return {**own, **tier_status(self.nodes, self.catalog, self.groups, self.clock.now)}
+        plan: dict[str, Any] = {"num_nodes": self.wanted_nodes, "draining": sorted(self.draining), "moving": self.moves.status()}
+        plan["scaling"] = None if self.scaling is None else self.scaling.what
+        return {**own, **plan, **tier_status(self.nodes, self.catalog, self.groups, self.clock.now)}
 
     def validate(self) -> None:
         """Check the invariants of all parts."""
@@ -149,10 +193,18 @@ class Core:
         self.catalog.validate()
         self.groups.validate()
         assert set(self.node_at) == set(self.nodes.nodes)
+        assert (self.placing.epoch, self.placing.placement) == (self.nodes.epoch, self.nodes.placement)
+        self.moves.validate(self.nodes.placement)
+        assert self.draining <= set(self.nodes.up())
         assert all(command.waiting for command in self.commands.under_way.values())
         assert self.state is TierState.STARTING or not self.attaching
-        assert self.state is not TierState.READY or not self.nodes.lost(), "a node that held buckets is dead: the tier is degraded"
+        assert self.state is not TierState.READY or not self.nodes.lost(), "buckets are lost: the tier is degraded"
         assert self.state is not TierState.DEGRADED or self.nodes.lost()
+        if self.state not in (TierState.STOPPING, TierState.STOPPED):
+            up = set(self.nodes.up())
+            self.placing.validate(up)
+            for row in self.nodes.placement:
+                assert row[0] not in up or up.issuperset(row), "who is gone holds nothing, unless nobody else does"
         assert not self._out, "what an event has led to was sent"
 
 
@@ -182,4 +234,4 @@ def nothing(cause: c.Cause | None, reports: dict[int, dict[str, Any]]) -> None:
     """What follows a command that nobody waits for."""
 
 
-__all__ = ["Core", "Handler", "Handlers", "Outgoing", "node_lost", "nothing", "refused"]
+__all__ = ["Core", "Handler", "Handlers", "Outgoing", "Scaling", "node_lost", "nothing", "refused"]

@@ -10,7 +10,6 @@ import msgspec
 
 from sparkps.driver_bridge.coordinator.plan import initial
 from sparkps.errors import TierError
-from sparkps.specs import NUM_BUCKETS
 from sparkps.wire.messages.control import NodeInfo
 from sparkps.wire.placement import Placement, check_placement
 
@@ -32,7 +31,7 @@ class NodeRegistry:
     Parameters
     ----------
     num_nodes : int
-        The tier is complete, and gets its placement, when so many nodes are up.
+        The tier is complete, and gets its first placement, when so many nodes are up. More may join later: they hold nothing at first.
     deadline : float
         Seconds of silence after which a node is dead. Death is final: a node that comes back is told to exit.
     replication : int
@@ -57,18 +56,20 @@ class NodeRegistry:
         Raises
         ------
         TierError
-            The tier is complete, or another node that is up has this endpoint.
+            Another node that is up has this endpoint.
         """
-        if self.epoch:
-            raise TierError(f"The tier must lack a node for one to join. It has all {self.num_nodes} of them.")
         if any(state.info.endpoint == endpoint for state in self._up()):
             raise TierError(f"A node's endpoint must be its own. Got {endpoint}, which another node has.")
         node = len(self.nodes)
         self.nodes[node] = NodeRecord(NodeInfo(node, endpoint, host, pid), now)
         members = self.up()
-        if len(members) == self.num_nodes:
-            self.epoch, self.placement = 1, initial(self._hosts(), self.replication)
+        if not self.epoch and len(members) == self.num_nodes:
+            self.epoch, self.placement = 1, initial(self.hosts(), self.replication)
         return self.nodes[node].info
+
+    def place(self, placement: Placement) -> None:
+        """A new placement holds, under the next epoch."""
+        self.epoch, self.placement = self.epoch + 1, placement
 
     def heartbeat(self, node: int, report: dict[str, Any], now: float) -> bool:
         """A node is alive; False if it was declared dead before, or is none of ours."""
@@ -78,22 +79,14 @@ class NodeRegistry:
         state.heard_at, state.report = now, report
         return True
 
-    def gone(self, endpoint: str, reason: str) -> NodeInfo | None:
-        """The node at `endpoint` has exited; returns it if that is news."""
-        for state in self._up():
-            if state.info.endpoint == endpoint:
-                return self._set(state, "dead", reason)
-        return None
+    def die(self, node: int, reason: str) -> NodeInfo:
+        """A node that was up is dead."""
+        return self._set(self.nodes[node], "dead", reason)
 
     def leave(self, node: int) -> None:
-        """A node was told to stop, and said yes."""
+        """A node is told to stop: it counts no more."""
         if node in self.nodes and self.nodes[node].info.state == "up":
             self._set(self.nodes[node], "left", "")
-
-    def expire(self, now: float) -> list[NodeInfo]:
-        """Nodes that have just been silent for too long."""
-        late = [state for state in self._up() if now - state.heard_at > self.deadline]
-        return [self._set(s, "dead", f"it was silent for {now - s.heard_at:.1f} s") for s in late]
 
     def shift(self, seconds: float) -> None:
         """So much time counts for nobody: the coordinator itself did not run."""
@@ -106,23 +99,41 @@ class NodeRegistry:
         """Ids of the nodes that are up."""
         return [state.info.node for state in self._up()]
 
-    def _hosts(self) -> dict[int, str]:
+    def hosts(self) -> dict[int, str]:
         """Where the nodes that are up run."""
         return {state.info.node: state.info.host for state in self._up()}
+
+    def at(self, endpoint: str) -> NodeInfo | None:
+        """The node that is up at an endpoint."""
+        return next((state.info for state in self._up() if state.info.endpoint == endpoint), None)
 
     def infos(self) -> list[NodeInfo]:
         """Every node that ever joined."""
         return [state.info for state in self.nodes.values()]
 
-    def lost(self) -> list[NodeInfo]:
-        """Dead nodes that the placement counts on."""
-        holders = {node for row in self.placement for node in row}
-        return [s.info for s in self.nodes.values() if s.info.state == "dead" and s.info.node in holders]
+    def silent(self, now: float) -> dict[int, str]:
+        """Nodes that were silent for too long, and that in words."""
+        late = {state.info.node: now - state.heard_at for state in self._up() if now - state.heard_at > self.deadline}
+        return {node: f"it was silent for {seconds:.1f} s" for node, seconds in late.items()}
 
-    def lost_buckets(self) -> int:
-        """Number of buckets of which no node that is alive has a copy."""
-        dead = {info.node for info in self.lost()}
-        return sum(dead.issuperset(row) for row in self.placement)
+    def lost(self) -> list[NodeInfo]:
+        """Dead nodes with which the last copies of buckets went."""
+        leaders = {row[0] for row in self.placement}
+        return [s.info for s in self.nodes.values() if s.info.state == "dead" and s.info.node in leaders]
+
+    def lost_buckets(self) -> list[int]:
+        """Buckets of which no node that is up has a copy."""
+        up = set(self.up())
+        return [bucket for bucket, row in enumerate(self.placement) if row[0] not in up]
+
+    def under_replicated(self) -> int:
+        """Number of buckets with fewer copies than there shall be."""
+        up = set(self.up())
+        return sum(len(up.intersection(row)) < self.replication for row in self.placement)
+
+    def copies(self) -> Counter[int]:
+        """Number of buckets of which each node has a copy, those that it leads included."""
+        return Counter(node for row in self.placement for node in row)
 
     def buckets(self) -> Counter[int]:
         """Number of buckets of which each node is the primary."""
@@ -136,9 +147,6 @@ class NodeRegistry:
         if self.placement:
             check_placement(self.placement)
             assert {n for row in self.placement for n in row} <= set(self.nodes)
-            counts = self.buckets().values()
-            assert max(counts) - min(counts) <= 1, "balanced"
-            assert sum(counts) == NUM_BUCKETS
         endpoints = [state.info.endpoint for state in self._up()]
         assert len(set(endpoints)) == len(endpoints)
 

@@ -2,8 +2,8 @@
 
 A tier's life::
 
-    starting ──every node has its buckets──> ready ──a node died──> degraded
-        └───────────────────────────────────────┴──────stop───────────┴─────> stopping ──nodes have exited──> stopped
+    starting ──every node has its buckets──> ready ──buckets are lost──> degraded
+        └───────────────────────────────────────┴─────────stop────────────┴───> stopping ──nodes have exited──> stopped
 
 An event is a message, by its class, or one of `Own`. Where it may not happen, the table says why, as a `Refusal`; `core.Core.refusal`
 puts that into words with the facts of the moment.
@@ -21,9 +21,9 @@ class TierState(StrEnum):
 
     #: Not all nodes have joined, or not all of them know their buckets.
     STARTING = "starting"
-    #: All nodes are there.
+    #: Every bucket is on a node that is alive.
     READY = "ready"
-    #: A node that held buckets is dead. What the others hold can be read and written; nothing new can be made. It never gets better.
+    #: The last copies of some buckets are gone. What is left can be read and written; nothing new can be made. It never gets better.
     DEGRADED = "degraded"
     #: Nodes were told to exit.
     STOPPING = "stopping"
@@ -35,7 +35,7 @@ class Own(Enum):
     """Events that are no messages."""
 
     PLACED = "every node has its buckets"
-    NODE_DIED = "a node is dead"
+    LOST = "the last copy of a bucket is gone"
     STOP = "the coordinator itself is told to stop"
     STOPPED = "every node has exited, or has had the time to"
 
@@ -44,7 +44,6 @@ class Refusal(Enum):
     """Why an event may not happen."""
 
     STARTING = "not all nodes have joined"
-    FULL = "no node is missing"
     LOST = "buckets are lost"
     STOPPING = "the tier is being stopped"
     NOT_STARTING = "the tier has started before"
@@ -66,12 +65,12 @@ S, R = TierState, Refusal
 
 _ROWS: dict[Event, tuple[Outcome, ...]] = {
     # event              starting        ready           degraded        stopping    stopped
-    c.NodeHello:       (S.STARTING,     R.FULL,         R.LOST,         R.STOPPING, R.STOPPING),
+    c.NodeHello:       (S.STARTING,     S.READY,        S.DEGRADED,     R.STOPPING, R.STOPPING),
     c.NodeGone:         _ANYWHERE,
     c.Heartbeat:        _ANYWHERE,
     c.CommandDone:      _ANYWHERE,
     Own.PLACED:        (S.READY,        R.NOT_STARTING, R.NOT_STARTING, S.STOPPING, S.STOPPED),
-    Own.NODE_DIED:     (S.STARTING,     S.DEGRADED,     S.DEGRADED,     S.STOPPING, S.STOPPED),
+    Own.LOST:          (S.STARTING,     S.DEGRADED,     S.DEGRADED,     S.STOPPING, S.STOPPED),
     c.Attach:          (S.STARTING,     S.READY,        S.DEGRADED,     R.STOPPING, R.STOPPING),
     c.CreateTable:      _MAKES,
     c.FindTable:        _USES,
@@ -85,6 +84,8 @@ _ROWS: dict[Event, tuple[Outcome, ...]] = {
     c.FinishRank:       _USES,
     c.FailRank:         _USES,
     c.GroupState:       _USES,
+    c.ScaleTier:        _USES,
+    c.DrainNode:        _USES,
     c.TierStatus:       _ANYWHERE,
     c.StopTier:        (S.STOPPING,     S.STOPPING,     S.STOPPING,     S.STOPPING, S.STOPPED),
     Own.STOP:          (S.STOPPING,     S.STOPPING,     S.STOPPING,     S.STOPPING, S.STOPPED),

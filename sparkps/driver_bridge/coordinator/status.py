@@ -19,8 +19,10 @@ def tier_status(nodes: NodeRegistry, catalog: Catalog, groups: Groups, now: floa
     Returns
     -------
     dict
-        ``epoch``; ``lost_nodes``: ids of nodes that have died, which make the tier degraded; ``lost_buckets``: how many of its 256
-        buckets went with them; ``nodes``: id, endpoint, host, pid, state, reason, buckets, rows, bytes and what else a node reports;
+        ``epoch``; ``lost_nodes``: ids of nodes with which the last copies of buckets went, which makes the tier degraded;
+        ``lost_buckets``: how many of its 256 buckets; ``under_replicated``: how many have fewer copies than there shall be;
+        ``nodes``: id, endpoint, host, pid, state, reason, buckets (that it leads), copies (that it holds, those included), rows, bytes
+        and what else a node reports;
         ``tables``: name, kind, dim, dtype, shape, group, rows, bytes; ``groups``: id, name, state, cause, staleness (its bound),
         num_workers, clock (the lowest of all ranks) and ``ranks``: rank, state, attempt, incarnation, clock, staleness (the
         largest measured), waited_seconds, counters; ``queued``: names of groups that wait for admission.
@@ -29,7 +31,8 @@ def tier_status(nodes: NodeRegistry, catalog: Catalog, groups: Groups, now: floa
     return {
         "epoch": nodes.epoch,
         "lost_nodes": [info.node for info in nodes.lost()],
-        "lost_buckets": nodes.lost_buckets(),
+        "lost_buckets": len(nodes.lost_buckets()),
+        "under_replicated": nodes.under_replicated(),
         "nodes": _nodes(nodes),
         "tables": [_table(spec, reports) for spec in catalog.tables.values()],
         "groups": [_group(group, reports, now) for group in groups.running.values()],
@@ -38,13 +41,13 @@ def tier_status(nodes: NodeRegistry, catalog: Catalog, groups: Groups, now: floa
 
 
 def _nodes(nodes: NodeRegistry) -> list[dict[str, Any]]:
-    buckets = nodes.buckets()
+    buckets, copies = nodes.buckets(), nodes.copies()
     listed = []
     for record in nodes.nodes.values():
         info = record.info
         own = {k: v for k, v in record.report.items() if k not in ("tables", "groups")}
         known = {"id": info.node, "endpoint": info.endpoint, "host": info.host, "pid": info.pid, "state": info.state}
-        more = {"reason": info.reason, "buckets": buckets[info.node]}
+        more = {"reason": info.reason, "buckets": buckets[info.node], "copies": copies[info.node]}
         listed.append({"rows": 0, "bytes": 0, **own, **known, **more})
     return listed
 

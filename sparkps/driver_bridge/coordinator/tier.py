@@ -9,7 +9,7 @@ import logging
 from typing import Any
 
 from sparkps.driver_bridge.coordinator.core import Core, Handlers, Outgoing, refused
-from sparkps.driver_bridge.coordinator.handlers import groups, lifecycle, nodes, tables
+from sparkps.driver_bridge.coordinator.handlers import groups, lifecycle, moving, nodes, scaling, tables
 from sparkps.driver_bridge.coordinator.states import Own, TierState
 from sparkps.errors import ProtocolError, SparkPSError
 from sparkps.wire.messages import control as c
@@ -17,7 +17,7 @@ from sparkps.wire.messages import control as c
 log = logging.getLogger(__name__)
 
 #: What is done with each message, once `states` allows it.
-HANDLERS: Handlers = {**nodes.HANDLERS, **tables.HANDLERS, **groups.HANDLERS, **lifecycle.HANDLERS}
+HANDLERS: Handlers = {**nodes.HANDLERS, **tables.HANDLERS, **groups.HANDLERS, **scaling.HANDLERS, **lifecycle.HANDLERS}
 
 #: Of these a repetition does no harm, and nobody waits for the answer of one.
 _NOTICES = (c.Heartbeat, c.CommandDone)
@@ -66,7 +66,7 @@ class Tier(Core):
             self._request(sender, message)
         elif (reply := self.connections.answer(sender, message.seq)) is not None:
             self.send(sender, reply)
-        return self.flush()
+        return self._settle()
 
     def tick(self, now: float) -> list[Outgoing]:
         """Time has passed; returns what to send."""
@@ -74,14 +74,21 @@ class Tier(Core):
         nodes.expire(self)
         groups.end_unheard(self)
         self.commands.expire(now)
+        scaling.expire(self)
         self.connections.forget(now)
-        return self.flush()
+        return self._settle()
 
     def stop(self, now: float) -> list[Outgoing]:
         """Tell the nodes to exit; `over` follows when they have answered, or have not in time. Returns what to send."""
         self._come_to(now)
         self.enter(Own.STOP)
         lifecycle.stop_nodes(self, lambda: None)
+        return self._settle()
+
+    def _settle(self) -> list[Outgoing]:
+        """What follows from an event; returns what to send."""
+        moving.go_on(self)
+        scaling.go_on(self)
         return self.flush()
 
     def _request(self, sender: bytes, message: Any) -> None:
@@ -111,6 +118,9 @@ class Tier(Core):
         self.groups.shift(absent)
         self.commands.shift(absent)
         self.connections.shift(absent)
+        self.moves.shift(absent)
+        if self.scaling is not None:
+            self.scaling.deadline += absent
 
 
 __all__ = ["HANDLERS", "Outgoing", "Tier"]

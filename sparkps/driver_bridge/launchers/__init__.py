@@ -22,6 +22,9 @@ LAUNCHERS: dict[str, str] = {
 #: The launcher that fits the master.
 AUTO = "auto"
 
+#: Seconds by which an answer may come later than the deadline that the coordinator itself keeps.
+ANSWER_GRACE = 10.0
+
 
 class RunningTier(Protocol):
     """A tier that has been started, and can be stopped."""
@@ -33,7 +36,10 @@ class RunningTier(Protocol):
         """Why nobody can ask the coordinator anything any more; None: it runs, as far as is known. Never waits."""
 
     def lost(self) -> SparkPSError | None:
-        """Why the tier cannot be used any more, or not all of it: a process of it has ended; None as long as none has. Never waits."""
+        """Why the tier cannot be used any more, or not all of it: buckets or the coordinator are lost. None: all is there. Never waits."""
+
+    def scale(self, num_nodes: int, seconds: float) -> None:
+        """Have so many nodes, and wait until every bucket is where it shall be; see `PSContext.scale`."""
 
     def stop(self) -> None:
         """End all processes of the tier; does nothing the second time."""
@@ -95,4 +101,4 @@ def _fitting(master: str) -> str:
     )
 
 
-__all__ = ["AUTO", "LAUNCHERS", "RunningTier", "choose", "launch"]
+__all__ = ["ANSWER_GRACE", "AUTO", "LAUNCHERS", "RunningTier", "choose", "launch"]

@@ -16,16 +16,19 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from sparkps.client.control import ControlClient
 from sparkps.config import PREFIX, Settings, child_environment, is_text, with_client_kernels
+from sparkps.driver_bridge.launchers import ANSWER_GRACE
 from sparkps.driver_bridge.launchers.children import Child, end
+from sparkps.driver_bridge.launchers.restarts import Restarts
 from sparkps.errors import ConfigError, DeadlineExceeded, NodeUnreachable, SparkPSError, TierError
 from sparkps.kernels import places
 from sparkps.storage import why_unwritable
-from sparkps.wire.messages.control import NodeGone, StopTier, TierAddress, TierStatus
+from sparkps.wire.messages.control import NodeGone, ScaleTier, StopTier, TierAddress, TierStatus
 
 log = logging.getLogger(__name__)
 
@@ -68,8 +71,20 @@ class LocalTier:
         self._environment = child_environment(settings)
         self._stopping = threading.Event()
         self._coordinator: Child | None = None
-        #: By endpoint.
+        #: By endpoint; those that have ended, too, until the coordinator knows. Owner: `_lock`.
         self._nodes: dict[str, Child] = {}
+        #: Number of the next node. Owner: `_lock`.
+        self._next_node = 0
+        #: Re-entrant, since a signal handler may stop what its own thread is starting.
+        self._lock = threading.RLock()
+        #: The tier was ready: from then on a process that ends is started again.
+        self._is_started = False
+        #: Of nodes.
+        self.node_restarts = Restarts()
+        #: Why data is gone with a node; None: it is not.
+        self._data_lost: SparkPSError | None = None
+        #: Held while the number of nodes is changed.
+        self._scaling = threading.Lock()
 
     # ---- start ---------------------------------------------------------------------------------------------------------
 
@@ -77,10 +92,11 @@ class LocalTier:
         """Start all processes, and wait until the tier is ready; stops what was started if it is not."""
         try:
             self._start_coordinator()
-            for number in range(self._settings.num_nodes):
-                self._start_node(number)
+            for _ in range(self._settings.num_nodes):
+                self._start_next_node()
             self._warm_kernels()
             self._wait_ready()
+            self._is_started = True
         except BaseException:
             self.stop()
             raise
@@ -92,6 +108,11 @@ class LocalTier:
         command += ["--settings", msgspec.json.encode(self._settings).decode()]
         command += ["--parent", str(os.getpid()), "--watch-stdin", "--scratch", str(self.directory)]
         self._coordinator = self._child("coordinator", command)
+
+    def _start_next_node(self) -> None:
+        with self._lock:
+            self._next_node += 1
+            self._start_node(self._next_node - 1)
 
     def _start_node(self, number: int) -> None:
         endpoint = f"ipc://{self.directory}/node{number}"
@@ -177,24 +198,85 @@ class LocalTier:
 
     def lost(self) -> SparkPSError | None:
         """See `RunningTier.lost`."""
-        gone = [child for child in self._nodes.values() if child.exited.is_set()]
-        return self.ended() or (TierError(f"The nodes of the tier must be running. One is not: {gone[0].fate()}.") if gone else None)
+        gone = [child for child in list(self._nodes.values()) if child.exited.is_set()]
+        if gone and self._settings.replication == 1 and self._data_lost is None:
+            self._data_lost = TierError(f"The nodes of the tier must be running. One is not: {gone[0].fate()}.")
+        return self.ended() or self._data_lost
 
     def _exited(self, child: Child) -> None:
         """A child has exited: if nobody told it to, the coordinator learns of it at once. The child's own thread."""
         if self._stopping.is_set():
             return
-        log.error("%s", child.ending())
-        endpoint = next((e for e, node in self._nodes.items() if node is child), None)
+        if child is self._coordinator:
+            log.error("%s", child.ending())
+            return
+        endpoint = next((e for e, node in list(self._nodes.items()) if node is child), None)
         if endpoint is not None and self.ended() is None:
             with contextlib.suppress(SparkPSError):
                 self.control.request(NodeGone(0, endpoint, child.fate()))
+                self._after_node(child, endpoint, self.control.request(TierStatus(0, fresh=False)).report)
+
+    def _after_node(self, child: Child, endpoint: str, report: dict[str, Any]) -> None:
+        """What follows when the coordinator knows that a node has exited: another one takes its place, unless it was told to go."""
+        child.hang_up()
+        with self._lock:
+            self._nodes.pop(endpoint, None)
+        if [node["state"] for node in report["nodes"] if node["endpoint"] == endpoint] == ["left"]:
+            log.info("%s has left the tier", child.name)
+            return
+        log.error("%s", child.ending())
+        if report["state"] == "degraded":
+            self._data_lost = TierError(f"The nodes of the tier must be running. One is not: {child.fate()}.")
+        with self._lock:
+            if self._is_started and not self._stopping.is_set():
+                self._start_missing(report, is_restart=True)
+
+    def _start_missing(self, report: dict[str, Any], is_restart: bool) -> None:
+        """Start as many nodes as lack, by the coordinator's report."""
+        running = sum(not child.exited.is_set() for child in self._nodes.values()) - len(report["draining"])
+        for _ in range(report["num_nodes"] - running):
+            if is_restart and not self.node_restarts.take(time.monotonic()):
+                log.warning(
+                    "a node that has ended is not started again: %d were within %g s. The tier goes on with those that are left;"
+                    " `ps.scale` starts others.",
+                    self.node_restarts.most,
+                    self.node_restarts.within,
+                )
+                return
+            self._start_next_node()
+
+    # ---- more and fewer nodes ------------------------------------------------------------------------------------------
+
+    def scale(self, num_nodes: int, seconds: float) -> None:
+        """See `RunningTier.scale`."""
+        if not self._scaling.acquire(blocking=False):
+            raise TierError("Only one change of the number of nodes may be under way. Another one is: wait until it is done.")
+        try:
+            with self.control.ask(ScaleTier(0, num_nodes, seconds), seconds + ANSWER_GRACE) as inquiry:
+                is_begun = False
+                while inquiry.answer() is None:
+                    is_begun = is_begun or self._begin_scaling(num_nodes)
+                    if is_begun:
+                        inquiry.wait()
+        finally:
+            self._scaling.release()
+
+    def _begin_scaling(self, num_nodes: int) -> bool:
+        """Start the nodes that lack, once the coordinator has said that there shall be so many; whether it has."""
+        report = self.control.request(TierStatus(0, fresh=False)).report
+        if report["num_nodes"] != num_nodes or report["scaling"] is None:
+            threading.Event().wait(LOOK_EVERY)
+            return False
+        with self._lock:
+            self._start_missing(report, is_restart=False)
+        return True
 
     def stop(self) -> None:
         """End all processes and remove their directory; does nothing the second time."""
         if self._stopping.is_set():
             return
-        self._stopping.set()
+        with self._lock:  # whoever is starting a node has done so then
+            self._stopping.set()
         grace = self._settings.stop_timeout if self._tell_to_stop() else 0.0
         self.control.close()
         end([*self._nodes.values(), *([self._coordinator] if self._coordinator is not None else [])], grace)

@@ -48,6 +48,9 @@ class FakeTier:
     def lost(self) -> TierError | None:
         return self.gone or self.node_gone
 
+    def scale(self, num_nodes: int, seconds: float) -> None:
+        self.scaled = (num_nodes, seconds)
+
     def stop(self) -> None:
         self.stops += 1
 
@@ -83,7 +86,9 @@ def test_settings_come_from_spark_and_arguments_win(tiers: list[FakeTier]) -> No
     ("arguments", "message"),
     [
         ({"num_nodes": 0}, "numNodes` must be an int"),
-        ({"replication": 2}, "must be 1: replicas are not supported yet"),
+        ({"replication": 3}, "`replication` (`spark.sparkps.replication`) must be at most `num_nodes` (`spark.sparkps.numNodes`), 2"),
+        ({"replication": 0}, "replication` must be an int in [1, 3]"),
+        ({"replication_ack": "maybe"}, "replicationAck` must be one of 'sync', 'async'"),
         ({"launch": "executors"}, "launches that exist now: 'auto', 'local'. Got 'executors'"),
         ({"launch": "attach"}, "launches that exist now"),
         ({"launch": "magic"}, "launches that exist now"),
@@ -96,6 +101,26 @@ def test_arguments_are_refused_by_name(tiers: list[FakeTier], arguments: dict[st
     assert message in str(caught.value)
     assert PSContext.active() is None
     assert not tiers
+
+
+def test_copies_and_when_they_are_waited_for_are_arguments(tiers: list[FakeTier]) -> None:
+    with PSContext(FakeSpark(replicationAck="async"), replication=2) as ps:
+        assert (ps.settings.replication, ps.settings.node.replication_ack) == (2, "async")
+    with PSContext(FakeSpark(replicationAck="async"), replication_ack="sync") as ps:
+        assert (ps.settings.replication, ps.settings.node.replication_ack) == (1, "sync")
+
+
+@pytest.mark.parametrize("wrong", [True, 2.0, "3", None])
+def test_numbers_of_nodes_are_whole(tiers: list[FakeTier], wrong: Any) -> None:
+    with PSContext(FakeSpark()) as ps:
+        ps.scale(3, timeout=5)
+        assert tiers[0].scaled == (3, 5.0)
+        with pytest.raises(InvalidInput, match=r"`num_nodes` must be an int"):
+            ps.scale(wrong)
+        with pytest.raises(InvalidInput, match=r"`node` must be an int"):
+            ps.drain(wrong)
+        with pytest.raises(InvalidInput, match=r"`timeout` must be a positive number of seconds"):
+            ps.scale(3, timeout=0)
 
 
 def test_auto_needs_a_local_master_and_local_takes_any(tiers: list[FakeTier]) -> None:

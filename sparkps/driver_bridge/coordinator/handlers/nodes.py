@@ -4,54 +4,63 @@ from __future__ import annotations
 
 import logging
 
-from sparkps.driver_bridge.coordinator.core import Core, Handlers, node_lost
-from sparkps.driver_bridge.coordinator.handlers import groups, lifecycle
+from msgspec.structs import replace
+
+from sparkps.driver_bridge.coordinator.core import Core, Handlers, node_lost, nothing
+from sparkps.driver_bridge.coordinator.handlers import moving
 from sparkps.driver_bridge.coordinator.node_registry import described
-from sparkps.driver_bridge.coordinator.states import Own, TierState
+from sparkps.driver_bridge.coordinator.states import TierState
 from sparkps.wire.messages import control as c
 
 log = logging.getLogger(__name__)
 
 
 def hello(core: Core, sender: bytes, message: c.NodeHello) -> None:
-    """A node joins; with the last one, the buckets are placed."""
+    """A node joins: with the last one of a tier that starts the buckets are placed, a later one gets some by a plan."""
+    had_placement = core.nodes.epoch > 0
     info = core.nodes.join(message.endpoint, message.host, message.pid, core.clock.now)
     core.node_at[info.node] = sender
     log.info("%s joined", described(info))
-    welcome = c.Welcome(
-        message.seq,
-        info.node,
+    core.reply(sender, _welcome(core, message.seq, info.node, had_placement))
+    if had_placement:
+        core.placing.joined(info.node)
+        core.moves.members_changed(f"node {info.node} has joined")
+        _tell_of_failures(core, info.node)
+    elif core.nodes.epoch:
+        core.placing.change(core.nodes.epoch, core.nodes.placement)
+        moving.tell(core)
+
+
+def _welcome(core: Core, seq: int, node: int, is_placed: bool) -> c.Welcome:
+    return c.Welcome(
+        seq,
+        node,
         core.tier_id,
-        0,
-        [],
+        core.nodes.epoch if is_placed else 0,
+        core.nodes.placement if is_placed else [],
         list(core.catalog.tables.values()),
         list(core.catalog.functions.items()),
         [group.spec for group in core.groups.running.values()],
         core.settings.node,
+        core.nodes.infos(),
     )
-    core.reply(sender, welcome)
-    if core.nodes.epoch:
-        placing = (core.nodes.epoch, core.nodes.placement, core.nodes.infos())
-        core.command("Placing buckets", lambda seq: c.SetPlacement(seq, *placing), lambda cause, _: _placed(core, cause))
 
 
-def _placed(core: Core, cause: c.Cause | None) -> None:
-    """Nodes know their buckets, unless one could not be told: then the tier never starts."""
-    if cause is not None:
-        log.error("the tier is not complete: %s", cause)
-        return
-    core.enter(Own.PLACED)
-    if core.state is not TierState.READY:
-        return  # it was told to stop meanwhile
-    if core.nodes.lost():  # after it had answered, and before the last one did
-        core.enter(Own.NODE_DIED)
-    lifecycle.answer_attaching(core)
+def _tell_of_failures(core: Core, node: int) -> None:
+    """Groups that have failed are open at a node that joins: it is told that they have."""
+    for number, group in core.groups.running.items():
+        if group.cause is not None:
+            failed = c.FailGroup(0, number, group.cause)
+            core.command("Failing a group", lambda seq, failed=failed: replace(failed, seq=seq), nothing, nodes=[node])  # type: ignore[misc]
 
 
 def heartbeat(core: Core, sender: bytes, message: c.Heartbeat) -> None:
     """A node is alive, and is told whether it counts."""
     known = core.nodes.heartbeat(message.node, message.report, core.clock.now)
     core.send(sender, c.Alive(message.seq, known))
+    silent = message.report.get("silent_replicas")
+    if known and silent:
+        moving.cut_off(core, message.node, silent)
 
 
 def command_done(core: Core, sender: bytes, message: c.CommandDone) -> None:
@@ -61,28 +70,26 @@ def command_done(core: Core, sender: bytes, message: c.CommandDone) -> None:
 
 def gone(core: Core, sender: bytes, message: c.NodeGone) -> c.ControlMessage:
     """The launcher has seen a node exit."""
-    info = core.nodes.gone(message.endpoint, message.reason)
+    info = core.nodes.at(message.endpoint)
     if info is not None:
-        died(core, info)
+        died(core, info.node, message.reason)
     return c.Accepted(message.seq)
 
 
 def expire(core: Core) -> None:
     """Nodes that were silent for too long are dead."""
-    for info in core.nodes.expire(core.clock.now):
-        died(core, info)
+    for node, reason in core.nodes.silent(core.clock.now).items():
+        died(core, node, reason)
 
 
-def died(core: Core, info: c.NodeInfo) -> None:
-    """A dead node's buckets are lost: what waits for it fails now, and so does every group."""
+def died(core: Core, node: int, reason: str) -> None:
+    """A node is dead: others lead what it led. What waits for it goes on without it, or fails where its buckets are lost."""
     is_stopping = core.state in (TierState.STOPPING, TierState.STOPPED)
+    info = moving.fail_over(core, node, reason)
     if not is_stopping:
-        log.error("%s is dead: %s", described(info), info.reason)
-    cause = c.Cause.of(node_lost(info))
-    core.enter(Own.NODE_DIED)
-    core.commands.node_gone(info.node, cause)
-    if not is_stopping and core.nodes.lost():
-        groups.fail_all(core, cause)
+        log.error("%s is dead: %s", described(info), reason)
+    is_lost = is_stopping or info in core.nodes.lost()
+    core.commands.node_gone(node, c.Cause.of(node_lost(info)) if is_lost else None)
 
 
 HANDLERS: Handlers = {

@@ -42,6 +42,26 @@ class NodeGone(ControlMessage, frozen=True, tag=79):
     reason: str
 
 
+class ScaleTier(ControlMessage, frozen=True, tag=80):
+    """There shall be `num_nodes` nodes. Answer: `Accepted`, when so many are up and every bucket is where it shall be.
+
+    Missing nodes are started by whoever sends this; of those that are too many the youngest give up their buckets and are told to
+    stop. Refused with `DeadlineExceeded` after `seconds`; what was begun goes on then.
+    """
+
+    seq: int
+    num_nodes: int
+    seconds: float
+
+
+class DrainNode(ControlMessage, frozen=True, tag=81):
+    """A node shall give up its buckets, and stop; there shall be one node less then. Otherwise as `ScaleTier`."""
+
+    seq: int
+    node: int
+    seconds: float
+
+
 # ---- coordinator -> client or driver ----------------------------------------------------------------------------------
 
 
@@ -76,8 +96,9 @@ class Attached(ControlMessage, frozen=True, tag=98):
 class TierReport(ControlMessage, frozen=True, tag=107):
     """Status of the tier as plain values.
 
-    ``state`` ("starting", "ready", "stopping"), ``epoch``, ``tier_id``, ``nodes`` (list of dict: id, endpoint, host, pid, state,
-    reason, buckets, and the node's own report), ``tables`` (list of dict), ``groups`` (list of dict), ``garbage_frames``.
+    ``state`` ("starting", "ready", "degraded", "stopping"), ``epoch``, ``tier_id``, ``nodes`` (list of dict: id, endpoint, host, pid,
+    state, reason, buckets, copies, and the node's own report), ``tables`` (list of dict), ``groups`` (list of dict),
+    ``garbage_frames``, and what else the coordinator's `status.tier_status` lists.
     """
 
     seq: int

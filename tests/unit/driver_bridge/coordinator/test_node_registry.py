@@ -27,9 +27,12 @@ def test_the_placement_comes_with_the_last_node() -> None:
     nodes.validate()
 
 
-def test_a_node_too_many_is_refused() -> None:
-    with pytest.raises(TierError, match="has all 2"):
-        joined(2).join("c", "host", 3, 0.0)
+def test_a_node_that_joins_later_is_a_member_without_buckets() -> None:
+    nodes = joined(2)
+    assert nodes.join("c", "host", 3, 0.0).node == 2
+    assert (nodes.epoch, nodes.buckets()[2]) == (1, 0)
+    assert nodes.up() == [0, 1, 2]
+    nodes.validate()
 
 
 def test_an_endpoint_belongs_to_one_node() -> None:
@@ -42,7 +45,7 @@ def test_an_endpoint_belongs_to_one_node() -> None:
 def test_a_node_that_dies_before_the_tier_is_complete_is_replaced() -> None:
     nodes = NodeRegistry(2, 5.0)
     nodes.join("a", "host", 1, 0.0)
-    assert nodes.gone("a", "exit 1") is not None
+    nodes.die(nodes.at("a").node, "exit 1")
     nodes.join("a", "host", 2, 0.0)
     nodes.join("b", "host", 3, 0.0)
     assert nodes.epoch == 1
@@ -54,29 +57,41 @@ def test_a_node_that_dies_before_the_tier_is_complete_is_replaced() -> None:
 def test_silence_is_death_and_death_is_final() -> None:
     nodes = joined(2)
     assert nodes.heartbeat(0, {"rows": 3}, now=4.0)
-    assert nodes.expire(5.0) == []
-    (dead,) = nodes.expire(5.5)
+    assert nodes.silent(5.0) == {}
+    assert nodes.silent(5.5) == {1: "it was silent for 5.5 s"}
+    dead = nodes.die(1, "it was silent for 5.5 s")
     assert (dead.node, dead.state) == (1, "dead")
-    assert "silent for 5.5 s" in dead.reason
-    assert nodes.expire(5.6) == [], "told once"
+    assert nodes.silent(5.6) == {}, "told once"
     assert not nodes.heartbeat(1, {}, now=6.0)
     assert not nodes.heartbeat(7, {}, now=6.0)
     assert [info.node for info in nodes.lost()] == [1]
     assert "node 1 (ipc://n1, process 101 on host)" in described(dead)
 
 
-def test_an_exit_is_news_once() -> None:
+def test_an_endpoint_names_a_node_as_long_as_that_is_up() -> None:
     nodes = joined(2)
-    assert nodes.gone("ipc://n1", "killed").node == 1
-    assert nodes.gone("ipc://n1", "killed") is None
-    assert nodes.gone("ipc://other", "killed") is None
+    assert nodes.at("ipc://n1").node == 1
+    nodes.die(1, "killed")
+    assert nodes.at("ipc://n1") is None
+    assert nodes.at("ipc://other") is None
+
+
+def test_what_is_lost_is_what_only_dead_nodes_have() -> None:
+    nodes = joined(2)
+    nodes.replication = 2
+    nodes.place([[0, 1] if bucket < 100 else [1] for bucket in range(256)])
+    assert (nodes.epoch, nodes.under_replicated()) == (2, 156)
+    nodes.die(1, "killed")
+    assert (len(nodes.lost_buckets()), nodes.under_replicated()) == (156, 256)
+    assert [info.node for info in nodes.lost()] == [1]
+    assert (nodes.buckets(), nodes.copies()) == ({0: 100, 1: 156}, {0: 100, 1: 256})
 
 
 def test_a_node_that_was_told_to_stop_is_not_dead() -> None:
     nodes = joined(2)
     nodes.leave(0)
     assert [info.state for info in nodes.infos()] == ["left", "up"]
-    assert nodes.gone("ipc://n0", "exit 0") is None
+    assert nodes.at("ipc://n0") is None
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -94,9 +109,9 @@ def test_random_schedules(seed: int) -> None:
                     if rng.random() < 0.8:
                         assert nodes.heartbeat(node, {}, now)
             case 2:
-                dead |= {info.node for info in nodes.expire(now)}
+                dead |= {nodes.die(node, why).node for node, why in nodes.silent(now).items()}
             case 3 if nodes.nodes and rng.random() < 0.1:
-                info = nodes.gone(rng.choice(nodes.infos()).endpoint, "killed")
-                dead |= {info.node} if info else set()
+                info = nodes.at(rng.choice(nodes.infos()).endpoint)
+                dead |= {nodes.die(info.node, "killed").node} if info else set()
         nodes.validate()
         assert dead == {info.node for info in nodes.infos() if info.state == "dead"}

@@ -24,7 +24,7 @@ SAMPLES: dict[type, Any] = {
         c.Attach(0), c.CreateTable(0, TableSpec("t", "sparse", 1)), c.FindTable(0, "t"), c.DropTable(0, "t", 1),
         c.RegisterFunction(0, "f", b"blob"), c.AdmitGroup(0, "g", 1, 1, 0, 1, "tag"), c.EndGroup(0, 1), c.Lease(0, 1, 0, 0),
         c.Renew(0, 1, 0, 0), c.ReleaseRank(0, 1, 0, 0), c.FinishRank(0, 1, 0, 0), c.FailRank(0, 1, 0, 0, c.Cause("TierError", "x")),
-        c.GroupState(0, 1), c.TierStatus(0), c.StopTier(0),
+        c.GroupState(0, 1), c.ScaleTier(0, 3, 60.0), c.DrainNode(0, 0, 60.0), c.TierStatus(0), c.StopTier(0),
     )
 }  # fmt: skip
 
@@ -56,6 +56,7 @@ def test_the_table_says_what_is_meant() -> None:
     """Written out once more: a table that is held against itself alone may say anything."""
     making, using = {c.CreateTable, c.RegisterFunction, c.AdmitGroup}, {
         c.FindTable, c.DropTable, c.EndGroup, c.Lease, c.Renew, c.ReleaseRank, c.FinishRank, c.FailRank, c.GroupState,
+        c.ScaleTier, c.DrainNode,
     }  # fmt: skip
     anywhere = {c.NodeGone, c.Heartbeat, c.CommandDone, c.TierStatus}
 
@@ -63,10 +64,11 @@ def test_the_table_says_what_is_meant() -> None:
         return {event for event in TRANSITIONS if isinstance(TRANSITIONS[event][state], TierState)}
 
     ending = {c.StopTier, Own.STOP}
-    assert allowed(TierState.STARTING) == anywhere | ending | {c.NodeHello, c.Attach, Own.PLACED, Own.NODE_DIED}
-    assert allowed(TierState.READY) == anywhere | ending | making | using | {c.Attach, Own.NODE_DIED}
-    assert allowed(TierState.DEGRADED) == anywhere | ending | using | {c.Attach, Own.NODE_DIED}, "what is left can be used and tidied up"
-    over = anywhere | ending | {Own.PLACED, Own.NODE_DIED, Own.STOPPED}
+    assert allowed(TierState.STARTING) == anywhere | ending | {c.NodeHello, c.Attach, Own.PLACED, Own.LOST}
+    assert allowed(TierState.READY) == anywhere | ending | making | using | {c.NodeHello, c.Attach, Own.LOST}
+    left = using | {c.NodeHello, c.Attach, Own.LOST}
+    assert allowed(TierState.DEGRADED) == anywhere | ending | left, "what is left can be used and tidied up"
+    over = anywhere | ending | {Own.PLACED, Own.LOST, Own.STOPPED}
     assert allowed(TierState.STOPPING) == allowed(TierState.STOPPED) == over
     moves = {
         (event, before): after
@@ -76,11 +78,11 @@ def test_the_table_says_what_is_meant() -> None:
     }
     assert moves == {
         (Own.PLACED, TierState.STARTING): TierState.READY,
-        (Own.NODE_DIED, TierState.READY): TierState.DEGRADED,
+        (Own.LOST, TierState.READY): TierState.DEGRADED,
         (Own.STOPPED, TierState.STOPPING): TierState.STOPPED,
         **{(event, state): TierState.STOPPING for event in ending for state in (TierState.STARTING, TierState.READY, TierState.DEGRADED)},
     }
-    assert {event for event in TRANSITIONS if TRANSITIONS[event][TierState.DEGRADED] is Refusal.LOST} == {*making, c.NodeHello}
+    assert {event for event in TRANSITIONS if TRANSITIONS[event][TierState.DEGRADED] is Refusal.LOST} == making
 
 
 def name(value: Any) -> str:

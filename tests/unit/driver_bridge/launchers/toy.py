@@ -21,6 +21,9 @@ class ToyTier:
     def lost(self) -> SparkPSError | None:
         return None
 
+    def scale(self, num_nodes: int, seconds: float) -> None:
+        return None
+
     def stop(self) -> None:
         self.is_stopped = True
 

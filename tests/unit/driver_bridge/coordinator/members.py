@@ -1,0 +1,280 @@
+"""A tier among nodes that hold copies: who leads and who ships to whom is simulated, and checked after every step.
+
+Of the rows there is only a version a bucket: a write adds one at the primary, which ships it to its replicas; it is *acknowledged* when
+all of them have it. Every message is delivered on its own, in the order that the test chooses; each connection keeps its order.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from typing import Any
+
+from msgspec.structs import replace
+
+from sparkps.config import NodeSettings, Settings
+from sparkps.driver_bridge.coordinator.states import TierState
+from sparkps.driver_bridge.coordinator.tier import Tier
+from sparkps.wire.messages import control as c
+
+#: Seconds between two steps of a schedule; far below the deadlines of commands.
+STEP = 0.01
+
+
+class Member:
+    """A node: copies and leads."""
+
+    def __init__(self, tier: Members, number: int) -> None:
+        self.tier = tier
+        self.connection = b"m%d" % number
+        self.endpoint = f"ipc://m{number}"
+        self.node = -1
+        self.is_alive = True
+        self.epoch = 0
+        #: Version of every bucket of which there is a copy here.
+        self.versions: dict[int, int] = {}
+        #: Buckets led here, with the nodes that they are shipped to.
+        self.leads: dict[int, set[int]] = {}
+        #: Nodes whose entries are refused.
+        self.not_up: set[int] = set()
+        #: Messages of the coordinator that were not taken yet, and answers that it has not got yet.
+        self.inbox: deque[Any] = deque()
+        self.outbox: deque[Any] = deque()
+        #: Nodes that it cannot reach.
+        self.cut: set[int] = set()
+
+    def take(self) -> None:
+        """Carry out the next message."""
+        message = self.inbox.popleft()
+        match message:
+            case c.Welcome():
+                self.node, self.epoch = message.node, message.epoch
+                self.not_up = {info.node for info in message.nodes if info.state != "up"}
+                return
+            case c.Alive():
+                self.is_alive &= message.known
+                return
+            case c.SetPlacement():
+                cause = self.place(message)
+            case c.CopyBuckets():
+                cause = self.copy(message)
+            case c.StopNode():
+                assert not self.leads, "a node is told to stop when it leads nothing"
+                self.is_alive, cause = False, None
+            case _:
+                cause = None
+        self.outbox.append(c.CommandDone(message.seq, self.node, cause))
+
+    def place(self, message: c.SetPlacement) -> c.Cause | None:
+        assert message.epoch >= self.epoch
+        if not self.epoch:  # the first placement of an empty tier
+            self.versions = {bucket: 0 for bucket, row in enumerate(message.placement) if self.node in row}
+        given = {b: to for b, to in self.leads.items() if message.placement[b][0] != self.node}
+        for bucket in given:
+            new = self.tier.by_id(message.placement[bucket][0])
+            if new is None or new.node in self.cut:
+                return c.Cause("TierError", f"bucket {bucket} cannot be handed over")
+        self.epoch = message.epoch
+        self.not_up = {info.node for info in message.nodes if info.state != "up"}
+        self.leads = {b: to for b, to in self.leads.items() if b not in given}
+        for bucket, row in enumerate(message.placement):
+            if row[0] == self.node:
+                if bucket not in self.leads:
+                    self.tier.promoted(self, bucket)
+                for node in self.leads.get(bucket, set()) - set(row):  # a copy that was made, and no placement names
+                    self.tier.forget(node, bucket)
+                self.leads[bucket] = set(row[1:])
+            elif self.node not in row:
+                self.versions.pop(bucket, None)
+        return None
+
+    def copy(self, message: c.CopyBuckets) -> c.Cause | None:
+        target = self.tier.by_id(message.target)
+        if target is None or not target.is_alive or message.target in self.cut or self.tier.failing(message):
+            return c.Cause("TierError", f"node {message.target} cannot be reached")
+        for bucket in message.buckets:
+            assert bucket in self.leads, "who copies leads"
+            target.versions[bucket] = self.versions[bucket]
+            self.leads[bucket].add(message.target)
+        return None
+
+    def write(self, bucket: int) -> bool:
+        """One more write; whether it is acknowledged."""
+        version = self.versions[bucket] = self.versions[bucket] + 1
+        has_all = True
+        for node in self.leads[bucket]:
+            replica = self.tier.by_id(node)
+            if replica is None or not replica.is_alive or node in self.cut or bucket not in replica.versions or self.node in replica.not_up:
+                has_all = False
+            else:
+                replica.versions[bucket] = version
+        if has_all:
+            self.tier.acknowledged[bucket] = version
+        return has_all
+
+
+class Members:
+    """A tier and its nodes."""
+
+    def __init__(self, num_nodes: int, replication: int, seed: int = 0, **settings: Any) -> None:
+        node = NodeSettings(heartbeat_interval=1.0, heartbeat_deadline=5.0)
+        self.tier = Tier("t1", Settings(num_nodes=num_nodes, replication=replication, node=node, **settings))
+        self.rng = random.Random(seed)
+        self.now = 0.0
+        self.members: list[Member] = []
+        #: Of each bucket, the version that was acknowledged last.
+        self.acknowledged: dict[int, int] = {}
+        #: How many of the copies that are asked for fail, of 1.
+        self.failures = 0.0
+        self.replies: dict[tuple[bytes, int], Any] = {}
+        self._seq = self._turn = 0
+        #: Nodes are started for those that are missing, as a launcher does.
+        self.restarts = False
+        for _ in range(num_nodes):
+            self.deliver((self.join(), False))
+        self.settle()
+        assert self.tier.state is TierState.READY
+
+    # ---- what a test does ----------------------------------------------------------------------------------------------
+
+    def join(self) -> Member:
+        member = Member(self, len(self.members))
+        self.members.append(member)
+        member.outbox.append(c.NodeHello(1, member.endpoint, f"host{len(self.members) % 3}", 100 + len(self.members)))
+        return member
+
+    def kill(self, member: Member, seen: bool = True) -> None:
+        """A node dies; seen: by the launcher."""
+        member.is_alive = False
+        member.inbox.clear()
+        member.outbox.clear()
+        if seen:
+            self.ask(b"launcher", c.NodeGone(0, member.endpoint, "killed"))
+
+    def declare_dead(self, member: Member) -> None:
+        """The coordinator believes that a node is dead, which goes on."""
+        self.ask(b"launcher", c.NodeGone(0, member.endpoint, "not heard"))
+
+    def ask(self, sender: bytes, message: Any) -> Any:
+        self._seq += 1
+        self.route(self.tier.receive(sender, replace(message, seq=self._seq), self.now))
+        return self.replies.get((sender, self._seq))
+
+    # ---- steps ---------------------------------------------------------------------------------------------------------
+
+    def choices(self) -> list[tuple[Member, bool]]:
+        """Deliveries that can happen now: (node, whether it takes a message; else the coordinator takes one of it)."""
+        found = []
+        for member in self.members:
+            found += [(member, True)] * bool(member.inbox and member.is_alive) + [(member, False)] * bool(member.outbox)
+        return found
+
+    def deliver(self, choice: tuple[Member, bool]) -> None:
+        member, takes = choice
+        if takes:
+            member.take()
+        else:
+            self.route(self.tier.receive(member.connection, member.outbox.popleft(), self.now))
+        self.check()
+
+    def step(self, anyhow: bool = False) -> bool:
+        """One delivery, by turns or any; whether there was one to make."""
+        found = self.choices()
+        if found:
+            self._turn += 1
+            self.deliver(self.rng.choice(found) if anyhow else found[self._turn % len(found)])
+        return bool(found)
+
+    def tick(self, seconds: float = 0.25) -> None:
+        """Time passes; nodes that live are heard."""
+        self.now += seconds
+        for member in self.members:
+            if member.is_alive and member.node >= 0:
+                silent = sorted(member.cut.intersection(*[set().union(*member.leads.values())] if member.leads else [set()]))
+                report = {"silent_replicas": silent} if silent else {}
+                self.route(self.tier.receive(member.connection, c.Heartbeat(1, member.node, report), self.now))
+        self.route(self.tier.tick(self.now))
+        self.check()
+        members = set(self.tier.nodes.up()) - self.tier.draining
+        joining = [member for member in self.members if member.is_alive and member.node < 0]
+        if self.restarts and not joining and len(members) < self.tier.wanted_nodes:
+            self.join()
+
+    def settle(self, seconds: float = 60.0) -> None:
+        """Until nothing is under way any more."""
+        until = self.now + seconds
+        while self.now < until:
+            while self.step():
+                pass
+            tier, up = self.tier, self.tier.nodes.up()
+            is_known = all(member.is_alive for member in self.members if member.node in up)
+            if is_known and tier.moves.is_done and tier.placing.is_settled(up) and not tier.scaling and not self.choices():
+                return
+            self.tick()
+        raise AssertionError(
+            f"it does not come to an end: {self.tier.moves.status()}, {self.tier.scaling}, {self.choices()}, {self.tier.nodes.infos()}"
+        )
+
+    def write(self) -> None:
+        """One write, at whoever leads the bucket."""
+        bucket = self.rng.randrange(len(self.tier.nodes.placement))
+        leaders = [member for member in self.members if member.is_alive and bucket in member.leads]
+        if leaders:
+            self.rng.choice(leaders).write(bucket)
+
+    # ---- inside --------------------------------------------------------------------------------------------------------
+
+    def route(self, outgoing: list[tuple[bytes, Any]]) -> None:
+        for receiver, message in outgoing:
+            member = next((each for each in self.members if each.connection == receiver), None)
+            if member is None:
+                self.replies[receiver, message.seq] = message
+            elif member.is_alive:
+                member.inbox.append(message)
+        self.tier.validate()
+
+    def by_id(self, node: int) -> Member | None:
+        return next((member for member in self.members if member.node == node), None)
+
+    def forget(self, node: int, bucket: int) -> None:
+        """A primary lets go of a copy."""
+        member = self.by_id(node)
+        if member is not None:
+            member.versions.pop(bucket, None)
+
+    def failing(self, message: c.CopyBuckets) -> bool:
+        return self.rng.random() < self.failures
+
+    def promoted(self, member: Member, bucket: int) -> None:
+        """A node takes a lead: it must have all that was acknowledged."""
+        assert bucket in member.versions, f"node {member.node} has no copy of bucket {bucket}"
+        assert member.versions[bucket] >= self.acknowledged.get(bucket, 0), f"node {member.node} is behind in bucket {bucket}"
+
+    def check(self) -> None:
+        """No bucket has two leaders whose writes could be acknowledged."""
+        up = set(self.tier.nodes.up())
+        for bucket in range(len(self.tier.nodes.placement)):
+            leaders = [m.node for m in self.members if m.is_alive and m.node in up and bucket in m.leads]
+            assert len(leaders) <= 1, f"bucket {bucket} is led by nodes {leaders}"
+
+    def check_end(self) -> None:
+        """Replication and balance are restored; every copy is caught up, and every bucket can be written."""
+        nodes, draining = self.tier.nodes, self.tier.draining
+        members = [node for node in nodes.up() if node not in draining]
+        lost = set(nodes.lost_buckets())
+        copies = min(nodes.replication, len(members))
+        for bucket, row in enumerate(nodes.placement):
+            if bucket in lost:
+                continue
+            assert len(row) == copies, f"bucket {bucket} is on {row}"
+            leader = self.by_id(row[0])
+            assert leader is not None
+            assert leader.leads[bucket] == set(row[1:])
+            assert leader.write(bucket), f"a write to bucket {bucket} on {row} is not acknowledged"
+        if not lost:
+            leads = [nodes.buckets()[node] for node in members]
+            assert max(leads) - min(leads) <= 1
+        for member in self.members:
+            if member.is_alive and member.node in nodes.up():
+                held = {bucket for bucket, row in enumerate(nodes.placement) if member.node in row}
+                assert set(member.versions) == held, "nobody keeps what is not in the placement"

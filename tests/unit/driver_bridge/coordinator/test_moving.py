@@ -1,0 +1,264 @@
+"""Failover, moves and scaling among simulated nodes: whatever dies whenever, replication and balance come back, and nothing is lost."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import pytest
+
+from sparkps.driver_bridge.coordinator import placing, plan
+from sparkps.driver_bridge.coordinator.states import TierState
+from sparkps.wire import placement
+from sparkps.wire.messages import control as c
+from tests.unit.driver_bridge.coordinator.members import STEP, Members
+
+
+@pytest.fixture
+def few_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """12 buckets, so that every step of a schedule can be tried."""
+    for module in (placing, plan, placement):
+        monkeypatch.setattr(module, "NUM_BUCKETS", 12)
+
+
+# ---- nodes that die ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("replication", [2, 3])
+def test_a_node_that_dies_is_replaced_by_its_replicas_at_once(replication: int) -> None:
+    world = Members(4, replication)
+    world.kill(world.members[1])
+    assert world.tier.state is TierState.READY
+    assert world.tier.nodes.epoch == 2
+    assert all(row[0] != 1 and len(row) >= replication - 1 for row in world.tier.nodes.placement)
+    told = {type(member.inbox[-1]) for member in world.members if member.is_alive}
+    assert told == {c.SetPlacement}, "all are told before anybody has answered"
+    world.settle()
+    world.check_end()
+
+
+def test_without_replicas_the_buckets_of_a_dead_node_are_lost() -> None:
+    world = Members(2, 1)
+    world.kill(world.members[1])
+    assert world.tier.state is TierState.DEGRADED
+    assert len(world.tier.nodes.lost_buckets()) == 128
+    world.join()
+    world.settle()
+    assert world.tier.nodes.up() == [0, 2]
+    assert len(world.tier.nodes.lost_buckets()) == 128, "a new node does not bring them back"
+    assert world.tier.nodes.buckets()[0] == 128
+    world.check_end()
+
+
+def test_commands_under_way_go_on_without_a_dead_node() -> None:
+    world = Members(3, 2)
+    group = c.AdmitGroup(0, "g", 1, 1, 0, 1, "tag")
+    assert world.ask(b"driver", group) is None
+    world.kill(world.members[2])
+    world.settle()
+    assert isinstance(world.replies[b"driver", world._seq - 1], c.Admitted)
+    assert world.tier.groups.running[1].state == "running"
+
+
+def test_a_second_death_in_the_middle_of_the_repair_loses_only_what_had_no_copy_yet() -> None:
+    world = Members(4, 2)
+    world.kill(world.members[0])
+    world.kill(world.members[1])
+    both = [b for b, row in enumerate(plan.initial({n: f"host{(n + 1) % 3}" for n in range(4)}, 2)) if set(row) == {0, 1}]
+    assert world.tier.nodes.lost_buckets() == both
+    assert (world.tier.state is TierState.DEGRADED) == bool(both)
+
+
+def test_a_copy_that_is_ready_counts_before_a_placement_names_it() -> None:
+    world = Members(3, 2)
+    world.kill(world.members[0])
+    while not world.tier.moves.ready:
+        assert world.step()
+    bucket, target = world.tier.moves.ready[0]
+    primary = world.tier.nodes.placement[bucket][0]
+    world.kill(world.members[primary])
+    assert world.tier.nodes.placement[bucket][0] == target
+
+
+# ---- moves -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("replication", [1, 2, 3])
+def test_a_fourth_node_gets_its_share_in_few_epochs(replication: int) -> None:
+    world = Members(3, replication)
+    world.join()
+    world.settle()
+    world.check_end()
+    assert world.tier.nodes.buckets()[3] == 64
+    assert world.tier.nodes.epoch <= 12
+
+
+def test_primaries_and_targets_copy_few_buckets_at_a_time() -> None:
+    world = Members(3, 1)
+    world.join()
+    while not world.tier.moves.is_done or world.choices():
+        copying = list(world.tier.moves.copying)
+        assert all(len(copy.buckets) <= 8 for copy in copying)
+        assert len({copy.source for copy in copying}) == len(copying) <= 2
+        if not world.step():
+            world.tick()
+
+
+def test_a_copy_that_fails_is_made_after_a_pause_and_status_says_why() -> None:
+    world = Members(2, 2)
+    joined = world.join()
+    world.members[0].cut = {2}
+    while world.step():
+        pass
+    status = world.tier.report()["moving"]
+    assert "cannot be reached" in status["failure"]
+    assert status["reason"] == "node 2 has joined"
+    assert joined.leads == {} or set(joined.leads) <= set(range(128, 256))
+    world.members[0].cut = set()
+    world.settle()
+    world.check_end()
+    assert world.tier.report()["moving"] is None
+
+
+def test_pauses_grow_to_a_bound() -> None:
+    world = Members(2, 2)
+    world.join()
+    world.failures = 1.0
+    asked: list[float] = []
+    copying = False
+    while world.now < 60.0:
+        world.tick()
+        while world.step():
+            asked += [world.now] if world.tier.moves.copying and not copying else []
+            copying = bool(world.tier.moves.copying)
+    pauses = [after - before for before, after in itertools.pairwise(asked)]
+    assert max(pauses) <= 10.5
+    assert pauses[-1] >= 9.0
+    assert len(asked) < 20
+
+
+def test_a_replica_that_its_primary_cannot_reach_is_dropped_and_made_again() -> None:
+    world = Members(3, 2)
+    primary = world.members[0]
+    primary.cut = {1}
+    world.tick()
+    assert all(1 not in row for row in world.tier.nodes.placement if row[0] == 0)
+    assert world.tier.nodes.under_replicated() > 0
+    while world.step():
+        pass
+    assert all(primary.write(bucket) for bucket in primary.leads), "its writes are acknowledged again"
+    primary.cut = set()
+    world.settle()
+    world.check_end()
+
+
+def test_the_last_copy_is_never_dropped() -> None:
+    world = Members(2, 2)
+    world.members[0].cut, world.members[1].cut = {1}, {0}
+    for _ in range(20):
+        world.tick()
+        while world.step():
+            pass
+        assert not world.tier.nodes.lost_buckets()
+    world.members[0].cut = world.members[1].cut = set()
+    world.settle()
+    world.check_end()
+
+
+def test_leads_that_cannot_be_given_up_stay_where_they_are() -> None:
+    world = Members(2, 1)
+    world.join()
+    while not any(world.tier.nodes.placement[b][0] == 2 for b in range(256)):
+        assert world.step()
+    world.members[0].cut = {2}
+    for _ in range(8):
+        while world.step():
+            pass
+        world.tick()
+    assert all(m.write(b) for m in world.members for b in m.leads if 2 not in m.cut or 2 not in m.leads[b])
+    world.members[0].cut = set()
+    world.settle()
+    world.check_end()
+
+
+# ---- a death at every step ---------------------------------------------------------------------------------------------
+
+
+def grow(world: Members) -> None:
+    world.join()
+
+
+def shrink(world: Members) -> None:
+    world.ask(b"driver", c.ScaleTier(0, 2, 60.0))
+
+
+def lose_one(world: Members) -> None:
+    world.kill(world.members[0])
+
+
+@pytest.mark.usefixtures("few_buckets")
+@pytest.mark.parametrize("begin", [grow, shrink, lose_one])
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_death_at_every_step(begin: Callable[[Members], None], seen: bool) -> None:
+    """Each node dies after each delivery of a plan: nothing that was acknowledged is lost unless all its copies were."""
+    steps = 0
+    while True:
+        ended = True
+        for victim in range(4 if begin is grow else 3):
+            world = Members(3, 2)
+            begin(world)
+            for _ in range(steps):
+                world.write()
+                if not world.step():
+                    break
+            else:
+                ended = False
+            world.kill(world.members[victim], seen)
+            world.write()
+            world.restarts = begin is shrink
+            world.settle()
+            world.check_end()
+            if begin is not lose_one:
+                assert world.tier.state is TierState.READY, "one death loses nothing"
+        if ended:
+            break
+        steps += 1
+    assert steps > 10
+
+
+# ---- anything at any time ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_schedules(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes join, die, are cut off and declared dead while they live; copies fail; messages of all nodes in any order."""
+    for module in (placing, plan, placement):
+        monkeypatch.setattr(module, "NUM_BUCKETS", 32)
+    world = Members(3, 2 + seed % 2, seed)
+    rng = world.rng
+    world.failures = rng.choice([0.0, 0.1])
+    deaths = 0
+    for _ in range(400):
+        world.now += STEP
+        world.write()
+        alive = [member for member in world.members if member.is_alive and member.node in world.tier.nodes.up()]
+        match rng.randrange(60):
+            case 0 if len(alive) < 6:
+                world.join()
+            case 1 if deaths < 4 and len(alive) > 3 and world.tier.moves.is_done:
+                world.kill(rng.choice(alive), rng.random() < 0.7)
+                deaths += 1
+            case 2 if deaths < 4 and len(alive) > 3 and world.tier.moves.is_done:
+                world.declare_dead(rng.choice(alive))
+                deaths += 1
+            case 3:
+                victim = rng.choice(alive)
+                victim.cut ^= {rng.choice(alive).node} - {victim.node}
+            case 4 | 5:
+                world.tick()
+            case _:
+                world.step(anyhow=True)
+    for member in world.members:
+        member.cut = set()
+    world.settle(120.0)
+    world.check_end()
