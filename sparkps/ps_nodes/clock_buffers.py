@@ -49,7 +49,7 @@ class Part(Protocol):
 
     @property
     def changed(self) -> Sequence[int]:
-        """Ids of the tables that it changes."""
+        """Numbers in whose order it changes its tables (`SparseShards.order`)."""
 
     @property
     def turn(self) -> tuple[int, int]:
@@ -89,8 +89,8 @@ class CallPart:
 
     @property
     def changed(self) -> Sequence[int]:
-        """Ids of the tables that the calls write."""
-        return [table.spec.table for table in self.prepared.written]
+        """See `Part`."""
+        return [table.order for table in self.prepared.written]
 
     def only(self, buckets: int) -> list[CallPart]:
         """The same on those of its buckets that are among `buckets` (bits)."""
@@ -127,30 +127,32 @@ class Write:
 
     __slots__ = ("_parts", "buckets", "shards")
 
-    def __init__(self, parts: dict[int, Sequence[Part]], buckets: dict[int, int]) -> None:
+    def __init__(self, parts: dict[int, Sequence[Part]], buckets: dict[int, int], shards: ShardSet) -> None:
         self._parts = parts
         self.buckets = buckets
-        #: All shards that are written.
-        self.shards: ShardSet = buckets
+        #: All shards that are written, by the number in whose order that is done.
+        self.shards: ShardSet = shards
 
     @classmethod
     def of_targets(cls, targets: Sequence[Target]) -> Write:
         """Pushes, adds and assigns."""
         if len(targets) == 1:
-            table = targets[0].table.spec.table
-            return cls({table: targets}, {table: targets[0].mask})
+            (only,) = targets
+            table, mask = only.table.spec.table, only.mask
+            return cls({table: targets}, {table: mask}, {only.table.order: mask})
         parts: dict[int, list[Target]] = {}
+        shards: dict[int, int] = {}
         for target in targets:
             parts.setdefault(target.table.spec.table, []).append(target)
-        return cls({**parts}, {table: _union(mine) for table, mine in parts.items()})
+            shards[target.table.order] = shards.get(target.table.order, 0) | target.mask
+        return cls({**parts}, {table: _union(mine) for table, mine in parts.items()}, shards)
 
     @classmethod
     def of_call(cls, prepared: Prepared, buckets: int) -> Write:
         """Server functions that write: their parts stay together, and the first table's marks decide."""
-        first, *others = [table.spec.table for table in prepared.written]
-        write = cls({first: [CallPart(prepared, buckets)]}, {first: buckets})
-        write.shards = {**write.shards, **dict.fromkeys(others, buckets)}
-        return write
+        first = prepared.written[0].spec.table
+        shards = dict.fromkeys([table.order for table in prepared.written], buckets)
+        return cls({first: [CallPart(prepared, buckets)]}, {first: buckets}, shards)
 
     @property
     def nbytes(self) -> int:
@@ -201,8 +203,8 @@ class Closed:
         #: What they change.
         self.shards: dict[int, int] = {}
         for part in self._parts:
-            for table in part.changed:
-                self.shards[table] = self.shards.get(table, 0) | part.mask
+            for order in part.changed:
+                self.shards[order] = self.shards.get(order, 0) | part.mask
 
     def apply(self, clock: int) -> None:
         """Change the shards once; `clock` is the step of optimizers' schedules."""

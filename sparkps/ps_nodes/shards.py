@@ -39,7 +39,7 @@ class Pool(Protocol):
 class Entry:
     """One change of some shards."""
 
-    #: What it changes, or whose changes it waits for.
+    #: What it changes, or whose changes it waits for, by the number in whose order that is done.
     shards: ShardSet
     #: Changes them, on any thread; its result goes to `done`.
     change: Callable[[], Any]

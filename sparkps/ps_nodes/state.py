@@ -51,6 +51,8 @@ class ServerState:
         #: Placement epoch; 0 until the tier is complete.
         self.epoch = 0
         self.placement: Placement = []
+        #: Buckets that were given up, and of which not all is known to have reached their new primaries, as bits.
+        self.handing = 0
         #: Placements on their way, the first of which is being taken over.
         self.placing: list[Any] = []
         #: Tells all sessions of the placement. Set by `service`.

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-#: Shards: by id of the table, its buckets as an int with one bit per bucket.
+#: Shards: by the number in whose order they are changed (of a table, or of an index that tables share), its buckets as an int with one bit per bucket.
 ShardSet = Mapping[int, int]
 
 

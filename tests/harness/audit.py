@@ -9,11 +9,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from sparkps.ps_nodes.clock_buffers import PART_BYTES
 from sparkps.ps_nodes.groups import NodeGroup
 from sparkps.ps_nodes.service import Service
 from sparkps.ps_nodes.sessions import NodeSession, SessionTable
+from sparkps.wire.buckets import buckets_in
 
 
 class RememberedSessions(SessionTable):
@@ -104,6 +106,27 @@ def _check_ended(where: str, group: NodeGroup) -> None:
     assert not group._parked, f"{where}: nothing of {name} is parked, but {group._parked}"
     closing = group._closing, len(group._closes), len(group._when_applied)
     assert not any(closing), f"{where}: no clock of {name} is being closed, and nobody waits for one, not {closing}"
+
+
+def check_copies(node: Service, tier: Any) -> None:
+    """Asserts that a node's copies hold, bit for bit, what their primaries hold, and that nothing of their logs is under way."""
+    state, where = node.state, f"node {node.state.node} is at rest"
+    nbytes = state.copies.nbytes()
+    assert not nbytes, f"{where}: its replicas have acknowledged all that it shipped, but for {nbytes} bytes"
+    for follower in state.followers:
+        assert not follower.broken, f"{where}: what node {follower.source} shipped could be carried out"
+        assert not follower._waiting, f"{where}: all that node {follower.source} shipped was carried out"
+        assert not follower.holds, f"{where}: no function of node {follower.source} has its turn"
+        for group in follower.groups.values():
+            assert not group.buffers.nbytes, f"{where}: nothing is buffered for node {follower.source}"
+        primary = tier.nodes[follower.source].state
+        for bucket in buckets_in(follower.held):
+            for number, table in primary.tables.by_id.items():
+                ours = state.tables.by_id[number]
+                for plane in range(table.rule.planes):
+                    theirs, mine = table.plane_of(bucket, plane), ours.plane_of(bucket, plane)
+                    same = theirs.tobytes() == mine.tobytes() and table.keys_of(bucket).tolist() == ours.keys_of(bucket).tolist()
+                    assert same, f"{where}: bucket {bucket} of table {number} is {mine.tolist()}, not {theirs.tolist()}"
 
 
 def check_forgotten(node: Service) -> None:

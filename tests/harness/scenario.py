@@ -86,6 +86,10 @@ class Scenario:
     readers: int = 0
     #: Whether another session creates, fills and drops tables meanwhile.
     churn: bool = False
+    #: Copies of every bucket; with more than one, or with nodes that come later, the coordinator is the real one.
+    replication: int = 1
+    #: Whether buckets may move.
+    moves: bool = False
 
 
 class Universe:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from itertools import count
 
 from sparkps.ps_nodes.service import Service
+from sparkps.testing.simulation.coordinated import CoordinatedTier
 from sparkps.testing.simulation.tier import SimulatedTier
-from tests.harness.audit import RememberedSessions, check_at_rest, check_forgotten, validate
+from tests.harness.audit import RememberedSessions, check_at_rest, check_copies, check_forgotten, validate
 
 #: How often a node looks after its timers where none can go off before the schedule ends (simulated seconds).
 LOOK_RARELY = 5.0
@@ -16,8 +17,8 @@ LOOK_RARELY = 5.0
 VALIDATE_EVERY = 16
 
 
-class Tier(SimulatedTier):
-    """Nodes that are audited, and the coordinator."""
+class Audited(SimulatedTier):
+    """Nodes that are audited."""
 
     def made(self, service: Service) -> None:
         """Let the node remember its sessions for the audit."""
@@ -44,3 +45,17 @@ class Tier(SimulatedTier):
                 service.look_around()
         for service in self.living:
             check_forgotten(service)
+
+
+class Tier(Audited):
+    """Nodes that are audited, and a coordinator that does as it is told."""
+
+
+class ReplicatedTier(Audited, CoordinatedTier):
+    """Nodes that are audited, and the real coordinator."""
+
+    def check_at_rest(self) -> None:
+        """Asserts that copies are what their primaries have, too."""
+        for service in self.living:
+            check_copies(service, self)
+        super().check_at_rest()

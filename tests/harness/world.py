@@ -6,6 +6,7 @@ Everything that happens is a function of the scenario, the faults, the fates and
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -17,6 +18,7 @@ from sparkps.config import ClientSettings, NodeSettings
 from sparkps.errors import Fenced, GroupError, WorkerFailed
 from sparkps.specs import GroupSpec
 from sparkps.testing.simulation.clockwork import Clockwork, Process
+from sparkps.testing.simulation.control import COORDINATOR
 from sparkps.testing.simulation.fates import Drawn
 from sparkps.testing.simulation.seams import AS_IT_IS, Sizes
 from sparkps.testing.simulation.tier import LOOK_EVERY
@@ -26,8 +28,8 @@ from sparkps.wire.messages import control as c
 from tests.harness.audit import no_error_logged
 from tests.harness.ledger import Ledger
 from tests.harness.programs import Bystander, Churn, Program, Rank, Reader, Writer
-from tests.harness.scenario import BASE, COUNTED, DENSE, MARKS, SUMMED, Scenario, tables_of
-from tests.harness.tier import LOOK_RARELY, Tier
+from tests.harness.scenario import BASE, COUNTED, DENSE, MARKS, SUMMED, Scenario, tables_of, universe
+from tests.harness.tier import LOOK_RARELY, ReplicatedTier, Tier
 
 #: Nothing may last longer (simulated seconds).
 DEADLINE = 3000.0
@@ -70,6 +72,11 @@ class Faults:
     waiting_bytes: int | None = None
     #: New numbers of the placement, each at a random time in [0, until).
     epochs: int = 0
+    #: Replicated: nodes killed, each when all copies are there again; nodes stopped for a while, and cut off from others, in the
+    #: same way.
+    kills: int = 0
+    stops: int = 0
+    cuts: int = 0
 
     @property
     def forgetful(self) -> bool:
@@ -113,7 +120,10 @@ class World:
         clients = [_client_settings(ttl, chunk_bytes, credit) for chunk_bytes in (None, faults.chunk_bytes)]
         node = _node_settings(ttl, faults.buffer_bytes, faults.waiting_bytes)
         look_every = LOOK_EVERY if faults.forgetful else LOOK_RARELY
-        self.tier = Tier(self.clockwork, self.wires, scenario.nodes, clients, node, rng, look_every)
+        kind = ReplicatedTier if scenario.replication > 1 or scenario.moves else Tier
+        self.tier = kind(
+            self.clockwork, self.wires, scenario.nodes, clients, node, rng, look_every, scenario.replication, universe(scenario).buckets
+        )
         for spec in tables_of(scenario):
             self.tier.create(spec)
         self.groups: list[GroupSpec] = [
@@ -128,6 +138,8 @@ class World:
         #: The table that comes and goes, while there is one.
         self.passing: SparseTable | None = None
         self.processes: list[tuple[Process, Program]] = []
+        #: A node stands still or is cut off.
+        self._hurting = False
         #: The attempt that has each rank, by (group, rank).
         self._current: dict[tuple[int, int], tuple[Process, Rank]] = {}
         self._start()
@@ -189,6 +201,50 @@ class World:
             self.tier.silent_until = self.tier.silent_from + faults.silence
         if faults.failure is not None:
             at(faults.failure, self._fail)
+        for number in range(faults.kills + faults.stops + faults.cuts):
+            how = self._kill_node if number < faults.kills else self._stop_node if number < faults.kills + faults.stops else self._cut_node
+            at(rng.uniform(0, faults.until), self._hurt, how, 0)
+
+    def _hurt(self, how: Callable[[], None], tries: int) -> None:
+        """Something happens to a node, when the last such thing is over."""
+        assert self.rng is not None and isinstance(self.tier, ReplicatedTier)
+        enough = len(self.tier.living) > self.scenario.replication
+        if self._draining or tries > 100 or not enough:
+            return
+        if self._hurting or not self.tier.is_restored:
+            self.clockwork.after(self.rng.random() * 2.0, self._hurt, how, tries + 1)
+            return
+        how()
+
+    def _some_node(self) -> int:
+        assert self.rng is not None
+        return int(self.rng.choice([service.state.node for service in self.tier.living]))
+
+    def _kill_node(self) -> None:
+        self.tier.kill(self._some_node())
+
+    def _stop_node(self) -> None:
+        """A node stands still: for a moment, or for so long that it is taken for dead."""
+        assert self.rng is not None
+        number = self._some_node()
+        self.tier.stop(number)
+        self._hurting = True
+        self.clockwork.after(self.rng.choice([0.5, 2.0, 8.0]), self._healed, lambda: self.tier.go_on(number))
+
+    def _cut_node(self) -> None:
+        """A node is cut off from others, from all of them or from some, the coordinator among them or not."""
+        assert self.rng is not None
+        number = self._some_node()
+        names = [process.name for process, _ in self.processes] + [host.name for host in self.tier.hosts] + [COORDINATOR]
+        name = self.tier.hosts[number].name
+        others = [each for each in names if each != name and self.rng.random() < self.rng.choice([0.0, 0.5])]
+        cut = self.wires.partition([name, *others], holds=self.rng.random() < 0.5)
+        self._hurting = True
+        self.clockwork.after(self.rng.choice([0.5, 3.0, 8.0]), self._healed, lambda: self.wires.heal(cut))
+
+    def _healed(self, heal: Callable[[], None]) -> None:
+        heal()
+        self._hurting = False
 
     def _next_epoch(self) -> None:
         assert self.rng is not None
@@ -333,11 +389,12 @@ class World:
         return np.array([found.get(key, initial) for key in keys.tolist()])
 
     def _read_dense(self, name: str) -> np.ndarray:
-        spec = self.tier.tables[name]
-        parts = []
-        for service in self.tier.nodes:
-            table: Any = service.state.tables.table(spec.table)
-            parts.append(table.gather(0, 256))
+        spec, parts = self.tier.tables[name], []
+        for bucket in range(256):
+            state = self.tier.nodes[self.tier.holder(bucket)].state
+            if state.bucket_bits >> bucket & 1:
+                table: Any = state.tables.table(spec.table)
+                parts.append(table.gather(1 << bucket))
         return np.concatenate(parts)
 
 

@@ -224,7 +224,7 @@ class Moves:
                 rows[bucket] = list(change.row)
                 del self.changes[bucket]
             elif row[0] not in takers and change.row[0] not in givers:  # who waits for others must keep nobody waiting
-                rows[bucket] = [change.row[0], *(node for node in row if node != change.row[0])]
+                rows[bucket] = [change.row[0], row[0]]  # no other one is known to be where these two are
                 givers.add(row[0])
                 takers.add(change.row[0])
         for bucket, target in self.ready:

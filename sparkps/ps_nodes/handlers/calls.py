@@ -84,8 +84,8 @@ def _call_writing(state: ServerState, work: Work, prepared: functions.Prepared, 
             "The functions of one call of a worker must all write, or all read: what they write counts when the clock does."
             f" Got {', '.join(each.function for each in work.message.calls)}; call them one by one."
         )
-    once, tables = Once(state, work, buckets), [table.spec.table for table in prepared.written]
-    changed = dict.fromkeys(tables, buckets)
+    once = Once(state, work, buckets)
+    changed = dict.fromkeys([table.order for table in prepared.written], buckets)
 
     def make(new: int) -> Entry:
         def done(arrays: Any, error: BaseException | None) -> None:
@@ -95,7 +95,7 @@ def _call_writing(state: ServerState, work: Work, prepared: functions.Prepared, 
         entry = Entry(changed, lambda: prepared.run(listed(new)) if new else None, done, new, buckets & ~new)
         return entry
 
-    entry, its_turn, new = once.order(tables[0], make)
+    entry, its_turn, new = once.order(prepared.written[0].spec.table, make)
     shipping.ship_call(state.copies, entry.places, prepared, new, once.session, once.stamp, member)
     if its_turn:
         state.shards.carry_out(entry)

@@ -104,7 +104,9 @@ class UserWrite:
         self._use = use
         self._once = Once(state, work, buckets)
         self._work = work
-        self._tables = [table.spec.table for table in prepared.tables]
+        #: Its marks decide.
+        self._table = prepared.tables[0].spec.table
+        self._orders = [table.order for table in prepared.tables]
         self._buckets = buckets
         #: Where it is new, as bits; and its entry.
         self._new = 0
@@ -117,16 +119,16 @@ class UserWrite:
     def begin(self) -> None:
         """Order it, and begin when it is its turn."""
         # Its tables are kept from other writers until it ends, so that nothing of theirs is overwritten; reads go on.
-        changed = dict.fromkeys(self._tables, self._buckets)
+        changed = dict.fromkeys(self._orders, self._buckets)
 
         def make(new: int) -> Entry:
             self._new = new
             self._entry = Entry(changed, self._change, self._done, new, self._buckets & ~new)
             return self._entry
 
-        entry, its_turn, _ = self._once.order(self._tables[0], make)
+        entry, its_turn, _ = self._once.order(self._table, make)
         if self._new:
-            shipping.ship_hold(self._state.copies, entry.places, self._hold, self._tables, self._new)
+            shipping.ship_hold(self._state.copies, entry.places, self._hold, self._orders, self._new)
         if its_turn:
             self._state.shards.carry_out(entry)
         self._work.hold()
@@ -161,7 +163,7 @@ class UserWrite:
         copies, once = self._state.copies, self._once
         self._ends = copies.reserve_again(self._entry.places)
         shipping.ship_rows(
-            copies, self._ends, self._hold, outcome, self._tables[0], once.session, once.stamp, self._new
+            copies, self._ends, self._hold, outcome, self._table, once.session, once.stamp, self._new
         )
 
     def _done(self, arrays: Any, error: BaseException | None) -> None:

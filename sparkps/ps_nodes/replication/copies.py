@@ -103,7 +103,7 @@ class Copies:
             return self._shipped.get(target, 0), self._caught_up.get(target, 0)
 
     def end(self, target: int, buckets: int) -> None:
-        """Entries of these buckets go to `target` no more; without any bucket its log is over, and nobody waits for it."""
+        """Entries of these buckets go to `target` no more; a log that was given up is over with its last bucket."""
         with self._lock:
             for held in (self._shipped, self._caught_up):
                 left = held.get(target, 0) & ~buckets
@@ -111,7 +111,7 @@ class Copies:
                     held[target] = left
                 else:
                     held.pop(target, None)
-            over = target not in self._shipped
+            over = target not in self._shipped and target in self._broken
         if over:
             self.forget(target)
 
@@ -126,9 +126,9 @@ class Copies:
         _call(due)
 
     def targets(self) -> list[int]:
-        """Ids of the nodes that copy something."""
+        """Ids of the nodes that copy something, or have."""
         with self._lock:
-            return list(self._shipped)
+            return list(self._logs)
 
     # ---- shipping ------------------------------------------------------------------------------------------------------
 

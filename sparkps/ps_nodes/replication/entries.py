@@ -128,7 +128,7 @@ def _hold(follower: Follower, message: log.ShipHold, _: list[Any]) -> None:
         if error is not None:
             follower.fail("rows of a function at node %d could not be written: %r", follower.source, error)
 
-    hold = follower.holds[message.hold] = Hold(dict.fromkeys(message.tables, buckets), done)
+    hold = follower.holds[message.hold] = Hold(dict.fromkeys(message.orders, buckets), done)
     follower.shards.apply(hold.entry)
 
 

@@ -56,8 +56,10 @@ class Follower:
         Specification of a worker group by its id; None: it has ended.
     carry_out : callable
         Does what an entry says: takes the follower, the message and its arrays.
-    after : int
-        Generation of the last log of this source that counts for nothing any more.
+    named : callable
+        The buckets that this node shall copy by the placement, as bits.
+    is_led : callable
+        Whether the source leads a bucket, by the placement.
     """
 
     def __init__(
@@ -69,7 +71,8 @@ class Follower:
         answers: Answers,
         spec_of: Callable[[int], GroupSpec | None],
         carry_out: Callable[[Follower, Any, list[Any]], None],
-        after: int = 0,
+        named: Callable[[], int],
+        is_led: Callable[[int], bool],
     ) -> None:
         self.source = source
         self.tables = tables
@@ -79,8 +82,11 @@ class Follower:
         self._pool = pool
         self._spec_of = spec_of
         self._carry_out = carry_out
-        #: The log that it follows, and the last entry of it that is here; at first the one before.
-        self.generation = self._after = after
+        self._named = named
+        #: Whether the source is the primary of a bucket, as far as this node knows.
+        self.is_led = is_led
+        #: The log that it follows, 0: none yet; and the last entry of it that is here.
+        self.generation = 0
         self.taken = 0
         #: A copy differs from the primary's: nothing more is acknowledged, and the primary will let it go.
         self.broken = False
@@ -102,10 +108,10 @@ class Follower:
     def take(self, generation: int, number: int, message: Any, arrays: list[Any], nbytes: int) -> None:
         """An entry has arrived; one out of order is as good as lost. On the I/O thread."""
         if generation > self.generation and number == 1:
-            if self.generation != self._after:
+            if self.generation:
                 self.then(self._begin_anew)
             self.generation, self.taken = generation, 0
-        if generation != self.generation or number != self.taken + 1 or generation == self._after:
+        if generation != self.generation or number != self.taken + 1:
             return
         self.taken = number
         with self._lock:
@@ -187,10 +193,10 @@ class Follower:
         self.broken = True
 
     def _begin_anew(self) -> None:
-        """The primary has begun a new log: nothing of the old one counts."""
-        for bucket in list(buckets_in(self.held)):
+        """The primary has begun a new log: what it had shipped and no placement named does not count."""
+        for bucket in list(buckets_in(self.held & ~self._named())):
             self.drop(bucket)
-        self.marks, self.broken = SessionMarks(), False
+        self.broken = False
         self.release_holds()
 
     # ---- what it holds -------------------------------------------------------------------------------------------------

@@ -26,8 +26,6 @@ class Followers:
     def __init__(self, state: ServerState) -> None:
         self._state = state
         self._by_source: dict[int, Follower] = {}
-        #: The last log of each source that was followed to its end.
-        self._generations: dict[int, int] = {}
 
     def __iter__(self) -> Iterator[Follower]:
         return iter(list(self._by_source.values()))
@@ -45,7 +43,8 @@ class Followers:
                 state.answers,
                 self._spec_of,
                 carry_out,
-                self._generations.get(source, 0),
+                self._named,
+                lambda bucket: bool(state.placement) and state.placement[bucket][0] == source,
             )
         return found
 
@@ -70,11 +69,13 @@ class Followers:
         number = follower.acknowledged
         return None if number is None else Shipped(self._state.node, follower.generation, number)
 
+    def _named(self) -> int:
+        state = self._state
+        return sum(1 << bucket for bucket, row in enumerate(state.placement) if state.node in row[1:])
+
     def forget(self, source: int) -> None:
-        """Nothing of the source is copied any more."""
-        found = self._by_source.pop(source, None)
-        if found is not None:
-            self._generations[source] = max(found.generation, self._generations.get(source, 0))
+        """The source is gone."""
+        self._by_source.pop(source, None)
 
     def end_group(self, group: int) -> None:
         """A worker group is over, when all that came before was carried out."""

@@ -39,6 +39,8 @@ def place(state: ServerState, epoch: int, placement: Placement, nodes: Iterable[
     state.placing.append(_Change(state, epoch, placement, done))
     if len(state.placing) == 1:
         state.placing[0].begin()
+    else:
+        state.placing[0].hurry()
 
 
 def _is_gone(state: ServerState, node: int) -> bool:
@@ -68,6 +70,8 @@ class _Change:
         self._gained = self._given = 0
         #: Buckets that this node leads from now on, as bits.
         self._led = _mask(bucket for bucket, row in enumerate(self._rows) if row[0] == state.node)
+        #: It holds; only what was given up may still be on its way.
+        self._is_made = False
         #: To be run when the locks are free: closes that are due.
         self._follow: list[Callable[[], None]] = []
 
@@ -93,13 +97,22 @@ class _Change:
             follower.pause(lambda: state.io.post(one))
         one()
 
+    def hurry(self) -> None:
+        """Another one waits: what is still to be handed over is its concern now."""
+        if self._is_made:
+            self._end(TierError(f"A placement must not be replaced while it is taken over. That of epoch {self._epoch} was."))
+
     def _end(self, error: BaseException | None) -> None:
         """Done, and the next one may begin."""
         placing = self._state.placing
+        if not placing or placing[0] is not self:
+            return
         placing.pop(0)
         self._done(error)
         if placing:
             placing[0].begin()
+            if len(placing) > 1:
+                placing[0].hurry()
 
     def _make(self) -> None:
         """All that was shipped is carried out: change. On the I/O thread."""
@@ -125,7 +138,10 @@ class _Change:
         for follow in self._follow:
             state.pool.submit(follow)
         self._release()
+        self._is_made = True
         self._when_handed_over(lambda: state.io.post(lambda: self._end(None)))
+        if len(state.placing) > 1:
+            self.hurry()
 
     def _check(self) -> None:
         """That there is a copy of all that it is to lead: nothing was changed yet."""
@@ -209,18 +225,21 @@ class _Change:
 
     def _when_handed_over(self, then: Callable[[], None]) -> None:
         """Wait until all that was taken for buckets that others lead is there; what else nobody copies any more is ended."""
-        copies = self._state.copies
+        state, copies = self._state, self._state.copies
         for target in copies.targets():
             shipped, caught_up = copies.copied_by(target)
             wanted = _mask(b for b, row in enumerate(self._rows) if target in row) | (shipped & ~caught_up)
             copies.end(target, shipped & self._led & ~wanted)
+        state.handing = (state.handing | self._given) & ~self._led
 
         def over() -> None:
-            for target in copies.targets():
-                copies.end(target, self._given)
+            if state.placing and state.placing[0] is self:
+                for target in copies.targets():
+                    copies.end(target, state.handing)
+                state.handing = 0
             then()
 
-        copies.when_kept(copies.all_so_far(self._given), over)
+        copies.when_kept(copies.all_so_far(state.handing), lambda: state.io.post(over))
 
     # ---- what goes -------------------------------------------------------------------------------------------------------
 
@@ -238,7 +257,6 @@ class _Change:
             growing |= stays
             if gone:
                 follower.release_holds()
-            if not follower.held:
                 state.followers.forget(follower.source)
         over = state.tables.held & ~(named | growing | self._led)
         if not over:

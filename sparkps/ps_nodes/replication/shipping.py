@@ -58,9 +58,9 @@ def ship_call(copies: Copies, places: Places, prepared: Prepared, new: int, writ
     copies.ship(places, lambda place: (log.ShipCall(calls, packed(new & place.buckets), writer, stamp, member), []))
 
 
-def ship_hold(copies: Copies, places: Places, hold: int, tables: list[int], buckets: int) -> None:
+def ship_hold(copies: Copies, places: Places, hold: int, orders: list[int], buckets: int) -> None:
     """A user's function has its turn."""
-    copies.ship(places, lambda place: (log.ShipHold(hold, tables, packed(buckets & place.buckets)), []))
+    copies.ship(places, lambda place: (log.ShipHold(hold, orders, packed(buckets & place.buckets)), []))
 
 
 def ship_rows(

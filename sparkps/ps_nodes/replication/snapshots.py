@@ -106,6 +106,8 @@ def _kept_write(kept: Kept) -> tuple[log.KeptWrite, list[Any]]:
 def adopt(follower: Follower, message: log.ShipBucket, arrays: list[Any]) -> None:
     """A bucket has come: the follower goes on from it."""
     tables, bucket, at = follower.tables, message.bucket, 0
+    if not follower.is_led(bucket):
+        return  # another one leads it since
     if follower.held >> bucket & 1:
         follower.drop(bucket)
     tables.hold(1 << bucket)

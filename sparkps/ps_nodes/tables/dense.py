@@ -51,6 +51,8 @@ class DenseShards:
 
     def __init__(self, spec: TableSpec, buckets: Sequence[int] | NDArray[np.int32]) -> None:
         self.spec = spec
+        #: Changes of shards with the same number are ordered.
+        self.order = spec.table
         self.dtype = np.dtype(spec.dtype)
         self.row_bytes = self.dtype.itemsize
         self.rule = rule_of(spec.optimizer)

@@ -90,7 +90,7 @@ class DenseTarget:
     @property
     def changed(self) -> list[int]:
         """See `Target`."""
-        return [self.table.spec.table]
+        return [self.table.order]
 
     @property
     def turn(self) -> tuple[int, int]:

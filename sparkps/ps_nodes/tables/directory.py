@@ -257,7 +257,7 @@ class Tables:
 
     def shards_of(self, buckets: int) -> dict[int, int]:
         """All shards in these buckets (bits): what an `Entry` names that needs all tables there."""
-        return dict.fromkeys(list(self.by_id), buckets)
+        return dict.fromkeys([table.order for table in list(self.by_id.values())], buckets)
 
     def copy_bucket(self, bucket: int) -> BucketRows:
         """All that is here of one bucket. The caller keeps writers from it, as an `Entry` on its shards does.

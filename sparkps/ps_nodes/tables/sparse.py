@@ -106,6 +106,8 @@ class SparseShards:
     def __init__(self, spec: TableSpec, index: KeyIndex) -> None:
         self.spec = spec
         self.index = index
+        #: Changes of shards with the same number are ordered: slots are given by whoever comes first, to all tables of an index.
+        self.order = -spec.index
         self.dtype = np.dtype(spec.dtype)
         self.row_bytes = spec.dim * self.dtype.itemsize
         self.rule = rule_of(spec.optimizer)

@@ -99,7 +99,7 @@ class SparseTarget:
     @property
     def changed(self) -> list[int]:
         """See `Target`."""
-        return [self.table.spec.table]
+        return [self.table.order]
 
     @property
     def turn(self) -> tuple[int, int]:

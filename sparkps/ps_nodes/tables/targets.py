@@ -25,6 +25,7 @@ class TableShards(Protocol):
     """What both kinds of tables have, as far as an operation on them needs it."""
 
     spec: TableSpec
+    order: int
     dtype: np.dtype[Any]
     #: Bytes of one row, or element.
     row_bytes: int
@@ -58,7 +59,7 @@ class Target(Protocol):
 
     @property
     def changed(self) -> Sequence[int]:
-        """Id of the table that a write changes, as a list."""
+        """Number in whose order a write changes the table (`SparseShards.order`), as a list."""
 
     @property
     def turn(self) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cache
 from itertools import cycle
 from typing import Any
@@ -13,7 +13,7 @@ from sparkps.driver_bridge.coordinator import plan
 from sparkps.ps_nodes.groups import NodeGroup
 from sparkps.ps_nodes.handlers import commands
 from sparkps.ps_nodes.service import Service
-from sparkps.specs import GroupSpec, TableSpec
+from sparkps.specs import NUM_BUCKETS, GroupSpec, TableSpec
 from sparkps.testing.simulation.clockwork import Clockwork
 from sparkps.testing.simulation.hosts import Host
 from sparkps.testing.simulation.seams import SimulatedPool
@@ -50,6 +50,8 @@ class SimulatedTier:
         Seconds between two looks of a node after its timers.
     replication : int
         Copies of each bucket.
+    used : collection of int
+        Buckets that hold anything; see `seams.determined`.
 
     Attributes
     ----------
@@ -67,6 +69,7 @@ class SimulatedTier:
         rng: random.Random | None = None,
         look_every: float = LOOK_EVERY,
         replication: int = 1,
+        used: Collection[int] = range(NUM_BUCKETS),
     ) -> None:
         self.clockwork = clockwork
         self.wires = wires
@@ -74,6 +77,7 @@ class SimulatedTier:
         self._clients = cycle(clients)
         #: Between these times the coordinator is silent (simulated seconds); then it answers what it was asked.
         self.silent_from = self.silent_until = float("inf")
+        self.used = used
         self.placement = placed(nodes, replication)
         self.epoch = 1
         #: When each node hears of the latest placement: it hears of them in their order.
@@ -88,7 +92,17 @@ class SimulatedTier:
         #: The groups of each node, by its number, also those that are closed.
         self.opened: list[list[NodeGroup]] = [[] for _ in range(nodes)]
         self._count = nodes
+        self._replication = replication
+        self._node_settings = node
+        self._rng = rng
         self.nodes = [self._node(number, node, rng) for number in range(nodes)]
+        self.start()
+
+    def start(self) -> None:
+        """Let the nodes know that they are members."""
+        for number, service in enumerate(self.nodes):
+            welcome = c.Welcome(1, number, ADDRESS.tier_id, 1, self.placement, [], [], [], self._node_settings, self._infos())
+            commands.welcome(service.state, welcome)
 
     def _node(self, number: int, settings: NodeSettings, rng: random.Random | None) -> Service:
         host = Host(self.clockwork, f"node {number}")
@@ -114,10 +128,6 @@ class SimulatedTier:
         self.hosts.append(host)
         self.pools.append(pool)
         self.made(service)
-        commands.welcome(
-            service.state,
-            c.Welcome(1, number, ADDRESS.tier_id, 1, self.placement, [], [], [], settings, self._infos()),
-        )
         self.wires.listen(host, self.receiver(service))
         self.clockwork.after(self._look_every, self._look, host, service)
         return service

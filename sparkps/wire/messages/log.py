@@ -55,8 +55,8 @@ class ShipHold(LogEntry, frozen=True, tag=47):
     """A user's function has its turn at these shards; what it writes follows as `ShipRows` with the same ``hold``."""
 
     hold: int
-    #: Ids of the tables.
-    tables: list[int]
+    #: Numbers in whose order its tables are changed.
+    orders: list[int]
     buckets: bytes
 
 

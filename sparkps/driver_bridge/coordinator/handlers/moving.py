@@ -103,11 +103,16 @@ def fail_over(core: Core, node: int, reason: str) -> c.NodeInfo:
     gone = [each.node for each in core.nodes.infos() if each.state != "up"]
     had = _with_copies(core.placing.given_back(gone), core.moves.interrupt())
     core.moves.members_changed(f"node {node} is dead")
-    publish(core, promote(had, gone).placement)
+    publish(core, _alone(had, promote(had, gone).placement))
     if core.state not in _ENDING and set(core.nodes.lost_buckets()) - lost_before:
         core.enter(Own.LOST)
         groups.fail_all(core, c.Cause.of(node_lost(info)))
     return info
+
+
+def _alone(before: Placement, after: Placement) -> Placement:
+    """A new primary leads alone at first: what the dead one has shipped last may have reached it and no other copy, or the other way."""
+    return [row if row[0] == had[0] else row[:1] for had, row in zip(before, after, strict=True)]
 
 
 def _with_copies(placement: Placement, ready: Iterable[tuple[int, int]]) -> Placement:
