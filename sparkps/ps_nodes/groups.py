@@ -367,6 +367,8 @@ class NodeGroup:
         _, shard, kept = self.share_of(bucket)
         self._clock.remove_shard(bucket)
         self._buffers.remove(bucket)
+        left = [Close(close.clock, close.buckets & ~(1 << bucket)) for close in self._closes]
+        self._closes = deque(close for close in left if close.buckets)
         return shard, kept
 
     def hold(self, bucket: int) -> None:

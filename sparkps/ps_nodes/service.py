@@ -25,7 +25,7 @@ from sparkps.ps_nodes.work import Unreadable, Work
 from sparkps.wire.codec import Numbers, decode, decode_request, encode, request_of
 from sparkps.wire.messages import data as m
 from sparkps.wire.messages.base import Message
-from sparkps.wire.messages.log import LogEntry, NotShipped, Shipped
+from sparkps.wire.messages.log import LogEntry, NotKept, NotShipped, Shipped
 
 log = logging.getLogger(__name__)
 
@@ -68,9 +68,9 @@ class Service:
         self._replies = SessionReplies(self.io, self.dispatcher, send)
         self._send = send
         self._next_warning = 0.0
-        #: Connection of each node whose log is followed, and the last number that it was told.
+        #: Connection of each node whose log is followed, and what it was told last.
         self._heard_from: dict[int, bytes] = {}
-        self._told: dict[int, int] = {}
+        self._told: dict[int, Message] = {}
 
     # ---- messages ------------------------------------------------------------------------------------------------------
 
@@ -119,15 +119,15 @@ class Service:
         answer = self.state.followers.take(source, generation, number, message, arrays, nbytes)
         self._heard_from[source] = identity
         if answer is not None:
-            self._told[source] = getattr(answer, "seq", -1)
+            self._told[source] = answer
             self._send(identity, encode(answer))
 
     def _acknowledge(self, follower: Follower) -> None:
         """What was not acknowledged on arrival, because too much waited, may be by now."""
         answer = self.state.followers.acknowledgement(follower)
         identity = self._heard_from.get(follower.source)
-        if answer is not None and identity is not None and self._told.get(follower.source) != answer.seq:
-            self._told[follower.source] = answer.seq
+        if answer is not None and identity is not None and self._told.get(follower.source) != answer:
+            self._told[follower.source] = answer
             self._send(identity, encode(answer))
 
     def hear_node(self, node: int, frames: Sequence[Any]) -> None:
@@ -139,6 +139,8 @@ class Service:
             return
         if isinstance(message, Shipped):
             self.state.copies.acknowledged(message.node, message.generation, message.seq)
+        elif isinstance(message, NotKept):
+            self.state.copies.not_kept(message.node, message.generation)
         elif isinstance(message, NotShipped) and message.epoch > self.state.epoch:
             self.fenced = f"node {node} has heard, by epoch {message.epoch}, that this node is dead"
 

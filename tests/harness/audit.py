@@ -146,7 +146,9 @@ class _Errors(logging.Handler):
         self.said: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep it."""
+        """Keep it, unless it is the coordinator's, who tells of nodes that die."""
+        if "coordinator" in record.name:
+            return
         error = record.exc_info[1] if record.exc_info else None
         self.said.append(f"{record.getMessage()}: {error!r}" if error is not None else record.getMessage())
 

@@ -34,6 +34,9 @@ from tests.harness.tier import LOOK_RARELY, ReplicatedTier, Tier
 #: Nothing may last longer (simulated seconds).
 DEADLINE = 3000.0
 
+#: Seconds in which replicas that were lost are there again.
+PATIENCE = 600.0
+
 #: Seconds after the end of everything in which the last messages arrive.
 AFTERMATH = 20.0
 
@@ -157,9 +160,22 @@ class World:
             assert not stuck, f"{', '.join(stuck)} never came to an end"
             self._after_drain("after all groups were closed a read of all nodes")
             self.clockwork.run(self.clockwork.now + AFTERMATH)
+            self._restore()
             self._after_drain("when the last message had come a read of all nodes")
             assert not self.tier.busy, "nodes have work on their threads that never ends"
             self.tier.check_at_rest()
+
+    def _restore(self) -> None:
+        """Let the tier come to rest: every bucket has its copies again, and every log is empty."""
+        tier = self.tier
+        if isinstance(tier, ReplicatedTier):
+
+            def at_rest() -> bool:
+                logs = any(service.state.copies.nbytes() or service.state.placing for service in tier.living)
+                return tier.is_restored and not tier.busy and not logs and not self._hurting
+
+            self.clockwork.run(self.clockwork.now + PATIENCE, at_rest)
+            assert at_rest(), f"the tier does not come to rest: {tier.core.moves.status()}, {tier.core.placing.awaited(tier.core.nodes.up())}"
 
     def _start(self) -> None:
         for number, group in enumerate(self.scenario.groups):

@@ -29,10 +29,12 @@ class Place:
     buckets: int
     #: The change is acknowledged only when the node has the entry.
     awaited: bool
+    #: It is that of an earlier entry, which a repetition waits for.
+    is_earlier: bool = False
 
     def awaiting(self) -> Place:
         """The same, waited for in any case."""
-        return Place(self.log, self.number, self.buckets, True)
+        return Place(self.log, self.number, self.buckets, True, self.is_earlier)
 
 
 #: The places of one change in all logs.
@@ -157,7 +159,9 @@ class Copies:
         """Places for an entry that follows an earlier one, in the same logs."""
         with self._lock:
             return tuple(
-                Place(place.log, place.log.reserve(), place.buckets, place.awaited) for place in places if not place.log.closed
+                Place(place.log, place.log.reserve(), place.buckets, place.awaited)
+                for place in places
+                if not (place.log.closed or place.is_earlier)
             )
 
     def next_hold(self) -> int:
@@ -183,7 +187,7 @@ class Copies:
             return NOWHERE
         with self._lock:
             return tuple(
-                Place(self._logs[target], self._logs[target].last, held & buckets, True)
+                Place(self._logs[target], self._logs[target].last, held & buckets, True, True)
                 for target, held in self._caught_up.items()
                 if held & buckets
             )
@@ -192,6 +196,8 @@ class Copies:
         """Fill places: `make` gives the entry of each, with its arrays. Never raises: a node that cannot be told is given up."""
         filled = False
         for place in places:
+            if place.is_earlier:
+                continue
             try:
                 message, arrays = make(place)
                 frames = encode(message, arrays, (self.node, place.number, place.log.generation))
@@ -210,16 +216,27 @@ class Copies:
 
         Whoever waits for its acknowledgement goes on waiting, until the placement says that the copy does not count.
         """
-        with self._lock:
-            self._broken.add(sent.target)
+        self.give_up_at(sent.target)
 
     # ---- sending and acknowledgements ----------------------------------------------------------------------------------
 
     def give_up_at(self, target: int) -> None:
-        """As `give_up`, by the node's id."""
+        """As `give_up`, by the node's id. Where no copy there counts yet, the log is over at once."""
         with self._lock:
             if target in self._logs:
                 self._broken.add(target)
+            over = target not in self._caught_up
+        if over:
+            self.forget(target)
+
+    def not_kept(self, target: int, generation: int) -> None:
+        """A node could not carry an entry out. On the I/O thread."""
+        with self._lock:
+            sent = self._logs.get(target)
+            is_current = sent is not None and sent.generation == generation
+        if is_current:
+            log.warning("node %d could not carry out what was shipped to it: its copies do not count", target)
+            self.give_up_at(target)
 
     def _flush_soon(self) -> None:
         with self._lock:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from sparkps.errors import ProtocolError, UnknownTable
 from sparkps.ps_nodes import functions
 from sparkps.ps_nodes.clock_buffers import Part, Write, write_all
@@ -14,14 +16,15 @@ from sparkps.ps_nodes.replication.follower import Follower
 from sparkps.ps_nodes.replication.holds import Hold
 from sparkps.ps_nodes.shard_copies import Change, Outcome
 from sparkps.ps_nodes.shards import Entry
-from sparkps.ps_nodes.tables.directory import Use
+from sparkps.ps_nodes.tables.directory import Table, Use
 from sparkps.ps_nodes.tables.operations import targets_of
+from sparkps.ps_nodes.tables.sparse import SparseShards
 from sparkps.ps_nodes.tables.targets import Target
 from sparkps.ps_nodes.turns import ShardSet
-from sparkps.wire.buckets import listed, unpacked
+from sparkps.wire.buckets import bits_of, buckets_in, listed, unpacked
+from sparkps.wire.hashing import buckets_of
 from sparkps.wire.marks import stamp_of
 from sparkps.wire.messages import log
-from sparkps.wire.messages.data import Op
 
 _Carrier = Callable[[Follower, Any, list[Any]], None]
 
@@ -35,36 +38,60 @@ def carry_out(follower: Follower, message: Any, arrays: list[Any]) -> None:
 
 
 def _write(follower: Follower, message: log.ShipWrite, arrays: list[Any]) -> None:
-    use, targets = _targets(follower, message, arrays)
+    uses, targets = _targets(follower, message, arrays)
     if not targets:
-        use.release()
+        _release_all(uses)
         return
     change = Write.of_targets(targets)
-    parts = _taken(follower, change, message.member, message.writer, message.stamp)
-    _apply(follower, change.shards, lambda: write_all(parts), use, wanted=bool(parts))
+    try:
+        parts = _taken(follower, change, message.member, message.writer, message.stamp)
+    except BaseException:
+        _release_all(uses)
+        raise
+    _apply(follower, change.shards, lambda: write_all(parts), uses, wanted=bool(parts))
 
 
-def _targets(follower: Follower, message: log.ShipWrite, arrays: list[Any]) -> tuple[Use, list[Target]]:
+def _targets(follower: Follower, message: log.ShipWrite, arrays: list[Any]) -> tuple[list[Use], list[Target]]:
     """The operations on tables that were not dropped since; the tables are in use."""
-    use, targets, at = follower.tables.use([]), list[Target](), 0
+    uses, targets, at = list[Use](), list[Target](), 0
     try:
         for op, buckets in zip(message.ops, message.buckets, strict=True):
-            its = arrays[at : at + _count(follower, op, arrays[at:])]
+            its = arrays[at : at + (1 if op.stop else 2)]
             at += len(its)
             try:
-                use.tables += follower.tables.use([op.table]).tables
+                uses.append(follower.tables.use([op.table]))
             except UnknownTable:
                 continue
-            targets += targets_of(follower.tables, [op], its, {}, unpacked(buckets))
+            among = unpacked(buckets)
+            if among & ~follower.held:
+                its = _held_part(uses[-1].tables[0], its, among, follower.held)
+                among &= follower.held
+            if among:
+                targets += targets_of(follower.tables, [op], its, {}, among)
     except BaseException:
-        use.release()
+        _release_all(uses)
         raise
-    return use, targets
+    return uses, targets
 
 
-def _count(follower: Follower, op: Op, arrays: Sequence[Any]) -> int:
-    """Arrays of an operation: keys come in one dimension before the values of a sparse table."""
-    return 2 if len(arrays) > 1 and op.stop == 0 else 1
+def _release_all(uses: Sequence[Use]) -> None:
+    for use in uses:
+        use.release()
+
+
+def _held_part(table: Table, arrays: list[Any], among: int, held: int) -> list[Any]:
+    """Of an operation on buckets some of which have been let go of since, what is for the others."""
+    if isinstance(table, SparseShards):
+        keys, values = arrays
+        kept = bits_of(held)[buckets_of(keys)]
+        return [np.ascontiguousarray(keys[kept]), np.ascontiguousarray(values[kept])]
+    parts, at, (values,) = [], 0, arrays
+    for bucket in buckets_in(among):
+        first, last = table.range_of(bucket)
+        if held >> bucket & 1:
+            parts.append(values[at : at + last - first])
+        at += last - first
+    return [np.concatenate(parts) if parts else values[:0]]
 
 
 def _taken(follower: Follower, change: Write, member: Any, writer: int, stamp: int) -> Sequence[Part]:
@@ -81,18 +108,18 @@ def _apply(
     follower: Follower,
     shards: ShardSet,
     change: Callable[[], Any],
-    use: Use,
+    uses: Sequence[Use],
     *,
     wanted: bool = True,
     then: Callable[[Any], None] = lambda result: None,
 ) -> None:
     """Order a change, and carry it out in its turn."""
     if not wanted:
-        use.release()
+        _release_all(uses)
         return
 
     def done(result: Any, error: BaseException | None) -> None:
-        use.release()
+        _release_all(uses)
         if error is not None:
             follower.fail("a change of node %d failed here: %r", follower.source, error)
         else:
@@ -102,7 +129,9 @@ def _apply(
 
 
 def _call(follower: Follower, message: log.ShipCall, _: list[Any]) -> None:
-    member, buckets = message.member, unpacked(message.buckets)
+    member, buckets = message.member, unpacked(message.buckets) & follower.held
+    if not buckets:
+        return
     use = follower.tables.use([table for each in message.calls for table in each.tables])
     try:
         prepared = functions.prepare(message.calls, follower.tables.by_id)
@@ -118,7 +147,7 @@ def _call(follower: Follower, message: log.ShipCall, _: list[Any]) -> None:
         if not prepared.only_writes:
             follower.answers.keep(writer, stamp, buckets, arrays)
 
-    _apply(follower, change.shards, lambda: prepared.run(listed(buckets)), use, wanted=bool(parts), then=answer)
+    _apply(follower, change.shards, lambda: prepared.run(listed(buckets)), [use], wanted=bool(parts), then=answer)
 
 
 def _hold(follower: Follower, message: log.ShipHold, _: list[Any]) -> None:
@@ -144,7 +173,7 @@ def _rows(follower: Follower, message: log.ShipRows, arrays: list[Any]) -> None:
     for table_id, bucket in message.changes:
         slots, rows = next(values), next(values)
         table = follower.tables.by_id.get(table_id)
-        if table is not None:
+        if table is not None and follower.held >> bucket & 1:
             changes.append(Change(table, bucket, slots, rows))
     answer = list(values)
 

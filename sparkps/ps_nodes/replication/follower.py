@@ -58,8 +58,8 @@ class Follower:
         Does what an entry says: takes the follower, the message and its arrays.
     named : callable
         The buckets that this node shall copy by the placement, as bits.
-    is_led : callable
-        Whether the source leads a bucket, by the placement.
+    is_at : callable
+        Whether this is the epoch of this node's placement.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Follower:
         spec_of: Callable[[int], GroupSpec | None],
         carry_out: Callable[[Follower, Any, list[Any]], None],
         named: Callable[[], int],
-        is_led: Callable[[int], bool],
+        is_at: Callable[[int], bool],
     ) -> None:
         self.source = source
         self.tables = tables
@@ -83,8 +83,7 @@ class Follower:
         self._spec_of = spec_of
         self._carry_out = carry_out
         self._named = named
-        #: Whether the source is the primary of a bucket, as far as this node knows.
-        self.is_led = is_led
+        self.is_at = is_at
         #: The log that it follows, 0: none yet; and the last entry of it that is here.
         self.generation = 0
         self.taken = 0

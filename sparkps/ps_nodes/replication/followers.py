@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sparkps.ps_nodes.replication.entries import carry_out
 from sparkps.ps_nodes.replication.follower import Follower
 from sparkps.specs import GroupSpec
-from sparkps.wire.messages.log import NotShipped, Shipped
+from sparkps.wire.messages.log import NotKept, NotShipped, Shipped
 
 if TYPE_CHECKING:
     from sparkps.ps_nodes.state import ServerState
@@ -44,7 +44,7 @@ class Followers:
                 self._spec_of,
                 carry_out,
                 self._named,
-                lambda bucket: bool(state.placement) and state.placement[bucket][0] == source,
+                lambda epoch: epoch == state.epoch,
             )
         return found
 
@@ -64,8 +64,10 @@ class Followers:
         follower.take(generation, number, message, arrays, nbytes)
         return self.acknowledgement(follower)
 
-    def acknowledgement(self, follower: Follower) -> Shipped | None:
+    def acknowledgement(self, follower: Follower) -> Shipped | NotKept | None:
         """What its source is told."""
+        if follower.broken:
+            return NotKept(self._state.node, follower.generation)
         number = follower.acknowledged
         return None if number is None else Shipped(self._state.node, follower.generation, number)
 

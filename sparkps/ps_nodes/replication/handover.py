@@ -227,9 +227,8 @@ class _Change:
         """Wait until all that was taken for buckets that others lead is there; what else nobody copies any more is ended."""
         state, copies = self._state, self._state.copies
         for target in copies.targets():
-            shipped, caught_up = copies.copied_by(target)
-            wanted = _mask(b for b, row in enumerate(self._rows) if target in row) | (shipped & ~caught_up)
-            copies.end(target, shipped & self._led & ~wanted)
+            wanted = _mask(b for b, row in enumerate(self._rows) if target in row)
+            copies.end(target, self._led & ~wanted)
         state.handing = (state.handing | self._given) & ~self._led
 
         def over() -> None:
@@ -247,18 +246,15 @@ class _Change:
         """Copies that the placement does not name go, rows and all, behind whatever is still changing them."""
         state = self._state
         named = _mask(b for b, row in enumerate(self._rows) if state.node in row)
-        growing = 0
         for follower in state.followers:
             gone = _is_gone(state, follower.source)
             theirs = _mask(b for b, row in enumerate(self._rows) if row[0] == follower.source)
-            stays = follower.held & theirs if not gone else 0
-            for bucket in buckets_in(follower.held & ~stays):
+            for bucket in buckets_in(follower.held if gone else follower.held & ~(theirs & named)):
                 follower.drop(bucket)
-            growing |= stays
             if gone:
                 follower.release_holds()
                 state.followers.forget(follower.source)
-        over = state.tables.held & ~(named | growing | self._led)
+        over = state.tables.held & ~named
         if not over:
             return
 

@@ -88,6 +88,7 @@ class SentLog:
         """The frames of an entry."""
         if self.closed:
             return
+        assert number > self.acked, "what is acknowledged was filled before"
         nbytes = ENTRY_BYTES + sum(getattr(frame, "nbytes", len(frame)) for frame in frames)
         self.nbytes += nbytes - ENTRY_BYTES
         self._entries[number - self.acked - 1] = frames, nbytes

@@ -27,12 +27,19 @@ if TYPE_CHECKING:
 Share = tuple[int, ShardClock, list[Kept]]
 
 
-def send_bucket(state: ServerState, bucket: int, target: int, then: Callable[[BaseException | None], None]) -> None:
-    """Make a copy of a bucket at `target`; `then` is called when it is there, and gets every change from then on."""
+def send_bucket(
+    state: ServerState, bucket: int, target: int, epoch: int, then: Callable[[BaseException | None], None]
+) -> None:
+    """Make a copy of a bucket at `target`; `then` is called when it is there, and gets every change from then on.
+
+    A copy is made under one placement: another one ends it.
+    """
     bit, marks, shares = 1 << bucket, list[WriterMark](), list[Share]()
     places: list[Any] = []
 
     def look() -> None:
+        if state.epoch != epoch:
+            raise _given_up(target)
         state.copies.begin(target, bit)
         places.extend(state.copies.reserve_at(target, bit))
         marks.extend(state.shards.marks.export(bucket))
@@ -43,22 +50,26 @@ def send_bucket(state: ServerState, bucket: int, target: int, then: Callable[[Ba
             state.copies.give_up_at(target)
             then(error)
             return
-        state.copies.ship(places, lambda _: _made(bucket, marks, shares, rows))
+        state.copies.ship(places, lambda _: _made(bucket, epoch, marks, shares, rows))
 
         def kept() -> None:
             state.copies.caught_up(target, bit)
             if state.copies.copied_by(target)[1] & bit:
                 then(None)
             else:
-                then(TierError(f"A node must stay up while it gets a copy. Node {target} did not, or was given up.", node=target))
+                then(_given_up(target))
 
         state.copies.when_kept([place.awaiting() for place in places], kept)
 
     entry = Entry(state.tables.shards_of(bit), lambda: state.tables.copy_bucket(bucket), copied)
-    with ExitStack() as still:
-        for _, group in sorted(state.groups.items()):
-            still.enter_context(group.still())
-        its_turn = state.shards.order_with(entry, look)
+    try:
+        with ExitStack() as still:
+            for _, group in sorted(state.groups.items()):
+                still.enter_context(group.still())
+            its_turn = state.shards.order_with(entry, look)
+    except TierError as error:
+        then(error)
+        return
     if its_turn:
         state.shards.carry_out(entry)
 
@@ -67,7 +78,7 @@ def send_buckets(
     state: ServerState, buckets: Sequence[int], target: int, then: Callable[[BaseException | None], None]
 ) -> None:
     """Make copies of some buckets at `target`, one after the other; `then` is called when all have caught up."""
-    left = list(buckets)
+    left, epoch = list(buckets), state.epoch
 
     def one(error: BaseException | None) -> None:
         if error is not None:
@@ -76,14 +87,20 @@ def send_buckets(
         while left:
             bucket = left.pop(0)
             if not state.copies.copied_by(target)[1] >> bucket & 1:
-                state.pool.submit(send_bucket, state, bucket, target, one)
+                state.pool.submit(send_bucket, state, bucket, target, epoch, one)
                 return
         then(None)
 
     one(None)
 
 
-def _made(bucket: int, marks: list[WriterMark], shares: Sequence[Share], rows: BucketRows) -> tuple[log.ShipBucket, list[Any]]:
+def _given_up(target: int) -> TierError:
+    return TierError(
+        f"A node must stay up, and the placement as it is, while a copy is made there. Node {target} was given up.", node=target
+    )
+
+
+def _made(bucket: int, epoch: int, marks: list[WriterMark], shares: Sequence[Share], rows: BucketRows) -> tuple[log.ShipBucket, list[Any]]:
     groups, arrays = [], list[Any]()
     for group, clock, kept in shares:
         writes = []
@@ -92,7 +109,7 @@ def _made(bucket: int, marks: list[WriterMark], shares: Sequence[Share], rows: B
             writes.append(write)
             arrays += its
         groups.append(log.GroupShare(group, clock, writes))
-    return log.ShipBucket(bucket, marks, groups, rows.header()), [*arrays, *rows.arrays()]
+    return log.ShipBucket(bucket, epoch, marks, groups, rows.header()), [*arrays, *rows.arrays()]
 
 
 def _kept_write(kept: Kept) -> tuple[log.KeptWrite, list[Any]]:
@@ -106,8 +123,8 @@ def _kept_write(kept: Kept) -> tuple[log.KeptWrite, list[Any]]:
 def adopt(follower: Follower, message: log.ShipBucket, arrays: list[Any]) -> None:
     """A bucket has come: the follower goes on from it."""
     tables, bucket, at = follower.tables, message.bucket, 0
-    if not follower.is_led(bucket):
-        return  # another one leads it since
+    if not follower.is_at(message.epoch):
+        return  # the placement has changed since
     if follower.held >> bucket & 1:
         follower.drop(bucket)
     tables.hold(1 << bucket)

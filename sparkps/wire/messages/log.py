@@ -138,6 +138,8 @@ class ShipBucket(LogEntry, frozen=True, tag=54):
     """A bucket as it is: all that later entries go on from. Arrays: those of its kept writes, group by group, then its rows'."""
 
     bucket: int
+    #: Of the placement by which it is sent; a node that has another one does not take it.
+    epoch: int
     marks: list[WriterMark]
     groups: list[GroupShare]
     #: As `ps_nodes.tables.bucket_rows.BucketRows.header` writes it.
@@ -153,6 +155,13 @@ class Shipped(DataMessage, frozen=True, tag=42):
     node: int
     generation: int
     seq: int
+
+
+class NotKept(DataMessage, frozen=True, tag=44):
+    """An entry of the log could not be carried out: the copies here do not count. A new log may begin."""
+
+    node: int
+    generation: int
 
 
 class NotShipped(DataMessage, frozen=True, tag=43):
