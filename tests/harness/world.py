@@ -336,7 +336,7 @@ class World:
         parts = []
         for service in self.tier.nodes:
             table: Any = service.state.tables.table(spec.table)
-            parts.append(table.gather(0, 256))
+            parts.append(table.gather(table.held))
         return np.concatenate(parts)
 
 
