@@ -399,7 +399,7 @@ class GroupClock:
         self._held = mask_of(buckets)
 
     def remove_shard(self, bucket: int) -> None:
-        """A bucket has moved away; what is parked or buffered for it is the caller's."""
+        """A bucket has moved away; what is parked or buffered for it is the caller's, and so are closes that are not carried out."""
         row = int(self._rows(np.array([bucket], np.int32))[0])
         self._set_buckets(np.delete(self.buckets, row))
         self._marks.remove(bucket)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import msgspec
@@ -303,3 +304,36 @@ def test_slots_of_a_registered_chunk_do_not_outlive_its_buckets(keep: bool) -> N
     (target,) = targets_of(tables, pull, [], {7: keyset}, FEW)
     (same,) = targets_of(other, [Op(OpCode.PULL, SPARSE)], [keys], {}, FEW)
     assert np.array_equal(target.read(), same.read())
+
+
+def test_a_bucket_comes_and_goes_while_others_are_written_and_read() -> None:
+    source, target = made(FEW), made(mask_of_range(4, 256))
+    train(source, FEW, 1)
+    there, sums, stop = keys_in(mask_of_range(4, 256)), [0, 0], threading.Event()
+
+    def work(thread: int) -> None:
+        rng = np.random.default_rng(thread)
+        while not stop.is_set() or not sums[thread]:
+            mine = np.ascontiguousarray(there[rng.random(len(there)) < 0.05])
+            with target.use([SPARSE]):
+                write(target, Op(OpCode.ADD, SPARSE), [mine, np.ones((len(mine), 1))], target.held)
+            sums[thread] += len(mine)
+
+    before = targets_of(made(ALL), [Op(OpCode.PULL, SPARSE)], [there], {}, ALL)[0].read()
+    threads = [threading.Thread(target=work, args=(number,)) for number in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for _ in range(20):
+        target.hold(FEW)
+        for bucket in buckets_in(FEW):
+            target.adopt_bucket(source.copy_bucket(bucket))
+            assert everything(target, bucket) == everything(source, bucket)
+        target.let_go(FEW)
+    stop.set()
+    for thread in threads:
+        thread.join(50)
+        assert not thread.is_alive()
+    assert not target._leaving_buckets
+    target._indexes[1].validate()
+    after = targets_of(target, [Op(OpCode.PULL, SPARSE)], [there], {}, target.held)[0].read()
+    assert round(float((after - before).sum())) == sum(sums)
