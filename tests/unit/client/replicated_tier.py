@@ -94,7 +94,8 @@ class ReplicaNode(FakeNode):
             if write:
                 self.barred = message.seq
             return m.WrongEpoch(message.seq, self.epoch, self.placement), []
-        missing = [op.keyset for op in getattr(message.message, "ops", ()) if op.keyset != m.NO_KEYSET and (op.keyset, op.start) not in self.keysets]
+        named = [op for op in getattr(message.message, "ops", ()) if op.keyset != m.NO_KEYSET]
+        missing = [op.keyset for op in named if (op.keyset, op.start) not in self.keysets]
         if missing:
             return m.UnknownKeySet(message.seq, missing[0]), []
         handler: Callable[..., Any] = getattr(self, type(message.message).__name__.lower())
