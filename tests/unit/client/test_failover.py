@@ -314,3 +314,53 @@ def test_key_sets_are_registered_once_for_the_newest_placement() -> None:
     assert [len(node.of(m.Register)) for node in tier.nodes] in ([2, 2, 2], before)
     epochs = [message.epoch for node in tier.nodes for message in node.of(m.Register)]
     assert sorted(epochs) == [1, 1, 1, 3, 3, 3]
+
+
+def test_writes_behind_one_that_waits_for_a_placement_wait_too_and_all_are_made_in_order() -> None:
+    tier = ReplicatedTier(told=False)
+    session = tier.session()
+    w, d = tier.sparse(session), tier.dense(session)
+    tier.nodes[1].dead = True  # type: ignore[attr-defined]
+    futures = [w.add_async(KEYS, ONES), d.add_async(ELEMENTS), w.add_async(KEYS, ONES)]
+    tier.dead = {1: "killed by signal 9"}
+    tier.network.at(1.0, tier.promote)
+    session.refresh()
+    futures.append(w.add_async(KEYS[:5], ONES[:5]))
+    for future in futures:
+        future.result()
+    assert [tier.shards.rows[key] for key in KEYS.tolist()] == [3.0] * 5 + [2.0] * 55
+    assert (tier.shards.elements == 1.0).all()
+    assert tier.network.time < 101.3
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_a_node_that_dies_after_it_has_refused_a_write_holds_nothing_up(heard: bool) -> None:
+    tier = ReplicatedTier()
+    session = tier.session()
+    tier.told = False
+    w = tier.sparse(session)
+    tier.epoch += 1
+    tier.hear(1)
+    answers = [w.add_async(KEYS, ONES), w.add_async(KEYS, ONES)]
+    if heard:  # what it has refused waits for the others, which have not heard of the placement
+        tier.network.time += 0.002
+        session.poll()
+    tier.told, tier.event = True, "dies"
+    tier.happen()
+    for future in answers:
+        future.result()
+    assert [tier.shards.rows[key] for key in KEYS.tolist()] == [2.0] * 60
+    assert tier.network.time < 100.2
+
+
+def test_a_node_that_says_that_it_has_caught_up_is_asked_again_at_once() -> None:
+    tier = ReplicatedTier()
+    session = tier.session()
+    tier.epoch += 1
+    tier.hear(0)
+    w = tier.sparse(session)
+    future = w.add_async(KEYS, ONES)
+    for node in (1, 2):
+        tier.network.at(0.01, lambda node=node: tier.hear(node))
+    future.result()
+    assert tier.network.time < 100.02, "not after the 50 ms for which it would wait for one that says nothing"
