@@ -63,6 +63,8 @@ class ReplicaNode(FakeNode):
         self.tier = tier
         self.epoch, self.placement = tier.epoch, tier.placement
         self.dead = False
+        #: Seconds that its answers take.
+        self.takes = ANSWER
         self.keysets: dict[tuple[int, int], np.ndarray] = {}
         #: Seq of the last refused write, until the session knows of it.
         self.barred = 0
@@ -80,7 +82,7 @@ class ReplicaNode(FakeNode):
         if self.dead:
             return []
         if message.seq not in self.answered:
-            self.answered[message.seq] = [(ANSWER, *self.outcome(message, arrays))]
+            self.answered[message.seq] = [(self.takes, *self.outcome(message, arrays))]
         answer = self.answered[message.seq]
         if event == "after":
             self.tier.happen()

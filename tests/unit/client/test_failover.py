@@ -341,10 +341,13 @@ def test_a_node_that_dies_after_it_has_refused_a_write_holds_nothing_up(heard: b
     w = tier.sparse(session)
     tier.epoch += 1
     tier.hear(1)
+    for node in (0, 2):
+        tier.nodes[node].takes = 0.02  # type: ignore[attr-defined]
     answers = [w.add_async(KEYS, ONES), w.add_async(KEYS, ONES)]
-    if heard:  # what it has refused waits for the others, which have not heard of the placement
+    if heard:  # what it has refused waits for the answers of the others
         tier.network.time += 0.002
         session.poll()
+        assert session._refusals.writes == 2
     tier.told, tier.event = True, "dies"
     tier.happen()
     for future in answers:
@@ -358,6 +361,7 @@ def test_a_node_that_says_that_it_has_caught_up_is_asked_again_at_once() -> None
     session = tier.session()
     tier.epoch += 1
     tier.hear(0)
+    session.refresh()
     w = tier.sparse(session)
     future = w.add_async(KEYS, ONES)
     for node in (1, 2):
