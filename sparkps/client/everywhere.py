@@ -55,7 +55,8 @@ class Everywhere:
 
     def begin(self, routing: Routing) -> list[Piece]:
         """The requests of a new round; answers of the one before do not count any more."""
-        assert routing.epoch > self.epoch and not self.over, "one round for each placement"
+        assert not self.over, "to do it once more could undo what came after it"
+        assert routing.epoch > self.epoch, "one round for each placement"
         self.epoch, self.missing, self._answers = routing.epoch, set(routing.nodes), []
         message = self._message
         if hasattr(message, "epoch"):

@@ -167,12 +167,12 @@ class Lane:
         """Note that a request is on its way; the caller sends ``frames``."""
         pause = self.policy.first
         request = PendingRequest(seq, frames, piece, now, now, now + pause, deadline, pause, acked=self.acked)
+        if not self.requests or now + SILENCE < self._ask_at:
+            self._ask_at, self._ask_pause = now + SILENCE, SILENCE
         self.requests[seq] = request
         self._last = seq
         self._count(piece, 1)
         self._next_due = min(self._next_due, request.resend_at, deadline)
-        if now + SILENCE < self._ask_at:
-            self._ask_at, self._ask_pause = now + SILENCE, SILENCE
         return request
 
     def take(self, seq: int) -> PendingRequest | None:

@@ -63,6 +63,8 @@ class ReplicaNode(FakeNode):
         self.tier = tier
         self.epoch, self.placement = tier.epoch, tier.placement
         self.dead = False
+        #: Seconds that its answers take.
+        self.takes = ANSWER
         self.keysets: dict[tuple[int, int], np.ndarray] = {}
         #: Seq of the last refused write, until the session knows of it.
         self.barred = 0
@@ -80,7 +82,7 @@ class ReplicaNode(FakeNode):
         if self.dead:
             return []
         if message.seq not in self.answered:
-            self.answered[message.seq] = [(ANSWER, *self.outcome(message, arrays))]
+            self.answered[message.seq] = [(self.takes, *self.outcome(message, arrays))]
         answer = self.answered[message.seq]
         if event == "after":
             self.tier.happen()
@@ -94,7 +96,8 @@ class ReplicaNode(FakeNode):
             if write:
                 self.barred = message.seq
             return m.WrongEpoch(message.seq, self.epoch, self.placement), []
-        missing = [op.keyset for op in getattr(message.message, "ops", ()) if op.keyset != m.NO_KEYSET and (op.keyset, op.start) not in self.keysets]
+        named = [op for op in getattr(message.message, "ops", ()) if op.keyset != m.NO_KEYSET]
+        missing = [op.keyset for op in named if (op.keyset, op.start) not in self.keysets]
         if missing:
             return m.UnknownKeySet(message.seq, missing[0]), []
         handler: Callable[..., Any] = getattr(self, type(message.message).__name__.lower())

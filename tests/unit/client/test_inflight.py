@@ -145,6 +145,9 @@ def test_a_node_that_does_not_answer_is_asked_about_soon_and_then_after_growing_
     line.heard(6.0)
     assert asked(line, 6.0, 8.0) == [6.25, 6.75, 7.75], "it is there: and so its next silence is a new one"
     assert not lane().is_silent(100.0), "nothing is awaited of it"
+    line.take(1)
+    add(line, now=50.0)
+    assert asked(line, 50.0, 50.5) == [50.25], "nothing was awaited of it meanwhile"
 
 
 def test_a_node_that_has_parked_all_it_was_asked_is_asked_about_only_when_it_does_not_say_so_again() -> None:
@@ -194,3 +197,11 @@ def test_random_schedules_keep_the_books(seed: int) -> None:
         assert max(ups, downs) <= 64
         assert (line._up, line._down) == (ups, downs)
         assert line.acked == (min(open_) - 1 if open_ else line._last)
+
+
+def test_a_lane_that_is_abandoned_gives_what_was_not_answered_in_order_without_fillers() -> None:
+    line = lane()
+    first, second, third = add(line), add(line, down=1), add(line)
+    line.give_up(first, [b"nothing"], 0.0)
+    assert [request.seq for request in line.abandon()] == [second, third]
+    assert line.next_due() == float("inf")

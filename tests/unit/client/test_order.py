@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sparkps.client.futures import Future
-from sparkps.client.order import Refusals, RefusedPiece
+from sparkps.client.order import GONE, Refusals, RefusedPiece
 from sparkps.client.pieces import Piece
 from sparkps.errors import DeadlineExceeded
 from sparkps.wire.messages import data as m
@@ -210,3 +210,46 @@ def test_a_refused_write_that_cannot_go_again_in_time_fails_by_name() -> None:
     with pytest.raises(DeadlineExceeded, match=r"add of table 'w'.*not heard of the placement yet"):
         future.result(timeout=30.0)
     assert tier.network.time < 105.0
+
+
+# ---- nodes that are gone -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("goes", range(3))
+def test_writes_of_a_node_that_is_gone_wait_for_no_word_of_it_but_for_the_others(goes: int) -> None:
+    refusals = Refusals()
+    acked = {0: 4, 1: 8}
+    refusals.add(refused(piece(1)), node=0, seq=5)
+    events = ["node 1 refuses", "node 1 has answered all"]
+    events.insert(goes, "node 0 goes")
+    for number, event in enumerate(events):
+        if event == "node 0 goes":
+            refusals.gone(0)
+            refusals.add(RefusedPiece(piece(0), GONE, False, 0.0, 60.0))
+            del acked[0]
+        elif event == "node 1 refuses":
+            refusals.add(refused(piece(2)), node=1, seq=9)
+        else:
+            acked[1] = 9
+        if number < 2:
+            assert refusals.ready(0.0, writing=acked[1] < 9, acked=acked.__getitem__) == []
+    ready = refusals.ready(0.0, writing=False, acked=acked.__getitem__)
+    assert [each.piece.place[0] for each in ready] == [0, 1, 2]
+    refusals.put_back(ready[1:], 7.0)
+    assert refusals.ready(6.9, writing=False, acked=acked.__getitem__) == []
+    refusals.placed(6.9)
+    assert [each.piece.place[0] for each in refusals.ready(6.9, writing=False, acked=acked.__getitem__)] == [1, 2]
+
+
+def test_a_node_that_has_caught_up_is_asked_again_at_once() -> None:
+    refusals = Refusals()
+    future: Future[None] = Future(None, "push", lambda: None)  # type: ignore[arg-type]
+    for node, epoch in ((0, 2), (0, 3), (1, 2)):
+        waits = Piece(future, node, m.Step(epoch, []), [])
+        refusals.add(RefusedPiece(waits, m.WrongEpoch(1, 1, []), True, 5.0, 60.0))
+    refusals.caught_up(0, 2, 1.0)
+    assert [(each.piece.node, each.piece.epoch) for each in refusals.ready(1.0, writing=False, acked=lambda _: 0)] == [(0, 2)]
+    refusals.placed(2.0)
+    assert refusals.ready(2.0, writing=False, acked=lambda _: 0) == [], "what waits for its own node does not wait for a placement"
+    assert [each.piece.node for each in refusals.drain()] == [0, 1]
+    assert not refusals
