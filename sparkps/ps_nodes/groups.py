@@ -407,6 +407,11 @@ class NodeGroup:
         for parked in waiting:
             parked.resume()
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether nothing is taken any more."""
+        return self._cause is not None
+
     # ---- the end -------------------------------------------------------------------------------------------------------
 
     def end(self, cause: SparkPSError) -> None:

@@ -201,21 +201,20 @@ class Follower:
     # ---- what it holds -------------------------------------------------------------------------------------------------
 
     def group(self, number: int) -> ReplicaGroup | None:
-        """A worker group in these buckets; None: it has ended."""
-        found = self.groups.get(number)
-        if found is None and (spec := self._spec_of(number)) is not None:
-            found = self.groups[number] = ReplicaGroup(spec, self.tables)
-            for bucket in buckets_in(self.held):
-                found.clock.hold(bucket)
-        return found
+        """A worker group in these buckets; None: it has ended, or there is no bucket."""
+        return self._group(number, self.held) if self.held else None
 
     def group_without(self, number: int, bucket: int) -> ReplicaGroup | None:
         """A worker group that gets `bucket` next."""
-        self.held &= ~(1 << bucket)
-        try:
-            return self.group(number)
-        finally:
-            self.held |= 1 << bucket
+        return self._group(number, self.held & ~(1 << bucket))
+
+    def _group(self, number: int, held: int) -> ReplicaGroup | None:
+        found = self.groups.get(number)
+        if found is None and (spec := self._spec_of(number)) is not None:
+            found = self.groups[number] = ReplicaGroup(spec, self.tables)
+            for bucket in buckets_in(held):
+                found.clock.hold(bucket)
+        return found
 
     def end_group(self, number: int) -> None:
         """A worker group is over."""
@@ -229,10 +228,17 @@ class Follower:
 
     def drop(self, bucket: int) -> None:
         """A copy is let go of; its rows are the caller's."""
-        self.held &= ~(1 << bucket)
-        self.marks.remove(bucket)
         for group in self.groups.values():
             group.drop(bucket)
+        self.let_go(bucket)
+
+    def let_go(self, bucket: int) -> None:
+        """A bucket is not copied any more. Without any, nothing is heard of its primary: what is known of groups is out of date."""
+        self.held &= ~(1 << bucket)
+        self.marks.remove(bucket)
+        if not self.held:
+            self.groups.clear()
+            self.marks = SessionMarks()
 
     def release_holds(self) -> None:
         """Functions at a primary that is gone will write nothing."""

@@ -50,7 +50,7 @@ class Followers:
 
     def _spec_of(self, group: int) -> GroupSpec | None:
         found = self._state.groups.get(group)
-        return None if found is None else found.spec
+        return None if found is None or found.has_failed else found.spec
 
     def take(self, source: int, generation: int, number: int, message: Any, arrays: list[Any], nbytes: int) -> Any:
         """An entry has arrived; returns what to answer, if anything."""

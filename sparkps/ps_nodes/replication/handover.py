@@ -183,17 +183,15 @@ class _Change:
                 self._begin_empty(bucket)
                 continue
             state.shards.marks.adopt(bucket, follower.marks.export(bucket))
-            follower.marks.remove(bucket)
-            follower.held &= ~(1 << bucket)
-            for number, shadow in follower.groups.items():
-                shard, kept = shadow.give(bucket)
-                own = state.groups.get(number)
-                follow = own.adopt(shard, kept) if own is not None else None
+            for number, own in state.groups.items():
+                shadow = follower.groups.get(number)
+                if shadow is None:  # nobody has spoken in it
+                    own.hold(bucket)
+                    continue
+                follow = own.adopt(*shadow.give(bucket))
                 if follow is not None:
                     self._follow.append(follow)
-            for number, own in state.groups.items():
-                if number not in follower.groups:  # nobody has spoken in it
-                    own.hold(bucket)
+            follower.let_go(bucket)
 
     def _follower_with(self, bucket: int) -> Follower | None:
         """Who has copied the bucket of its primary before."""
