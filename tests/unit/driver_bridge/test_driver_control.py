@@ -15,6 +15,7 @@ from sparkps.client.control import ControlClient
 from sparkps.driver_bridge.driver_control import DriverControl
 from sparkps.driver_bridge.groups.monitor import GroupMonitor
 from sparkps.driver_bridge.groups.rank_lease import SOLVER_ATTEMPT
+from sparkps.driver_bridge.groups.stand_in import StandIn
 from sparkps.errors import DeadlineExceeded, GroupError, NodeUnreachable, SparkPSError, WorkerFailed
 from sparkps.specs import GroupSpec
 from sparkps.wire.messages import control as c
@@ -135,8 +136,10 @@ def watch(control: Control, jobs: list[Job]) -> Iterator[Callable[[], GroupMonit
         return jobs[-1]
 
     def make() -> GroupMonitor:
-        bar: Any = SimpleNamespace(update=lambda ranks: None, close=lambda well: None)
-        return GroupMonitor(control, GROUP, submit, submissions=4, start_timeout=30.0, slots=2, bar=bar)  # type: ignore[arg-type]
+        bar: Any = SimpleNamespace(update=lambda ranks, lost: None, close=lambda well: None)
+        address = c.TierAddress("tier", control.endpoint)
+        stand_in = StandIn(address, control, GROUP, "wait", 1.0)  # type: ignore[arg-type]
+        return GroupMonitor(control, GROUP, submit, stand_in, most_failures=4, start_timeout=30.0, slots=2, bar=bar)  # type: ignore[arg-type]
 
     yield make
     for job in jobs:
