@@ -35,6 +35,9 @@ _LOOK_FIRST, _LOOK_LATER = 0.05, 0.25
 #: Seconds that the Spark job of a group whose input has failed has to fail, too.
 _LAST_WORDS = 10.0
 
+#: Seconds from the job's next submission in which no rank is given up: all of them get new tasks, which take a while to start.
+_RESTART = 15.0
+
 #: Seconds that the coordinator has to answer what it answers at once, before the driver goes on without an answer.
 ANSWER_WITHIN = 5.0
 
@@ -90,6 +93,8 @@ class GroupMonitor:
         #: How often a job was lost with a task, by rank; -1: Spark did not say with which.
         self._failures: Counter[int] = Counter()
         self._bar = bar
+        #: Until then tasks of a job that was submitted again start.
+        self._restarted_by = 0.0
         #: When every rank had finished, by a look; 0: not yet.
         self._finished_at = 0.0
         #: How the ranks have ended, where the job has not ended with them.
@@ -193,7 +198,8 @@ class GroupMonitor:
         if done:
             return self._job_is_done(now)
         if report is not None:
-            self._stand_in.look(report)
+            if now > self._restarted_by:
+                self._stand_in.look(report)
             if self._stand_in.lost and report.state == "finished":
                 return self._job_hangs(now)
         if self._alone is not None and not self._started_at:
@@ -212,6 +218,7 @@ class GroupMonitor:
         if self._alone is None and is_lost_worker(error) and self._goes_on(error):
             log.warning("submitting worker group %s again: %s", self.group.name, root_cause(error))
             self.job = self._submit()
+            self._restarted_by = now + _RESTART
             return False
         said = root_cause(error)
         if self._alone is not None:
