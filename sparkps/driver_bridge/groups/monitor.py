@@ -218,7 +218,7 @@ class GroupMonitor:
         if self._alone is None and is_lost_worker(error) and self._goes_on(error):
             log.warning("submitting worker group %s again: %s", self.group.name, root_cause(error))
             self.job = self._submit()
-            self._restarted_by = now + _RESTART
+            self._restarted_by = time.monotonic() + _RESTART
             return False
         said = root_cause(error)
         if self._alone is not None:
