@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sparkps.client.tables import DenseTable, SparseTable
     from sparkps.consistency import ASP, BSP, SSP
     from sparkps.driver_bridge.context import PSContext
+    from sparkps.driver_bridge.groups.report import WorkerLost
 
 __version__ = "0.1.0"
 
@@ -27,9 +28,10 @@ _HOMES = {
     "PSContext": "sparkps.driver_bridge.context",
     "SSP": "sparkps.consistency",
     "SparseTable": "sparkps.client.tables",
+    "WorkerLost": "sparkps.driver_bridge.groups.report",
 }
 
-__all__ = ["ASP", "BSP", "SSP", "DenseTable", "KeySet", "PSContext", "SparseTable", "__version__"]
+__all__ = ["ASP", "BSP", "SSP", "DenseTable", "KeySet", "PSContext", "SparseTable", "WorkerLost", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

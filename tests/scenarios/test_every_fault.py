@@ -6,7 +6,9 @@ the script, and how to replay it. `python -m tests.harness.every_fault` goes thr
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import Executor
+from typing import Any
 
 import pytest
 
@@ -42,3 +44,23 @@ def test_a_run_without_faults_loses_no_message() -> None:
     world = run(LARGER["bsp whole"], {}, traced=True)
     assert world.wires.trace
     assert not any("is lost" in line for line in world.wires.trace)
+
+
+class Placed:
+    """In place of a pool: keeps the scripts that it is given, and runs none."""
+
+    def map(self, _: Any, scripts: Any, chunksize: int) -> list[Any]:
+        """As `Executor.map`."""
+        self.scripts = list(scripts)
+        return []
+
+
+def test_a_worker_is_lost_before_every_kind_of_its_messages() -> None:
+    """Also before it settles, and between its last tick and the word that it was taken; its result lies with that tick."""
+    placed: Any = Placed()
+    Search("bsp two clocks", faults=1, kinds=(Fault.CRASH,)).run(placed)
+    lost = {number for script in placed.scripts for number in script}
+    trace = run(SMALL["bsp two clocks"], {}, traced=True).wires.trace or []
+    sent = [re.match(r" *[0-9.]+  #(\d+) rank \S+ -> node 0: (?:\(.*?\) )?(\w+)\(.*?(finish=True)?, epoch", line) for line in trace]
+    kinds = {(found[2], found[3] is not None) for found in sent if found is not None and int(found[1]) in lost}
+    assert kinds >= {("Takeover", False), ("Settle", False), ("Tick", False), ("Tick", True)}

@@ -7,7 +7,7 @@ A group's life::
 
 A rank's life::
 
-    vacant ──lease──> leased ──finish──> finished
+    vacant ──lease──> leased ──finish──> finished, or lost where the driver has finished it (`GIVES_UP`)
       ^                 │  ^
       └──release────────┘  └── lease by another attempt, once this one is released, gone or silent for `ttl`: incarnation + 1
 """
@@ -20,12 +20,12 @@ from typing import Any
 
 from sparkps.errors import Fenced, GroupError, InvalidInput
 from sparkps.specs import LONGEST_GROUP_NAME, GroupSpec, check_group
-from sparkps.wire.messages.control import MAX_RECORDED_RESULT, AdmitGroup, Cause, RankReport
+from sparkps.wire.messages.control import GIVES_UP, MAX_RECORDED_RESULT, AdmitGroup, Cause, RankReport
 
 #: A group that nobody was heard from for so many lease times, and for at least so many seconds, is over.
 PATIENCE_TTLS, PATIENCE_SECONDS = 3.0, 60.0
 
-#: "No attempt": attempts are Spark's taskAttemptId (>= 0), or -1 for the driver-side solver.
+#: "No attempt": attempts are Spark's taskAttemptId (>= 0), -1 for the driver-side solver, or `GIVES_UP`.
 NO_ATTEMPT = -2
 
 
@@ -41,16 +41,31 @@ class RankRecord:
     incarnation: int = 0
     #: The holder's lease ends then; None: nobody holds the rank.
     expires_at: float | None = None
+    #: Until then a successor may come, before the driver may give the rank up: the end of the last lease, also of one released.
+    awaited_until: float = 0.0
     finished: bool = False
     #: Of a finished rank.
     result: bytes | None = None
     #: What the rank sent last: progress, plain values.
     counters: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def given_up(self) -> bool:
+        """Whether the driver has the rank, to finish it in place of a lost worker, or has done so."""
+        return self.attempt == GIVES_UP
+
+    def hold(self, until: float) -> None:
+        """The holder's lease lasts until then."""
+        self.expires_at = self.awaited_until = until
+
+    def is_held(self, now: float) -> bool:
+        """Whether somebody's lease goes on."""
+        return self.expires_at is not None and self.expires_at > now
+
     def report(self, rank: int, now: float) -> RankReport:
         """This rank as the driver sees it."""
-        held = self.expires_at is not None and self.expires_at > now
-        state = "finished" if self.finished else "leased" if held else "vacant"
+        finished = "lost" if self.given_up else "finished"
+        state = finished if self.finished else "leased" if self.is_held(now) else "vacant"
         attempt = -1 if self.attempt == NO_ATTEMPT else self.attempt
         return RankReport(rank, state, attempt, self.incarnation, dict(self.counters))
 
@@ -219,6 +234,7 @@ class Groups:
         for state in self.running.values():
             state.heard_at += seconds
             for rank in state.ranks:
+                rank.awaited_until += seconds
                 if rank.expires_at is not None:
                     rank.expires_at += seconds
 
@@ -251,14 +267,15 @@ class Groups:
         if slot.finished:
             return HasFinished(slot.result)
         if slot.attempt != attempt:
-            lives = not slot.process or slot.process != gone
-            if lives and slot.expires_at is not None and slot.expires_at > now:
-                left = slot.expires_at - now
-                said = f"attempt {slot.attempt} holds rank {rank}; its lease ends in {left:.1f} s"
+            is_gone = slot.process != "" and slot.process == gone
+            if slot.is_held(now) and not is_gone:
+                said = f"attempt {slot.attempt} holds rank {rank}; its lease ends in {slot.awaited_until - now:.1f} s"
                 return HeldByOther(said, slot.process)
+            if attempt == GIVES_UP and (why := _why_kept(state, rank, now, is_gone)):
+                return HeldByOther(why)
             slot.attempt, slot.incarnation = attempt, slot.incarnation + 1
         slot.process = process
-        slot.expires_at = now + self.ttl
+        slot.hold(now + self.ttl)
         return Holds(slot.incarnation, state.all_started)
 
     def renew(self, group: int, rank: int, attempt: int, counters: Mapping[str, Any], now: float) -> GroupRecord:
@@ -273,7 +290,8 @@ class Groups:
         slot = self._held(state, rank, attempt)
         state.heard_at = now
         if not slot.finished:  # a renewal that was on its way when the rank finished
-            slot.expires_at, slot.counters = now + self.ttl, counters or slot.counters
+            slot.hold(now + self.ttl)
+            slot.counters = counters or slot.counters
         return state
 
     def release(self, group: int, rank: int, attempt: int) -> None:
@@ -352,8 +370,11 @@ class Groups:
             for rank in state.ranks:
                 assert (rank.incarnation > 0) or (rank.attempt == NO_ATTEMPT and rank.expires_at is None)
                 assert not (rank.finished and rank.expires_at is not None)
+                assert rank.expires_at in (None, rank.awaited_until)
                 assert rank.expires_at is None or rank.attempt != NO_ATTEMPT
                 assert not rank.process or rank.attempt != NO_ATTEMPT
+            workers = state.ranks[: state.spec.num_workers]
+            assert not all(rank.given_up for rank in workers), "a group has at least one worker"
 
     def _live(self, group: int, rank: int) -> GroupRecord:
         state = self.running.get(group)
@@ -376,6 +397,20 @@ class Groups:
                 rank=rank,
             )
         return slot
+
+
+def _why_kept(state: GroupRecord, rank: int, now: float, is_gone: bool) -> str:
+    """Why the driver cannot give up a rank that nobody holds; empty: it can."""
+    slot, workers = state.ranks[rank], state.ranks[: state.spec.num_workers]
+    if rank >= len(workers):
+        return f"rank {rank} is the solver's"
+    if slot.incarnation == 0:
+        return f"rank {rank} has not started yet"
+    if slot.awaited_until > now and not is_gone:
+        return f"a successor may come to rank {rank} within {slot.awaited_until - now:.1f} s"
+    if all(other.given_up for other in workers if other is not slot):
+        return f"rank {rank} is the last worker"
+    return ""
 
 
 def _check_asked(asked: AdmitGroup) -> None:

@@ -19,6 +19,7 @@ from sparkps.driver_bridge.groups.rank_lease import SOLVER_ATTEMPT
 from sparkps.driver_bridge.groups.rank_task import RankTask
 from sparkps.driver_bridge.groups.report import Results
 from sparkps.driver_bridge.groups.running import RunningGroup, Terms, ended_if_it_fails
+from sparkps.driver_bridge.groups.stand_in import StandIn, check_on_worker_loss
 from sparkps.driver_bridge.groups.states import Event
 from sparkps.driver_bridge.groups.worker import Train
 from sparkps.driver_bridge.input.choice import GroupInput
@@ -52,6 +53,8 @@ class Group:
         As for `PSContext.run`.
     solver : bool
         Whether the driver is a member.
+    on_worker_loss : {"wait", "continue"}
+        As for `PSContext.run`.
     name : str
         Shown in messages and in the status, with an id that makes it unique.
     label : str
@@ -78,6 +81,7 @@ class Group:
         solver: bool = False,
         timeout: float | None = None,
         progress: bool | None = None,
+        on_worker_loss: str = "wait",
         name: str = "run",
         label: str = "",
     ) -> None:
@@ -85,6 +89,7 @@ class Group:
             raise InvalidInput(f"`train` must be a function of (worker, batches). Got {type(train).__name__} instead.")
         check_input(df)
         _check_timeout(timeout)
+        self._on_worker_loss = check_on_worker_loss(on_worker_loss)
         self.consistency = check_consistency(consistency)
         master, conf, observed = observe(ps.spark)
         check_platform(conf)
@@ -99,8 +104,8 @@ class Group:
         self._timeout = timeout
         self._progress = progress
         self._label = label or self.name
-        #: A local master fails a job at the first lost task, so the job is submitted again instead.
-        self._submissions = int(conf.get("spark.task.maxFailures", "4")) if Master(master).in_driver else 1
+        #: A local master fails a job at the first lost task, so the job is submitted again instead, as often as the task may fail.
+        self._most_failures = int(conf.get("spark.task.maxFailures", "4")) if Master(master).in_driver else 1
         #: What the group's Spark jobs are cancelled by.
         self._tag = f"sparkps-{self.name}"
         #: Planned; notes what is to be undone from the start on.
@@ -190,7 +195,8 @@ class Group:
             ps.control,
             spec,
             submit,
-            submissions=self._submissions,
+            StandIn(ps.address, ps.control, spec, self._on_worker_loss, self._settings.lease_ttl),
+            most_failures=self._most_failures,
             start_timeout=self._settings.group_start_timeout,
             slots=slots,
             bar=ProgressBar(self._label, self._progress, ps.spark),
@@ -252,7 +258,10 @@ def run_group(
     consistency : BSP, SSP(staleness) or ASP
     **options
         ``deterministic=True``: a row's worker and place depend on the rows alone. ``timeout``: seconds that the group may take.
-        ``progress``: True or False for a bar in any case; None: where somebody sees it. ``name``: for messages. ``label``: heads the
+        ``progress``: True or False for a bar in any case; None: where somebody sees it. ``on_worker_loss="continue"``: the group
+        goes on without a worker that is lost, if no successor has come by the end of its lease (`spark.sparkps.leaseTtl`) or Spark has
+        given it up; what it had ticked counts, others do not wait for it, and its result is a `WorkerLost`. The last worker is
+        always waited for, as "wait", the default, does for all. ``name``: for messages. ``label``: heads the
         bar in place of the name.
 
     Returns

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,9 @@ from sparkps.client.control import ControlClient
 from sparkps.driver_bridge.groups.causes import not_started
 from sparkps.driver_bridge.groups.progress import ProgressBar
 from sparkps.driver_bridge.groups.rank_lease import SOLVER_ATTEMPT, is_unreached
-from sparkps.driver_bridge.spark.failures import input_failed, is_lost_worker, root_cause, was_cancelled
+from sparkps.driver_bridge.groups.rank_task import RankEnd
+from sparkps.driver_bridge.groups.stand_in import StandIn, are_lost
+from sparkps.driver_bridge.spark.failures import input_failed, is_lost_worker, lost_task, root_cause, was_cancelled
 from sparkps.driver_bridge.spark.jobs import SparkJob
 from sparkps.errors import DeadlineExceeded, GroupError, InputFailed, NodeUnreachable, SparkPSError, WorkerFailed
 from sparkps.plain import name_of, text_of
@@ -32,6 +35,9 @@ _LOOK_FIRST, _LOOK_LATER = 0.05, 0.25
 #: Seconds that the Spark job of a group whose input has failed has to fail, too.
 _LAST_WORDS = 10.0
 
+#: Seconds from the job's next submission in which no rank is given up: all of them get new tasks, which take a while to start.
+_RESTART = 15.0
+
 #: Seconds that the coordinator has to answer what it answers at once, before the driver goes on without an answer.
 ANSWER_WITHIN = 5.0
 
@@ -45,8 +51,10 @@ class GroupMonitor:
     group : GroupSpec
     submit : callable
         Starts the group's Spark job.
-    submissions : int
-        How often that may be done.
+    stand_in : StandIn
+        Gives up the ranks of lost workers, if that is wanted.
+    most_failures : int
+        The job is submitted again until one and the same task was lost so often.
     start_timeout : float
         Seconds from now until every rank must have started.
     slots : int
@@ -58,9 +66,10 @@ class GroupMonitor:
         self,
         control: ControlClient,
         group: GroupSpec,
-        submit: Callable[[], SparkJob[list[Any]]],
+        submit: Callable[[], SparkJob[list[RankEnd]]],
+        stand_in: StandIn,
         *,
-        submissions: int,
+        most_failures: int,
         start_timeout: float,
         slots: int,
         bar: ProgressBar,
@@ -79,8 +88,17 @@ class GroupMonitor:
         #: Counters of a driver-side solver; none where there is no solver. Replaced as a whole, by the solver's thread.
         self.solver: Callable[[], dict[str, Any]] = dict
         self._submit = submit
-        self._submissions = submissions - 1
+        self._stand_in = stand_in
+        self._most_failures = most_failures
+        #: How often a job was lost with a task, by rank; -1: Spark did not say with which.
+        self._failures: Counter[int] = Counter()
         self._bar = bar
+        #: Until then tasks of a job that was submitted again start.
+        self._restarted_by = 0.0
+        #: When every rank had finished, by a look; 0: not yet.
+        self._finished_at = 0.0
+        #: How the ranks have ended, where the job has not ended with them.
+        self._ends: list[RankEnd] | None = None
         self._latest: GroupReport | None = None
         #: Whether the last question to the coordinator was answered.
         self._answered = True
@@ -121,11 +139,14 @@ class GroupMonitor:
             self._without_news(error)
             return self._latest
         self._latest, self._answered, self._alone = report, True, None
-        solver = self.solver()
-        self._bar.update(
-            [solver] if "epoch" in solver else [rank.counters for rank in report.ranks[: self.group.num_workers]]
-        )
+        solver, lost = self.solver(), are_lost(report.ranks)
+        workers = [rank.counters for rank in report.ranks[: self.group.num_workers] if rank.rank not in lost]
+        self._bar.update([solver] if "epoch" in solver else workers, len(lost))
         return report
+
+    def ends(self) -> list[RankEnd]:
+        """How the ranks of a group without a cause have ended."""
+        return self.job.get() if self._ends is None else self._ends
 
     def _without_news(self, error: SparkPSError) -> None:
         """The coordinator does not answer: the group runs on without it, and says how it ended through its Spark job."""
@@ -176,6 +197,11 @@ class GroupMonitor:
             self.start_seconds = now - self._began
         if done:
             return self._job_is_done(now)
+        if report is not None:
+            if now > self._restarted_by:
+                self._stand_in.look(report)
+            if self._stand_in.lost and report.state == "finished":
+                return self._job_hangs(now)
         if self._alone is not None and not self._started_at:
             self.cause = self._alone
             return True
@@ -189,10 +215,10 @@ class GroupMonitor:
         if error is None:
             self.train_seconds = now - (self._started_at or self._began)
             return True
-        if self._submissions > 0 and not self._abandoned and self._alone is None and is_lost_worker(error):
+        if self._alone is None and is_lost_worker(error) and self._goes_on(error):
             log.warning("submitting worker group %s again: %s", self.group.name, root_cause(error))
-            self._submissions -= 1
             self.job = self._submit()
+            self._restarted_by = time.monotonic() + _RESTART
             return False
         said = root_cause(error)
         if self._alone is not None:
@@ -210,6 +236,22 @@ class GroupMonitor:
                 cause=said,
             )
         )
+        return True
+
+    def _goes_on(self, error: BaseException) -> bool:
+        """Whether the job may succeed if it is submitted again: as it is, or without the rank that it was lost with too often."""
+        rank = lost_task(error)
+        self._failures[rank] += 1
+        again = self._failures[rank] < self._most_failures or self._stand_in.give_up_now(rank, lambda: self._abandoned)
+        return again and not self._abandoned
+
+    def _job_hangs(self, now: float) -> bool:
+        """Every rank has finished, some in the place of lost workers, whose tasks Spark may wait for without end: not we."""
+        self._finished_at = self._finished_at or now
+        if now < self._finished_at + _LAST_WORDS:
+            return False
+        self._ends = self._stand_in.recorded()
+        self.train_seconds = now - self._started_at
         return True
 
     def _explained(self, cause: SparkPSError) -> SparkPSError:

@@ -91,8 +91,8 @@ class ProgressBar:
             )
             self._spark_bar = _console_progress(spark)
 
-    def update(self, ranks: Sequence[Mapping[str, Any]]) -> None:
-        """Show the figures of all ranks."""
+    def update(self, ranks: Sequence[Mapping[str, Any]], lost: int = 0) -> None:
+        """Show the figures of all ranks, and how many others the group has gone on without."""
         if self._bar is None:
             return
         if self._spark_bar is not None:
@@ -100,6 +100,8 @@ class ProgressBar:
         figures = summarize(ranks)
         self._count(figures)
         shown = {name: f"{figures[name]:.6g}" for name in figures if name not in ("epoch", "epochs", "clock")}
+        if lost:
+            shown["lost workers"] = str(lost)
         self._bar.set_postfix(shown, refresh=False)
         self._bar.refresh()
 

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from sparkps.client.control import ControlClient
 from sparkps.errors import DeadlineExceeded, Fenced, NodeUnreachable, SparkPSError
 from sparkps.lifeline import is_gone, this_process
@@ -24,6 +26,7 @@ from sparkps.wire.messages.control import (
     ReleaseRank,
     Renew,
     Renewed,
+    Wait,
 )
 
 log = logging.getLogger(__name__)
@@ -202,11 +205,11 @@ def acquire(control: ControlClient, group: GroupSpec, rank: int, attempt: int, t
     SparkPSError
         The group's first cause if it failed; `Fenced` if it ended; what `is_unreached` tells if there was no answer.
     """
-    pause, gone = _FIRST_PAUSE, ""
-    process, waiting = this_process(), threading.Event()
+    pause, waiting = _FIRST_PAUSE, threading.Event()
+    asking = Lease(0, group.group, rank, attempt, this_process())
     while True:
         try:
-            answer = control.request(Lease(0, group.group, rank, attempt, process, gone))
+            answer = acquire_once(control, asking)
         except SparkPSError:
             raise
         except BaseException:  # interrupted: the rank may be ours by now
@@ -216,12 +219,17 @@ def acquire(control: ControlClient, group: GroupSpec, rank: int, attempt: int, t
             return RankLease(control, group, rank, attempt, answer, ttl)
         if isinstance(answer, Recorded):
             return answer
-        if answer.holder and answer.holder != gone and is_gone(answer.holder):
-            log.info("rank %d of group %d: the process of its holder is gone", rank, group.group)
-            gone = answer.holder
-            continue
         waiting.wait(pause)
         pause = min(1.5 * pause, _LONGEST_PAUSE)
+
+
+def acquire_once(control: ControlClient, asking: Lease) -> Leased | Recorded | Wait:
+    """Ask for a rank; a holder whose process is seen to be gone has it no more."""
+    answer: Leased | Recorded | Wait = control.request(asking)
+    if isinstance(answer, Wait) and answer.holder and is_gone(answer.holder):
+        log.info("rank %d of group %d: the process of its holder is gone", asking.rank, asking.group)
+        answer = control.request(msgspec.structs.replace(asking, gone=answer.holder))
+    return answer
 
 
 def give_back(control: ControlClient, group: GroupSpec, rank: int, attempt: int) -> None:
@@ -241,4 +249,4 @@ def is_unreached(error: SparkPSError, control: ControlClient) -> bool:
     return silent and error.attributes.get("endpoint") == control.endpoint
 
 
-__all__ = ["SOLVER_ATTEMPT", "RankLease", "acquire", "give_back", "is_unreached"]
+__all__ = ["SOLVER_ATTEMPT", "RankLease", "acquire", "acquire_once", "give_back", "is_unreached"]

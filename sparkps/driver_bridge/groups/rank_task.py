@@ -193,7 +193,7 @@ class RankTask:
         pickled = pickle_result(returned)
         self._check_size(pickled)
         worker.keep_clock()
-        session.finish(_RESULT + pickled if len(pickled) < MAX_RECORDED_RESULT else _LARGE_RESULT)
+        session.finish(stored_result(pickled))
         return pickled
 
     def _check_size(self, pickled: bytes) -> None:
@@ -203,6 +203,16 @@ class RankTask:
                 f"The result of a rank must have at most {limit} bytes, pickled (`{PREFIX}maxResultBytes`). Got {len(pickled)} bytes: keep"
                 " what is large in a table of the tier or in files, and return where it is.",
             )
+
+
+def stored_result(pickled: bytes) -> bytes:
+    """What is stored with a rank's last tick."""
+    return _RESULT + pickled if len(pickled) < MAX_RECORDED_RESULT else _LARGE_RESULT
+
+
+def result_stored(stored: bytes | None) -> bool:
+    """Whether what was stored with a rank's last tick says that its function has returned."""
+    return bool(stored) and stored[:1] in (_RESULT, _LARGE_RESULT)  # type: ignore[index]
 
 
 def pickle_result(value: Any) -> bytes:
@@ -249,4 +259,4 @@ def _beneath_sparkps(error: BaseException) -> Any:
     return frame or error.__traceback__
 
 
-__all__ = ["FAILED", "FINISHED", "LOST_RESULT", "RankEnd", "RankTask", "cause_of", "pickle_result"]
+__all__ = ["FAILED", "FINISHED", "LOST_RESULT", "RankEnd", "RankTask", "cause_of", "pickle_result", "result_stored", "stored_result"]

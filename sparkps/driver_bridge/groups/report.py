@@ -24,6 +24,22 @@ class RankFigures:
     progress: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class WorkerLost:
+    """Stands for the result of a rank that its group has gone on without (``on_worker_loss="continue"``).
+
+    Examples
+    --------
+    >>> results = [7.0, WorkerLost(rank=1, clock=12)]
+    >>> [result for result in results if not isinstance(result, WorkerLost)]
+    [7.0]
+    """
+
+    rank: int
+    #: Ticks of the rank: what it wrote in clocks below counts. In SSP and ASP, so does what had arrived of later ones.
+    clock: int
+
+
 #: Who reads the rows: Spark's scan for each rank, every rank its share of Parquet files, or every rank its staged files.
 READERS = ("spark", "parquet", "staged")
 
@@ -47,6 +63,8 @@ class RunReport:
     #: From then until the last rank had finished.
     train_seconds: float
     ranks: tuple[RankFigures, ...]
+    #: Ranks that the group has gone on without.
+    lost: tuple[int, ...] = ()
 
     @property
     def staleness(self) -> int:
@@ -96,4 +114,4 @@ def rank_figures(report: GroupReport, measured: Mapping[str, Any], num_workers: 
     return tuple(figures)
 
 
-__all__ = ["READERS", "RankFigures", "Results", "RunReport", "rank_figures"]
+__all__ = ["READERS", "RankFigures", "Results", "RunReport", "WorkerLost", "rank_figures"]

@@ -22,6 +22,7 @@ from sparkps.driver_bridge.groups.monitor import ANSWER_WITHIN, GroupMonitor
 from sparkps.driver_bridge.groups.rank_task import FINISHED, LOST_RESULT
 from sparkps.driver_bridge.groups.report import Results, RunReport, rank_figures
 from sparkps.driver_bridge.groups.solver import SolverMember
+from sparkps.driver_bridge.groups.stand_in import are_lost
 from sparkps.driver_bridge.groups.states import Event, GroupStage
 from sparkps.driver_bridge.groups.worker import Worker
 from sparkps.driver_bridge.input.choice import GroupInput
@@ -144,7 +145,7 @@ class RunningGroup:
             if self._solver is not None and self._life.state is GroupStage.RUNNING:
                 self._solver.finish()
             self._wait_settled()
-            results = Results(results_of(self._monitor.job.get(), self.spec), self._report())
+            results = Results(results_of(self._monitor.ends(), self.spec), self._report())
         self._life.finish()
         return results
 
@@ -175,6 +176,7 @@ class RunningGroup:
             start_seconds=monitor.start_seconds,
             train_seconds=monitor.train_seconds,
             ranks=rank_figures(report, self._measured(), self.num_workers),
+            lost=are_lost(report.ranks),
         )
 
     def _measured(self) -> dict[str, Any]:

@@ -50,6 +50,20 @@ def is_lost_worker(error: BaseException) -> bool:
     return any(sign in text for sign in _SIGNS)
 
 
+def lost_task(error: BaseException) -> int:
+    """The task that a job failed with, by the number of its partition; -1 if Spark does not say.
+
+    Examples
+    --------
+    >>> lost_task(RuntimeError("Job aborted due to stage failure: Task 2 in stage 5.0 failed 4 times, most recent failure: ..."))
+    2
+    >>> lost_task(RuntimeError("Job 7 cancelled"))
+    -1
+    """
+    found = re.search(r"\bTask (\d+) in stage \d+\.\d+ failed", str(error))
+    return int(found[1]) if found else -1
+
+
 def was_cancelled(error: BaseException) -> bool:
     """Whether somebody has cancelled the job."""
     return not _of_traceback(str(error)) and re.search(r"\b[Jj]ob \d+ (was )?cancelled|cancelled as part of", str(error)) is not None
@@ -121,4 +135,4 @@ def _without_package(said: str) -> str:
     return re.sub(r"^(?:\w+\.)+(?=[A-Z])", "", said)
 
 
-__all__ = ["input_failed", "is_lost_worker", "root_cause", "was_cancelled"]
+__all__ = ["input_failed", "is_lost_worker", "lost_task", "root_cause", "was_cancelled"]

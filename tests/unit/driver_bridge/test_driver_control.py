@@ -15,6 +15,7 @@ from sparkps.client.control import ControlClient
 from sparkps.driver_bridge.driver_control import DriverControl
 from sparkps.driver_bridge.groups.monitor import GroupMonitor
 from sparkps.driver_bridge.groups.rank_lease import SOLVER_ATTEMPT
+from sparkps.driver_bridge.groups.stand_in import StandIn
 from sparkps.errors import DeadlineExceeded, GroupError, NodeUnreachable, SparkPSError, WorkerFailed
 from sparkps.specs import GroupSpec
 from sparkps.wire.messages import control as c
@@ -135,8 +136,10 @@ def watch(control: Control, jobs: list[Job]) -> Iterator[Callable[[], GroupMonit
         return jobs[-1]
 
     def make() -> GroupMonitor:
-        bar: Any = SimpleNamespace(update=lambda ranks: None, close=lambda well: None)
-        return GroupMonitor(control, GROUP, submit, submissions=4, start_timeout=30.0, slots=2, bar=bar)  # type: ignore[arg-type]
+        bar: Any = SimpleNamespace(update=lambda ranks, lost: None, close=lambda well: None)
+        address = c.TierAddress("tier", control.endpoint)
+        stand_in = StandIn(address, control, GROUP, "wait", 1.0)  # type: ignore[arg-type]
+        return GroupMonitor(control, GROUP, submit, stand_in, most_failures=4, start_timeout=30.0, slots=2, bar=bar)  # type: ignore[arg-type]
 
     yield make
     for job in jobs:
@@ -215,3 +218,42 @@ def test_cause_that_cannot_be_told_is_the_cause(control: Control, watch: Callabl
     error = DeadlineExceeded("late")
     assert watching.fail(error) is error
     assert any(isinstance(message, c.FailRank) and message.attempt == SOLVER_ATTEMPT for message in control.asked)
+
+
+def lost_with(task: int) -> RuntimeError:
+    return RuntimeError(
+        f"Job aborted due to stage failure: Task {task} in stage 3.0 failed 1 times, most recent failure: Lost task {task}.0 in stage 3.0"
+        " (TID 6): org.apache.spark.SparkException: Python worker exited unexpectedly (crashed)"
+    )
+
+
+def test_job_is_submitted_again_until_one_and_the_same_task_was_lost_four_times(
+    control: Control, jobs: list[Job], watch: Callable[[], GroupMonitor]
+) -> None:
+    watching = watch()
+    assert wait_until(lambda: watching.start_seconds > 0)
+    for number, task in enumerate([0, 1, 0, 1, 0, 1]):
+        jobs[number].end(lost_with(task))
+        assert wait_until(lambda: len(jobs) == number + 2), "submitted again"  # noqa: B023 - called at once
+    jobs[6].end(lost_with(0))
+    assert watching.settled.wait(10)
+    assert len(jobs) == 7
+    with pytest.raises(WorkerFailed, match="Python worker exited"):
+        watching.check()
+
+
+def test_no_rank_is_given_up_while_the_tasks_of_a_job_that_was_submitted_again_start(
+    control: Control, jobs: list[Job], watch: Callable[[], GroupMonitor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_up: list[Any] = []
+    monkeypatch.setattr(StandIn, "look", lambda self, report: given_up.append(report))
+    watching = watch()
+    assert wait_until(lambda: len(given_up) > 0), "ranks are looked at"
+    jobs[0].end(lost_with(0))
+    assert wait_until(lambda: len(jobs) == 2)
+    given_up.clear()
+    before = len(control.asked)
+    assert wait_until(lambda: len(control.asked) > before + 2)
+    assert given_up == []
+    jobs[1].end()
+    assert watching.settled.wait(10)

@@ -50,7 +50,8 @@ class Lease(ControlMessage, frozen=True, tag=71):
     seq: int
     group: int
     rank: int
-    #: Spark's taskAttemptId; -1 for the driver-side solver.
+    #: Spark's taskAttemptId; -1 for the driver-side solver; `GIVES_UP`: the driver gives the rank up, which it can when no successor
+    #: has come by the end of the last lease, and the rank is not that of the last worker.
     attempt: int
     #: The process of the attempt, as `lifeline.this_process` names it; empty: not known.
     process: str = ""

@@ -19,6 +19,10 @@ MAX_RECORDED_RESULT = 1 << 20
 MAX_PROGRESS, MAX_PROGRESS_BYTES = 24, 2048
 
 
+#: `Lease.attempt` of a driver that finishes the rank of a lost worker in its place, since its group goes on without it.
+GIVES_UP = -3
+
+
 class TierAddress(msgspec.Struct, frozen=True):
     """Where a tier is; table handles carry it. Holds no secret."""
 
@@ -63,7 +67,7 @@ class RankReport(msgspec.Struct, frozen=True, array_like=True):
     """One rank of a group as the coordinator sees it."""
 
     rank: int
-    #: "vacant" (no attempt holds it), "leased", "finished".
+    #: "vacant" (no attempt holds it), "leased", "finished", "lost" (the driver has finished it in place of a lost worker).
     state: str
     #: Attempt that holds or last held the rank; -1: none yet.
     attempt: int

@@ -9,7 +9,7 @@ import pytest
 from sparkps.driver_bridge.coordinator.leases import Groups, HasFinished, HeldByOther, Holds
 from sparkps.errors import Fenced, GroupError, InvalidInput, WorkerFailed
 from sparkps.specs import UNBOUNDED
-from sparkps.wire.messages.control import MAX_RECORDED_RESULT, AdmitGroup, Cause
+from sparkps.wire.messages.control import GIVES_UP, MAX_RECORDED_RESULT, AdmitGroup, Cause
 
 TTL = 10.0
 BOOM = Cause.of(WorkerFailed("boom", rank=1))
@@ -205,11 +205,13 @@ def test_random_schedules(seed: int) -> None:
                     group = rng.choice(list(groups.running))
                     rank = rng.randrange(len(groups.running[group].ranks))
                     attempts += 1
-                    answer = groups.lease(group, rank, attempts, now)
+                    attempt = GIVES_UP if rng.random() < 0.2 else attempts
+                    had = groups.running[group].ranks[rank].attempt
+                    answer = groups.lease(group, rank, attempt, now)
                     if isinstance(answer, Holds):
-                        assert answer.incarnation == incarnations.get((group, rank), 0) + 1
+                        assert answer.incarnation == incarnations.get((group, rank), 0) + (had != attempt)
                         incarnations[group, rank] = answer.incarnation
-                        held[group, rank, attempts] = answer.incarnation
+                        held[group, rank, attempt] = answer.incarnation
                 case 5 if held:
                     group, rank, attempt = rng.choice(list(held))
                     newest = held[group, rank, attempt] == incarnations[group, rank]
@@ -312,3 +314,80 @@ def test_a_shift_moves_leases_places_in_the_queue_and_patience(groups: Groups) -
     assert groups.unheard(160.0 + TTL + 60.0) == []
     groups.end(1)
     assert groups.admit(asked("c"), 160.0 + TTL) == (None, False), "b was first, and may ask again"
+
+
+# ---- ranks that are given up -------------------------------------------------------------------------------------------
+
+
+def lost(groups: Groups, *ranks: int) -> None:
+    """These ranks were leased at 0, and nobody has been heard of them since."""
+    for rank in ranks:
+        groups.lease(1, rank, 10 + rank, 0.0, process=f"p{rank}")
+
+
+def test_a_rank_is_given_up_when_no_successor_has_come_by_the_end_of_its_lease(groups: Groups) -> None:
+    lost(groups, 0, 1)
+    groups.renew(1, 0, 10, {}, 2.0)
+    assert isinstance(groups.lease(1, 0, GIVES_UP, 2.0 + TTL - 0.1), HeldByOther)
+    assert groups.lease(1, 0, GIVES_UP, 2.0 + TTL) == Holds(2, started=True)
+    with pytest.raises(Fenced):
+        groups.renew(1, 0, 10, {}, 2.0 + TTL)
+    assert isinstance(groups.lease(1, 0, 20, 2.0 + TTL), HeldByOther), "the driver is about to finish it"
+    groups.finish(1, 0, GIVES_UP, b"lost", {})
+    assert groups.lease(1, 0, 20, 2.0 + TTL) == HasFinished(b"lost")
+    assert groups.get(1).ranks[0].report(0, 20.0).state == "lost"
+    groups.validate()
+
+
+def test_a_released_rank_is_awaited_until_the_end_of_its_lease(groups: Groups) -> None:
+    lost(groups, 0, 1)
+    groups.release(1, 0, 10)
+    answer = groups.lease(1, 0, GIVES_UP, 1.0)
+    assert isinstance(answer, HeldByOther)
+    assert "a successor may come to rank 0 within 9.0 s" in answer.reason
+    groups.shift(100.0)
+    assert isinstance(groups.lease(1, 0, GIVES_UP, 100.0), HeldByOther)
+    assert groups.lease(1, 0, GIVES_UP, 100.0 + TTL) == Holds(2, started=True)
+
+
+def test_a_successor_in_time_keeps_the_rank(groups: Groups) -> None:
+    lost(groups, 0, 1)
+    assert groups.lease(1, 0, 20, TTL) == Holds(2, started=True)
+    assert isinstance(groups.lease(1, 0, GIVES_UP, TTL + 1.0), HeldByOther)
+
+
+def test_the_rank_of_a_process_that_is_gone_need_not_be_awaited(groups: Groups) -> None:
+    lost(groups, 0, 1)
+    assert isinstance(groups.lease(1, 0, GIVES_UP, 1.0, gone="p1"), HeldByOther)
+    assert groups.lease(1, 0, GIVES_UP, 1.0, gone="p0") == Holds(2, started=True)
+
+
+def test_the_last_worker_is_never_given_up(groups: Groups) -> None:
+    lost(groups, 0, 1)
+    groups.lease(1, 0, GIVES_UP, TTL)
+    answer = groups.lease(1, 1, GIVES_UP, TTL)
+    assert isinstance(answer, HeldByOther)
+    assert "rank 1 is the last worker" in answer.reason
+    groups.finish(1, 0, GIVES_UP, b"lost", {})
+    assert isinstance(groups.lease(1, 1, GIVES_UP, TTL), HeldByOther)
+    assert groups.lease(1, 1, 21, TTL) == Holds(2, started=True)
+
+
+def test_who_has_not_started_and_the_solver_are_not_given_up() -> None:
+    groups = Groups(TTL)
+    groups.admit(asked("a", workers=2, ranks=3), 0.0)
+    answer = groups.lease(1, 0, GIVES_UP, 100.0)
+    assert isinstance(answer, HeldByOther)
+    assert "has not started" in answer.reason
+    groups.lease(1, 2, -1, 0.0)
+    answer = groups.lease(1, 2, GIVES_UP, 100.0)
+    assert isinstance(answer, HeldByOther)
+    assert "is the solver's" in answer.reason
+
+
+def test_a_driver_that_falls_silent_while_it_gives_a_rank_up_loses_it_to_a_successor(groups: Groups) -> None:
+    lost(groups, 0, 1)
+    groups.lease(1, 0, GIVES_UP, TTL)
+    assert groups.lease(1, 0, 20, 2 * TTL) == Holds(3, started=True)
+    with pytest.raises(Fenced):
+        groups.finish(1, 0, GIVES_UP, b"lost", {})

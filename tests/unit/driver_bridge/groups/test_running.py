@@ -36,9 +36,15 @@ class Fixture:
         for event in (Event.START, Event.PREPARED, Event.ADMITTED, Event.STARTED):
             self.life.enter(event)
         self.life.at_end(EndStep.GROUP, self.undone.append)
-        job = SimpleNamespace(get=lambda: ends(FINISHED, FINISHED))
+        both = ends(FINISHED, FINISHED)
         self.monitor: Any = SimpleNamespace(
-            settled=threading.Event(), cause=None, job=job, look=lambda: None, start_seconds=1.0, train_seconds=2.0, hear_out=self.hear
+            settled=threading.Event(),
+            cause=None,
+            ends=lambda: both,
+            look=lambda: None,
+            start_seconds=1.0,
+            train_seconds=2.0,
+            hear_out=self.hear,
         )
         #: What Spark says of rows that ended too early, as soon as it is waited for.
         self.last_words: Any = None
