@@ -21,10 +21,12 @@ MAY_IMPORT = {
     **dict.fromkeys(BASE, BASE),
     "wire": BASE | {"wire"},
     "kernels": BASE | {"wire", "kernels"},
-    "ps_nodes": BASE | {"wire", "kernels", "ps_nodes"},
+    "checkpoints": BASE | {"wire", "checkpoints"},
+    "ps_nodes": BASE | {"wire", "kernels", "checkpoints", "ps_nodes"},
     "client": BASE | {"wire", "kernels", "client"},
-    "driver_bridge": BASE | {"wire", "kernels", "client", "driver_bridge"},
-    "mllib": BASE | {"wire", "kernels", "client", "driver_bridge", "mllib"},
+    "driver_bridge": BASE | {"wire", "kernels", "checkpoints", "client", "driver_bridge"},
+    "mllib": BASE | {"wire", "kernels", "checkpoints", "client", "driver_bridge", "mllib"},
+    "testing": BASE | {"wire", "checkpoints", "testing"},
 }
 
 #: Packages that the pure layers do without.
@@ -39,10 +41,12 @@ NEVER = {
     "spill": HEAVY - {"pyarrow"},
     "wire": HEAVY | {"threading", "time", "socket"},
     "kernels": HEAVY - {"numba"},
+    "checkpoints": HEAVY - {"pyarrow"},
     "ps_nodes": {"pyspark", "pandas", "torch"},
     "client": {"torch"},
     "driver_bridge": {"torch"},
     "mllib": {"torch"},
+    "testing": {"torch"},
 }
 
 #: Packages that a layer imports inside functions only, so that `import sparkps` and the coordinator start fast.

@@ -1,0 +1,226 @@
+"""A node's part of a checkpoint: buckets go into files of a bounded size, written behind the caller's back.
+
+Segments are collected until they are one file's worth. A file is handed over whole, so that it can be written again under another
+name when that fails, and looked at before a manifest names it. While one file is written the next is filled; no more are held.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import msgspec
+
+from sparkps.checkpoints.files import Buffer, Files, open_files
+from sparkps.checkpoints.format import (
+    LOGICAL,
+    BucketRecord,
+    encode_index,
+    encode_logical,
+    encode_table,
+    index_segment,
+    table_segment,
+)
+from sparkps.checkpoints.manifest import DataFile, Manifest, Segment, folder_of
+from sparkps.checkpoints.patience import PATIENCE, Patience, PatientFiles, checksum
+from sparkps.checkpoints.plan import NodeFiles, Unchanged
+from sparkps.errors import CheckpointError
+from sparkps.specs import TableSpec
+
+#: Bytes from which on a file is written.
+FILE_BYTES = 32 << 20
+
+
+@dataclass
+class _File:
+    """A file that is being filled."""
+
+    name: str
+    chunks: list[Buffer] = field(default_factory=list)
+    nbytes: int = 0
+    #: As they will be in the manifest, but for the number of the file.
+    segments: list[Segment] = field(default_factory=list)
+
+
+class BucketWriter:
+    """Writes buckets of a node for one checkpoint. Not thread-safe: one thread puts.
+
+    Parameters
+    ----------
+    url : str or Files
+    checkpoint : str
+        Its id.
+    node : int
+    tables : sequence of TableSpec
+        All tables of the checkpoint.
+    base : Manifest, optional
+        An older checkpoint of the same tier, from which what has not changed is taken over.
+    file_bytes : int
+        A file is written when it has that many. Up to `threads` + 2 files are in memory.
+    threads : int
+        Files written at a time: more than 1 is for object stores.
+    read_back : bool
+        Compare what was written with what is read, not the size alone.
+    compression : str
+        "zstd", or empty for none.
+    patience : Patience, optional
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> writer = BucketWriter(tempfile.mkdtemp(), "00000001-3f2a9c01", 0, [])
+    >>> writer.put(BucketRecord(0, logical_header={"low": 3}))
+    >>> [(segment.name, segment.bucket) for segment in writer.finish().segments]
+    [('logical', 0)]
+    """
+
+    def __init__(
+        self,
+        url: str | Files,
+        checkpoint: str,
+        node: int,
+        tables: Sequence[TableSpec],
+        *,
+        base: Manifest | None = None,
+        file_bytes: int = FILE_BYTES,
+        threads: int = 2,
+        read_back: bool = True,
+        compression: str = "",
+        patience: Patience = PATIENCE,
+    ) -> None:
+        self._files = PatientFiles(open_files(url) if isinstance(url, str) else url, patience)
+        # The token: a node that was thought dead may write beside its successor.
+        self._prefix = f"{folder_of(checkpoint)}/{node}-{secrets.token_hex(4)}"
+        self._node = node
+        self._specs = {spec.table: spec for spec in tables}
+        self._unchanged = Unchanged(base)
+        self._base = base
+        self._file_bytes = file_bytes
+        self._read_back = read_back
+        self._compression = compression
+        self._pool = ThreadPoolExecutor(threads, "sparkps-checkpoint")
+        self._threads = threads
+        #: Files on their way, oldest first.
+        self._flight: deque[Future[tuple[str, _File]]] = deque()
+        self._made = 0
+        self._current = self._next_file()
+        self._done: list[tuple[str, _File]] = []
+        self._kept: list[Segment] = []
+        self._empty: list[Segment] = []
+
+    def __enter__(self) -> BucketWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- buckets -----------------------------------------------------------------------------------------------------------
+
+    def keep(self, bucket: int, versions: Mapping[str, int]) -> frozenset[str]:
+        """Take over what has not changed; names of the segments of the bucket that must be put.
+
+        Parameters
+        ----------
+        bucket : int
+        versions : mapping of str to int
+            See `Unchanged.split`. The same versions go to `put`.
+        """
+        kept, changed = self._unchanged.split(bucket, versions)
+        self._kept += kept
+        return changed
+
+    def put(self, record: BucketRecord, versions: Mapping[str, int] | None = None) -> None:
+        """Write what `record` holds. Nothing is copied: the arrays must stay as they are until `finish` has returned.
+
+        It waits while the files before are being written.
+
+        Raises
+        ------
+        CheckpointError
+            The record does not fit the tables, or a file could not be written.
+        """
+        known = versions or {}
+        for index, keys in record.indexes.items():
+            name = index_segment(index)
+            self._add(Segment(name, record.bucket, -1, 0, 0, 0, len(keys), 0, known.get(name, 0), 0), encode_index(keys, self._compression))
+        for table, part in record.tables.items():
+            if table not in self._specs:
+                raise CheckpointError(
+                    f"A record must hold tables of its checkpoint: {sorted(self._specs)}. Got {table} instead.", table=table
+                )
+            name, chunks = table_segment(table), encode_table(self._specs[table], part, self._compression)
+            rows, planes = len(part.planes[0]), len(part.planes)
+            self._add(Segment(name, record.bucket, -1, 0, 0, 0, rows, part.step, known.get(name, 0), planes), chunks)
+        if record.logical_header is not None or record.logical_arrays:
+            chunks = encode_logical(record.logical_header, record.logical_arrays)
+            self._add(Segment(LOGICAL, record.bucket, -1, 0, 0, 0, 0, 0, known.get(LOGICAL, 0), 0), chunks)
+        if self._current.nbytes >= self._file_bytes:
+            self._send()
+
+    def _add(self, segment: Segment, chunks: list[Buffer]) -> None:
+        if not chunks:
+            self._empty.append(segment)
+            return
+        file, length = self._current, sum(memoryview(chunk).nbytes for chunk in chunks)
+        fields = {"offset": file.nbytes, "length": length, "crc32": checksum(*chunks)}
+        file.segments.append(_with(segment, **fields))
+        file.chunks += chunks
+        file.nbytes += length
+
+    # ---- files -------------------------------------------------------------------------------------------------------------
+
+    def _next_file(self) -> _File:
+        self._made += 1
+        return _File(f"{self._prefix}-{self._made}.data")
+
+    def _send(self) -> None:
+        if len(self._flight) > self._threads - 1:
+            self._done.append(self._flight.popleft().result())
+        self._flight.append(self._pool.submit(self._write, self._current))
+        self._current = self._next_file()
+
+    def _write(self, file: _File) -> tuple[str, _File]:
+        expected = [(segment.length, segment.crc32) for segment in file.segments]
+        name = self._files.write(file.name, file.chunks, expected if self._read_back else ())
+        file.chunks = []
+        return name, file
+
+    def finish(self) -> NodeFiles:
+        """Write what is left, and say what the manifest has to name.
+
+        Raises
+        ------
+        CheckpointError
+            A file could not be written.
+        """
+        if self._current.nbytes:
+            self._send()
+        while self._flight:
+            self._done.append(self._flight.popleft().result())
+        self.close()
+        files = [DataFile(name, file.nbytes) for name, file in self._done]
+        segments = [_with(segment, file=number) for number, (_, file) in enumerate(self._done) for segment in file.segments]
+        written = sum(file.nbytes for file in files)
+        older, kept = self._taken_over(len(files))
+        return NodeFiles(self._node, (*files, *older), (*segments, *self._empty, *kept), written)
+
+    def _taken_over(self, first: int) -> tuple[list[DataFile], list[Segment]]:
+        """Older files that are rested on, and the segments in them; the files are numbered from `first` on."""
+        used = sorted({segment.file for segment in self._kept if segment.file >= 0})
+        place = {file: first + number for number, file in enumerate(used)}
+        older = [self._base.files[file] for file in used] if self._base else []
+        return older, [_with(segment, file=place.get(segment.file, -1)) for segment in self._kept]
+
+    def close(self) -> None:
+        """Stop; files that are not in a manifest go later. Any number of times."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _with(segment: Segment, **fields: int) -> Segment:
+    return msgspec.structs.replace(segment, **fields)
+
+
+__all__ = ["FILE_BYTES", "BucketWriter"]

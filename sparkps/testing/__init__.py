@@ -1,0 +1,1 @@
+"""What breaks on demand, for tests: of sparkps itself and of jobs that use it."""
