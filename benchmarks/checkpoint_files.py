@@ -19,10 +19,10 @@ import time
 import numpy as np
 
 from benchmarks.common import count, machine, table
-from sparkps.checkpoints.catalog import Catalog
 from sparkps.checkpoints.format import BucketRecord, TableRecord
 from sparkps.checkpoints.loading import load
 from sparkps.checkpoints.plan import assemble
+from sparkps.checkpoints.store import CheckpointStore
 from sparkps.checkpoints.writer import BucketWriter
 from sparkps.optim import Adagrad
 from sparkps.specs import NUM_BUCKETS, TableSpec
@@ -57,22 +57,22 @@ def plain(directory: pathlib.Path, nbytes: int, sync: bool) -> float:
 
 def checkpoint(directory: pathlib.Path, buckets: list[BucketRecord], read_back: bool) -> tuple[float, float, int]:
     """Seconds to write and to publish, seconds of the processor in that time, bytes."""
-    catalog = Catalog(str(directory / "checkpoints"))
+    store = CheckpointStore(str(directory / "checkpoints"))
     start, worked = time.perf_counter(), time.process_time()
-    name = catalog.new_id()
-    with BucketWriter(catalog.url, name, 0, [SPEC], read_back=read_back) as writer:
+    name = store.new_id()
+    with BucketWriter(store.url, name, 0, [SPEC], read_back=read_back) as writer:
         for record in buckets:
             writer.put(record)
         written = writer.finish()
     manifest = assemble([written], checkpoint=name, tier="benchmark", tables=[SPEC], groups=[], time=time.time(), seconds=0.0)
-    catalog.publish(manifest)
+    store.publish(manifest)
     return time.perf_counter() - start, time.process_time() - worked, written.nbytes
 
 
 def restore(directory: pathlib.Path) -> float:
-    catalog = Catalog(str(directory / "checkpoints"))
+    store = CheckpointStore(str(directory / "checkpoints"))
     start = time.perf_counter()
-    for record in load(catalog.url, catalog.newest_sound(), range(NUM_BUCKETS)):
+    for record in load(store.url, store.newest_sound(), range(NUM_BUCKETS)):
         for plane in record.tables[1].planes:
             plane.copy()
     return time.perf_counter() - start

@@ -13,6 +13,7 @@ no bytes. Arrays become chunks of a segment as they are, without a copy.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,6 +36,7 @@ LOGICAL = "logical"
 _LONGEST = (1 << 32) - 1
 #: dtypes of logical arrays, by kind.
 _KINDS = frozenset("biuf")
+_DTYPE = re.compile(rf"[<>|][{''.join(sorted(_KINDS))}]\d{{1,2}}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,7 +235,7 @@ def decode_logical(data: Buffer) -> tuple[Any, list[Array]]:
     """Header and arrays of a segment of logical time."""
     try:
         found = msgspec.msgpack.decode(data, type=_Logical)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _not("logical time", str(error)) from None
     return found.header, [_array(each) for each in found.arrays]
 
@@ -251,7 +253,7 @@ class _Logical(msgspec.Struct):
 
 def _array(stored: _StoredArray) -> Array:
     try:
-        dtype = np.dtype(stored.dtype)
+        dtype = np.dtype(stored.dtype if _DTYPE.fullmatch(stored.dtype) else "O")
         if dtype.kind not in _KINDS or math.prod(stored.shape) * dtype.itemsize != len(stored.data):
             raise ValueError(f"{len(stored.data)} bytes of {dtype} in shape {stored.shape}")
         return np.frombuffer(stored.data, dtype).reshape(stored.shape)

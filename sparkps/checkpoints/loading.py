@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from sparkps.checkpoints.catalog import why_other
 from sparkps.checkpoints.files import Files, open_files
 from sparkps.checkpoints.format import (
     LOGICAL,
@@ -21,6 +20,7 @@ from sparkps.checkpoints.format import (
 )
 from sparkps.checkpoints.manifest import Manifest, Segment
 from sparkps.checkpoints.patience import PATIENCE, Patience, PatientFiles, damaged
+from sparkps.checkpoints.store import why_other
 from sparkps.errors import CheckpointDamaged, InvalidInput
 from sparkps.specs import TableSpec
 

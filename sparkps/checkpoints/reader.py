@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparkps.checkpoints.catalog import Catalog, Search, none_sound
 from sparkps.checkpoints.format import BucketRecord, index_segment, table_segment
 from sparkps.checkpoints.loading import load, table_named
 from sparkps.checkpoints.manifest import Manifest
+from sparkps.checkpoints.store import CheckpointStore, Skipped, none_sound
 from sparkps.errors import CheckpointDamaged
 from sparkps.specs import TableSpec
 from sparkps.wire.placement import dense_range
@@ -85,19 +85,19 @@ def read_checkpoint(
     >>> weights.keys[:2], weights.rows[:2]  # doctest: +SKIP
     (array([17, 4]), array([[0.25], [-1.5]], dtype=float32))
     """
-    catalog = Catalog(url)
+    store = CheckpointStore(url)
     wanted = None if tables is None else list(tables)
     if id is not None:
-        manifest = catalog.read(id)
-        catalog.verify(manifest)
+        manifest = store.read(id)
+        store.verify(manifest)
         return _contents(url, manifest, wanted)
-    search = Search()
-    for manifest in catalog.sound(search=search):
+    skipped: list[Skipped] = []
+    for manifest in store.sound(skipped=skipped):
         try:
             return _contents(url, manifest, wanted)
         except CheckpointDamaged as error:
-            catalog.skip(manifest.id, error, search)
-    raise none_sound(catalog.url, search.skipped)
+            store.skip(manifest.id, error, skipped)
+    raise none_sound(store.url, skipped)
 
 
 def _contents(url: str, manifest: Manifest, tables: list[str] | None) -> CheckpointContents:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sparkps.checkpoints.files import Files, open_files
 from sparkps.checkpoints.manifest import (
@@ -42,14 +42,7 @@ class Skipped:
     why: str
 
 
-@dataclass
-class Search:
-    """What a search for a sound checkpoint has come across."""
-
-    skipped: list[Skipped] = field(default_factory=list)
-
-
-class Catalog:
+class CheckpointStore:
     """The checkpoints at a URL.
 
     Parameters
@@ -61,8 +54,8 @@ class Catalog:
     Examples
     --------
     >>> import tempfile
-    >>> catalog = Catalog(tempfile.mkdtemp())
-    >>> catalog.ids()
+    >>> store = CheckpointStore(tempfile.mkdtemp())
+    >>> store.ids()
     []
     """
 
@@ -163,8 +156,8 @@ class Catalog:
             name = manifest.files[segment.file].name
             self.files.read_checked(name, segment.offset, segment.length, lambda data: why_other(segment, data))
 
-    def sound(self, deep: bool = False, before: str = "", search: Search | None = None) -> Iterator[Manifest]:
-        """Sound checkpoints, newest first; others are named in the log, and in `search`.
+    def sound(self, deep: bool = False, before: str = "", skipped: list[Skipped] | None = None) -> Iterator[Manifest]:
+        """Sound checkpoints, newest first; others are named in the log, and added to `skipped`.
 
         Parameters
         ----------
@@ -172,7 +165,7 @@ class Catalog:
             Read all bytes of all files.
         before : str
             Only those older than this id.
-        search : Search, optional
+        skipped : list of Skipped, optional
         """
         found = self._manifests()
         for checkpoint in sorted(found, key=id_order, reverse=True):
@@ -182,16 +175,16 @@ class Catalog:
                 manifest = self._read(found[checkpoint])
                 self.verify(manifest, deep=deep)
             except CheckpointDamaged as error:
-                self.skip(checkpoint, error, search)
+                self.skip(checkpoint, error, skipped)
                 continue
             yield manifest
 
-    def skip(self, checkpoint: str, error: CheckpointDamaged, search: Search | None = None) -> None:
+    def skip(self, checkpoint: str, error: CheckpointDamaged, skipped: list[Skipped] | None = None) -> None:
         """Say that a checkpoint is not used."""
-        skipped = Skipped(checkpoint, str(error.attributes.get("file", "")), str(error.attributes.get("why", error)))
-        if search is not None:
-            search.skipped.append(skipped)
-        logger.warning("checkpoint %s at %s is not used: %s: %s", checkpoint, self.url, skipped.file, skipped.why)
+        found = Skipped(checkpoint, str(error.attributes.get("file", "")), str(error.attributes.get("why", error)))
+        if skipped is not None:
+            skipped.append(found)
+        logger.warning("checkpoint %s at %s is not used: %s: %s", checkpoint, self.url, found.file, found.why)
 
     def newest_sound(self, deep: bool = False, before: str = "") -> Manifest:
         """The newest sound checkpoint; see `sound`.
@@ -201,10 +194,10 @@ class Catalog:
         NoCheckpoint
             There is none; the error names those that are not sound.
         """
-        search = Search()
-        for manifest in self.sound(deep, before, search):
+        skipped: list[Skipped] = []
+        for manifest in self.sound(deep, before, skipped):
             return manifest
-        raise none_sound(self.url, search.skipped)
+        raise none_sound(self.url, skipped)
 
     # ---- removing ----------------------------------------------------------------------------------------------------------
 
@@ -260,8 +253,8 @@ class Catalog:
 
 
 def newest_sound(url: str | Files, deep: bool = False) -> Manifest:
-    """The newest sound checkpoint at a URL; see `Catalog.sound`."""
-    return Catalog(url).newest_sound(deep)
+    """The newest sound checkpoint at a URL; see `CheckpointStore.sound`."""
+    return CheckpointStore(url).newest_sound(deep)
 
 
 def why_other(segment: Segment, data: bytes) -> str:
@@ -285,4 +278,4 @@ def _folders(manifest: Manifest) -> list[str]:
     return sorted({file.name.rpartition("/")[0] for file in manifest.files})
 
 
-__all__ = ["LEFTOVER_SECONDS", "Catalog", "Search", "Skipped", "newest_sound", "none_sound", "why_other"]
+__all__ = ["LEFTOVER_SECONDS", "CheckpointStore", "Skipped", "newest_sound", "none_sound", "why_other"]
