@@ -22,6 +22,7 @@ FORMAT = 1
 
 _ID = re.compile(r"(\d{8,})-([0-9a-f]{8})")
 _MANIFEST = re.compile(rf"manifest-({_ID.pattern})(\.again\d+)?\.json")
+_FOLDER = re.compile(rf"data-({_ID.pattern})/")
 _FILE = re.compile(r"[A-Za-z0-9_.\-]+(/[A-Za-z0-9_.\-]+)*")
 
 
@@ -198,6 +199,18 @@ def folder_of(checkpoint: str) -> str:
     return f"data-{checkpoint}"
 
 
+def folder_id(name: str) -> str | None:
+    """The id of the checkpoint for which a file was written; None for files in no such folder.
+
+    Examples
+    --------
+    >>> folder_id("data-00000008-3f2a9c01/0-1.data"), folder_id("data/part.parquet")
+    ('00000008-3f2a9c01', None)
+    """
+    found = _FOLDER.match(name)
+    return found[1] if found else None
+
+
 # ---- bytes ---------------------------------------------------------------------------------------------------------------
 
 
@@ -247,5 +260,5 @@ def why_impossible(manifest: Manifest) -> str:
 
 __all__ = [
     "FORMAT", "Checkpoint", "CheckpointDamaged", "DataFile", "GroupCut", "Manifest", "RankCut", "Segment", "decode", "encode",
-    "folder_of", "id_of", "id_order", "manifest_name", "next_id", "why_impossible",
+    "folder_id", "folder_of", "id_of", "id_order", "manifest_name", "next_id", "why_impossible",
 ]  # fmt: skip

@@ -18,13 +18,13 @@ from sparkps.checkpoints.manifest import (
     Segment,
     decode,
     encode,
-    folder_of,
     id_of,
     id_order,
     manifest_name,
     next_id,
 )
 from sparkps.checkpoints.patience import PATIENCE, Patience, PatientFiles, checksum, damaged
+from sparkps.checkpoints.retention import what_goes
 from sparkps.errors import CheckpointDamaged, CheckpointError, NoCheckpoint
 
 logger = logging.getLogger(__name__)
@@ -220,21 +220,10 @@ class CheckpointStore:
         """
         if keep < 1:
             raise CheckpointError(f"The number of checkpoints to keep must be at least 1. Got {keep} instead.")
-        entries = {entry.name: entry for entry in self.files.entries(deep=True)}
+        entries = self.files.entries(deep=True)  # before manifests are read: what is written from now on is not looked at
         whole, torn = self._sorted_out(self._manifests())
-        stale = {name for name, entry in entries.items() if entry.changed < now - leftover_seconds}
-        kept, old = whole[:keep], {manifest.id for manifest in whole[keep:]}
-        if len(kept) == keep:  # with fewer, somebody may want to look at the damaged ones
-            old |= {each for each in torn if manifest_name(each) in stale}
-        gone = [name for name in entries if id_of(name) in old]
-        needed = {file.name for manifest in kept for file in manifest.files}
-        alive = {folder_of(each) for each in ({manifest.id for manifest in kept} | torn) - old}
-        finished = {folder_of(each) for each in old}
-        for name in entries:
-            folder = name.rpartition("/")[0]
-            if folder in finished or (folder.startswith("data-") and folder not in alive and name in stale):
-                gone += [] if name in needed else [name]
-        for name in gone:  # manifests come first
+        gone = what_goes(entries, whole, torn, keep=keep, before=now - leftover_seconds)
+        for name in gone:
             self.files.delete(name)
         return gone
 

