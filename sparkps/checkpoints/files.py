@@ -25,6 +25,9 @@ Buffer = Any
 #: Bytes read at a time where a file is looked through.
 _BLOCK = 1 << 20
 
+#: Chunks written at a time; Linux takes 1,024 at most.
+_AT_ONCE = 512
+
 #: Name before the ``+`` of a URL such as ``failing+file:///tmp/x`` -> module whose ``wrap(url)`` opens it.
 WRAPPERS = {"failing": "sparkps.testing.failing_files"}
 
@@ -81,8 +84,8 @@ class LocalFiles:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         try:
-            for chunk in chunks:
-                _write_all(descriptor, chunk)
+            for start in range(0, len(chunks), _AT_ONCE):
+                _write_all(descriptor, chunks[start : start + _AT_ONCE])
             # With its content Linux brings a new file's name to the disk; a name that got lost all the same is noticed as a damage.
             os.fsync(descriptor)
         finally:
@@ -140,10 +143,15 @@ class LocalFiles:
             return  # not empty, or gone
 
 
-def _write_all(descriptor: int, chunk: Buffer) -> None:
-    view = memoryview(chunk).cast("B")
-    while view:
-        view = view[os.write(descriptor, view) :]
+def _write_all(descriptor: int, chunks: Sequence[Buffer]) -> None:
+    """Write chunks in one call of the system, and what that leaves over one by one."""
+    written = os.writev(descriptor, chunks)
+    for chunk in chunks:
+        view = memoryview(chunk).cast("B")
+        passed = min(written, len(view))
+        view, written = view[passed:], written - passed
+        while view:
+            view = view[os.write(descriptor, view) :]
 
 
 class ArrowFiles:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from sparkps.checkpoints.files import Buffer, Files, open_files
+from sparkps.checkpoints.files import Buffer, Files, LocalFiles, open_files
 from sparkps.checkpoints.format import (
     LOGICAL,
     BucketRecord,
@@ -39,10 +39,22 @@ class _File:
     """A file that is being filled."""
 
     name: str
-    chunks: list[Buffer] = field(default_factory=list)
     nbytes: int = 0
-    #: As they will be in the manifest, but for the number of the file.
+    #: As they will be in the manifest, but for the number of the file and, until it is written, the checksum.
     segments: list[Segment] = field(default_factory=list)
+    #: Chunks of each segment; none when it is written.
+    chunks: list[list[Buffer]] = field(default_factory=list)
+
+    def add(self, segment: Segment, chunks: list[Buffer]) -> None:
+        """Put a segment behind the others."""
+        length = sum(memoryview(chunk).nbytes for chunk in chunks)
+        self.segments.append(_with(segment, offset=self.nbytes, length=length))
+        self.chunks.append(chunks)
+        self.nbytes += length
+
+    def sign(self) -> None:
+        """Give segments their checksums."""
+        self.segments = [_with(one, crc32=checksum(*some)) for one, some in zip(self.segments, self.chunks, strict=True)]
 
 
 class BucketWriter:
@@ -62,8 +74,9 @@ class BucketWriter:
         A file is written when it has that many. Up to `threads` + 2 files are in memory.
     threads : int
         Files written at a time: more than 1 is for object stores.
-    read_back : bool
-        Compare what was written with what is read, not the size alone.
+    read_back : bool, optional
+        Compare what was written with what is read, not the size alone. By default so but for a local directory, where what is read
+        comes from memory and says nothing of the disk. Restoring compares all bytes in any case.
     compression : str
         "zstd", or empty for none.
     patience : Patience, optional
@@ -87,11 +100,12 @@ class BucketWriter:
         base: Manifest | None = None,
         file_bytes: int = FILE_BYTES,
         threads: int = 2,
-        read_back: bool = True,
+        read_back: bool | None = None,
         compression: str = "",
         patience: Patience = PATIENCE,
     ) -> None:
-        self._files = PatientFiles(open_files(url) if isinstance(url, str) else url, patience)
+        files = open_files(url) if isinstance(url, str) else url
+        self._files = PatientFiles(files, patience)
         # The token: a node that was thought dead may write beside its successor.
         self._prefix = f"{folder_of(checkpoint)}/{node}-{secrets.token_hex(4)}"
         self._node = node
@@ -99,7 +113,7 @@ class BucketWriter:
         self._unchanged = Unchanged(base)
         self._base = base
         self._file_bytes = file_bytes
-        self._read_back = read_back
+        self._read_back = not isinstance(files, LocalFiles) if read_back is None else read_back
         self._compression = compression
         self._pool = ThreadPoolExecutor(threads, "sparkps-checkpoint")
         self._threads = threads
@@ -161,14 +175,10 @@ class BucketWriter:
             self._send()
 
     def _add(self, segment: Segment, chunks: list[Buffer]) -> None:
-        if not chunks:
+        if chunks:
+            self._current.add(segment, chunks)
+        else:
             self._empty.append(segment)
-            return
-        file, length = self._current, sum(memoryview(chunk).nbytes for chunk in chunks)
-        fields = {"offset": file.nbytes, "length": length, "crc32": checksum(*chunks)}
-        file.segments.append(_with(segment, **fields))
-        file.chunks += chunks
-        file.nbytes += length
 
     # ---- files -------------------------------------------------------------------------------------------------------------
 
@@ -183,8 +193,10 @@ class BucketWriter:
         self._current = self._next_file()
 
     def _write(self, file: _File) -> tuple[str, _File]:
+        file.sign()
         expected = [(segment.length, segment.crc32) for segment in file.segments]
-        name = self._files.write(file.name, file.chunks, expected if self._read_back else ())
+        chunks = [chunk for some in file.chunks for chunk in some]
+        name = self._files.write(file.name, chunks, expected if self._read_back else ())
         file.chunks = []
         return name, file
 

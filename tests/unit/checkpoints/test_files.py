@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import errno
+import os
 import pathlib
 import sys
 from collections.abc import Callable
@@ -170,3 +171,21 @@ def test_parts_of_a_file_are_compared_across_blocks() -> None:
             spoilt = bytearray(b"0123456789")
             spoilt[place] ^= 1
             assert not same_parts([spoilt[start : start + size] for start in range(0, 10, size)], parts)
+
+
+@pytest.mark.parametrize("least", [0, 1, 5, 999])
+def test_a_disk_that_takes_less_than_it_was_given_is_given_the_rest(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, least: int
+) -> None:
+    chunks = [bytes([number % 251]) * (number % 7) for number in range(1300)]
+    whole, write_one = b"".join(chunks), os.write
+    monkeypatch.setattr(os, "writev", lambda descriptor, some: write_one(descriptor, b"".join(some)[:least]))
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write_one(descriptor, data[:2]))
+    LocalFiles(str(tmp_path)).write("x", chunks)
+    assert (tmp_path / "x").read_bytes() == whole
+
+
+def test_many_chunks_make_a_whole_file(tmp_path: pathlib.Path) -> None:
+    chunks = [bytes([number % 251]) * (number % 7) for number in range(3000)]
+    LocalFiles(str(tmp_path)).write("x", chunks)
+    assert (tmp_path / "x").read_bytes() == b"".join(chunks)
