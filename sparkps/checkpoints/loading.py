@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
-from sparkps.checkpoints.files import Files, open_files
+from sparkps.checkpoints.files import Buffer, Files, open_files
 from sparkps.checkpoints.format import (
     LOGICAL,
     BucketRecord,
@@ -109,8 +110,7 @@ class _Reader:
         tables: dict[int, TableRecord] = {}
         header: Any = None
         arrays: list[Any] = []
-        for segment in self._segments(bucket):
-            data = self._data(segment)
+        for segment, data in self._read(bucket):
             try:
                 if segment.name in self._tables:
                     spec = self._tables[segment.name]
@@ -126,11 +126,34 @@ class _Reader:
     def _file(self, segment: Segment) -> str:
         return self._manifest.files[segment.file].name if segment.file >= 0 else ""
 
-    def _data(self, segment: Segment) -> bytes:
-        if segment.file < 0:
-            return b""
-        name = self._file(segment)
-        return self._files.read_checked(name, segment.offset, segment.length, lambda data: why_other(segment, data))
+    def _read(self, bucket: int) -> Iterator[tuple[Segment, Buffer]]:
+        """Segments of a bucket with their bytes; those side by side in a file are read at once."""
+        for run in runs(self._segments(bucket)):
+            if run[0].file < 0:
+                yield run[0], b""
+                continue
+            first, length = run[0].offset, sum(segment.length for segment in run)
+            data = memoryview(self._files.read_checked(self._file(run[0]), first, length, partial(_why_others, run)))
+            for segment in run:
+                yield segment, data[segment.offset - first :][: segment.length]
+
+
+def runs(segments: Iterable[Segment]) -> list[list[Segment]]:
+    """Segments in groups that lie one behind the other in a file; what has no bytes is alone."""
+    found: list[list[Segment]] = []
+    for segment in sorted(segments, key=lambda segment: (segment.file, segment.offset)):
+        last = found[-1][-1] if found else None
+        if last and segment.file == last.file >= 0 and segment.offset == last.offset + last.length:
+            found[-1].append(segment)
+        else:
+            found.append([segment])
+    return found
+
+
+def _why_others(run: list[Segment], data: Buffer) -> str:
+    view, first = memoryview(data), run[0].offset
+    said = (why_other(segment, view[segment.offset - first :][: segment.length]) for segment in run)
+    return next(filter(None, said), "")
 
 
 def table_named(manifest: Manifest, name: str) -> TableSpec:
@@ -144,4 +167,4 @@ def table_named(manifest: Manifest, name: str) -> TableSpec:
     )
 
 
-__all__ = ["AHEAD_BYTES", "load", "table_named"]
+__all__ = ["AHEAD_BYTES", "load", "runs", "table_named"]

@@ -40,18 +40,18 @@ class Segment(msgspec.Struct, frozen=True, array_like=True):
     name: str
     bucket: int
     #: Place in the manifest's `files`; -1 if it has no bytes.
-    file: int
-    offset: int
-    length: int
-    crc32: int
+    file: int = -1
+    offset: int = 0
+    length: int = 0
+    crc32: int = 0
     #: Of a table or an index.
-    rows: int
+    rows: int = 0
     #: Of a table's schedule.
-    step: int
+    step: int = 0
     #: Given by the node that wrote it; the same for the same content. 0: never taken over by a later checkpoint.
-    version: int
+    version: int = 0
     #: Rows and planes of state of a table.
-    planes: int
+    planes: int = 0
 
 
 class RankCut(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from sparkps.checkpoints.files import Files, open_files
+from sparkps.checkpoints.files import Buffer, Files, open_files
 from sparkps.checkpoints.manifest import (
     Checkpoint,
     Manifest,
@@ -77,10 +77,10 @@ class CheckpointStore:
         CheckpointError
             A file is missing, or the manifest cannot be written; older checkpoints are as they were.
         """
-        self.verify(manifest, f"a file of checkpoint {manifest.id}")
+        self.verify(manifest)
         data = encode(manifest)
         self.files.write(manifest_name(manifest.id), [data], [(len(data), checksum(data))])
-        self.verify(manifest, f"a file of checkpoint {manifest.id}")  # nobody has removed what it rests on meanwhile
+        self.verify(manifest)  # nobody has removed what it rests on meanwhile
         logger.info(
             "checkpoint %s at %s: %s bytes in %.2f s", manifest.id, self.url, f"{manifest.nbytes:,}", manifest.seconds
         )
@@ -131,7 +131,7 @@ class CheckpointStore:
                 raise damaged(self.url, name, "it is missing") from None
             raise
 
-    def verify(self, manifest: Manifest, name: str = "", deep: bool = False) -> None:
+    def verify(self, manifest: Manifest, deep: bool = False) -> None:
         """See whether all files of a checkpoint are there in their length; with `deep`, whether all bytes are as they were.
 
         Raises
@@ -246,7 +246,7 @@ def newest_sound(url: str | Files, deep: bool = False) -> Manifest:
     return CheckpointStore(url).newest_sound(deep)
 
 
-def why_other(segment: Segment, data: bytes) -> str:
+def why_other(segment: Segment, data: Buffer) -> str:
     """Why the bytes of a segment are not those that were written; empty if they are."""
     if checksum(data) == segment.crc32:
         return ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -71,9 +71,9 @@ class BucketWriter:
     base : Manifest, optional
         An older checkpoint of the same tier, from which what has not changed is taken over.
     file_bytes : int
-        A file is written when it has that many. Up to `threads` + 2 files are in memory.
+        A file is written when it has that many. Up to `threads` + 1 files are in memory.
     threads : int
-        Files written at a time: more than 1 is for object stores.
+        Files on their way at a time: with two, one is signed while the disk takes the other. Object stores like more.
     read_back : bool, optional
         Compare what was written with what is read, not the size alone. By default so but for a local directory, where what is read
         comes from memory and says nothing of the disk. Restoring compares all bytes in any case.
@@ -122,7 +122,8 @@ class BucketWriter:
         self._made = 0
         self._current = self._next_file()
         self._done: list[tuple[str, _File]] = []
-        self._kept: list[Segment] = []
+        #: By bucket and name.
+        self._kept: dict[tuple[int, str], Segment] = {}
         self._empty: list[Segment] = []
 
     def __enter__(self) -> BucketWriter:
@@ -143,42 +144,47 @@ class BucketWriter:
             See `Unchanged.split`. The same versions go to `put`.
         """
         kept, changed = self._unchanged.split(bucket, versions)
-        self._kept += kept
+        self._kept.update({(bucket, segment.name): segment for segment in kept})
         return changed
 
     def put(self, record: BucketRecord, versions: Mapping[str, int] | None = None) -> None:
-        """Write what `record` holds. Nothing is copied: the arrays must stay as they are until `finish` has returned.
+        """Write what `record` holds but for what was kept.
 
-        It waits while the files before are being written.
+        Nothing is copied: the arrays must stay as they are until `finish` has returned. This waits while the files before are written.
 
         Raises
         ------
         CheckpointError
             The record does not fit the tables, or a file could not be written.
         """
-        known = versions or {}
+        for segment, chunks in self._encoded(record, versions or {}):
+            if chunks:
+                self._current.add(segment, chunks)
+            else:
+                self._empty.append(segment)
+        if self._current.nbytes >= self._file_bytes:
+            self._send()
+
+    def _encoded(self, record: BucketRecord, known: Mapping[str, int]) -> Iterator[tuple[Segment, list[Buffer]]]:
+        """Segments of a record with their chunks."""
+        bucket = record.bucket
         for index, keys in record.indexes.items():
             name = index_segment(index)
-            self._add(Segment(name, record.bucket, -1, 0, 0, 0, len(keys), 0, known.get(name, 0), 0), encode_index(keys, self._compression))
+            if (bucket, name) not in self._kept:
+                yield Segment(name, bucket, rows=len(keys), version=known.get(name, 0)), encode_index(keys, self._compression)
         for table, part in record.tables.items():
             if table not in self._specs:
                 raise CheckpointError(
                     f"A record must hold tables of its checkpoint: {sorted(self._specs)}. Got {table} instead.", table=table
                 )
-            name, chunks = table_segment(table), encode_table(self._specs[table], part, self._compression)
-            rows, planes = len(part.planes[0]), len(part.planes)
-            self._add(Segment(name, record.bucket, -1, 0, 0, 0, rows, part.step, known.get(name, 0), planes), chunks)
-        if record.logical_header is not None or record.logical_arrays:
+            name = table_segment(table)
+            if (bucket, name) not in self._kept:
+                chunks = encode_table(self._specs[table], part, self._compression)
+                rows, planes = len(part.planes[0]), len(part.planes)
+                yield Segment(name, bucket, rows=rows, step=part.step, version=known.get(name, 0), planes=planes), chunks
+        if (record.logical_header is not None or record.logical_arrays) and (bucket, LOGICAL) not in self._kept:
             chunks = encode_logical(record.logical_header, record.logical_arrays)
-            self._add(Segment(LOGICAL, record.bucket, -1, 0, 0, 0, 0, 0, known.get(LOGICAL, 0), 0), chunks)
-        if self._current.nbytes >= self._file_bytes:
-            self._send()
-
-    def _add(self, segment: Segment, chunks: list[Buffer]) -> None:
-        if chunks:
-            self._current.add(segment, chunks)
-        else:
-            self._empty.append(segment)
+            yield Segment(LOGICAL, bucket, version=known.get(LOGICAL, 0)), chunks
 
     # ---- files -------------------------------------------------------------------------------------------------------------
 
@@ -221,10 +227,11 @@ class BucketWriter:
 
     def _taken_over(self, first: int) -> tuple[list[DataFile], list[Segment]]:
         """Older files that are rested on, and the segments in them; the files are numbered from `first` on."""
-        used = sorted({segment.file for segment in self._kept if segment.file >= 0})
+        kept = self._kept.values()
+        used = sorted({segment.file for segment in kept if segment.file >= 0})
         place = {file: first + number for number, file in enumerate(used)}
         older = [self._base.files[file] for file in used] if self._base else []
-        return older, [_with(segment, file=place.get(segment.file, -1)) for segment in self._kept]
+        return older, [_with(segment, file=place.get(segment.file, -1)) for segment in kept]
 
     def close(self) -> None:
         """Stop; files that are not in a manifest go later. Any number of times."""

@@ -55,8 +55,14 @@ NOT_AT_THE_TOP = {
     "driver_bridge": {"numba", "pandas"},
 }
 
-#: Modules of the coordinator's process: no numba and no pyspark at all, directly or through what they import.
-COORDINATOR = ("sparkps.driver_bridge.coordinator.server",)
+#: Modules of the coordinator's process, and what it needs of checkpoints: no numba and no pyspark at all, directly or through what
+#: they import.
+COORDINATOR = (
+    "sparkps.driver_bridge.coordinator.server",
+    "sparkps.checkpoints.plan",
+    "sparkps.checkpoints.schedule",
+    "sparkps.checkpoints.store",
+)
 
 
 def modules() -> list[pathlib.Path]:

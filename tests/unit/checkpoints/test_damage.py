@@ -137,11 +137,11 @@ def test_a_checkpoint_that_vanishes_meanwhile_is_passed_over(tmp_path: pathlib.P
 # ---- a file system that fails at every call --------------------------------------------------------------------------------
 
 
-def attempt(files: Files, root: pathlib.Path, older: str) -> bool:
+def attempt(files: Files, root: pathlib.Path, older: str, **options: bool) -> bool:
     """Take a second checkpoint on a failing file system; whether it is there. Sound or not, the newest sound one restores."""
     made = None
     with contextlib.suppress(CheckpointError):
-        made = write(files, 2, file_bytes=700, threads=1)
+        made = write(files, 2, file_bytes=700, threads=1, **options)
     store = CheckpointStore(str(root), QUICK)  # the fault is over: somebody restores
     manifest = store.newest_sound()
     if made is not None:
@@ -150,6 +150,16 @@ def attempt(files: Files, root: pathlib.Path, older: str) -> bool:
     store.verify(manifest, deep=True)
     assert holds(root, manifest, newest)
     return made is not None
+
+
+@pytest.mark.parametrize("fault", ["truncated", "dropped"])
+def test_a_look_at_sizes_finds_what_was_not_written(tmp_path: pathlib.Path, fault: str) -> None:
+    for at in range(1, 5):
+        root = tmp_path / str(at)
+        older = write(root, 1)
+        files = FailingFiles(LocalFiles(str(root)), [FileFault(fault, at, verb="write")], seed=at)
+        assert attempt(files, root, older.id, read_back=False)
+        assert files.failed
 
 
 @pytest.mark.parametrize("fault", ["error", "torn", "truncated", "dropped", "flipped", "killed"])

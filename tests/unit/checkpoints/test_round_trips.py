@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sparkps.checkpoints import plan
+from sparkps.checkpoints.files import LocalFiles
 from sparkps.checkpoints.format import (
     LOGICAL,
     BucketRecord,
@@ -32,6 +33,7 @@ from sparkps.checkpoints.writer import BucketWriter
 from sparkps.errors import CheckpointDamaged, CheckpointError, InvalidInput, NoCheckpoint
 from sparkps.optim import SGD
 from sparkps.specs import NUM_BUCKETS, TableSpec
+from sparkps.testing.failing_files import FailingFiles
 from tests.unit.checkpoints.samples import BUCKETS, GROUP, QUICK, SPECS, holds, record, same, write, write_node
 
 
@@ -92,6 +94,23 @@ def test_a_checkpoint_of_two_nodes_loads_in_any_shares_and_order(tmp_path: pathl
                 got = list(load(str(tmp_path), manifest, share, threads=threads, ahead_bytes=ahead))
                 assert [each.bucket for each in got] == share
                 assert all(same(each, record(each.bucket, 5)) for each in got)
+
+
+def test_arrays_come_back_aligned_and_cannot_be_written(tmp_path: pathlib.Path) -> None:
+    """Kernels take no others; logical time, of any length, lies between the buckets."""
+    write(tmp_path, 5, rows=3)
+    for got in load(str(tmp_path), CheckpointStore(str(tmp_path)).newest_sound(), range(BUCKETS)):
+        arrays = [*got.indexes.values(), *(plane for part in got.tables.values() for plane in part.planes)]
+        assert all(each.flags.aligned and each.flags.c_contiguous for each in arrays)
+        assert not any(each.flags.writeable for each in arrays if each.size)
+
+
+def test_a_bucket_is_read_in_one_piece(tmp_path: pathlib.Path) -> None:
+    write(tmp_path, 5, nodes=1)
+    files = FailingFiles(LocalFiles(str(tmp_path)), [])
+    manifest = CheckpointStore(str(tmp_path)).newest_sound()
+    assert len(list(load(files, manifest, range(BUCKETS)))) == BUCKETS
+    assert files.calls["read"] == BUCKETS
 
 
 def test_a_load_that_is_given_up_leaves_no_thread(tmp_path: pathlib.Path) -> None:

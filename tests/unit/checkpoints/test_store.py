@@ -137,6 +137,21 @@ def test_where_files_have_no_age_leftovers_go_when_newer_checkpoints_are_there(t
     assert store.ids() == [each.id for each in made]
 
 
+def test_manifests_go_before_what_they_name(tmp_path: pathlib.Path) -> None:
+    for seed in range(4):
+        write(tmp_path, seed, file_bytes=700)
+    removed = CheckpointStore(str(tmp_path), QUICK).prune(0.0, keep=1)
+    assert [name.startswith("manifest") for name in removed] == [True] * 3 + [False] * (len(removed) - 3)
+    assert len(removed) > 10
+
+
+def test_a_search_begins_before_a_checkpoint_that_did_not_restore(tmp_path: pathlib.Path) -> None:
+    made = [write(tmp_path, seed) for seed in range(3)]
+    store = CheckpointStore(str(tmp_path), QUICK)
+    assert store.newest_sound(before=made[2].id).id == made[1].id
+    assert [manifest.id for manifest in store.sound(before=made[1].id)] == [made[0].id]
+
+
 def test_at_least_one_is_kept(tmp_path: pathlib.Path) -> None:
     with pytest.raises(CheckpointError, match="at least 1. Got 0"):
         CheckpointStore(str(tmp_path)).prune(0.0, keep=0)
@@ -179,7 +194,7 @@ def test_pruning_that_stops_anywhere_leaves_what_is_kept_sound(tmp_path: pathlib
 # ---- incremental -----------------------------------------------------------------------------------------------------------
 
 
-def increment(root: pathlib.Path, versions: Sequence[int], base: Manifest | None, least: float = 0.0) -> tuple[Checkpoint, Manifest]:
+def increment(root: pathlib.Path, versions: Sequence[int], base: Manifest | None) -> tuple[Checkpoint, Manifest]:
     """A checkpoint whose bucket b has the content, and the version, ``versions[b]``."""
     store = CheckpointStore(str(root), QUICK)
     checkpoint = store.new_id()
@@ -234,16 +249,17 @@ def test_an_unknown_version_is_always_written(tmp_path: pathlib.Path) -> None:
     assert Unchanged(base).split(0, dict.fromkeys(segment_names(SPECS), 0)) == ([], frozenset(segment_names(SPECS)))
 
 
-def test_a_file_that_is_mostly_outdated_is_written_anew(tmp_path: pathlib.Path) -> None:
+def test_what_is_left_of_a_file_that_is_mostly_outdated_is_written_anew(tmp_path: pathlib.Path) -> None:
     """So that chains of incremental checkpoints do not hold on to ever more old files."""
-    versions, base = [1] * BUCKETS, None
-    for number in range(20):
-        _, base = increment(tmp_path, versions, base)
-        versions[number % BUCKETS] += 1
-        assert min(live_shares(base)) >= LEAST_LIVE or len(base.files) <= BUCKETS
-        assert len(base.files) <= BUCKETS
+    full, base = increment(tmp_path, [1, 1, 1, 1], None)
+    _, base = increment(tmp_path, [2, 2, 2, 1], base)
+    assert sorted(share < LEAST_LIVE for share in live_shares(base)) == [False, True]
+    last, manifest = increment(tmp_path, [2, 2, 2, 1], base)
+    assert last.bytes > 0
+    assert not any(full.id in file.name for file in manifest.files)
     CheckpointStore(str(tmp_path)).prune(LATER, keep=1)
-    assert len(list(tmp_path.rglob("*.data"))) <= BUCKETS
+    assert not (tmp_path / f"data-{full.id}").exists()
+    assert same(next(load(str(tmp_path), manifest, [3])), record(3, 1))
 
 
 def test_no_file_goes_that_a_kept_checkpoint_rests_on(tmp_path: pathlib.Path) -> None:
@@ -266,6 +282,24 @@ def test_a_checkpoint_whose_base_was_removed_meanwhile_is_an_error(tmp_path: pat
     with pytest.raises(CheckpointDamaged, match="is missing"):
         increment(tmp_path, [1, 2], base)
     assert len(CheckpointStore(str(tmp_path)).ids()) == 1
+
+
+def test_what_others_remove_while_a_manifest_is_written_is_an_error(tmp_path: pathlib.Path) -> None:
+    class Racing(LocalFiles):
+        def write(self, name: str, chunks: Sequence[object]) -> None:
+            super().write(name, chunks)
+            if name.startswith("manifest"):
+                CheckpointStore(str(tmp_path), QUICK).prune(0.0, keep=1)
+                for path in tmp_path.glob("data-00000001-*/*"):
+                    path.unlink()
+
+    checkpoint, base = increment(tmp_path, [1, 1, 1], None)
+    part = write_node(str(tmp_path), "00000002-aaaaaaaa", 0, [record(bucket, 1) for bucket in range(3)], base=base, versions=1)
+    options = {"tier": "t", "tables": SPECS, "groups": [], "time": 0.0, "seconds": 0.0, "base": base, "num_buckets": 3}
+    manifest = assemble([part], checkpoint="00000002-aaaaaaaa", **options)
+    assert manifest.base == checkpoint.id
+    with pytest.raises(CheckpointDamaged, match=f"data-{checkpoint.id}"):
+        CheckpointStore(Racing(str(tmp_path)), QUICK).publish(manifest)
 
 
 def test_versions_of_another_tier_mean_nothing(tmp_path: pathlib.Path) -> None:
