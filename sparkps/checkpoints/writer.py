@@ -31,7 +31,7 @@ from sparkps.errors import CheckpointError
 from sparkps.specs import TableSpec
 
 #: Bytes from which on a file is written.
-FILE_BYTES = 32 << 20
+FILE_BYTES = 16 << 20
 
 
 @dataclass
@@ -73,7 +73,7 @@ class BucketWriter:
     file_bytes : int
         A file is written when it has that many. Up to `threads` + 1 files are in memory.
     threads : int
-        Files on their way at a time: with two, one is signed while the disk takes the other. Object stores like more.
+        Files on their way at a time: some are signed while the disk takes others. Object stores like more.
     read_back : bool, optional
         Compare what was written with what is read, not the size alone. By default so but for a local directory, where what is read
         comes from memory and says nothing of the disk. Restoring compares all bytes in any case.
@@ -99,7 +99,7 @@ class BucketWriter:
         *,
         base: Manifest | None = None,
         file_bytes: int = FILE_BYTES,
-        threads: int = 2,
+        threads: int = 3,
         read_back: bool | None = None,
         compression: str = "",
         patience: Patience = PATIENCE,
