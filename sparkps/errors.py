@@ -15,6 +15,9 @@
     │   ├── ShardLost               the last replica of a bucket is gone
     │   ├── DeadlineExceeded        (also TimeoutError) nothing waits without a deadline
     │   └── FunctionFailed          a server function raised on a node
+    ├── CheckpointError             a checkpoint could not be written, found or read
+    │   ├── CheckpointDamaged       a file of it is missing, torn or not what was written
+    │   └── NoCheckpoint            there is none that is sound, or none of that id
     └── GroupError                  a worker group could not start or go on
         ├── NotEnoughSlots          the cluster cannot run all ranks at once
         ├── WorkerFailed            a rank's function raised; carries rank and first cause
@@ -113,6 +116,18 @@ class DeadlineExceeded(TierError, TimeoutError):
 
 class FunctionFailed(TierError):
     """A server function raised on a node."""
+
+
+class CheckpointError(SparkPSError):
+    """A checkpoint could not be written, found or read."""
+
+
+class CheckpointDamaged(CheckpointError):
+    """A file of a checkpoint is missing, torn, truncated or not what was written; ``file`` names it."""
+
+
+class NoCheckpoint(CheckpointError):
+    """There is no sound checkpoint, or none of the id that was asked for."""
 
 
 class GroupError(SparkPSError):

@@ -21,11 +21,12 @@ MAY_IMPORT = {
     **dict.fromkeys(BASE, BASE),
     "wire": BASE | {"wire"},
     "kernels": BASE | {"wire", "kernels"},
-    "ps_nodes": BASE | {"wire", "kernels", "ps_nodes"},
+    "checkpoints": BASE | {"wire", "checkpoints"},
+    "ps_nodes": BASE | {"wire", "kernels", "checkpoints", "ps_nodes"},
     "client": BASE | {"wire", "kernels", "client"},
-    "driver_bridge": BASE | {"wire", "kernels", "client", "driver_bridge"},
-    "mllib": BASE | {"wire", "kernels", "client", "driver_bridge", "mllib"},
-    "testing": BASE | {"wire", "kernels", "ps_nodes", "client", "driver_bridge", "testing"},
+    "driver_bridge": BASE | {"wire", "kernels", "checkpoints", "client", "driver_bridge"},
+    "mllib": BASE | {"wire", "kernels", "checkpoints", "client", "driver_bridge", "mllib"},
+    "testing": BASE | {"wire", "kernels", "checkpoints", "ps_nodes", "client", "driver_bridge", "testing"},
 }
 
 #: Packages that the pure layers do without.
@@ -40,6 +41,7 @@ NEVER = {
     "spill": HEAVY - {"pyarrow"},
     "wire": HEAVY | {"threading", "time", "socket"},
     "kernels": HEAVY - {"numba"},
+    "checkpoints": HEAVY - {"pyarrow"},
     "ps_nodes": {"pyspark", "pandas", "torch"},
     "client": {"torch"},
     "driver_bridge": {"torch"},
@@ -53,8 +55,14 @@ NOT_AT_THE_TOP = {
     "driver_bridge": {"numba", "pandas"},
 }
 
-#: Modules of the coordinator's process: no numba and no pyspark at all, directly or through what they import.
-COORDINATOR = ("sparkps.driver_bridge.coordinator.server",)
+#: Modules of the coordinator's process, and what it needs of checkpoints: no numba and no pyspark at all, directly or through what
+#: they import.
+COORDINATOR = (
+    "sparkps.driver_bridge.coordinator.server",
+    "sparkps.checkpoints.plan",
+    "sparkps.checkpoints.schedule",
+    "sparkps.checkpoints.store",
+)
 
 
 def modules() -> list[pathlib.Path]:

@@ -1,0 +1,186 @@
+"""Who writes what of a checkpoint, what an incremental one takes over, and whether the parts make a whole: pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from sparkps.checkpoints.manifest import DataFile, GroupCut, Manifest, Segment
+from sparkps.errors import CheckpointError
+from sparkps.specs import NUM_BUCKETS, TableSpec
+
+#: Less than this share of an older file is not taken over but written again, so that the file can go.
+LEAST_LIVE = 0.5
+
+
+class NodeFiles(msgspec.Struct, frozen=True):
+    """What a node has written for a checkpoint, and what it takes over from older ones."""
+
+    node: int
+    files: tuple[DataFile, ...]
+    #: `Segment.file` counts in `files`.
+    segments: tuple[Segment, ...]
+    #: Written now.
+    nbytes: int
+
+
+def buckets_to_write(primaries: Sequence[int]) -> dict[int, list[int]]:
+    """Buckets that each node writes: those of which it is the primary.
+
+    Examples
+    --------
+    >>> buckets_to_write([0, 1, 0])
+    {0: [0, 2], 1: [1]}
+    """
+    found: dict[int, list[int]] = {}
+    for bucket, node in enumerate(primaries):
+        found.setdefault(node, []).append(bucket)
+    return found
+
+
+def live_shares(manifest: Manifest) -> list[float]:
+    """By file of a manifest: the share of its bytes that the manifest rests on."""
+    used = [0] * len(manifest.files)
+    for segment in manifest.segments:
+        if segment.file >= 0:
+            used[segment.file] += segment.length
+    return [share / max(1, file.nbytes) for share, file in zip(used, manifest.files, strict=True)]
+
+
+class Unchanged:
+    """What of an older checkpoint is still so.
+
+    Parameters
+    ----------
+    base : Manifest or None
+        The older checkpoint; None if there is none.
+    """
+
+    def __init__(self, base: Manifest | None) -> None:
+        self.base = base
+        self._shares = live_shares(base) if base else []
+
+    def split(self, bucket: int, versions: Mapping[str, int]) -> tuple[list[Segment], frozenset[str]]:
+        """Segments of the older checkpoint to be taken over, and the names of those to be written.
+
+        Parameters
+        ----------
+        bucket : int
+        versions : mapping of str to int
+            All segments that the bucket has now, by name, with the version of their content: never the same for two contents of
+            a bucket in one tier, also after the bucket has moved. 0 for unknown.
+        """
+        kept = [found for name, version in versions.items() if (found := self._same(bucket, name, version))]
+        return kept, frozenset(versions) - {segment.name for segment in kept}
+
+    def _same(self, bucket: int, name: str, version: int) -> Segment | None:
+        found = self.base.by_place.get((bucket, name)) if self.base and version else None
+        if found is None or found.version != version:
+            return None
+        return found if found.file < 0 or self._shares[found.file] >= LEAST_LIVE else None
+
+
+def joined(parts: Iterable[NodeFiles]) -> tuple[tuple[DataFile, ...], tuple[Segment, ...]]:
+    """Files of all nodes, each once, and the segments in them by bucket."""
+    places: dict[str, int] = {}
+    files: list[DataFile] = []
+    segments: list[Segment] = []
+    for part in parts:
+        for file in part.files:
+            if file.name not in places:
+                places[file.name] = len(files)
+                files.append(file)
+        for segment in part.segments:
+            place = places[part.files[segment.file].name] if segment.file >= 0 else -1
+            segments.append(msgspec.structs.replace(segment, file=place))
+    return tuple(files), tuple(sorted(segments, key=lambda segment: (segment.bucket, segment.name)))
+
+
+def assemble(
+    parts: Sequence[NodeFiles],
+    *,
+    checkpoint: str,
+    tier: str,
+    tables: Sequence[TableSpec],
+    groups: Sequence[GroupCut],
+    time: float,
+    seconds: float,
+    base: Manifest | None = None,
+    num_buckets: int = NUM_BUCKETS,
+    extra: bytes = b"",
+) -> Manifest:
+    """The manifest of what nodes have written.
+
+    Parameters
+    ----------
+    parts : sequence of NodeFiles
+        Of every node.
+    checkpoint : str
+        Its id.
+    tier, tables, groups, time, seconds, num_buckets, extra
+        See `Manifest`.
+    base : Manifest, optional
+        The older checkpoint that the nodes were told to rest on.
+
+    Raises
+    ------
+    CheckpointError
+        A bucket of a table, an index or the logical time is missing or there twice.
+    """
+    if base is not None and base.tier != tier:
+        raise CheckpointError(
+            f"An incremental checkpoint must rest on one of the same tier, {tier!r}. Got one of {base.tier!r}: take a full one."
+        )
+    files, segments = joined(parts)
+    _check_whole(segments, tables, num_buckets)
+    mine = sum(part.nbytes for part in parts)
+    rests = base.id if base is not None and {file.name for file in files} & {file.name for file in base.files} else ""
+    return Manifest(
+        id=checkpoint, tier=tier, time=time, seconds=seconds, nbytes=mine, base=rests, num_buckets=num_buckets, tables=tuple(tables),
+        groups=tuple(groups), files=files, segments=segments, extra=extra,
+    )  # fmt: skip
+
+
+def segment_names(tables: Iterable[TableSpec]) -> list[str]:
+    """Names of the segments that every bucket has.
+
+    Examples
+    --------
+    >>> segment_names([TableSpec(name="w", kind="sparse", dim=1, table=7, index=3)])
+    ['logical', 'i3', 't7']
+    """
+    # As `format` names them, which needs pyarrow; a test holds the two together.
+    found = ["logical"]
+    for spec in tables:
+        if spec.kind == "sparse":
+            found.append(f"i{spec.index}")
+        found.append(f"t{spec.table}")
+    return list(dict.fromkeys(found))
+
+
+def _check_whole(segments: Sequence[Segment], tables: Sequence[TableSpec], num_buckets: int) -> None:
+    got = [(segment.bucket, segment.name) for segment in segments]
+    must = {(bucket, name) for bucket in range(num_buckets) for name in segment_names(tables)}
+    for wrong, said in ((sorted(must - set(got)), "nobody wrote"), (_others(got, must), "nobody asked for, or two nodes wrote,")):
+        if wrong:
+            bucket, name = wrong[0]
+            raise CheckpointError(
+                f"Each segment of a checkpoint must be written by one node. Got {len(wrong)} that {said} beginning with {name!r} of"
+                f" bucket {bucket}: take it again when no bucket moves.",
+                bucket=bucket,
+            )
+
+
+def _others(got: Sequence[tuple[int, str]], must: set[tuple[int, str]]) -> list[tuple[int, str]]:
+    """Those that are not to be there, or not twice."""
+    seen: set[tuple[int, str]] = set()
+    found = []
+    for each in got:
+        if each not in must or each in seen:
+            found.append(each)
+        seen.add(each)
+    return found
+
+
+__all__ = ["LEAST_LIVE", "NodeFiles", "Unchanged", "assemble", "buckets_to_write", "joined", "live_shares", "segment_names"]

@@ -1,0 +1,59 @@
+"""Which files of checkpoints go, and which stay: a pure function.
+
+Nobody knows who else is writing a checkpoint. So what has no manifest stays until it is surely a leftover: by its age or, on file
+systems that tell no age, by being older than all checkpoints that are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from sparkps.checkpoints.files import FileInfo
+from sparkps.checkpoints.manifest import Manifest, folder_id, folder_of, id_of, id_order
+
+
+def what_goes(
+    entries: Sequence[FileInfo], whole: Sequence[Manifest], torn: Collection[str], *, keep: int, before: float
+) -> list[str]:
+    """Names of the files to remove, in this order.
+
+    Parameters
+    ----------
+    entries : sequence of FileInfo
+        All files there are.
+    whole : sequence of Manifest
+        Sound checkpoints, newest first.
+    torn : collection of str
+        Ids of damaged ones.
+    keep : int
+        How many of the sound ones stay.
+    before : float
+        What is a leftover goes if it is older than this: seconds since 1970.
+
+    Returns
+    -------
+    list of str
+        Manifests come first: what they name must not go while they are there.
+    """
+    kept, old = whole[:keep], {manifest.id for manifest in whole[keep:]}
+    oldest = min((id_order(manifest.id) for manifest in kept), default=(0, ""))
+
+    def is_stale(entry: FileInfo, checkpoint: str) -> bool:
+        return entry.changed < before if entry.changed else id_order(checkpoint) < oldest
+
+    if len(kept) == keep:  # with fewer, somebody may want to look at the damaged ones
+        manifests = [(entry, checkpoint) for entry in entries if (checkpoint := id_of(entry.name)) in torn]
+        old |= {checkpoint for entry, checkpoint in manifests if checkpoint and is_stale(entry, checkpoint)}
+    gone = [entry.name for entry in entries if id_of(entry.name) in old]
+    needed = {file.name for manifest in kept for file in manifest.files}
+    alive = {folder_of(checkpoint) for checkpoint in {manifest.id for manifest in kept} | set(torn)} - {folder_of(each) for each in old}
+    for entry in entries:
+        checkpoint = folder_id(entry.name)
+        if checkpoint is None or entry.name in needed or folder_of(checkpoint) in alive:
+            continue
+        if checkpoint in old or is_stale(entry, checkpoint):
+            gone.append(entry.name)
+    return gone
+
+
+__all__ = ["what_goes"]

@@ -1,0 +1,245 @@
+"""A node's part of a checkpoint: buckets go into files of a bounded size, written behind the caller's back.
+
+Segments are collected until they are one file's worth. A file is handed over whole, so that it can be written again under another
+name when that fails, and looked at before a manifest names it. While one file is written the next is filled; no more are held.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import msgspec
+
+from sparkps.checkpoints.files import Buffer, Files, LocalFiles, open_files
+from sparkps.checkpoints.format import (
+    LOGICAL,
+    BucketRecord,
+    encode_index,
+    encode_logical,
+    encode_table,
+    index_segment,
+    table_segment,
+)
+from sparkps.checkpoints.manifest import DataFile, Manifest, Segment, folder_of
+from sparkps.checkpoints.patience import PATIENCE, Patience, PatientFiles, checksum
+from sparkps.checkpoints.plan import NodeFiles, Unchanged
+from sparkps.errors import CheckpointError
+from sparkps.specs import TableSpec
+
+#: Bytes from which on a file is written.
+FILE_BYTES = 16 << 20
+
+
+@dataclass
+class _File:
+    """A file that is being filled."""
+
+    name: str
+    nbytes: int = 0
+    #: As they will be in the manifest, but for the number of the file and, until it is written, the checksum.
+    segments: list[Segment] = field(default_factory=list)
+    #: Chunks of each segment; none when it is written.
+    chunks: list[list[Buffer]] = field(default_factory=list)
+
+    def add(self, segment: Segment, chunks: list[Buffer]) -> None:
+        """Put a segment behind the others."""
+        length = sum(memoryview(chunk).nbytes for chunk in chunks)
+        self.segments.append(_with(segment, offset=self.nbytes, length=length))
+        self.chunks.append(chunks)
+        self.nbytes += length
+
+    def sign(self) -> None:
+        """Give segments their checksums."""
+        self.segments = [_with(one, crc32=checksum(*some)) for one, some in zip(self.segments, self.chunks, strict=True)]
+
+
+class BucketWriter:
+    """Writes buckets of a node for one checkpoint. Not thread-safe: one thread puts.
+
+    Parameters
+    ----------
+    url : str or Files
+    checkpoint : str
+        Its id.
+    node : int
+    tables : sequence of TableSpec
+        All tables of the checkpoint.
+    base : Manifest, optional
+        An older checkpoint of the same tier, from which what has not changed is taken over.
+    file_bytes : int
+        A file is written when it has that many. Up to `threads` + 1 files are in memory.
+    threads : int
+        Files on their way at a time: some are signed while the disk takes others. Object stores like more.
+    read_back : bool, optional
+        Compare what was written with what is read, not the size alone. By default so but for a local directory, where what is read
+        comes from memory and says nothing of the disk. Restoring compares all bytes in any case.
+    compression : str
+        "zstd", or empty for none.
+    patience : Patience, optional
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> writer = BucketWriter(tempfile.mkdtemp(), "00000001-3f2a9c01", 0, [])
+    >>> writer.put(BucketRecord(0, logical_header={"low": 3}))
+    >>> [(segment.name, segment.bucket) for segment in writer.finish().segments]
+    [('logical', 0)]
+    """
+
+    def __init__(
+        self,
+        url: str | Files,
+        checkpoint: str,
+        node: int,
+        tables: Sequence[TableSpec],
+        *,
+        base: Manifest | None = None,
+        file_bytes: int = FILE_BYTES,
+        threads: int = 3,
+        read_back: bool | None = None,
+        compression: str = "",
+        patience: Patience = PATIENCE,
+    ) -> None:
+        files = open_files(url) if isinstance(url, str) else url
+        self._files = PatientFiles(files, patience)
+        # The token: a node that was thought dead may write beside its successor.
+        self._prefix = f"{folder_of(checkpoint)}/{node}-{secrets.token_hex(4)}"
+        self._node = node
+        self._specs = {spec.table: spec for spec in tables}
+        self._unchanged = Unchanged(base)
+        self._base = base
+        self._file_bytes = file_bytes
+        self._read_back = not isinstance(files, LocalFiles) if read_back is None else read_back
+        self._compression = compression
+        self._pool = ThreadPoolExecutor(threads, "sparkps-checkpoint")
+        self._threads = threads
+        #: Files on their way, oldest first.
+        self._flight: deque[Future[tuple[str, _File]]] = deque()
+        self._made = 0
+        self._current = self._next_file()
+        self._done: list[tuple[str, _File]] = []
+        #: By bucket and name.
+        self._kept: dict[tuple[int, str], Segment] = {}
+        self._empty: list[Segment] = []
+
+    def __enter__(self) -> BucketWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ---- buckets -----------------------------------------------------------------------------------------------------------
+
+    def keep(self, bucket: int, versions: Mapping[str, int]) -> frozenset[str]:
+        """Take over what has not changed; names of the segments of the bucket that must be put.
+
+        Parameters
+        ----------
+        bucket : int
+        versions : mapping of str to int
+            See `Unchanged.split`. The same versions go to `put`.
+        """
+        kept, changed = self._unchanged.split(bucket, versions)
+        self._kept.update({(bucket, segment.name): segment for segment in kept})
+        return changed
+
+    def put(self, record: BucketRecord, versions: Mapping[str, int] | None = None) -> None:
+        """Write what `record` holds but for what was kept.
+
+        Nothing is copied: the arrays must stay as they are until `finish` has returned. This waits while the files before are written.
+
+        Raises
+        ------
+        CheckpointError
+            The record does not fit the tables, or a file could not be written.
+        """
+        for segment, chunks in self._encoded(record, versions or {}):
+            if chunks:
+                self._current.add(segment, chunks)
+            else:
+                self._empty.append(segment)
+        if self._current.nbytes >= self._file_bytes:
+            self._send()
+
+    def _encoded(self, record: BucketRecord, known: Mapping[str, int]) -> Iterator[tuple[Segment, list[Buffer]]]:
+        """Segments of a record with their chunks."""
+        bucket = record.bucket
+        for index, keys in record.indexes.items():
+            name = index_segment(index)
+            if (bucket, name) not in self._kept:
+                yield Segment(name, bucket, rows=len(keys), version=known.get(name, 0)), encode_index(keys, self._compression)
+        for table, part in record.tables.items():
+            if table not in self._specs:
+                raise CheckpointError(
+                    f"A record must hold tables of its checkpoint: {sorted(self._specs)}. Got {table} instead.", table=table
+                )
+            name = table_segment(table)
+            if (bucket, name) not in self._kept:
+                chunks = encode_table(self._specs[table], part, self._compression)
+                rows, planes = len(part.planes[0]), len(part.planes)
+                yield Segment(name, bucket, rows=rows, step=part.step, version=known.get(name, 0), planes=planes), chunks
+        if (record.logical_header is not None or record.logical_arrays) and (bucket, LOGICAL) not in self._kept:
+            chunks = encode_logical(record.logical_header, record.logical_arrays)
+            yield Segment(LOGICAL, bucket, version=known.get(LOGICAL, 0)), chunks
+
+    # ---- files -------------------------------------------------------------------------------------------------------------
+
+    def _next_file(self) -> _File:
+        self._made += 1
+        return _File(f"{self._prefix}-{self._made}.data")
+
+    def _send(self) -> None:
+        if len(self._flight) > self._threads - 1:
+            self._done.append(self._flight.popleft().result())
+        self._flight.append(self._pool.submit(self._write, self._current))
+        self._current = self._next_file()
+
+    def _write(self, file: _File) -> tuple[str, _File]:
+        file.sign()
+        expected = [(segment.length, segment.crc32) for segment in file.segments]
+        chunks = [chunk for some in file.chunks for chunk in some]
+        name = self._files.write(file.name, chunks, expected if self._read_back else ())
+        file.chunks = []
+        return name, file
+
+    def finish(self) -> NodeFiles:
+        """Write what is left, and say what the manifest has to name.
+
+        Raises
+        ------
+        CheckpointError
+            A file could not be written.
+        """
+        if self._current.nbytes:
+            self._send()
+        while self._flight:
+            self._done.append(self._flight.popleft().result())
+        self.close()
+        files = [DataFile(name, file.nbytes) for name, file in self._done]
+        segments = [_with(segment, file=number) for number, (_, file) in enumerate(self._done) for segment in file.segments]
+        written = sum(file.nbytes for file in files)
+        older, kept = self._taken_over(len(files))
+        return NodeFiles(self._node, (*files, *older), (*segments, *self._empty, *kept), written)
+
+    def _taken_over(self, first: int) -> tuple[list[DataFile], list[Segment]]:
+        """Older files that are rested on, and the segments in them; the files are numbered from `first` on."""
+        kept = self._kept.values()
+        used = sorted({segment.file for segment in kept if segment.file >= 0})
+        place = {file: first + number for number, file in enumerate(used)}
+        older = [self._base.files[file] for file in used] if self._base else []
+        return older, [_with(segment, file=place.get(segment.file, -1)) for segment in kept]
+
+    def close(self) -> None:
+        """Stop; files that are not in a manifest go later. Any number of times."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _with(segment: Segment, **fields: int) -> Segment:
+    return msgspec.structs.replace(segment, **fields)
+
+
+__all__ = ["FILE_BYTES", "BucketWriter"]
