@@ -38,7 +38,7 @@ NEEDS = {"scale": "scale", "drain": "drain", "checkpoint": "checkpoint"}
 #: Seconds that a stopped node stands still, and within which a tier must be whole, and workers push, again.
 STOPPED, WHOLE_WITHIN, PUSH_WITHIN = 20.0, 120.0, 60.0
 
-#: Seconds of the rounds before the faults by which their speed is known, and of each round.
+#: Seconds of a round without faults by which their speed is known, at least, and of each round with faults, about.
 CALIBRATION, ROUND = 10.0, 30.0
 
 #: Nodes between which a tier is scaled.
@@ -252,10 +252,10 @@ class Soak:
         """Clocks of a round, and clocks a second without faults."""
         clocks = 20
         self.round(clocks)  # Spark starts its workers
-        slowest = min(self.round(clocks) for _ in range(3)) / WORKERS
-        clocks = max(20, int(slowest * CALIBRATION))
-        speeds = [self.round(clocks) for _ in range(3)]
-        return max(20, int(min(speeds) / WORKERS * ROUND)), 3 / sum(1 / speed for speed in speeds)
+        while WORKERS * clocks / self.round(clocks) < CALIBRATION:
+            clocks *= 3
+        speeds = [self.round(clocks) for _ in range(3)]  # each consistency once
+        return int(min(speeds) / WORKERS * ROUND) + 1, 3 / sum(1 / speed for speed in speeds)
 
     def run(self) -> dict[str, Any]:
         """Calibrate, let things go wrong until the time is over, and report."""
@@ -336,6 +336,7 @@ def soaked(args: argparse.Namespace) -> dict[str, Any]:
         raise SystemExit(f"`--faults` must be what this version can survive. It cannot {', '.join(missing)}.")
     with tempfile.TemporaryDirectory() as name, session(f"local[{WORKERS}]") as spark:
         args.checkpoints = str(pathlib.Path(name) / "checkpoints")
+        spark.sparkContext.setLogLevel("OFF")  # it tells of every worker that is killed
         with PSContext(spark, num_nodes=args.nodes, replication=args.replication) as ps:
             try:
                 return Soak(ps, args, pathlib.Path(name)).run()

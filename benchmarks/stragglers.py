@@ -206,8 +206,9 @@ def draw(curves: Sequence[Curve], path: str) -> None:
         mine = [curve for curve in curves if curve.mean_delay == mean]
         for curve in mine:
             panel.plot(curve.seconds, curve.losses, label=curve.name, linewidth=1.6)
+        ending = "s'" if mean > 1 else "'s"
         panel.axhline(mine[0].losses[-1], color="grey", linewidth=0.8, linestyle="--")
-        panel.set(title=f"delays of {mean:g} clock{'s' if mean > 1 else ''}' work in the mean", xlabel="seconds")
+        panel.set(title=f"delays of {mean:g} clock{ending} work in the mean", xlabel="seconds")
         panel.grid(alpha=0.3)
         panel.legend()
     panels[0][0].set_ylabel("mean log loss on a9a")
