@@ -45,7 +45,7 @@ PATIENCE = 5.0
 DEFAULT_CLIENT = "client"
 
 @dataclass
-class Block:
+class ScriptBlock:
     """Commands, and what is expected of them."""
 
     commands: list[str]
@@ -55,7 +55,7 @@ class Block:
         return "\n".join([*self.commands, SEPARATOR, *self.expected]) + "\n"
 
 
-def blocks_of(text: str) -> list[Block | str]:
+def blocks_of(text: str) -> list[ScriptBlock | str]:
     """The blocks of a script, and its comments and empty lines between them.
 
     Raises
@@ -63,7 +63,7 @@ def blocks_of(text: str) -> list[Block | str]:
     InvalidInput
         A block without its separator.
     """
-    found: list[Block | str] = []
+    found: list[ScriptBlock | str] = []
     lines = iter(text.splitlines())
     for line in lines:
         if not line.strip() or line.startswith("#"):
@@ -76,13 +76,13 @@ def blocks_of(text: str) -> list[Block | str]:
             commands.append(more)
         else:
             raise InvalidInput(f"A block must have a line {SEPARATOR!r} after its commands. Got none after {commands[0]!r}.")
-        found.append(Block(commands, list(iter(lambda: next(lines, "").rstrip(), ""))))
+        found.append(ScriptBlock(commands, list(iter(lambda: next(lines, "").rstrip(), ""))))
         found.append("")
     return found[:-1] if found and found[-1] == "" else found
 
 
 @dataclass
-class Job:
+class ClientJob:
     """A command of a client."""
 
     run: Callable[[SimulatedClient], str]
@@ -94,9 +94,9 @@ class _Worker:
 
     def __init__(self, simulation: Simulation, name: str) -> None:
         self.name = name
-        self.waiting: deque[Job] = deque()
+        self.waiting: deque[ClientJob] = deque()
         #: Those that were left waiting.
-        self.left: deque[Job] = deque()
+        self.left: deque[ClientJob] = deque()
         self._simulation = simulation
         self.running: Running[None] = simulation.start(self._serve, name)
 
@@ -110,7 +110,7 @@ class _Worker:
             except (SparkPSError, ValueError, KeyError, TypeError) as error:
                 job.outcome = _told(error)
 
-    def do(self, job: Job) -> str:
+    def do(self, job: ClientJob) -> str:
         """Carry a command out; what came of it, or that it waits."""
         self.waiting.append(job)
         self.running.process.wake()
@@ -185,7 +185,7 @@ class Script:
         worker = self._workers.get(name)
         if worker is None or worker.running.ended:
             worker = self._workers[name] = _Worker(self.simulation, name)
-        return worker.do(Job(lambda client: function(client, *given, **options)))
+        return worker.do(ClientJob(lambda client: function(client, *given, **options)))
 
     def _news(self) -> list[str]:
         return [f"{worker.name}: {news}" for worker in self._workers.values() for news in worker.news()]
@@ -242,9 +242,9 @@ def run(text: str) -> str:
     script, parts = Script(), list[str]()
     try:
         for part in blocks_of(text):
-            if isinstance(part, Block):
+            if isinstance(part, ScriptBlock):
                 outcome = [line for one in part.commands for line in script.carry_out(one)]
-                parts.append(str(Block(part.commands, outcome)).rstrip("\n"))
+                parts.append(str(ScriptBlock(part.commands, outcome)).rstrip("\n"))
             else:
                 parts.append(part)
     finally:
@@ -273,4 +273,4 @@ def check(path: Path, rewrite: bool = False) -> None:
         )
 
 
-__all__ = ["CLIENT", "WORLD", "Block", "Script", "blocks_of", "check", "client_command", "command", "run"]
+__all__ = ["CLIENT", "WORLD", "Script", "ScriptBlock", "blocks_of", "check", "client_command", "command", "run"]

@@ -135,16 +135,16 @@ def test_a_connection_made_during_a_cut_is_there_after_it(echo):
 def test_delayed_bytes_come_later_and_in_order(echo):
     with Relay(echo.endpoint) as relay:
         client, behind = echo.pair(relay)
-        relay.delay(0.3, "up")
+        relay.delay(1.0, "up")
         began = time.monotonic()
         for part in (b"one", b"two"):
             client.sendall(part)
         assert received(behind, 6) == b"onetwo"
-        assert time.monotonic() - began >= 0.3
+        assert time.monotonic() - began >= 1.0
         began = time.monotonic()
         behind.sendall(b"at once")
         received(client, 7)
-        assert time.monotonic() - began < 0.3
+        assert time.monotonic() - began < 1.0
 
 
 def test_throttled_bytes_take_their_time(echo):
@@ -203,9 +203,8 @@ def test_a_target_that_is_gone_ends_the_connection(echo):
     endpoint = echo.endpoint
     echo.close()
     with Relay(endpoint) as relay:
-        client = echo.client(relay.address)
-        with contextlib.suppress(ConnectionResetError):
-            assert client.recv(1) == b""
+        with contextlib.suppress(ConnectionResetError):  # maybe before `connect` has returned
+            assert echo.client(relay.address).recv(1) == b""
 
 
 def test_connections_of_one_process_are_cut_by_its_pid(tmp_path):

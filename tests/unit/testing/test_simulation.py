@@ -10,6 +10,7 @@ import pytest
 from sparkps import ASP
 from sparkps.errors import DeadlineExceeded, InvalidInput, ShardLost
 from sparkps.testing.simulation import NetworkFaults, SimulatedClient, Simulation
+from sparkps.testing.simulation.seams import Sizes
 
 #: In buckets of each node of a small tier.
 KEYS = np.arange(40)
@@ -141,3 +142,49 @@ def test_a_client_that_is_killed_has_no_result():
 def test_a_simulation_is_entered_before_it_is_used():
     with pytest.raises(InvalidInput, match="must be entered"):
         Simulation().sparse_table("w")
+
+
+#: Every request runs on the nodes' threads.
+ON_THREADS = Sizes(inline_bytes=0)
+
+
+@pytest.mark.parametrize("at", [0.05, 0.1, 0.15, 0.2, 1.2])
+def test_the_threads_of_a_killed_node_end_where_they_stand(at):
+    with Simulation(seed=3, nodes=2, sizes=ON_THREADS) as simulation:
+        simulation.sparse_table("w")
+        running = [simulation.start(adds(5)) for _ in range(4)]
+        simulation.advance(at)
+        simulation.kill_node(0)
+        assert not simulation.tier.pools[0].busy
+        before = dead_rows(simulation)
+        simulation.run()
+        assert dead_rows(simulation) == before
+        for one in running:
+            with pytest.raises(ShardLost):
+                one.result()
+
+
+def dead_rows(simulation: Simulation) -> dict[int, float]:
+    """The rows that lie in node 0, dead or not."""
+    table: Any = simulation.tier.nodes[0].state.tables.table(simulation.tier.tables["w"].table)
+    found: dict[int, float] = {}
+    for bucket in range(256):
+        if simulation.tier.holder(bucket) == 0:
+            found.update(zip(table.keys_of(bucket).tolist(), table.rows_of(bucket)[:, 0].tolist(), strict=True))
+    return found
+
+
+@pytest.mark.parametrize("at", [0.05, 0.1, 0.15, 0.2, 1.2])
+def test_the_threads_of_a_stopped_node_go_on_where_they_stood(at):
+    with Simulation(seed=3, nodes=2, sizes=ON_THREADS) as simulation:
+        simulation.sparse_table("w")
+        for _ in range(4):
+            simulation.start(adds(5))
+        simulation.advance(at)
+        simulation.stop_node(0)
+        before = dead_rows(simulation)
+        simulation.advance(10.0)
+        assert dead_rows(simulation) == before
+        simulation.continue_node(0)
+        simulation.run()
+        assert simulation.rows("w") == {key: [20.0] for key in KEYS.tolist()}
