@@ -39,6 +39,13 @@ def is_removed(endpoint: str) -> bool:
     return kind == "ipc" and not where.startswith("@") and not os.path.lexists(where)
 
 
+def may_return(endpoint: str) -> bool:
+    """Whether a process that has ended may be started again at a local endpoint: its socket is there, and nobody has given it up."""
+    kind, _, where = endpoint.partition("://")
+    is_local = kind == "ipc" and not where.startswith("@")
+    return is_local and not is_removed(endpoint) and not os.path.lexists(where + lifeline.GIVEN_UP)
+
+
 def why_gone(endpoint: str) -> str:
     """What can be said of an endpoint at which nobody listens, as a clause."""
     if is_removed(endpoint):
@@ -105,4 +112,4 @@ class Presence:
             self._trying = None
 
 
-__all__ = ["LOOK_EVERY", "Peer", "Presence", "is_removed", "why_gone"]
+__all__ = ["LOOK_EVERY", "Peer", "Presence", "is_removed", "may_return", "why_gone"]
