@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 #: Sockets, logs and the coordinator's journal in the directory of a local tier; those with a suffix were put aside by `descriptors`.
-_OURS = re.compile(r"(coordinator|node[0-9]+)(\.log|\.listening|\.full)?|kernels\.log|coordinator\.(journal|gone)")
+_OURS = re.compile(r"(coordinator|node[0-9]+)(\.log|\.listening|\.full)?|kernels\.log|coordinator\.journal")
 
-#: Suffix of a file beside the socket of a process that has ended, and is not started again.
-GIVEN_UP = ".gone"
+#: Suffix of the file beside a process's socket from which another process can go on where that one ends; without it none does.
+JOURNAL = ".journal"
 
 #: Seconds between two looks while waiting.
 _LOOK_EVERY = 0.05
@@ -94,7 +94,7 @@ def _ours(directory: Path) -> list[Path]:
 
 def _is_left_over(path: Path) -> bool:
     """Whether a file by a name of ours is of our kind, and belongs to no process that listens."""
-    right_kind = path.is_file() if path.suffix in (".log", ".journal", GIVEN_UP) else path.is_socket()
+    right_kind = path.is_file() if path.suffix in (".log", JOURNAL) else path.is_socket()
     return right_kind and not path.is_symlink() and not answers(path.with_suffix(""))
 
 
@@ -177,4 +177,4 @@ def _here() -> str:
         return ""
 
 
-__all__ = ["GIVEN_UP", "answers", "is_gone", "remove_leftovers", "this_process", "tidy_up", "watch_stdin"]
+__all__ = ["JOURNAL", "answers", "is_gone", "remove_leftovers", "this_process", "tidy_up", "watch_stdin"]

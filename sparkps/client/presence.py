@@ -40,10 +40,9 @@ def is_removed(endpoint: str) -> bool:
 
 
 def may_return(endpoint: str) -> bool:
-    """Whether a process that has ended may be started again at a local endpoint: its socket is there, and nobody has given it up."""
+    """Whether a process that has ended may be started again at a local endpoint: there is a journal to go on from."""
     kind, _, where = endpoint.partition("://")
-    is_local = kind == "ipc" and not where.startswith("@")
-    return is_local and not is_removed(endpoint) and not os.path.lexists(where + lifeline.GIVEN_UP)
+    return kind == "ipc" and not where.startswith("@") and os.path.lexists(where + lifeline.JOURNAL)
 
 
 def why_gone(endpoint: str) -> str:

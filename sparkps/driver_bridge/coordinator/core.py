@@ -29,7 +29,7 @@ Outgoing = tuple[bytes, c.ControlMessage]
 
 
 @dataclass
-class Scaling:
+class ScalingRequest:
     """A request to make the tier larger or smaller that is under way."""
 
     #: What it is, for messages.
@@ -73,7 +73,7 @@ class Core:
         #: How many nodes there shall be; what `ps.scale` sets, and restarts aim for.
         self.wanted_nodes = settings.num_nodes
         #: The request that changes that; one at a time.
-        self.scaling: Scaling | None = None
+        self.scaling: ScalingRequest | None = None
         #: Nodes that are up, and shall hold no buckets any more.
         self.draining: set[int] = set()
         #: Nodes that were drained and told to stop, and have not answered.
@@ -238,4 +238,4 @@ def nothing(cause: c.Cause | None, reports: dict[int, dict[str, Any]]) -> None:
     """What follows a command that nobody waits for."""
 
 
-__all__ = ["Core", "Handler", "Handlers", "Outgoing", "Scaling", "node_lost", "nothing", "refused"]
+__all__ = ["Core", "Handler", "Handlers", "Outgoing", "ScalingRequest", "node_lost", "nothing", "refused"]

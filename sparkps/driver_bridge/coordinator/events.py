@@ -11,7 +11,7 @@ from __future__ import annotations
 import msgspec
 
 
-class Event(msgspec.Struct, frozen=True, tag=True, array_like=True):
+class JournalEvent(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """Something that happened."""
 
     #: When it did (seconds, monotonic).
@@ -20,13 +20,13 @@ class Event(msgspec.Struct, frozen=True, tag=True, array_like=True):
     command: int
 
 
-class Started(Event, frozen=True):
+class Started(JournalEvent, frozen=True):
     """A coordinator process has begun, the first one or a later one."""
 
     pid: int
 
 
-class Taken(Event, frozen=True):
+class Taken(JournalEvent, frozen=True):
     """A request was carried out, or begun; or a node has carried out a command."""
 
     #: Routing id of its connection.
@@ -35,41 +35,41 @@ class Taken(Event, frozen=True):
     frames: list[bytes]
 
 
-class Died(Event, frozen=True):
+class Died(JournalEvent, frozen=True):
     """A node was silent for too long."""
 
     node: int
     reason: str
 
 
-class CutOff(Event, frozen=True):
+class CutOff(JournalEvent, frozen=True):
     """A primary cannot reach nodes that hold copies of its buckets."""
 
     primary: int
     silent: list[int]
 
 
-class Late(Event, frozen=True):
+class Late(JournalEvent, frozen=True):
     """Commands were not answered in time."""
 
     numbers: list[int]
 
 
-class Unheard(Event, frozen=True):
+class Unheard(JournalEvent, frozen=True):
     """Groups of which nobody was heard for too long are ended."""
 
     groups: list[int]
 
 
-class ScalingLate(Event, frozen=True):
+class ScalingLate(JournalEvent, frozen=True):
     """The change of the number of nodes was not done in time."""
 
 
-class Woke(Event, frozen=True):
+class Woke(JournalEvent, frozen=True):
     """A pause of the plan is over."""
 
 
-class Recovered(Event, frozen=True):
+class Recovered(JournalEvent, frozen=True):
     """A coordinator that was started again has replayed all that is before this, and gone on."""
 
 
@@ -78,7 +78,7 @@ AnyEvent = Started | Taken | Died | CutOff | Late | Unheard | ScalingLate | Woke
 _decoder = msgspec.msgpack.Decoder(AnyEvent)
 
 
-def to_bytes(event: Event) -> bytes:
+def to_bytes(event: JournalEvent) -> bytes:
     """An event as the journal keeps it."""
     return msgspec.msgpack.encode(event)
 
@@ -93,7 +93,7 @@ __all__ = [
     "AnyEvent",
     "CutOff",
     "Died",
-    "Event",
+    "JournalEvent",
     "Late",
     "Recovered",
     "ScalingLate",

@@ -38,13 +38,13 @@ class Copy:
 
 
 @dataclass(frozen=True)
-class Change:
+class NewPlacement:
     """Effect: this placement holds from now on."""
 
     placement: Placement
 
 
-Effect = Copy | Change
+Effect = Copy | NewPlacement
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ class Moves:
                 return self._begin(view.placement)
         placement = self._next(view.placement)
         if placement != view.placement:
-            return [Change(placement)]
+            return [NewPlacement(placement)]
         if self._has_failed and not self.changes:
             self.rest(now)
         return []
@@ -249,4 +249,4 @@ class Moves:
         assert all(target not in placement[bucket] for bucket, target in every)
 
 
-__all__ = ["Change", "Copy", "Effect", "Moves", "View"]
+__all__ = ["Copy", "Effect", "Moves", "NewPlacement", "View"]

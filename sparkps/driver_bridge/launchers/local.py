@@ -27,7 +27,7 @@ from sparkps.driver_bridge.launchers.children import Child, end
 from sparkps.driver_bridge.launchers.restarts import Restarts
 from sparkps.errors import ConfigError, DeadlineExceeded, NodeUnreachable, SparkPSError, TierError
 from sparkps.kernels import places
-from sparkps.lifeline import GIVEN_UP
+from sparkps.lifeline import JOURNAL
 from sparkps.storage import why_unwritable
 from sparkps.wire.messages.control import NodeGone, ScaleTier, StopTier, TierAddress, TierStatus
 
@@ -82,8 +82,8 @@ class LocalTier:
         self._is_started = False
         #: How often processes are started again.
         self.node_restarts, self.coordinator_restarts = Restarts(), Restarts()
-        #: From which another coordinator goes on.
-        self._journal = self.directory / "coordinator.journal"
+        #: From which another coordinator goes on; clients wait for one as long as this is there.
+        self._journal = self.directory / f"coordinator{JOURNAL}"
         #: The coordinator has ended, and is not started again.
         self._coordinator_is_gone = False
         #: Why data is gone with a node; None: it is not.
@@ -236,7 +236,7 @@ class LocalTier:
                     return
             self._coordinator_is_gone = True
             with contextlib.suppress(OSError):
-                (self.directory / f"coordinator{GIVEN_UP}").touch()
+                self._journal.unlink(missing_ok=True)
         for node in list(self._nodes.values()):
             if node.exited.is_set():
                 self._data_lost = self._data_lost or TierError(f"The nodes of the tier must be running. One is not: {node.fate()}.")

@@ -8,7 +8,7 @@ from functools import partial
 
 from sparkps.driver_bridge.coordinator.core import Core, node_lost
 from sparkps.driver_bridge.coordinator.handlers import groups, lifecycle
-from sparkps.driver_bridge.coordinator.moves import Change, Copy, View
+from sparkps.driver_bridge.coordinator.moves import Copy, NewPlacement, View
 from sparkps.driver_bridge.coordinator.plan import promote
 from sparkps.driver_bridge.coordinator.states import Own, TierState
 from sparkps.wire.messages import control as c
@@ -159,8 +159,8 @@ def go_on(core: Core) -> None:
         _carry_out(core, effect)
 
 
-def _carry_out(core: Core, effect: Copy | Change) -> None:
-    if isinstance(effect, Change):
+def _carry_out(core: Core, effect: Copy | NewPlacement) -> None:
+    if isinstance(effect, NewPlacement):
         publish(core, effect.placement)
         return
     core.command(

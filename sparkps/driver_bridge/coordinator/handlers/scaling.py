@@ -6,7 +6,7 @@ import logging
 import math
 
 from sparkps.config import MOST_NODES
-from sparkps.driver_bridge.coordinator.core import Core, Handlers, Scaling, refused
+from sparkps.driver_bridge.coordinator.core import Core, Handlers, ScalingRequest, refused
 from sparkps.driver_bridge.coordinator.states import TierState
 from sparkps.errors import DeadlineExceeded, InvalidInput, TierError
 from sparkps.wire.messages import control as c
@@ -60,7 +60,7 @@ def _begin(core: Core, what: str, sender: bytes, seq: int, seconds: float) -> No
         raise TierError(f"Only one change of the number of nodes may be under way. {core.scaling.what} is: wait until it is done.")
     if not (math.isfinite(seconds) and seconds > 0):
         raise InvalidInput(f"A time limit must be a positive number of seconds. Got {seconds} instead.")
-    core.scaling = Scaling(what, sender, seq, seconds, core.clock.now + seconds)
+    core.scaling = ScalingRequest(what, sender, seq, seconds, core.clock.now + seconds)
     log.info("%s", what)
 
 
