@@ -182,6 +182,31 @@ def test_decisions_by_time_are_not_made_anew(world: Mortal) -> None:
     assert world.ask(b"driver", c.TierStatus(0, fresh=False)).report["state"] == "degraded"
 
 
+def test_a_command_that_was_late_is_not_waited_for_again(world: Mortal) -> None:
+    world.deaf = {b"n1"}
+    assert world.ask(b"driver", c.CreateTable(0, W)) is None
+    until = world.now + 30.0
+    while world.now < until:
+        world.now += 0.25
+        for number in range(2):
+            world.deliver(b"n%d" % number, c.Heartbeat(1, number))
+        world.route(world.tier.tick(world.now))
+    with pytest.raises(TimeoutError, match="Creating table 'w'"):
+        world.reply(b"driver")
+    world.restart()
+    assert world.tier.catalog.tables == {}
+
+
+def test_commands_keep_their_numbers_though_reports_have_numbers_too(world: Mortal) -> None:
+    world.ask(b"other", c.TierStatus(0))
+    world.deaf = {b"n1"}
+    assert world.ask(b"driver", c.CreateTable(0, W)) is None
+    command = world.commands[b"n1"][-1]
+    world.restart()
+    world.deliver(b"n1", c.CommandDone(command.seq, 1))
+    assert world.reply(b"driver").spec.name == "w"
+
+
 def test_status_says_which_process_it_is(world: Mortal) -> None:
     world.tier.begin(world.now, 1)
     world.route([])
