@@ -26,6 +26,9 @@ from sparkps.errors import ConfigError
 
 PREFIX = "spark.sparkps."
 
+#: Heartbeats of a node within the deadline, where only that is set, and the usual interval is longer: four may be late or lost.
+BEATS_PER_DEADLINE = 5
+
 #: Most nodes of a tier.
 MOST_NODES = 256
 
@@ -264,7 +267,7 @@ class Settings:
                 f"`{PREFIX}{name}` is not a setting of sparkps{_nearest(name, known)}; conf/sparkps-defaults.conf lists all of them.",
                 key=PREFIX + name,
             )
-        sections = {section: _read(kind, given) for section, kind in _SECTIONS.items()}
+        sections = {section: _read(kind, _with_interval(given)) for section, kind in _SECTIONS.items()}
         settings: Settings = _read(cls, given)
         sections["client"] = dataclasses.replace(
             sections["client"],
@@ -284,6 +287,16 @@ class Settings:
 
 
 _SECTIONS: dict[str, type] = {"node": NodeSettings, "client": ClientSettings, "workers": WorkerSettings}
+
+
+def _with_interval(given: Mapping[str, str]) -> dict[str, str]:
+    """Settings with an interval of heartbeats that fits a short deadline, where only the deadline was given."""
+    fields = {key.name: (f, key) for f, key in keys()}
+    (interval, _), (_, deadline) = fields["heartbeatInterval"], fields["heartbeatDeadline"]
+    if "heartbeatDeadline" not in given or "heartbeatInterval" in given:
+        return dict(given)
+    seconds = min(interval.default, deadline.read(given["heartbeatDeadline"]) / BEATS_PER_DEADLINE)
+    return {**given, "heartbeatInterval": f"{max(seconds, 0.01):.3f}s"}
 
 
 def keys() -> Iterator[tuple[dataclasses.Field[Any], Key]]:

@@ -21,8 +21,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-#: Sockets and logs in the directory of a local tier; those with a suffix were put aside by `descriptors`.
-_OURS = re.compile(r"(coordinator|node[0-9]+)(\.log|\.listening|\.full)?|kernels\.log")
+#: Sockets, logs and the coordinator's journal in the directory of a local tier; those with a suffix were put aside by `descriptors`.
+_OURS = re.compile(r"(coordinator|node[0-9]+)(\.log|\.listening|\.full)?|kernels\.log|coordinator\.journal")
+
+#: Suffix of the file beside a process's socket from which another process can go on where that one ends; without it none does.
+JOURNAL = ".journal"
 
 #: Seconds between two looks while waiting.
 _LOOK_EVERY = 0.05
@@ -91,7 +94,7 @@ def _ours(directory: Path) -> list[Path]:
 
 def _is_left_over(path: Path) -> bool:
     """Whether a file by a name of ours is of our kind, and belongs to no process that listens."""
-    right_kind = path.is_file() if path.suffix == ".log" else path.is_socket()
+    right_kind = path.is_file() if path.suffix in (".log", JOURNAL) else path.is_socket()
     return right_kind and not path.is_symlink() and not answers(path.with_suffix(""))
 
 
@@ -179,4 +182,4 @@ def _here() -> str:
         return ""
 
 
-__all__ = ["answers", "is_gone", "name_of", "remove_leftovers", "this_process", "tidy_up", "watch_stdin"]
+__all__ = ["JOURNAL", "answers", "is_gone", "name_of", "remove_leftovers", "this_process", "tidy_up", "watch_stdin"]

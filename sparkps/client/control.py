@@ -11,7 +11,7 @@ from typing import Any, Self
 import msgspec
 import zmq
 
-from sparkps.client.presence import Peer, Presence, why_gone
+from sparkps.client.presence import Peer, Presence, may_return, why_gone
 from sparkps.errors import DeadlineExceeded, NodeUnreachable, ProtocolError, from_wire
 from sparkps.wire.codec import decode, encode
 from sparkps.wire.messages import control as c
@@ -21,6 +21,9 @@ RETRY_FIRST, RETRY_MAX = 1.0, 8.0
 
 #: An answer that was on its way when the coordinator ended has so long to come (seconds).
 LAST_WORDS = 0.1
+
+#: A coordinator that has ended may be started again within so many seconds.
+RETURN_PATIENCE = 5.0
 
 
 class _Connection:
@@ -80,7 +83,8 @@ class ControlClient:
     -----
     A request is sent again, under the same number, while no answer comes; the coordinator carries it out once. A coordinator whose
     process is gone refuses connections, which is looked at when a request starts and every half second: `NodeUnreachable`
-    comes at once then, and `DeadlineExceeded` where a process is there and silent.
+    comes then, at once if none can take its place, and `DeadlineExceeded` where a process is there and silent. One that is started
+    again is found by itself, and gets what is under way again.
     """
 
     _by_endpoint: dict[tuple[int, str], ControlClient] = {}
@@ -171,8 +175,8 @@ class Inquiry:
         self._answered = False
         #: When it is sent again, and how long after that once more (seconds).
         self._again, self._pause = 0.0, RETRY_FIRST
-        #: When a coordinator that seems gone is given up.
-        self._given_up = float("inf")
+        #: Since when the coordinator seems gone, and when it is given up.
+        self._gone_at = self._given_up = float("inf")
 
     def __enter__(self) -> Self:
         return self
@@ -238,11 +242,15 @@ class Inquiry:
         """Raise if there is nobody to answer, or no time left."""
         peer = self._presence.look(now)
         if peer is Peer.GONE:
-            if not self._sent or now >= self._given_up:
+            patience = RETURN_PATIENCE if may_return(self._client.endpoint) else LAST_WORDS if self._sent else 0.0
+            self._gone_at = min(self._gone_at, now)
+            self._given_up = self._gone_at + patience
+            if now >= self._given_up:
                 raise self._unreachable(why_gone(self._client.endpoint))
-            self._given_up = min(self._given_up, now + LAST_WORDS)
         else:
-            self._given_up = float("inf")
+            if self._gone_at < now:  # another process, which has not heard of the request
+                self._again, self._pause = now, RETRY_FIRST
+            self._given_up = self._gone_at = float("inf")
         if now >= self._deadline:
             if self._sent or peer is Peer.THERE:
                 raise self._late()

@@ -39,6 +39,12 @@ def is_removed(endpoint: str) -> bool:
     return kind == "ipc" and not where.startswith("@") and not os.path.lexists(where)
 
 
+def may_return(endpoint: str) -> bool:
+    """Whether a process that has ended may be started again at a local endpoint: there is a journal to go on from."""
+    kind, _, where = endpoint.partition("://")
+    return kind == "ipc" and not where.startswith("@") and os.path.lexists(where + lifeline.JOURNAL)
+
+
 def why_gone(endpoint: str) -> str:
     """What can be said of an endpoint at which nobody listens, as a clause."""
     if is_removed(endpoint):
@@ -105,4 +111,4 @@ class Presence:
             self._trying = None
 
 
-__all__ = ["LOOK_EVERY", "Peer", "Presence", "is_removed", "why_gone"]
+__all__ = ["LOOK_EVERY", "Peer", "Presence", "is_removed", "may_return", "why_gone"]

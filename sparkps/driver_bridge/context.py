@@ -417,7 +417,8 @@ class PSContext:
             and written, and nothing new can be created. ``under_replicated``: how many buckets have fewer copies than there shall be;
             ``moving``: the plan that restores replication and balance (``buckets`` and ``copies`` that are left, ``reason``,
             ``failure``: the last one), None where there is nothing to do; ``num_nodes``: how many nodes there shall be; ``draining``: ids
-            of those that are to go; ``scaling``: the request of `scale` or `drain` under way. ``nodes``, ``tables``, ``groups`` and what
+            of those that are to go; ``scaling``: the request of `scale` or `drain` under way; ``coordinator``: its ``pid``, and how
+            often it was started again (``restarts``). ``nodes``, ``tables``, ``groups`` and what
             else there is: see `sparkps.driver_bridge.coordinator.status.tier_status`.
         """
         self._check_running()

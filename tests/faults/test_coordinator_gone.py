@@ -1,4 +1,4 @@
-"""A coordinator that is killed or stopped: what runs goes on, what cannot go on says at once why."""
+"""A coordinator that is killed or stopped: another one takes its place; where none does, what runs goes on, what cannot says why."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from sparkps import PSContext
+from sparkps.driver_bridge.launchers.restarts import Restarts
 from sparkps.errors import SparkPSError
 from sparkps.mllib.classification import LogisticRegression
 from sparkps.mllib.solvers import drivers
@@ -68,10 +69,11 @@ def coordinator(ps: PSContext) -> int:
 
 
 def kill_coordinator(ps: PSContext) -> int:
-    """Kill the coordinator, and wait until its parent knows; its process id."""
+    """Kill the coordinator for good: its restarts are used up. Waits until its parent knows; its process id."""
     pid = coordinator(ps)
-    os.kill(pid, signal.SIGKILL)
     assert ps._tier is not None
+    ps._tier.coordinator_restarts = Restarts(0)  # type: ignore[attr-defined]
+    os.kill(pid, signal.SIGKILL)
     assert wait_until(lambda: ps._tier is not None and ps._tier.ended() is not None, 5.0)
     return pid
 
@@ -201,6 +203,52 @@ def test_run_whose_worker_fails_without_a_coordinator_says_what_it_raised(ps: PS
         with pytest.raises(SparkPSError, match="a bad day"):
             run.result(timeout=60)
         assert time.monotonic() - killed_at < SOON
+
+
+# ---- killed, and started again -----------------------------------------------------------------------------------------
+
+
+def restart_coordinator(ps: PSContext) -> int:
+    """Kill the coordinator, and wait until another one runs; the process that it was."""
+    pid = coordinator(ps)
+    os.kill(pid, signal.SIGKILL)
+    assert wait_until(lambda: coordinator(ps) != pid, 5.0)
+    return pid
+
+
+def test_what_is_asked_of_a_killed_coordinator_is_answered_by_the_next_one(ps: PSContext, spark: SparkSession) -> None:
+    w = ps.sparse_table("w", dim=1)
+    w.add([1, 2], [[1.0], [2.0]])
+    ps.function(len, "len")
+    for restarts in (1, 2):
+        restart_coordinator(ps)
+        assert ps.table("w").pull([1, 2]).tolist() == [[1.0], [2.0]]
+        status = ps.status()
+        assert status["coordinator"] == {"pid": coordinator(ps), "restarts": restarts}
+        assert [node["state"] for node in status["nodes"]] == ["up", "up"]
+    ps.sparse_table("x", dim=1).drop()
+    assert list(ps.run(spark.range(10), lambda worker, batches: worker.rank, num_workers=2)) == [0, 1]
+    assert running(nodes(ps)) == nodes(ps)
+
+
+@pytest.mark.parametrize("solver", FITS)
+def test_fit_whose_coordinator_is_killed_twice_while_it_trains_is_as_if_nothing_had_happened(
+    ps: PSContext, rows: DataFrame, monkeypatch: pytest.MonkeyPatch, solver: str
+) -> None:
+    estimator = LogisticRegression(solver=solver, numWorkers=2, **FITS[solver])
+    undisturbed = estimator.fit(rows)
+    name = TRAIN[solver]
+    made, pid = getattr(drivers, name), coordinator(ps)
+    monkeypatch.setattr(drivers, name, lambda rank_job: Held(made(rank_job), pid))
+    with ThreadPoolExecutor(1) as pool:
+        fit = pool.submit(estimator.fit, rows)
+        assert wait_until(lambda: is_held(ps), 30, 0.05)
+        restart_coordinator(ps)
+        restart_coordinator(ps)
+        disturbed = fit.result(timeout=60)
+    assert disturbed.coefficients == undisturbed.coefficients
+    assert disturbed.summary.objectiveHistory == undisturbed.summary.objectiveHistory
+    assert ps.status()["groups"] == []
 
 
 # ---- stopped -----------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from sparkps.client.session import Session, disconnect
 from sparkps.client.tables import SparseTable
 from sparkps.config import Settings
 from sparkps.driver_bridge.launchers.local import LocalTier, launch
+from sparkps.driver_bridge.launchers.restarts import Restarts
 from sparkps.errors import DeadlineExceeded, NodeUnreachable, ShardLost, TierError
 from sparkps.specs import TableSpec
 from sparkps.wire.messages.control import AdmitGroup, CreateTable, GroupState, TierStatus
@@ -116,6 +117,7 @@ def test_killed_coordinator_keeps_pulls_going_and_is_named(tier: LocalTier) -> N
     w = table(tier)
     w.add([1, 2], [[1.0], [2.0]])
     assert tier._coordinator is not None
+    tier.coordinator_restarts = Restarts(0)
     os.kill(tier._coordinator.pid, signal.SIGKILL)
     assert gone_within([tier._coordinator.pid], 5.0)
     assert w.pull([1, 2]).tolist() == [[1.0], [2.0]], "the coordinator is on no path of a pull"

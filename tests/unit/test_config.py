@@ -97,7 +97,7 @@ def test_sizes(text: str, size: int) -> None:
         ("chunkBytes", "1.5m"),
         ("chunkBytes", "1"),
         ("pullCreditBytes", "8k"),
-        ("heartbeatDeadline", "1s"),
+        ("heartbeatDeadline", "20ms"),
     ],
 )
 def test_a_bad_value_is_refused_by_its_key(key: str, value: str) -> None:
@@ -169,3 +169,16 @@ def test_every_message_names_what_must_hold() -> None:
 
 def test_clients_are_told_where_compiled_kernels_are() -> None:
     assert Settings.parse({"spark.sparkps.kernelCacheDir": "/some/where"}).client.kernel_cache_dir == "/some/where"
+
+
+@pytest.mark.parametrize(
+    ("given", "interval"),
+    [
+        ({"heartbeatDeadline": "500ms"}, 0.1),
+        ({"heartbeatDeadline": "10s"}, 1.0),
+        ({"heartbeatDeadline": "2s", "heartbeatInterval": "1s"}, 1.0),
+    ],
+)
+def test_a_short_deadline_of_heartbeats_brings_an_interval_that_fits(given: dict[str, str], interval: float) -> None:
+    settings = Settings.parse({f"spark.sparkps.{name}": value for name, value in given.items()})
+    assert settings.node.heartbeat_interval == pytest.approx(interval)

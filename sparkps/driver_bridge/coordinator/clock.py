@@ -31,5 +31,9 @@ class Clock:
         self.now, self._has_begun = now, True
         return max(absent, 0.0)
 
+    def set(self, now: float) -> None:
+        """It is `now`, and nobody was waited for before: as in a process that goes on from another one's journal."""
+        self.now, self._has_begun = now, True
+
 
 __all__ = ["LONGEST_STEP", "Clock"]

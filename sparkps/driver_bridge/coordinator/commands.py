@@ -37,11 +37,12 @@ class Commands:
     def __init__(self) -> None:
         #: By id.
         self.under_way: dict[int, Command] = {}
-        self._next = 1
+        #: Id of the next one.
+        self.next = 1
 
     def start(self, what: str, nodes: Iterable[int], then: Then, now: float, limit: float) -> int:
         """A new command's id, to be sent to `nodes`; without any it is done at once."""
-        number, self._next = self._next, self._next + 1
+        number, self.next = self.next, self.next + 1
         waiting = set(nodes)
         if waiting:
             self.under_way[number] = Command(what, then, limit, now + limit, waiting)
@@ -69,17 +70,32 @@ class Commands:
                 command.cause = command.cause or cause
                 self._without(number, {node})
 
-    def expire(self, now: float) -> None:
-        """End commands whose deadline has passed."""
-        for number, command in list(self.under_way.items()):
-            if number in self.under_way and now >= command.deadline:
-                nodes = sorted(command.waiting)
-                late = DeadlineExceeded(
-                    f"{command.what} must be done by every node within {command.limit:g} s. Nodes {nodes} have not answered.",
-                    nodes=nodes,
-                )
-                command.cause = command.cause or Cause.of(late)
-                self._without(number, set(nodes))
+    def late(self, now: float) -> list[int]:
+        """Commands whose deadline has passed."""
+        return [number for number, command in self.under_way.items() if now >= command.deadline]
+
+    def give_up(self, number: int) -> None:
+        """End a command whose deadline has passed."""
+        command = self.under_way.get(number)
+        if command is None:
+            return
+        nodes = sorted(command.waiting)
+        late = DeadlineExceeded(
+            f"{command.what} must be done by every node within {command.limit:g} s. Nodes {nodes} have not answered.",
+            nodes=nodes,
+        )
+        command.cause = command.cause or Cause.of(late)
+        self._without(number, set(nodes))
+
+    def of(self, node: int) -> list[ControlMessage]:
+        """What a node was sent and has not answered, in order."""
+        waiting = [command.message for _, command in sorted(self.under_way.items()) if node in command.waiting]
+        return [message for message in waiting if message is not None]
+
+    def renew(self, now: float) -> None:
+        """Every command has all of its time again."""
+        for command in self.under_way.values():
+            command.deadline = now + command.limit
 
     def shift(self, seconds: float) -> None:
         """So much time counts for nobody: the coordinator itself did not run."""

@@ -58,6 +58,11 @@ class Connections:
             if now - connection.heard_at > FORGET_AFTER:
                 del self._by_sender[sender]
 
+    def hear_all(self, now: float) -> None:
+        """Nobody's silence began before `now`."""
+        for connection in self._by_sender.values():
+            connection.heard_at = now
+
     def shift(self, seconds: float) -> None:
         """So much time counts for nobody: the coordinator itself did not run."""
         for connection in self._by_sender.values():

@@ -56,6 +56,8 @@ class Core:
     """
 
     def __init__(self, tier_id: str, settings: Settings) -> None:
+        #: Process ids of all that were the coordinator of this tier, this one last; filled by the shell.
+        self.processes: list[int] = []
         #: Random; tells this tier from an earlier one at the same endpoint.
         self.tier_id = tier_id
         self.settings = settings
@@ -182,8 +184,10 @@ class Core:
 
     def report(self) -> dict[str, Any]:
         """Status of the tier as plain values, see `status.tier_status`."""
-        own = {"tier_id": self.tier_id, "state": self.state.value, "garbage_frames": self.garbage}
+        own: dict[str, Any] = {"tier_id": self.tier_id, "state": self.state.value, "garbage_frames": self.garbage}
         plan: dict[str, Any] = {"num_nodes": self.wanted_nodes, "draining": sorted(self.draining), "moving": self.moves.status()}
+        if self.processes:
+            own["coordinator"] = {"pid": self.processes[-1], "restarts": len(self.processes) - 1}
         plan["scaling"] = None if self.scaling is None else self.scaling.what
         return {**own, **plan, **tier_status(self.nodes, self.catalog, self.groups, self.clock.now)}
 

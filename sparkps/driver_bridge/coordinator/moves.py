@@ -38,13 +38,13 @@ class Copy:
 
 
 @dataclass(frozen=True)
-class Change:
+class NewPlacement:
     """Effect: this placement holds from now on."""
 
     placement: Placement
 
 
-Effect = Copy | Change
+Effect = Copy | NewPlacement
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Moves:
         self._round = SMALLEST_ROUND
         #: The members have changed: what is planned is out of date.
         self.is_stale = False
-        #: Nothing is planned before then; None: there is no pause.
+        #: Nothing is planned until `wake`, which is due then; None: there is no pause.
         self.resume_at: float | None = None
         self._pause = SHORTEST_PAUSE
         #: Something of this plan has failed; what did last, in words.
@@ -123,6 +123,10 @@ class Moves:
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
         self._has_failed = False
 
+    def wake(self) -> None:
+        """The pause is over: plan anew."""
+        self.resume_at, self.is_stale = None, True
+
     def shift(self, seconds: float) -> None:
         """So much time counts for nobody: the coordinator itself did not run."""
         if self.resume_at is not None:
@@ -130,9 +134,9 @@ class Moves:
 
     # ---- questions -----------------------------------------------------------------------------------------------------
 
-    def is_resting(self, now: float) -> bool:
-        """Whether there is a pause now."""
-        return self.resume_at is not None and now < self.resume_at
+    def is_due(self, now: float) -> bool:
+        """Whether it is time to `wake`."""
+        return self.resume_at is not None and now >= self.resume_at
 
     @property
     def is_done(self) -> bool:
@@ -151,21 +155,26 @@ class Moves:
 
     def go_on(self, view: View, now: float) -> list[Effect]:
         """The next steps, if any can be made now."""
-        if not view.is_settled or self.is_resting(now) or not view.hosts:
+        if not view.is_settled or self.resume_at is not None or not view.hosts:
             return []
-        self.resume_at = None
         if self.queued or self.copying:
             copies = self._begin(view.placement)
             if self.queued or self.copying:
                 return copies
         if not self.ready:
+            if not self.is_stale:
+                self._begin_round(view.placement)
             if self.is_stale or not self.changes:
                 self._plan_anew(view, now)
-            self._begin_round(view.placement)
+                self._begin_round(view.placement)
             if self.queued:
                 return self._begin(view.placement)
         placement = self._next(view.placement)
-        return [Change(placement)] if placement != view.placement else []
+        if placement != view.placement:
+            return [NewPlacement(placement)]
+        if self._has_failed and not self.changes:
+            self.rest(now)
+        return []
 
     def _plan_anew(self, view: View, now: float) -> None:
         """Plan from what is there; where something has failed, after a pause."""
@@ -240,4 +249,4 @@ class Moves:
         assert all(target not in placement[bucket] for bucket, target in every)
 
 
-__all__ = ["Change", "Copy", "Effect", "Moves", "View"]
+__all__ = ["Copy", "Effect", "Moves", "NewPlacement", "View"]

@@ -1,7 +1,8 @@
 """``python -m sparkps.driver_bridge.coordinator.server``: the coordinator process, a thin shell around `tier.Tier`.
 
 It holds the control plane only, never a row of a table. It starts fast (no numba, no pyspark), and never outlives the driver:
-when its standard input ends or its parent is gone, it tells the nodes to exit, and follows.
+when its standard input ends or its parent is gone, it tells the nodes to exit, and follows. With a journal, another process can go on
+where this one was killed: at the same endpoint, where nodes and clients find it again by themselves.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -21,6 +23,7 @@ import zmq
 
 from sparkps.config import Settings
 from sparkps.descriptors import ConnectionCap, raise_limit
+from sparkps.driver_bridge.coordinator.journal import Journal
 from sparkps.driver_bridge.coordinator.tier import Outgoing, Tier
 from sparkps.errors import ProtocolError, to_wire
 from sparkps.lifeline import watch_stdin
@@ -52,10 +55,13 @@ class Coordinator:
     settings : Settings
     parent : int
         Process to live with; 0: none.
+    journal : Path, optional
+        Where it writes what it does before it says so. If that is there already, it goes on from it.
     """
 
-    def __init__(self, bind: str, tier_id: str, settings: Settings, parent: int = 0) -> None:
+    def __init__(self, bind: str, tier_id: str, settings: Settings, parent: int = 0, journal: Path | None = None) -> None:
         self.tier = Tier(tier_id, settings)
+        self._journal = None if journal is None else Journal(journal)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
@@ -71,6 +77,24 @@ class Coordinator:
         #: The driver ended without stopping the tier.
         self.orphaned = False
         self._next_warning = 0.0
+        self._begin()
+
+    def _begin(self) -> None:
+        """Go on from the journal, if there is one with something in it."""
+        records = [] if self._journal is None else self._journal.records
+        self.tier.replay(records)
+        self.tier.begin(time.monotonic(), os.getpid())
+        if records:
+            self._send(self.tier.recover(time.monotonic()))
+            log.info("the coordinator goes on from a journal of %d records", len(records))
+            records.clear()
+        self._write()
+
+    def _write(self) -> None:
+        """Journal what has happened."""
+        records = self.tier.take_events()
+        if self._journal is not None:
+            self._journal.append(records)
 
     def stop(self, orphaned: bool = False) -> None:
         """Stop the tier; callable from any thread and from a signal handler."""
@@ -98,6 +122,8 @@ class Coordinator:
                 self._send(self.tier.stop(now))
         # A client that sees the connection end before it has read the last answer loses that answer.
         threading.Event().wait(PARTING)
+        if self._journal is not None:
+            self._journal.close()
         self._cap.close()
         self._socket.close()
         self._context.term()
@@ -128,6 +154,7 @@ class Coordinator:
             log.warning("dropped frames that are no message, %d so far: %s", self.tier.garbage, error)
 
     def _send(self, outgoing: list[Outgoing]) -> None:
+        self._write()
         for receiver, message in outgoing:
             try:
                 frames = encode(message)
@@ -151,7 +178,8 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     raise_limit()
     settings = msgspec.json.decode(arguments.settings, type=Settings)
-    coordinator = Coordinator(arguments.bind, arguments.tier, settings, arguments.parent)
+    journal = Path(arguments.journal) if arguments.journal else None
+    coordinator = Coordinator(arguments.bind, arguments.tier, settings, arguments.parent, journal)
     signal.signal(signal.SIGTERM, lambda *_: coordinator.stop())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if arguments.watch_stdin:
@@ -177,6 +205,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--settings", default="{}", help="all settings, as JSON")
     parser.add_argument("--parent", type=int, default=0, help="exit when this parent process is gone")
     parser.add_argument("--watch-stdin", action="store_true", help="exit when standard input ends")
+    parser.add_argument("--journal", default="", help="file to write what happens to, and to go on from if it is there")
     parser.add_argument("--scratch", default="", help="directory to remove at the end if the driver is gone")
     return parser.parse_args(argv)
 

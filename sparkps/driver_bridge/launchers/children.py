@@ -62,7 +62,7 @@ class Child:
         #: Set by the watching thread when the process is gone and was reaped.
         self.exited = threading.Event()
         try:
-            output = log.open("wb")
+            output = log.open("ab")  # that of a process which is started again goes on
         except OSError as error:
             raise TierError(
                 f"The log of {name} must be writable. Got {reason(error)!r} for {str(log)!r}: {_REMEDY}."

@@ -27,6 +27,7 @@ from sparkps.driver_bridge.launchers.children import Child, end
 from sparkps.driver_bridge.launchers.restarts import Restarts
 from sparkps.errors import ConfigError, DeadlineExceeded, NodeUnreachable, SparkPSError, TierError
 from sparkps.kernels import places
+from sparkps.lifeline import JOURNAL
 from sparkps.storage import why_unwritable
 from sparkps.wire.messages.control import NodeGone, ScaleTier, StopTier, TierAddress, TierStatus
 
@@ -79,8 +80,12 @@ class LocalTier:
         self._lock = threading.RLock()
         #: The tier was ready: from then on a process that ends is started again.
         self._is_started = False
-        #: Of nodes.
-        self.node_restarts = Restarts()
+        #: How often processes are started again.
+        self.node_restarts, self.coordinator_restarts = Restarts(), Restarts()
+        #: From which another coordinator goes on; clients wait for one as long as this is there.
+        self._journal = self.directory / f"coordinator{JOURNAL}"
+        #: The coordinator has ended, and is not started again.
+        self._coordinator_is_gone = False
         #: Why data is gone with a node; None: it is not.
         self._data_lost: SparkPSError | None = None
         #: Held while the number of nodes is changed.
@@ -107,6 +112,7 @@ class LocalTier:
         command += ["--bind", self.address.coordinator, "--tier", self.address.tier_id]
         command += ["--settings", msgspec.json.encode(self._settings).decode()]
         command += ["--parent", str(os.getpid()), "--watch-stdin", "--scratch", str(self.directory)]
+        command += ["--journal", str(self._journal)]
         self._coordinator = self._child("coordinator", command)
 
     def _start_next_node(self) -> None:
@@ -183,11 +189,11 @@ class LocalTier:
     # ---- end -----------------------------------------------------------------------------------------------------------
 
     def ended(self) -> SparkPSError | None:
-        """Why nobody can ask the coordinator anything any more: how its process ended; None while it runs."""
+        """Why nobody can ask the coordinator anything any more: how its process ended; None while it runs, or is started again."""
         if self._stopping.is_set():
             return TierError("The PSContext must be running. It was stopped, and its tables are gone: make a new one.")
         child = self._coordinator
-        if child is None or not child.exited.is_set():
+        if child is None or not child.exited.is_set() or not self._coordinator_is_gone:
             return None
         return NodeUnreachable(
             f"The coordinator of the tier must be running. It is not: {child.fate()}. Threads and workers that have used"
@@ -209,12 +215,31 @@ class LocalTier:
             return
         if child is self._coordinator:
             log.error("%s", child.ending())
+            self._after_coordinator(child)
             return
         endpoint = next((e for e, node in list(self._nodes.items()) if node is child), None)
         if endpoint is not None and self.ended() is None:
             with contextlib.suppress(SparkPSError):
                 self.control.request(NodeGone(0, endpoint, child.fate()))
                 self._after_node(child, endpoint, self.control.request(TierStatus(0, fresh=False)).report)
+
+    def _after_coordinator(self, child: Child) -> None:
+        """Another process goes on from the journal, at the same address; if none does, whoever waits for it is told so at once."""
+        child.hang_up()
+        with self._lock:
+            if self._stopping.is_set():
+                return
+            if self._is_started and self._journal.exists() and self.coordinator_restarts.take(time.monotonic()):
+                with contextlib.suppress(SparkPSError):
+                    self._start_coordinator()
+                    log.warning("the coordinator is started again; training goes on meanwhile")
+                    return
+            self._coordinator_is_gone = True
+            with contextlib.suppress(OSError):
+                self._journal.unlink(missing_ok=True)
+        for node in list(self._nodes.values()):
+            if node.exited.is_set():
+                self._data_lost = self._data_lost or TierError(f"The nodes of the tier must be running. One is not: {node.fate()}.")
 
     def _after_node(self, child: Child, endpoint: str, report: dict[str, Any]) -> None:
         """What follows when the coordinator knows that a node has exited: another one takes its place, unless it was told to go."""

@@ -88,6 +88,38 @@ def test_a_coordinator_that_has_ended_since_is_noticed_when_the_next_request_sta
     client.close()
 
 
+@pytest.mark.parametrize("answered_before", [True, False])
+def test_a_coordinator_that_is_started_again_gets_what_is_under_way(tmp_path: pathlib.Path, answered_before: bool) -> None:
+    endpoint = f"ipc://{tmp_path}/coordinator"
+    (tmp_path / "coordinator.journal").touch()
+    first = Coordinator(endpoint, c.Accepted(0) if answered_before else None)
+    client = ControlClient(endpoint)
+    if answered_before:
+        client.request(c.EndGroup(0, 1))
+        first.end()
+    started: list[Coordinator] = []
+
+    def start_again() -> None:
+        assert wait_until(lambda: answered_before or first.seen > 0, 10.0)
+        first.end()
+        threading.Event().wait(0.7)  # as long as a process takes to start
+        started.append(Coordinator(endpoint, c.Accepted(0)))
+
+    starting = threading.Thread(target=start_again)
+    starting.start()
+    assert isinstance(client.request(c.TierStatus(0), timeout=10.0), c.Accepted)
+    starting.join()
+    client.close()
+    started[0].end()
+
+
+def test_a_coordinator_that_is_not_started_again_is_given_up(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sparkps.client.control.RETURN_PATIENCE", 0.3)
+    (tmp_path / "coordinator.journal").touch()
+    with pytest.raises(NodeUnreachable, match="nobody listens"):
+        ControlClient(f"ipc://{tmp_path}/coordinator").request(c.TierStatus(0))
+
+
 @pytest.fixture
 def stopped(tmp_path: pathlib.Path) -> Iterator[str]:
     """A process that accepts connections and does nothing: as one that was sent SIGSTOP."""

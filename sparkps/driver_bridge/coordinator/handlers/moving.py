@@ -8,7 +8,7 @@ from functools import partial
 
 from sparkps.driver_bridge.coordinator.core import Core, node_lost
 from sparkps.driver_bridge.coordinator.handlers import groups, lifecycle
-from sparkps.driver_bridge.coordinator.moves import Change, Copy, View
+from sparkps.driver_bridge.coordinator.moves import Copy, NewPlacement, View
 from sparkps.driver_bridge.coordinator.plan import promote
 from sparkps.driver_bridge.coordinator.states import Own, TierState
 from sparkps.wire.messages import control as c
@@ -80,7 +80,7 @@ def _refused(core: Core, node: int, epoch: int, cause: c.Cause) -> None:
 
 def tell_again(core: Core) -> None:
     """What nodes have not taken is not forced on them: leads that nobody has given up stay where they are, under a new epoch."""
-    if not core.unplaced or core.moves.is_resting(core.clock.now) or core.state not in _PLACING:
+    if not core.unplaced or core.moves.resume_at is not None or core.state not in _PLACING:
         return
     late = core.unplaced & set(core.placing.awaited(core.nodes.up()))
     core.unplaced.clear()
@@ -125,16 +125,20 @@ def _with_copies(placement: Placement, ready: Iterable[tuple[int, int]]) -> Plac
 # ---- replicas that cannot be reached -----------------------------------------------------------------------------------
 
 
-def cut_off(core: Core, primary: int, silent: Iterable[int]) -> None:
-    """A primary cannot reach nodes that the coordinator hears: it goes on without their copies, which are made anew after a pause."""
+def cut_off(core: Core, primary: int, silent: Iterable[int]) -> bool:
+    """A primary cannot reach nodes that the coordinator hears: it goes on without their copies, which are made anew after a pause.
+
+    False: it has none of theirs.
+    """
     without = set(silent) & set(core.nodes.up()) - {primary}
     if core.state not in _MOVING or not without or not _shares(core.placing.given_back(without), primary, without):
-        return
+        return False
     log.warning("node %d cannot reach nodes %s: it goes on without their copies of its buckets", primary, sorted(without))
     held = _with_copies(core.placing.given_back(without), core.moves.interrupt())
     core.moves.fail(f"node {primary} could not reach nodes {sorted(without)}")
     core.moves.rest(core.clock.now)
     publish(core, [[node for node in row if node not in without] if row[0] == primary else row for row in held])
+    return True
 
 
 def _shares(placement: Placement, primary: int, others: set[int]) -> bool:
@@ -160,8 +164,8 @@ def go_on(core: Core) -> None:
         _carry_out(core, effect)
 
 
-def _carry_out(core: Core, effect: Copy | Change) -> None:
-    if isinstance(effect, Change):
+def _carry_out(core: Core, effect: Copy | NewPlacement) -> None:
+    if isinstance(effect, NewPlacement):
         publish(core, effect.placement)
         return
     core.command(

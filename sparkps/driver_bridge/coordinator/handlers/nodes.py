@@ -58,9 +58,6 @@ def heartbeat(core: Core, sender: bytes, message: c.Heartbeat) -> None:
     """A node is alive, and is told whether it counts."""
     known = core.nodes.heartbeat(message.node, message.report, core.clock.now)
     core.send(sender, c.Alive(message.seq, known))
-    silent = message.report.get("silent_replicas")
-    if known and silent:
-        moving.cut_off(core, message.node, silent)
 
 
 def command_done(core: Core, sender: bytes, message: c.CommandDone) -> None:
@@ -74,12 +71,6 @@ def gone(core: Core, sender: bytes, message: c.NodeGone) -> c.ControlMessage:
     if info is not None:
         died(core, info.node, message.reason)
     return c.Accepted(message.seq)
-
-
-def expire(core: Core) -> None:
-    """Nodes that were silent for too long are dead."""
-    for node, reason in core.nodes.silent(core.clock.now).items():
-        died(core, node, reason)
 
 
 def died(core: Core, node: int, reason: str) -> None:
@@ -99,4 +90,4 @@ HANDLERS: Handlers = {
     c.CommandDone: command_done,
 }
 
-__all__ = ["HANDLERS", "died", "expire"]
+__all__ = ["HANDLERS", "died"]

@@ -80,7 +80,8 @@ class SetPlacement(ControlMessage, frozen=True, tag=122):
 
     A node leads what its copies became primary of, lets go of copies that are not in it, and takes nothing more from nodes that
     are not "up". It is done when all that it took for buckets that it leads no more lies at their new primaries: so those that give
-    up buckets are told first, and the others when these are done.
+    up buckets are told first, and the others when these are done. Epochs may be left out. One that the node has taken already (a
+    coordinator that was started again repeats itself) is confirmed as the first time, and changes nothing: copies may have come since.
     """
 
     seq: int
@@ -92,7 +93,8 @@ class SetPlacement(ControlMessage, frozen=True, tag=122):
 class CopyBuckets(ControlMessage, frozen=True, tag=116):
     """Command to the primary of some buckets: make copies of them on `target`.
 
-    Done when these have caught up; from then on whatever the primary acknowledges lies there, too, until a placement says otherwise.
+    Done when these have caught up; from then on whatever the primary acknowledges lies there, too, until a placement says otherwise:
+    the primary then tells the target to let go of them.
     """
 
     seq: int

@@ -29,6 +29,7 @@ class Member:
         self.connection = b"m%d" % number
         self.endpoint = f"ipc://m{number}"
         self.node = -1
+        self.hello: Any = None
         self.is_alive = True
         self.epoch = 0
         #: Version of every bucket of which there is a copy here.
@@ -67,6 +68,8 @@ class Member:
 
     def place(self, message: c.SetPlacement) -> c.Cause | None:
         assert message.epoch >= self.epoch
+        if message.epoch == self.epoch:  # once more: a copy that was made meanwhile must stay
+            return None
         if not self.epoch:  # the first placement of an empty tier
             self.versions = {bucket: 0 for bucket, row in enumerate(message.placement) if self.node in row}
         given = {b: to for b, to in self.leads.items() if message.placement[b][0] != self.node}
@@ -126,6 +129,8 @@ class Members:
         self.acknowledged: dict[int, int] = {}
         #: How many of the copies that are asked for fail, of 1.
         self.failures = 0.0
+        #: What the coordinator has journaled.
+        self.journal: list[bytes] = []
         self.replies: dict[tuple[bytes, int], Any] = {}
         self._seq = self._turn = 0
         #: Nodes are started for those that are missing, as a launcher does.
@@ -140,7 +145,8 @@ class Members:
     def join(self) -> Member:
         member = Member(self, len(self.members))
         self.members.append(member)
-        member.outbox.append(c.NodeHello(1, member.endpoint, f"host{len(self.members) % 3}", 100 + len(self.members)))
+        member.hello = c.NodeHello(1, member.endpoint, f"host{len(self.members) % 3}", 100 + len(self.members))
+        member.outbox.append(member.hello)
         return member
 
     def kill(self, member: Member, seen: bool = True) -> None:
@@ -154,6 +160,22 @@ class Members:
     def declare_dead(self, member: Member) -> None:
         """The coordinator believes that a node is dead, which goes on."""
         self.ask(b"launcher", c.NodeGone(0, member.endpoint, "not heard"))
+
+    def restart(self) -> None:
+        """The coordinator is killed, and started again: what it has sent may be lost, what it has journaled is not."""
+        old, journal = self.tier, self.journal
+        self.tier = Tier("t1", old.settings)
+        self.tier.replay(journal)
+        self.tier.validate()
+        assert durable(self.tier) == durable(old)
+        for member in self.members:
+            for box in (member.inbox, member.outbox):
+                for _ in range(self.rng.randrange(len(box) + 1)):
+                    lost = box.pop()
+                    if isinstance(lost, (c.NodeHello, c.Welcome)):  # a node says hello until it is welcomed
+                        box.append(lost)
+                        break
+        self.route(self.tier.recover(self.now))
 
     def ask(self, sender: bytes, message: Any) -> Any:
         self._seq += 1
@@ -195,6 +217,9 @@ class Members:
                 self.route(self.tier.receive(member.connection, c.Heartbeat(1, member.node, report), self.now))
         self.route(self.tier.tick(self.now))
         self.check()
+        for member in self.members:
+            if member.is_alive and member.node < 0 and not member.outbox and not member.inbox:
+                member.outbox.append(member.hello)
         members = set(self.tier.nodes.up()) - self.tier.draining
         joining = [member for member in self.members if member.is_alive and member.node < 0]
         if self.restarts and not joining and len(members) < self.tier.wanted_nodes:
@@ -212,7 +237,7 @@ class Members:
                 return
             self.tick()
         raise AssertionError(
-            f"it does not come to an end: {self.tier.moves.status()}, {self.tier.scaling}, {self.choices()}, {self.tier.nodes.infos()}"
+            f"it does not come to an end: {vars(self.tier.moves)}, {self.tier.scaling}, {self.choices()}, {self.tier.nodes.infos()}"
         )
 
     def write(self) -> None:
@@ -225,6 +250,7 @@ class Members:
     # ---- inside --------------------------------------------------------------------------------------------------------
 
     def route(self, outgoing: list[tuple[bytes, Any]]) -> None:
+        self.journal += self.tier.take_events()
         for receiver, message in outgoing:
             member = next((each for each in self.members if each.connection == receiver), None)
             if member is None:
@@ -278,3 +304,26 @@ class Members:
             if member.is_alive and member.node in nodes.up():
                 held = {bucket for bucket, row in enumerate(nodes.placement) if member.node in row}
                 assert set(member.versions) == held, "nobody keeps what is not in the placement"
+
+
+def durable(tier: Tier) -> dict[str, Any]:
+    """What of a coordinator outlives it."""
+    groups = tier.groups
+    return {
+        "state": tier.state,
+        "nodes": (tier.nodes.epoch, tier.nodes.placement, tier.nodes.infos(), dict(tier.node_at)),
+        "placing": (tier.placing.leaders, tier.placing.told, tier.placing.confirmed),
+        "moves": (tier.moves.changes, tier.moves.queued, tier.moves.ready, tier.moves.is_stale, tier.moves.resume_at is None),
+        "copying": sorted((copy.source, copy.target, copy.buckets) for copy in tier.moves.copying),
+        "scaling": (tier.wanted_nodes, tier.draining, tier.leaving, tier.scaling and tier.scaling.what),
+        "tables": (tier.catalog.tables, tier.catalog.ready, tier.catalog.next_table, tier.catalog.next_index),
+        "functions": tier.catalog.functions,
+        "groups": [(group.spec, group.tag, group.cause) for group in groups.running.values()],
+        "ranks": [(r.attempt, r.incarnation, r.finished, r.result) for group in groups.running.values() for r in group.ranks],
+        "next group": groups.next_group,
+        "commands": {
+            number: (command.what, command.waiting, command.message, command.cause)
+            for number, command in tier.commands.under_way.items()
+            if not isinstance(command.message, c.ReportNow)
+        },
+    }

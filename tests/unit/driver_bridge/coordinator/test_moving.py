@@ -226,6 +226,25 @@ def test_a_death_at_every_step(begin: Callable[[Members], None], seen: bool) -> 
     assert steps > 10
 
 
+@pytest.mark.usefixtures("few_buckets")
+@pytest.mark.parametrize("begin", [grow, shrink, lose_one])
+def test_a_coordinator_killed_at_every_step_twice(begin: Callable[[Members], None]) -> None:
+    """The next process knows what the last one knew, and comes to the same end."""
+    for steps in range(60):
+        world = Members(3, 2, steps)
+        begin(world)
+        for _ in range(steps):
+            world.write()
+            world.step()
+        world.restart()
+        for _ in range(5):
+            world.step()
+        world.restart()
+        world.settle()
+        world.check_end()
+        assert len(world.tier.nodes.up()) == {grow: 4, shrink: 2, lose_one: 2}[begin]
+
+
 # ---- anything at any time ----------------------------------------------------------------------------------------------
 
 
@@ -256,6 +275,8 @@ def test_random_schedules(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
                 victim.cut ^= {rng.choice(alive).node} - {victim.node}
             case 4 | 5:
                 world.tick()
+            case 6 if rng.random() < 0.3:
+                world.restart()
             case _:
                 world.step(anyhow=True)
     for member in world.members:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,8 +14,10 @@ import pytest
 
 from sparkps.config import NodeSettings, Settings
 from sparkps.driver_bridge.launchers.local import LocalTier
-from sparkps.errors import DeadlineExceeded, InvalidInput, TierError
-from sparkps.wire.messages.control import DrainNode, TierStatus
+from sparkps.driver_bridge.launchers.restarts import Restarts
+from sparkps.errors import DeadlineExceeded, InvalidInput, NodeUnreachable, TierError
+from sparkps.specs import TableSpec
+from sparkps.wire.messages.control import CreateTable, DrainNode, FindTable, TierStatus
 from tests.harness.processes import gone_within
 from tests.harness.waiting import wait_until
 
@@ -94,7 +97,7 @@ def test_a_node_that_is_killed_is_replaced_by_a_new_member(tier: ObedientTier) -
 def test_nodes_that_die_again_and_again_are_not_started_for_ever(tier: ObedientTier, caplog: pytest.LogCaptureFixture) -> None:
     for number in range(1, 5):
         tier.kill(number)
-        assert wait_until(lambda: max(tier.up()) == number + 1 if number < 4 else tier.up() == [0], 20.0)  # noqa: B023
+        assert wait_until(lambda: max(tier.up()) == number + 1 if number < 4 else len(tier.up()) == 1, 20.0)  # noqa: B023
         assert wait_until(lambda: tier.report()["moving"] is None, 20.0)
     assert wait_until(lambda: "is not started again: 3 were within 60 s" in caplog.text, 5.0)
     assert tier.report()["state"] == "ready", "the copies of the last one are there"
@@ -118,7 +121,8 @@ def test_a_tier_grows_and_shrinks(tier: ObedientTier) -> None:
 def test_a_node_that_is_drained_ends_and_is_not_replaced(tier: ObedientTier) -> None:
     tier.scale(3, 30.0)
     tier.control.request(DrainNode(0, 1, 30.0))
-    assert tier.up() == [0, 2]
+    assert len(tier.up()) == 2
+    assert 1 not in tier.up()
     report = tier.report()
     assert (report["num_nodes"], report["draining"], report["under_replicated"]) == (2, [], 0)
     assert wait_until(lambda: len(tier._nodes) == 2, 10.0)
@@ -151,3 +155,69 @@ def test_one_change_at_a_time_and_a_deadline(tier: ObedientTier, monkeypatch: py
                 tier.control.request(DrainNode(0, 1, 5.0))
         with pytest.raises(DeadlineExceeded, match=r"Scaling to 3 nodes must be done within 3 s. 2 nodes are up, 3 shall be"):
             first.result(20)
+
+
+# ---- the coordinator ---------------------------------------------------------------------------------------------------
+
+
+def coordinator_of(tier: LocalTier) -> int:
+    assert tier._coordinator is not None
+    return tier._coordinator.pid
+
+
+def kill_coordinator(tier: LocalTier) -> int:
+    """Kill it; the process that it was."""
+    pid = coordinator_of(tier)
+    os.kill(pid, signal.SIGKILL)
+    assert wait_until(lambda: coordinator_of(tier) != pid, 10.0)
+    return pid
+
+
+@pytest.mark.parametrize("tier", [2], indirect=True)
+def test_a_coordinator_that_is_killed_is_started_again_and_knows_all(tier: ObedientTier) -> None:
+    spec = tier.control.request(CreateTable(0, TableSpec("w", "sparse", 1))).spec
+    for restarts in (1, 2):
+        killed = kill_coordinator(tier)
+        report = tier.report()
+        assert report["coordinator"] == {"pid": coordinator_of(tier), "restarts": restarts}
+        assert report["coordinator"]["pid"] != killed
+        assert (report["state"], tier.up()) == ("ready", [0, 1])
+        assert tier.control.request(FindTable(0, "w")).spec == spec
+    assert tier.control.request(CreateTable(0, TableSpec("x", "sparse", 1))).spec.table == 2
+
+
+@pytest.mark.parametrize("tier", [2], indirect=True)
+def test_a_coordinator_killed_together_with_a_node(tier: ObedientTier) -> None:
+    os.kill(coordinator_of(tier), signal.SIGKILL)
+    tier.kill(0)
+    assert wait_until(lambda: len(tier.up()) == 2 and max(tier.up()) == 2, 20.0)
+    assert wait_until(lambda: tier.report()["under_replicated"] == 0, 20.0)
+
+
+@pytest.mark.parametrize("tier", [2], indirect=True)
+def test_a_request_under_way_survives_the_coordinator(tier: ObedientTier) -> None:
+    stopped = [child.pid for child in tier._nodes.values()]
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(tier.control.request, CreateTable(0, TableSpec("w", "sparse", 1)))
+        assert wait_until(lambda: tier.report()["tables"], 5.0)
+        kill_coordinator(tier)
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+        assert asked.result(20).spec.name == "w"
+
+
+@pytest.mark.parametrize("tier", [1], indirect=True)
+def test_restarts_that_are_used_up_end_it_at_once(tier: ObedientTier) -> None:
+    tier.coordinator_restarts = Restarts(1)
+    kill_coordinator(tier)
+    assert tier.up() == [0, 1]
+    pid = coordinator_of(tier)
+    os.kill(pid, signal.SIGKILL)
+    assert wait_until(lambda: tier.ended() is not None, 5.0)
+    assert f"process {pid} was killed by signal 9" in str(tier.ended())
+    began = time.monotonic()
+    with pytest.raises(NodeUnreachable):
+        tier.control.request(TierStatus(0))
+    assert time.monotonic() - began < 1.0, "nobody waits for one that does not come"

@@ -1,0 +1,228 @@
+"""The journal as a file, and the coordinator that goes on from one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sparkps.driver_bridge.coordinator.journal import Journal, split
+from sparkps.driver_bridge.coordinator.tier import Tier
+from sparkps.specs import TableSpec
+from sparkps.wire.messages import control as c
+from tests.unit.driver_bridge.coordinator.members import durable
+from tests.unit.driver_bridge.coordinator.world import World
+
+W = TableSpec("w", "sparse", 2)
+
+
+def written(path: Path, *records: bytes) -> bytes:
+    journal = Journal(path)
+    journal.append(list(records))
+    journal.close()
+    return path.read_bytes()
+
+
+def test_what_was_appended_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    written(path, b"one", b"")
+    written(path, b"three" * 1000)
+    assert Journal(path).records == [b"one", b"", b"three" * 1000]
+    assert path.stat().st_mode & 0o077 == 0
+
+
+def test_a_torn_tail_is_dropped_wherever_it_is_torn(tmp_path: Path) -> None:
+    whole = written(tmp_path / "whole", b"one", b"two", b"three")
+    for length in range(len(whole)):
+        path = tmp_path / "torn"
+        path.write_bytes(whole[:length])
+        journal = Journal(path)
+        assert journal.records == [b"one", b"two", b"three"][: len(journal.records)]
+        kept = len(journal.records)
+        journal.append([b"next"])
+        journal.close()
+        assert Journal(path).records == [*[b"one", b"two"][:kept], b"next"]
+
+
+@pytest.mark.parametrize("place", range(20))
+def test_a_flipped_bit_ends_the_journal(tmp_path: Path, place: int) -> None:
+    whole = bytearray(written(tmp_path / "j", b"one", b"two"))
+    whole[place % len(whole)] ^= 1
+    records, length = split(bytes(whole))
+    assert records in ([], [b"one"])
+    assert length <= 11
+
+
+def test_a_journal_that_cannot_be_written_is_removed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "j"
+    journal = Journal(path)
+    journal.append([b"one"])
+    assert journal._file is not None
+    os.close(journal._file)
+    journal._file = os.open(path, os.O_RDONLY)
+    journal.append([b"two"])
+    assert not path.exists()
+    assert "cannot be written" in caplog.text
+    journal.append([b"three"])
+    assert not path.exists()
+
+
+# ---- a coordinator that goes on ----------------------------------------------------------------------------------------
+
+
+class Mortal(World):
+    """A world whose coordinator can be killed and started again."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        self.journal: list[bytes] = []
+        super().__init__(*args, **settings)
+
+    def route(self, outgoing: list[tuple[bytes, Any]]) -> None:
+        self.journal += self.tier.take_events()
+        super().route(outgoing)
+
+    def restart(self) -> None:
+        old = self.tier
+        self.tier = Tier("t1", old.settings)
+        self.tier.replay(self.journal)
+        assert durable(self.tier) == durable(old)
+        self.tier.begin(self.now, 2)
+        self.route(self.tier.recover(self.now))
+
+
+@pytest.fixture
+def world() -> Mortal:
+    made = Mortal(lease_ttl=5.0)
+    made.join(0)
+    made.join(1)
+    return made
+
+
+def admit(world: World, tag: str) -> Any:
+    return world.ask(b"d" + tag.encode(), c.AdmitGroup(0, f"run-{tag}", 1, 1, 0, 1, tag))
+
+
+def test_tables_functions_and_groups_are_there_again(world: Mortal) -> None:
+    spec = world.ask(b"driver", c.CreateTable(0, W)).spec
+    world.ask(b"driver", c.RegisterFunction(0, "f", b"blob"))
+    group = admit(world, "a").spec.group
+    world.ask(b"worker", c.Lease(0, group, 0, 7))
+    world.restart()
+    assert world.ask(b"driver", c.FindTable(0, "w")).spec == spec
+    assert world.tier.catalog.functions == {"f": b"blob"}
+    assert world.ask(b"worker", c.Renew(0, group, 0, 7)).all_started
+    assert isinstance(admit(world, "b"), c.Queued)
+    assert isinstance(world.ask(b"driver", c.AdmitGroup(0, "run-a", 1, 1, 0, 1, "a")), c.Admitted)
+
+
+def test_an_answer_that_was_lost_with_the_coordinator_is_given_again(world: Mortal) -> None:
+    first = world.ask(b"driver", c.CreateTable(0, W))
+    commands = len(world.commands[b"n0"])
+    world.restart()
+    world.replies.clear()
+    world.deliver(b"driver", c.CreateTable(1, W))
+    assert world.reply(b"driver") == first
+    assert len(world.commands[b"n0"]) == commands, "it is not carried out once more"
+
+
+def test_a_command_under_way_is_sent_again_when_its_node_is_heard(world: Mortal) -> None:
+    world.deaf = {b"n1"}
+    assert world.ask(b"driver", c.CreateTable(0, W)) is None
+    sent = len(world.commands[b"n1"])
+    world.restart()
+    assert len(world.commands[b"n1"]) == sent, "nobody is there yet"
+    world.deaf = set()
+    world.deliver(b"n1", c.Heartbeat(99, 1))
+    assert world.reply(b"driver").spec.name == "w"
+    assert isinstance(world.commands[b"n1"][-1], c.CreateTable)
+
+
+def test_leases_last_one_term_more_and_silent_nodes_have_one_deadline_more(world: Mortal) -> None:
+    group = admit(world, "a").spec.group
+    world.ask(b"worker", c.Lease(0, group, 0, 7))
+    for _ in range(3):
+        world.later(3.0)
+        world.ask(b"worker", c.Renew(0, group, 0, 7))
+    world.now += 100.0
+    world.restart()
+    assert isinstance(world.ask(b"other", c.Lease(0, group, 0, 8)), c.Wait)
+    world.deaf = {b"n1"}
+    world.later(4.5)
+    assert world.tier.nodes.up() == [0, 1]
+    assert isinstance(world.ask(b"other", c.Lease(0, group, 0, 8)), c.Wait)
+    world.later(1.0)
+    assert world.tier.nodes.up() == [0]
+
+
+def test_a_rank_that_was_given_away_is_its_new_holders(world: Mortal) -> None:
+    group = admit(world, "a").spec.group
+    world.ask(b"worker", c.Lease(0, group, 0, 7))
+    world.later(3.0)
+    world.ask(b"worker", c.Renew(0, group, 0, 7))
+    world.later(5.5)
+    assert world.ask(b"other", c.Lease(0, group, 0, 8)).incarnation == 2
+    world.restart()
+    with pytest.raises(Exception, match="held by attempt 8"):
+        world.ask(b"worker", c.Renew(0, group, 0, 7))
+
+
+def test_decisions_by_time_are_not_made_anew(world: Mortal) -> None:
+    """A dead node, a group that nobody was heard of, a command that was late."""
+    group = admit(world, "a").spec.group
+    world.later(61.0)
+    assert group not in world.tier.groups.running
+    world.deaf = {b"n1"}
+    assert world.ask(b"driver", c.CreateTable(0, W)) is None
+    world.later(6.0)
+    assert world.tier.nodes.up() == [0]
+    world.restart()
+    assert world.tier.nodes.up() == [0]
+    assert world.ask(b"driver", c.TierStatus(0, fresh=False)).report["state"] == "degraded"
+
+
+def test_a_command_that_was_late_is_not_waited_for_again(world: Mortal) -> None:
+    world.deaf = {b"n1"}
+    assert world.ask(b"driver", c.CreateTable(0, W)) is None
+    until = world.now + 30.0
+    while world.now < until:
+        world.now += 0.25
+        for number in range(2):
+            world.deliver(b"n%d" % number, c.Heartbeat(1, number))
+        world.route(world.tier.tick(world.now))
+    with pytest.raises(TimeoutError, match="Creating table 'w'"):
+        world.reply(b"driver")
+    world.restart()
+    assert world.tier.catalog.tables == {}
+
+
+def test_commands_keep_their_numbers_though_reports_have_numbers_too(world: Mortal) -> None:
+    world.ask(b"other", c.TierStatus(0))
+    world.deaf = {b"n1"}
+    assert world.ask(b"driver", c.CreateTable(0, W)) is None
+    command = world.commands[b"n1"][-1]
+    world.restart()
+    world.deliver(b"n1", c.CommandDone(command.seq, 1))
+    assert world.reply(b"driver").spec.name == "w"
+
+
+def test_status_says_which_process_it_is(world: Mortal) -> None:
+    world.tier.begin(world.now, 1)
+    world.route([])
+    world.restart()
+    world.restart()
+    assert world.ask(b"driver", c.TierStatus(0, fresh=False)).report["coordinator"] == {"pid": 2, "restarts": 2}
+
+
+def test_questions_and_renewals_are_not_journaled(world: Mortal) -> None:
+    group = admit(world, "a").spec.group
+    world.ask(b"worker", c.Lease(0, group, 0, 7))
+    length = len(world.journal)
+    for _ in range(5):
+        world.later(3.0)
+        world.ask(b"worker", c.Renew(0, group, 0, 7))
+        world.ask(b"driver", c.TierStatus(0))
+        world.ask(b"driver", c.GroupState(0, group))
+        admit(world, "b")
+    assert len(world.journal) == length
