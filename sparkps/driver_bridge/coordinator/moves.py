@@ -14,7 +14,7 @@ first (`interrupt`), then everything is planned anew. What fails is given up, an
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from sparkps.driver_bridge.coordinator.plan import RowChange, plan
@@ -192,9 +192,7 @@ class Moves:
         self._round = max(SMALLEST_ROUND, -(-missing // ROUNDS))
 
     def _begin_round(self, placement: Placement) -> None:
-        missing = [
-            (bucket, node) for bucket, change in self.changes.items() for node in change.add if node not in placement[bucket]
-        ]
+        missing = [(bucket, node) for bucket, change in self.changes.items() for node in _missing(change, placement[bucket])]
         for bucket, node in missing:
             if (placement[bucket][0], node) in self._failed:
                 self.changes.pop(bucket, None)
@@ -227,7 +225,7 @@ class Moves:
         takers: set[int] = set()
         for bucket, change in list(self.changes.items()):
             row = placement[bucket]
-            if not set(change.row) <= set(row):
+            if _missing(change, row):
                 continue
             if row[0] == change.row[0]:
                 rows[bucket] = list(change.row)
@@ -247,6 +245,17 @@ class Moves:
         every = [*self.queued, *made, *self.ready]
         assert len(set(every)) == len(every), "a copy is queued, under way or ready, once"
         assert all(target not in placement[bucket] for bucket, target in every)
+
+
+def _missing(change: RowChange, row: Sequence[int]) -> list[int]:
+    """Copies of a bucket that are to be made next: the new primary's before it leads, the others' when it does.
+
+    A primary that has just got the lead knows of no copy but that of the old one.
+    """
+    lead = change.row[0]
+    if lead not in row:
+        return [lead]
+    return [node for node in change.row if node not in row] if row[0] == lead else []
 
 
 __all__ = ["Copy", "Effect", "Moves", "NewPlacement", "View"]

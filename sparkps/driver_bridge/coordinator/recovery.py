@@ -19,7 +19,7 @@ def go_on_at(core: Core, now: float) -> None:
         group.heard_at = now
         for rank in group.ranks:
             if rank.expires_at is not None:
-                rank.expires_at = now + core.groups.ttl
+                rank.hold(now + core.groups.ttl)
     core.commands.renew(now)
     core.connections.hear_all(now)
     if core.scaling is not None:
