@@ -117,13 +117,11 @@ def _open_group(state: ServerState, message: c.OpenGroup, done: Done) -> None:
 def _fail_group(state: ServerState, message: c.FailGroup, done: Done) -> None:
     if message.group in state.groups:
         state.groups[message.group].end(message.cause.exception())
-        state.followers.end_group(message.group)
     done(None)
 
 
 @_carries_out(c.CloseGroup)
 def _close_group(state: ServerState, message: c.CloseGroup, done: Done) -> None:
-    state.followers.end_group(message.group)
     state.answers.forget_group(message.group)
     closed = state.groups.pop(message.group, None)
     if closed is None:

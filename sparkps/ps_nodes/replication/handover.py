@@ -78,8 +78,9 @@ class _Change:
     def begin(self) -> None:
         """It is its turn: followers come to a stop, when they have carried out all that is here."""
         state = self._state
-        if self._epoch < state.epoch:  # a late repetition
-            self._end(None)
+        if self._epoch <= state.epoch:  # a repetition: copies may have come since that it does not name
+            self._is_made = True
+            state.copies.when_kept(state.copies.all_so_far(state.handing), lambda: state.io.post(lambda: self._end(None)))
             return
         self._before = replica_sets(state.placement)
         #: Buckets that it did not lead, and those that it leads no more.
