@@ -223,11 +223,12 @@ class World:
 
     def _hurt(self, how: Callable[[], None], tries: int) -> None:
         """Something happens to a node, when the last such thing is over."""
-        assert self.rng is not None and isinstance(self.tier, ReplicatedTier)
+        assert self.rng is not None
+        assert isinstance(self.tier, ReplicatedTier)
         enough = len(self.tier.living) > self.scenario.replication
         if self._draining or tries > 100 or not enough:
             return
-        if self._hurting or not self.tier.is_restored:
+        if self._hurting or not self.tier.is_whole:
             self.clockwork.after(self.rng.random() * 2.0, self._hurt, how, tries + 1)
             return
         how()

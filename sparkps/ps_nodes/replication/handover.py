@@ -266,7 +266,7 @@ class _Change:
     def _release(self) -> None:
         """Who waits is refused by the new epoch; key sets are registered anew."""
         state = self._state
-        for session in state.sessions.sessions.values():
+        for session in list(state.sessions.sessions.values()):
             session.keysets.clear()
         for group in list(state.groups.values()):
             group.refuse_parked()

@@ -192,6 +192,12 @@ class CoordinatedTier(SimulatedTier):
         return self.tables[spec.name]
 
     @property
+    def is_whole(self) -> bool:
+        """Whether the loss of any one node would lose nothing: all copies are there, and nobody is about to do without one."""
+        alike = len(self.living) == len(self.core.nodes.up())
+        return alike and self.is_restored and not any(node.state.copies.silent(DEADLINE / 2) for node in self.living)
+
+    @property
     def is_restored(self) -> bool:
         """Whether every bucket has all its copies where they shall be, and all nodes know."""
         up = self.core.nodes.up()
