@@ -122,8 +122,9 @@ class World:
         ttl, credit = faults.session_ttl, faults.credit_bytes
         clients = [_client_settings(ttl, chunk_bytes, credit) for chunk_bytes in (None, faults.chunk_bytes)]
         node = _node_settings(ttl, faults.buffer_bytes, faults.waiting_bytes)
-        look_every = LOOK_EVERY if faults.forgetful else LOOK_RARELY
-        kind = ReplicatedTier if scenario.replication > 1 or scenario.moves else Tier
+        replicated = scenario.replication > 1 or scenario.moves
+        look_every = LOOK_EVERY if faults.forgetful or replicated else LOOK_RARELY
+        kind = ReplicatedTier if replicated else Tier
         self.tier = kind(
             self.clockwork, self.wires, scenario.nodes, clients, node, rng, look_every, scenario.replication, universe(scenario).buckets
         )
@@ -316,7 +317,7 @@ class World:
 
     def _succeed(self, group: int, rank: int, process: Process) -> None:
         current, program = self._current[group, rank]
-        if current is process and not (program.finished and process.ended):
+        if current is process and not (program.finished and process.ended) and not self._draining:
             self._attempt(group, rank, program.incarnation + 1)
 
     def _fail(self) -> None:
