@@ -82,6 +82,7 @@ def _set_placement(state: ServerState, message: c.SetPlacement, done: Done) -> N
 @_carries_out(c.CopyBuckets)
 def _copy_buckets(state: ServerState, message: c.CopyBuckets, done: Done) -> None:
     foreign = [bucket for bucket in message.buckets if not 0 <= bucket < NUM_BUCKETS or not state.bucket_bits >> bucket & 1]
+    state.nodes.update((info.node, info) for info in message.nodes)
     info = state.nodes.get(message.target)
     if foreign or info is None or info.state != "up" or message.target == state.node:
         raise TierError(

@@ -109,7 +109,7 @@ class CoordinatedTier(SimulatedTier):
             self._answer(number, message.seq, None)
         elif isinstance(message, c.CopyBuckets):
             some = [bucket for bucket in message.buckets if bucket in self.used]
-            copying = c.CopyBuckets(message.seq, some, message.target)
+            copying = c.CopyBuckets(message.seq, some, message.target, message.nodes)
             commands.command(service.state, copying, lambda error: self._answer(number, message.seq, error))
         else:
             commands.command(service.state, message, lambda error: self._answer(number, message.seq, error))
