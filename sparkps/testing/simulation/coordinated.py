@@ -66,9 +66,9 @@ class CoordinatedTier(SimulatedTier):
         nodes = self.core.nodes
         if nodes.epoch != self.epoch:
             self.wires.note(f"placement {nodes.epoch}: {sorted({tuple(row) for row in nodes.placement})}")
+            self.core.validate()
         self.epoch, self.placement = nodes.epoch, nodes.placement
         self.dead = {info.node for info in nodes.infos() if info.state != "up"}
-        self.core.validate()
 
     def _carry(self, outgoing: Iterable[tuple[bytes, Any]]) -> None:
         for receiver, message in outgoing:
