@@ -176,7 +176,8 @@ class World:
                 return tier.is_restored and not tier.busy and not logs and not self._hurting
 
             self.clockwork.run(self.clockwork.now + PATIENCE, at_rest)
-            assert at_rest(), f"the tier does not come to rest: {tier.core.moves.status()}, {tier.core.placing.awaited(tier.core.nodes.up())}"
+            awaited = tier.core.placing.awaited(tier.core.nodes.up())
+            assert at_rest(), f"the tier does not come to rest: {tier.core.moves.status()}, nodes {awaited} are awaited"
 
     def _start(self) -> None:
         for number, group in enumerate(self.scenario.groups):
