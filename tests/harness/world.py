@@ -159,6 +159,7 @@ class World:
             self.clockwork.run(DEADLINE, lambda: not self.tier.busy)
             stuck = [process.name for process, _ in self.processes if not process.ended]
             assert not stuck, f"{', '.join(stuck)} never came to an end"
+            self._restore()
             self._after_drain("after all groups were closed a read of all nodes")
             self.clockwork.run(self.clockwork.now + AFTERMATH)
             self._restore()
@@ -360,6 +361,8 @@ class World:
         if group in self.finished or group in self.failed or not all(program.finished for program in ranks):
             return
         self.finished.add(group)
+        if isinstance(self.tier, ReplicatedTier) and not self.tier.is_restored:
+            return  # nodes do not agree yet who leads what: the tables are looked at when they do
         self.ledger.check_finished(group, self.read(), f"when group {group} had finished a read of all nodes")
 
     def _drain(self) -> None:
