@@ -13,6 +13,7 @@ from sparkps.ps_nodes.service import Service
 from sparkps.specs import GroupSpec, TableSpec
 from sparkps.wire.codec import decode
 from sparkps.wire.messages import control as c
+from sparkps.wire.messages import data as m
 from sparkps.wire.placement import Placement
 from tests.unit.ps_nodes.lone_node import GROUP, TABLE, Pool
 
@@ -47,7 +48,9 @@ class Nodes:
             if identity.startswith(b"node "):
                 self.heard.append((number, int(identity[5:]), copied))
             else:
-                self.answers[number].setdefault(identity, []).append(decode(copied))
+                message, arrays = decode(copied)
+                if not isinstance(message, m.Placed):
+                    self.answers[number].setdefault(identity, []).append((message, arrays))
 
         def ship(target: int, endpoint: str, frames: list[Any]) -> None:
             self.shipped.append((number, target, [memoryview(frame).tobytes() for frame in frames]))
