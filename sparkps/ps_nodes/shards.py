@@ -103,7 +103,9 @@ class Shards:
         with self._lock:
             new = self._new(writer, stamp, tables)
             entry = make(new)
-            entry.ships, entry.repeats = _all(new), _all(tables) & ~_all(new)
+            if self._copies is not None and self._copies.active:
+                entry.ships = _all(new)
+                entry.repeats = _all(tables) & ~entry.ships
             return entry, self._enter(entry)
 
     def write_at_once(
