@@ -23,7 +23,6 @@ from sparkps.wire.messages.control import NodeInfo
 from sparkps.wire.messages.log import ShipForget
 from sparkps.wire.placement import Placement
 
-
 #: So many groups are remembered by their specification.
 MOST_SPECS = 1000
 

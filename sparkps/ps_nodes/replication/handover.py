@@ -183,7 +183,9 @@ class _Change:
             if follower is None:
                 self._begin_empty(bucket)
                 continue
-            state.shards.marks.adopt(bucket, follower.marks.export(bucket))
+            marks = follower.marks.export(bucket)
+            state.shards.marks.adopt(bucket, marks)
+            state.sessions.remember([mark.session for mark in marks], state.now())
             for number, own in state.groups.items():
                 shadow = follower.groups.get(number)
                 if shadow is None:  # nobody has spoken in it
@@ -266,7 +268,7 @@ class _Change:
     def _release(self) -> None:
         """Who waits is refused by the new epoch; key sets are registered anew."""
         state = self._state
-        for session in state.sessions.sessions.values():
+        for session in list(state.sessions.sessions.values()):
             session.keysets.clear()
         for group in list(state.groups.values()):
             group.refuse_parked()

@@ -66,9 +66,9 @@ class CoordinatedTier(SimulatedTier):
         nodes = self.core.nodes
         if nodes.epoch != self.epoch:
             self.wires.note(f"placement {nodes.epoch}: {sorted({tuple(row) for row in nodes.placement})}")
+            self.core.validate()
         self.epoch, self.placement = nodes.epoch, nodes.placement
         self.dead = {info.node for info in nodes.infos() if info.state != "up"}
-        self.core.validate()
 
     def _carry(self, outgoing: Iterable[tuple[bytes, Any]]) -> None:
         for receiver, message in outgoing:
@@ -190,6 +190,12 @@ class CoordinatedTier(SimulatedTier):
         self.tables[spec.name] = made[0].spec
         done()
         return self.tables[spec.name]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the loss of any one node would lose nothing: all copies are there, and nobody is about to do without one."""
+        alike = len(self.living) == len(self.core.nodes.up())
+        return alike and self.is_restored and not any(node.state.copies.silent(DEADLINE / 2) for node in self.living)
 
     @property
     def is_restored(self) -> bool:
