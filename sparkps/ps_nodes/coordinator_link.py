@@ -135,8 +135,8 @@ class CoordinatorLink:
         if self.node >= 0:
             return  # the answer to a repetition
         self.node = message.node
+        self._pulse.begin(self.node, message.settings.heartbeat_interval)  # to make all tables may take longer than the deadline
         welcome(self._service.state, message)
-        self._pulse.begin(self.node, message.settings.heartbeat_interval)
         log.info("node %d of tier %s at %s", self.node, message.tier_id, self._endpoint)
 
     def _alive(self, message: c.Alive) -> None:
