@@ -29,6 +29,9 @@ PREFIX = "spark.sparkps."
 #: Heartbeats of a node within the deadline, where only that is set, and the usual interval is longer: four may be late or lost.
 BEATS_PER_DEADLINE = 5
 
+#: Seconds of silence after which a node is dead, where replicas take over and no other deadline was given.
+REPLICATED_DEADLINE = 2.5
+
 #: Most nodes of a tier.
 MOST_NODES = 256
 
@@ -290,6 +293,18 @@ class Settings:
         under_way = sections["client"].pull_credit_bytes + sections["client"].push_credit_bytes
         sections["node"] = dataclasses.replace(sections["node"], session_bytes=max(256 << 20, 4 * under_way))
         return dataclasses.replace(settings, **sections)
+
+    def for_replicas(self) -> Settings:
+        """The same with a short deadline of heartbeats where replicas take over, unless one was given.
+
+        To be wrong about a node's death costs a tier with replicas some copying, and one without them the rows.
+        """
+        usual = NodeSettings()
+        if self.replication == 1 or self.node.heartbeat_deadline != usual.heartbeat_deadline:
+            return self
+        interval = min(self.node.heartbeat_interval, REPLICATED_DEADLINE / BEATS_PER_DEADLINE)
+        node = dataclasses.replace(self.node, heartbeat_deadline=REPLICATED_DEADLINE, heartbeat_interval=interval)
+        return dataclasses.replace(self, node=node)
 
     @classmethod
     def from_spark(cls, spark: Any) -> Settings:

@@ -93,8 +93,9 @@ class NodeGroup:
         self._closing = False
         #: Called when no close is due.
         self._when_applied: list[Then] = []
-        #: Why the group ended, if it did.
+        #: Why the group ended, if it did; and where that is still to be shipped to.
         self._cause: SparkPSError | None = None
+        self._ends: Places = ()
         #: Seconds that pulls of each rank were parked.
         self.waited = [0.0] * spec.num_ranks
 
@@ -412,11 +413,6 @@ class NodeGroup:
         for parked in waiting:
             parked.resume()
 
-    @property
-    def has_failed(self) -> bool:
-        """Whether nothing is taken any more."""
-        return self._cause is not None
-
     # ---- the end -------------------------------------------------------------------------------------------------------
 
     def end(self, cause: SparkPSError) -> None:
@@ -425,6 +421,8 @@ class NodeGroup:
             reason = self._fail(cause)
             waiting, self._parked = self._parked, []
             then, self._when_applied = self._when_applied, []
+            ends, self._ends = self._ends, ()
+        self._ship(ends, lambda: entries.ShipEnd(self.spec.group))
         for parked in waiting:
             parked.fail(reason)
         for each in then:
@@ -439,6 +437,7 @@ class NodeGroup:
         """Under the lock: nothing is taken or applied any more; the first cause. `end` must follow."""
         if self._cause is None:
             self._cause = cause
+            self._ends = self._copies.reserve_everywhere()
         self._buffers.clear()
         self._closes.clear()
         return self._cause

@@ -147,7 +147,7 @@ class Node:
             self.service.io.run_posted()
             if self.control.socket in ready:
                 self.control.receive()
-            now = time.monotonic()
+            now = self.control.seen_at = time.monotonic()
             if now - looked_at > IDLE_MS / 1000:
                 looked_at = now
                 try:

@@ -159,7 +159,7 @@ class Service:
         """The placement has changed."""
         state = self.state
         frames = encode(m.Placed(state.epoch, state.placement, list(state.nodes.values())))
-        for session in state.sessions.sessions.values():
+        for session in list(state.sessions.sessions.values()):
             self._send(session.identity, frames)
 
     # ---- requests ------------------------------------------------------------------------------------------------------

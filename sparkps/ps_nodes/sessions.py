@@ -9,7 +9,7 @@ Pure: no socket, no thread, time is an argument. Owner of everything here: the n
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -217,6 +217,12 @@ class SessionTable:
         if len(self._closed) > MOST_CLOSED:
             self._closed.popitem(last=False)
         return not writing
+
+    def remember(self, sessions: Iterable[int], now: float) -> None:
+        """Marks of these sessions have come from another node; of those that are not open here they are kept for `ttl`, as of any."""
+        for session in sessions:
+            if session not in self.sessions and session not in self._forgotten:
+                self._forgotten[session] = now
 
     def expire(self, now: float) -> list[int]:
         """Forget sessions that were silent too long and have nothing under way; those whose marks may be forgotten, too."""

@@ -24,6 +24,9 @@ from sparkps.wire.messages.control import NodeInfo
 from sparkps.wire.messages.log import ShipForget
 from sparkps.wire.placement import Placement
 
+#: So many groups are remembered by their specification.
+MOST_SPECS = 1000
+
 
 class ServerState:
     """Settings, placement, tables, groups and sessions of a node.
@@ -72,6 +75,8 @@ class ServerState:
         self.bucket_bits = 0
         #: Worker groups that are open, by id.
         self.groups: dict[int, NodeGroup] = {}
+        #: Those that were ever open, the last ones: what other nodes ship of them may come later than their end.
+        self.group_specs: dict[int, GroupSpec] = {}
         self.sessions = SessionTable()
         #: What other nodes copy of this one, and what this one copies of others.
         self.copies = Copies(io, now, send)
@@ -119,6 +124,9 @@ class ServerState:
 
     def open_group(self, spec: GroupSpec) -> None:
         """A worker group was admitted; a second call does nothing."""
+        self.group_specs[spec.group] = spec
+        while len(self.group_specs) > MOST_SPECS:
+            del self.group_specs[next(iter(self.group_specs))]
         if spec.group not in self.groups:
             self.groups[spec.group] = NodeGroup(
                 check_group_spec(spec),

@@ -17,6 +17,7 @@ from sparkps.client.session import disconnect
 from sparkps.client.tables import SparseTable
 from sparkps.config import Settings
 from sparkps.driver_bridge.launchers.local import LocalTier, launch
+from sparkps.driver_bridge.launchers.restarts import Restarts
 from sparkps.specs import TableSpec
 from sparkps.wire.messages.control import CreateTable
 
@@ -101,6 +102,7 @@ def test_a_process_that_meets_a_stopped_tier_is_told_so_at_once(tier: LocalTier,
 def test_a_tier_that_was_killed_leaves_nobody_waiting_for_it(tier: LocalTier, handle: pathlib.Path) -> None:
     with user(handle) as other:
         assert other.pull()[0] == [[1.0], [2.0], [3.0]]
+        tier.coordinator_restarts = tier.node_restarts = Restarts(0)  # nobody is left to start them
         for child in (tier._coordinator, *tier._nodes.values()):
             assert child is not None
             child.process.send_signal(signal.SIGKILL)

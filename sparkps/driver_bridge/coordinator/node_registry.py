@@ -76,7 +76,7 @@ class NodeRegistry:
         state = self.nodes.get(node)
         if state is None or state.info.state != "up":
             return False
-        state.heard_at, state.report = now, report
+        state.heard_at, state.report = now, report or state.report  # those of a busy node have none
         return True
 
     def die(self, node: int, reason: str) -> NodeInfo:

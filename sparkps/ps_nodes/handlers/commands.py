@@ -84,6 +84,7 @@ def _set_placement(state: ServerState, message: c.SetPlacement, done: Done) -> N
 @_carries_out(c.CopyBuckets)
 def _copy_buckets(state: ServerState, message: c.CopyBuckets, done: Done) -> None:
     foreign = [bucket for bucket in message.buckets if not 0 <= bucket < NUM_BUCKETS or not state.bucket_bits >> bucket & 1]
+    state.nodes.update((info.node, info) for info in message.nodes)
     info = state.nodes.get(message.target)
     if foreign or info is None or info.state != "up" or message.target == state.node:
         raise TierError(
@@ -127,13 +128,11 @@ def _open_group(state: ServerState, message: c.OpenGroup, done: Done) -> None:
 def _fail_group(state: ServerState, message: c.FailGroup, done: Done) -> None:
     if message.group in state.groups:
         state.groups[message.group].end(message.cause.exception())
-        state.followers.end_group(message.group)
     done(None)
 
 
 @_carries_out(c.CloseGroup)
 def _close_group(state: ServerState, message: c.CloseGroup, done: Done) -> None:
-    state.followers.end_group(message.group)
     state.answers.forget_group(message.group)
     closed = state.groups.pop(message.group, None)
     if closed is None:

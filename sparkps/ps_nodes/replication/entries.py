@@ -223,6 +223,10 @@ def _settle(follower: Follower, message: log.ShipSettle, _: list[Any]) -> None:
         group.settle(message.member, message.state)
 
 
+def _end(follower: Follower, message: log.ShipEnd, _: list[Any]) -> None:
+    follower.end_group(message.group)
+
+
 def _forget(follower: Follower, message: log.ShipForget, _: list[Any]) -> None:
     follower.marks.forget(message.writer)
 
@@ -236,6 +240,7 @@ _CARRIERS: dict[type[Any], _Carrier] = {
     log.ShipTick: _tick,
     log.ShipTakeover: _takeover,
     log.ShipSettle: _settle,
+    log.ShipEnd: _end,
     log.ShipForget: _forget,
     log.ShipBucket: snapshots.adopt,
 }

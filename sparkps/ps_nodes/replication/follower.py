@@ -98,6 +98,8 @@ class Follower:
         #: Buckets that are copied, as bits. Owner of this and all below: whoever carries entries out.
         self.held = 0
         self.groups: dict[int, ReplicaGroup] = {}
+        #: Groups that are over.
+        self._ended: set[int] = set()
         self.marks = SessionMarks()
         #: Users' functions at the primary that have their turn, by number.
         self.holds: dict[int, Hold] = {}
@@ -210,15 +212,16 @@ class Follower:
 
     def _group(self, number: int, held: int) -> ReplicaGroup | None:
         found = self.groups.get(number)
-        if found is None and (spec := self._spec_of(number)) is not None:
+        if found is None and number not in self._ended and (spec := self._spec_of(number)) is not None:
             found = self.groups[number] = ReplicaGroup(spec, self.tables)
             for bucket in buckets_in(held):
                 found.clock.hold(bucket)
         return found
 
     def end_group(self, number: int) -> None:
-        """A worker group is over."""
+        """A worker group is over at the primary."""
         self.groups.pop(number, None)
+        self._ended.add(number)
 
     def hold(self, bucket: int) -> None:
         """A bucket is copied from its beginning."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sparkps.ps_nodes.replication.entries import carry_out
@@ -49,8 +48,7 @@ class Followers:
         return found
 
     def _spec_of(self, group: int) -> GroupSpec | None:
-        found = self._state.groups.get(group)
-        return None if found is None or found.has_failed else found.spec
+        return self._state.group_specs.get(group)
 
     def take(self, source: int, generation: int, number: int, message: Any, arrays: list[Any], nbytes: int) -> Any:
         """An entry has arrived; returns what to answer, if anything."""
@@ -78,11 +76,6 @@ class Followers:
     def forget(self, source: int) -> None:
         """The source is gone."""
         self._by_source.pop(source, None)
-
-    def end_group(self, group: int) -> None:
-        """A worker group is over, when all that came before was carried out."""
-        for follower in self:
-            follower.then(partial(follower.end_group, group))
 
     def nbytes(self) -> int:
         """Bytes of entries and open clocks."""

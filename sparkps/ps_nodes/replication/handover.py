@@ -78,8 +78,9 @@ class _Change:
     def begin(self) -> None:
         """It is its turn: followers come to a stop, when they have carried out all that is here."""
         state = self._state
-        if self._epoch < state.epoch:  # a late repetition
-            self._end(None)
+        if self._epoch <= state.epoch:  # a repetition: copies may have come since that it does not name
+            self._is_made = True
+            state.copies.when_kept(state.copies.all_so_far(state.handing), lambda: state.io.post(lambda: self._end(None)))
             return
         self._before = replica_sets(state.placement)
         #: Buckets that it did not lead, and those that it leads no more.
@@ -182,7 +183,9 @@ class _Change:
             if follower is None:
                 self._begin_empty(bucket)
                 continue
-            state.shards.marks.adopt(bucket, follower.marks.export(bucket))
+            marks = follower.marks.export(bucket)
+            state.shards.marks.adopt(bucket, marks)
+            state.sessions.remember([mark.session for mark in marks], state.now())
             for number, own in state.groups.items():
                 shadow = follower.groups.get(number)
                 if shadow is None:  # nobody has spoken in it
@@ -265,7 +268,7 @@ class _Change:
     def _release(self) -> None:
         """Who waits is refused by the new epoch; key sets are registered anew."""
         state = self._state
-        for session in state.sessions.sessions.values():
+        for session in list(state.sessions.sessions.values()):
             session.keysets.clear()
         for group in list(state.groups.values()):
             group.refuse_parked()

@@ -15,7 +15,7 @@ from typing import Any
 WINDOW_BYTES = 32 << 20
 
 #: Seconds without an acknowledgement after which entries are sent again; at first, and at most.
-RESEND_AFTER, RESEND_AT_MOST = 0.5, 4.0
+RESEND_AFTER, RESEND_AT_MOST = 0.3, 1.0
 
 #: What an entry costs besides its frames (bytes, about).
 ENTRY_BYTES = 512

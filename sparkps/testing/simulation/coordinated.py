@@ -66,9 +66,9 @@ class CoordinatedTier(SimulatedTier):
         nodes = self.core.nodes
         if nodes.epoch != self.epoch:
             self.wires.note(f"placement {nodes.epoch}: {sorted({tuple(row) for row in nodes.placement})}")
+            self.core.validate()
         self.epoch, self.placement = nodes.epoch, nodes.placement
         self.dead = {info.node for info in nodes.infos() if info.state != "up"}
-        self.core.validate()
 
     def _carry(self, outgoing: Iterable[tuple[bytes, Any]]) -> None:
         for receiver, message in outgoing:
@@ -109,7 +109,7 @@ class CoordinatedTier(SimulatedTier):
             self._answer(number, message.seq, None)
         elif isinstance(message, c.CopyBuckets):
             some = [bucket for bucket in message.buckets if bucket in self.used]
-            copying = c.CopyBuckets(message.seq, some, message.target)
+            copying = c.CopyBuckets(message.seq, some, message.target, message.nodes)
             commands.command(service.state, copying, lambda error: self._answer(number, message.seq, error))
         else:
             commands.command(service.state, message, lambda error: self._answer(number, message.seq, error))
@@ -190,6 +190,12 @@ class CoordinatedTier(SimulatedTier):
         self.tables[spec.name] = made[0].spec
         done()
         return self.tables[spec.name]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the loss of any one node would lose nothing: all copies are there, and nobody is about to do without one."""
+        alike = len(self.living) == len(self.core.nodes.up())
+        return alike and self.is_restored and not any(node.state.copies.silent(DEADLINE / 2) for node in self.living)
 
     @property
     def is_restored(self) -> bool:

@@ -119,7 +119,7 @@ class SimulatedTier:
             channels[node].send(frames)
 
         def hear() -> None:
-            for node, channel in channels.items():
+            for node, channel in list(channels.items()):
                 while (frames := channel.receive()) is not None:
                     service.hear_node(node, frames)
 

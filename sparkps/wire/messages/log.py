@@ -105,6 +105,12 @@ class ShipSettle(LogEntry, frozen=True, tag=52):
     state: bytes | None
 
 
+class ShipEnd(LogEntry, frozen=True, tag=55):
+    """A worker group is over, well or not: nothing of it is taken any more, and what is buffered goes."""
+
+    group: int
+
+
 class ShipForget(LogEntry, frozen=True, tag=53):
     """A session will repeat nothing any more."""
 
