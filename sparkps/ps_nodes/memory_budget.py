@@ -155,7 +155,7 @@ class MemoryBudget:
             chunk = target.chunk
             if chunk is not None and chunk.slots is None and chunk.promise is None:
                 if not self.near:
-                    chunk.promise = self.growth.promise(chunk.index, *chunk.runs, chunk.size)
+                    chunk.promise = self.growth.promise(chunk.index, chunk.runs, chunk.size, target.nbytes)
                 if chunk.promise is None:
                     self._admit(target, chunk)
 

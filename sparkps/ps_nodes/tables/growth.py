@@ -20,6 +20,9 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from sparkps.ps_nodes.tables.index import KeyIndex
 
+#: Runs of keys of one bucket each: buckets int32 (r,), ascending, and offsets int64 (r + 1,).
+Runs = tuple[NDArray[np.int32], NDArray[np.int64]]
+
 #: Arrays of a bucket grow by this factor: tables may come to that much of what they have, and of what is promised.
 FACTOR = 1.5
 
@@ -90,31 +93,38 @@ class Growth:
         """What comes to be compared with `mark`: growth so far may go on to `FACTOR`."""
         return FACTOR * self.grown + self.worst
 
-    def promise(self, index: KeyIndex, buckets: NDArray[np.int32], offsets: NDArray[np.int64], keys: int) -> Promise | None:
-        """Room for keys all of which may be new; None: it must be counted, for there may not be enough."""
-        noted = Noted(index, buckets, offsets, int(FACTOR * keys * index.key_bytes))
+    def promise(self, index: KeyIndex, runs: Runs, keys: int, kept: int, *, in_any_case: bool = False) -> Promise | None:
+        """Room for keys all of which may be new, noted at its worst.
+
+        Parameters
+        ----------
+        index : KeyIndex
+        runs : (buckets, offsets)
+            Where the keys of each bucket are.
+        keys : int
+            How many there are.
+        kept : int
+            Bytes of the write itself, until it is done.
+        in_any_case : bool
+            Whether there is room or not: another node has accepted it.
+
+        Returns
+        -------
+        Promise or None
+            None: it must be counted, for there may not be enough; the alarm is given.
+        """
+        noted = Noted(index, *runs, int(FACTOR * keys * index.key_bytes) + kept)
         with self.lock:
             if self._over:
                 self.settle()
-            if self.pressure + noted.worst > self.mark:
-                return None
-            self._note(noted)
-        return Promise(noted, self._over)
-
-    def note(self, index: KeyIndex, buckets: NDArray[np.int32], offsets: NDArray[np.int64], keys: int) -> Promise:
-        """The same for what another node has accepted: whether there is room or not."""
-        noted = Noted(index, buckets, offsets, int(FACTOR * keys * index.key_bytes))
-        with self.lock:
-            self.settle()
-            self._note(noted)
-            due = self.pressure > self.mark
+            due = self.pressure + noted.worst > self.mark
+            is_noted = in_any_case or not due
+            if is_noted:
+                self._plain[id(noted)] = noted
+                self.worst += noted.worst
         if due:
             self._alarm()
-        return Promise(noted, self._over)
-
-    def _note(self, noted: Noted) -> None:
-        self._plain[id(noted)] = noted
-        self.worst += noted.worst
+        return Promise(noted, self._over) if is_noted else None
 
     def count(self, index: KeyIndex, buckets: NDArray[np.int32], counts: NDArray[np.int64]) -> Promise:
         """Room for so many new keys of each bucket. Under the lock."""

@@ -126,7 +126,7 @@ class KeyChunk:
     def announce(self) -> None:
         """They may all be new, and will have rows: that counts from now on, if it did not before."""
         if self.slots is None and self.promise is None:
-            self.promise = self.index.growth.note(self.index, *self.runs, self.size)
+            self.promise = self.index.growth.promise(self.index, self.runs, self.size, 0, in_any_case=True)
 
     @property
     def is_usable(self) -> bool:
