@@ -451,6 +451,11 @@ class NodeGroup:
 
         self.when_applied(over)
 
+    @property
+    def num_parked(self) -> int:
+        """Requests that wait for ranks."""
+        return len(self._parked)
+
     def nbytes(self) -> int:
         """Bytes of writes that wait for their clock."""
         return self._buffers.nbytes

@@ -174,6 +174,7 @@ class ServerState:
             "pid": os.getpid(),
             "sessions": len(self.sessions.sessions),
             "dropped_messages": self.dropped,
+            "parked": sum([group.num_parked for group in list(self.groups.values())]),
             "queued_bytes": queued_bytes,
             "keyset_bytes": self.sessions.keyset_bytes(),
             **self.memory.report(),
