@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from sparkps.errors import ProtocolError, to_wire
+from sparkps.ps_nodes.checkpointing import cuts
 from sparkps.ps_nodes.dispatch import Dispatcher
 from sparkps.ps_nodes.handlers import requests
 from sparkps.ps_nodes.handlers.table import REQUESTS
@@ -215,6 +216,7 @@ class Service:
         for session in state.sessions.expire(state.now()):
             state.forget(session)
         state.copies.flush()
+        cuts.look_around(state)
         for follower in state.followers:
             self._acknowledge(follower)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from sparkps.config import NodeSettings
 from sparkps.errors import Fenced, TierError
+from sparkps.ps_nodes.checkpointing.cuts import Cut
 from sparkps.ps_nodes.groups import NodeGroup
 from sparkps.ps_nodes.io_thread import IoThread
 from sparkps.ps_nodes.replication.answers import Answers
@@ -22,7 +23,6 @@ from sparkps.specs import GroupSpec, check_group_spec
 from sparkps.wire.messages.control import NodeInfo
 from sparkps.wire.messages.log import ShipForget
 from sparkps.wire.placement import Placement
-
 
 #: So many groups are remembered by their specification.
 MOST_SPECS = 1000
@@ -66,6 +66,8 @@ class ServerState:
         self._tables: Tables | None = None
         #: The buckets of which this node is the primary, as bits.
         self.bucket_bits = 0
+        #: BSP groups whose clocks wait for a checkpoint. Owner: the I/O thread.
+        self.cut: Cut | None = None
         #: Worker groups that are open, by id.
         self.groups: dict[int, NodeGroup] = {}
         #: Those that were ever open, the last ones: what other nodes ship of them may come later than their end.
