@@ -17,7 +17,7 @@ from sparkps.checkpoints.plan import assemble
 from sparkps.checkpoints.store import CheckpointStore, Skipped, none_sound
 from sparkps.client.control import ControlClient
 from sparkps.errors import CheckpointDamaged, CheckpointError, ConfigError, TableMismatch, UnknownTable
-from sparkps.specs import NUM_BUCKETS, TableSpec
+from sparkps.specs import NUM_BUCKETS, GroupSpec, TableSpec
 from sparkps.wire.messages.control import (
     CheckpointTaken,
     CheckpointWritten,
@@ -55,24 +55,44 @@ def store_at(url: str) -> CheckpointStore:
 # ---- taking one --------------------------------------------------------------------------------------------------------
 
 
-def take(control: ControlClient, url: str, timeout: float = LIMIT) -> Checkpoint:
-    """Take a checkpoint of all tables and groups; see `PSContext.checkpoint`."""
+def take(
+    control: ControlClient,
+    url: str,
+    timeout: float = LIMIT,
+    group: GroupSpec | None = None,
+    unless: Callable[[], bool] = lambda: False,
+) -> Checkpoint:
+    """Take a checkpoint of all tables and groups; see `PSContext.checkpoint`.
+
+    Parameters
+    ----------
+    control : ControlClient
+    url : str
+    timeout : float
+    group : GroupSpec, optional
+        Must be in it.
+    unless : callable, optional
+        Whether to give up instead of trying again.
+    """
     store = store_at(url)
     deadline = time.monotonic() + timeout
-    return _patiently(lambda: _taken(control, store, deadline), deadline)
+    return _patiently(lambda: _taken(control, store, deadline, group), deadline, unless)
 
 
-def _taken(control: ControlClient, store: CheckpointStore, deadline: float) -> Checkpoint:
+def _taken(control: ControlClient, store: CheckpointStore, deadline: float, group: GroupSpec | None) -> Checkpoint:
     began, checkpoint = time.monotonic(), store.new_id()
     asking = TakeCheckpoint(0, store.url, checkpoint)
     written: CheckpointWritten = control.request(asking, max(0.1, deadline - time.monotonic()))
     parts = [part_of(part) for part in written.parts]
+    where = cuts(written.groups, parts)
+    if group is not None and all(cut.spec.group != group.group for cut in where):
+        raise CheckpointError(f"Worker group {group.name!r} must go on while it is written. It has ended.", group=group.name)
     manifest = assemble(
         [part.files for part in parts],
         checkpoint=checkpoint,
         tier=written.tier_id,
         tables=written.tables,
-        groups=cuts(written.groups, parts),
+        groups=where,
         time=time.time(),
         seconds=time.monotonic() - began,
     )
@@ -81,14 +101,14 @@ def _taken(control: ControlClient, store: CheckpointStore, deadline: float) -> C
     return made
 
 
-def _patiently(attempt: Callable[[], T], deadline: float) -> T:
+def _patiently(attempt: Callable[[], T], deadline: float, unless: Callable[[], bool] = lambda: False) -> T:
     """Try again while nodes say that the placement was changing."""
     pause, waiting = _FIRST_PAUSE, threading.Event()
     while True:
         try:
             return attempt()
         except CheckpointError as error:
-            if not error.attributes.get("again") or time.monotonic() > deadline:
+            if not error.attributes.get("again") or time.monotonic() > deadline or unless():
                 raise
             log.info("trying again: %s", error)
         waiting.wait(pause)

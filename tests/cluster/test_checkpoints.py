@@ -12,7 +12,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from sparkps.checkpoints.parts import starts
 from sparkps.checkpoints.reader import read_checkpoint
+from sparkps.checkpoints.store import CheckpointStore
+from sparkps.client.tables import SparseTable
 from sparkps.config import Settings
 from sparkps.driver_bridge import checkpointing
 from sparkps.driver_bridge.launchers import local
@@ -20,7 +23,7 @@ from sparkps.errors import CheckpointDamaged, ConfigError, NoCheckpoint, TableMi
 from sparkps.initializers import Normal
 from sparkps.optim import FTRL, SGD, Adagrad, Adam
 from sparkps.specs import TableSpec
-from sparkps.wire.messages.control import CreateTable
+from sparkps.wire.messages.control import AdmitGroup, CreateTable
 from tests.cluster.conftest import Tier
 from tests.harness.waiting import wait_until
 
@@ -246,3 +249,82 @@ def test_a_tier_that_has_lost_buckets_is_whole_again(taken):
         train(tables, 5, seed=2)
         assert same(rows(tables), after)
         tier.control.request(CreateTable(0, TableSpec("more", "sparse", 1)))
+
+
+# ---- worker groups -----------------------------------------------------------------------------------------------------
+
+
+def member(tier: Tier, group: int, rank: int):
+    """A rank's session, and the clock and state that it goes on from."""
+    session = tier.session()
+    clock, state = session.takeover(group, rank, 1)
+    return session, clock, state
+
+
+def admitted(tier: Tier, name: str, ranks: int, staleness: int, start=()):
+    return tier.control.request(AdmitGroup(0, name, ranks, ranks, staleness, 0, name, start)).spec
+
+
+class Ranks:
+    """Ranks as threads: at each clock they pull, push twice what depends on that and on the clock, and tick with a state."""
+
+    def __init__(self, tier: Tier, table: str, spec, clocks: int) -> None:
+        self.tier, self.table, self.spec, self.clocks = tier, table, spec, clocks
+        self.began: dict[int, tuple[int, bytes | None]] = {}
+        self.errors: list[BaseException] = []
+        self.over = threading.Event()
+        self.threads = [threading.Thread(target=self._run, args=(rank,)) for rank in range(spec.num_ranks)]
+        for thread in self.threads:
+            thread.start()
+
+    def _run(self, rank: int) -> None:
+        session, clock, state = member(self.tier, self.spec.group, rank)
+        self.began[rank] = clock, state
+        try:
+            spec = self.tier.spec_of(self.table)
+            table = SparseTable(self.tier.address, spec).bind(session)
+            while (clock := session.member.clock) < self.clocks and not self.over.is_set():
+                read = table.pull(KEYS)
+                random = np.random.default_rng([rank, clock])
+                table.push(KEYS[rank::2], random.normal(size=(len(KEYS[rank::2]), spec.dim)))
+                table.push(KEYS, np.tanh(read) * 0.1 + random.normal(size=read.shape))
+                session.tick(b"%d after %d" % (rank, clock))
+        except BaseException as error:
+            if not self.over.is_set():
+                self.errors.append(error)
+        finally:
+            session.leave()
+
+    def join(self) -> None:
+        for thread in self.threads:
+            thread.join()
+        assert not self.errors, self.errors
+
+
+def test_a_bsp_group_is_cut_at_a_clock_and_goes_on_from_it_bit_for_bit(tmp_path):
+    url, clocks = str(tmp_path), 40
+    options = {"dim": 2, "dtype": "float64", "optimizer": Adam(0.1), "init": Normal(0, 1)}
+    with tier_of(3) as tier:
+        table = tier.sparse("w", **options)
+        ranks = Ranks(tier, "w", admitted(tier, "g", 3, 0), clocks)
+        made = []
+        while any(thread.is_alive() for thread in ranks.threads):
+            made.append(checkpointing.take(tier.control, url))
+        ranks.join()
+        expected = table.pull(KEYS)
+    cuts = [each.clocks.get("g", -1) for each in made]
+    assert cuts == sorted(cuts)
+    chosen = [each for each in made if 0 <= each.clocks.get("g", -1) < clocks - 5]
+    assert chosen, "some were taken before the end"
+    for each, nodes, replication in ((chosen[0], 1, 1), (chosen[-1], 2, 2)):
+        store = CheckpointStore(url)
+        manifest = store.read(each.id)
+        (cut,) = manifest.groups
+        assert [rank.clock for rank in cut.ranks] == [cut.clock] * 3
+        assert [rank.state for rank in cut.ranks] == [b"%d after %d" % (rank, cut.clock) for rank in range(3)]
+        with tier_of(nodes, replication=replication) as tier:
+            checkpointing.restore(tier.control, url, each.id)
+            again = Ranks(tier, "w", admitted(tier, "again", 3, 0, starts(cut)), clocks)
+            again.join()
+            assert again.began == {rank: (cut.clock + 1, cut.ranks[rank].state) for rank in range(3)}
+            assert tier.sparse("w", **options).pull(KEYS).tobytes() == expected.tobytes()
