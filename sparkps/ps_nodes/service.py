@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from sparkps.errors import ProtocolError, to_wire
+from sparkps.ps_nodes.checkpointing import cuts
 from sparkps.ps_nodes.dispatch import Dispatcher
 from sparkps.ps_nodes.handlers import requests
 from sparkps.ps_nodes.handlers.table import REQUESTS
@@ -222,6 +223,7 @@ class Service:
             state.forget(session)
         state.copies.flush()
         state.look_at_memory()
+        cuts.look_around(state)
         for follower in state.followers:
             self._acknowledge(follower)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from sparkps.config import NodeSettings
 from sparkps.errors import Fenced, TierError
+from sparkps.ps_nodes.checkpointing.cuts import Cut
 from sparkps.ps_nodes.groups import NodeGroup
 from sparkps.ps_nodes.io_thread import IoThread
 from sparkps.ps_nodes.memory_budget import MemoryBudget
@@ -73,6 +74,8 @@ class ServerState:
         self._tables: Tables | None = None
         #: The buckets of which this node is the primary, as bits.
         self.bucket_bits = 0
+        #: BSP groups whose clocks wait for a checkpoint. Owner: the I/O thread.
+        self.cut: Cut | None = None
         #: Worker groups that are open, by id.
         self.groups: dict[int, NodeGroup] = {}
         #: Those that were ever open, the last ones: what other nodes ship of them may come later than their end.
