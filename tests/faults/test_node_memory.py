@@ -99,7 +99,11 @@ def fill(node: FullNode, w: SparseTable, write: Callable[[np.ndarray], None], rn
         try:
             write(keys)
         except OutOfNodeMemory as error:
-            assert (error.table, error.key) == (w.spec.name, "spark.sparkps.nodeMemory")
+            refusal = error
+        else:
+            refusal = None
+        if refusal is not None:
+            assert (refusal.table, refusal.key) == (w.spec.name, "spark.sparkps.nodeMemory")
             return np.concatenate(kept)
         kept.append(keys)
         node.resident()

@@ -10,7 +10,7 @@ import signal
 import numpy as np
 import pytest
 
-from sparkps import ASP, BSP, SSP, PSContext
+from sparkps import ASP, SSP, PSContext
 from sparkps.checkpoints.store import CheckpointStore
 from sparkps.errors import CheckpointError, ConfigError, WorkerFailed
 from sparkps.optim import Adam

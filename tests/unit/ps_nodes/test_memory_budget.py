@@ -67,7 +67,8 @@ def test_new_rows_are_refused_near_the_limit_and_nothing_of_them_is_there(
     error = from_wire(answer.error, answer.message, answer.attributes)
     assert isinstance(error, OutOfNodeMemory)
     assert (error.table, error.key, error.limit) == ("t1", "spark.sparkps.nodeMemory", LIMIT)
-    assert "'t1'" in answer.message and "spark.sparkps.nodeMemory" in answer.message
+    assert "'t1'" in answer.message
+    assert "spark.sparkps.nodeMemory" in answer.message
     assert node.service.report()["rows"] == rows
     assert node.values([*keys[:100], more]) == [1.0] * 100 + [0.0], "nothing of it has changed"
 
