@@ -252,7 +252,7 @@ _WRITES = (
     Mutant(
         "a small write overtakes others that change the same rows",
         _SHARDS,
-        "            if not self._turns.is_idle:\n                return False\n",
+        "            if not self._turns.is_idle:\n                return None\n",
         "",
     ),
     Mutant(
@@ -276,14 +276,14 @@ _WRITES = (
     Mutant(
         "a duplicate of a rank is acknowledged before what it repeats is done",
         _GROUPS,
-        "return Entry(write.shards, lambda: write_all(parts), finished)",
-        "return Entry(write.shards if parts else {}, lambda: write_all(parts), finished)",
+        "entry = Entry(write.shards, lambda: write_all(parts), finished, fresh",
+        "entry = Entry(write.shards if parts else {}, lambda: write_all(parts), finished, fresh",
     ),
     Mutant(
         "a duplicate of a session is acknowledged before what it repeats is done",
         _ROWS,
-        "return Entry(change.shards, lambda: write_all(parts), lambda _, error: done(error))",
-        "return Entry(change.shards if parts else {}, lambda: write_all(parts), lambda _, error: done(error))",
+        "return Entry(change.shards, lambda: write_all(parts), changed)",
+        "return Entry(change.shards if parts else {}, lambda: write_all(parts), changed)",
     ),
     Mutant(
         "writes overtake those that wait for their turn",

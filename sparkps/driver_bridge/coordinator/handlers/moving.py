@@ -8,7 +8,7 @@ from functools import partial
 
 from sparkps.driver_bridge.coordinator.core import Core, node_lost
 from sparkps.driver_bridge.coordinator.handlers import groups, lifecycle
-from sparkps.driver_bridge.coordinator.moves import Copy, NewPlacement, View
+from sparkps.driver_bridge.coordinator.moves import BucketCopy, NewPlacement, View
 from sparkps.driver_bridge.coordinator.plan import promote
 from sparkps.driver_bridge.coordinator.states import Own, TierState
 from sparkps.wire.messages import control as c
@@ -164,7 +164,7 @@ def go_on(core: Core) -> None:
         _carry_out(core, effect)
 
 
-def _carry_out(core: Core, effect: Copy | NewPlacement) -> None:
+def _carry_out(core: Core, effect: BucketCopy | NewPlacement) -> None:
     if isinstance(effect, NewPlacement):
         publish(core, effect.placement)
         return
@@ -177,7 +177,7 @@ def _carry_out(core: Core, effect: Copy | NewPlacement) -> None:
     )
 
 
-def _copied(core: Core, copy: Copy, cause: c.Cause | None, _: object) -> None:
+def _copied(core: Core, copy: BucketCopy, cause: c.Cause | None, _: object) -> None:
     if cause is not None and copy in core.moves.copying:
         log.warning("buckets %s were not copied to node %d: %s", list(copy.buckets), copy.target, cause.message)
     core.moves.copied(copy, "" if cause is None else cause.message)
