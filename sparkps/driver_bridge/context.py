@@ -74,6 +74,10 @@ class PSContext:
     The tier ends with `stop()`, with the ``with`` block, at the interpreter's exit, on SIGTERM, and when the driver is killed.
     Ctrl-C ends the call under way, and the tier goes on. Only one PSContext is active at a time.
 
+    Each node has a memory limit, `spark.sparkps.nodeMemory`: by default half the memory of its host or container, shared out among the
+    nodes there. A node that comes to 90 % of it refuses new rows and tables with `OutOfNodeMemory`, and goes on with the rows that it
+    has; `status()` has ``memory_bytes`` and ``memory_limit`` of each.
+
     Examples
     --------
     >>> with PSContext(spark, num_nodes=2) as ps:                     # doctest: +SKIP

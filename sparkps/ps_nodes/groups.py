@@ -12,6 +12,7 @@ from typing import Any
 from sparkps.errors import CheckpointError, Fenced, SparkPSError
 from sparkps.plain import name_of, text_of
 from sparkps.ps_nodes.clock_buffers import ClockBuffers, Kept, Part, Write, write_all
+from sparkps.ps_nodes.memory_budget import MemoryBudget
 from sparkps.ps_nodes.replication import shipping
 from sparkps.ps_nodes.replication.copies import Copies, Place, Places
 from sparkps.ps_nodes.shards import Entry, Shards
@@ -60,8 +61,8 @@ class NodeGroup:
         Takes what its members write.
     now : callable
         The node's clock, in seconds.
-    budget : callable
-        Bytes of writes of open clocks, above which a rank that is ahead of others is held back.
+    memory : MemoryBudget
+        Says above how many bytes of writes of open clocks a rank that is ahead of others is held back.
     copies : Copies
         Where all that is accepted is shipped.
     buckets : int
@@ -74,7 +75,7 @@ class NodeGroup:
         tables: Tables,
         shards: Shards,
         now: Callable[[], float],
-        budget: Callable[[], int],
+        memory: MemoryBudget,
         copies: Copies,
         buckets: int,
     ) -> None:
@@ -82,7 +83,7 @@ class NodeGroup:
         self._shards = shards
         self._copies = copies
         self._now = now
-        self._budget = budget
+        self._memory = memory
         self._lock = threading.Lock()
         #: Owner of this and all below: `_lock`.
         self._clock = GroupClock(spec, buckets_in(buckets))
@@ -180,7 +181,7 @@ class NodeGroup:
 
     def _too_far_ahead(self, member: Member, write: Write) -> list[int]:
         """Ranks that must tick before the node keeps more of this one."""
-        full = self._buffers.nbytes + write.nbytes > self._budget()
+        full = self._buffers.nbytes + write.nbytes > self._memory.buffer_room
         return self._clock.ahead(member) if full else []
 
     def _ordered(

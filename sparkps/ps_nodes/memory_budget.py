@@ -61,6 +61,8 @@ class MemoryBudget:
         self.near = False
         #: The line is reached: nothing new is taken, and other nodes are told.
         self.full = False
+        #: Bytes of open clocks of a group above which a rank that is ahead is held back.
+        self.buffer_room = self._most_buffered = UNLIMITED
         #: Nodes that have copies of this one's buckets, and are full. Owner: the I/O thread.
         self.full_nodes: frozenset[int] = frozenset()
         #: Bytes that the node may use.
@@ -80,9 +82,13 @@ class MemoryBudget:
 
     # ---- the limit -----------------------------------------------------------------------------------------------------
 
-    def set_limit(self, setting: int, nodes: int) -> None:
-        """The node may use `setting` bytes, or where that is 0 its share of what all nodes of the tier on this host may."""
+    def set_limit(self, setting: int, nodes: int, buffers: int = UNLIMITED) -> None:
+        """The node may use `setting` bytes, or where that is 0 its share of what all nodes of the tier on this host may.
+
+        `buffers`: bytes of open clocks of a group, unless the node has less for them.
+        """
         self.limit = limit_of_node(setting, self._at_hand(), nodes)
+        self._most_buffered = self.most(BUFFERS, buffers)
         self._at_first = self._at_first or self._resident()
         self.measure()
 
@@ -99,10 +105,6 @@ class MemoryBudget:
         """`size` bytes, or a share of what the node may use, if that is less."""
         return min(size, int(share * self.limit))
 
-    def buffer_room(self, size: int) -> int:
-        """Bytes of open clocks of a group above which a rank that is ahead is held back."""
-        return 0 if self.full else self.most(BUFFERS, size)
-
     # ---- counting ------------------------------------------------------------------------------------------------------
 
     def measure(self) -> None:
@@ -117,7 +119,11 @@ class MemoryBudget:
             self._sparse, self._dense, self._rest = sparse - before, dense, max(self._at_first, uncounted)
             growth.mark = int(self.line - dense - self._rest - queued - FACTOR * self._sparse)
             self.near = growth.pressure > growth.mark or bool(self.full_nodes)
-            self.full = self.near and self._needed(None) > self.line
+            self._set_full(self.near and self._needed(None) > self.line)
+
+    def _set_full(self, full: bool) -> None:
+        self.full = full
+        self.buffer_room = 0 if full else self._most_buffered
 
     def _alarmed(self) -> None:
         self.near = True
@@ -143,24 +149,24 @@ class MemoryBudget:
 
     # ---- what is asked for ---------------------------------------------------------------------------------------------
 
-    def promise(self, targets: Sequence[Target]) -> None:
-        """A write is accepted, and done later: its new rows have their room from now on.
+    def promise(self, targets: Sequence[Target], nbytes: int) -> bool:
+        """A write of so many bytes is done later: its new rows have their room from now on. False: `admit` must say so."""
+        for target in targets:
+            chunk = target.chunk
+            if chunk is not None and chunk.slots is None and chunk.promise is None:
+                chunk.promise = self.growth.promise(chunk.index, chunk.runs, chunk.size, nbytes)
+                if chunk.promise is None:
+                    return False
+        return True
+
+    def admit(self, targets: Sequence[Target]) -> None:
+        """As `promise`, near the line: every key is looked up.
 
         Raises
         ------
         OutOfNodeMemory
-            There is none. Nothing was changed.
+            There is no room. Nothing was changed.
         """
-        for target in targets:
-            chunk = target.chunk
-            if chunk is not None and chunk.slots is None and chunk.promise is None:
-                if not self.near:
-                    chunk.promise = self.growth.promise(chunk.index, chunk.runs, chunk.size, target.nbytes)
-                if chunk.promise is None:
-                    self._admit(target, chunk)
-
-    def admit(self, targets: Sequence[Target]) -> None:
-        """As `promise`, near the line: every key is looked up."""
         for target in targets:
             chunk = target.chunk
             if chunk is not None and chunk.promise is None:
@@ -181,7 +187,7 @@ class MemoryBudget:
                 if self._needed(chunk.index, more) <= self.line:
                     chunk.promise = self.growth.count(chunk.index, buckets, counts)
                     return
-        self.full = True
+        self._set_full(True)
         raise self._error(f"Table {target.table.spec.name!r} must have memory for {int(counts.sum())} new rows", target.table.spec.name)
 
     def _check_copies(self, target: Target, buckets: int) -> None:

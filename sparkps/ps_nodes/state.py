@@ -136,7 +136,7 @@ class ServerState:
                 self.tables,
                 self.shards,
                 self.now,
-                lambda: self.memory.buffer_room(self.settings.buffer_bytes),
+                self.memory,
                 self.copies,
                 self.bucket_bits,
             )
@@ -154,7 +154,7 @@ class ServerState:
         mine = self.nodes.get(self.node)
         together = [info for info in self.nodes.values() if mine is not None and info.host == mine.host and info.state == "up"]
         self.memory.node = self.node
-        self.memory.set_limit(self.settings.node_memory, len(together))
+        self.memory.set_limit(self.settings.node_memory, len(together), self.settings.buffer_bytes)
 
     def look_at_memory(self) -> None:
         """Count what there is. On the I/O thread."""

@@ -35,10 +35,11 @@ def step(state: ServerState, work: Work) -> None:
             raise ProtocolError("The operations of a step must be all pulls or all writes. Got both.")
         if writes[0]:
             if state.memory.near:
-                _admit(state, message.member, state.memory.admit, targets)
+                _admit(state, message.member, targets)
             change = Write.of_targets(targets)
             if not (inline and _written_at_once(state, work, change)):
-                _admit(state, message.member, state.memory.promise, targets)
+                if not state.memory.promise(targets, work.nbytes):
+                    _admit(state, message.member, targets)
                 use = tables.use(ids) if inline else use
                 write(state, work, change, use)
             return
@@ -50,13 +51,11 @@ def step(state: ServerState, work: Work) -> None:
         raise
 
 
-def _admit(
-    state: ServerState, member: m.Member | None, check: Callable[[Sequence[Target]], None], targets: Sequence[Target]
-) -> None:
+def _admit(state: ServerState, member: m.Member | None, targets: Sequence[Target]) -> None:
     """See that there is memory for a write, before anybody hears of it. In BSP a clock that lacks one cannot close: its group fails."""
     try:
-        check(targets)
-        group = state.groups.get(member.group) if member is not None and state.memory.near else None
+        state.memory.admit(targets)
+        group = state.groups.get(member.group) if member is not None else None
         if group is not None and group.is_synchronous:
             what = f"what ranks of group {group.spec.name!r} push in clocks that are open"
             state.memory.check_bytes(sum(target.nbytes for target in targets), what, targets[0].table.spec.name)

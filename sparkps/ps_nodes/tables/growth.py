@@ -27,20 +27,8 @@ Runs = tuple[NDArray[np.int32], NDArray[np.int64]]
 FACTOR = 1.5
 
 
-class Noted:
-    """What a promise is for."""
-
-    __slots__ = ("buckets", "counts", "index", "is_counted", "worst")
-
-    def __init__(self, index: KeyIndex, buckets: NDArray[np.int32], counts: NDArray[np.int64], worst: int) -> None:
-        self.index = index
-        self.buckets = buckets
-        #: Keys of each bucket that may be new; while it is only noted, where those of each begin.
-        self.counts = counts
-        #: Bytes that tables may grow by for it.
-        self.worst = worst
-        #: It is among `KeyIndex.promised`. Owner: the lock of `Growth`.
-        self.is_counted = False
+#: What a promise is for: its index, buckets (r,) and, from 0 on, the sum of their keys that may be new, (r + 1,); and bytes at worst.
+_Noted = tuple["KeyIndex", NDArray[np.int32], NDArray[np.int64], int]
 
 
 class Promise:
@@ -48,7 +36,7 @@ class Promise:
 
     __slots__ = ("_noted", "_over")
 
-    def __init__(self, noted: Noted, over: deque[Noted]) -> None:
+    def __init__(self, noted: _Noted, over: deque[_Noted]) -> None:
         self._noted = noted
         self._over = over
 
@@ -76,9 +64,9 @@ class Growth:
         #: Where the alarm is due, as `pressure` counts.
         self.mark = 1 << 62
         #: Promises that are not counted by bucket.
-        self._plain: dict[int, Noted] = {}
+        self._plain: dict[int, _Noted] = {}
         #: Promises that are over, and are taken off by whoever comes next. Any thread appends.
-        self._over: deque[Noted] = deque()
+        self._over: deque[_Noted] = deque()
 
     def grew(self, nbytes: int) -> None:
         """An array of keys or rows has taken the place of a smaller one."""
@@ -113,45 +101,44 @@ class Growth:
         Promise or None
             None: it must be counted, for there may not be enough; the alarm is given.
         """
-        noted = Noted(index, *runs, int(FACTOR * keys * index.key_bytes) + kept)
+        worst = int(FACTOR * keys * index.key_bytes) + kept
+        noted = index, runs[0], runs[1], worst
         with self.lock:
             if self._over:
                 self.settle()
-            due = self.pressure + noted.worst > self.mark
-            is_noted = in_any_case or not due
-            if is_noted:
+            due = FACTOR * self.grown + self.worst + worst > self.mark
+            if in_any_case or not due:
                 self._plain[id(noted)] = noted
-                self.worst += noted.worst
+                self.worst += worst
         if due:
             self._alarm()
-        return Promise(noted, self._over) if is_noted else None
+            if not in_any_case:
+                return None
+        return Promise(noted, self._over)
 
     def count(self, index: KeyIndex, buckets: NDArray[np.int32], counts: NDArray[np.int64]) -> Promise:
         """Room for so many new keys of each bucket. Under the lock."""
-        noted = Noted(index, buckets, counts, int(FACTOR * int(counts.sum()) * index.key_bytes))
-        self.worst += noted.worst
+        sums = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        worst = int(FACTOR * int(sums[-1]) * index.key_bytes)
+        self.worst += worst
         index.promised[buckets] += counts
-        noted.is_counted = True
-        return Promise(noted, self._over)
+        return Promise((index, buckets, sums, worst), self._over)
 
     def settle(self) -> None:
         """Take off what is over. Under the lock."""
         while self._over:
             noted = self._over.popleft()
-            self.worst -= noted.worst
-            if noted.is_counted:
-                noted.index.promised[noted.buckets] -= noted.counts
-            else:
-                del self._plain[id(noted)]
+            index, buckets, sums, worst = noted
+            self.worst -= worst
+            if self._plain.pop(id(noted), None) is None:
+                index.promised[buckets] -= np.diff(sums)
 
     def count_all(self) -> None:
         """Count what was only noted. Under the lock."""
         self.settle()
         while self._plain:
-            _, noted = self._plain.popitem()
-            noted.counts = np.diff(noted.counts)
-            noted.index.promised[noted.buckets] += noted.counts
-            noted.is_counted = True
+            _, (index, buckets, sums, _) = self._plain.popitem()
+            index.promised[buckets] += np.diff(sums)
 
 
 __all__ = ["FACTOR", "Growth", "Promise"]

@@ -16,8 +16,11 @@ from sparkps.ps_nodes.memory_budget import SHARE_OF_ROWS
 from sparkps.ps_nodes.tables.directory import Tables
 from sparkps.ps_nodes.tables.keysets import KeyChunk
 from sparkps.specs import UNBOUNDED, TableSpec
+from sparkps.wire.buckets import packed
+from sparkps.wire.codec import encode
 from sparkps.wire.messages import control as c
 from sparkps.wire.messages import data as m
+from sparkps.wire.messages.log import Shipped, ShipWrite
 from tests.harness.requests import Numbered
 from tests.unit.ps_nodes.lone_node import GROUP, TABLE, Client, LoneNode, in_order
 
@@ -96,7 +99,7 @@ def test_tables_never_grow_beyond_what_new_rows_may_take(node: LoneNode) -> None
     node.table(2, index=TABLE, optimizer=Adagrad(0.1))
     clients = [Client(node, 5), Client(node, 6)]
     rng, refused = np.random.default_rng(3), 0
-    for turn in range(3000):
+    for turn in range(1500):
         client = clients[turn % 2]
         keys = np.unique(rng.integers(0, 1 << 40, 200)).tolist()
         refused += is_refused(client.ask(*client.add(keys, table=1 + turn % 2)))
@@ -226,7 +229,7 @@ def test_a_rank_ahead_is_held_back_when_the_node_has_no_room(node: LoneNode) -> 
     node.group(2, 0)
     ahead, behind = Client.of_rank(node, 0), Client.of_rank(node, 1)
     assert isinstance(ahead.ask(ahead.tick()), m.Done)
-    node.service.state.memory.full = True
+    node.service.state.memory._set_full(True)
     message, keys = ahead.add([1])
     ahead.send(message, keys)
     assert ahead.answers(message.seq) == [], "it waits"
@@ -237,9 +240,11 @@ def test_a_rank_ahead_is_held_back_when_the_node_has_no_room(node: LoneNode) -> 
 
 
 def test_buffers_of_a_group_take_a_share_of_a_small_node(node: LoneNode) -> None:
-    assert node.service.state.memory.buffer_room(256 * MiB) == LIMIT // 8
-    node.service.state.memory.set_limit(1 << 40, 1)
-    assert node.service.state.memory.buffer_room(256 * MiB) == 256 * MiB
+    memory = node.service.state.memory
+    memory.set_limit(LIMIT, 1, 256 * MiB)
+    assert memory.buffer_room == LIMIT // 8
+    memory.set_limit(1 << 40, 1, 256 * MiB)
+    assert memory.buffer_room == 256 * MiB
 
 
 def test_pushes_of_open_clocks_end_at_the_limit(node: LoneNode) -> None:
@@ -279,6 +284,44 @@ def test_new_rows_are_refused_where_a_copy_has_no_room(node: LoneNode) -> None:
     assert isinstance(client.ask(*client.add([10])), m.Done), "which copies nothing of it"
     node.service.look_around()
     assert memory.full_nodes == frozenset(), "and nothing at all"
+
+
+def test_a_replica_at_its_line_says_so_with_each_acknowledgement(node: LoneNode) -> None:
+    state = node.service.state
+    state.nodes[1] = c.NodeInfo(1, "tcp://127.0.0.1:1", "h", 1)
+    follower = state.followers.of(1)
+    said = state.followers.acknowledgement(follower)
+    assert (type(said), said.full) == (Shipped, False)
+    fill(Client(node, 5), node)
+    said = state.followers.acknowledgement(follower)
+    assert (type(said), said.full) == (Shipped, True)
+    primary = LoneNode()
+    primary.table()
+    primary.service.hear_node(1, [bytes(frame) for frame in encode(said)])
+    assert primary.service.state.memory.full_nodes == {0}
+
+
+def test_a_replica_takes_what_its_primary_has_accepted(node: LoneNode) -> None:
+    """At its line, too: a share of its memory is kept for that."""
+    keys, more = fill(Client(node, 5), node)
+    state = node.service.state
+    state.nodes[1] = c.NodeInfo(1, "tcp://127.0.0.1:1", "h", 1)
+    follower = state.followers.of(1)
+    follower.held = (1 << 256) - 1
+    new = in_order(list(range(more + 50_000, more + 50_400)))
+    op, among = m.Op(m.OpCode.ADD, TABLE), packed((1 << 256) - 1)
+    follower.take(1, 1, ShipWrite([op], [among], 9, 1), [new, np.ones((len(new), 1))], 100)
+    node.pool.run()
+    assert not follower.broken
+    assert node.values(new.tolist()) == [1.0] * len(new)
+
+
+def test_no_copy_is_begun_on_a_node_without_room(node: LoneNode) -> None:
+    state = node.service.state
+    state.nodes[1] = c.NodeInfo(1, "tcp://127.0.0.1:1", "h", 1)
+    state.memory.hear(1, True)
+    (error,) = node.command(c.CopyBuckets(0, [3], 1))
+    assert isinstance(error, OutOfNodeMemory)
 
 
 # ---- what is promised --------------------------------------------------------------------------------------------------
