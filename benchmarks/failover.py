@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import multiprocessing
 import os
 import pathlib
@@ -136,7 +137,9 @@ def measured(kinds: list[str], times: int, seed: int = 1) -> dict[str, list[floa
                 for kind in (kind for kind in kinds if KINDS[kind][0] == deadline):
                     wait_whole(tier)
                     threading.Event().wait(float(rng.random()))
-                    found.setdefault(kind, []).append(lose(tier, progress, kind, int(rng.choice(nodes_up(ps)))))
+                    seconds = lose(tier, progress, kind, int(rng.choice(nodes_up(ps))))
+                    found.setdefault(kind, []).append(seconds)
+                    print(f"{kind}: {seconds:.2f} s (load {os.getloadavg()[0]:.1f})", flush=True)
     return found
 
 
@@ -146,6 +149,7 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=9)
     parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS))
     args = parser.parse_args()
+    logging.getLogger("sparkps").setLevel(logging.CRITICAL)  # it tells of every node that is lost
     print(machine())
     found = measured(args.kinds, args.times)
     lines = [
@@ -153,7 +157,6 @@ def main() -> None:
         for kind, took in found.items()
     ]
     print(table(["loss", "times", "median (s)", "least", "most", "goal (s)", "median / goal"], lines))
-    print(f"load: {os.getloadavg()[0]:.1f}")
 
 
 if __name__ == "__main__":
