@@ -535,7 +535,7 @@ def _settings(
             f" a bucket are on different nodes. Got {settings.replication}.",
             key=PREFIX + "replication",
         )
-    return settings
+    return settings.for_replicas()
 
 
 def _whole(name: str, value: Any) -> int:

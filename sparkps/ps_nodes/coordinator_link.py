@@ -16,6 +16,7 @@ import zmq
 
 from sparkps.errors import ProtocolError
 from sparkps.ps_nodes.handlers.commands import command, welcome
+from sparkps.ps_nodes.pulse import Pulse
 from sparkps.wire.codec import decode, encode
 from sparkps.wire.messages import control as c
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from sparkps.ps_nodes.service import Service
 
 log = logging.getLogger(__name__)
+
+#: Seconds after which a hello that was not answered is sent again.
+HELLO_AGAIN = 2.0
 
 
 class CoordinatorLink:
@@ -52,6 +56,12 @@ class CoordinatorLink:
         self.socket.connect(coordinator)
         self._endpoint = endpoint
         self._service = service
+        #: When the I/O thread last came round (seconds, monotonic).
+        self.seen_at = time.monotonic()
+        self._pulse = Pulse(context, coordinator, lambda: self.seen_at)
+        #: The first message, until it is answered, and when it is sent again.
+        self._hello: list[Any] | None = None
+        self._hello_at = 0.0
         #: Id that the coordinator gave; -1 before `Welcome`.
         self.node = -1
         #: The node must exit, with `status`.
@@ -67,12 +77,17 @@ class CoordinatorLink:
         self._is_silent = False
 
     def hello(self) -> None:
-        """Say that the node can take requests."""
-        self._send(c.NodeHello(self._number(), self._endpoint, net.gethostname(), os.getpid()))
+        """Say that the node can take requests; again and again, until it is welcome: a coordinator that dies loses what it has heard."""
+        if self._hello is None:
+            self._hello = encode(c.NodeHello(self._number(), self._endpoint, net.gethostname(), os.getpid()))
+        self._hello_at = time.monotonic() + HELLO_AGAIN
+        self.socket.send_multipart(self._hello)
 
     def heartbeat(self, now: float) -> None:
         """Send a heartbeat if it is due; without a life line, give up if the coordinator was silent too long."""
         settings = self._service.state.settings
+        if self.node < 0 and now >= self._hello_at:
+            self.hello()
         if self.node >= 0 and now >= self._next_beat:
             self._next_beat = now + settings.heartbeat_interval
             # Nobody takes heartbeats from the queue to a coordinator that is gone, and it must not fill up.
@@ -122,7 +137,10 @@ class CoordinatorLink:
         command(service.state, message, done)
 
     def _welcome(self, message: c.Welcome) -> None:
+        if self.node >= 0:
+            return  # the answer to a repetition
         self.node = message.node
+        self._pulse.begin(self.node, message.settings.heartbeat_interval)  # to make all tables may take longer than the deadline
         welcome(self._service.state, message)
         log.info("node %d of tier %s at %s", self.node, message.tier_id, self._endpoint)
 
@@ -164,6 +182,7 @@ class CoordinatorLink:
 
     def close(self) -> None:
         """Close the connection."""
+        self._pulse.close()
         self.socket.close()
 
 

@@ -60,7 +60,7 @@ class NodeGroup:
         Takes what its members write.
     now : callable
         The node's clock, in seconds.
-    budget : int
+    budget : callable
         Bytes of writes of open clocks, above which a rank that is ahead of others is held back.
     copies : Copies
         Where all that is accepted is shipped.
@@ -74,7 +74,7 @@ class NodeGroup:
         tables: Tables,
         shards: Shards,
         now: Callable[[], float],
-        budget: int,
+        budget: Callable[[], int],
         copies: Copies,
         buckets: int,
     ) -> None:
@@ -180,7 +180,7 @@ class NodeGroup:
 
     def _too_far_ahead(self, member: Member, write: Write) -> list[int]:
         """Ranks that must tick before the node keeps more of this one."""
-        full = self._buffers.nbytes + write.nbytes > self._budget
+        full = self._buffers.nbytes + write.nbytes > self._budget()
         return self._clock.ahead(member) if full else []
 
     def _ordered(
@@ -195,6 +195,11 @@ class NodeGroup:
         except BaseException as error:  # marks may say already that it is there
             self._fail(_as_cause(error, f"A write of rank {member.rank} could not be taken"))
             raise
+
+    @property
+    def is_synchronous(self) -> bool:
+        """Whether what ranks write is kept until its clock closes: BSP."""
+        return self.spec.staleness == 0
 
     def acts_at_once(self, member: Member) -> bool:
         """Whether it is the driver-side solver: it reads what it writes in the same clock, and has no successor."""
@@ -526,6 +531,11 @@ class NodeGroup:
             done()
 
         self.when_applied(over)
+
+    @property
+    def num_parked(self) -> int:
+        """Requests that wait for ranks."""
+        return len(self._parked)
 
     def nbytes(self) -> int:
         """Bytes of writes that wait for their clock."""

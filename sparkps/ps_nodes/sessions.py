@@ -9,7 +9,7 @@ Pure: no socket, no thread, time is an argument. Owner of everything here: the n
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -151,6 +151,11 @@ class NodeSession:
         self.barred = max(self.barred, seq)
 
     @property
+    def early_bytes(self) -> int:
+        """Bytes of requests that came ahead of their turn."""
+        return sum([nbytes for _, nbytes in self.early.values()])
+
+    @property
     def is_idle(self) -> bool:
         """Whether nothing is lost if the node forgets the session: nothing is under way, and no answer has content."""
         return not (self.pending or self.keysets) and self.firm <= self.acked
@@ -212,6 +217,12 @@ class SessionTable:
         if len(self._closed) > MOST_CLOSED:
             self._closed.popitem(last=False)
         return not writing
+
+    def remember(self, sessions: Iterable[int], now: float) -> None:
+        """Marks of these sessions have come from another node; of those that are not open here they are kept for `ttl`, as of any."""
+        for session in sessions:
+            if session not in self.sessions and session not in self._forgotten:
+                self._forgotten[session] = now
 
     def expire(self, now: float) -> list[int]:
         """Forget sessions that were silent too long and have nothing under way; those whose marks may be forgotten, too."""

@@ -12,7 +12,8 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-#: Shards: by the number in whose order they are changed (of a table, or of an index that tables share), its buckets as an int with one bit per bucket.
+#: Shards: by the number in whose order they are changed (of a table, or of an index that tables share), buckets as an int with one
+#: bit per bucket.
 ShardSet = Mapping[int, int]
 
 

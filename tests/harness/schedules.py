@@ -5,6 +5,7 @@
 
     python -m tests.harness.schedules --count 1000000 --seed 7     # seeds 7, 8, 9 ...; stops at the first that breaks a promise
     python -m tests.harness.schedules --replay 4711                # one of them, with the trace of its messages
+    python -m tests.harness.schedules --replicas --count 1000      # with replicas: nodes are killed, stopped and cut off, buckets move
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import zlib
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing import get_context
 
 from sparkps.kernels.ahead import TIER, warm
@@ -67,6 +69,23 @@ def drawn(seed: int) -> Schedule:
     rng = random.Random(f"schedule {seed}")
     idle = rng.random() < 0.12
     return Schedule(seed, _scenario(rng), _weather(rng, idle), _faults(rng, idle))
+
+
+def drawn_with_replicas(seed: int) -> Schedule:
+    """The schedule of a seed, with replicas and what they are for; its numbers are others than those without."""
+    base, rng = drawn(seed), random.Random(f"replicas {seed}")
+    nodes = rng.choice([2, 3, 3, 4])
+    # A reader may see what is not acknowledged yet, and miss it after a failover: none looks on.
+    scenario = replace(base.scenario, nodes=nodes, replication=2, readers=0)
+    hurt = {
+        "kills": rng.choice([0, 1, 2]) if nodes > 2 else 0,
+        "stops": rng.choice([0, 0, 1]),
+        "cuts": rng.choice([0, 0, 1]),
+    }
+    faults = replace(base.faults, epochs=0, silence=0.0, **hurt)
+    # Slower networks than deadlines allow for would have copies given up all the time.
+    weather = replace(base.weather, delay=min(base.weather.delay, 0.05))
+    return Schedule(seed, scenario, weather, faults)
 
 
 def _group(rng: random.Random) -> Group:
@@ -146,10 +165,10 @@ def prepare() -> None:
     gc.set_threshold(GARBAGE)
 
 
-def failure_of(seed: int) -> str | None:
+def failure_of(seed: int, replicas: bool = False) -> str | None:
     """Which promise a seed breaks, if it does."""
     try:
-        drawn(seed).run()
+        (drawn_with_replicas if replicas else drawn)(seed).run()
     except AssertionError as error:
         return str(error) or repr(error)
     except Exception as error:  # of the node itself, past all that tells a client: the seed must be known all the same
@@ -157,10 +176,10 @@ def failure_of(seed: int) -> str | None:
     return None
 
 
-def first_failure(seeds: range) -> tuple[int, str] | None:
+def first_failure(seeds: range, replicas: bool = False) -> tuple[int, str] | None:
     """The first of some seeds that breaks a promise."""
     for seed in seeds:
-        broken = failure_of(seed)
+        broken = failure_of(seed, replicas)
         if broken is not None:
             return seed, broken
     return None
@@ -171,9 +190,10 @@ def batches_of(seeds: range, size: int = BATCH) -> list[range]:
     return [range(at, min(at + size, seeds.stop)) for at in range(seeds.start, seeds.stop, size)]
 
 
-def told(seed: int, broken: str) -> str:
+def told(seed: int, broken: str, replicas: bool = False) -> str:
     """A failure in words, with the way to see it again."""
-    return f"seed {seed} breaks a promise: {broken}\nreplay it with: python -m tests.harness.schedules --replay {seed}"
+    how = f"{'--replicas ' if replicas else ''}--replay {seed}"
+    return f"seed {seed} breaks a promise: {broken}\nreplay it with: python -m tests.harness.schedules {how}"
 
 
 @contextmanager
@@ -187,11 +207,11 @@ def ready_pool(processes: int) -> Iterator[ProcessPoolExecutor]:
             pool.shutdown(cancel_futures=True)
 
 
-def failures(seeds: range, processes: int) -> Iterator[tuple[int, tuple[int, str] | None]]:
+def failures(seeds: range, processes: int, replicas: bool = False) -> Iterator[tuple[int, tuple[int, str] | None]]:
     """Runs seeds in batches: after each, how many have run, and the first failure of the batch."""
     batches = batches_of(seeds)
     with ready_pool(processes) as pool:
-        for batch, found in zip(batches, pool.map(first_failure, batches), strict=True):
+        for batch, found in zip(batches, pool.map(partial(first_failure, replicas=replicas), batches), strict=True):
             yield batch.stop - seeds.start, found
 
 
@@ -204,9 +224,9 @@ def fingerprint(seeds: range) -> int:
     return code
 
 
-def replay(seed: int) -> int:
+def replay(seed: int, replicas: bool = False) -> int:
     """Run one seed and print what happened; the exit status."""
-    schedule = drawn(seed)
+    schedule = (drawn_with_replicas if replicas else drawn)(seed)
     print(schedule)
     with schedule.determined():
         world = schedule.world(traced=True)
@@ -228,25 +248,26 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="the first seed")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--replay", type=int, metavar="SEED", help="run this one and print its messages")
+    parser.add_argument("--replicas", action="store_true", help="schedules with replicas")
     parser.add_argument("--fingerprint", action="store_true", help="print a number that stands for all their messages")
     args = parser.parse_args()
     seeds = range(args.seed, args.seed + args.count)
     if args.replay is not None or args.fingerprint:
         prepare()
         if args.replay is not None:
-            return replay(args.replay)
+            return replay(args.replay, args.replicas)
         print(fingerprint(seeds))
         return 0
-    return search(seeds, args.processes)
+    return search(seeds, args.processes, args.replicas)
 
 
-def search(seeds: range, processes: int) -> int:
+def search(seeds: range, processes: int, replicas: bool = False) -> int:
     """Run seeds up to the first that breaks a promise, and say how it goes; the exit status."""
     began = last = time.monotonic()
-    for done, found in failures(seeds, processes):
+    for done, found in failures(seeds, processes, replicas):
         now = time.monotonic()
         if found is not None:
-            print(told(*found))
+            print(told(*found, replicas))
             return 1
         if now - last > 10 or done == len(seeds):
             last = now

@@ -122,8 +122,9 @@ class World:
         ttl, credit = faults.session_ttl, faults.credit_bytes
         clients = [_client_settings(ttl, chunk_bytes, credit) for chunk_bytes in (None, faults.chunk_bytes)]
         node = _node_settings(ttl, faults.buffer_bytes, faults.waiting_bytes)
-        look_every = LOOK_EVERY if faults.forgetful else LOOK_RARELY
-        kind = ReplicatedTier if scenario.replication > 1 or scenario.moves else Tier
+        replicated = scenario.replication > 1 or scenario.moves
+        look_every = LOOK_EVERY if faults.forgetful or replicated else LOOK_RARELY
+        kind = ReplicatedTier if replicated else Tier
         self.tier = kind(
             self.clockwork, self.wires, scenario.nodes, clients, node, rng, look_every, scenario.replication, universe(scenario).buckets
         )
@@ -158,6 +159,7 @@ class World:
             self.clockwork.run(DEADLINE, lambda: not self.tier.busy)
             stuck = [process.name for process, _ in self.processes if not process.ended]
             assert not stuck, f"{', '.join(stuck)} never came to an end"
+            self._restore()
             self._after_drain("after all groups were closed a read of all nodes")
             self.clockwork.run(self.clockwork.now + AFTERMATH)
             self._restore()
@@ -175,7 +177,8 @@ class World:
                 return tier.is_restored and not tier.busy and not logs and not self._hurting
 
             self.clockwork.run(self.clockwork.now + PATIENCE, at_rest)
-            assert at_rest(), f"the tier does not come to rest: {tier.core.moves.status()}, {tier.core.placing.awaited(tier.core.nodes.up())}"
+            awaited = tier.core.placing.awaited(tier.core.nodes.up())
+            assert at_rest(), f"the tier does not come to rest: {tier.core.moves.status()}, nodes {awaited} are awaited"
 
     def _start(self) -> None:
         for number, group in enumerate(self.scenario.groups):
@@ -316,7 +319,7 @@ class World:
 
     def _succeed(self, group: int, rank: int, process: Process) -> None:
         current, program = self._current[group, rank]
-        if current is process and not (program.finished and process.ended):
+        if current is process and not (program.finished and process.ended) and not self._draining:
             self._attempt(group, rank, program.incarnation + 1)
 
     def _fail(self) -> None:
@@ -358,6 +361,8 @@ class World:
         if group in self.finished or group in self.failed or not all(program.finished for program in ranks):
             return
         self.finished.add(group)
+        if isinstance(self.tier, ReplicatedTier) and not self.tier.is_restored:
+            return  # nodes do not agree yet who leads what: the tables are looked at when they do
         self.ledger.check_finished(group, self.read(), f"when group {group} had finished a read of all nodes")
 
     def _drain(self) -> None:

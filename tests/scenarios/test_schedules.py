@@ -12,25 +12,38 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 
 import pytest
 
 from tests.harness import schedules
 
-#: Seeds of one test; twenty tests.
+#: Seeds of one test; nineteen tests.
 SEEDS = 500
+
+#: The same with replicas, of which one takes ten times as long; four tests.
+REPLICATED = 125
 
 #: Seeds that a process takes at a time: few, or one process would wait for the other at the end of each test.
 AT_A_TIME = 5
 
 
 @pytest.mark.timeout(300)  # of a machine that has other things to do
-@pytest.mark.parametrize("batch", range(20))
+@pytest.mark.parametrize("batch", range(19))
 def test_seeded_schedules_keep_every_promise(pool: ProcessPoolExecutor, batch: int) -> None:
     seeds = range(batch * SEEDS + 1, (batch + 1) * SEEDS + 1)
     for found in pool.map(schedules.first_failure, schedules.batches_of(seeds, AT_A_TIME)):
         if found is not None:
             pytest.fail(schedules.told(*found))
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("batch", range(4))
+def test_nodes_that_are_lost_and_buckets_that_move_break_no_promise(pool: ProcessPoolExecutor, batch: int) -> None:
+    seeds = range(batch * REPLICATED + 1, (batch + 1) * REPLICATED + 1)
+    for found in pool.map(partial(schedules.first_failure, replicas=True), schedules.batches_of(seeds, AT_A_TIME)):
+        if found is not None:
+            pytest.fail(schedules.told(*found, replicas=True))
 
 
 def test_one_seed_is_one_schedule_in_every_process() -> None:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from sparkps.errors import ProtocolError, TierError
+from sparkps.errors import OutOfNodeMemory, ProtocolError, TierError
 from sparkps.ps_nodes import functions
 from sparkps.ps_nodes.checkpointing import cuts, loading, writing
 from sparkps.ps_nodes.replication.handover import place
@@ -56,6 +56,7 @@ def welcome(state: ServerState, message: c.Welcome) -> None:
             state.tables.create(check_spec(spec))
         for group in message.groups:
             state.open_group(group)
+    state.share_memory()
     for name, blob in message.functions:
         _load(state, name, blob, lambda error: log.error("a function is not known here: %s", error) if error else None)
 
@@ -78,17 +79,24 @@ def _carries_out(message: type[c.ControlMessage]) -> Callable[[Carrier], Carrier
 @_carries_out(c.SetPlacement)
 def _set_placement(state: ServerState, message: c.SetPlacement, done: Done) -> None:
     place(state, message.epoch, message.placement, message.nodes, done, message.anew)
+    state.share_memory()
 
 
 @_carries_out(c.CopyBuckets)
 def _copy_buckets(state: ServerState, message: c.CopyBuckets, done: Done) -> None:
     foreign = [bucket for bucket in message.buckets if not 0 <= bucket < NUM_BUCKETS or not state.bucket_bits >> bucket & 1]
+    state.nodes.update((info.node, info) for info in message.nodes)
     info = state.nodes.get(message.target)
     if foreign or info is None or info.state != "up" or message.target == state.node:
         raise TierError(
             f"Copies must be of buckets of which the node is the primary, on another node that is up. Got buckets {foreign[:8]} that are"
             f" not node {state.node}'s, and node {message.target} as the target.",
             node=state.node,
+        )
+    if message.target in state.memory.full_nodes:
+        raise OutOfNodeMemory(
+            f"Copies must be made on a node that has memory for them. Node {message.target} is near its `spark.sparkps.nodeMemory`.",
+            node=message.target,
         )
     send_buckets(state, message.buckets, message.target, lambda error: state.io.post(lambda: done(error)))
 
@@ -117,7 +125,9 @@ def _load_checkpoint(state: ServerState, message: c.LoadCheckpoint, done: Done) 
 
 @_carries_out(c.CreateTable)
 def _create_table(state: ServerState, message: c.CreateTable, done: Done) -> None:
-    state.tables.create(check_spec(message.spec))
+    spec = check_spec(message.spec)
+    state.memory.check_table(spec)
+    state.tables.create(spec)
     done(None)
 
 
@@ -127,6 +137,7 @@ def _drop_table(state: ServerState, message: c.DropTable, done: Done) -> None:
     if gone:
         state.sessions.forget_index(gone)
     return_freed_memory()
+    state.look_at_memory()
     done(None)
 
 

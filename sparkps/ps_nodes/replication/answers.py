@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparkps.errors import TierError
+from sparkps.wire.buckets import bits_of
 from sparkps.wire.messages.data import Member
 
 Arrays = list[NDArray[Any]]
@@ -34,6 +35,15 @@ class _Latest:
     stamp: int
     #: What it gave, by the buckets on which it ran.
     parts: dict[int, Arrays] = field(default_factory=dict)
+
+
+def _chosen(arrays: Arrays, buckets: int) -> Arrays | None:
+    """What a call gave on some of its buckets; None: that cannot be told, for its partials are of all buckets together.
+
+    Arrays are, for each function, the numbers of the buckets and then what it gave on each of them.
+    """
+    kept = bits_of(buckets)[arrays[0]]
+    return [array[kept] for array in arrays] if all(len(array) == len(kept) for array in arrays) else None
 
 
 class Answers:
@@ -81,12 +91,13 @@ class Answers:
         covered = 0
         for mask in parts:
             covered |= mask
-        if covered != buckets:
+        chosen = [arrays if not mask & ~buckets else _chosen(arrays, buckets) for mask, arrays in parts.items()]
+        if buckets & ~covered or None in chosen:
             raise TierError(
-                "A call that reads and writes must be asked for again for the buckets on which it ran. They have come to lie on"
-                " different nodes since: make the call again where that does no harm."
+                "A call that reads and writes must be asked for again for buckets on which it ran, and whose results can be told apart."
+                " Its buckets have come to lie on different nodes since: make the call again where that does no harm."
             )
-        return [np.concatenate(arrays) for arrays in zip(*parts.values(), strict=True)]
+        return [np.concatenate(arrays) for arrays in zip(*[each for each in chosen if each is not None], strict=True)]
 
     def forget(self, writer: int) -> None:
         """A session will ask no more."""

@@ -188,7 +188,9 @@ class _Change:
             if follower is None or self._anew >> bucket & 1:
                 self._begin_empty(bucket)
                 continue
-            state.shards.marks.adopt(bucket, follower.marks.export(bucket))
+            marks = follower.marks.export(bucket)
+            state.shards.marks.adopt(bucket, marks)
+            state.sessions.remember([mark.session for mark in marks], state.now())
             for number, own in state.groups.items():
                 shadow = follower.groups.get(number)
                 if shadow is None:  # nobody has spoken in it

@@ -85,7 +85,7 @@ class SimulatedControl:
         if tier.wires.is_cut(self._process.name, COORDINATOR):
             tier.clockwork.after(self.DELAY, self._arrive, message, answered)
         else:
-            ANSWERS[type(message)](tier, message, answered)
+            tier.take_question(self._process.name, message, answered)
 
 
 #: Tells who asked what came of it.

@@ -7,6 +7,7 @@ from typing import Any
 
 from sparkps.config import Settings
 from sparkps.driver_bridge.coordinator.tier import Tier as CoordinatorTier
+from sparkps.errors import from_wire
 from sparkps.ps_nodes.handlers import commands
 from sparkps.specs import GroupSpec, TableSpec
 from sparkps.testing.simulation.control import COORDINATOR
@@ -66,9 +67,9 @@ class CoordinatedTier(SimulatedTier):
         nodes = self.core.nodes
         if nodes.epoch != self.epoch:
             self.wires.note(f"placement {nodes.epoch}: {sorted({tuple(row) for row in nodes.placement})}")
+            self.core.validate()
         self.epoch, self.placement = nodes.epoch, nodes.placement
         self.dead = {info.node for info in nodes.infos() if info.state != "up"}
-        self.core.validate()
 
     def _carry(self, outgoing: Iterable[tuple[bytes, Any]]) -> None:
         for receiver, message in outgoing:
@@ -109,7 +110,7 @@ class CoordinatedTier(SimulatedTier):
             self._answer(number, message.seq, None)
         elif isinstance(message, c.CopyBuckets):
             some = [bucket for bucket in message.buckets if bucket in self.used]
-            copying = c.CopyBuckets(message.seq, some, message.target)
+            copying = c.CopyBuckets(message.seq, some, message.target, message.nodes)
             commands.command(service.state, copying, lambda error: self._answer(number, message.seq, error))
         else:
             commands.command(service.state, message, lambda error: self._answer(number, message.seq, error))
@@ -156,6 +157,21 @@ class CoordinatedTier(SimulatedTier):
         message = type(message)(*(self._numbers, *_rest(message)))
         self._asked[sender.encode(), self._numbers] = answered
         self._tell(sender.encode(), message)
+
+    def take_question(self, sender: str, message: Any, answered: Callable[[Any], None]) -> None:
+        """A process asks; of the tier it is told what its session is to go by."""
+        if isinstance(message, c.Attach):
+            answered(self.attached())
+            return
+
+        def told(answer: Any) -> None:
+            if isinstance(answer, c.TableCreated):
+                self.tables[answer.spec.name] = answer.spec
+            elif isinstance(message, c.DropTable) and isinstance(answer, c.Accepted):
+                self.tables.pop(message.name, None)
+            answered(from_wire(answer.error, answer.message, answer.attributes) if isinstance(answer, c.Refused) else answer)
+
+        self.ask(sender, message, told)
 
     def declare_dead(self, number: int) -> None:
         """The launcher has seen a node exit."""

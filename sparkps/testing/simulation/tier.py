@@ -15,6 +15,7 @@ from sparkps.ps_nodes.handlers import commands
 from sparkps.ps_nodes.service import Service
 from sparkps.specs import NUM_BUCKETS, GroupSpec, TableSpec
 from sparkps.testing.simulation.clockwork import Clockwork
+from sparkps.testing.simulation.control import ANSWERS
 from sparkps.testing.simulation.hosts import Host
 from sparkps.testing.simulation.seams import SimulatedPool
 from sparkps.testing.simulation.wires import SimulatedChannel, Wires
@@ -119,7 +120,7 @@ class SimulatedTier:
             channels[node].send(frames)
 
         def hear() -> None:
-            for node, channel in channels.items():
+            for node, channel in list(channels.items()):
                 while (frames := channel.receive()) is not None:
                     service.hear_node(node, frames)
 
@@ -183,6 +184,10 @@ class SimulatedTier:
         """Let a node go on that stands still."""
         self.wires.note(f"{self.hosts[number].name} goes on")
         self.hosts[number].go_on()
+
+    def take_question(self, sender: str, message: Any, answered: Callable[[Any], None]) -> None:
+        """The coordinator is asked something by a process."""
+        ANSWERS[type(message)](self, message, answered)
 
     def holder(self, bucket: int) -> int:
         """The node that has a bucket."""

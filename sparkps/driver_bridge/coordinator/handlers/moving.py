@@ -170,7 +170,7 @@ def _carry_out(core: Core, effect: Copy | NewPlacement) -> None:
         return
     core.command(
         f"Copying buckets {list(effect.buckets)} from node {effect.source} to node {effect.target}",
-        lambda seq: c.CopyBuckets(seq, list(effect.buckets), effect.target),
+        lambda seq: c.CopyBuckets(seq, list(effect.buckets), effect.target, core.nodes.infos()),
         partial(_copied, core, effect),
         COPY_LIMIT,
         [effect.source],

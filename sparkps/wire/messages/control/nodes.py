@@ -96,12 +96,14 @@ class CopyBuckets(ControlMessage, frozen=True, tag=116):
     """Command to the primary of some buckets: make copies of them on `target`.
 
     Done when these have caught up; from then on whatever the primary acknowledges lies there, too, until a placement says otherwise:
-    the primary then tells the target to let go of them.
+    the primary then tells the target to let go of them. The primary may never have heard of a target that has joined since the last
+    placement: `nodes` says where it is.
     """
 
     seq: int
     buckets: list[int]
     target: int
+    nodes: list[NodeInfo] = []
 
 
 class OpenGroup(ControlMessage, frozen=True, tag=123):

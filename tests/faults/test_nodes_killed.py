@@ -1,0 +1,64 @@
+"""Any one node killed at any moment: with two copies of every bucket the tables are, bit by bit, those of a run without a fault."""
+
+from __future__ import annotations
+
+import pathlib
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+
+from sparkps import PSContext
+from sparkps.testing.processes import kill_node, nodes_up
+from tests.harness.node_faults import Tables, never_tired, trained, wait_whole
+
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(180)]
+
+NODES = 3
+
+
+@pytest.fixture(autouse=True)
+def no_leaks() -> None:
+    """Nodes that have taken the place of others stay until the tier of this module ends."""
+
+
+@pytest.fixture(scope="module")
+def ps(spark: SparkSession) -> Iterator[PSContext]:
+    """Three nodes, two copies, and as many restarts as it takes."""
+    with PSContext(spark, num_nodes=NODES, replication=2) as context:
+        never_tired(context)
+        yield context
+
+
+@pytest.fixture(scope="module")
+def undisturbed(ps: PSContext, tmp_path_factory: pytest.TempPathFactory) -> Tables:
+    """What a run without a fault leaves."""
+    return trained(ps, tmp_path_factory.mktemp("undisturbed") / "run")
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_node_killed_at_a_random_moment_changes_no_bit(ps: PSContext, tmp_path: pathlib.Path, undisturbed: Tables, seed: int) -> None:
+    drawn = random.Random(seed)
+    wait_whole(ps, NODES)
+
+    def kill() -> None:
+        kill_node(ps, drawn.choice(nodes_up(ps)))
+
+    trained(ps, tmp_path / "run", kill, at=drawn.uniform(0.0, 0.9)).assert_same(undisturbed)
+    assert len(nodes_up(ps)) < NODES or wait_whole(ps, NODES)
+
+
+def test_two_nodes_killed_with_time_to_copy_between_change_no_bit(ps: PSContext, tmp_path: pathlib.Path, undisturbed: Tables) -> None:
+    wait_whole(ps, NODES)
+    killed: list[Any] = []
+
+    def kill_both() -> None:
+        for node in nodes_up(ps)[:2]:
+            killed.append(kill_node(ps, node))
+            wait_whole(ps, NODES)
+
+    made = trained(ps, tmp_path / "run", kill_both, at=0.1)
+    assert len(killed) == 2
+    made.assert_same(undisturbed)
