@@ -7,6 +7,7 @@ import os
 import pathlib
 import signal
 import threading
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -22,7 +23,7 @@ from sparkps.driver_bridge.launchers import local
 from sparkps.errors import CheckpointDamaged, ConfigError, NoCheckpoint, TableMismatch
 from sparkps.initializers import Normal
 from sparkps.optim import FTRL, SGD, Adagrad, Adam
-from sparkps.specs import TableSpec
+from sparkps.specs import UNBOUNDED, TableSpec
 from sparkps.wire.messages.control import AdmitGroup, CreateTable
 from tests.cluster.conftest import Tier
 from tests.harness.waiting import wait_until
@@ -328,3 +329,51 @@ def test_a_bsp_group_is_cut_at_a_clock_and_goes_on_from_it_bit_for_bit(tmp_path)
             again.join()
             assert again.began == {rank: (cut.clock + 1, cut.ranks[rank].state) for rank in range(3)}
             assert tier.sparse("w", **options).pull(KEYS).tobytes() == expected.tobytes()
+
+
+def counting(tier: Tier, spec, rank: int, clocks: int, over: threading.Event) -> None:
+    """A rank whose pushes depend on no pull."""
+    session, clock, state = member(tier, spec.group, rank)
+    assert state == (None if clock == 0 else b"%d" % (clock - 1))
+    table = SparseTable(tier.address, tier.spec_of("c")).bind(session)
+    while (clock := session.member.clock) < clocks and not over.is_set():
+        for _ in range(3):
+            table.push(KEYS[:500], -np.ones((500, 1)))
+        session.tick(b"%d" % clock)
+    session.leave()
+
+
+def run_counting(tier: Tier, spec, clocks: int, over: threading.Event) -> list[threading.Thread]:
+    threads = [threading.Thread(target=counting, args=(tier, spec, rank, clocks, over)) for rank in range(spec.num_ranks)]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+@pytest.mark.parametrize("staleness", [3, UNBOUNDED])
+def test_without_a_common_clock_each_push_counts_once_after_a_restore(tmp_path, staleness):
+    url, made = str(tmp_path), []
+    options = {"dim": 1, "dtype": "float64", "optimizer": SGD(1.0)}
+    with tier_of(3) as tier:
+        tier.sparse("c", **options)
+        over = threading.Event()
+        threads = run_counting(tier, admitted(tier, "g", 2, staleness), 10_000, over)
+        while not made or made[-1].clocks["g"] < 5:
+            made.append(checkpointing.take(tier.control, url))
+        over.set()
+        for thread in threads:
+            thread.join()
+    store = CheckpointStore(url)
+    manifest = store.read(made[-1].id)
+    (cut,) = manifest.groups
+    clocks = max(rank.clock for rank in cut.ranks) + 20
+    with tier_of(2, replication=2) as tier:
+        checkpointing.restore(tier.control, url)
+        spec = admitted(tier, "again", 2, staleness, starts(cut))
+        checkpointing.load(tier.control, store, manifest, time.monotonic() + 30, spec.group, cut.spec.group)
+        table = tier.sparse("c", **options)
+        before = table.pull(KEYS[:500])
+        assert (before >= 3 * sum(rank.clock + 1 for rank in cut.ranks)).all()
+        for thread in run_counting(tier, spec, clocks, threading.Event()):
+            thread.join()
+        assert (table.pull(KEYS[:500]) == 2 * 3 * clocks).all()

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
-import pickle
-import signal
 
 import numpy as np
 import pytest
@@ -14,37 +11,12 @@ from sparkps import ASP, SSP, PSContext
 from sparkps.checkpoints.store import CheckpointStore
 from sparkps.errors import CheckpointError, ConfigError, WorkerFailed
 from sparkps.optim import Adam
+from tests.harness.stateful_training import KEYS, Killing, StatefulTraining, fail
 
-KEYS = np.arange(200)
 CLOCKS = 60
 
-
-class Training:
-    """Every clock's gradients depend on the rows before, on the rank and on a generator that is the rank's state; it may be struck."""
-
-    def __init__(self, clocks: int = CLOCKS, strike=None, mark: str = "") -> None:
-        self.clocks, self.strike, self.mark = clocks, strike, mark
-
-    def __call__(self, worker, batches):
-        rows = sum(batch.num_rows for batch in batches)
-        began = worker.clock
-        table, random = worker.table("w"), np.random.default_rng(worker.rank)
-        if worker.state is not None:
-            random.bit_generator.state = pickle.loads(worker.state)
-        while worker.clock < self.clocks:
-            if self.strike is not None and worker.rank == 0 and worker.clock == self.clocks // 2:
-                path = pathlib.Path(self.mark)
-                if not path.exists():
-                    path.touch()
-                    self.strike()
-            read = table.pull(KEYS)
-            table.push(KEYS, np.tanh(read) + random.normal(size=read.shape))
-            worker.tick(pickle.dumps(random.bit_generator.state))
-        return began, rows
-
-
-def fail() -> None:
-    raise ValueError("struck")
+#: Each test starts tiers of its own.
+pytestmark = pytest.mark.timeout(240)
 
 
 def made(ps):
@@ -62,7 +34,7 @@ def frame(spark, tmp_path_factory):
 def expected(spark, frame):
     with PSContext(spark, num_nodes=2) as ps:
         table = made(ps)
-        ps.run(frame, Training(), num_workers=2)
+        ps.run(frame, StatefulTraining(CLOCKS), num_workers=2)
         return table.pull(KEYS).tobytes()
 
 
@@ -71,13 +43,13 @@ def test_a_run_that_failed_goes_on_in_another_tier_bit_for_bit(spark, frame, exp
     with PSContext(spark, num_nodes=3) as ps:
         made(ps)
         with pytest.raises(WorkerFailed, match="struck"):
-            ps.run(frame, Training(strike=fail, mark=mark), num_workers=2, checkpoint_dir=url, checkpoint_every=5)
+            ps.run(frame, StatefulTraining(CLOCKS, strike=fail, mark=mark), num_workers=2, checkpoint_dir=url, checkpoint_every=5)
         assert ps.status()["checkpoint"]["url"].endswith("checkpoints")
     kept = CheckpointStore(url).ids()
     assert 1 <= len(kept) <= 3, "old ones go"
     with PSContext(spark, num_nodes=2, replication=2) as ps:
         table = made(ps)
-        results = ps.run(frame, Training(strike=fail, mark=mark), num_workers=2, checkpoint_dir=url, checkpoint_every=5)
+        results = ps.run(frame, StatefulTraining(CLOCKS, strike=fail, mark=mark), num_workers=2, checkpoint_dir=url, checkpoint_every=5)
         assert table.pull(KEYS).tobytes() == expected
         assert all(began > 0 for began, _ in results)
         assert results.report.resumed_from == (kept[-1],)
@@ -87,14 +59,14 @@ def test_a_run_that_failed_goes_on_in_another_tier_bit_for_bit(spark, frame, exp
 def test_without_resume_it_begins_at_the_beginning(spark, frame, tmp_path):
     with PSContext(spark, num_nodes=1) as ps:
         made(ps)
-        first = ps.run(frame, Training(), num_workers=2, checkpoint_dir=str(tmp_path), checkpoint_every=5)
+        first = ps.run(frame, StatefulTraining(CLOCKS), num_workers=2, checkpoint_dir=str(tmp_path), checkpoint_every=5)
         assert first.report.checkpoints > 0
-        again = ps.run(frame, Training(20), num_workers=2, checkpoint_dir=str(tmp_path), resume=False)
+        again = ps.run(frame, StatefulTraining(20), num_workers=2, checkpoint_dir=str(tmp_path), resume=False)
         assert [began for began, _ in again] == [0, 0]
         with pytest.raises(CheckpointError, match="'run' of 2 workers in BSP"):
-            ps.run(frame, Training(20), num_workers=1, checkpoint_dir=str(tmp_path))
+            ps.run(frame, StatefulTraining(20), num_workers=1, checkpoint_dir=str(tmp_path))
         with pytest.raises(CheckpointError, match="resume=False"):
-            ps.run(frame, Training(20), num_workers=2, checkpoint_dir=str(tmp_path), name="other")
+            ps.run(frame, StatefulTraining(20), num_workers=2, checkpoint_dir=str(tmp_path), name="other")
 
 
 @pytest.mark.parametrize(
@@ -108,7 +80,7 @@ def test_without_resume_it_begins_at_the_beginning(spark, frame, tmp_path):
 )  # fmt: skip
 def test_arguments_that_cannot_be_are_refused(ps, frame, arguments):
     with pytest.raises(ConfigError):
-        ps.run(frame, Training(2), num_workers=1, **arguments)
+        ps.run(frame, StatefulTraining(2), num_workers=1, **arguments)
 
 
 class Counting:
@@ -148,17 +120,6 @@ def test_each_push_counts_once_without_a_common_clock(spark, frame, tmp_path, co
                 assert (table.pull(KEYS) == 2 * 400 * 3).all()
 
 
-class Killing:
-    """Kills a node of the tier, once."""
-
-    def __init__(self, pids) -> None:
-        self.pids = pids
-
-    def __call__(self) -> None:
-        for pid in self.pids:
-            os.kill(pid, signal.SIGKILL)
-
-
 @pytest.mark.parametrize("every_node", [False, True])
 def test_lost_buckets_roll_the_run_back_to_its_last_checkpoint(spark, frame, expected, tmp_path, every_node):
     url, mark = str(tmp_path / "checkpoints"), str(tmp_path / "mark")
@@ -166,7 +127,7 @@ def test_lost_buckets_roll_the_run_back_to_its_last_checkpoint(spark, frame, exp
         table = made(ps)
         pids = [node["pid"] for node in ps.status()["nodes"]]
         strike = Killing(pids if every_node else pids[:1])
-        results = ps.run(frame, Training(strike=strike, mark=mark), num_workers=2, checkpoint_dir=url, checkpoint_every=5)
+        results = ps.run(frame, StatefulTraining(CLOCKS, strike=strike, mark=mark), num_workers=2, checkpoint_dir=url, checkpoint_every=5)
         assert pathlib.Path(mark).exists()
         assert len(results.report.resumed_from) == 1
         assert results.report.redone_clocks >= 0
