@@ -42,6 +42,22 @@ class ScalingRequest:
     deadline: float
 
 
+@dataclass(frozen=True)
+class LastCheckpoint:
+    """The newest checkpoint of the tier."""
+
+    url: str
+    id: str
+    #: By worker group: the last clock in it.
+    clocks: dict[str, int]
+    nbytes: int
+    seconds: float
+
+    def report(self) -> dict[str, Any]:
+        """As `PSContext.status()` has it."""
+        return {"url": self.url, "id": self.id, "clocks": self.clocks, "bytes": self.nbytes, "seconds": self.seconds}
+
+
 #: Share of a client's deadline that nodes have for a command, so that the client hears of those that have not answered.
 COMMAND_SHARE = 0.8
 
@@ -78,6 +94,11 @@ class Core:
         self.draining: set[int] = set()
         #: Nodes that were drained and told to stop, and have not answered.
         self.leaving: set[int] = set()
+        #: The checkpoint that is being taken or restored, a `handlers.checkpoints.Operation`; and the last one that is complete.
+        self.checkpointing: Any = None
+        self.last_checkpoint: LastCheckpoint | None = None
+        #: Buckets that were lost, and lie empty on new nodes until a checkpoint is restored.
+        self.hollow: set[int] = set()
         #: Which tables and functions there are.
         self.catalog = Catalog()
         #: Worker groups, their queue, and who has which rank.
@@ -188,6 +209,7 @@ class Core:
         plan: dict[str, Any] = {"num_nodes": self.wanted_nodes, "draining": sorted(self.draining), "moving": self.moves.status()}
         if self.processes:
             own["coordinator"] = {"pid": self.processes[-1], "restarts": len(self.processes) - 1}
+        plan["checkpoint"] = None if self.last_checkpoint is None else self.last_checkpoint.report()
         plan["scaling"] = None if self.scaling is None else self.scaling.what
         return {**own, **plan, **tier_status(self.nodes, self.catalog, self.groups, self.clock.now)}
 
@@ -203,7 +225,7 @@ class Core:
         assert all(command.waiting for command in self.commands.under_way.values())
         assert self.state is TierState.STARTING or not self.attaching
         assert self.state is not TierState.READY or not self.nodes.lost(), "buckets are lost: the tier is degraded"
-        assert self.state is not TierState.DEGRADED or self.nodes.lost()
+        assert self.state is not TierState.DEGRADED or self.nodes.lost() or self.hollow
         if self.state not in (TierState.STOPPING, TierState.STOPPED):
             up = set(self.nodes.up())
             self.placing.validate(up)
@@ -222,7 +244,7 @@ def node_lost(info: c.NodeInfo) -> ShardLost:
     """What whoever needs the buckets of a dead node is told."""
     return ShardLost(
         f"Every bucket must be on a node that is alive. The buckets of {described(info)} are lost, since it died: {info.reason}."
-        " Stop the PSContext and start a new one.",
+        " Restore a checkpoint (`ps.restore`), or stop the PSContext and start a new one.",
         node=info.node,
         endpoint=info.endpoint,
     )
@@ -238,4 +260,4 @@ def nothing(cause: c.Cause | None, reports: dict[int, dict[str, Any]]) -> None:
     """What follows a command that nobody waits for."""
 
 
-__all__ = ["Core", "Handler", "Handlers", "Outgoing", "ScalingRequest", "node_lost", "nothing", "refused"]
+__all__ = ["Core", "Handler", "Handlers", "LastCheckpoint", "Outgoing", "ScalingRequest", "node_lost", "nothing", "refused"]

@@ -13,6 +13,9 @@ from sparkps.errors import TierError
 from sparkps.wire.messages.control import NodeInfo
 from sparkps.wire.placement import Placement, check_placement
 
+#: Seconds that a node has at least for its first heartbeat: to be told of all tables, and load their kernels, may take some.
+JOINING = 10.0
+
 
 @dataclass
 class NodeRecord:
@@ -23,6 +26,8 @@ class NodeRecord:
     heard_at: float
     #: Its latest report, plain values.
     report: dict[str, Any] = field(default_factory=dict)
+    #: A heartbeat has come.
+    has_beaten: bool = False
 
 
 class NodeRegistry:
@@ -77,6 +82,7 @@ class NodeRegistry:
         if state is None or state.info.state != "up":
             return False
         state.heard_at, state.report = now, report or state.report  # those of a busy node have none
+        state.has_beaten = True
         return True
 
     def die(self, node: int, reason: str) -> NodeInfo:
@@ -113,7 +119,7 @@ class NodeRegistry:
 
     def silent(self, now: float) -> dict[int, str]:
         """Nodes that were silent for too long, and that in words."""
-        late = {state.info.node: now - state.heard_at for state in self._up() if now - state.heard_at > self.deadline}
+        late = {state.info.node: now - state.heard_at for state in self._up() if now - state.heard_at > self._patience(state)}
         return {node: f"it was silent for {seconds:.1f} s" for node, seconds in late.items()}
 
     def lost(self) -> list[NodeInfo]:
@@ -149,6 +155,11 @@ class NodeRegistry:
             assert {n for row in self.placement for n in row} <= set(self.nodes)
         endpoints = [state.info.endpoint for state in self._up()]
         assert len(set(endpoints)) == len(endpoints)
+
+    def _patience(self, state: NodeRecord) -> float:
+        """Seconds of silence that a node may have; one that has just joined, and holds nothing, keeps nobody waiting."""
+        is_new = not state.has_beaten and not any(state.info.node in row for row in self.placement)
+        return max(self.deadline, JOINING) if is_new else self.deadline
 
     def _up(self) -> list[NodeRecord]:
         return [state for state in self.nodes.values() if state.info.state == "up"]

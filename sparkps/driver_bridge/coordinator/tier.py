@@ -13,7 +13,7 @@ from typing import Any
 from sparkps.config import Settings
 from sparkps.driver_bridge.coordinator import events as e
 from sparkps.driver_bridge.coordinator.core import Core, Handlers, Outgoing, refused
-from sparkps.driver_bridge.coordinator.handlers import groups, lifecycle, moving, nodes, scaling, tables
+from sparkps.driver_bridge.coordinator.handlers import checkpoints, groups, lifecycle, moving, nodes, scaling, tables
 from sparkps.driver_bridge.coordinator.recovery import go_on_at
 from sparkps.driver_bridge.coordinator.states import Own, TierState
 from sparkps.errors import ProtocolError, SparkPSError
@@ -28,6 +28,7 @@ HANDLERS: Handlers = {
     **tables.HANDLERS,
     **groups.HANDLERS,
     **scaling.HANDLERS,
+    **checkpoints.HANDLERS,
     **lifecycle.HANDLERS,
 }
 
@@ -243,6 +244,7 @@ class Tier(Core):
     def _settle(self) -> None:
         """What follows from an event."""
         moving.go_on(self)
+        checkpoints.go_on(self)
         scaling.go_on(self)
 
     def _come_to(self, now: float) -> None:

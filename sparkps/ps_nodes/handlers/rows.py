@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from sparkps.errors import ProtocolError
+from sparkps.errors import OutOfNodeMemory, ProtocolError
 from sparkps.ps_nodes.clock_buffers import Write, write_all
 from sparkps.ps_nodes.dispatch import INLINE_BYTES
 from sparkps.ps_nodes.handlers.table import handles
@@ -34,8 +34,11 @@ def step(state: ServerState, work: Work) -> None:
         if any(writes) and not all(writes):
             raise ProtocolError("The operations of a step must be all pulls or all writes. Got both.")
         if writes[0]:
+            if state.memory.near:
+                _admit(state, message.member, state.memory.admit, targets)
             change = Write.of_targets(targets)
             if not (inline and _written_at_once(state, work, change)):
+                _admit(state, message.member, state.memory.promise, targets)
                 use = tables.use(ids) if inline else use
                 write(state, work, change, use)
             return
@@ -44,6 +47,23 @@ def step(state: ServerState, work: Work) -> None:
         use.release()
     except BaseException:
         use.release()
+        raise
+
+
+def _admit(
+    state: ServerState, member: m.Member | None, check: Callable[[Sequence[Target]], None], targets: Sequence[Target]
+) -> None:
+    """See that there is memory for a write, before anybody hears of it. In BSP a clock that lacks one cannot close: its group fails."""
+    try:
+        check(targets)
+        group = state.groups.get(member.group) if member is not None and state.memory.near else None
+        if group is not None and group.is_synchronous:
+            what = f"what ranks of group {group.spec.name!r} push in clocks that are open"
+            state.memory.check_bytes(sum(target.nbytes for target in targets), what, targets[0].table.spec.name)
+    except OutOfNodeMemory as error:
+        group = state.groups.get(member.group) if member is not None else None
+        if group is not None and group.is_synchronous:
+            group.end(error)
         raise
 
 

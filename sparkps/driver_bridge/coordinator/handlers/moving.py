@@ -45,7 +45,7 @@ def tell(core: Core) -> None:
         placing.sent(node)
         core.command(
             f"Placing buckets on node {node}",
-            lambda seq: c.SetPlacement(seq, nodes.epoch, nodes.placement, nodes.infos()),
+            lambda seq: c.SetPlacement(seq, nodes.epoch, nodes.placement, nodes.infos(), sorted(core.hollow)),
             lambda cause, _, node=node, epoch=nodes.epoch: _told(core, node, epoch, cause),  # type: ignore[misc]
             PLACE_LIMIT,
             [node],
@@ -156,7 +156,7 @@ def go_on(core: Core) -> None:
     is_settled = core.placing.is_settled(up)
     if core.state is TierState.STARTING and core.nodes.epoch and is_settled:
         _placed(core)
-    if core.state not in _MOVING or core.moves.is_done:
+    if core.state not in _MOVING or core.moves.is_done or core.checkpointing is not None:
         return
     hosts = {node: host for node, host in core.nodes.hosts().items() if node not in core.draining}
     view = View(core.nodes.placement, hosts, up, core.settings.replication, is_settled)

@@ -39,7 +39,7 @@ class Heartbeat(ControlMessage, frozen=True, tag=113):
 
 
 class CommandDone(ControlMessage, frozen=True, tag=114):
-    """A command was carried out, or `cause` says why not. `report` answers `ReportNow`, as in `Heartbeat`."""
+    """A command was carried out, or `cause` says why not. `report` answers `ReportNow`, as in `Heartbeat`, and what other commands say."""
 
     seq: int
     node: int
@@ -88,6 +88,8 @@ class SetPlacement(ControlMessage, frozen=True, tag=122):
     epoch: int
     placement: list[list[int]]
     nodes: list[NodeInfo]
+    #: Buckets of which nobody has a copy any more: their primaries begin them empty, and a checkpoint fills them.
+    anew: list[int] = []
 
 
 class CopyBuckets(ControlMessage, frozen=True, tag=116):

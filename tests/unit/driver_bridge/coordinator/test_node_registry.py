@@ -35,6 +35,18 @@ def test_a_node_that_joins_later_is_a_member_without_buckets() -> None:
     nodes.validate()
 
 
+def test_a_node_that_has_just_joined_may_be_silent_for_longer_than_the_deadline_until_its_first_heartbeat() -> None:
+    nodes = joined(2, deadline=0.5)
+    late = nodes.join("c", "host", 3, 0.0).node
+    for node in (0, 1):
+        nodes.heartbeat(node, {}, 0.9)
+    assert nodes.silent(1.0) == {}
+    assert set(nodes.silent(10.5)) >= {late}
+    for node in (0, 1, late):
+        nodes.heartbeat(node, {}, 10.5)
+    assert set(nodes.silent(11.1)) == {0, 1, late}
+
+
 def test_an_endpoint_belongs_to_one_node() -> None:
     nodes = NodeRegistry(2, 5.0)
     nodes.join("a", "host", 1, 0.0)

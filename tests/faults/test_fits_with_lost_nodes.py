@@ -1,0 +1,77 @@
+"""A node killed in the middle of a fit: the coefficients are, bit by bit, those of a fit without a fault."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from sparkps import PSContext
+from sparkps.mllib.classification import LogisticRegression
+from sparkps.testing.processes import kill_node, nodes_up, wait_until
+from tests.harness.node_faults import never_tired, wait_whole
+
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(150)]
+
+NODES = 3
+
+#: Solver -> parameters of a fit that takes some seconds.
+FITS: dict[str, dict[str, Any]] = {
+    "lbfgs": {"maxIter": 40, "tol": 0.0, "standardization": False},
+    "adagrad": {"maxIter": 4, "batchSize": 50, "deterministic": True},
+}
+
+
+@pytest.fixture(autouse=True)
+def no_leaks() -> None:
+    """Nodes that have taken the place of others stay until the tier of this module ends."""
+
+
+@pytest.fixture(scope="module")
+def ps(spark: SparkSession) -> Iterator[PSContext]:
+    """Three nodes, two copies."""
+    with PSContext(spark, num_nodes=NODES, replication=2) as context:
+        never_tired(context)
+        yield context
+
+
+@pytest.fixture(scope="module")
+def rows(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> DataFrame:
+    """2,000 rows in two files, 5 of 60 features each, on scales that keep L-BFGS busy."""
+    rng = np.random.default_rng(11)
+    weights, scales = rng.normal(size=60), 10.0 ** (np.arange(60) % 5 - 2)
+    made = []
+    for _ in range(2000):
+        keys = rng.choice(60, 5, replace=False)
+        label = float(rng.random() < 1 / (1 + np.exp(-weights[keys].sum())))
+        made.append((label, (keys.tolist(), (rng.normal(size=5) * scales[keys]).tolist())))
+    path = str(tmp_path_factory.mktemp("rows") / "parquet")
+    schema = "label double, features struct<indices: array<bigint>, values: array<double>>"
+    spark.createDataFrame(made, schema).repartition(2).write.parquet(path)
+    return spark.read.parquet(path)
+
+
+def clock(ps: PSContext) -> int:
+    """How far the ranks of the group that runs are."""
+    return max((int(rank["clock"]) for group in ps.status()["groups"] for rank in group["ranks"]), default=-1)
+
+
+@pytest.mark.parametrize("after", [4, 9])
+@pytest.mark.parametrize("solver", FITS)
+def test_node_killed_in_a_fit_changes_no_coefficient(ps: PSContext, rows: DataFrame, solver: str, after: int) -> None:
+    estimator = LogisticRegression(solver=solver, numWorkers=2, **FITS[solver])
+    wait_whole(ps, NODES)
+    undisturbed = estimator.fit(rows)
+    with ThreadPoolExecutor(1) as pool:
+        fit = pool.submit(estimator.fit, rows)
+        wait_until(lambda: clock(ps) >= after or fit.done(), 30, 0.005, f"clock {after}")
+        assert not fit.done(), "the fit is under way"
+        kill_node(ps, nodes_up(ps)[after % NODES])
+        disturbed = fit.result(timeout=90)
+    assert disturbed.coefficients == undisturbed.coefficients
+    assert disturbed.intercept == undisturbed.intercept
+    assert disturbed.summary.objectiveHistory == undisturbed.summary.objectiveHistory
