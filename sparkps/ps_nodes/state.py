@@ -11,6 +11,7 @@ from sparkps.config import NodeSettings
 from sparkps.errors import Fenced, TierError
 from sparkps.ps_nodes.groups import NodeGroup
 from sparkps.ps_nodes.io_thread import IoThread
+from sparkps.ps_nodes.load import Load
 from sparkps.ps_nodes.replication.answers import Answers
 from sparkps.ps_nodes.replication.copies import Copies
 from sparkps.ps_nodes.replication.followers import Followers
@@ -76,6 +77,7 @@ class ServerState:
         self.answers = Answers()
         self.shards = Shards(pool, self.copies)
         self.users = UserThreads()
+        self.load = Load()
         #: Frames that were no message, and messages that no node takes.
         self.dropped = 0
 
@@ -143,6 +145,7 @@ class ServerState:
             "sessions": len(self.sessions.sessions),
             "dropped_messages": self.dropped,
             "queued_bytes": queued_bytes,
+            "requests": self.load.requests,
             "keyset_bytes": self.sessions.keyset_bytes(),
             "silent_replicas": self.copies.silent(self.settings.heartbeat_deadline),
         }
@@ -159,5 +162,6 @@ class ServerState:
             "bytes": sum(table["bytes"] for table in tables.values()) + self._tables.index_bytes() + buffered,
             "buffered_bytes": buffered,
             "tables": tables,
+            "load": self.load.report(self.bucket_bits, list(self._tables.by_id.values())),
             "groups": {str(number): group.report() for number, group in groups},
         }

@@ -23,6 +23,8 @@ class NodeRecord:
     heard_at: float
     #: Its latest report, plain values.
     report: dict[str, Any] = field(default_factory=dict)
+    #: When that came.
+    reported_at: float = 0.0
 
 
 class NodeRegistry:
@@ -76,7 +78,9 @@ class NodeRegistry:
         state = self.nodes.get(node)
         if state is None or state.info.state != "up":
             return False
-        state.heard_at, state.report = now, report or state.report  # those of a busy node have none
+        state.heard_at = now
+        if report:  # those of a busy node have none
+            state.report, state.reported_at = report, now
         return True
 
     def die(self, node: int, reason: str) -> NodeInfo:
