@@ -13,6 +13,9 @@ from sparkps.wire.placement import Placement
 
 #: Nodes are even where the heaviest has at most this share of the mean more than the lightest.
 EVEN = 1 / 8
+#: Where nodes are as even as the heaviest bucket allows, what moves must carry this share of the difference: many buckets that weigh
+#: next to nothing would move for next to nothing.
+WORTHWHILE = 1 / 8
 #: How much better a lead goes to a node that has a copy already: no data moves then.
 COPY_BONUS = 2
 
@@ -71,16 +74,17 @@ def _best_move(
     leads: Sequence[int], copies: Sequence[Sequence[int]], load: dict[int, float], weights: Sequence[int], enough: float
 ) -> tuple[int, int] | None:
     """The next lead that moves, and where to: from the heaviest node that can give one which helps. None: it is even enough."""
-    taker = min(load, key=lambda node: (load[node], node))
+    taker, heaviest = min(load, key=lambda node: (load[node], node)), max(weights)
     for giver in sorted(load, key=lambda node: (-load[node], node)):
         gap = load[giver] - load[taker]
         if gap <= enough:
             break
-        led = [bucket for bucket, lead in enumerate(leads) if lead == giver and weights[bucket] < gap]
+        least = 0.0 if gap > heaviest else gap * WORTHWHILE
+        led = [bucket for bucket, lead in enumerate(leads) if lead == giver and least <= weights[bucket] < gap]
         if led:
             bonus = {bucket: COPY_BONUS if taker in copies[bucket] else 1 for bucket in led}
             return max(led, key=lambda b: (weights[b] * (gap - weights[b]) * bonus[b], -b)), taker
     return None
 
 
-__all__ = ["COPY_BONUS", "EVEN", "leads_by_weight", "loads"]
+__all__ = ["COPY_BONUS", "EVEN", "WORTHWHILE", "leads_by_weight", "loads"]
