@@ -303,7 +303,7 @@ def test_a_replica_at_its_line_says_so_with_each_acknowledgement(node: LoneNode)
 
 def test_a_replica_takes_what_its_primary_has_accepted(node: LoneNode) -> None:
     """At its line, too: a share of its memory is kept for that."""
-    keys, more = fill(Client(node, 5), node)
+    _, more = fill(Client(node, 5), node)
     state = node.service.state
     state.nodes[1] = c.NodeInfo(1, "tcp://127.0.0.1:1", "h", 1)
     follower = state.followers.of(1)
