@@ -248,6 +248,8 @@ class Settings:
     num_nodes: int = _count("numNodes", 2, 1, MOST_NODES)
     #: Copies of every bucket.
     replication: int = _count("replication", 1, 1, 3)
+    #: Whether buckets move by themselves to other nodes where a node has much more to do than the others: "auto" or "off".
+    rebalance: str = _choice("rebalance", "auto", ("auto", "off"))
     #: Name of the launcher that starts the nodes. Which ones there are only the driver knows, in `driver_bridge.launchers`.
     launch: str = _name("launch", "auto")
     #: Kernel threads of one node; 0: as many as its share of the machine's cores.

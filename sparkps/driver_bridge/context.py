@@ -495,7 +495,10 @@ class PSContext:
             nodes and ``lost_buckets`` says how many of the 256 buckets went with them; what the other nodes hold can still be read
             and written, and nothing new can be created. ``under_replicated``: how many buckets have fewer copies than there shall be;
             ``moving``: the plan that restores replication and balance (``buckets`` and ``copies`` that are left, ``reason``,
-            ``failure``: the last one), None where there is nothing to do; ``num_nodes``: how many nodes there shall be; ``draining``: ids
+            ``failure``: the last one), None where there is nothing to do; ``rebalance``: how uneven the nodes' load is (``skew``: the
+            heaviest node's as a multiple of the mean, by "bytes" and by "requests"), how often buckets were moved for it
+            (``decisions``), and why a skew that lasts cannot be mended (``stuck``, or "");
+            ``num_nodes``: how many nodes there shall be; ``draining``: ids
             of those that are to go; ``scaling``: the request of `scale` or `drain` under way; ``coordinator``: its ``pid``, and how
             often it was started again (``restarts``); ``checkpoint``: the last one, as plain values, or None. ``nodes``, ``tables``,
             ``groups`` and what else there is: see `sparkps.driver_bridge.coordinator.status.tier_status`.

@@ -12,6 +12,7 @@ from sparkps.errors import Fenced, TierError
 from sparkps.ps_nodes.checkpointing.cuts import Cut
 from sparkps.ps_nodes.groups import NodeGroup
 from sparkps.ps_nodes.io_thread import IoThread
+from sparkps.ps_nodes.load import Load
 from sparkps.ps_nodes.memory_budget import MemoryBudget
 from sparkps.ps_nodes.replication.answers import Answers
 from sparkps.ps_nodes.replication.copies import Copies
@@ -87,6 +88,7 @@ class ServerState:
         self.answers = Answers()
         self.shards = Shards(pool, self.copies)
         self.users = UserThreads()
+        self.load = Load()
         self.memory = MemoryBudget() if memory is None else memory
         self.memory.copied_by = lambda node: self.copies.copied_by(node)[0]
         self.memory.queues += [self._buffered, self.copies.nbytes, self.followers.nbytes]
@@ -179,6 +181,7 @@ class ServerState:
             "dropped_messages": self.dropped,
             "parked": sum([group.num_parked for group in list(self.groups.values())]),
             "queued_bytes": queued_bytes,
+            "requests": self.load.requests,
             "keyset_bytes": self.sessions.keyset_bytes(),
             **self.memory.report(),
             "silent_replicas": self.copies.silent(self.settings.heartbeat_deadline),
@@ -196,5 +199,6 @@ class ServerState:
             "bytes": sum(table["bytes"] for table in tables.values()) + self._tables.index_bytes() + buffered,
             "buffered_bytes": buffered,
             "tables": tables,
+            "load": self.load.report(self.bucket_bits, list(self._tables.by_id.values())),
             "groups": {str(number): group.report() for number, group in groups},
         }

@@ -13,9 +13,11 @@ from sparkps.driver_bridge.coordinator.clock import Clock
 from sparkps.driver_bridge.coordinator.commands import Commands, Then
 from sparkps.driver_bridge.coordinator.connections import Connections
 from sparkps.driver_bridge.coordinator.leases import Groups
+from sparkps.driver_bridge.coordinator.load import LoadMeter
 from sparkps.driver_bridge.coordinator.moves import Moves
 from sparkps.driver_bridge.coordinator.node_registry import NodeRegistry, described
 from sparkps.driver_bridge.coordinator.placing import Placing
+from sparkps.driver_bridge.coordinator.rebalance import Rebalance
 from sparkps.driver_bridge.coordinator.states import TRANSITIONS, Event, Refusal, TierState
 from sparkps.driver_bridge.coordinator.status import tier_status
 from sparkps.errors import ShardLost, SparkPSError, TierError
@@ -84,6 +86,10 @@ class Core:
         #: How nodes learn of the newest placement, and how replication and balance are restored.
         self.placing = Placing()
         self.moves = Moves()
+        #: What each bucket weighs when leads are balanced; empty: all the same. Who looks at the load, and decides on that.
+        self.weights: list[int] = []
+        self.meter = LoadMeter()
+        self.rebalance = Rebalance()
         #: Nodes that have not taken the newest placement, to be told again.
         self.unplaced: set[int] = set()
         #: How many nodes there shall be; what `ps.scale` sets, and restarts aim for.
@@ -210,6 +216,7 @@ class Core:
         if self.processes:
             own["coordinator"] = {"pid": self.processes[-1], "restarts": len(self.processes) - 1}
         plan["checkpoint"] = None if self.last_checkpoint is None else self.last_checkpoint.report()
+        plan["rebalance"] = self.rebalance.status(self.settings.rebalance)
         plan["scaling"] = None if self.scaling is None else self.scaling.what
         return {**own, **plan, **tier_status(self.nodes, self.catalog, self.groups, self.clock.now)}
 
@@ -221,6 +228,8 @@ class Core:
         assert set(self.node_at) == set(self.nodes.nodes)
         assert (self.placing.epoch, self.placing.placement) == (self.nodes.epoch, self.nodes.placement)
         self.moves.validate(self.nodes.placement)
+        assert len(self.weights) in (0, len(self.nodes.placement))
+        assert min(self.weights, default=1) >= 1
         assert self.draining <= set(self.nodes.up())
         assert all(command.waiting for command in self.commands.under_way.values())
         assert self.state is TierState.STARTING or not self.attaching

@@ -59,6 +59,8 @@ class View:
     replication: int
     #: Every node has confirmed the placement.
     is_settled: bool
+    #: What each bucket weighs; empty: all the same.
+    weights: Sequence[int] = ()
 
 
 class Moves:
@@ -91,7 +93,7 @@ class Moves:
     # ---- events --------------------------------------------------------------------------------------------------------
 
     def members_changed(self, reason: str) -> None:
-        """Nodes have come, gone, or are to be drained: plan anew as soon as the round is over."""
+        """Nodes have come, gone, or are to be drained, or buckets weigh otherwise: plan anew as soon as the round is over."""
         self.is_stale, self.reason, self.resume_at = True, reason, None
         self._pause, self._has_failed = SHORTEST_PAUSE, False
 
@@ -182,7 +184,7 @@ class Moves:
         if self._has_failed:
             self.rest(now)
             return
-        for change in plan(view.placement, view.hosts, view.replication):
+        for change in plan(view.placement, view.hosts, view.replication, view.weights):
             if view.placement[change.bucket][0] in view.up:  # nobody has a copy of others: they wait for a restore
                 self.changes[change.bucket] = change
         if not self.changes:

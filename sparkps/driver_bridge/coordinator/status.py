@@ -45,7 +45,7 @@ def _nodes(nodes: NodeRegistry) -> list[dict[str, Any]]:
     listed = []
     for record in nodes.nodes.values():
         info = record.info
-        own = {k: v for k, v in record.report.items() if k not in ("tables", "groups")}
+        own = {k: v for k, v in record.report.items() if k not in ("tables", "groups", "load")}
         known = {"id": info.node, "endpoint": info.endpoint, "host": info.host, "pid": info.pid, "state": info.state}
         more = {"reason": info.reason, "buckets": buckets[info.node], "copies": copies[info.node]}
         listed.append({"rows": 0, "bytes": 0, **own, **known, **more})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,6 +32,8 @@ def step(state: ServerState, work: Work) -> None:
     use = Use(tables, []) if inline else tables.use(ids)
     try:
         targets = targets_of(tables, message.ops, work.arrays, work.session.keysets, state.bucket_bits, keep_keys=state.copies.active)
+        if state.load.count():
+            state.load.took(functools.reduce(operator.or_, [target.mask for target in targets]))
         writes = [target.values is not None for target in targets]
         if any(writes) and not all(writes):
             raise ProtocolError("The operations of a step must be all pulls or all writes. Got both.")

@@ -159,7 +159,7 @@ def go_on(core: Core) -> None:
     if core.state not in _MOVING or core.moves.is_done or core.checkpointing is not None:
         return
     hosts = {node: host for node, host in core.nodes.hosts().items() if node not in core.draining}
-    view = View(core.nodes.placement, hosts, up, core.settings.replication, is_settled)
+    view = View(core.nodes.placement, hosts, up, core.settings.replication, is_settled, core.weights)
     for effect in core.moves.go_on(view, core.clock.now):
         _carry_out(core, effect)
 
