@@ -108,12 +108,8 @@ def test_scaling_under_pushes_of_four_workers_keeps_every_sum_exact(ps: PSContex
     finally:
         pushers.drop()
     within = [took for at, took in pushers.took if any(began <= at + took and at <= ended for began, ended in moves)]
-    beside = [took for at, took in pushers.took if not any(began <= at + took and at <= ended for began, ended in moves)]
-    print(f"replication {ps.settings.replication}: moves {[round(e - b, 2) for b, e in moves]} s; pushes {sum(pushers.pushes)};"
-          f" in moves median {np.median(within):.3f} p99 {np.percentile(within, 99):.3f} max {max(within):.3f};"
-          f" else median {np.median(beside):.3f} max {max(beside):.3f}")
-    assert float(np.median(within)) < STALL_MEDIAN
-    assert max(within) < STALL_WORST
+    assert float(np.median(within)) < STALL_MEDIAN, "in the median"
+    assert max(within) < STALL_WORST, "at worst"
 
 
 def test_drained_node_goes_under_pushes_and_every_sum_is_exact(ps: PSContext) -> None:
