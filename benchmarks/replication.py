@@ -16,6 +16,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
@@ -62,7 +63,7 @@ def measured(rounds: int, keys: int, dim: int) -> dict[str, tuple[list[float], l
         tables = {kind: stack.enter_context(table_on(*how, dim)) for kind, how in KINDS.items()}
         for number in range(rounds + 3):  # the first ones make the rows, and load kernels
             for kind, rows in tables.items():
-                pushed, pulled = seconds(lambda rows=rows: rows.push(chosen, values)), seconds(lambda rows=rows: rows.pull(chosen))
+                pushed, pulled = seconds(partial(rows.push, chosen, values)), seconds(partial(rows.pull, chosen))
                 if number >= 3:
                     found[kind][0].append(pushed)
                     found[kind][1].append(pulled)

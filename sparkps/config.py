@@ -101,6 +101,17 @@ def _size(name: str, default: int, low: int, high: int = 1 << 50) -> Any:
     return field(default=default, metadata={"key": key})
 
 
+def _size_or_none(name: str, low: int, high: int = 1 << 50) -> Any:
+    """A size, or empty, which is 0: whoever needs it finds out."""
+    must = f"a size in [{low}, {high}] bytes, as '512m' or '8g', or empty"
+
+    def parse(raw: str) -> int:
+        return parse_bytes(raw) if raw else 0
+
+    key = Key(name, parse, lambda v: isinstance(v, int) and not isinstance(v, bool) and (v == 0 or low <= v <= high), must)
+    return field(default=0, metadata={"key": key})
+
+
 def _choice(name: str, default: str, choices: tuple[str, ...]) -> Any:
     must = "one of " + ", ".join(map(repr, choices))
     return field(default=default, metadata={"key": Key(name, str, lambda v: v in choices, must)})
@@ -141,6 +152,8 @@ class NodeSettings:
     max_message_bytes: int = _size("maxMessageBytes", 256 << 20, 1 << 20, 1 << 40)
     #: BSP: bytes of pushes of clocks that are still open, per node and worker group; a rank that is ahead of others waits above.
     buffer_bytes: int = _size("bufferBytes", 256 << 20, 1 << 16)
+    #: Bytes that a node may use; 0: its share of the host's or container's memory (see `host_memory`). Near it new rows are refused.
+    node_memory: int = _size_or_none("nodeMemory", 64 << 20)
     #: When a write is acknowledged: "sync", when every replica has it; "async", when its primary has it: faster, and what was
     #: acknowledged last is lost with a node.
     replication_ack: str = _choice("replicationAck", "sync", ("sync", "async"))
@@ -235,6 +248,8 @@ class Settings:
     num_nodes: int = _count("numNodes", 2, 1, MOST_NODES)
     #: Copies of every bucket.
     replication: int = _count("replication", 1, 1, 3)
+    #: Whether buckets move by themselves to other nodes where a node has much more to do than the others: "auto" or "off".
+    rebalance: str = _choice("rebalance", "auto", ("auto", "off"))
     #: Name of the launcher that starts the nodes. Which ones there are only the driver knows, in `driver_bridge.launchers`.
     launch: str = _name("launch", "auto")
     #: Kernel threads of one node; 0: as many as its share of the machine's cores.

@@ -13,6 +13,7 @@
     ├── TierError                   the tier could not do what was asked
     │   ├── NodeUnreachable         no answer from a node or the coordinator
     │   ├── ShardLost               the last replica of a bucket is gone
+    │   ├── OutOfNodeMemory         a node has no memory for new rows, tables or requests
     │   ├── DeadlineExceeded        (also TimeoutError) nothing waits without a deadline
     │   └── FunctionFailed          a server function raised on a node
     ├── CheckpointError             a checkpoint could not be written, found or read
@@ -108,6 +109,10 @@ class NodeUnreachable(TierError):
 
 class ShardLost(TierError):
     """The last replica of a bucket is gone."""
+
+
+class OutOfNodeMemory(TierError):
+    """A node is near `spark.sparkps.nodeMemory`: what was refused changed nothing there; existing rows go on working."""
 
 
 class DeadlineExceeded(TierError, TimeoutError):

@@ -74,6 +74,16 @@ class TableSpec(msgspec.Struct, frozen=True):
         return size
 
 
+class RankStart(msgspec.Struct, frozen=True, array_like=True):
+    """Where a rank goes on, in a group that continues an earlier one."""
+
+    #: Its last ticked clock; -1 for none.
+    clock: int
+    finished: bool = False
+    #: What it stored with that tick.
+    state: bytes | None = None
+
+
 class GroupSpec(msgspec.Struct, frozen=True):
     """A worker group as the coordinator admitted it."""
 
@@ -84,6 +94,8 @@ class GroupSpec(msgspec.Struct, frozen=True):
     num_workers: int
     #: 0 for BSP, > 0 for SSP, `UNBOUNDED` for ASP.
     staleness: int
+    #: Of each rank, where it goes on; empty: all begin at the beginning.
+    start: tuple[RankStart, ...] = ()
 
 
 def check_table_name(name: Any) -> str:
@@ -154,9 +166,20 @@ def check_group_spec(spec: GroupSpec) -> GroupSpec:
         Names what must hold, what was got and what to set.
     """
     check_group(spec.name, spec.num_workers, spec.num_ranks, spec.staleness)
+    check_start(spec.name, spec.num_ranks, spec.start)
     if not 1 <= spec.group <= _LARGEST_INT:
         raise InvalidInput(f"The id of worker group {spec.name!r} must be at least 1. Got {spec.group} instead.")
     return spec
+
+
+def check_start(name: str, num_ranks: int, start: tuple[RankStart, ...]) -> None:
+    """Refuses a beginning that is not that of a group's ranks with `InvalidInput`."""
+    if start and (len(start) != num_ranks or not all(-1 <= rank.clock < INFINITE_CLOCK for rank in start)):
+        raise InvalidInput(
+            f"Worker group {name!r} must go on with a clock >= -1 of each of its {num_ranks} ranks. Got {len(start)} of"
+            f" {[rank.clock for rank in start[:8]]} instead.",
+            group=name,
+        )
 
 
 def check_group(name: str, num_workers: int, num_ranks: int, staleness: int) -> None:

@@ -30,6 +30,7 @@ from sparkps.wire.messages.control import CreateTable, DrainNode, FindTable, Reg
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+    from sparkps.checkpoints.manifest import Checkpoint
     from sparkps.driver_bridge.groups.report import Results
     from sparkps.driver_bridge.groups.running import RunningGroup
     from sparkps.driver_bridge.groups.worker import Train
@@ -72,6 +73,10 @@ class PSContext:
     -----
     The tier ends with `stop()`, with the ``with`` block, at the interpreter's exit, on SIGTERM, and when the driver is killed.
     Ctrl-C ends the call under way, and the tier goes on. Only one PSContext is active at a time.
+
+    Each node has a memory limit, `spark.sparkps.nodeMemory`: by default half the memory of its host or container, shared out among the
+    nodes there. A node that comes to 90 % of it refuses new rows and tables with `OutOfNodeMemory`, and goes on with the rows that it
+    has; `status()` has ``memory_bytes`` and ``memory_limit`` of each.
 
     Examples
     --------
@@ -404,6 +409,80 @@ class PSContext:
         seconds = _seconds(timeout)
         self.control.request(DrainNode(0, _whole("node", node), seconds), seconds + ANSWER_GRACE)
 
+    # ---- checkpoints ---------------------------------------------------------------------------------------------------
+
+    def checkpoint(self, url: str, timeout: float = 3600.0) -> Checkpoint:
+        """Write all tables, and where worker groups are, to files; what reads and writes the tables meanwhile goes on.
+
+        It is one cut: in a BSP group all rows are as they were when one and the same clock had closed; otherwise each bucket is
+        as it was at one moment, with what it knows of the writes that it has. Nodes write side by side, and the manifest is
+        written last: what is not complete is no checkpoint.
+
+        Parameters
+        ----------
+        url : str
+            A directory, as ``/data/checkpoints`` or ``s3://bucket/path``: any file system that pyarrow or fsspec can open, on
+            the driver and on the nodes. It may hold other checkpoints, of other jobs, too.
+        timeout : float
+            Seconds.
+
+        Returns
+        -------
+        Checkpoint
+            ``url``, ``id``, ``clocks`` (by worker group), ``bytes``, ``seconds``.
+
+        Raises
+        ------
+        ConfigError
+            No such file system.
+        CheckpointError
+            It could not be written; older checkpoints are as they were.
+
+        Examples
+        --------
+        >>> ps.checkpoint("/data/checkpoints").id    # doctest: +SKIP
+        '00000001-3f2a9c01'
+        """
+        from sparkps.driver_bridge import checkpointing
+
+        self._check_running()
+        return checkpointing.take(self.control, url, _seconds(timeout))
+
+    def restore(self, url: str, id: str | None = None, timeout: float = 3600.0) -> Checkpoint:  # noqa: A002 - as in `Checkpoint`
+        """Bring all tables of a checkpoint back, optimizer state included; tables that are not there are created.
+
+        The checkpoint may be of another tier, with any number of nodes. What the tables hold is replaced; tables that the checkpoint
+        lacks stay as they are. Buckets whose last copies were lost with their nodes are placed anew, so that a degraded tier is
+        whole again. No worker group may be running.
+
+        Parameters
+        ----------
+        url : str
+            Where checkpoints were written to.
+        id : str, optional
+            Default: the newest one that is sound; damaged ones are named in the log.
+        timeout : float
+            Seconds.
+
+        Returns
+        -------
+        Checkpoint
+            The one that was restored.
+
+        Raises
+        ------
+        NoCheckpoint
+            There is none that is sound.
+        CheckpointDamaged
+            The one of that `id` is not sound.
+        TableMismatch
+            A table of that name exists, and differs.
+        """
+        from sparkps.driver_bridge import checkpointing
+
+        self._check_running()
+        return checkpointing.restore(self.control, url, id, _seconds(timeout))
+
     # ---- status --------------------------------------------------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:
@@ -416,10 +495,13 @@ class PSContext:
             nodes and ``lost_buckets`` says how many of the 256 buckets went with them; what the other nodes hold can still be read
             and written, and nothing new can be created. ``under_replicated``: how many buckets have fewer copies than there shall be;
             ``moving``: the plan that restores replication and balance (``buckets`` and ``copies`` that are left, ``reason``,
-            ``failure``: the last one), None where there is nothing to do; ``num_nodes``: how many nodes there shall be; ``draining``: ids
+            ``failure``: the last one), None where there is nothing to do; ``rebalance``: how uneven the nodes' load is (``skew``: the
+            heaviest node's as a multiple of the mean, by "bytes" and by "requests"), how often buckets were moved for it
+            (``decisions``), and why a skew that lasts cannot be mended (``stuck``, or "");
+            ``num_nodes``: how many nodes there shall be; ``draining``: ids
             of those that are to go; ``scaling``: the request of `scale` or `drain` under way; ``coordinator``: its ``pid``, and how
-            often it was started again (``restarts``). ``nodes``, ``tables``, ``groups`` and what
-            else there is: see `sparkps.driver_bridge.coordinator.status.tier_status`.
+            often it was started again (``restarts``); ``checkpoint``: the last one, as plain values, or None. ``nodes``, ``tables``,
+            ``groups`` and what else there is: see `sparkps.driver_bridge.coordinator.status.tier_status`.
         """
         self._check_running()
         report: dict[str, Any] = self.control.request(TierStatus(0)).report

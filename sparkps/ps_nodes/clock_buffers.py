@@ -61,6 +61,9 @@ class Part(Protocol):
     def shipped(self) -> tuple[Op, list[Any]]:
         """The same as an operation with its arrays; not of server functions."""
 
+    def announce(self) -> None:
+        """It is kept: new rows that it will make are counted from now on."""
+
     def prepare(self) -> None:
         """Do what may fail before anything is changed."""
 
@@ -99,6 +102,9 @@ class CallPart:
     def shipped(self) -> tuple[Op, list[Any]]:
         """See `Part`."""
         raise TypeError("Server functions must be shipped as calls.")
+
+    def announce(self) -> None:
+        """Nothing: functions make no rows."""
 
     def prepare(self) -> None:
         """Everything was checked before."""
@@ -253,6 +259,7 @@ class ClockBuffers:
     def _keep(self, clock: int, rank: int, ordinal: int, parts: Iterable[Part]) -> None:
         kept = self._parts.get(clock, [])
         for part in parts:
+            part.announce()
             self._arrivals += 1
             kept.append(((rank, ordinal, self._arrivals), part))
             self.nbytes += part.nbytes + PART_BYTES

@@ -8,7 +8,8 @@ import os
 import secrets
 import socket as net
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import zmq
@@ -129,7 +130,11 @@ class CoordinatorLink:
 
     def _command(self, message: Any) -> None:
         service = self._service
-        command(service.state, message, lambda error: service.io.post(lambda: self._done(message, error)))
+
+        def done(error: BaseException | None, report: dict[str, Any] | None = None) -> None:
+            service.io.post(lambda: self._done(message, error, report or {}))
+
+        command(service.state, message, done)
 
     def _welcome(self, message: c.Welcome) -> None:
         if self.node >= 0:
@@ -155,9 +160,9 @@ class CoordinatorLink:
     def _report(self, message: c.ReportNow) -> None:
         self.socket.send_multipart(self._reporting(lambda r: c.CommandDone(message.seq, self.node, None, r)))
 
-    def _done(self, message: Any, error: BaseException | None) -> None:
+    def _done(self, message: Any, error: BaseException | None, report: Mapping[str, Any] = MappingProxyType({})) -> None:
         """Tell the coordinator, who tells the caller, what came of a command."""
-        self._send(c.CommandDone(message.seq, self.node, None if error is None else c.Cause.of(error)))
+        self._send(c.CommandDone(message.seq, self.node, None if error is None else c.Cause.of(error), dict(report)))
 
     def _reporting(self, make: Callable[[dict[str, Any]], c.ControlMessage]) -> list[Any]:
         """The frames of a message with a report; where it is larger than a message may be, without its details."""

@@ -9,17 +9,19 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sparkps.errors import Fenced, SparkPSError
+from sparkps.errors import CheckpointError, Fenced, SparkPSError
 from sparkps.plain import name_of, text_of
 from sparkps.ps_nodes.clock_buffers import ClockBuffers, Kept, Part, Write, write_all
+from sparkps.ps_nodes.memory_budget import MemoryBudget
 from sparkps.ps_nodes.replication import shipping
 from sparkps.ps_nodes.replication.copies import Copies, Place, Places
 from sparkps.ps_nodes.shards import Entry, Shards
 from sparkps.ps_nodes.tables.directory import Tables
-from sparkps.specs import GroupSpec
+from sparkps.specs import GroupSpec, RankStart
 from sparkps.wire.buckets import buckets_in, packed
 from sparkps.wire.clock import GroupClock
 from sparkps.wire.effects import Apply, Buffer, Close, DropAbove, Effect, Release, ShardClock, Standing
+from sparkps.wire.marks import ShardMark
 from sparkps.wire.messages import log as entries
 from sparkps.wire.messages.data import Member
 
@@ -59,8 +61,8 @@ class NodeGroup:
         Takes what its members write.
     now : callable
         The node's clock, in seconds.
-    budget : int
-        Bytes of writes of open clocks, above which a rank that is ahead of others is held back.
+    memory : MemoryBudget
+        Says above how many bytes of writes of open clocks a rank that is ahead of others is held back.
     copies : Copies
         Where all that is accepted is shipped.
     buckets : int
@@ -73,7 +75,7 @@ class NodeGroup:
         tables: Tables,
         shards: Shards,
         now: Callable[[], float],
-        budget: int,
+        memory: MemoryBudget,
         copies: Copies,
         buckets: int,
     ) -> None:
@@ -81,7 +83,7 @@ class NodeGroup:
         self._shards = shards
         self._copies = copies
         self._now = now
-        self._budget = budget
+        self._memory = memory
         self._lock = threading.Lock()
         #: Owner of this and all below: `_lock`.
         self._clock = GroupClock(spec, buckets_in(buckets))
@@ -91,6 +93,12 @@ class NodeGroup:
         #: Closes that are due, in order, and whether somebody is applying them.
         self._closes: deque[Close] = deque()
         self._closing = False
+        #: A checkpoint is being taken: closes of later clocks wait, though they are due.
+        self._last_clock: int | None = None
+        #: A close has come that waits for that: who applies closes has stopped.
+        self._has_stopped = False
+        #: Called when the clock of the checkpoint is closed.
+        self._when_cut: Then | None = None
         #: Called when no close is due.
         self._when_applied: list[Then] = []
         #: Why the group ended, if it did; and where that is still to be shipped to.
@@ -173,7 +181,7 @@ class NodeGroup:
 
     def _too_far_ahead(self, member: Member, write: Write) -> list[int]:
         """Ranks that must tick before the node keeps more of this one."""
-        full = self._buffers.nbytes + write.nbytes > self._budget
+        full = self._buffers.nbytes + write.nbytes > self._memory.buffer_room
         return self._clock.ahead(member) if full else []
 
     def _ordered(
@@ -188,6 +196,11 @@ class NodeGroup:
         except BaseException as error:  # marks may say already that it is there
             self._fail(_as_cause(error, f"A write of rank {member.rank} could not be taken"))
             raise
+
+    @property
+    def is_synchronous(self) -> bool:
+        """Whether what ranks write is kept until its clock closes: BSP."""
+        return self.spec.staleness == 0
 
     def acts_at_once(self, member: Member) -> bool:
         """Whether it is the driver-side solver: it reads what it writes in the same clock, and has no successor."""
@@ -241,7 +254,7 @@ class NodeGroup:
         """A rank's clock is done; returns what must be run because of it, if anything, and where it is shipped to."""
         with self._lock:
             self._check()
-            follow = self._follow(self._clock.tick(member, state, finish))
+            follow = self._with_cut(self._follow(self._clock.tick(member, state, finish)))
             places = self._copies.reserve_everywhere()
         self._ship(places, lambda: entries.ShipTick(member, state, finish))
         return follow, places
@@ -259,7 +272,7 @@ class NodeGroup:
         """After a takeover; see `GroupClock.settle`. Returns the same as `tick`."""
         with self._lock:
             self._check()
-            follow = self._follow(self._clock.settle(member, state))
+            follow = self._with_cut(self._follow(self._clock.settle(member, state)))
             places = self._copies.reserve_everywhere()
         self._ship(places, lambda: entries.ShipSettle(member, state))
         return follow, places
@@ -314,6 +327,7 @@ class NodeGroup:
                 return
             self._shards.carry_out(entry)
         self._end_if_failed()
+        self._reach_cut()
         self._applied()
 
     def _ship_close(self, entry: Entry, close: Close) -> None:
@@ -327,6 +341,9 @@ class NodeGroup:
         with self._lock:
             if not self._closes or self._cause is not None:
                 self._closing = False
+                return None
+            if self._last_clock is not None and self._closes[0].clock > self._last_clock:
+                self._has_stopped = True
                 return None
             close = self._closes.popleft()
             try:
@@ -351,6 +368,76 @@ class NodeGroup:
 
         entry = Entry(closed.shards, lambda: closed.apply(clock), done, union(closed.shards.values()))
         return entry
+
+    # ---- checkpoints -----------------------------------------------------------------------------------------------------
+
+    def stop_closing(self) -> int:
+        """BSP: no clock is closed after the highest one that is, or is due, until `cut_at` or `go_on`; that clock."""
+        with self._lock:
+            self._last_clock = self._clock.pin()
+            return self._last_clock
+
+    def cut_at(self, clock: int, then: Then) -> None:
+        """Close clocks up to `clock`, and call `then` when that one is closed here; later ones wait until `go_on`."""
+        with self._lock:
+            if self._last_clock is None or clock < self._last_clock:
+                raise CheckpointError(f"A cut must be at a clock that is not closed everywhere. Got {clock} for group {self.spec.name!r}.")
+            self._last_clock, self._when_cut = clock, then
+            resume, self._has_stopped = self._has_stopped, False
+        if resume:
+            self._apply_closes()
+        else:
+            self._reach_cut()
+
+    def _with_cut(self, follow: Callable[[], None] | None) -> Callable[[], None] | None:
+        """A cut may be where nobody has written anything."""
+        return self._reach_cut if follow is None and self._when_cut is not None else follow
+
+    def _reach_cut(self) -> None:
+        """See whether the clock of a checkpoint is closed."""
+        with self._lock:
+            then, clock = self._when_cut, self._last_clock
+            if then is None or clock is None or not self._is_closed(clock):
+                return
+            self._when_cut, cause = None, self._cause
+        then(cause)
+
+    def _is_closed(self, clock: int) -> bool:
+        """Whether all that belongs to a clock has its place before whatever comes now, or never will have."""
+        return self._cause is not None or (
+            self._clock.has_ticked(clock) and not any(close.clock <= clock for close in self._closes)
+        )
+
+    def starts_after(self, clock: int) -> list[RankStart | None]:
+        """Where each rank goes on after a cut at `clock`; None: not known here."""
+        with self._lock:
+            return self._clock.starts_after(clock)
+
+    def starts_now(self) -> list[RankStart | None]:
+        """SSP and ASP: where each rank goes on from what is here now; None: not every bucket is there. Under `still`."""
+        return self._clock.starts_now()
+
+    def go_on(self) -> None:
+        """The checkpoint has what it needs, or was given up: clocks close again."""
+        with self._lock:
+            if self._last_clock is None:
+                return
+            then, self._last_clock, self._when_cut = self._when_cut, None, None
+            resume, self._has_stopped = self._has_stopped, False
+            self._clock.unpin()
+        if then is not None:
+            then(CheckpointError("A checkpoint must be complete before clocks go on. It was given up."))
+        if resume:
+            self._apply_closes()
+
+    def marks_at(self, bucket: int, ticked: Sequence[int], marks: Iterable[ShardMark], tables: Iterable[int]) -> None:
+        """A bucket was restored with what ranks had ticked and written there. Under `still`."""
+        self._clock.marks_at(bucket, ticked, marks, tables)
+
+    @property
+    def is_going_on(self) -> bool:
+        """Whether it has not failed."""
+        return self._cause is None
 
     # ---- buckets that come and go ----------------------------------------------------------------------------------------
 
@@ -445,6 +532,11 @@ class NodeGroup:
             done()
 
         self.when_applied(over)
+
+    @property
+    def num_parked(self) -> int:
+        """Requests that wait for ranks."""
+        return len(self._parked)
 
     def nbytes(self) -> int:
         """Bytes of writes that wait for their clock."""

@@ -38,6 +38,8 @@ class Unsent:
         #: Bytes by connection, and of all.
         self._bytes: dict[bytes, int] = {}
         self.total = 0
+        #: Bytes of all beyond which large answers are dropped.
+        self.most = MOST_BYTES_OF_ALL
         #: Answers that were dropped.
         self.dropped = 0
 
@@ -48,7 +50,7 @@ class Unsent:
             sockets.send(self._socket, [identity, *frames])
             return
         self._prune()
-        if self._bytes.get(identity, 0) > MOST_BYTES or self.total > MOST_BYTES_OF_ALL:
+        if self._bytes.get(identity, 0) > MOST_BYTES or self.total > self.most:
             self.dropped += 1
             return
         tracker = sockets.send_tracked(self._socket, [identity, *frames], self._large)

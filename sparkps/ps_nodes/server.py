@@ -17,8 +17,10 @@ from zmq.utils.garbage import gc as message_collector
 
 from sparkps import sockets
 from sparkps.descriptors import ConnectionCap
+from sparkps.host_memory import memory_at_hand, resident_bytes
 from sparkps.ps_nodes.coordinator_link import CoordinatorLink
-from sparkps.ps_nodes.outgoing import Unsent
+from sparkps.ps_nodes.memory_budget import ANSWERS, REQUESTS, MemoryBudget
+from sparkps.ps_nodes.outgoing import MOST_BYTES_OF_ALL, Unsent
 from sparkps.ps_nodes.peers import Peers
 from sparkps.ps_nodes.service import Service
 from sparkps.wire.messages import data as m
@@ -111,7 +113,10 @@ class Node:
         self._threads = Threads(threads)
         self._unsent = Unsent(self._data, ZERO_COPY_BYTES)
         self._peers = Peers(self._context)
-        self.service = Service(self._unsent.send, self._threads, time.monotonic, self._wake_up, self._peers.send)
+        memory = MemoryBudget(resident_bytes, memory_at_hand)
+        memory.queues.append(lambda: self._unsent.total)
+        self.service = Service(self._unsent.send, self._threads, time.monotonic, self._wake_up, self._peers.send, memory)
+        self._memory = memory
         self.control = CoordinatorLink(self._context, coordinator, endpoint, self.service)
 
     # ---- the loop ------------------------------------------------------------------------------------------------------
@@ -129,7 +134,7 @@ class Node:
         self.control.hello()
         looked_at = 0.0
         while not self._stopping and not self.control.over and not self.service.fenced:
-            full = self.service.dispatcher.queued_bytes > MOST_QUEUED_BYTES
+            full = self.service.dispatcher.queued_bytes > self._memory.most(REQUESTS, MOST_QUEUED_BYTES)
             self._watch_peers(aside, everything)
             ready = dict(aside.poll(20) if full else everything.poll(IDLE_MS))
             if self._data in ready:
@@ -182,6 +187,7 @@ class Node:
         os.eventfd_write(self._wake, 1)
 
     def _look_around(self, now: float) -> None:
+        self._unsent.most = self._memory.most(ANSWERS, MOST_BYTES_OF_ALL)
         self.service.look_around()
         self.control.heartbeat(now)
         if self._parent and os.getppid() != self._parent:

@@ -12,10 +12,12 @@ from functools import partial
 from typing import Any
 
 from sparkps.errors import ProtocolError, to_wire
+from sparkps.ps_nodes.checkpointing import cuts
 from sparkps.ps_nodes.dispatch import Dispatcher
 from sparkps.ps_nodes.handlers import requests
 from sparkps.ps_nodes.handlers.table import REQUESTS
 from sparkps.ps_nodes.io_thread import IoThread
+from sparkps.ps_nodes.memory_budget import MemoryBudget
 from sparkps.ps_nodes.replication.follower import Follower
 from sparkps.ps_nodes.replies import SessionReplies
 from sparkps.ps_nodes.sessions import NodeSession, Verdict
@@ -48,6 +50,8 @@ class Service:
         Called, from any thread, when something was posted: `IoThread.run_posted` must follow soon.
     send_to_node : callable
         Sends frames to the node of an id, with its endpoint. On the I/O thread.
+    memory : MemoryBudget, optional
+        By default without a limit.
     """
 
     def __init__(
@@ -57,14 +61,16 @@ class Service:
         now: Callable[[], float],
         wake: Callable[[], None] = lambda: None,
         send_to_node: Callable[[int, str, list[Any]], None] = lambda node, endpoint, frames: None,
+        memory: MemoryBudget | None = None,
     ) -> None:
         self.io = IoThread(wake)
         self._send_to_node = send_to_node
-        self.state = ServerState(self.io, pool, now, self._ship)
+        self.state = ServerState(self.io, pool, now, self._ship, memory)
         self.state.tell_sessions = self._tell_sessions
         #: Why the node must exit: it was declared dead, and others do its work.
         self.fenced = ""
         self.dispatcher = Dispatcher(pool, partial(requests.run, self.state))
+        self.state.memory.queues.append(lambda: self.dispatcher.queued_bytes)
         self._replies = SessionReplies(self.io, self.dispatcher, send)
         self._send = send
         self._next_warning = 0.0
@@ -138,6 +144,7 @@ class Service:
             log.warning("dropped a message of node %d: %s", node, error)
             return
         if isinstance(message, Shipped):
+            self.state.memory.hear(message.node, message.full)
             self.state.copies.acknowledged(message.node, message.generation, message.seq)
         elif isinstance(message, NotKept):
             self.state.copies.not_kept(message.node, message.generation)
@@ -215,6 +222,8 @@ class Service:
         for session in state.sessions.expire(state.now()):
             state.forget(session)
         state.copies.flush()
+        state.look_at_memory()
+        cuts.look_around(state)
         for follower in state.followers:
             self._acknowledge(follower)
 

@@ -151,6 +151,11 @@ class NodeSession:
         self.barred = max(self.barred, seq)
 
     @property
+    def early_bytes(self) -> int:
+        """Bytes of requests that came ahead of their turn."""
+        return sum([nbytes for _, nbytes in self.early.values()])
+
+    @property
     def is_idle(self) -> bool:
         """Whether nothing is lost if the node forgets the session: nothing is under way, and no answer has content."""
         return not (self.pending or self.keysets) and self.firm <= self.acked

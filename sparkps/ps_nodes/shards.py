@@ -103,7 +103,9 @@ class Shards:
         with self._lock:
             new = self._new(writer, stamp, tables)
             entry = make(new)
-            entry.ships, entry.repeats = _all(new), _all(tables) & ~_all(new)
+            if self._copies is not None and self._copies.active:
+                entry.ships = _all(new)
+                entry.repeats = _all(tables) & ~entry.ships
             return entry, self._enter(entry)
 
     def write_at_once(
@@ -176,12 +178,22 @@ class Shards:
             entry.done(result, error)
         except Exception:
             log.exception("what came of a change could not be told")
+        # Both know the entry, as a rule: what they hold, rows and tables among it, is free now, and not when cycles are looked for.
+        entry.change, entry.done = _over, _is_told
 
     def forget(self, writer: int) -> Places:
         """A session will repeat nothing any more; returns where that is shipped to."""
         with self._lock:
             self.marks.forget(writer)
             return NOWHERE if self._copies is None else self._copies.reserve_everywhere()
+
+
+def _over() -> None:
+    """The change of an entry that is done."""
+
+
+def _is_told(result: Any, error: BaseException | None) -> None:
+    """Whom an entry tells that has told."""
 
 
 def _all(tables: ShardSet) -> int:

@@ -9,8 +9,11 @@ from typing import Any
 
 from sparkps.config import NodeSettings
 from sparkps.errors import Fenced, TierError
+from sparkps.ps_nodes.checkpointing.cuts import Cut
 from sparkps.ps_nodes.groups import NodeGroup
 from sparkps.ps_nodes.io_thread import IoThread
+from sparkps.ps_nodes.load import Load
+from sparkps.ps_nodes.memory_budget import MemoryBudget
 from sparkps.ps_nodes.replication.answers import Answers
 from sparkps.ps_nodes.replication.copies import Copies
 from sparkps.ps_nodes.replication.followers import Followers
@@ -40,10 +43,17 @@ class ServerState:
         Seconds, monotonic.
     send : callable
         Sends frames to the node of an id. On the I/O thread.
+    memory : MemoryBudget, optional
+        By default without a limit.
     """
 
     def __init__(
-        self, io: IoThread, pool: Pool, now: Callable[[], float], send: Callable[[int, list[Any]], None]
+        self,
+        io: IoThread,
+        pool: Pool,
+        now: Callable[[], float],
+        send: Callable[[int, list[Any]], None],
+        memory: MemoryBudget | None = None,
     ) -> None:
         self.io = io
         self.pool = pool
@@ -65,6 +75,8 @@ class ServerState:
         self._tables: Tables | None = None
         #: The buckets of which this node is the primary, as bits.
         self.bucket_bits = 0
+        #: BSP groups whose clocks wait for a checkpoint. Owner: the I/O thread.
+        self.cut: Cut | None = None
         #: Worker groups that are open, by id.
         self.groups: dict[int, NodeGroup] = {}
         #: Those that were ever open, the last ones: what other nodes ship of them may come later than their end.
@@ -76,6 +88,10 @@ class ServerState:
         self.answers = Answers()
         self.shards = Shards(pool, self.copies)
         self.users = UserThreads()
+        self.load = Load()
+        self.memory = MemoryBudget() if memory is None else memory
+        self.memory.copied_by = lambda node: self.copies.copied_by(node)[0]
+        self.memory.queues += [self._buffered, self.copies.nbytes, self.followers.nbytes]
         #: Frames that were no message, and messages that no node takes.
         self.dropped = 0
 
@@ -94,7 +110,8 @@ class ServerState:
     def begin(self) -> None:
         """The tier is complete: there may be tables from now on."""
         if self._tables is None:
-            self._tables = Tables((), self.io.post)
+            self._tables = Tables((), self.io.post, self.memory.growth)
+            self.memory.begin(self._tables)
 
     # ---- worker groups -------------------------------------------------------------------------------------------------
 
@@ -121,7 +138,7 @@ class ServerState:
                 self.tables,
                 self.shards,
                 self.now,
-                self.settings.buffer_bytes,
+                self.memory,
                 self.copies,
                 self.bucket_bits,
             )
@@ -131,6 +148,26 @@ class ServerState:
         self.answers.forget(session)
         places = self.shards.forget(session)
         self.copies.ship(places, lambda _: (ShipForget(session), []))
+
+    # ---- memory --------------------------------------------------------------------------------------------------------
+
+    def share_memory(self) -> None:
+        """The nodes of this host share what there is, as long as they are up."""
+        mine = self.nodes.get(self.node)
+        together = [info for info in self.nodes.values() if mine is not None and info.host == mine.host and info.state == "up"]
+        self.memory.node = self.node
+        self.memory.set_limit(self.settings.node_memory, len(together), self.settings.buffer_bytes)
+
+    def look_at_memory(self) -> None:
+        """Count what there is. On the I/O thread."""
+        sessions = self.sessions.sessions.values()
+        self.memory.sampled = self.sessions.keyset_bytes() + sum([s.early_bytes + (s.line_bytes if s.held else 0) for s in sessions])
+        for node in self.memory.full_nodes - set(self.copies.targets()):
+            self.memory.hear(node, False)
+        self.memory.measure()
+
+    def _buffered(self) -> int:
+        return sum([group.nbytes() for group in list(self.groups.values())])
 
     # ---- figures -------------------------------------------------------------------------------------------------------
 
@@ -142,8 +179,11 @@ class ServerState:
             "pid": os.getpid(),
             "sessions": len(self.sessions.sessions),
             "dropped_messages": self.dropped,
+            "parked": sum([group.num_parked for group in list(self.groups.values())]),
             "queued_bytes": queued_bytes,
+            "requests": self.load.requests,
             "keyset_bytes": self.sessions.keyset_bytes(),
+            **self.memory.report(),
             "silent_replicas": self.copies.silent(self.settings.heartbeat_deadline),
         }
         return {**own, **self._held()}
@@ -159,5 +199,6 @@ class ServerState:
             "bytes": sum(table["bytes"] for table in tables.values()) + self._tables.index_bytes() + buffered,
             "buffered_bytes": buffered,
             "tables": tables,
+            "load": self.load.report(self.bucket_bits, list(self._tables.by_id.values())),
             "groups": {str(number): group.report() for number, group in groups},
         }

@@ -21,13 +21,13 @@ breaks the rules raises and changes nothing: `Fenced` for an incarnation that do
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sparkps.errors import ProtocolError
-from sparkps.specs import INFINITE_CLOCK, NUM_BUCKETS, UNBOUNDED, GroupSpec
+from sparkps.specs import INFINITE_CLOCK, NUM_BUCKETS, UNBOUNDED, GroupSpec, RankStart
 from sparkps.wire.buckets import buckets_in, mask_of
 from sparkps.wire.effects import (
     Apply,
@@ -43,8 +43,9 @@ from sparkps.wire.effects import (
     Verdict,
 )
 from sparkps.wire.fences import Fences, about
-from sparkps.wire.marks import MAX_CLOCK, RankMarks, stamp_of
+from sparkps.wire.marks import MAX_CLOCK, RankMarks, ShardMark, stamp_of
 from sparkps.wire.messages.data import Member
+from sparkps.wire.stored_states import StoredStates
 from sparkps.wire.vector_clock import VectorClocks
 
 #: Largest staleness with a histogram bin of its own; larger ones share the last bin.
@@ -90,8 +91,7 @@ class GroupClock:
         self._ticks = VectorClocks(len(self.buckets), ranks)
         self._marks = RankMarks()
         self._fences = Fences(spec)
-        #: By rank: stored with its highest tick.
-        self._states: list[bytes | None] = [None] * ranks
+        self._states = StoredStates(ranks, keeps=spec.staleness == 0)
         #: By rank: clock of its last tick if it has finished, else -1.
         self._finished_at = [-1] * ranks
         #: BSP: clocks with buffered pushes that are not closed on every row; all above the lowest floor.
@@ -102,6 +102,15 @@ class GroupClock:
         #: By rank, then staleness: pulls answered.
         self._histogram = [[0] * bins for _ in range(ranks)]
         self._max_staleness = [0] * ranks
+        self._begin_at(spec.start)
+
+    def _begin_at(self, start: Sequence[RankStart]) -> None:
+        """The group continues an earlier one."""
+        for rank, begun in enumerate(start):
+            if begun.clock >= 0 or begun.finished:
+                self._finished_at[rank] = begun.clock if begun.finished else -1
+                self._states.store(rank, begun.clock, begun.state)
+                self._ticks.raise_to(rank, INFINITE_CLOCK if begun.finished else begun.clock)
 
     # ---- pulls and pushes ----------------------------------------------------------------------------------------------
 
@@ -220,7 +229,7 @@ class GroupClock:
                 **about(member),
             )
         if clock > self._ticks.high[rank] or (finish and state is not None):
-            self._states[rank] = self._states[rank] if finish and state is None else state
+            self._states.store(rank, clock, self._states.latest[rank] if finish and state is None else state)
         if finish:
             self._finished_at[rank] = max(clock, self._finished_at[rank])
         return self._raise_to(rank, INFINITE_CLOCK if finish else clock)
@@ -238,7 +247,7 @@ class GroupClock:
         """
         rank = member.rank
         self._fences.take(member)
-        return Standing(self._last_tick(rank), self._states[rank], self._finished_at[rank] >= 0)
+        return Standing(self._last_tick(rank), self._states.latest[rank], self._finished_at[rank] >= 0)
 
     def settle(self, member: Member, state: bytes | None = None) -> tuple[Effect, ...]:
         """The rank's clock is ``member.clock``: the highest `Standing` of all nodes (-1: none), with its state.
@@ -271,7 +280,7 @@ class GroupClock:
             dropped = (DropAbove(rank, clock),)
         self._fences.settled[rank] = True
         if clock > self._ticks.high[rank]:
-            self._states[rank] = state
+            self._states.store(rank, clock, state)
         return dropped + self._raise_to(rank, clock) if clock > self._ticks.low[rank] else dropped
 
     def _last_tick(self, rank: int) -> int:
@@ -293,9 +302,59 @@ class GroupClock:
                 effects.append(Close(clock, mask_of(self.buckets[closing])))
         if self._open:
             self._open = {clock for clock in self._open if clock > ticks.lowest}
+        self._states.forget_below(self._ticks.lowest)
         if self.spec.staleness != UNBOUNDED:
             effects.append(_RELEASE)
         return tuple(effects)
+
+    # ---- checkpoints ---------------------------------------------------------------------------------------------------
+
+    def pin(self) -> int:
+        """Keep what ranks store from the highest floor of all buckets on, until `unpin`; that floor. BSP."""
+        self._states.pinned = self._ticks.lowest
+        highest = int(self._ticks.floor.max(initial=self._ticks.lowest))
+        return highest if highest < INFINITE_CLOCK else max(self._finished_at)
+
+    def unpin(self) -> None:
+        """The checkpoint is over."""
+        self._states.pinned = None
+        self._states.forget_below(self._ticks.lowest)
+
+    def has_ticked(self, clock: int) -> bool:
+        """Whether every rank has ticked `clock` on every bucket."""
+        return self._ticks.lowest >= clock
+
+    def starts_after(self, clock: int) -> list[RankStart | None]:
+        """Where each rank goes on after `clock`, which all have ticked; None: not known here."""
+        return [self._states.start_after(rank, clock, at) for rank, at in enumerate(self._finished_at)]
+
+    def starts_now(self) -> list[RankStart | None]:
+        """Where each rank goes on after its last tick; None: not every bucket has it."""
+        low, high, states = self._ticks.low, self._ticks.high, self._states.latest
+        return [
+            RankStart(self._last_tick(rank), at >= 0, states[rank]) if low[rank] == high[rank] else None
+            for rank, at in enumerate(self._finished_at)
+        ]
+
+    def marks_at(self, bucket: int, ticked: Sequence[int], marks: Iterable[ShardMark], tables: Iterable[int]) -> None:
+        """A bucket was restored, in which ranks had ticked more than they go on from: what they wrote until then is there.
+
+        Parameters
+        ----------
+        bucket : int
+        ticked : sequence of int
+            By rank: highest tick there.
+        marks : iterable of ShardMark
+            Of what came after these.
+        tables : iterable of int
+            All that were restored.
+        """
+        self._marks.remove(bucket)
+        for rank, highest in enumerate(ticked):
+            if highest > self._ticks.high[rank]:
+                until = stamp_of(min(highest, MAX_CLOCK - 1) + 1, 0) - 1
+                self._marks.adopt(bucket, [ShardMark(rank, table, until) for table in tables])
+        self._marks.adopt(bucket, list(marks))
 
     def _rows(self, buckets: Buckets) -> NDArray[np.int32]:
         """Rows of `buckets`, all of which must be here."""
@@ -333,11 +392,12 @@ class GroupClock:
             self._ticks.ticked[row].tolist(),
             list(self._fences.incarnation),
             list(self._finished_at),
-            list(self._states),
+            list(self._states.latest),
             list(self._pushed),
             sorted(still_open.union(buffered)),
             self._marks.export(bucket),
             list(self._fences.settled),
+            self._states.export(),
         )
 
     def import_shard(self, shard: ShardClock) -> tuple[Effect, ...]:
@@ -358,7 +418,8 @@ class GroupClock:
             effects += self._meet(rank, incarnation, shard)
         for rank, highest in enumerate(shard.ticked):
             if highest > self._ticks.high[rank]:
-                self._states[rank] = shard.states[rank]
+                self._states.store(rank, highest if shard.finished_at[rank] < 0 else shard.finished_at[rank], shard.states[rank])
+        self._states.adopt(shard.kept_states)
         self._finished_at = [max(pair) for pair in zip(self._finished_at, shard.finished_at, strict=True)]
         floor = self._insert(shard.bucket, shard.ticked)
         self._marks.adopt(shard.bucket, shard.marks)
@@ -439,8 +500,7 @@ class GroupClock:
         assert not self._open or self.spec.staleness == 0
         for rank, high in enumerate(self._ticks.high):
             assert (high == INFINITE_CLOCK) == (self._finished_at[rank] >= 0), rank
-            assert self._fences.incarnation[rank] or (not self._fences.settled[rank] and self._states[rank] is None), (
-                rank
-            )
+            began = bool(self.spec.start)
+            assert self._fences.incarnation[rank] or (not self._fences.settled[rank] and (began or self._states.latest[rank] is None)), rank
             assert high == INFINITE_CLOCK or high < MAX_CLOCK, rank
             assert self._max_staleness[rank] <= self.spec.staleness or self.spec.staleness == UNBOUNDED, rank

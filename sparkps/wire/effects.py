@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparkps.wire.marks import ShardMark
+from sparkps.wire.stored_states import StoredState
 
 #: Bucket numbers, ascending, without repetition.
 Buckets = NDArray[np.int32]
@@ -95,3 +96,5 @@ class ShardClock(msgspec.Struct, frozen=True):
     marks: list[ShardMark]
     #: Whether that incarnation has settled.
     settled: list[bool]
+    #: BSP: (rank, clock, state) of ticks that not every rank has ticked yet.
+    kept_states: list[StoredState] = []

@@ -108,8 +108,8 @@ def test_scaling_under_pushes_of_four_workers_keeps_every_sum_exact(ps: PSContex
     finally:
         pushers.drop()
     within = [took for at, took in pushers.took if any(began <= at + took and at <= ended for began, ended in moves)]
-    assert float(np.median(within)) < STALL_MEDIAN, "in the median"
-    assert max(within) < STALL_WORST, "at worst"
+    assert float(np.median(within)) < STALL_MEDIAN
+    assert max(within) < STALL_WORST
 
 
 def test_drained_node_goes_under_pushes_and_every_sum_is_exact(ps: PSContext) -> None:

@@ -38,6 +38,15 @@ _SHARDS = "sparkps/ps_nodes/shards.py"
 _TURNS = "sparkps/ps_nodes/turns.py"
 _TABLES = "sparkps/ps_nodes/tables/directory.py"
 
+_COPIES = "sparkps/ps_nodes/replication/copies.py"
+_SENT_LOG = "sparkps/ps_nodes/replication/sent_log.py"
+_FOLLOWER = "sparkps/ps_nodes/replication/follower.py"
+_FOLLOWERS = "sparkps/ps_nodes/replication/followers.py"
+_ENTRIES = "sparkps/ps_nodes/replication/entries.py"
+_HANDOVER = "sparkps/ps_nodes/replication/handover.py"
+_SNAPSHOTS = "sparkps/ps_nodes/replication/snapshots.py"
+_MOVING = "sparkps/driver_bridge/coordinator/handlers/moving.py"
+
 #: What a rank promises with its ticks, and how its successor goes on.
 _RANKS = (
     Mutant(
@@ -243,7 +252,7 @@ _WRITES = (
     Mutant(
         "a small write overtakes others that change the same rows",
         _SHARDS,
-        "            if not self._turns.is_idle:\n                return False\n",
+        "            if not self._turns.is_idle:\n                return None\n",
         "",
     ),
     Mutant(
@@ -267,14 +276,14 @@ _WRITES = (
     Mutant(
         "a duplicate of a rank is acknowledged before what it repeats is done",
         _GROUPS,
-        "return Entry(write.shards, lambda: write_all(parts), finished)",
-        "return Entry(write.shards if parts else {}, lambda: write_all(parts), finished)",
+        "entry = Entry(write.shards, lambda: write_all(parts), finished, fresh",
+        "entry = Entry(write.shards if parts else {}, lambda: write_all(parts), finished, fresh",
     ),
     Mutant(
         "a duplicate of a session is acknowledged before what it repeats is done",
         _ROWS,
-        "return Entry(change.shards, lambda: write_all(parts), lambda _, error: done(error))",
-        "return Entry(change.shards if parts else {}, lambda: write_all(parts), lambda _, error: done(error))",
+        "return Entry(change.shards, lambda: write_all(parts), changed)",
+        "return Entry(change.shards if parts else {}, lambda: write_all(parts), changed)",
     ),
     Mutant(
         "writes overtake those that wait for their turn",
@@ -360,4 +369,98 @@ _SESSIONS_ANEW = (
     ),
 )
 
-MUTANTS: tuple[Mutant, ...] = (*_RANKS, *_CLOCKS, *_WRITES, *_SESSIONS_ANEW)
+#: What lies at a replica when its primary acknowledges it, and what becomes of it there.
+_REPLICAS = (
+    Mutant(
+        "acknowledged before the replica has it",
+        _COPIES,
+        "        missing = [place for place in places if place.awaited]\n",
+        "        missing: list[Place] = []\n",
+    ),
+    Mutant(
+        "a repetition is acknowledged before what it repeats",
+        _COPIES,
+        "        return NOWHERE if self.asynchronous else self.all_so_far(buckets)",
+        "        return NOWHERE",
+    ),
+    Mutant(
+        "a log goes on past an entry that is missing",
+        _FOLLOWER,
+        "number != self.taken + 1:",
+        "number <= self.taken:",
+    ),
+    Mutant(
+        "what is not acknowledged is not sent again",
+        _SENT_LOG,
+        "if self._sent > self.acked and now >= self._resend_at:",
+        "if False:",
+    ),
+    Mutant(
+        "entries of a node that was declared dead count",
+        _FOLLOWERS,
+        'if info.state != "up":',
+        "if False:",
+    ),
+    Mutant(
+        "a replica keeps no marks",
+        _ENTRIES,
+        "            follower.marks.take(writer, stamp, table, buckets)\n        return change",
+        "            pass\n        return change",
+    ),
+    Mutant(
+        "closes are not shipped",
+        _GROUPS,
+        "            if entry.places:\n                self._ship_close(entry, close)\n",
+        "            if entry.places:\n                self._ship_close(entry, Close(-5, 0))\n",
+    ),
+    Mutant(
+        "ticks are not shipped",
+        _GROUPS,
+        "self._ship(places, lambda: entries.ShipTick(member, state, finish))",
+        "self._ship(places, lambda: entries.ShipForget(0))",
+    ),
+    Mutant(
+        "a new primary does not wait for what was shipped to it",
+        _FOLLOWER,
+        "            self._waiting.append((_Pause(then), [], 0))",
+        "            self._waiting.appendleft((_Pause(then), [], 0))",
+    ),
+    Mutant(
+        "a lead is given up before all of it is handed over",
+        _HANDOVER,
+        "        copies.when_kept(copies.all_so_far(state.handing), lambda: state.io.post(over))\n",
+        "        state.io.post(over)\n",
+    ),
+    Mutant(
+        "a node leads what it has no copy of",
+        _HANDOVER,
+        "            if self._follower_with(bucket) is None:\n",
+        "            if False:\n",
+    ),
+    Mutant(
+        "a copy of an earlier placement is taken",
+        _SNAPSHOTS,
+        "    if not follower.is_at(message.epoch):\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "buffers do not move with a bucket",
+        _SNAPSHOTS,
+        "            kept += _kept(tables, bucket, write, its)\n",
+        "",
+    ),
+    Mutant(
+        "a copy that is not caught up counts",
+        _SNAPSHOTS,
+        "        state.copies.begin(target, bit)\n",
+        "        state.copies.begin(target, bit)\n        state.copies.caught_up(target, bit)\n",
+    ),
+    Mutant(
+        "who else had a copy is taken to have all of it after a failover",
+        _MOVING,
+        "    return [row if row[0] == had[0] else row[:1] for had, row in zip(before, after, strict=True)]",
+        "    return after",
+    ),
+)
+
+MUTANTS: tuple[Mutant, ...] = (*_RANKS, *_CLOCKS, *_WRITES, *_SESSIONS_ANEW, *_REPLICAS)

@@ -22,7 +22,7 @@ def examples() -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [0, 1], ids=["estimator", "tier"])
+@pytest.mark.parametrize("number", [0, 1, 2], ids=["estimator", "tier", "simulation"])
 def test_readme_examples_run(number, spark, tmp_path, capsys):
     text = examples()[number]
     text = text.replace('"train.libsvm"', repr(SAMPLE.as_uri())).replace('"out/model"', repr(str(tmp_path / "model")))
@@ -36,5 +36,5 @@ def test_readme_examples_run(number, spark, tmp_path, capsys):
     assert (tmp_path / "model").is_dir() == (number == 0)
 
 
-def test_readme_has_two_examples():
-    assert len(examples()) == 2
+def test_readme_has_three_examples():
+    assert len(examples()) == 3

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "sparkps"
 #: Modules beneath all layers: values, names and rules that every process shares.
 BASE = {
     "errors", "plain", "specs", "optim", "initializers", "config", "consistency", "lifeline", "sockets", "descriptors", "storage",
-    "arrow", "spill",
+    "arrow", "spill", "host_memory",
 }  # fmt: skip
 
 #: Layer -> layers that it may import, itself included.

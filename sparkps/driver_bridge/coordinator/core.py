@@ -13,9 +13,11 @@ from sparkps.driver_bridge.coordinator.clock import Clock
 from sparkps.driver_bridge.coordinator.commands import Commands, Then
 from sparkps.driver_bridge.coordinator.connections import Connections
 from sparkps.driver_bridge.coordinator.leases import Groups
+from sparkps.driver_bridge.coordinator.load import LoadMeter
 from sparkps.driver_bridge.coordinator.moves import Moves
 from sparkps.driver_bridge.coordinator.node_registry import NodeRegistry, described
 from sparkps.driver_bridge.coordinator.placing import Placing
+from sparkps.driver_bridge.coordinator.rebalance import Rebalance
 from sparkps.driver_bridge.coordinator.states import TRANSITIONS, Event, Refusal, TierState
 from sparkps.driver_bridge.coordinator.status import tier_status
 from sparkps.errors import ShardLost, SparkPSError, TierError
@@ -40,6 +42,22 @@ class ScalingRequest:
     #: Seconds that it may take, and when they are over.
     limit: float
     deadline: float
+
+
+@dataclass(frozen=True)
+class LastCheckpoint:
+    """The newest checkpoint of the tier."""
+
+    url: str
+    id: str
+    #: By worker group: the last clock in it.
+    clocks: dict[str, int]
+    nbytes: int
+    seconds: float
+
+    def report(self) -> dict[str, Any]:
+        """As `PSContext.status()` has it."""
+        return {"url": self.url, "id": self.id, "clocks": self.clocks, "bytes": self.nbytes, "seconds": self.seconds}
 
 
 #: Share of a client's deadline that nodes have for a command, so that the client hears of those that have not answered.
@@ -68,6 +86,10 @@ class Core:
         #: How nodes learn of the newest placement, and how replication and balance are restored.
         self.placing = Placing()
         self.moves = Moves()
+        #: What each bucket weighs when leads are balanced; empty: all the same. Who looks at the load, and decides on that.
+        self.weights: list[int] = []
+        self.meter = LoadMeter()
+        self.rebalance = Rebalance()
         #: Nodes that have not taken the newest placement, to be told again.
         self.unplaced: set[int] = set()
         #: How many nodes there shall be; what `ps.scale` sets, and restarts aim for.
@@ -78,6 +100,11 @@ class Core:
         self.draining: set[int] = set()
         #: Nodes that were drained and told to stop, and have not answered.
         self.leaving: set[int] = set()
+        #: The checkpoint that is being taken or restored, a `handlers.checkpoints.Operation`; and the last one that is complete.
+        self.checkpointing: Any = None
+        self.last_checkpoint: LastCheckpoint | None = None
+        #: Buckets that were lost, and lie empty on new nodes until a checkpoint is restored.
+        self.hollow: set[int] = set()
         #: Which tables and functions there are.
         self.catalog = Catalog()
         #: Worker groups, their queue, and who has which rank.
@@ -188,6 +215,8 @@ class Core:
         plan: dict[str, Any] = {"num_nodes": self.wanted_nodes, "draining": sorted(self.draining), "moving": self.moves.status()}
         if self.processes:
             own["coordinator"] = {"pid": self.processes[-1], "restarts": len(self.processes) - 1}
+        plan["checkpoint"] = None if self.last_checkpoint is None else self.last_checkpoint.report()
+        plan["rebalance"] = self.rebalance.status(self.settings.rebalance)
         plan["scaling"] = None if self.scaling is None else self.scaling.what
         return {**own, **plan, **tier_status(self.nodes, self.catalog, self.groups, self.clock.now)}
 
@@ -199,11 +228,13 @@ class Core:
         assert set(self.node_at) == set(self.nodes.nodes)
         assert (self.placing.epoch, self.placing.placement) == (self.nodes.epoch, self.nodes.placement)
         self.moves.validate(self.nodes.placement)
+        assert len(self.weights) in (0, len(self.nodes.placement))
+        assert min(self.weights, default=1) >= 1
         assert self.draining <= set(self.nodes.up())
         assert all(command.waiting for command in self.commands.under_way.values())
         assert self.state is TierState.STARTING or not self.attaching
         assert self.state is not TierState.READY or not self.nodes.lost(), "buckets are lost: the tier is degraded"
-        assert self.state is not TierState.DEGRADED or self.nodes.lost()
+        assert self.state is not TierState.DEGRADED or self.nodes.lost() or self.hollow
         if self.state not in (TierState.STOPPING, TierState.STOPPED):
             up = set(self.nodes.up())
             self.placing.validate(up)
@@ -222,7 +253,7 @@ def node_lost(info: c.NodeInfo) -> ShardLost:
     """What whoever needs the buckets of a dead node is told."""
     return ShardLost(
         f"Every bucket must be on a node that is alive. The buckets of {described(info)} are lost, since it died: {info.reason}."
-        " Stop the PSContext and start a new one.",
+        " Restore a checkpoint (`ps.restore`), or stop the PSContext and start a new one.",
         node=info.node,
         endpoint=info.endpoint,
     )
@@ -238,4 +269,4 @@ def nothing(cause: c.Cause | None, reports: dict[int, dict[str, Any]]) -> None:
     """What follows a command that nobody waits for."""
 
 
-__all__ = ["Core", "Handler", "Handlers", "Outgoing", "ScalingRequest", "node_lost", "nothing", "refused"]
+__all__ = ["Core", "Handler", "Handlers", "LastCheckpoint", "Outgoing", "ScalingRequest", "node_lost", "nothing", "refused"]

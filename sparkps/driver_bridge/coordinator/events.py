@@ -2,7 +2,7 @@
 
 Replayed in their order, on an empty `tier.Tier`, they lead to the same state and to the same commands. So whatever the outcome of an
 event depends on must be in the events: time is in each of them, and what only heartbeats, renewals and questions tell is not
-used but by decisions that have an event of their own (`Died`, `Late`, `Unheard` ...). A lease is renewed without an event: a rank that
+used but by decisions that have an event of their own (`Died`, `Late`, `Weighed` ...). A lease is renewed without an event: a rank that
 was given away would have been given away without the renewal, too.
 """
 
@@ -69,11 +69,18 @@ class Woke(JournalEvent, frozen=True):
     """A pause of the plan is over."""
 
 
+class Weighed(JournalEvent, frozen=True):
+    """The load of the nodes was found skewed: each bucket has a weight from now on, by which leads are balanced."""
+
+    weights: list[int]
+    reason: str
+
+
 class Recovered(JournalEvent, frozen=True):
     """A coordinator that was started again has replayed all that is before this, and gone on."""
 
 
-AnyEvent = Started | Taken | Died | CutOff | Late | Unheard | ScalingLate | Woke | Recovered
+AnyEvent = Started | Taken | Died | CutOff | Late | Unheard | ScalingLate | Woke | Weighed | Recovered
 
 _decoder = msgspec.msgpack.Decoder(AnyEvent)
 
@@ -100,6 +107,7 @@ __all__ = [
     "Started",
     "Taken",
     "Unheard",
+    "Weighed",
     "Woke",
     "from_bytes",
     "to_bytes",

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sparkps.errors import Fenced, GroupError, InvalidInput
-from sparkps.specs import LONGEST_GROUP_NAME, GroupSpec, check_group
+from sparkps.specs import LONGEST_GROUP_NAME, GroupSpec, check_group, check_start
 from sparkps.wire.messages.control import GIVES_UP, MAX_RECORDED_RESULT, AdmitGroup, Cause, RankReport
 
 #: A group that nobody was heard from for so many lease times, and for at least so many seconds, is over.
@@ -183,7 +183,7 @@ class Groups:
         if self.queue[0].tag != asked.tag or not self._fits(asked):
             return None, False
         self.queue.pop(0)
-        spec = GroupSpec(self.next_group, asked.name, asked.num_ranks, asked.num_workers, asked.staleness)
+        spec = GroupSpec(self.next_group, asked.name, asked.num_ranks, asked.num_workers, asked.staleness, asked.start)
         self.next_group += 1
         self.running[spec.group] = GroupRecord(spec, asked.tag, [RankRecord() for _ in range(spec.num_ranks)], now)
         return spec, True
@@ -415,6 +415,7 @@ def _why_kept(state: GroupRecord, rank: int, now: float, is_gone: bool) -> str:
 
 def _check_asked(asked: AdmitGroup) -> None:
     check_group(asked.name, asked.num_workers, asked.num_ranks, asked.staleness)
+    check_start(asked.name, asked.num_ranks, asked.start)
     if not 0 < len(asked.tag) <= LONGEST_GROUP_NAME:
         raise InvalidInput(
             f"A request for admission must have a tag of 1 to {LONGEST_GROUP_NAME} characters. Got {len(asked.tag)} instead.",

@@ -29,7 +29,7 @@ SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
 
 
 @dataclass(frozen=True, eq=False)
-class Copy:
+class BucketCopy:
     """Effect: let `source`, their primary, make copies of some buckets on `target`. The same once more is another one."""
 
     source: int
@@ -44,7 +44,7 @@ class NewPlacement:
     placement: Placement
 
 
-Effect = Copy | NewPlacement
+Effect = BucketCopy | NewPlacement
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,8 @@ class View:
     replication: int
     #: Every node has confirmed the placement.
     is_settled: bool
+    #: What each bucket weighs; empty: all the same.
+    weights: Sequence[int] = ()
 
 
 class Moves:
@@ -70,7 +72,7 @@ class Moves:
         #: Copies of this round that were not begun: (bucket, target).
         self.queued: list[tuple[int, int]] = []
         #: Commands under way; their buckets are neither queued nor ready.
-        self.copying: set[Copy] = set()
+        self.copying: set[BucketCopy] = set()
         #: Copies that have caught up, and are not in the placement: (bucket, target). Empty unless a round is under way.
         self.ready: list[tuple[int, int]] = []
         #: (primary, target) between which a copy has failed: no other one is tried in this plan.
@@ -91,7 +93,7 @@ class Moves:
     # ---- events --------------------------------------------------------------------------------------------------------
 
     def members_changed(self, reason: str) -> None:
-        """Nodes have come, gone, or are to be drained: plan anew as soon as the round is over."""
+        """Nodes have come, gone, or are to be drained, or buckets weigh otherwise: plan anew as soon as the round is over."""
         self.is_stale, self.reason, self.resume_at = True, reason, None
         self._pause, self._has_failed = SHORTEST_PAUSE, False
 
@@ -102,7 +104,7 @@ class Moves:
         self.is_stale = True
         return ready
 
-    def copied(self, copy: Copy, failure: str = "") -> None:
+    def copied(self, copy: BucketCopy, failure: str = "") -> None:
         """A command has ended, well or with a failure; one that was interrupted is nobody's any more."""
         if copy not in self.copying:
             return
@@ -182,7 +184,7 @@ class Moves:
         if self._has_failed:
             self.rest(now)
             return
-        for change in plan(view.placement, view.hosts, view.replication):
+        for change in plan(view.placement, view.hosts, view.replication, view.weights):
             if view.placement[change.bucket][0] in view.up:  # nobody has a copy of others: they wait for a restore
                 self.changes[change.bucket] = change
         if not self.changes:
@@ -209,7 +211,7 @@ class Moves:
             together.setdefault((placement[bucket][0], target), []).append(bucket)
         for (source, target), buckets in together.items():
             if sources[source] < COPIES_PER_SOURCE and targets[target] < COPIES_PER_TARGET:
-                copy = Copy(source, target, tuple(buckets[:BUCKETS_PER_COPY]))
+                copy = BucketCopy(source, target, tuple(buckets[:BUCKETS_PER_COPY]))
                 sources[source] += 1
                 targets[target] += 1
                 self.copying.add(copy)
@@ -258,4 +260,4 @@ def _missing(change: RowChange, row: Sequence[int]) -> list[int]:
     return [node for node in change.row if node not in row] if row[0] == lead else []
 
 
-__all__ = ["Copy", "Effect", "Moves", "NewPlacement", "View"]
+__all__ = ["BucketCopy", "Effect", "Moves", "NewPlacement", "View"]

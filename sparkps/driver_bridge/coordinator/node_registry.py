@@ -28,6 +28,8 @@ class NodeRecord:
     report: dict[str, Any] = field(default_factory=dict)
     #: A heartbeat has come.
     has_beaten: bool = False
+    #: When that came.
+    reported_at: float = 0.0
 
 
 class NodeRegistry:
@@ -81,8 +83,9 @@ class NodeRegistry:
         state = self.nodes.get(node)
         if state is None or state.info.state != "up":
             return False
-        state.heard_at, state.report = now, report or state.report  # those of a busy node have none
-        state.has_beaten = True
+        state.heard_at, state.has_beaten = now, True
+        if report:  # those of a busy node have none
+            state.report, state.reported_at = report, now
         return True
 
     def die(self, node: int, reason: str) -> NodeInfo:

@@ -8,7 +8,7 @@ A wanted placement is balanced: each node leads ``floor(V / N)`` or ``ceil(V / N
 as any other. Copies of a bucket are on different nodes, and on different hosts as far as there are any. The replicas of what a
 node leads are spread over all others, so that they share its load when it goes (chained declustering, Hsiao and DeWitt 1990, puts
 it on one neighbour). As few rows as possible change: leads move first along copies that are there, which costs no data (augmenting
-paths; Ford and Fulkerson 1956).
+paths; Ford and Fulkerson 1956). Where buckets are known to weigh differently, leads are balanced by weight (see `weights`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections import Counter, deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from sparkps.driver_bridge.coordinator.weights import leads_by_weight
 from sparkps.errors import ConfigError
 from sparkps.specs import NUM_BUCKETS
 from sparkps.wire.placement import Placement
@@ -101,7 +102,7 @@ def promote(placement: Placement, gone: Iterable[int]) -> Promotion:
     return Promotion(left, lost)
 
 
-def wanted(placement: Placement, hosts: Hosts, replication: int) -> Placement:
+def wanted(placement: Placement, hosts: Hosts, replication: int, weights: Sequence[int] = ()) -> Placement:
     """The balanced placement over exactly the nodes of `hosts` that is nearest to `placement`.
 
     Parameters
@@ -111,17 +112,20 @@ def wanted(placement: Placement, hosts: Hosts, replication: int) -> Placement:
     hosts : mapping of int to str
     replication : int
         Where there are fewer nodes, there are fewer copies until more come.
+    weights : sequence of int, optional
+        Of each bucket, at least 1. Empty: all weigh the same.
     """
     if not hosts:
         raise ConfigError("A node must remain to hold the buckets. Got none.")
-    leads = _leads(placement, sorted(hosts))
+    nodes = sorted(hosts)
+    leads = leads_by_weight(placement, nodes, weights) if weights else _leads(placement, nodes)
     return _Copies(placement, [[lead] for lead in leads], hosts, min(replication, len(hosts))).rows()
 
 
-def plan(placement: Placement, hosts: Hosts, replication: int) -> list[RowChange]:
+def plan(placement: Placement, hosts: Hosts, replication: int, weights: Sequence[int] = ()) -> list[RowChange]:
     """How to come from `placement` to what is wanted: buckets with the fewest copies first, then leads that move, then the rest."""
     changes = []
-    for bucket, (row, to) in enumerate(zip(placement, wanted(placement, hosts, replication), strict=True)):
+    for bucket, (row, to) in enumerate(zip(placement, wanted(placement, hosts, replication, weights), strict=True)):
         if row != to:
             add, drop = (tuple(n for n in one if n not in other) for one, other in ((to, row), (row, to)))
             changes.append(RowChange(bucket, add, tuple(to), drop))

@@ -2,7 +2,7 @@
 
 A tier's life::
 
-    starting ──every node has its buckets──> ready ──buckets are lost──> degraded
+    starting ──every node has its buckets──> ready <──buckets are lost, restored──> degraded
         └───────────────────────────────────────┴─────────stop────────────┴───> stopping ──nodes have exited──> stopped
 
 An event is a message, by its class, or one of `Own`. Where it may not happen, the table says why, as a `Refusal`; `core.Core.refusal`
@@ -23,7 +23,8 @@ class TierState(StrEnum):
     STARTING = "starting"
     #: Every bucket is on a node that is alive.
     READY = "ready"
-    #: The last copies of some buckets are gone. What is left can be read and written; nothing new can be made. It never gets better.
+    #: The last copies of some buckets are gone. What is left can be read and written; nothing new can be made, until a checkpoint is
+    #: restored.
     DEGRADED = "degraded"
     #: Nodes were told to exit.
     STOPPING = "stopping"
@@ -36,6 +37,7 @@ class Own(Enum):
 
     PLACED = "every node has its buckets"
     LOST = "the last copy of a bucket is gone"
+    WHOLE = "what was lost is restored"
     STOP = "the coordinator itself is told to stop"
     STOPPED = "every node has exited, or has had the time to"
 
@@ -71,6 +73,7 @@ _ROWS: dict[Event, tuple[Outcome, ...]] = {
     c.CommandDone:      _ANYWHERE,
     Own.PLACED:        (S.READY,        R.NOT_STARTING, R.NOT_STARTING, S.STOPPING, S.STOPPED),
     Own.LOST:          (S.STARTING,     S.DEGRADED,     S.DEGRADED,     S.STOPPING, S.STOPPED),
+    Own.WHOLE:         (R.STARTING,     S.READY,        S.READY,        S.STOPPING, S.STOPPED),
     c.Attach:          (S.STARTING,     S.READY,        S.DEGRADED,     R.STOPPING, R.STOPPING),
     c.CreateTable:      _MAKES,
     c.FindTable:        _USES,
@@ -86,6 +89,9 @@ _ROWS: dict[Event, tuple[Outcome, ...]] = {
     c.GroupState:       _USES,
     c.ScaleTier:        _USES,
     c.DrainNode:        _USES,
+    c.TakeCheckpoint:   _MAKES,
+    c.CheckpointTaken:  _USES,
+    c.RestoreCheckpoint: _USES,
     c.TierStatus:       _ANYWHERE,
     c.StopTier:        (S.STOPPING,     S.STOPPING,     S.STOPPING,     S.STOPPING, S.STOPPED),
     Own.STOP:          (S.STOPPING,     S.STOPPING,     S.STOPPING,     S.STOPPING, S.STOPPED),

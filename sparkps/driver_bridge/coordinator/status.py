@@ -22,7 +22,7 @@ def tier_status(nodes: NodeRegistry, catalog: Catalog, groups: Groups, now: floa
         ``epoch``; ``lost_nodes``: ids of nodes with which the last copies of buckets went, which makes the tier degraded;
         ``lost_buckets``: how many of its 256 buckets; ``under_replicated``: how many have fewer copies than there shall be;
         ``nodes``: id, endpoint, host, pid, state, reason, buckets (that it leads), copies (that it holds, those included), rows, bytes
-        and what else a node reports;
+        ``memory_bytes`` (in use), ``memory_limit`` (`spark.sparkps.nodeMemory`; 0: none is known) and what else a node reports;
         ``tables``: name, kind, dim, dtype, shape, group, rows, bytes; ``groups``: id, name, state, cause, staleness (its bound),
         num_workers, clock (the lowest of all ranks) and ``ranks``: rank, state, attempt, incarnation, clock, staleness (the
         largest measured), waited_seconds, counters; ``queued``: names of groups that wait for admission.
@@ -45,7 +45,7 @@ def _nodes(nodes: NodeRegistry) -> list[dict[str, Any]]:
     listed = []
     for record in nodes.nodes.values():
         info = record.info
-        own = {k: v for k, v in record.report.items() if k not in ("tables", "groups")}
+        own = {k: v for k, v in record.report.items() if k not in ("tables", "groups", "load")}
         known = {"id": info.node, "endpoint": info.endpoint, "host": info.host, "pid": info.pid, "state": info.state}
         more = {"reason": info.reason, "buckets": buckets[info.node], "copies": copies[info.node]}
         listed.append({"rows": 0, "bytes": 0, **own, **known, **more})

@@ -13,7 +13,16 @@ from typing import Any
 from sparkps.config import Settings
 from sparkps.driver_bridge.coordinator import events as e
 from sparkps.driver_bridge.coordinator.core import Core, Handlers, Outgoing, refused
-from sparkps.driver_bridge.coordinator.handlers import groups, lifecycle, moving, nodes, scaling, tables
+from sparkps.driver_bridge.coordinator.handlers import (
+    checkpoints,
+    groups,
+    lifecycle,
+    moving,
+    nodes,
+    rebalancing,
+    scaling,
+    tables,
+)
 from sparkps.driver_bridge.coordinator.recovery import go_on_at
 from sparkps.driver_bridge.coordinator.states import Own, TierState
 from sparkps.errors import ProtocolError, SparkPSError
@@ -28,6 +37,7 @@ HANDLERS: Handlers = {
     **tables.HANDLERS,
     **groups.HANDLERS,
     **scaling.HANDLERS,
+    **checkpoints.HANDLERS,
     **lifecycle.HANDLERS,
 }
 
@@ -113,6 +123,9 @@ class Tier(Core):
             self._own(e.ScalingLate(now, self.commands.next))
         if self.moves.is_due(now):
             self._own(e.Woke(now, self.commands.next))
+        decision = rebalancing.look(self)
+        if decision is not None:
+            self._own(e.Weighed(now, self.commands.next, decision.weights, decision.reason))
         self.connections.forget(now)
         return self.flush()
 
@@ -187,6 +200,8 @@ class Tier(Core):
                 scaling.give_up(self)
             case e.Woke():
                 self.moves.wake()
+            case e.Weighed(weights=weights, reason=reason):
+                rebalancing.weighed(self, weights, reason)
             case e.Recovered(now=now):
                 go_on_at(self, now)
         self._settle()
@@ -243,6 +258,7 @@ class Tier(Core):
     def _settle(self) -> None:
         """What follows from an event."""
         moving.go_on(self)
+        checkpoints.go_on(self)
         scaling.go_on(self)
 
     def _come_to(self, now: float) -> None:
@@ -252,7 +268,7 @@ class Tier(Core):
             return
         if absent > _LONG_ABSENCE:
             log.warning("the coordinator did not run for %.1f s: all time limits are moved by so much", absent)
-        for part in (self.nodes, self.groups, self.commands, self.connections, self.moves):
+        for part in (self.nodes, self.groups, self.commands, self.connections, self.moves, self.rebalance):
             part.shift(absent)
         if self.scaling is not None:
             self.scaling.deadline += absent

@@ -8,16 +8,20 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from sparkps.client.session import connect
 from sparkps.consistency import BSP, Consistency, check_consistency
 from sparkps.driver_bridge.groups import admission, solver
 from sparkps.driver_bridge.groups.causes import left
+from sparkps.driver_bridge.groups.checkpoints import Resumption, plan_of
 from sparkps.driver_bridge.groups.life import EndStep, Life
 from sparkps.driver_bridge.groups.monitor import ANSWER_WITHIN, GroupMonitor
 from sparkps.driver_bridge.groups.progress import ProgressBar
 from sparkps.driver_bridge.groups.rank_lease import SOLVER_ATTEMPT
 from sparkps.driver_bridge.groups.rank_task import RankTask
 from sparkps.driver_bridge.groups.report import Results
+from sparkps.driver_bridge.groups.resuming import CheckpointedRun
 from sparkps.driver_bridge.groups.running import RunningGroup, Terms, ended_if_it_fails
 from sparkps.driver_bridge.groups.stand_in import StandIn, check_on_worker_loss
 from sparkps.driver_bridge.groups.states import Event
@@ -28,12 +32,13 @@ from sparkps.driver_bridge.spark.jobs import SparkJob
 from sparkps.driver_bridge.spark.master import Master
 from sparkps.driver_bridge.spark.slots import check_platform, choose_num_workers, count_slots, observe
 from sparkps.errors import InvalidInput
-from sparkps.specs import GroupSpec
+from sparkps.specs import GroupSpec, RankStart
 from sparkps.wire.messages.control import AdmitGroup, Cause, FailRank
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+    from sparkps.checkpoints.store import CheckpointStore
     from sparkps.driver_bridge.context import PSContext
 
 #: Seconds that tasks of an ended group have to end by themselves before they are cancelled.
@@ -59,6 +64,8 @@ class Group:
         Shown in messages and in the status, with an id that makes it unique.
     label : str
         Heads the progress bar; empty: the name and its id.
+    resume_from : CheckpointStore, optional
+        The group continues the newest checkpoint here, if there is one. Tables are restored when it starts.
 
     Examples
     --------
@@ -84,6 +91,7 @@ class Group:
         on_worker_loss: str = "wait",
         name: str = "run",
         label: str = "",
+        resume_from: CheckpointStore | None = None,
     ) -> None:
         if not callable(train):
             raise InvalidInput(f"`train` must be a function of (worker, batches). Got {type(train).__name__} instead.")
@@ -110,6 +118,10 @@ class Group:
         self._tag = f"sparkps-{self.name}"
         #: Planned; notes what is to be undone from the start on.
         self._life = Life(self.name)
+        self._resumption: Resumption | None = None
+        if resume_from is not None:
+            ranks = self.num_workers + solver
+            self._resumption = Resumption(ps.control, resume_from, name, self.num_workers, ranks, self.consistency.bound)
         #: Looked at, and staged if need be, before admission: slots are not held meanwhile.
         self._rows = GroupInput(
             df,
@@ -154,7 +166,10 @@ class Group:
         self._rows.prepare()
         life.enter(Event.PREPARED)
         began = time.monotonic()
-        spec = self._admitted()
+        begun = self._resumption.restore() if self._resumption is not None else ()
+        spec = self._admitted(begun)
+        if self._resumption is not None:
+            self._resumption.mark(spec)
         terms = Terms(self.consistency, self._timeout, self._rows, time.monotonic() - began)
         life.enter(Event.ADMITTED)
         monitor = self._monitored(spec)
@@ -166,13 +181,19 @@ class Group:
             life.enter(Event.STARTED)
         return RunningGroup(self._ps.control, spec, terms, life, monitor, member)
 
-    def _admitted(self) -> GroupSpec:
+    @property
+    def resumed_from(self) -> str:
+        """Id of the checkpoint that it continues; empty: none."""
+        manifest = None if self._resumption is None else self._resumption.manifest
+        return "" if manifest is None else manifest.id
+
+    def _admitted(self, start: tuple[RankStart, ...]) -> GroupSpec:
         """Ask for admission, and wait for it."""
         control, longest, tag = self._ps.control, self._settings.admission_timeout, secrets.token_hex(8)
         self._life.at_end(EndStep.GROUP, lambda _: admission.withdraw(control, tag, ANSWER_WITHIN))
         ranks = self.num_workers + self._has_solver
         slots = self._slots.limit or self._slots.default
-        asking = AdmitGroup(0, self.name, self.num_workers, ranks, self.consistency.bound, slots, tag)
+        asking = AdmitGroup(0, self.name, self.num_workers, ranks, self.consistency.bound, slots, tag, start)
         limit = longest if self._timeout is None else min(self._timeout, longest)
         spec = admission.admit(control, asking, limit, self._slots.remedy)
         self._life.at_end(EndStep.GROUP, lambda _: admission.end(control, spec))
@@ -185,7 +206,7 @@ class Group:
         # What this thread reads when the ranks have ended must not need the coordinator then.
         connect(ps.address)
         stage = self._rows.stage_of(
-            lambda fetched: RankTask(ps.address, spec, self._train, self._rows.schema, self._settings, slots, fetched)
+            lambda fetched: RankTask(ps.address, replace(spec, start=()), self._train, self._rows.schema, self._settings, slots, fetched)
         )
 
         def submit() -> SparkJob[list[Any]]:
@@ -241,6 +262,11 @@ def run_group(
     train: Train,
     num_workers: int | None = None,
     consistency: Consistency | type[Consistency] = BSP,
+    *,
+    checkpoint_dir: str | None = None,
+    checkpoint_every: int | None = None,
+    checkpoint_seconds: float | None = None,
+    resume: bool | None = None,
     **options: Any,
 ) -> Results:
     """Run `train(worker, batches)` on W workers at once, and wait for them.
@@ -256,6 +282,19 @@ def run_group(
     num_workers : int, optional
         None: what the cluster can run at once.
     consistency : BSP, SSP(staleness) or ASP
+    checkpoint_dir : str, optional
+        URL of a directory where checkpoints are written while the group trains: all tables, and where each rank is, with what it
+        has stored with its last `tick(state)`. The last three are kept. If buckets are lost with their nodes, the run goes on from
+        the newest one by itself.
+    checkpoint_every : int, optional
+        A checkpoint is due so many clocks after the last one; default 10, unless `checkpoint_seconds` is given.
+    checkpoint_seconds : float, optional
+        A checkpoint is due so many seconds after the last one.
+    resume : bool, optional
+        Whether the run continues the newest sound checkpoint in `checkpoint_dir` of a run of the same `name`, number of workers and
+        consistency, if there is one; default True. The tables are as they were, and ranks go on at the clock after their last one,
+        with `worker.state`. A run that was killed and is started again ends as if it had not been, in BSP bit for bit, if ranks
+        get the same rows again (``deterministic=True``, or the same files).
     **options
         ``deterministic=True``: a row's worker and place depend on the rows alone. ``timeout``: seconds that the group may take.
         ``progress``: True or False for a bar in any case; None: where somebody sees it. ``on_worker_loss="continue"``: the group
@@ -278,7 +317,15 @@ def run_group(
     DeadlineExceeded
         Not admitted, not started or not ended in time.
     """
-    return Group(ps, df, train, num_workers, consistency, **options).start().wait()
+    plan = plan_of(checkpoint_dir, checkpoint_every, checkpoint_seconds, resume)
+    if plan is None:
+        return Group(ps, df, train, num_workers, consistency, **options).start().wait()
+    store = plan.store
+
+    def make(resumes: bool) -> Group:
+        return Group(ps, df, train, num_workers, consistency, resume_from=store if resumes else None, **options)
+
+    return CheckpointedRun(make, ps.control, plan, 2 * ps.settings.node.heartbeat_deadline).run()
 
 
 __all__ = ["Group", "run_group", "start_group"]

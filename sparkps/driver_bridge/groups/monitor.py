@@ -144,6 +144,12 @@ class GroupMonitor:
         self._bar.update([solver] if "epoch" in solver else workers, len(lost))
         return report
 
+    @property
+    def clock(self) -> int:
+        """Last clock that every worker has said to have ticked, by the last look; -1 for none."""
+        ranks = [] if self._latest is None else self._latest.ranks[: self.group.num_workers]
+        return min((int(rank.counters.get("clock", 0)) for rank in ranks), default=0) - 1
+
     def ends(self) -> list[RankEnd]:
         """How the ranks of a group without a cause have ended."""
         return self.job.get() if self._ends is None else self._ends

@@ -65,6 +65,12 @@ class RunReport:
     ranks: tuple[RankFigures, ...]
     #: Ranks that the group has gone on without.
     lost: tuple[int, ...] = ()
+    #: Checkpoints that were taken.
+    checkpoints: int = 0
+    #: Ids of those from which the run went on: where it resumes another one, and where buckets were lost.
+    resumed_from: tuple[str, ...] = ()
+    #: Clocks that were done again, since buckets were lost after the last checkpoint.
+    redone_clocks: int = 0
 
     @property
     def staleness(self) -> int:

@@ -97,6 +97,11 @@ class RunningGroup:
         return self.spec.num_workers
 
     @property
+    def clock(self) -> int:
+        """Last clock that every worker has said to have ticked, -1 for none."""
+        return self._monitor.clock
+
+    @property
     def solver(self) -> Worker:
         """The driver as the group's last rank: what this thread reads and writes is under the group's clock.
 

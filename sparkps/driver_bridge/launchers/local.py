@@ -259,7 +259,8 @@ class LocalTier:
     def _start_missing(self, report: dict[str, Any], is_restart: bool) -> None:
         """Start as many nodes as lack, by the coordinator's report."""
         gone = {node["endpoint"] for node in report["nodes"] if node["state"] != "up"}  # their processes may still be about to end
-        running = sum(not child.exited.is_set() for endpoint, child in self._nodes.items() if endpoint not in gone) - len(report["draining"])
+        there = sum(not child.exited.is_set() for endpoint, child in self._nodes.items() if endpoint not in gone)
+        running = there - len(report["draining"])
         for _ in range(report["num_nodes"] - running):
             if is_restart and not self.node_restarts.take(time.monotonic()):
                 log.warning(

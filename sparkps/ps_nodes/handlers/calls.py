@@ -28,6 +28,8 @@ def call(state: ServerState, work: Work) -> None:
     """Carry out a `Call`; the tables are in use until it is answered."""
     message: m.Call = work.message
     buckets = _buckets(state, message)
+    if state.load.count():
+        state.load.took(buckets)
     use = state.tables.use([table for each in message.calls for table in each.tables])
     try:
         prepared = functions.prepare(message.calls, state.tables.by_id)

@@ -6,8 +6,9 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from sparkps.errors import ProtocolError, TierError
+from sparkps.errors import OutOfNodeMemory, ProtocolError, TierError
 from sparkps.ps_nodes import functions
+from sparkps.ps_nodes.checkpointing import cuts, loading, writing
 from sparkps.ps_nodes.replication.handover import place
 from sparkps.ps_nodes.replication.snapshots import send_buckets
 from sparkps.ps_nodes.state import ServerState
@@ -20,8 +21,8 @@ log = logging.getLogger(__name__)
 #: Seconds that a user's function may take to be loaded: modules that it imports may be large.
 LOADING_LIMIT = 20.0
 
-#: Told what a command raised, or None, maybe later and from another thread.
-Done = Callable[[BaseException | None], None]
+#: Told what a command raised, or None, maybe later and from another thread; of some commands also what there is to report.
+Done = Callable[..., None]
 
 #: Carries a command out, and calls its last argument when that is done, unless it raises.
 Carrier = Callable[[ServerState, Any, Done], None]
@@ -55,6 +56,7 @@ def welcome(state: ServerState, message: c.Welcome) -> None:
             state.tables.create(check_spec(spec))
         for group in message.groups:
             state.open_group(group)
+    state.share_memory()
     for name, blob in message.functions:
         _load(state, name, blob, lambda error: log.error("a function is not known here: %s", error) if error else None)
 
@@ -76,7 +78,8 @@ def _carries_out(message: type[c.ControlMessage]) -> Callable[[Carrier], Carrier
 
 @_carries_out(c.SetPlacement)
 def _set_placement(state: ServerState, message: c.SetPlacement, done: Done) -> None:
-    place(state, message.epoch, message.placement, message.nodes, done)
+    place(state, message.epoch, message.placement, message.nodes, done, message.anew)
+    state.share_memory()
 
 
 @_carries_out(c.CopyBuckets)
@@ -90,12 +93,41 @@ def _copy_buckets(state: ServerState, message: c.CopyBuckets, done: Done) -> Non
             f" not node {state.node}'s, and node {message.target} as the target.",
             node=state.node,
         )
+    if message.target in state.memory.full_nodes:
+        raise OutOfNodeMemory(
+            f"Copies must be made on a node that has memory for them. Node {message.target} is near its `spark.sparkps.nodeMemory`.",
+            node=message.target,
+        )
     send_buckets(state, message.buckets, message.target, lambda error: state.io.post(lambda: done(error)))
+
+
+@_carries_out(c.HoldClocks)
+def _hold_clocks(state: ServerState, message: c.HoldClocks, done: Done) -> None:
+    cut = cuts.hold(state)
+    done(None, {"clocks": {str(number): clock for number, clock in cut.clocks.items()}})
+
+
+@_carries_out(c.WriteCheckpoint)
+def _write_checkpoint(state: ServerState, message: c.WriteCheckpoint, done: Done) -> None:
+    writing.write(state, message, done)
+
+
+@_carries_out(c.ReleaseClocks)
+def _release_clocks(state: ServerState, message: c.ReleaseClocks, done: Done) -> None:
+    cuts.release(state)
+    done(None)
+
+
+@_carries_out(c.LoadCheckpoint)
+def _load_checkpoint(state: ServerState, message: c.LoadCheckpoint, done: Done) -> None:
+    loading.load(state, message, done)
 
 
 @_carries_out(c.CreateTable)
 def _create_table(state: ServerState, message: c.CreateTable, done: Done) -> None:
-    state.tables.create(check_spec(message.spec))
+    spec = check_spec(message.spec)
+    state.memory.check_table(spec)
+    state.tables.create(spec)
     done(None)
 
 
@@ -105,6 +137,7 @@ def _drop_table(state: ServerState, message: c.DropTable, done: Done) -> None:
     if gone:
         state.sessions.forget_index(gone)
     return_freed_memory()
+    state.look_at_memory()
     done(None)
 
 

@@ -19,6 +19,7 @@ def register(state: ServerState, work: Work) -> None:
     keys = work.arrays[0]
     if keys.dtype != "int64" or keys.ndim != 1:
         raise ProtocolError(f"Registered keys must be int64 of shape (n,). Got {keys.dtype} of shape {keys.shape}.")
+    state.memory.check_bytes(2 * keys.nbytes, f"{len(keys)} registered keys", "")
     chunk = KeyChunk(state.tables.index(message.index), keys, registered=True, among=state.bucket_bits, keep_keys=state.copies.active)
     if not 0 <= message.start <= message.start + chunk.size <= message.total:
         raise ProtocolError(f"A chunk must lie in its key set of {message.total} keys. Got start {message.start}.")

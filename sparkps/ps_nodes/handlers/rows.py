@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import operator
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from sparkps.errors import ProtocolError
+from sparkps.errors import OutOfNodeMemory, ProtocolError
 from sparkps.ps_nodes.clock_buffers import Write, write_all
 from sparkps.ps_nodes.dispatch import INLINE_BYTES
 from sparkps.ps_nodes.handlers.table import handles
@@ -30,12 +32,18 @@ def step(state: ServerState, work: Work) -> None:
     use = Use(tables, []) if inline else tables.use(ids)
     try:
         targets = targets_of(tables, message.ops, work.arrays, work.session.keysets, state.bucket_bits, keep_keys=state.copies.active)
+        if state.load.count():
+            state.load.took(functools.reduce(operator.or_, [target.mask for target in targets]))
         writes = [target.values is not None for target in targets]
         if any(writes) and not all(writes):
             raise ProtocolError("The operations of a step must be all pulls or all writes. Got both.")
         if writes[0]:
+            if state.memory.near:
+                _admit(state, message.member, targets)
             change = Write.of_targets(targets)
             if not (inline and _written_at_once(state, work, change)):
+                if not state.memory.promise(targets, work.nbytes):
+                    _admit(state, message.member, targets)
                 use = tables.use(ids) if inline else use
                 write(state, work, change, use)
             return
@@ -44,6 +52,21 @@ def step(state: ServerState, work: Work) -> None:
         use.release()
     except BaseException:
         use.release()
+        raise
+
+
+def _admit(state: ServerState, member: m.Member | None, targets: Sequence[Target]) -> None:
+    """See that there is memory for a write, before anybody hears of it. In BSP a clock that lacks one cannot close: its group fails."""
+    try:
+        state.memory.admit(targets)
+        group = state.groups.get(member.group) if member is not None else None
+        if group is not None and group.is_synchronous:
+            what = f"what ranks of group {group.spec.name!r} push in clocks that are open"
+            state.memory.check_bytes(sum(target.nbytes for target in targets), what, targets[0].table.spec.name)
+    except OutOfNodeMemory as error:
+        group = state.groups.get(member.group) if member is not None else None
+        if group is not None and group.is_synchronous:
+            group.end(error)
         raise
 
 

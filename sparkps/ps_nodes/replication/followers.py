@@ -67,7 +67,7 @@ class Followers:
         if follower.broken:
             return NotKept(self._state.node, follower.generation)
         number = follower.acknowledged
-        return None if number is None else Shipped(self._state.node, follower.generation, number)
+        return None if number is None else Shipped(self._state.node, follower.generation, number, self._state.memory.full)
 
     def _named(self) -> int:
         state = self._state

@@ -28,15 +28,17 @@ log = logging.getLogger(__name__)
 Done = Callable[[BaseException | None], None]
 
 
-def place(state: ServerState, epoch: int, placement: Placement, nodes: Iterable[NodeInfo], done: Done) -> None:
-    """Take over a placement, after those that came before. On the I/O thread."""
+def place(
+    state: ServerState, epoch: int, placement: Placement, nodes: Iterable[NodeInfo], done: Done, anew: Iterable[int] = ()
+) -> None:
+    """Take over a placement, after those that came before; buckets of `anew` begin empty. On the I/O thread."""
     check_placement(placement)
     state.nodes.update((info.node, info) for info in nodes)
     state.begin()
     for target in state.copies.targets():
         if _is_gone(state, target):
             state.copies.forget(target)
-    state.placing.append(_Change(state, epoch, placement, done))
+    state.placing.append(_Change(state, epoch, placement, done, anew))
     if len(state.placing) == 1:
         state.placing[0].begin()
     else:
@@ -57,9 +59,11 @@ class _Change:
     epoch : int
     placement : Placement
     done : callable
+    anew : iterable of int
+        Buckets of which there is no copy: who leads them begins them empty.
     """
 
-    def __init__(self, state: ServerState, epoch: int, placement: Placement, done: Done) -> None:
+    def __init__(self, state: ServerState, epoch: int, placement: Placement, done: Done, anew: Iterable[int]) -> None:
         self._state = state
         self._epoch = epoch
         self._placement = placement
@@ -70,6 +74,7 @@ class _Change:
         self._gained = self._given = 0
         #: Buckets that this node leads from now on, as bits.
         self._led = _mask(bucket for bucket, row in enumerate(self._rows) if row[0] == state.node)
+        self._anew = _mask(anew)
         #: It holds; only what was given up may still be on its way.
         self._is_made = False
         #: To be run when the locks are free: closes that are due.
@@ -146,7 +151,7 @@ class _Change:
 
     def _check(self) -> None:
         """That there is a copy of all that it is to lead: nothing was changed yet."""
-        for bucket in buckets_in(self._gained if self._before else 0):
+        for bucket in buckets_in(self._gained & ~self._anew if self._before else 0):
             if self._follower_with(bucket) is None:
                 node = self._state.node
                 raise TierError(
@@ -180,7 +185,7 @@ class _Change:
         state = self._state
         for bucket in buckets_in(self._gained):
             follower = self._follower_with(bucket)
-            if follower is None:
+            if follower is None or self._anew >> bucket & 1:
                 self._begin_empty(bucket)
                 continue
             marks = follower.marks.export(bucket)
@@ -204,7 +209,7 @@ class _Change:
         )
 
     def _begin_empty(self, bucket: int) -> None:
-        """A bucket that nobody has held before."""
+        """A bucket that nobody has held before, or that is to be restored."""
         self._state.tables.hold(1 << bucket)
         for group in self._state.groups.values():
             group.hold(bucket)

@@ -50,7 +50,7 @@ def send_bucket(
             state.copies.give_up_at(target)
             then(error)
             return
-        state.copies.ship(places, lambda _: _made(bucket, epoch, marks, shares, rows))
+        state.copies.ship(places, lambda _: made(bucket, epoch, marks, shares, rows))
 
         def kept() -> None:
             state.copies.caught_up(target, bit)
@@ -100,7 +100,8 @@ def _given_up(target: int) -> TierError:
     )
 
 
-def _made(bucket: int, epoch: int, marks: list[WriterMark], shares: Sequence[Share], rows: BucketRows) -> tuple[log.ShipBucket, list[Any]]:
+def made(bucket: int, epoch: int, marks: list[WriterMark], shares: Sequence[Share], rows: BucketRows) -> tuple[log.ShipBucket, list[Any]]:
+    """The entry that brings a bucket to a node that copies it, with its arrays."""
     groups, arrays = [], list[Any]()
     for group, clock, kept in shares:
         writes = []
@@ -168,4 +169,4 @@ def _kept(tables: Tables, bucket: int, write: log.KeptWrite, arrays: list[Any]) 
     return [Kept(write.clock, write.rank, write.ordinal, target)]
 
 
-__all__ = ["Share", "adopt", "send_bucket"]
+__all__ = ["Share", "adopt", "made", "send_bucket", "send_buckets"]

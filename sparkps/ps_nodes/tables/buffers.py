@@ -84,6 +84,20 @@ class GrowthSeries:
         capacity = int(start * self._factor**steps)
         return capacity if capacity >= need else int(start * self._factor ** (steps + 1))
 
+    def all_at_least(self, needs: NDArray[Any]) -> NDArray[np.int64]:
+        """The same for needs of all buckets, by bucket.
+
+        Examples
+        --------
+        >>> int(GrowthSeries(16, 1.5).all_at_least(np.full(NUM_BUCKETS, 30.0))[0])
+        36
+        """
+        steps = np.ceil(np.log(np.maximum(needs, self._start) / self._start) / np.log(self._factor) - 1e-9)
+        capacities = (self._start * self._factor**steps).astype(np.int64)
+        more = (self._start * self._factor ** (steps + 1)).astype(np.int64)
+        found: NDArray[np.int64] = np.where((capacities < needs) & (needs > self._start.astype(np.int64)), more, capacities)
+        return found
+
 
 @cache
 def _library() -> Any:

@@ -97,6 +97,11 @@ class DenseTarget:
         """See `Target`."""
         return turn_of(self.table, self.code)
 
+    @property
+    def chunk(self) -> None:
+        """See `Target`."""
+        return None
+
     def read(self) -> Array:
         """See `Target`."""
         return self.table.gather(self.mask)
@@ -114,6 +119,9 @@ class DenseTarget:
         numbers, offsets = self.table.runs(self.mask)
         kept = np.repeat(bits_of(buckets)[numbers], np.diff(offsets))
         return [DenseTarget(self.code, self.table, buckets, self.values[kept])]
+
+    def announce(self) -> None:
+        """Nothing: all elements are there."""
 
     def prepare(self) -> None:
         """Nothing: all elements are there."""

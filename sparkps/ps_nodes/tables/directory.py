@@ -18,10 +18,13 @@ from sparkps.errors import InvalidInput, ProtocolError, TableMismatch, UnknownTa
 from sparkps.kernels import ahead
 from sparkps.ps_nodes.tables.bucket_rows import BucketRows, TableRows
 from sparkps.ps_nodes.tables.dense import DenseShards
+from sparkps.ps_nodes.tables.growth import FACTOR, Growth
 from sparkps.ps_nodes.tables.index import KeyIndex
+from sparkps.ps_nodes.tables.optimizers import rule_of
 from sparkps.ps_nodes.tables.sparse import SparseShards
 from sparkps.specs import NUM_BUCKETS, TableSpec
-from sparkps.wire.buckets import buckets_in, mask_of
+from sparkps.wire.buckets import bits_of, buckets_in, mask_of
+from sparkps.wire.placement import dense_bounds
 
 #: What a node holds of a table.
 Table = SparseShards | DenseShards
@@ -67,12 +70,19 @@ class Tables:
         The buckets that this node holds at first.
     post : callable, optional
         Runs what it is given when nobody works on tables without having them in use: on the I/O thread, now or soon.
+    growth : Growth, optional
+        Told how tables grow.
     """
 
     def __init__(
-        self, buckets: Iterable[int] = (), post: Callable[[Callable[[], None]], None] = lambda job: job()
+        self,
+        buckets: Iterable[int] = (),
+        post: Callable[[Callable[[], None]], None] = lambda job: job(),
+        growth: Growth | None = None,
     ) -> None:
         self._post = post
+        #: Told how tables grow.
+        self.growth = Growth() if growth is None else growth
         #: All buckets of which the node has copies, its own and others', as bits. Owner: `_changing`.
         self.held = mask_of(np.fromiter(buckets, np.int32))
         #: Owner: `_lock` for changes; reads are of a plain dict.
@@ -113,7 +123,7 @@ class Tables:
     def _sparse(self, spec: TableSpec) -> SparseShards:
         index = self._indexes.get(spec.index)
         if index is None:
-            index = self._indexes[spec.index] = KeyIndex(self._numbers())
+            index = self._indexes[spec.index] = KeyIndex(self._numbers(), self.growth)
         table = SparseShards(spec, index)
         index.attach(table)
         return table
@@ -335,6 +345,30 @@ class Tables:
             str(table_id): {"rows": table.row_count(buckets), "bytes": table.nbytes()}
             for table_id, table in list(self.by_id.items())
         }
+
+    def sizes(self) -> tuple[int, int]:
+        """Bytes of sparse tables with their indexes, which grow; and of dense ones, which do not."""
+        sparse = dense = 0
+        for table in list(self.by_id.values()):
+            if table.index is None:
+                dense += table.nbytes()
+            else:
+                sparse += table.nbytes()
+        return sparse + self.index_bytes(), dense
+
+    def indexes(self) -> list[KeyIndex]:
+        """All key indexes."""
+        return list(self._indexes.values())
+
+    def bytes_of_new(self, spec: TableSpec) -> int:
+        """What a table of this specification would begin with here; 0: it is here."""
+        if spec.table in self.by_id:
+            return 0
+        each = np.dtype(spec.dtype).itemsize * rule_of(spec.optimizer).planes
+        if spec.kind == "dense":
+            return each * int(np.diff(dense_bounds(spec.size))[bits_of(self.held)].sum())
+        index = self._indexes.get(spec.index)
+        return 0 if index is None else int(FACTOR * each * spec.dim * int(index.counts().sum()))
 
     def index_bytes(self) -> int:
         """Bytes of all key indexes."""

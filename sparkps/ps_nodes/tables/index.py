@@ -17,6 +17,7 @@ from sparkps.errors import InvalidInput, ProtocolError, TierError
 from sparkps.kernels import lookup
 from sparkps.kernels.layout import CAPACITY, COUNT, ENTRIES, ENTRY
 from sparkps.ps_nodes.tables.buffers import GrowthSeries, allocate, pointer_table
+from sparkps.ps_nodes.tables.growth import Growth
 from sparkps.specs import NUM_BUCKETS
 from sparkps.wire.buckets import buckets_in, mask_of
 from sparkps.wire.hashing import MAX_CAPACITY, buckets_of
@@ -31,6 +32,9 @@ Runs = tuple[NDArray[np.int32], NDArray[np.int64]]
 _LOAD = 0.75
 
 _CAPACITIES = GrowthSeries(16, 1.5)
+
+#: Bytes of a key in a full index.
+_KEY_BYTES = int(4 * ENTRY / _LOAD)
 
 _NO_LAWS = np.zeros((0, 8), np.int64), np.zeros((0, 8), np.float64)
 
@@ -56,9 +60,16 @@ class KeyIndex:
     ----------
     buckets : sequence of int
         The buckets that the node holds at first.
+    growth : Growth, optional
+        Told how arrays grow, the tables' as well.
     """
 
-    def __init__(self, buckets: Sequence[int] | NDArray[np.int32]) -> None:
+    def __init__(self, buckets: Sequence[int] | NDArray[np.int32], growth: Growth | None = None) -> None:
+        self.growth = Growth() if growth is None else growth
+        #: By bucket: keys of accepted writes that are not here yet. Owner: the lock of `growth`.
+        self.promised = np.zeros(NUM_BUCKETS, np.int64)
+        #: Bytes of one key, and of its rows in all tables.
+        self.key_bytes = _KEY_BYTES
         #: The buckets that are here, as bits.
         self.held = 0
         #: Pointer table (`kernels.layout`). Owner of a row: the bucket's lock word, which is in it.
@@ -179,6 +190,7 @@ class KeyIndex:
     def _set_tables(self, tables: list[SparseShards]) -> None:
         self._tables = tables
         self._laws = _laws_of(tables)
+        self.key_bytes = _KEY_BYTES + sum(table.row_bytes * table.rule.planes for table in tables)
 
     # ---- keys ------------------------------------------------------------------------------------------------------
 
@@ -219,6 +231,13 @@ class KeyIndex:
         lookup.find(self.heads, keys, runs[0], runs[1], slots)
         return slots
 
+    def look_up(self, keys: NDArray[np.int64], runs: Runs) -> tuple[NDArray[np.int32], NDArray[np.int64] | None]:
+        """Slots as `find` gives them, and how many keys of each run have none: int64 (r,); None: every key has one."""
+        slots = np.empty(len(keys), np.int32)
+        if not lookup.find(self.heads, keys, runs[0], runs[1], slots):
+            return slots, None
+        return slots, np.add.reduceat((slots < 0).astype(np.int64), runs[1][:-1])
+
     def resolve(self, keys: NDArray[np.int64], runs: Runs) -> NDArray[np.int32]:
         """Slots of keys; a key that has none gets the next one, and its first row in every table of the group."""
         slots = np.empty(len(keys), np.int32)
@@ -248,7 +267,8 @@ class KeyIndex:
         capacity = self._capacity(bucket, need)
         entries = allocate(capacity * ENTRY, np.int32, capacity * ENTRY)
         lookup.rehash(self.heads, bucket, entries.ctypes.data, capacity)
-        self._entries[bucket] = entries
+        before, self._entries[bucket] = self._entries[bucket], entries
+        self.growth.grew(entries.nbytes - before.nbytes)
 
     @staticmethod
     def _capacity(bucket: int, need: int) -> int:
@@ -275,6 +295,31 @@ class KeyIndex:
     def nbytes(self) -> int:
         """Bytes of the index, without the tables."""
         return self.heads.nbytes + sum(entries.nbytes for entries in list(self._entries))
+
+    def to_come(self, more: NDArray[np.int64]) -> tuple[int, int]:
+        """What arrays of keys and rows will grow by when all promised keys are in, and so many more of each bucket.
+
+        Parameters
+        ----------
+        more : ndarray of shape (256,), int64
+
+        Returns
+        -------
+        int
+            Bytes that they will have more than now.
+        int
+            Bytes of the largest of those that will be replaced: it stays until its successor is filled.
+        """
+        need = self.heads[:, COUNT] + self.promised + more
+        room = self.heads[:, CAPACITY]
+        grows = (need > self.heads[:, COUNT]) & (need > (room * _LOAD).astype(np.int64))
+        grown = np.where(grows, _CAPACITIES.all_at_least((need + 1) / _LOAD) - room, 0) * (4 * ENTRY)
+        replaced = [int((grows * room).max()) * 4 * ENTRY]
+        for table in list(self._tables):
+            planes, largest = table.to_come(need)
+            grown = grown + planes
+            replaced.append(largest)
+        return int(grown.sum()), max(replaced)
 
     def validate(self) -> None:
         """Checks what must hold of every bucket; for tests."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparkps.errors import InvalidInput, TierError
+from sparkps.ps_nodes.tables.growth import Promise
 from sparkps.ps_nodes.tables.index import KeyIndex, no_bits
 from sparkps.wire.buckets import bits_of, mask_of
 
@@ -46,7 +47,7 @@ class KeyChunk:
         The keys are not grouped by ascending buckets among those.
     """
 
-    __slots__ = ("_bits", "_mask", "_moves", "index", "keep_keys", "keys", "registered", "runs", "size", "slots")
+    __slots__ = ("_bits", "_mask", "_moves", "index", "keep_keys", "keys", "promise", "registered", "runs", "size", "slots")
 
     def __init__(
         self,
@@ -70,6 +71,8 @@ class KeyChunk:
         self._bits = no_bits()
         self._mask = -1 if runs is None else mask_of(runs[0])
         self.runs: Runs = index.runs(keys, self._bits) if runs is None else runs
+        #: Room for keys that may be new, until all slots are known.
+        self.promise: Promise | None = None
         #: All slots, once they are known.
         self.slots: NDArray[np.int32] | None = None
         if among != -1 and self.mask & ~among:
@@ -109,6 +112,22 @@ class KeyChunk:
             self._settle(slots, moves)
         return slots
 
+    def new_keys(self) -> NDArray[np.int64] | None:
+        """How many keys of each run have no slot yet: ndarray of shape (r,), int64; None: every key has one."""
+        if self.slots is not None and self._hold():
+            return None
+        moves = self.index.moves
+        slots, missing = self.index.look_up(self._known(self.keys), self.runs)
+        if missing is None:  # they need not be looked up again
+            self._moves = moves
+            self.slots = slots
+        return missing
+
+    def announce(self) -> None:
+        """They may all be new, and will have rows: that counts from now on, if it did not before."""
+        if self.slots is None and self.promise is None:
+            self.promise = self.index.growth.promise(self.index, self.runs, self.size, 0, in_any_case=True)
+
     @property
     def is_usable(self) -> bool:
         """Whether the slots of all keys are known or can be found: not where keys were let go and a bucket of theirs has moved."""
@@ -143,6 +162,7 @@ class KeyChunk:
     def _settle(self, slots: NDArray[np.int32], moves: int) -> None:
         self.slots = slots  # before the keys go: readers look at the slots last
         self._moves = moves
+        self.promise = None
         if not self.keep_keys:
             self.keys = None
 
@@ -153,6 +173,7 @@ class KeyChunk:
         keys, slots = self.keys, self.slots
         some = keys[kept] if keys is not None else np.empty(int(kept.sum()), np.int64)
         part = KeyChunk(self.index, some, runs=runs, keep_keys=keys is not None and self.keep_keys)
+        part.promise = self.promise
         if slots is not None:
             part._settle(slots[kept], self._moves)
         return part

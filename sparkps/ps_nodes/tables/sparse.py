@@ -279,7 +279,19 @@ class SparseShards:
         addresses = np.array([plane.ctypes.data for plane in planes], np.int64)
         row_bytes = self.spec.dim * self.dtype.itemsize
         lookup.move_planes(self.heads, self.index.heads, bucket, addresses, room, row_bytes)
-        self._planes[bucket] = planes
+        before, self._planes[bucket] = self._planes[bucket], planes
+        self.index.growth.grew(sum(plane.nbytes for plane in planes) - sum(plane.nbytes for plane in before))
+
+    def to_come(self, need: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+        """What arrays of each bucket will grow by for so many rows, and bytes of the largest that will be replaced.
+
+        Parameters
+        ----------
+        need : ndarray of shape (256,), int64
+        """
+        room, each = self.heads[:, layout.ROOM], self.row_bytes * self.rule.planes
+        grows = need > room
+        return np.where(grows, _ROOMS.all_at_least(need) - room, 0) * each, int((grows * room).max()) * each
 
     def begin(self, bucket: int, step: int = 0) -> None:
         """A bucket without rows; the next step is number `step`."""

@@ -124,6 +124,10 @@ class SparseTarget:
         kept = np.repeat(bits_of(buckets)[self.chunk.runs[0]], np.diff(self.chunk.runs[1]))
         return [SparseTarget(self.code, self.table, self.chunk.only(kept), np.ascontiguousarray(self.values[kept]))]
 
+    def announce(self) -> None:
+        """See `Target`."""
+        self.chunk.announce()
+
     def prepare(self) -> None:
         """See `Target`."""
         self.chunk.for_writing()

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparkps.errors import InvalidInput
+from sparkps.ps_nodes.tables.keysets import KeyChunk
 from sparkps.specs import TableSpec
 from sparkps.wire.messages.data import Op, OpCode
 
@@ -46,6 +47,10 @@ class Target(Protocol):
         """Keys, or elements of a dense table."""
 
     @property
+    def chunk(self) -> KeyChunk | None:
+        """Its keys, some of which may be new; None: a dense table's elements are all there."""
+
+    @property
     def mask(self) -> int:
         """Buckets of this node that it touches, as bits."""
 
@@ -76,6 +81,9 @@ class Target(Protocol):
 
     def shipped(self) -> tuple[Op, list[Array]]:
         """A write as an operation with its arrays, for other nodes: keys and values; `mask` goes beside it, as `among` there."""
+
+    def announce(self) -> None:
+        """It is kept, or waits: new rows that it will make are counted from now on, whether there is room or not."""
 
     def prepare(self) -> None:
         """Find or make the rows of a write: what needs memory is done before anything is changed."""

@@ -161,6 +161,8 @@ class Shipped(DataMessage, frozen=True, tag=42):
     node: int
     generation: int
     seq: int
+    #: The node has no memory for new rows: what was shipped it takes, and there should not be more.
+    full: bool = False
 
 
 class NotKept(DataMessage, frozen=True, tag=44):

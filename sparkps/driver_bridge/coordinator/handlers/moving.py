@@ -8,7 +8,7 @@ from functools import partial
 
 from sparkps.driver_bridge.coordinator.core import Core, node_lost
 from sparkps.driver_bridge.coordinator.handlers import groups, lifecycle
-from sparkps.driver_bridge.coordinator.moves import Copy, NewPlacement, View
+from sparkps.driver_bridge.coordinator.moves import BucketCopy, NewPlacement, View
 from sparkps.driver_bridge.coordinator.plan import promote
 from sparkps.driver_bridge.coordinator.states import Own, TierState
 from sparkps.wire.messages import control as c
@@ -45,7 +45,7 @@ def tell(core: Core) -> None:
         placing.sent(node)
         core.command(
             f"Placing buckets on node {node}",
-            lambda seq: c.SetPlacement(seq, nodes.epoch, nodes.placement, nodes.infos()),
+            lambda seq: c.SetPlacement(seq, nodes.epoch, nodes.placement, nodes.infos(), sorted(core.hollow)),
             lambda cause, _, node=node, epoch=nodes.epoch: _told(core, node, epoch, cause),  # type: ignore[misc]
             PLACE_LIMIT,
             [node],
@@ -156,15 +156,15 @@ def go_on(core: Core) -> None:
     is_settled = core.placing.is_settled(up)
     if core.state is TierState.STARTING and core.nodes.epoch and is_settled:
         _placed(core)
-    if core.state not in _MOVING or core.moves.is_done:
+    if core.state not in _MOVING or core.moves.is_done or core.checkpointing is not None:
         return
     hosts = {node: host for node, host in core.nodes.hosts().items() if node not in core.draining}
-    view = View(core.nodes.placement, hosts, up, core.settings.replication, is_settled)
+    view = View(core.nodes.placement, hosts, up, core.settings.replication, is_settled, core.weights)
     for effect in core.moves.go_on(view, core.clock.now):
         _carry_out(core, effect)
 
 
-def _carry_out(core: Core, effect: Copy | NewPlacement) -> None:
+def _carry_out(core: Core, effect: BucketCopy | NewPlacement) -> None:
     if isinstance(effect, NewPlacement):
         publish(core, effect.placement)
         return
@@ -177,7 +177,7 @@ def _carry_out(core: Core, effect: Copy | NewPlacement) -> None:
     )
 
 
-def _copied(core: Core, copy: Copy, cause: c.Cause | None, _: object) -> None:
+def _copied(core: Core, copy: BucketCopy, cause: c.Cause | None, _: object) -> None:
     if cause is not None and copy in core.moves.copying:
         log.warning("buckets %s were not copied to node %d: %s", list(copy.buckets), copy.target, cause.message)
     core.moves.copied(copy, "" if cause is None else cause.message)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sparkps.specs import GroupSpec
+from sparkps.specs import GroupSpec, RankStart
 from sparkps.wire.messages.base import ControlMessage
 from sparkps.wire.messages.control.values import Cause, RankReport
 
@@ -28,6 +28,8 @@ class AdmitGroup(ControlMessage, frozen=True, tag=69):
     slots: int
     #: Chosen by the driver, random: names this request.
     tag: str
+    #: Where the ranks go on, of a group that continues an earlier one.
+    start: tuple[RankStart, ...] = ()
 
 
 class EndGroup(ControlMessage, frozen=True, tag=70):

@@ -28,9 +28,11 @@ class Heartbeat(ControlMessage, frozen=True, tag=113):
     """A node is alive. Answer: `Alive`. `report`: the node's own view of itself, plain values.
 
     The coordinator reads these keys of a report, all optional: ``silent_replicas`` (ids of nodes that hold copies of its buckets, and
-    have not acknowledged anything for longer than the heartbeat deadline), ``rows`` and ``bytes`` (totals), ``tables`` ({table id as
-    str: {rows, bytes}}), ``groups`` ({group id as str: {rank as str: {clock, staleness, waited_seconds}}}); it hands on
-    the others as they are. A clock of -1 means that the rank has not ticked.
+    have not acknowledged anything for longer than the heartbeat deadline), ``rows`` and ``bytes`` (totals), ``load``
+    ({``buckets``: those that it leads, ``bytes``, ``requests``: the bytes of the rows of each of them, and its share of the requests
+    since the node began}), ``tables`` ({table id as str: {rows, bytes}}), ``groups`` ({group id as str: {rank as str: {clock,
+    staleness, waited_seconds}}}); it hands on the others as they are, such as ``requests`` (steps and calls so far).
+    A clock of -1 means that the rank has not ticked.
     """
 
     seq: int
@@ -39,7 +41,7 @@ class Heartbeat(ControlMessage, frozen=True, tag=113):
 
 
 class CommandDone(ControlMessage, frozen=True, tag=114):
-    """A command was carried out, or `cause` says why not. `report` answers `ReportNow`, as in `Heartbeat`."""
+    """A command was carried out, or `cause` says why not. `report` answers `ReportNow`, as in `Heartbeat`, and what other commands say."""
 
     seq: int
     node: int
@@ -88,6 +90,8 @@ class SetPlacement(ControlMessage, frozen=True, tag=122):
     epoch: int
     placement: list[list[int]]
     nodes: list[NodeInfo]
+    #: Buckets of which nobody has a copy any more: their primaries begin them empty, and a checkpoint fills them.
+    anew: list[int] = []
 
 
 class CopyBuckets(ControlMessage, frozen=True, tag=116):

@@ -132,6 +132,8 @@ class Members:
         #: What the coordinator has journaled.
         self.journal: list[bytes] = []
         self.replies: dict[tuple[bytes, int], Any] = {}
+        #: Of each bucket, the bytes of its rows; nodes report those that they lead.
+        self.bytes: dict[int, int] = {}
         self._seq = self._turn = 0
         #: Nodes are started for those that are missing, as a launcher does.
         self.restarts = False
@@ -213,7 +215,10 @@ class Members:
         for member in self.members:
             if member.is_alive and member.node >= 0:
                 silent = sorted(member.cut.intersection(*[set().union(*member.leads.values())] if member.leads else [set()]))
-                report = {"silent_replicas": silent} if silent else {}
+                report: dict[str, Any] = {"silent_replicas": silent} if silent else {}
+                if self.bytes:
+                    led = sorted(member.leads)
+                    report["load"] = {"buckets": led, "bytes": [self.bytes.get(b, 0) for b in led], "requests": [0] * len(led)}
                 self.route(self.tier.receive(member.connection, c.Heartbeat(1, member.node, report), self.now))
         self.route(self.tier.tick(self.now))
         self.check()
@@ -297,7 +302,7 @@ class Members:
             assert leader is not None
             assert leader.leads[bucket] == set(row[1:])
             assert leader.write(bucket), f"a write to bucket {bucket} on {row} is not acknowledged"
-        if not lost:
+        if not lost and not self.tier.weights:
             leads = [nodes.buckets()[node] for node in members]
             assert max(leads) - min(leads) <= 1
         for member in self.members:
@@ -314,6 +319,7 @@ def durable(tier: Tier) -> dict[str, Any]:
         "nodes": (tier.nodes.epoch, tier.nodes.placement, tier.nodes.infos(), dict(tier.node_at)),
         "placing": (tier.placing.leaders, tier.placing.told, tier.placing.confirmed),
         "moves": (tier.moves.changes, tier.moves.queued, tier.moves.ready, tier.moves.is_stale, tier.moves.resume_at is None),
+        "weights": tier.weights,
         "copying": sorted((copy.source, copy.target, copy.buckets) for copy in tier.moves.copying),
         "scaling": (tier.wanted_nodes, tier.draining, tier.leaving, tier.scaling and tier.scaling.what),
         "tables": (tier.catalog.tables, tier.catalog.ready, tier.catalog.next_table, tier.catalog.next_index),

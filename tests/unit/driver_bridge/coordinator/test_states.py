@@ -25,6 +25,8 @@ SAMPLES: dict[type, Any] = {
         c.RegisterFunction(0, "f", b"blob"), c.AdmitGroup(0, "g", 1, 1, 0, 1, "tag"), c.EndGroup(0, 1), c.Lease(0, 1, 0, 0),
         c.Renew(0, 1, 0, 0), c.ReleaseRank(0, 1, 0, 0), c.FinishRank(0, 1, 0, 0), c.FailRank(0, 1, 0, 0, c.Cause("TierError", "x")),
         c.GroupState(0, 1), c.ScaleTier(0, 3, 60.0), c.DrainNode(0, 0, 60.0), c.TierStatus(0), c.StopTier(0),
+        c.TakeCheckpoint(0, "/x", "00000001-00000000"), c.CheckpointTaken(0, "/x", "00000001-00000000", {}, 1, 1.0),
+        c.RestoreCheckpoint(0, "/x", "00000001-00000000", []),
     )
 }  # fmt: skip
 
@@ -54,9 +56,9 @@ def test_the_table_is_total() -> None:
 
 def test_the_table_says_what_is_meant() -> None:
     """Written out once more: a table that is held against itself alone may say anything."""
-    making, using = {c.CreateTable, c.RegisterFunction, c.AdmitGroup}, {
+    making, using = {c.CreateTable, c.RegisterFunction, c.AdmitGroup, c.TakeCheckpoint}, {
         c.FindTable, c.DropTable, c.EndGroup, c.Lease, c.Renew, c.ReleaseRank, c.FinishRank, c.FailRank, c.GroupState,
-        c.ScaleTier, c.DrainNode,
+        c.ScaleTier, c.DrainNode, c.CheckpointTaken, c.RestoreCheckpoint,
     }  # fmt: skip
     anywhere = {c.NodeGone, c.Heartbeat, c.CommandDone, c.TierStatus}
 
@@ -65,10 +67,10 @@ def test_the_table_says_what_is_meant() -> None:
 
     ending = {c.StopTier, Own.STOP}
     assert allowed(TierState.STARTING) == anywhere | ending | {c.NodeHello, c.Attach, Own.PLACED, Own.LOST}
-    assert allowed(TierState.READY) == anywhere | ending | making | using | {c.NodeHello, c.Attach, Own.LOST}
-    left = using | {c.NodeHello, c.Attach, Own.LOST}
+    assert allowed(TierState.READY) == anywhere | ending | making | using | {c.NodeHello, c.Attach, Own.LOST, Own.WHOLE}
+    left = using | {c.NodeHello, c.Attach, Own.LOST, Own.WHOLE}
     assert allowed(TierState.DEGRADED) == anywhere | ending | left, "what is left can be used and tidied up"
-    over = anywhere | ending | {Own.PLACED, Own.LOST, Own.STOPPED}
+    over = anywhere | ending | {Own.PLACED, Own.LOST, Own.WHOLE, Own.STOPPED}
     assert allowed(TierState.STOPPING) == allowed(TierState.STOPPED) == over
     moves = {
         (event, before): after
@@ -79,6 +81,7 @@ def test_the_table_says_what_is_meant() -> None:
     assert moves == {
         (Own.PLACED, TierState.STARTING): TierState.READY,
         (Own.LOST, TierState.READY): TierState.DEGRADED,
+        (Own.WHOLE, TierState.DEGRADED): TierState.READY,
         (Own.STOPPED, TierState.STOPPING): TierState.STOPPED,
         **{(event, state): TierState.STOPPING for event in ending for state in (TierState.STARTING, TierState.READY, TierState.DEGRADED)},
     }

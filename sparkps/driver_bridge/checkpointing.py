@@ -1,0 +1,191 @@
+"""Checkpoints at the driver: nodes are told to write or load their parts, and the driver writes the manifest that makes them one."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Generator
+from typing import TypeVar
+
+from msgspec.structs import replace
+
+from sparkps.checkpoints.files import absolute_url
+from sparkps.checkpoints.manifest import Checkpoint, Manifest
+from sparkps.checkpoints.parts import cuts, part_of
+from sparkps.checkpoints.plan import assemble
+from sparkps.checkpoints.store import CheckpointStore, Skipped, none_sound
+from sparkps.client.control import ControlClient
+from sparkps.errors import CheckpointDamaged, CheckpointError, ConfigError, TableMismatch, UnknownTable
+from sparkps.specs import NUM_BUCKETS, GroupSpec, TableSpec
+from sparkps.wire.messages.control import (
+    CheckpointTaken,
+    CheckpointWritten,
+    CreateTable,
+    FindTable,
+    RestoreCheckpoint,
+    TableInto,
+    TakeCheckpoint,
+)
+
+log = logging.getLogger(__name__)
+
+#: Seconds that one checkpoint may take, with all attempts, if nothing else is said.
+LIMIT = 3600.0
+
+#: Seconds between two attempts where a placement was changing: first, and at most.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
+
+T = TypeVar("T")
+
+
+def store_at(url: str) -> CheckpointStore:
+    """The checkpoints at a URL.
+
+    Raises
+    ------
+    ConfigError
+        It is no URL of a file system that can be opened.
+    """
+    if not isinstance(url, str) or not url:
+        raise ConfigError(f"The URL of checkpoints must name a directory, as '/data/checkpoints' or 's3://bucket/path'. Got {url!r}.")
+    return CheckpointStore(absolute_url(url))
+
+
+# ---- taking one --------------------------------------------------------------------------------------------------------
+
+
+def take(
+    control: ControlClient,
+    url: str,
+    timeout: float = LIMIT,
+    group: GroupSpec | None = None,
+    unless: Callable[[], bool] = lambda: False,
+) -> Checkpoint:
+    """Take a checkpoint of all tables and groups; see `PSContext.checkpoint`.
+
+    Parameters
+    ----------
+    control : ControlClient
+    url : str
+    timeout : float
+    group : GroupSpec, optional
+        Must be in it.
+    unless : callable, optional
+        Whether to give up instead of trying again.
+    """
+    store = store_at(url)
+    deadline = time.monotonic() + timeout
+    return _patiently(lambda: _taken(control, store, deadline, group), deadline, unless)
+
+
+def _taken(control: ControlClient, store: CheckpointStore, deadline: float, group: GroupSpec | None) -> Checkpoint:
+    began, checkpoint = time.monotonic(), store.new_id()
+    asking = TakeCheckpoint(0, store.url, checkpoint)
+    written: CheckpointWritten = control.request(asking, max(0.1, deadline - time.monotonic()))
+    parts = [part_of(part) for part in written.parts]
+    where = cuts(written.groups, parts)
+    if group is not None and all(cut.spec.group != group.group for cut in where):
+        raise CheckpointError(f"Worker group {group.name!r} must go on while it is written. It has ended.", group=group.name)
+    manifest = assemble(
+        [part.files for part in parts],
+        checkpoint=checkpoint,
+        tier=written.tier_id,
+        tables=written.tables,
+        groups=where,
+        time=time.time(),
+        seconds=time.monotonic() - began,
+    )
+    made = store.publish(manifest)
+    control.request(CheckpointTaken(0, made.url, made.id, dict(made.clocks), made.bytes, made.seconds))
+    return made
+
+
+def _patiently(attempt: Callable[[], T], deadline: float, unless: Callable[[], bool] = lambda: False) -> T:
+    """Try again while nodes say that the placement was changing."""
+    pause, waiting = _FIRST_PAUSE, threading.Event()
+    while True:
+        try:
+            return attempt()
+        except CheckpointError as error:
+            if not error.attributes.get("again") or time.monotonic() > deadline or unless():
+                raise
+            log.info("trying again: %s", error)
+        waiting.wait(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+# ---- restoring one -----------------------------------------------------------------------------------------------------
+
+
+def restore(control: ControlClient, url: str, checkpoint: str | None = None, timeout: float = LIMIT) -> Checkpoint:
+    """Restore all tables of a checkpoint; see `PSContext.restore`."""
+    store = store_at(url)
+    return Checkpoint.of(store.url, restored(control, store, candidates(store, checkpoint), timeout))
+
+
+def candidates(store: CheckpointStore, checkpoint: str | None = None) -> Generator[Manifest]:
+    """The checkpoint of that id, or all sound ones, the newest first.
+
+    Raises
+    ------
+    NoCheckpoint
+        There is none.
+    CheckpointDamaged
+        The one of that id is not sound.
+    """
+    if checkpoint is not None:
+        manifest = store.read(checkpoint)
+        store.verify(manifest)
+        yield manifest
+        return
+    skipped: list[Skipped] = []
+    for manifest in store.sound(skipped=skipped):
+        try:
+            yield manifest
+        except CheckpointDamaged as error:  # found when it was loaded
+            store.skip(manifest.id, error, skipped)
+    raise none_sound(store.url, skipped)
+
+
+def restored(control: ControlClient, store: CheckpointStore, found: Generator[Manifest], timeout: float = LIMIT) -> Manifest:
+    """Restore the first of some checkpoints that can be loaded."""
+    deadline = time.monotonic() + timeout
+    manifest = next(found)
+    while True:
+        try:
+            load(control, store, manifest, deadline)
+        except CheckpointDamaged as error:
+            manifest = found.throw(error)  # the next one
+        else:
+            return manifest
+
+
+def load(
+    control: ControlClient, store: CheckpointStore, manifest: Manifest, deadline: float, group: int = 0, old_group: int = 0
+) -> None:
+    """Have all nodes load a checkpoint, into tables that are made if they are not there."""
+    if manifest.num_buckets != NUM_BUCKETS:
+        raise CheckpointError(f"A checkpoint must be of {NUM_BUCKETS} buckets. {manifest.id} is of {manifest.num_buckets}.")
+    into = [_into(control, spec) for spec in manifest.tables]
+    asking = RestoreCheckpoint(0, store.url, manifest.id, into, group, old_group)
+    _patiently(lambda: control.request(asking, max(0.1, deadline - time.monotonic())), deadline)
+
+
+def _into(control: ControlClient, old: TableSpec) -> TableInto:
+    """The table of the tier that a table of a checkpoint goes to."""
+    wanted = replace(old, table=0, index=0)
+    try:
+        spec = control.request(FindTable(0, old.name)).spec
+    except UnknownTable:
+        spec = control.request(CreateTable(0, wanted)).spec
+    if replace(spec, table=0, index=0) != wanted:
+        raise TableMismatch(
+            f"Table {old.name!r} must be as it was when the checkpoint was taken, {wanted}. Got {replace(spec, table=0, index=0)}: drop()"
+            " it first.",
+            table=old.name,
+        )
+    return TableInto(old.table, old.index, spec.table, spec.index)
+
+
+__all__ = ["LIMIT", "candidates", "load", "restore", "restored", "store_at", "take"]

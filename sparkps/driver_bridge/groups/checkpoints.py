@@ -1,0 +1,234 @@
+"""Checkpoints of a worker group while it runs, and groups that continue where a checkpoint has them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Generator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from sparkps.checkpoints.manifest import Checkpoint, GroupCut, Manifest
+from sparkps.checkpoints.parts import consistency_of, starts
+from sparkps.checkpoints.schedule import CheckpointSchedule
+from sparkps.checkpoints.store import CheckpointStore
+from sparkps.client.control import ControlClient
+from sparkps.driver_bridge import checkpointing
+from sparkps.errors import CheckpointDamaged, CheckpointError, ConfigError, NoCheckpoint, SparkPSError
+from sparkps.specs import GroupSpec, RankStart
+from sparkps.wire.messages.control import TierStatus
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks at the clock of the group.
+_LOOK_EVERY = 0.1
+
+#: Clocks between two checkpoints, if nothing is said.
+_EVERY = 10
+
+#: Checkpoints that are kept.
+_KEEP = 3
+
+
+@dataclass(frozen=True)
+class CheckpointPlan:
+    """Where and when checkpoints of a run are written. Made by `plan_of`."""
+
+    store: CheckpointStore
+    every_clocks: int
+    every_seconds: float
+    resume: bool
+
+
+def plan_of(
+    checkpoint_dir: str | None, checkpoint_every: int | None, checkpoint_seconds: float | None, resume: bool | None
+) -> CheckpointPlan | None:
+    """What the arguments of a run say; None: no checkpoints.
+
+    Raises
+    ------
+    ConfigError
+        They contradict each other, or are no numbers that can be.
+    """
+    if checkpoint_dir is None:
+        given = {"checkpoint_every": checkpoint_every, "checkpoint_seconds": checkpoint_seconds, "resume": resume}
+        for name, value in given.items():
+            if value is not None:
+                raise ConfigError(f"`{name}` needs `checkpoint_dir`, where checkpoints are written. Got {name}={value!r} without it.")
+        return None
+    if resume is not None and not isinstance(resume, bool):
+        raise ConfigError(f"`resume` must be True or False. Got {resume!r} instead.")
+    for name, value in (("checkpoint_every", checkpoint_every), ("checkpoint_seconds", checkpoint_seconds)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0):
+            raise ConfigError(f"`{name}` must be a positive number. Got {value!r} instead.")
+    every = checkpoint_every if checkpoint_every is not None else 0 if checkpoint_seconds is not None else _EVERY
+    plan = CheckpointPlan(checkpointing.store_at(checkpoint_dir), every, float(checkpoint_seconds or 0.0), resume is not False)
+    CheckpointSchedule(plan.every_clocks, plan.every_seconds, now=0.0)  # checks them
+    return plan
+
+
+# ---- while it runs -----------------------------------------------------------------------------------------------------
+
+
+class Checkpointer:
+    """Takes checkpoints of a running group, on a thread of its own; a context manager.
+
+    Parameters
+    ----------
+    control : ControlClient
+    plan : CheckpointPlan
+    spec : GroupSpec
+    """
+
+    def __init__(self, control: ControlClient, plan: CheckpointPlan, spec: GroupSpec) -> None:
+        self._control = control
+        self._plan = plan
+        self._spec = spec
+        #: Those that were taken, oldest first. Owner of this and the next: the thread, until it has ended.
+        self.taken: list[Checkpoint] = []
+        #: Last clock that all ranks have been seen to have ticked.
+        self.clock = min((rank.clock for rank in spec.start), default=-1)
+        self._schedule = CheckpointSchedule(plan.every_clocks, plan.every_seconds, time.monotonic(), self.clock)
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"sparkps-checkpoints-{spec.name}", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._over.wait(_LOOK_EVERY):
+            try:
+                self._look()
+                if self._schedule.due(self.clock, time.monotonic()):
+                    self._take()
+            except SparkPSError as error:
+                log.warning("no checkpoint of worker group %s now: %s", self._spec.name, error)
+            except Exception:
+                log.exception("no checkpoint of worker group %s now", self._spec.name)
+
+    def _look(self) -> None:
+        report = self._control.request(TierStatus(0, fresh=True)).report
+        for group in report["groups"]:
+            if group["id"] == self._spec.group:
+                self.clock = max(self.clock, group["clock"])
+
+    def _take(self) -> None:
+        self._schedule.begin(self.clock, time.monotonic())
+        failed = True
+        try:
+            made = checkpointing.take(self._control, self._plan.store.url, group=self._spec, unless=self._over.is_set)
+            self.taken.append(made)
+            failed = False
+        finally:
+            self._schedule.end(time.monotonic(), failed)
+        self._plan.store.prune(time.time(), _KEEP)
+
+
+# ---- from a checkpoint on ----------------------------------------------------------------------------------------------
+
+
+class Resumption:
+    """A group that goes on from the newest sound checkpoint of one like it.
+
+    Parameters
+    ----------
+    control : ControlClient
+    store : CheckpointStore
+    name : str
+        Of the run, without the part that makes a group's name unique.
+    num_workers, num_ranks, staleness : int
+        Of the group that goes on.
+    """
+
+    def __init__(self, control: ControlClient, store: CheckpointStore, name: str, num_workers: int, num_ranks: int, staleness: int) -> None:
+        self._control = control
+        self._store = store
+        self._name = name
+        self._shape = (num_workers, num_ranks, staleness)
+        #: What was restored.
+        self.manifest: Manifest | None = None
+        self._cut: GroupCut | None = None
+
+    def restore(self) -> tuple[RankStart, ...]:
+        """Restore the tables; where the ranks go on. Empty: there is no checkpoint at all.
+
+        Raises
+        ------
+        CheckpointError
+            There are checkpoints, and none is of such a group, or none is sound.
+        """
+        if not self._store.ids():
+            return ()
+        self.manifest = checkpointing.restored(self._control, self._store, self._mine())
+        self._cut = self._cut_in(self.manifest)
+        assert self._cut is not None, "as `_mine` has seen"
+        log.warning("worker group %s goes on after clock %d, from checkpoint %s", self._name, self._cut.clock, self.manifest.id)
+        return starts(self._cut)
+
+    def mark(self, spec: GroupSpec) -> None:
+        """SSP and ASP: what ranks had written beyond their ticks is known again. Before the group's ranks begin."""
+        if self.manifest is None or self._cut is None or spec.staleness == 0:
+            return
+        deadline = time.monotonic() + checkpointing.LIMIT
+        checkpointing.load(self._control, self._store, self.manifest, deadline, spec.group, self._cut.spec.group)
+
+    def _mine(self) -> Generator[Manifest]:
+        """Sound checkpoints with such a group, the newest first."""
+        found = checkpointing.candidates(self._store)
+        others: list[str] = []
+        try:
+            manifest = next(found)
+            while True:
+                if self._cut_in(manifest) is None:
+                    others += [_shown(cut.spec) for cut in manifest.groups] or ["no group"]
+                    manifest = next(found)
+                    continue
+                try:
+                    yield manifest
+                except CheckpointDamaged as error:
+                    manifest = found.throw(error)
+                else:
+                    manifest = next(found)
+        except NoCheckpoint as error:
+            if not others:
+                raise
+            workers, _, staleness = self._shape
+            raise CheckpointError(
+                f"A run that resumes needs a checkpoint of a run {self._name!r} of {workers} workers in {consistency_of(staleness)}."
+                f" Those at {self._store.url} are of {', '.join(sorted(set(others)))}: run it as it was, say resume=False, or give another"
+                " `checkpoint_dir`."
+            ) from error
+
+    def _cut_in(self, manifest: Manifest) -> GroupCut | None:
+        for cut in manifest.groups:
+            spec = cut.spec
+            if base_of(spec.name) == self._name and (spec.num_workers, spec.num_ranks, spec.staleness) == self._shape:
+                return cut
+        return None
+
+
+def base_of(name: str) -> str:
+    """The name of a run by that of its group.
+
+    Examples
+    --------
+    >>> base_of("my-run-3fa0c1")
+    'my-run'
+    """
+    return name.rpartition("-")[0]
+
+
+def _shown(spec: GroupSpec) -> str:
+    return f"{base_of(spec.name)!r} of {spec.num_workers} workers in {consistency_of(spec.staleness)}"
+
+
+__all__ = ["CheckpointPlan", "Checkpointer", "Resumption", "base_of", "plan_of"]

@@ -1,0 +1,379 @@
+"""Checkpoints of a running tier: taken during pushes, restored onto other numbers of nodes, damaged, of a tier that has lost buckets."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from sparkps.checkpoints.parts import starts
+from sparkps.checkpoints.reader import read_checkpoint
+from sparkps.checkpoints.store import CheckpointStore
+from sparkps.client.tables import SparseTable
+from sparkps.config import Settings
+from sparkps.driver_bridge import checkpointing
+from sparkps.driver_bridge.launchers import local
+from sparkps.errors import CheckpointDamaged, ConfigError, NoCheckpoint, TableMismatch
+from sparkps.initializers import Normal
+from sparkps.optim import FTRL, SGD, Adagrad, Adam
+from sparkps.specs import UNBOUNDED, TableSpec
+from sparkps.wire.messages.control import AdmitGroup, CreateTable
+from tests.cluster.conftest import Tier
+from tests.harness.waiting import wait_until
+
+KEYS = np.random.default_rng(0).choice(1 << 40, 3000, replace=False)
+
+
+@contextlib.contextmanager
+def tier_of(num_nodes: int, **settings) -> Iterator[Tier]:
+    running = local.launch(Settings(num_nodes=num_nodes, **settings))
+    try:
+        made = Tier(running)
+        yield made
+        made.disconnect()
+    finally:
+        running.stop()
+
+
+def tables_of(tier: Tier):
+    """Sparse and dense tables, two of them with one index, with every kind of state."""
+    return (
+        tier.sparse("linear", dim=1, optimizer=FTRL(0.1, l1=0.01), group="fm"),
+        tier.sparse("factors", dim=3, dtype="float64", init=Normal(0, 0.1), optimizer=Adam(0.05), group="fm", seed=7),
+        tier.sparse("alone", dim=2, optimizer=Adagrad(0.1)),
+        tier.dense("bias", (700,), dtype="float64", optimizer=Adam(0.1)),
+    )
+
+
+def train(tables, steps, seed) -> None:
+    random = np.random.default_rng(seed)
+    for _ in range(steps):
+        keys = random.choice(KEYS, 500, replace=False)
+        for table in tables:
+            if table.spec.kind == "sparse":
+                table.push(keys, random.normal(size=(len(keys), table.spec.dim)))
+            else:
+                table.push(random.normal(size=table.spec.shape))
+
+
+def rows(tables) -> list[np.ndarray]:
+    return [table.pull(KEYS) if table.spec.kind == "sparse" else table.pull() for table in tables]
+
+
+def same(one, other) -> bool:
+    return all(a.dtype == b.dtype and a.tobytes() == b.tobytes() for a, b in zip(one, other, strict=True))
+
+
+@pytest.fixture(scope="module")
+def taken(tmp_path_factory):
+    """A checkpoint of three nodes, the rows then, and what further training makes of them."""
+    url = str(tmp_path_factory.mktemp("checkpoints"))
+    with tier_of(3) as tier:
+        tables = tables_of(tier)
+        train(tables, 5, seed=1)
+        made = checkpointing.take(tier.control, url)
+        before = rows(tables)
+        train(tables, 5, seed=2)
+        assert tier.status()["checkpoint"]["id"] == made.id
+        return url, made, before, rows(tables)
+
+
+@pytest.mark.parametrize("num_nodes", [1, 2, 5])
+def test_restored_onto_any_number_of_nodes_with_rows_and_state(taken, num_nodes):
+    url, made, before, after = taken
+    with tier_of(num_nodes) as tier:
+        assert checkpointing.restore(tier.control, url).id == made.id
+        tables = tables_of(tier)
+        assert same(rows(tables), before)
+        train(tables, 5, seed=2)
+        assert same(rows(tables), after), "optimizer state and steps are as they were"
+
+
+def test_restored_with_replicas_which_then_have_it_too(taken):
+    url, _, before, after = taken
+    with tier_of(2, replication=2) as tier:
+        tables = tables_of(tier)
+        train(tables, 2, seed=3)
+        checkpointing.restore(tier.control, url)
+        kill(tier, 0)
+        assert same(rows(tables), before)
+        train(tables, 5, seed=2)
+        assert same(rows(tables), after)
+
+
+def kill(tier: Tier, node: int) -> None:
+    (pid,) = [each["pid"] for each in tier.status()["nodes"] if each["id"] == node]
+    os.kill(pid, signal.SIGKILL)
+
+
+def test_what_is_there_is_replaced_and_other_tables_stay(taken):
+    url, _, before, _ = taken
+    with tier_of(2) as tier:
+        other = tier.sparse("other", dim=1, optimizer=SGD(1.0))
+        other.push(KEYS, np.ones((len(KEYS), 1)))
+        tables = tables_of(tier)
+        train(tables, 3, seed=9)
+        keyset = tables[2].register(KEYS)
+        assert tables[2].pull(keyset).shape == (len(KEYS), 2)
+        checkpointing.restore(tier.control, url)
+        assert same(rows(tables), before)
+        assert tables[2].pull(keyset).tobytes() == before[2].tobytes()
+        assert (other.pull(KEYS) == -1).all()
+
+
+def test_rows_can_be_read_without_a_tier(taken):
+    url, made, before, _ = taken
+    found = read_checkpoint(url, made.id)["alone"]
+    place = {key: number for number, key in enumerate(found.keys.tolist())}
+    known = np.array([key in place for key in KEYS.tolist()])
+    order = [place[key] for key in KEYS[known].tolist()]
+    assert known.any()
+    assert (found.rows[order] == before[2][known]).all()
+
+
+def test_pushes_go_on_meanwhile_and_each_shard_is_of_one_moment(tmp_path):
+    with tier_of(3) as tier:
+        table = tier.sparse("t", dim=1, dtype="float64", optimizer=SGD(1.0))
+        over = threading.Event()
+
+        def push() -> None:
+            mine = tier.sparse("t", dim=1, dtype="float64", optimizer=SGD(1.0))
+            while not over.is_set():
+                mine.push(KEYS, -np.ones((len(KEYS), 1)))
+            tier.disconnect()
+
+        table.push(KEYS, -np.ones((len(KEYS), 1)))
+        pushing = threading.Thread(target=push)
+        pushing.start()
+        try:
+            made = [checkpointing.take(tier.control, str(tmp_path)) for _ in range(3)]
+        finally:
+            over.set()
+            pushing.join()
+        for each in made:
+            values = read_checkpoint(str(tmp_path), each.id)["t"]
+            counts: dict[int, set[float]] = {}
+            for key, value in zip(values.keys.tolist(), values.rows[:, 0].tolist(), strict=True):
+                counts.setdefault(tier.bucket(key), set()).add(value)
+            assert len(values.keys) == len(KEYS)
+            assert all(len(seen) == 1 for seen in counts.values()), "a push is in all of a bucket or in nothing of it"
+
+
+# ---- what is wrong -----------------------------------------------------------------------------------------------------
+
+
+def test_damage_is_named_and_the_newest_sound_one_is_used(tier, tmp_path, caplog):
+    table = tier.sparse("damaged", dim=1, optimizer=SGD(1.0))
+    url = str(tmp_path)
+    table.push([1], [[-1.0]])
+    sound = checkpointing.take(tier.control, url)
+    table.push([1], [[-1.0]])
+    newest = checkpointing.take(tier.control, url)
+    (data, *_) = sorted(pathlib.Path(url, f"data-{newest.id}").iterdir(), key=lambda path: -path.stat().st_size)
+    content = bytearray(data.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    data.write_bytes(content)
+    table.push([1], [[-1.0]])
+    assert checkpointing.restore(tier.control, url).id == sound.id
+    assert table.pull([1]) == [[1.0]]
+    assert data.name in caplog.text
+    with pytest.raises(CheckpointDamaged, match=data.name):
+        checkpointing.restore(tier.control, url, newest.id)
+    data.unlink()
+    assert checkpointing.restore(tier.control, url).id == sound.id
+    for path in pathlib.Path(url).glob(f"manifest-{sound.id}*"):
+        path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(NoCheckpoint, match=sound.id):
+        checkpointing.restore(tier.control, url)
+
+
+def test_places_that_hold_nothing(tier, tmp_path):
+    with pytest.raises(NoCheckpoint, match="none"):
+        checkpointing.restore(tier.control, str(tmp_path))
+    with pytest.raises(NoCheckpoint, match="00000009"):
+        checkpointing.restore(tier.control, str(tmp_path), "00000009-00000000")
+    for wrong in ("", "nonsense://x/y", None):
+        with pytest.raises(ConfigError, match="URL"):
+            checkpointing.take(tier.control, wrong)
+        with pytest.raises(ConfigError, match="URL"):
+            checkpointing.restore(tier.control, wrong)
+
+
+def test_a_table_that_differs_is_not_overwritten(tier, tmp_path):
+    table = tier.sparse("differs", dim=1, optimizer=SGD(1.0))
+    checkpointing.take(tier.control, str(tmp_path))
+    table.drop()
+    other = tier.sparse("differs", dim=2, optimizer=SGD(1.0))
+    other.push([1], [[1.0, 1.0]])
+    with pytest.raises(TableMismatch, match="differs"):
+        checkpointing.restore(tier.control, str(tmp_path))
+    assert (other.pull([1]) == -1).all()
+    other.drop()
+    checkpointing.restore(tier.control, str(tmp_path))
+    assert tier.spec_of("differs").dim == 1
+    tier.sparse("differs", dim=1, optimizer=SGD(1.0)).drop()
+
+
+def test_a_disk_that_fails_is_told_and_nothing_else_changes(tier, tmp_path):
+    table = tier.sparse("fails", dim=1, optimizer=SGD(1.0))
+    table.push([1], [[-1.0]])
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Exception, match="file"):
+        checkpointing.take(tier.control, str(tmp_path / "file" / "below"))
+    table.push([1], [[-1.0]])
+    assert checkpointing.take(tier.control, str(tmp_path / "good")).bytes > 0
+    assert table.pull([1]) == [[2.0]]
+    table.drop()
+
+
+# ---- lost buckets ------------------------------------------------------------------------------------------------------
+
+
+def test_a_tier_that_has_lost_buckets_is_whole_again(taken):
+    url, _, before, after = taken
+    with tier_of(3) as tier:
+        tables = tables_of(tier)
+        train(tables, 1, seed=5)
+        kill(tier, 1)
+        assert wait_until(lambda: tier.status()["state"] == "degraded", 10)
+        checkpointing.restore(tier.control, url)
+        assert tier.status()["state"] == "ready"
+        assert tier.status()["lost_buckets"] == 0
+        assert same(rows(tables), before)
+        train(tables, 5, seed=2)
+        assert same(rows(tables), after)
+        tier.control.request(CreateTable(0, TableSpec("more", "sparse", 1)))
+
+
+# ---- worker groups -----------------------------------------------------------------------------------------------------
+
+
+def member(tier: Tier, group: int, rank: int):
+    """A rank's session, and the clock and state that it goes on from."""
+    session = tier.session()
+    clock, state = session.takeover(group, rank, 1)
+    return session, clock, state
+
+
+def admitted(tier: Tier, name: str, ranks: int, staleness: int, start=()):
+    return tier.control.request(AdmitGroup(0, name, ranks, ranks, staleness, 0, name, start)).spec
+
+
+class Ranks:
+    """Ranks as threads: at each clock they pull, push twice what depends on that and on the clock, and tick with a state."""
+
+    def __init__(self, tier: Tier, table: str, spec, clocks: int) -> None:
+        self.tier, self.table, self.spec, self.clocks = tier, table, spec, clocks
+        self.began: dict[int, tuple[int, bytes | None]] = {}
+        self.errors: list[BaseException] = []
+        self.over = threading.Event()
+        self.threads = [threading.Thread(target=self._run, args=(rank,)) for rank in range(spec.num_ranks)]
+        for thread in self.threads:
+            thread.start()
+
+    def _run(self, rank: int) -> None:
+        session, clock, state = member(self.tier, self.spec.group, rank)
+        self.began[rank] = clock, state
+        try:
+            spec = self.tier.spec_of(self.table)
+            table = SparseTable(self.tier.address, spec).bind(session)
+            while (clock := session.member.clock) < self.clocks and not self.over.is_set():
+                read = table.pull(KEYS)
+                random = np.random.default_rng([rank, clock])
+                table.push(KEYS[rank::2], random.normal(size=(len(KEYS[rank::2]), spec.dim)))
+                table.push(KEYS, np.tanh(read) * 0.1 + random.normal(size=read.shape))
+                session.tick(b"%d after %d" % (rank, clock))
+        except BaseException as error:
+            if not self.over.is_set():
+                self.errors.append(error)
+        finally:
+            session.leave()
+
+    def join(self) -> None:
+        for thread in self.threads:
+            thread.join()
+        assert not self.errors, self.errors
+
+
+def test_a_bsp_group_is_cut_at_a_clock_and_goes_on_from_it_bit_for_bit(tmp_path):
+    url, clocks = str(tmp_path), 40
+    options = {"dim": 2, "dtype": "float64", "optimizer": Adam(0.1), "init": Normal(0, 1)}
+    with tier_of(3) as tier:
+        table = tier.sparse("w", **options)
+        ranks = Ranks(tier, "w", admitted(tier, "g", 3, 0), clocks)
+        made = []
+        while any(thread.is_alive() for thread in ranks.threads):
+            made.append(checkpointing.take(tier.control, url))
+        ranks.join()
+        expected = table.pull(KEYS)
+    cuts = [each.clocks.get("g", -1) for each in made]
+    assert cuts == sorted(cuts)
+    chosen = [each for each in made if 0 <= each.clocks.get("g", -1) < clocks - 5]
+    assert chosen, "some were taken before the end"
+    for each, nodes, replication in ((chosen[0], 1, 1), (chosen[-1], 2, 2)):
+        store = CheckpointStore(url)
+        manifest = store.read(each.id)
+        (cut,) = manifest.groups
+        assert [rank.clock for rank in cut.ranks] == [cut.clock] * 3
+        assert [rank.state for rank in cut.ranks] == [b"%d after %d" % (rank, cut.clock) for rank in range(3)]
+        with tier_of(nodes, replication=replication) as tier:
+            checkpointing.restore(tier.control, url, each.id)
+            again = Ranks(tier, "w", admitted(tier, "again", 3, 0, starts(cut)), clocks)
+            again.join()
+            assert again.began == {rank: (cut.clock + 1, cut.ranks[rank].state) for rank in range(3)}
+            assert tier.sparse("w", **options).pull(KEYS).tobytes() == expected.tobytes()
+
+
+def counting(tier: Tier, spec, rank: int, clocks: int, over: threading.Event) -> None:
+    """A rank whose pushes depend on no pull."""
+    session, clock, state = member(tier, spec.group, rank)
+    assert state == (None if clock == 0 else b"%d" % (clock - 1))
+    table = SparseTable(tier.address, tier.spec_of("c")).bind(session)
+    while (clock := session.member.clock) < clocks and not over.is_set():
+        for _ in range(3):
+            table.push(KEYS[:500], -np.ones((500, 1)))
+        session.tick(b"%d" % clock)
+    session.leave()
+
+
+def run_counting(tier: Tier, spec, clocks: int, over: threading.Event) -> list[threading.Thread]:
+    threads = [threading.Thread(target=counting, args=(tier, spec, rank, clocks, over)) for rank in range(spec.num_ranks)]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+@pytest.mark.parametrize("staleness", [3, UNBOUNDED])
+def test_without_a_common_clock_each_push_counts_once_after_a_restore(tmp_path, staleness):
+    url, made = str(tmp_path), []
+    options = {"dim": 1, "dtype": "float64", "optimizer": SGD(1.0)}
+    with tier_of(3) as tier:
+        tier.sparse("c", **options)
+        over = threading.Event()
+        threads = run_counting(tier, admitted(tier, "g", 2, staleness), 10_000, over)
+        while not made or made[-1].clocks["g"] < 5:
+            made.append(checkpointing.take(tier.control, url))
+        over.set()
+        for thread in threads:
+            thread.join()
+    store = CheckpointStore(url)
+    manifest = store.read(made[-1].id)
+    (cut,) = manifest.groups
+    clocks = max(rank.clock for rank in cut.ranks) + 20
+    with tier_of(2, replication=2) as tier:
+        checkpointing.restore(tier.control, url)
+        spec = admitted(tier, "again", 2, staleness, starts(cut))
+        checkpointing.load(tier.control, store, manifest, time.monotonic() + 30, spec.group, cut.spec.group)
+        table = tier.sparse("c", **options)
+        before = table.pull(KEYS[:500])
+        assert (before >= 3 * sum(rank.clock + 1 for rank in cut.ranks)).all()
+        for thread in run_counting(tier, spec, clocks, threading.Event()):
+            thread.join()
+        assert (table.pull(KEYS[:500]) == 2 * 3 * clocks).all()

@@ -1,0 +1,135 @@
+"""`ps.run` with checkpoints: taken while ranks train, resumed with their positions, rolled back when buckets are lost."""
+
+from __future__ import annotations
+
+import pathlib
+
+import numpy as np
+import pytest
+
+from sparkps import ASP, SSP, PSContext
+from sparkps.checkpoints.store import CheckpointStore
+from sparkps.errors import CheckpointError, ConfigError, WorkerFailed
+from sparkps.optim import Adam
+from tests.harness.stateful_training import KEYS, Killing, StatefulTraining, fail
+
+CLOCKS = 60
+
+#: Each test starts tiers of its own.
+pytestmark = pytest.mark.timeout(240)
+
+
+def made(ps):
+    return ps.sparse_table("w", dim=2, dtype="float64", optimizer=Adam(0.1))
+
+
+@pytest.fixture(scope="module")
+def frame(spark, tmp_path_factory):
+    path = str(tmp_path_factory.mktemp("rows") / "rows")
+    spark.range(0, 1000, 1, 4).write.parquet(path)
+    return spark.read.parquet(path)
+
+
+@pytest.fixture
+def expected(spark, frame):
+    with PSContext(spark, num_nodes=2) as ps:
+        table = made(ps)
+        ps.run(frame, StatefulTraining(CLOCKS), num_workers=2)
+        return table.pull(KEYS).tobytes()
+
+
+def test_a_run_that_failed_goes_on_in_another_tier_bit_for_bit(spark, frame, expected, tmp_path):
+    url, mark = str(tmp_path / "checkpoints"), str(tmp_path / "mark")
+    with PSContext(spark, num_nodes=3) as ps:
+        made(ps)
+        with pytest.raises(WorkerFailed, match="struck"):
+            ps.run(frame, StatefulTraining(CLOCKS, strike=fail, mark=mark), num_workers=2, checkpoint_dir=url, checkpoint_every=5)
+        assert ps.status()["checkpoint"]["url"].endswith("checkpoints")
+    kept = CheckpointStore(url).ids()
+    assert 1 <= len(kept) <= 3, "old ones go"
+    with PSContext(spark, num_nodes=2, replication=2) as ps:
+        table = made(ps)
+        results = ps.run(frame, StatefulTraining(CLOCKS, strike=fail, mark=mark), num_workers=2, checkpoint_dir=url, checkpoint_every=5)
+        assert table.pull(KEYS).tobytes() == expected
+        assert all(began > 0 for began, _ in results)
+        assert results.report.resumed_from == (kept[-1],)
+        assert results.report.redone_clocks == 0
+
+
+def test_without_resume_it_begins_at_the_beginning(spark, frame, tmp_path):
+    with PSContext(spark, num_nodes=1) as ps:
+        made(ps)
+        first = ps.run(frame, StatefulTraining(CLOCKS), num_workers=2, checkpoint_dir=str(tmp_path), checkpoint_every=5)
+        assert first.report.checkpoints > 0
+        again = ps.run(frame, StatefulTraining(20), num_workers=2, checkpoint_dir=str(tmp_path), resume=False)
+        assert [began for began, _ in again] == [0, 0]
+        with pytest.raises(CheckpointError, match="'run' of 2 workers in BSP"):
+            ps.run(frame, StatefulTraining(20), num_workers=1, checkpoint_dir=str(tmp_path))
+        with pytest.raises(CheckpointError, match="resume=False"):
+            ps.run(frame, StatefulTraining(20), num_workers=2, checkpoint_dir=str(tmp_path), name="other")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"checkpoint_every": 5}, {"checkpoint_seconds": 1.0}, {"resume": True}, {"checkpoint_dir": ""},
+        {"checkpoint_dir": "x", "checkpoint_every": 0}, {"checkpoint_dir": "x", "checkpoint_every": 1.5},
+        {"checkpoint_dir": "x", "checkpoint_seconds": -1}, {"checkpoint_dir": "x", "resume": 1},
+        {"checkpoint_dir": "nonsense://x"},
+    ],
+)  # fmt: skip
+def test_arguments_that_cannot_be_are_refused(ps, frame, arguments):
+    with pytest.raises(ConfigError):
+        ps.run(frame, StatefulTraining(2), num_workers=1, **arguments)
+
+
+class Counting:
+    """Pushes that depend on no pull: each (rank, clock) is to count once."""
+
+    def __init__(self, clocks: int, mark: str) -> None:
+        self.clocks, self.mark = clocks, mark
+
+    def __call__(self, worker, batches):
+        for _ in batches:
+            pass
+        table = worker.table("c")
+        while worker.clock < self.clocks:
+            if worker.rank == 0 and worker.clock == self.clocks // 2 and not pathlib.Path(self.mark).exists():
+                pathlib.Path(self.mark).touch()
+                fail()
+            for _ in range(3):
+                table.push(KEYS, -np.ones((len(KEYS), 1)))
+            worker.tick()
+        return worker.clock
+
+
+@pytest.mark.parametrize("consistency", [SSP(3), ASP])
+def test_each_push_counts_once_without_a_common_clock(spark, frame, tmp_path, consistency):
+    url, mark = str(tmp_path / "checkpoints"), str(tmp_path / "mark")
+    for number, nodes in enumerate((3, 2)):
+        with PSContext(spark, num_nodes=nodes) as ps:
+            table = ps.sparse_table("c", dim=1, dtype="float64")
+            if not number:
+                with pytest.raises(WorkerFailed, match="struck"):
+                    ps.run(frame, Counting(400, mark), 2, consistency, checkpoint_dir=url, checkpoint_seconds=0.2)
+                assert CheckpointStore(url).ids()
+            else:
+                results = ps.run(frame, Counting(400, mark), 2, consistency, checkpoint_dir=url, checkpoint_seconds=0.2)
+                assert results == [400, 400]
+                assert len(results.report.resumed_from) == 1
+                assert (table.pull(KEYS) == 2 * 400 * 3).all()
+
+
+@pytest.mark.parametrize("every_node", [False, True])
+def test_lost_buckets_roll_the_run_back_to_its_last_checkpoint(spark, frame, expected, tmp_path, every_node):
+    url, mark = str(tmp_path / "checkpoints"), str(tmp_path / "mark")
+    with PSContext(spark, num_nodes=2) as ps:
+        table = made(ps)
+        pids = [node["pid"] for node in ps.status()["nodes"]]
+        strike = Killing(pids if every_node else pids[:1])
+        results = ps.run(frame, StatefulTraining(CLOCKS, strike=strike, mark=mark), num_workers=2, checkpoint_dir=url, checkpoint_every=5)
+        assert pathlib.Path(mark).exists()
+        assert len(results.report.resumed_from) == 1
+        assert results.report.redone_clocks >= 0
+        assert table.pull(KEYS).tobytes() == expected
+        assert ps.status()["state"] == "ready"
