@@ -297,12 +297,11 @@ class Settings:
         return dataclasses.replace(settings, **sections)
 
     def for_replicas(self) -> Settings:
-        """The same with a short deadline of heartbeats where replicas take over, unless one was given.
+        """The same with a short deadline of heartbeats where replicas take over; for settings in which none was given.
 
         To be wrong about a node's death costs a tier with replicas some copying, and one without them the rows.
         """
-        usual = NodeSettings()
-        if self.replication == 1 or self.node.heartbeat_deadline != usual.heartbeat_deadline:
+        if self.replication == 1:
             return self
         interval = min(self.node.heartbeat_interval, REPLICATED_DEADLINE / BEATS_PER_DEADLINE)
         node = dataclasses.replace(self.node, heartbeat_deadline=REPLICATED_DEADLINE, heartbeat_interval=interval)

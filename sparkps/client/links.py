@@ -264,7 +264,7 @@ class Links:
         """What a caller is told when a node is gone."""
         return ShardLost(
             f"Every bucket must have a live node. Node {node} is gone ({self._dead.get(node) or 'no heartbeat'}) and held the only"
-            " replica of its buckets: its rows are lost. Start the tier again and train anew.",
+            " replica of its buckets: its rows are lost. Restore a checkpoint (`PSContext.restore`), or start the tier again and train anew.",
             node=node,
         )
 

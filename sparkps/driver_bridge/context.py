@@ -542,7 +542,8 @@ def _settings(
             f" a bucket are on different nodes. Got {settings.replication}.",
             key=PREFIX + "replication",
         )
-    return settings.for_replicas()
+    is_given = spark.conf.get(PREFIX + "heartbeatDeadline", None) is not None
+    return settings if is_given else settings.for_replicas()
 
 
 def _whole(name: str, value: Any) -> int:
