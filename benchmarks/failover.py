@@ -104,7 +104,7 @@ def wait_whole(tier: LocalTier) -> None:
         up = [node for node in report["nodes"] if node["state"] == "up"]
         return len(up) == NODES and report["moving"] is None and not report["under_replicated"]
 
-    wait_until(is_whole, 60.0, 0.05, "a tier that is whole")
+    wait_until(is_whole, 180.0, 0.05, "a tier that is whole")
 
 
 def lose(tier: LocalTier, progress: Progress, kind: str, node: int) -> float:

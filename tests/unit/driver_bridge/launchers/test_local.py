@@ -118,6 +118,13 @@ def test_a_tier_grows_and_shrinks(tier: ObedientTier) -> None:
     assert tier.lost() is None
 
 
+def test_a_tier_grows_while_the_processes_of_nodes_that_have_left_still_run(tier: ObedientTier) -> None:
+    left = {"endpoint": f"ipc://{tier.directory}/node1", "state": "left"}
+    stays = {"endpoint": f"ipc://{tier.directory}/node0", "state": "up"}
+    tier._start_missing({"nodes": [stays, left], "draining": [], "num_nodes": 2}, is_restart=False)
+    assert sorted(endpoint[-5:] for endpoint in tier._nodes) == ["node0", "node1", "node2"]
+
+
 def test_a_node_that_is_drained_ends_and_is_not_replaced(tier: ObedientTier) -> None:
     tier.scale(3, 30.0)
     tier.control.request(DrainNode(0, 1, 30.0))
