@@ -48,7 +48,7 @@ class Round:
     def _rank(self, tier: Any, spec: TableSpec, rank: int, rows: int, keys: int) -> None:
         session = Session(tier.address, self.control)
         session.takeover(self.group.group, rank, 1)
-        mine = SparseTable(tier.address, spec).bind(session)
+        mine: Any = SparseTable(tier.address, spec).bind(session)
         random = np.random.default_rng(rank)
         while not self._over.is_set():
             began = time.perf_counter()
