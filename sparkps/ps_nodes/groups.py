@@ -381,7 +381,9 @@ class NodeGroup:
         """Close clocks up to `clock`, and call `then` when that one is closed here; later ones wait until `go_on`."""
         with self._lock:
             if self._last_clock is None or clock < self._last_clock:
-                raise CheckpointError(f"A cut must be at a clock that is not closed everywhere. Got {clock} for group {self.spec.name!r}.")
+                raise CheckpointError(
+                    f"A cut must be at a clock after which none is closed. Got {clock} for group {self.spec.name!r}.", again=True
+                )
             self._last_clock, self._when_cut = clock, then
             resume, self._has_stopped = self._has_stopped, False
         if resume:
@@ -391,7 +393,15 @@ class NodeGroup:
 
     def _with_cut(self, follow: Callable[[], None] | None) -> Callable[[], None] | None:
         """A cut may be where nobody has written anything."""
-        return self._reach_cut if follow is None and self._when_cut is not None else follow
+        if self._when_cut is None:
+            return follow
+
+        def both() -> None:
+            if follow is not None:
+                follow()
+            self._reach_cut()
+
+        return both
 
     def _reach_cut(self) -> None:
         """See whether the clock of a checkpoint is closed."""
@@ -426,7 +436,7 @@ class NodeGroup:
             resume, self._has_stopped = self._has_stopped, False
             self._clock.unpin()
         if then is not None:
-            then(CheckpointError("A checkpoint must be complete before clocks go on. It was given up."))
+            then(CheckpointError("A checkpoint must be complete before clocks go on. It was given up.", again=True))
         if resume:
             self._apply_closes()
 
@@ -503,6 +513,8 @@ class NodeGroup:
             reason = self._fail(cause)
             waiting, self._parked = self._parked, []
             then, self._when_applied = self._when_applied, []
+            if self._when_cut is not None:
+                then, self._when_cut = [*then, self._when_cut], None
             ends, self._ends = self._ends, ()
         self._ship(ends, lambda: entries.ShipEnd(self.spec.group))
         for parked in waiting:

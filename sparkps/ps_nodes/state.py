@@ -77,6 +77,8 @@ class ServerState:
         self.bucket_bits = 0
         #: BSP groups whose clocks wait for a checkpoint. Owner: the I/O thread.
         self.cut: Cut | None = None
+        #: Bytes of copies for a checkpoint that are not written yet.
+        self.copied_bytes = 0
         #: Worker groups that are open, by id.
         self.groups: dict[int, NodeGroup] = {}
         #: Those that were ever open, the last ones: what other nodes ship of them may come later than their end.
@@ -91,7 +93,7 @@ class ServerState:
         self.load = Load()
         self.memory = MemoryBudget() if memory is None else memory
         self.memory.copied_by = lambda node: self.copies.copied_by(node)[0]
-        self.memory.queues += [self._buffered, self.copies.nbytes, self.followers.nbytes]
+        self.memory.queues += [self._buffered, self.copies.nbytes, self.followers.nbytes, lambda: self.copied_bytes]
         #: Frames that were no message, and messages that no node takes.
         self.dropped = 0
 

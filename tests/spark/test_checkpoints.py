@@ -16,7 +16,7 @@ from tests.harness.stateful_training import KEYS, Killing, StatefulTraining, fai
 CLOCKS = 60
 
 #: Each test starts tiers of its own.
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(900)
 
 
 def made(ps):
@@ -69,18 +69,17 @@ def test_without_resume_it_begins_at_the_beginning(spark, frame, tmp_path):
             ps.run(frame, StatefulTraining(20), num_workers=2, checkpoint_dir=str(tmp_path), name="other")
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
+def test_arguments_that_cannot_be_are_refused(spark, frame):
+    refused = [
         {"checkpoint_every": 5}, {"checkpoint_seconds": 1.0}, {"resume": True}, {"checkpoint_dir": ""},
         {"checkpoint_dir": "x", "checkpoint_every": 0}, {"checkpoint_dir": "x", "checkpoint_every": 1.5},
         {"checkpoint_dir": "x", "checkpoint_seconds": -1}, {"checkpoint_dir": "x", "resume": 1},
         {"checkpoint_dir": "nonsense://x"},
-    ],
-)  # fmt: skip
-def test_arguments_that_cannot_be_are_refused(ps, frame, arguments):
-    with pytest.raises(ConfigError):
-        ps.run(frame, StatefulTraining(2), num_workers=1, **arguments)
+    ]  # fmt: skip
+    with PSContext(spark, num_nodes=1) as ps:
+        for arguments in refused:
+            with pytest.raises(ConfigError):
+                ps.run(frame, StatefulTraining(2), num_workers=1, **arguments)
 
 
 class Counting:

@@ -82,7 +82,8 @@ def look_around(state: ServerState) -> None:
     """Time has passed, or the placement has changed: nobody waits for a checkpoint without end."""
     cut = state.cut
     if cut is not None and (state.now() > cut.deadline or state.epoch != cut.epoch):
-        release(state)
+        state.cut = None
+        state.pool.submit(cut.release)
 
 
 def again(what: str) -> CheckpointError:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 #: Bytes of copies that are not written yet, beyond which no further bucket is copied: where a clock waits for it, and otherwise.
-MOST_COPIED_AT_A_CUT, MOST_COPIED = 1 << 30, 64 << 20
+MOST_COPIED_AT_A_CUT, MOST_COPIED = 512 << 20, 64 << 20
 
 #: Buckets whose copy waits for its turn.
 MOST_ORDERED = 4
@@ -96,6 +96,7 @@ class _Writing:
             error = raised
         finally:
             self._copies.put(None)
+            self._state.copied_bytes = 0
             self._release()
         if error is None:
             error = self._error
@@ -153,7 +154,7 @@ class _Writing:
             with self._change:
                 self._ordered -= 1
                 self._error = self._error or error
-                self._nbytes += 0 if error is not None else rows.nbytes
+                self._count(0 if error is not None else rows.nbytes)
                 self._change.notify_all()
             self._copies.put((rows, times) if error is None else error)
 
@@ -164,6 +165,11 @@ class _Writing:
             its_turn = state.shards.order_with(entry, look)
         if its_turn:
             state.shards.carry_out(entry)
+
+    def _count(self, nbytes: int) -> None:
+        """So many more bytes are copied and not written."""
+        self._nbytes += nbytes
+        self._state.copied_bytes = self._nbytes
 
     # ---- files -----------------------------------------------------------------------------------------------------------
 
@@ -181,7 +187,7 @@ class _Writing:
                     rows, times = copy
                     writer.put(record_of(rows, message.tables, times))
                     with self._change:
-                        self._nbytes -= rows.nbytes
+                        self._count(-rows.nbytes)
                         self._change.notify_all()
                 self._files = writer.finish()
         except BaseException as error:

@@ -43,10 +43,16 @@ class Member:
         self.outbox: deque[Any] = deque()
         #: Nodes that it cannot reach.
         self.cut: set[int] = set()
+        #: All messages that it has taken.
+        self.heard: list[Any] = []
+        #: Why it can neither write nor load; None: it can.
+        self.refuses: c.Cause | None = None
 
     def take(self) -> None:
         """Carry out the next message."""
         message = self.inbox.popleft()
+        self.heard.append(message)
+        report: dict[str, Any] = {}
         match message:
             case c.Welcome():
                 self.node, self.epoch = message.node, message.epoch
@@ -62,9 +68,14 @@ class Member:
             case c.StopNode():
                 assert not self.leads, "a node is told to stop when it leads nothing"
                 self.is_alive, cause = False, None
+            case c.HoldClocks():
+                cause, report = None, {"clocks": {"1": self.node}}
+            case c.WriteCheckpoint() | c.LoadCheckpoint():
+                cause, report = self.refuses, {"part": b"%d" % self.node}
+                assert cause is not None or message.epoch == self.epoch, "all nodes write, or load, under one placement"
             case _:
                 cause = None
-        self.outbox.append(c.CommandDone(message.seq, self.node, cause))
+        self.outbox.append(c.CommandDone(message.seq, self.node, cause, report))
 
     def place(self, message: c.SetPlacement) -> c.Cause | None:
         assert message.epoch >= self.epoch
@@ -72,6 +83,7 @@ class Member:
             return None
         if not self.epoch:  # the first placement of an empty tier
             self.versions = {bucket: 0 for bucket, row in enumerate(message.placement) if self.node in row}
+        self.versions.update({bucket: 0 for bucket in message.anew if message.placement[bucket][0] == self.node})
         given = {b: to for b, to in self.leads.items() if message.placement[b][0] != self.node}
         for bucket in given:
             new = self.tier.by_id(message.placement[bucket][0])

@@ -1,0 +1,159 @@
+"""Checkpoints at the coordinator: one cut for all nodes, one placement, given up cleanly where that changes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sparkps.driver_bridge.coordinator.states import TierState
+from sparkps.errors import CheckpointError, TierError
+from sparkps.wire.messages import control as c
+from tests.unit.driver_bridge.coordinator.members import Members
+
+DRIVER, OTHER = b"driver", b"other"
+
+
+def take(world: Members, sender: bytes = DRIVER) -> int:
+    world.ask(sender, c.TakeCheckpoint(0, "/x", "00000001-00000000"))
+    return world._seq
+
+
+def restore(world: Members) -> int:
+    world.ask(DRIVER, c.RestoreCheckpoint(0, "/x", "00000001-00000000", []))
+    return world._seq
+
+
+def answer(world: Members, number: int, sender: bytes = DRIVER) -> Any:
+    """The answer, raised where it is a refusal."""
+    found = world.replies.get((sender, number))
+    if isinstance(found, c.Refused):
+        raise c.Cause(found.error, found.message, found.attributes).exception()
+    return found
+
+
+def heard(world: Members, kind: type) -> list[Any]:
+    return [message for member in world.members for message in member.heard if isinstance(message, kind)]
+
+
+def test_all_nodes_write_at_the_highest_clock_of_any() -> None:
+    world = Members(3, 1)
+    number = take(world)
+    world.settle()
+    assert sorted(answer(world, number).parts) == [b"0", b"1", b"2"]
+    assert [message.clocks for message in heard(world, c.WriteCheckpoint)] == [{"1": 2}] * 3
+
+
+def test_only_one_at_a_time() -> None:
+    world = Members(2, 1)
+    first, second = take(world), take(world, OTHER)
+    with pytest.raises(CheckpointError, match="one checkpoint") as refused:
+        answer(world, second, OTHER)
+    assert refused.value.attributes["again"]
+    world.settle()
+    assert answer(world, first).parts
+    third = take(world, OTHER)
+    world.settle()
+    assert answer(world, third, OTHER).parts
+
+
+@pytest.mark.parametrize("steps", range(1, 8))
+def test_a_node_that_dies_ends_it_and_another_one_can_be_taken(steps: int) -> None:
+    world = Members(3, 2)
+    number = take(world)
+    for _ in range(steps):
+        world.step()
+    world.kill(world.members[1])
+    world.settle()
+    found = world.replies[DRIVER, number]
+    assert isinstance(found, c.CheckpointWritten) or found.attributes["again"]
+    again = take(world)
+    world.settle()
+    assert sorted(answer(world, again).parts) == [b"0", b"2"]
+
+
+def test_a_node_that_cannot_write_ends_it_for_all() -> None:
+    world = Members(3, 1)
+    world.members[2].refuses = c.Cause("CheckpointError", "no space left")
+    number = take(world)
+    world.settle()
+    with pytest.raises(CheckpointError, match="no space"):
+        answer(world, number)
+    assert len(heard(world, c.ReleaseClocks)) == 3
+    assert world.tier.checkpointing is None
+
+
+def test_buckets_are_not_moved_meanwhile() -> None:
+    world = Members(2, 1)
+    number, epoch = take(world), world.tier.nodes.epoch
+    world.join()
+    while world.replies.get((DRIVER, number)) is None:
+        assert world.step()
+        assert world.tier.nodes.epoch == epoch
+    world.settle()
+    assert answer(world, number).parts
+    assert world.tier.nodes.epoch > epoch, "they are moved later"
+
+
+def test_the_last_one_is_in_the_status_and_outlives_the_coordinator() -> None:
+    world = Members(2, 1)
+    assert world.tier.report()["checkpoint"] is None
+    world.ask(DRIVER, c.CheckpointTaken(0, "/x", "00000001-00000000", {"g": 7}, 12, 0.5))
+    world.restart()
+    world.settle()
+    said = {"url": "/x", "id": "00000001-00000000", "clocks": {"g": 7}, "bytes": 12, "seconds": 0.5}
+    assert world.tier.report()["checkpoint"] == said
+
+
+@pytest.mark.parametrize("steps", range(8))
+def test_a_coordinator_that_is_started_again_brings_it_to_its_end(steps: int) -> None:
+    world = Members(2, 1)
+    number = take(world)
+    for _ in range(steps):
+        world.step()
+    world.restart()
+    world.tick()  # nodes are heard, and what they were told may be lost
+    world.settle()
+    assert answer(world, number).parts
+    assert world.tier.checkpointing is None
+
+
+def test_lost_buckets_begin_anew_and_are_loaded_when_all_nodes_know() -> None:
+    world = Members(3, 1)
+    world.kill(world.members[1])
+    world.settle()
+    assert world.tier.state is TierState.DEGRADED
+    lost = world.tier.nodes.lost_buckets()
+    number = restore(world)
+    world.settle()
+    assert answer(world, number) == c.Accepted(number)
+    assert world.tier.state is TierState.READY
+    assert not world.tier.hollow
+    assert {bucket for message in heard(world, c.SetPlacement) for bucket in message.anew} == set(lost)
+    assert len(heard(world, c.LoadCheckpoint)) == 2
+
+
+def test_a_restore_that_fails_leaves_the_tier_degraded_and_can_be_repeated() -> None:
+    world = Members(3, 1)
+    world.kill(world.members[1])
+    world.settle()
+    world.members[0].refuses = c.Cause("CheckpointDamaged", "torn")
+    number = restore(world)
+    world.settle()
+    with pytest.raises(CheckpointError, match="torn"):
+        answer(world, number)
+    assert world.tier.state is TierState.DEGRADED
+    world.members[0].refuses = None
+    number = restore(world)
+    world.settle()
+    assert answer(world, number) == c.Accepted(number)
+    assert world.tier.state is TierState.READY
+
+
+def test_nothing_is_restored_under_a_running_group() -> None:
+    world = Members(2, 1)
+    world.ask(DRIVER, c.AdmitGroup(0, "g", 1, 1, 0, 1, "tag"))
+    world.settle()
+    number = restore(world)
+    with pytest.raises(TierError, match="'g'"):
+        answer(world, number)
