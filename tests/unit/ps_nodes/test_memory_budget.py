@@ -241,9 +241,9 @@ def test_a_rank_ahead_is_held_back_when_the_node_has_no_room(node: LoneNode) -> 
 
 def test_buffers_of_a_group_take_a_share_of_a_small_node(node: LoneNode) -> None:
     memory = node.service.state.memory
-    memory.set_limit(LIMIT, 1, 256 * MiB)
+    memory.set_buffers(256 * MiB)
     assert memory.buffer_room == LIMIT // 8
-    memory.set_limit(1 << 40, 1, 256 * MiB)
+    memory.set_limit(1 << 40, 1)
     assert memory.buffer_room == 256 * MiB
 
 
@@ -303,7 +303,7 @@ def test_a_replica_at_its_line_says_so_with_each_acknowledgement(node: LoneNode)
 
 def test_a_replica_takes_what_its_primary_has_accepted(node: LoneNode) -> None:
     """At its line, too: a share of its memory is kept for that."""
-    keys, more = fill(Client(node, 5), node)
+    _, more = fill(Client(node, 5), node)
     state = node.service.state
     state.nodes[1] = c.NodeInfo(1, "tcp://127.0.0.1:1", "h", 1)
     follower = state.followers.of(1)
