@@ -93,7 +93,7 @@ class CallPart:
     @property
     def changed(self) -> Sequence[int]:
         """See `Part`."""
-        return [table.order for table in self.prepared.written]
+        return [table.order for table in self.prepared.tables]
 
     def only(self, buckets: int) -> list[CallPart]:
         """The same on those of its buckets that are among `buckets` (bits)."""
@@ -157,7 +157,7 @@ class Write:
     def of_call(cls, prepared: Prepared, buckets: int) -> Write:
         """Server functions that write: their parts stay together, and the first table's marks decide."""
         first = prepared.written[0].spec.table
-        shards = dict.fromkeys([table.order for table in prepared.written], buckets)
+        shards = dict.fromkeys([table.order for table in prepared.tables], buckets)  # what is read must be the same at every copy
         return cls({first: [CallPart(prepared, buckets)]}, {first: buckets}, shards)
 
     @property

@@ -62,7 +62,7 @@ class MemoryBudget:
         #: The line is reached: nothing new is taken, and other nodes are told.
         self.full = False
         #: Bytes of open clocks of a group above which a rank that is ahead is held back.
-        self.buffer_room = self._most_buffered = UNLIMITED
+        self.buffer_room = self._buffers = UNLIMITED
         #: Nodes that have copies of this one's buckets, and are full. Owner: the I/O thread.
         self.full_nodes: frozenset[int] = frozenset()
         #: Bytes that the node may use.
@@ -82,13 +82,9 @@ class MemoryBudget:
 
     # ---- the limit -----------------------------------------------------------------------------------------------------
 
-    def set_limit(self, setting: int, nodes: int, buffers: int = UNLIMITED) -> None:
-        """The node may use `setting` bytes, or where that is 0 its share of what all nodes of the tier on this host may.
-
-        `buffers`: bytes of open clocks of a group, unless the node has less for them.
-        """
+    def set_limit(self, setting: int, nodes: int) -> None:
+        """The node may use `setting` bytes, or where that is 0 its share of what all nodes of the tier on this host may."""
         self.limit = limit_of_node(setting, self._at_hand(), nodes)
-        self._most_buffered = self.most(BUFFERS, buffers)
         self._at_first = self._at_first or self._resident()
         self.measure()
 
@@ -121,9 +117,14 @@ class MemoryBudget:
             self.near = growth.pressure > growth.mark or bool(self.full_nodes)
             self._set_full(self.near and self._needed(None) > self.line)
 
+    def set_buffers(self, nbytes: int) -> None:
+        """A group may keep so many bytes of open clocks, unless the node has less for them."""
+        self._buffers = nbytes
+        self._set_full(self.full)
+
     def _set_full(self, full: bool) -> None:
         self.full = full
-        self.buffer_room = 0 if full else self._most_buffered
+        self.buffer_room = 0 if full else self.most(BUFFERS, self._buffers)
 
     def _alarmed(self) -> None:
         self.near = True

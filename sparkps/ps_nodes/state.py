@@ -135,6 +135,7 @@ class ServerState:
         while len(self.group_specs) > MOST_SPECS:
             del self.group_specs[next(iter(self.group_specs))]
         if spec.group not in self.groups:
+            self.memory.set_buffers(self.settings.buffer_bytes)
             self.groups[spec.group] = NodeGroup(
                 check_group_spec(spec),
                 self.tables,
@@ -158,7 +159,7 @@ class ServerState:
         mine = self.nodes.get(self.node)
         together = [info for info in self.nodes.values() if mine is not None and info.host == mine.host and info.state == "up"]
         self.memory.node = self.node
-        self.memory.set_limit(self.settings.node_memory, len(together), self.settings.buffer_bytes)
+        self.memory.set_limit(self.settings.node_memory, len(together))
 
     def look_at_memory(self) -> None:
         """Count what there is. On the I/O thread."""

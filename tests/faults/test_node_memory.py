@@ -99,15 +99,14 @@ def fill(node: FullNode, w: SparseTable, write: Callable[[np.ndarray], None], rn
         try:
             write(keys)
         except OutOfNodeMemory as error:
-            refusal = error
-        else:
-            refusal = None
-        if refusal is not None:
-            assert (refusal.table, refusal.key) == (w.spec.name, "spark.sparkps.nodeMemory")
-            return np.concatenate(kept)
+            about = error.table, error.key
+            break
         kept.append(keys)
         node.resident()
-    raise AssertionError("it took all")
+    else:
+        raise AssertionError("it took all")
+    assert about == (w.spec.name, "spark.sparkps.nodeMemory")
+    return np.concatenate(kept)
 
 
 def test_a_node_that_is_filled_refuses_new_rows_and_is_never_killed(node: FullNode) -> None:

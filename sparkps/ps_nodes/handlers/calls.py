@@ -87,7 +87,7 @@ def _call_writing(state: ServerState, work: Work, prepared: functions.Prepared, 
             f" Got {', '.join(each.function for each in work.message.calls)}; call them one by one."
         )
     once = Once(state, work, buckets)
-    changed = dict.fromkeys([table.order for table in prepared.written], buckets)
+    changed = dict.fromkeys([table.order for table in prepared.tables], buckets)  # what is read must be the same at every copy
 
     def make(new: int) -> Entry:
         def done(arrays: Any, error: BaseException | None) -> None:

@@ -23,6 +23,10 @@ Arrays = list[NDArray[Any]]
 Writer = int | tuple[int, int]
 
 
+#: An answer on one bucket: group and rank of its writer, or 0 and the session; its stamp; what it gave.
+Answered = tuple[int, int, int, Arrays]
+
+
 def writer_of(session: int, member: Member | None) -> Writer:
     """Who makes a call."""
     return session if member is None else (member.group, member.rank)
@@ -98,6 +102,16 @@ class Answers:
                 " Its buckets have come to lie on different nodes since: make the call again where that does no harm."
             )
         return [np.concatenate(arrays) for arrays in zip(*[each for each in chosen if each is not None], strict=True)]
+
+    def export(self, bucket: int) -> list[Answered]:
+        """What writers may ask for again of one bucket, as far as it can be told apart."""
+        bit, found = 1 << bucket, list[Answered]()
+        with self._lock:
+            for writer, latest in self._latest.items():
+                parts = [_chosen(arrays, bit) for mask, arrays in latest.parts.items() if mask & bit]
+                group, number = (0, writer) if isinstance(writer, int) else writer
+                found += [(group, number, latest.stamp, part) for part in parts if part is not None]
+        return found
 
     def forget(self, writer: int) -> None:
         """A session will ask no more."""

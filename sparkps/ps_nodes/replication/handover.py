@@ -244,7 +244,11 @@ class _Change:
                 state.handing = 0
             then()
 
-        copies.when_kept(copies.all_so_far(state.handing), lambda: state.io.post(over))
+        def carried_out(_: Any, error: BaseException | None) -> None:
+            copies.when_kept(copies.all_so_far(state.handing), lambda: state.io.post(over))
+
+        # Behind all that was ordered before: what a user's function has written is shipped when it ends.
+        state.shards.apply(Entry(state.tables.shards_of(state.handing), lambda: None, carried_out))
 
     # ---- what goes -------------------------------------------------------------------------------------------------------
 

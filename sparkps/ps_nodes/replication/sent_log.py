@@ -130,9 +130,10 @@ class SentLog:
 
     def acknowledge(self, number: int, now: float) -> list[Then]:
         """The target has all entries up to `number`; returns whom to call."""
+        number = min(number, self._sent)  # whoever says more, nothing that was not sent is there
         if self.closed or number <= self.acked:
             return []
-        for _ in range(min(number, self.last) - self.acked):
+        for _ in range(number - self.acked):
             frames, nbytes = self._entries.popleft()
             assert frames is not None, "what is acknowledged was sent"
             self.nbytes -= nbytes

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sparkps.errors import TierError
 from sparkps.ps_nodes import functions
 from sparkps.ps_nodes.clock_buffers import CallPart, Kept
+from sparkps.ps_nodes.replication.answers import Answered
 from sparkps.ps_nodes.replication.shipping import calls_of
 from sparkps.ps_nodes.shards import Entry
 from sparkps.ps_nodes.tables.bucket_rows import BucketRows
@@ -36,6 +37,7 @@ def send_bucket(
     """
     bit, marks, shares = 1 << bucket, list[WriterMark](), list[Share]()
     places: list[Any] = []
+    answers: list[Answered] = []
 
     def look() -> None:
         if state.epoch != epoch:
@@ -45,23 +47,28 @@ def send_bucket(
         marks.extend(state.shards.marks.export(bucket))
         shares.extend(group.share_of(bucket) for group in state.groups.values())
 
+    def copy() -> Any:
+        answers.extend(state.answers.export(bucket))
+        return state.tables.copy_bucket(bucket)
+
     def copied(rows: Any, error: BaseException | None) -> None:
         if error is not None:
             state.copies.give_up_at(target)
             then(error)
             return
-        state.copies.ship(places, lambda _: made(bucket, epoch, marks, shares, rows))
+        state.copies.ship(places, lambda _: made(bucket, epoch, marks, shares, rows, answers))
 
         def kept() -> None:
             state.copies.caught_up(target, bit)
-            if state.copies.copied_by(target)[1] & bit:
-                then(None)
-            else:
-                then(_given_up(target))
+            # Changes that were taken behind it, and that nobody has waited for there, are still on their way.
+            state.copies.when_kept(state.copies.all_so_far(bit), arrived)
+
+        def arrived() -> None:
+            then(None if state.copies.copied_by(target)[1] & bit else _given_up(target))
 
         state.copies.when_kept([place.awaiting() for place in places], kept)
 
-    entry = Entry(state.tables.shards_of(bit), lambda: state.tables.copy_bucket(bucket), copied)
+    entry = Entry(state.tables.shards_of(bit), copy, copied)
     try:
         with ExitStack() as still:
             for _, group in sorted(state.groups.items()):
@@ -100,7 +107,14 @@ def _given_up(target: int) -> TierError:
     )
 
 
-def made(bucket: int, epoch: int, marks: list[WriterMark], shares: Sequence[Share], rows: BucketRows) -> tuple[log.ShipBucket, list[Any]]:
+def made(
+    bucket: int,
+    epoch: int,
+    marks: list[WriterMark],
+    shares: Sequence[Share],
+    rows: BucketRows,
+    answers: Sequence[Answered] = (),
+) -> tuple[log.ShipBucket, list[Any]]:
     """The entry that brings a bucket to a node that copies it, with its arrays."""
     groups, arrays = [], list[Any]()
     for group, clock, kept in shares:
@@ -110,7 +124,10 @@ def made(bucket: int, epoch: int, marks: list[WriterMark], shares: Sequence[Shar
             writes.append(write)
             arrays += its
         groups.append(log.GroupShare(group, clock, writes))
-    return log.ShipBucket(bucket, epoch, marks, groups, rows.header()), [*arrays, *rows.arrays()]
+    described = [(group, number, stamp, len(given)) for group, number, stamp, given in answers]
+    for _, _, _, given in answers:
+        arrays += given
+    return log.ShipBucket(bucket, epoch, marks, groups, rows.header(), described), [*arrays, *rows.arrays()]
 
 
 def _kept_write(kept: Kept) -> tuple[log.KeptWrite, list[Any]]:
@@ -140,6 +157,10 @@ def adopt(follower: Follower, message: log.ShipBucket, arrays: list[Any]) -> Non
         group = follower.group_without(share.group, bucket)
         if group is not None:
             group.adopt(share.clock, kept)
+    for group_number, rank, stamp, count in message.answers:
+        writer = rank if group_number == 0 else (group_number, rank)
+        follower.answers.keep(writer, stamp, 1 << bucket, arrays[at : at + count])
+        at += count
     rows = BucketRows.of(message.rows, arrays[at:])
 
     def done(_: Any, error: BaseException | None) -> None:

@@ -141,7 +141,10 @@ class GroupShare(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ShipBucket(LogEntry, frozen=True, tag=54):
-    """A bucket as it is: all that later entries go on from. Arrays: those of its kept writes, group by group, then its rows'."""
+    """A bucket as it is: all that later entries go on from.
+
+    Arrays: those of its kept writes, group by group, then of its answers, then its rows'.
+    """
 
     bucket: int
     #: Of the placement by which it is sent; a node that has another one does not take it.
@@ -150,6 +153,8 @@ class ShipBucket(LogEntry, frozen=True, tag=54):
     groups: list[GroupShare]
     #: As `ps_nodes.tables.bucket_rows.BucketRows.header` writes it.
     rows: Any
+    #: Of calls that read and write: group and rank, or 0 and the session; the stamp; how many arrays it gave.
+    answers: list[tuple[int, int, int, int]] = []
 
 
 # ---- answers -----------------------------------------------------------------------------------------------------------

@@ -241,9 +241,9 @@ def test_a_rank_ahead_is_held_back_when_the_node_has_no_room(node: LoneNode) -> 
 
 def test_buffers_of_a_group_take_a_share_of_a_small_node(node: LoneNode) -> None:
     memory = node.service.state.memory
-    memory.set_limit(LIMIT, 1, 256 * MiB)
+    memory.set_buffers(256 * MiB)
     assert memory.buffer_room == LIMIT // 8
-    memory.set_limit(1 << 40, 1, 256 * MiB)
+    memory.set_limit(1 << 40, 1)
     assert memory.buffer_room == 256 * MiB
 
 
