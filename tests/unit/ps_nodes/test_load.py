@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sparkps.optim import Adagrad
-from sparkps.ps_nodes.load import EVERY, Load
+from sparkps.ps_nodes.load import EVERY, MOST_SETS, Load
 from sparkps.ps_nodes.tables.directory import Tables
 from sparkps.specs import TableSpec
 from sparkps.wire.buckets import mask_of_range
@@ -50,6 +50,15 @@ def test_no_request_of_many_threads_is_missed() -> None:
     for thread in threads:
         thread.join()
     assert load.report(1, ())["requests"] == [4000 * EVERY]
+
+
+def test_many_sets_of_buckets_are_added_up_in_time() -> None:
+    load = Load()
+    for number in range(3 * MOST_SETS):
+        load.took(0b1 | number << 1)
+        assert len(load._seen) <= MOST_SETS
+    expected = EVERY * sum(1 / (0b1 | number << 1).bit_count() for number in range(3 * MOST_SETS))
+    assert load.report(1, ())["requests"] == [round(expected)]
 
 
 def test_a_request_without_buckets_loads_none() -> None:
