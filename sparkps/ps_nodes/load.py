@@ -18,6 +18,9 @@ from sparkps.wire.buckets import bits_of, listed
 #: which come by turns, as pulls and pushes do, are looked at by turns, too.
 EVERY = 13
 
+#: So many different sets of buckets are remembered before they are added up: requests of one session touch the same ones again and again.
+MOST_SETS = 256
+
 
 class Load:
     """Requests of a node, and of its buckets. Thread-safe."""
@@ -29,6 +32,8 @@ class Load:
         self._lock = threading.Lock()
         #: Shares of requests by bucket: one that touches four buckets counts a quarter in each. Owner: `_lock`.
         self._shares: NDArray[np.float64] = np.zeros(NUM_BUCKETS)
+        #: Requests that were looked at since these were added up, by their buckets (bits). Owner: `_lock`.
+        self._seen: dict[int, int] = {}
 
     def count(self) -> bool:
         """One more request; whether `took` shall be told its buckets."""
@@ -37,10 +42,16 @@ class Load:
 
     def took(self, buckets: int) -> None:
         """The buckets (bits) of a request that is looked at."""
-        if buckets:
-            bits = bits_of(buckets)
-            with self._lock:
-                self._shares[bits] += EVERY / int(bits.sum())
+        with self._lock:
+            self._seen[buckets] = self._seen.get(buckets, 0) + 1
+            if len(self._seen) > MOST_SETS:
+                self._add_up()
+
+    def _add_up(self) -> None:
+        for buckets, times in self._seen.items():
+            if buckets:
+                self._shares[bits_of(buckets)] += EVERY * times / buckets.bit_count()
+        self._seen.clear()
 
     def report(self, buckets: int, tables: Iterable[Table]) -> dict[str, Any]:
         """Bytes of rows and share of all requests so far, of each of these buckets (bits); see `wire.messages.control.Heartbeat`."""
@@ -49,8 +60,9 @@ class Load:
         for table in tables:
             nbytes += table.sizes(numbers) * (table.dtype.itemsize * table.rule.planes)
         with self._lock:
+            self._add_up()
             shares = self._shares[numbers]
         return {"buckets": numbers.tolist(), "bytes": nbytes.tolist(), "requests": np.rint(shares).astype(np.int64).tolist()}
 
 
-__all__ = ["EVERY", "Load"]
+__all__ = ["EVERY", "MOST_SETS", "Load"]

@@ -124,6 +124,7 @@ class Rebalance:
         for weights in _candidates(mean, lasting):
             if _mends(placement, nodes, mean, lasting, weights):
                 return Decision(weights, "; ".join(self._words(measure) for measure in lasting))
+        self.resume_at = now + SHORTEST_PAUSE  # to look for what helps takes time
         self.stuck = self.stuck or (
             f"{'; '.join(self._words(measure) for measure in lasting)}: no other distribution of the buckets over the nodes is"
             " much better, as where one bucket has most of the load"

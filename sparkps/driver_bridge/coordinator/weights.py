@@ -7,7 +7,7 @@ what was evened out once stays as it is, whatever is planned later by the same w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from sparkps.wire.placement import Placement
 
@@ -46,10 +46,15 @@ def leads_by_weight(placement: Placement, nodes: Sequence[int], weights: Sequenc
     for bucket in sorted(homeless, key=lambda bucket: (-weights[bucket], bucket)):
         leads[bucket] = min(nodes, key=lambda node: (load[node], node))
         load[leads[bucket]] += weights[bucket]
+    led: dict[int, list[int]] = {node: [] for node in nodes}
+    for bucket, lead in enumerate(leads):
+        led[lead].append(bucket)
     enough = EVEN * sum(load.values()) / len(nodes)
-    while (move := _best_move(leads, copies, load, weights, enough)) is not None:
+    while (move := _best_move(led, copies, load, weights, enough)) is not None:
         bucket, taker = move
         load[leads[bucket]] -= weights[bucket]
+        led[leads[bucket]].remove(bucket)
+        led[taker].append(bucket)
         load[taker] += weights[bucket]
         leads[bucket] = taker
     return leads
@@ -71,7 +76,7 @@ def loads(leads: Iterable[int], nodes: Iterable[int], weights: Sequence[float]) 
 
 
 def _best_move(
-    leads: Sequence[int], copies: Sequence[Sequence[int]], load: dict[int, float], weights: Sequence[int], enough: float
+    led: Mapping[int, Sequence[int]], copies: Sequence[Sequence[int]], load: dict[int, float], weights: Sequence[int], enough: float
 ) -> tuple[int, int] | None:
     """The next lead that moves, and where to: from the heaviest node that can give one which helps. None: it is even enough."""
     taker, heaviest = min(load, key=lambda node: (load[node], node)), max(weights)
@@ -80,10 +85,10 @@ def _best_move(
         if gap <= enough:
             break
         least = 0.0 if gap > heaviest else gap * WORTHWHILE
-        led = [bucket for bucket, lead in enumerate(leads) if lead == giver and least <= weights[bucket] < gap]
-        if led:
-            bonus = {bucket: COPY_BONUS if taker in copies[bucket] else 1 for bucket in led}
-            return max(led, key=lambda b: (weights[b] * (gap - weights[b]) * bonus[b], -b)), taker
+        can = [bucket for bucket in led[giver] if least <= weights[bucket] < gap]
+        if can:
+            bonus = {bucket: COPY_BONUS if taker in copies[bucket] else 1 for bucket in can}
+            return max(can, key=lambda b: (weights[b] * (gap - weights[b]) * bonus[b], -b)), taker
     return None
 
 
