@@ -30,6 +30,33 @@ from sparkps.wire.placement import Placement
 MOST_SPECS = 1000
 
 
+class UnderWay:
+    """Counts what is under way. Owner: the I/O thread."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._waiting: list[Callable[[], None]] = []
+
+    def begun(self) -> None:
+        """One more."""
+        self._count += 1
+
+    def ended(self) -> None:
+        """One less."""
+        self._count -= 1
+        if not self._count:
+            waiting, self._waiting = self._waiting, []
+            for then in waiting:
+                then()
+
+    def when_none(self, then: Callable[[], None]) -> None:
+        """Call `then` when there is none: now, if so."""
+        if self._count:
+            self._waiting.append(then)
+        else:
+            then()
+
+
 class ServerState:
     """Settings, placement, tables, groups and sessions of a node.
 
@@ -90,6 +117,8 @@ class ServerState:
         self.answers = Answers()
         self.shards = Shards(pool, self.copies)
         self.users = UserThreads()
+        #: Users' functions that are being loaded.
+        self.loading = UnderWay()
         self.load = Load()
         self.memory = MemoryBudget() if memory is None else memory
         self.memory.copied_by = lambda node: self.copies.copied_by(node)[0]

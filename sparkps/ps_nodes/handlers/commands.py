@@ -133,12 +133,26 @@ def _create_table(state: ServerState, message: c.CreateTable, done: Done) -> Non
 
 @_carries_out(c.DropTable)
 def _drop_table(state: ServerState, message: c.DropTable, done: Done) -> None:
-    gone = state.tables.drop(message.table)
-    if gone:
-        state.sessions.forget_index(gone)
-    return_freed_memory()
-    state.look_at_memory()
-    done(None)
+    followers = list(state.followers)
+    left = [len(followers) + 1]
+
+    def one() -> None:
+        left[0] -= 1
+        if not left[0]:
+            drop()
+
+    def drop() -> None:
+        gone = state.tables.drop(message.table)
+        if gone:
+            state.sessions.forget_index(gone)
+        return_freed_memory()
+        state.look_at_memory()
+        done(None)
+
+    # What primaries have acknowledged before the drop may still be on its way into the copies here, and read the table.
+    for follower in followers:
+        follower.then(lambda: state.io.post(one))
+    one()
 
 
 @_carries_out(c.OpenGroup)
@@ -175,4 +189,9 @@ def _load(state: ServerState, name: str, blob: bytes, done: Done) -> None:
     def load() -> None:
         functions.register(name, blob)
 
-    state.users.start(load, LOADING_LIMIT, lambda _, error: done(error), lambda: None, name=name)
+    def loaded(_: Any, error: BaseException | None) -> None:
+        state.io.post(state.loading.ended)
+        done(error)
+
+    state.loading.begun()
+    state.users.start(load, LOADING_LIMIT, loaded, lambda: None, name=name)

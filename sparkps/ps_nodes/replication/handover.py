@@ -85,14 +85,14 @@ class _Change:
         state = self._state
         if self._epoch <= state.epoch:  # a repetition: copies may have come since that it does not name
             self._is_made = True
-            state.copies.when_kept(state.copies.all_so_far(state.handing), lambda: state.io.post(lambda: self._end(None)))
+            self._when_all_is_there(lambda: self._end(None))
             return
         self._before = replica_sets(state.placement)
         #: Buckets that it did not lead, and those that it leads no more.
         self._gained = self._led & ~state.bucket_bits
         self._given = state.bucket_bits & ~self._led
         self._followers = list(state.followers)
-        left = [len(self._followers) + 1]
+        left = [len(self._followers) + 2]
 
         def one() -> None:
             left[0] -= 1
@@ -101,6 +101,7 @@ class _Change:
 
         for follower in self._followers:
             follower.pause(lambda: state.io.post(one))
+        state.loading.when_none(one)  # what it leads it must be able to run functions on
         one()
 
     def hurry(self) -> None:
@@ -244,8 +245,17 @@ class _Change:
                 state.handing = 0
             then()
 
+        self._when_all_is_there(over)
+
+    def _when_all_is_there(self, then: Callable[[], None]) -> None:
+        """Call `then`, on the I/O thread, when all that was taken for buckets that were given up lies at their new primaries."""
+        state = self._state
+        if not state.handing:
+            then()
+            return
+
         def carried_out(_: Any, error: BaseException | None) -> None:
-            copies.when_kept(copies.all_so_far(state.handing), lambda: state.io.post(over))
+            state.copies.when_kept(state.copies.all_so_far(state.handing), lambda: state.io.post(then))
 
         # Behind all that was ordered before: what a user's function has written is shipped when it ends.
         state.shards.apply(Entry(state.tables.shards_of(state.handing), lambda: None, carried_out))
