@@ -151,6 +151,7 @@ class NodeGroup:
         try:
             with self._lock:
                 self._check()
+                self._shards.check_led(write.buckets)
                 if self.spec.staleness or self.acts_at_once(member):
                     entry, its_turn, new = self._ordered(member, write, done, meanwhile)
                     places = entry.places
@@ -245,6 +246,7 @@ class NodeGroup:
         """
         with self._lock:
             self._check()
+            self._shards.check_led({table: buckets})
             verdict = self._clock.write(member, table, buckets, at_once=True)
             new = verdict.buckets if isinstance(verdict, Apply) else 0
             entry = make(new)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from sparkps.errors import TierError
 from sparkps.ps_nodes.replication.copies import NOWHERE, Copies, Places
 from sparkps.ps_nodes.turns import ShardSet, Turns
 from sparkps.wire.marks import SessionMarks
@@ -72,6 +73,9 @@ class Shards:
         self._lock = threading.Lock()
         #: Owner of this and all below: `_lock`.
         self._turns = Turns[Entry]()
+        #: The buckets of which the node is the primary, as bits: writes of clients to others are refused. Changed under `_lock` and
+        #: those of all groups.
+        self.led = -1
         #: What sessions outside groups have written; ranks' marks are their group's.
         self.marks = SessionMarks()
 
@@ -101,6 +105,7 @@ class Shards:
             Whether it is to be carried out now; else it waits for its turn.
         """
         with self._lock:
+            self.check_led(tables)
             new = self._new(writer, stamp, tables)
             entry = make(new)
             if self._copies is not None and self._copies.active:
@@ -119,6 +124,7 @@ class Shards:
         with self._lock:
             if not self._turns.is_idle:
                 return None
+            self.check_led(tables)
             new = self._new(writer, stamp, tables)
             change(new)
             copies = self._copies
@@ -126,6 +132,17 @@ class Shards:
                 return new, NOWHERE
             fresh = _all(new)
             return new, copies.reserve(fresh) + copies.latest(_all(tables) & ~fresh)
+
+    def check_led(self, tables: ShardSet) -> None:
+        """Raise unless the node leads all of these; under the lock that decides.
+
+        Raises
+        ------
+        TierError
+            The placement has changed since the request was looked at.
+        """
+        if self.led != -1 and _all(tables) & ~self.led:
+            raise TierError("A write must go to the primary of its buckets. They have moved: it is sent again.")
 
     def _new(self, writer: int, stamp: int, tables: ShardSet) -> dict[int, int]:
         take, new = self.marks.take, {}

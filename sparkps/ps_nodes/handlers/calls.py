@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sparkps.errors import DeadlineExceeded, ProtocolError
+from sparkps.errors import DeadlineExceeded, ProtocolError, TierError
 from sparkps.ps_nodes import functions
 from sparkps.ps_nodes.clock_buffers import Write
 from sparkps.ps_nodes.handlers import rows
@@ -41,7 +41,10 @@ def call(state: ServerState, work: Work) -> None:
         elif prepared.writes:
             _call_writing(state, work, prepared, buckets, use)
         else:
-            work.done(prepared.run(listed(buckets)), record=True)
+            found = prepared.run(listed(buckets))
+            if message.epoch != state.epoch:  # rows may have left while they were read
+                raise TierError("A call must go to the primary of its buckets. They have moved: it is sent again.")
+            work.done(found, record=True)
             use.release()
     except BaseException:
         use.release()

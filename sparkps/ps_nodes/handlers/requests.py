@@ -31,7 +31,10 @@ def run(state: ServerState, work: Work) -> None:
     except KeySetMissing as missing:
         work.send_back(m.UnknownKeySet(work.seq, missing.keyset))
     except SparkPSError as error:
-        work.fail(error)
+        if getattr(message, "epoch", state.epoch) != state.epoch:  # it was looked at by a placement that has changed meanwhile
+            work.send_back(_wrong_epoch(state, work))
+        else:
+            work.fail(error)
     except Exception as error:
         log.exception("request %s failed", type(message).__name__)
         work.fail(error)

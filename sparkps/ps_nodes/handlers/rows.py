@@ -7,7 +7,7 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sparkps.errors import OutOfNodeMemory, ProtocolError
+from sparkps.errors import OutOfNodeMemory, ProtocolError, TierError
 from sparkps.ps_nodes.clock_buffers import Write, write_all
 from sparkps.ps_nodes.dispatch import INLINE_BYTES
 from sparkps.ps_nodes.handlers.table import handles
@@ -93,7 +93,10 @@ def _pull(state: ServerState, work: Work, targets: list[Target]) -> None:
             f"The rows of a step must have at most {state.settings.max_message_bytes} bytes (`spark.sparkps.maxMessageBytes`)."
             f" Got a step for {nbytes} bytes."
         )
-    work.done([target.read() for target in targets], record=False)
+    found = [target.read() for target in targets]
+    if work.message.epoch != state.epoch:  # rows may have left while they were read
+        raise TierError("A pull must go to the primary of its buckets. They have moved: it is sent again.")
+    work.done(found, record=False)
 
 
 def write(state: ServerState, work: Work, change: Write, use: Use, answer: list[Any] | None = None) -> None:

@@ -114,8 +114,12 @@ class Copies:
                 else:
                     held.pop(target, None)
             over = target not in self._shipped and target in self._broken
+            sent = self._logs.get(target)
+            # No placement names a copy there any more: nobody has to wait for it.
+            due = sent.release() if sent is not None and target not in self._shipped else []
         if over:
             self.forget(target)
+        _call(due)
 
     def forget(self, target: int) -> None:
         """The node is gone: nobody waits for it."""

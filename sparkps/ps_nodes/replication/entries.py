@@ -229,6 +229,7 @@ def _end(follower: Follower, message: log.ShipEnd, _: list[Any]) -> None:
 
 def _forget(follower: Follower, message: log.ShipForget, _: list[Any]) -> None:
     follower.marks.forget(message.writer)
+    follower.answers.forget(message.writer)
 
 
 _CARRIERS: dict[type[Any], _Carrier] = {

@@ -133,6 +133,7 @@ class _Change:
                 self._give()
                 self._gain()
                 state.bucket_bits, state.placement, state.epoch = self._led, self._placement, self._epoch
+                state.shards.led = self._led
                 self._begin_copies()
             self._let_go()
         except Exception as error:
@@ -278,11 +279,17 @@ class _Change:
         if not over:
             return
 
+        def let_go() -> None:  # one of them may have come again before this had its turn
+            wanted = state.bucket_bits
+            for follower in state.followers:
+                wanted |= follower.held
+            state.tables.let_go(over & ~wanted)
+
         def told(_: Any, error: BaseException | None) -> None:
             if error is not None:
                 log.error("buckets could not be let go of", exc_info=error)
 
-        state.shards.apply(Entry(state.tables.shards_of(over), lambda: state.tables.let_go(over), told))
+        state.shards.apply(Entry(state.tables.shards_of(over), let_go, told))
 
     def _release(self) -> None:
         """Who waits is refused by the new epoch; key sets are registered anew."""

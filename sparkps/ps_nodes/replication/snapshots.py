@@ -38,6 +38,7 @@ def send_bucket(
     bit, marks, shares = 1 << bucket, list[WriterMark](), list[Share]()
     places: list[Any] = []
     answers: list[Answered] = []
+    groups = [group for _, group in sorted(state.groups.items())]
 
     def look() -> None:
         if state.epoch != epoch:
@@ -45,7 +46,7 @@ def send_bucket(
         state.copies.begin(target, bit)
         places.extend(state.copies.reserve_at(target, bit))
         marks.extend(state.shards.marks.export(bucket))
-        shares.extend(group.share_of(bucket) for group in state.groups.values())
+        shares.extend(group.share_of(bucket) for group in groups)
 
     def copy() -> Any:
         answers.extend(state.answers.export(bucket))
@@ -71,10 +72,12 @@ def send_bucket(
     entry = Entry(state.tables.shards_of(bit), copy, copied)
     try:
         with ExitStack() as still:
-            for _, group in sorted(state.groups.items()):
+            for group in groups:
                 still.enter_context(group.still())
             its_turn = state.shards.order_with(entry, look)
-    except TierError as error:
+    except Exception as error:  # whatever it is, what was begun is given up, and the coordinator plans anew
+        if places:
+            state.copies.give_up_at(target)
         then(error)
         return
     if its_turn:

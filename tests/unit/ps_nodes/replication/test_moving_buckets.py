@@ -1,0 +1,282 @@
+"""Buckets that move under work: nothing that is under way is lost, refused for good, or left at the node that gave it up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cloudpickle
+import pytest
+
+from sparkps.ps_nodes import functions
+from sparkps.ps_nodes.handlers import calls as calls_module
+from sparkps.ps_nodes.handlers import rows
+from sparkps.wire.buckets import packed
+from sparkps.wire.messages import control as c
+from sparkps.wire.messages import data as m
+from tests.harness.requests import Numbered
+from tests.unit.ps_nodes.lone_node import TABLE, Client
+from tests.unit.ps_nodes.replication.nodes import At, Nodes
+from tests.unit.ps_nodes.replication.test_copies import PAIR, SOME, _rank, at_epoch, client_of, done, double
+
+ALL = packed((1 << 256) - 1)
+SWAPPED = [[1, 0]] * 256
+
+
+def moves_meanwhile(nodes: Nodes, patch: pytest.MonkeyPatch, module: Any, name: str) -> None:
+    """The first time that a pool's thread comes by, the I/O thread takes a placement over in which node 1 leads."""
+    real, io, moved = getattr(module, name), nodes.services[0].io, []
+
+    def then_moved(*args: Any, **more: Any) -> Any:
+        found = real(*args, **more)
+        if not moved and io._ident == -1:
+            moved.append(True)
+            io.take_over()
+            nodes.place(SWAPPED, first=(0,))
+            io._ident = -1
+        return found
+
+    patch.setattr(module, name, then_moved)
+
+
+def test_a_write_that_was_looked_at_before_a_move_is_sent_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = Nodes(PAIR, 2)
+    nodes.table()
+    client = client_of(nodes, 5)
+    moves_meanwhile(nodes, monkeypatch, rows, "targets_of")
+    message, arrays = client.add(list(range(20_000)))
+    client.send(message, arrays)
+    nodes.deliver()
+    (answer,) = client.answers(message.seq)
+    assert isinstance(answer, m.WrongEpoch)
+    assert nodes.rows(0, 3) == nodes.rows(1, 3) == {}
+
+
+@pytest.mark.parametrize("staleness", [0, 1])
+def test_a_write_of_a_rank_that_was_looked_at_before_a_move_is_sent_back(
+    monkeypatch: pytest.MonkeyPatch, staleness: int
+) -> None:
+    nodes = Nodes(PAIR, 2)
+    nodes.table()
+    nodes.group(1, staleness)
+    rank = _rank(nodes, 0)
+    moves_meanwhile(nodes, monkeypatch, rows, "targets_of")
+    message, arrays = rank.add(list(range(20_000)))
+    rank.send(message, arrays)
+    nodes.deliver()
+    (answer,) = rank.answers(message.seq)
+    assert isinstance(answer, m.WrongEpoch)
+
+
+def test_a_call_that_was_looked_at_before_a_move_is_sent_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = Nodes(PAIR, 2)
+    nodes.table()
+    client = client_of(nodes, 5)
+    client.send(*client.add(SOME))
+    nodes.deliver()
+    moves_meanwhile(nodes, monkeypatch, calls_module, "_buckets")
+    calls = [m.FunctionCall("scale", [TABLE], {"alpha": 2.0}), m.FunctionCall("sum", [TABLE], {})]
+    message = Numbered(5, client.next(), 0, m.Call(1, calls, None, 9, buckets=ALL))
+    client.send(message)
+    nodes.deliver()
+    (answer,) = client.answers(message.seq)
+    assert isinstance(answer, m.WrongEpoch)
+    assert nodes.rows(0, 3) == nodes.rows(1, 3)
+
+
+def test_a_lead_is_not_given_up_while_a_users_function_runs_on_it() -> None:
+    nodes, held = Nodes(PAIR, 2), list[Any]()
+    nodes.table()
+    functions.register("double", cloudpickle.dumps(double))
+    for service in nodes.services:
+        service.state.users.start = lambda job, seconds, then, ended, *, name="": held.append((job, then, ended))  # type: ignore[method-assign, assignment, misc]
+    client = client_of(nodes, 5)
+    client.send(*client.add(SOME))
+    nodes.deliver()
+    message = client.call("double", limit=100.0)
+    client.send(message)
+    nodes.deliver()
+    told = nodes.command(0, c.SetPlacement(0, 2, SWAPPED, nodes.infos()))
+    nodes.deliver()
+    assert told == []
+    for job, then, ended in held:
+        then(job(), None)
+        ended()
+    nodes.deliver()
+    assert told == [None]
+    assert done(client, message)
+    assert set(nodes.rows(1, 3).values()) == set(nodes.rows(0, 3).values()) == {2.0}
+
+
+def test_a_copy_is_made_when_all_that_was_acknowledged_is_there() -> None:
+    nodes = Nodes([[0]] * 256, 2)
+    nodes.table()
+    client = client_of(nodes, 5)
+    told = nodes.copy([3], 0, 1)
+    nodes.pools[0].run()
+    message, arrays = client.add(SOME)
+    client.send(message, arrays)
+    nodes._one()  # the bucket arrives; the write behind it is still under way
+    source, target, frames = nodes.heard.popleft()
+    nodes.services[target].hear_node(source, frames)
+    nodes.services[0].io.run_posted()
+    assert told == []
+    nodes.deliver()
+    assert told == [None]
+    assert nodes.rows(1, 3) == nodes.rows(0, 3)
+
+
+@pytest.mark.parametrize("in_group", [False, True])
+def test_a_call_reaches_the_copy_though_a_table_that_it_reads_is_dropped_afterwards(in_group: bool) -> None:
+    nodes = Nodes(PAIR, 2)
+    for number in (1, 2):
+        nodes.table(number, index=1, group="g")
+    nodes.table(3)
+    nodes.group(1, 0)
+    client = client_of(nodes, 5)
+    for number in (1, 2):
+        client.send(*client.add(SOME, table=number))
+        nodes.deliver()
+    who = _rank(nodes, 0) if in_group else client
+    client.send(*client.add(list(range(40_000)), table=3))  # keeps a thread of the replica busy
+    nodes.pools[0].run()
+    call = Numbered(
+        who.number, who.next(), 0, m.Call(1, [m.FunctionCall("axpy", [1, 2], {"alpha": 1.0})], who.member, 77, 10.0)
+    )
+    who.send(call)
+    if in_group:
+        who.send(who.tick())
+    while nodes.shipped or nodes.heard or nodes.pools[0].waiting:
+        nodes.pools[0].run()
+        if nodes.shipped:
+            source, target, frames = nodes.shipped.popleft()
+            nodes.services[target].receive(b"node %d" % source, frames)
+        elif nodes.heard:
+            source, target, frames = nodes.heard.popleft()
+            nodes.services[target].hear_node(source, frames)
+    assert done(who, call)
+    for number in (0, 1):
+        nodes.command(number, c.DropTable(0, "t2", 2))
+    nodes.deliver()
+    assert nodes.rows(1, 3, 1) == nodes.rows(0, 3, 1)
+    assert set(nodes.rows(1, 3, 1).values()) == {2.0}
+
+
+def test_an_answer_moves_with_its_buckets() -> None:
+    nodes = Nodes([[0]] * 256, 2)
+    nodes.table()
+    client = client_of(nodes, 5)
+    client.send(*client.add(SOME))
+    calls = [m.FunctionCall("scale", [TABLE], {"alpha": 2.0}), m.FunctionCall("sum", [TABLE], {})]
+    message = Numbered(5, client.next(), 0, m.Call(1, calls, None, 9, buckets=ALL))
+    client.send(message)
+    nodes.deliver()
+    assert nodes.copy(list(range(256)), 0, 1) == []
+    nodes.deliver()
+    nodes.place(PAIR, (0,))
+    nodes.place(SWAPPED, (0,))
+    again = client_of(nodes, 5, 1)
+    again.send(at_epoch(Numbered(5, 1, 0, message.message), 3))
+    nodes.deliver()
+    assert isinstance(again.answers(1)[0], m.Done)
+    assert set(nodes.rows(1, 3).values()) == {2.0}
+
+
+def test_nobody_waits_for_a_silent_replica_that_no_placement_names() -> None:
+    nodes = Nodes(PAIR, 2)
+    nodes.table()
+    client = client_of(nodes, 5)
+    message, arrays = client.add(SOME)
+    client.send(message, arrays)
+    nodes.services[0].io.run_posted()
+    nodes.shipped.clear()
+    assert nodes.command(0, c.SetPlacement(0, 2, [[0]] * 256, nodes.infos())) == [None]
+    nodes.services[0].io.run_posted()
+    assert done(client, message)
+
+
+def test_a_copy_that_cannot_be_begun_does_not_stop_the_log() -> None:
+    nodes = Nodes([[0]] * 256, 2)
+    nodes.table()
+    marks = nodes.services[0].state.shards.marks
+    real = marks.export
+
+    def fails(bucket: int) -> Any:
+        raise RuntimeError("something else")
+
+    marks.export = fails  # type: ignore[method-assign]
+    told = nodes.copy([3], 0, 1)
+    nodes.deliver()
+    assert isinstance(told[0], RuntimeError)
+    marks.export = real  # type: ignore[method-assign]
+    told = nodes.copy([3], 0, 1)
+    nodes.deliver()
+    assert told == [None]
+
+
+def test_a_bucket_that_comes_again_before_it_has_gone_stays() -> None:
+    nodes, held = Nodes(PAIR, 2), list[Any]()
+    nodes.table()
+    functions.register("double", cloudpickle.dumps(double))
+    for service in nodes.services:
+        service.state.users.start = lambda job, seconds, then, ended, *, name="": held.append((job, then, ended))  # type: ignore[method-assign, assignment, misc]
+    client = client_of(nodes, 5)
+    client.send(*client.add(SOME))
+    nodes.deliver()
+    client.send(client.call("double"))
+    nodes.deliver()
+    nodes.place([[0]] * 256)
+    told = nodes.copy([3], 0, 1)
+    nodes.deliver()
+    for job, then, ended in held:
+        then(job(), None)
+        ended()
+    nodes.deliver()
+    assert told == [None]
+    assert not nodes.services[1].state.followers.of(0).broken
+    assert nodes.rows(1, 3) == nodes.rows(0, 3)
+
+
+def test_a_copy_made_later_knows_the_write_that_comes_again() -> None:
+    nodes = Nodes([[0]] * 256, 2)
+    nodes.table()
+    client = client_of(nodes, 5)
+    message, arrays = client.add(SOME)
+    client.send(message, arrays)
+    told = nodes.copy(list(range(256)), 0, 1)
+    nodes.deliver()
+    assert told == [None]
+    nodes.place([[0, 1]] * 256)
+    nodes.kill(0)
+    nodes.place([[1]] * 256)
+    client_of(nodes, 5, 1).send(at_epoch(Numbered(5, 1, 0, message.message), 3), arrays)
+    nodes.deliver()
+    assert set(nodes.rows(1, 3).values()) == {1.0}
+
+
+def test_a_copy_made_later_has_what_is_buffered() -> None:
+    nodes = Nodes([[0]] * 256, 2)
+    nodes.table()
+    nodes.group(1, 0)
+    rank: Client = _rank(nodes, 0)
+    rank.send(*rank.add(SOME, 2.0))
+    told = nodes.copy(list(range(256)), 0, 1)
+    nodes.deliver()
+    assert told == [None]
+    rank.send(rank.tick())
+    nodes.deliver()
+    assert nodes.rows(1, 3) == nodes.rows(0, 3)
+    assert set(nodes.rows(1, 3).values()) == {2.0}
+
+
+def test_sessions_are_forgotten_at_copies_too() -> None:
+    nodes = Nodes(PAIR, 2)
+    nodes.table()
+    client = client_of(nodes, 5)
+    client.send(*client.add(SOME))
+    calls = [m.FunctionCall("scale", [TABLE], {"alpha": 2.0}), m.FunctionCall("sum", [TABLE], {})]
+    client.send(Numbered(5, client.next(), 0, m.Call(1, calls, None, 9, buckets=ALL)))
+    nodes.deliver()
+    nodes.services[0].state.forget(5)
+    nodes.deliver()
+    assert not nodes.services[1].state.followers.of(0).marks.export(3)
+    assert not nodes.services[1].state.answers._latest
