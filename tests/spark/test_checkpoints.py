@@ -16,7 +16,7 @@ from tests.harness.stateful_training import KEYS, Killing, StatefulTraining, fai
 CLOCKS = 60
 
 #: Each test starts tiers of its own.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(240)
 
 
 def made(ps):
