@@ -68,7 +68,8 @@ def tier_of(deadline: str) -> Iterator[LocalTier]:
     conf = {"spark.sparkps.numNodes": str(NODES), "spark.sparkps.replication": "2"}
     if deadline:
         conf["spark.sparkps.heartbeatDeadline"] = deadline
-    tier = relayed.launch(Settings.parse(conf).for_replicas())
+    settings = Settings.parse(conf)
+    tier = relayed.launch(settings if deadline else settings.for_replicas())
     tier.node_restarts = Restarts(1000)
     try:
         yield tier
