@@ -72,6 +72,10 @@ class _Writing:
         self._most = MOST_COPIED_AT_A_CUT if clocks else MOST_COPIED
         #: Copies to be written; None: there are no more. An error ends the writing.
         self._copies: queue.SimpleQueue[tuple[BucketRows, list[ShardTime]] | BaseException | None] = queue.SimpleQueue()
+        #: Where clocks wait, copying goes first: files take processors and the disk.
+        self._may_write = threading.Event()
+        if not clocks:
+            self._may_write.set()
         self._change = threading.Condition()
         #: Buckets that wait for their turn, bytes of copies that are not written. Owner of this and all below: `_change`.
         self._ordered = self._nbytes = 0
@@ -89,6 +93,7 @@ class _Writing:
             self._begin()
             self._copy_all()
             self._release()
+            self._may_write.set()
             writer.join()
             files = self._files
         except BaseException as raised:
@@ -96,6 +101,7 @@ class _Writing:
             error = raised
         finally:
             self._copies.put(None)
+            self._may_write.set()
             self._state.copied_bytes = 0
             self._release()
         if error is None:
@@ -125,6 +131,8 @@ class _Writing:
     def _copy_all(self) -> None:
         for bucket in buckets_in(self._state.bucket_bits):
             with self._change:
+                if self._nbytes >= self._most:
+                    self._may_write.set()
                 self._change.wait_for(
                     lambda: self._error is not None or (self._nbytes < self._most and self._ordered < MOST_ORDERED)
                 )
@@ -179,6 +187,7 @@ class _Writing:
         from sparkps.ps_nodes.checkpointing.records import record_of
 
         message = self._message
+        self._may_write.wait()
         try:
             with BucketWriter(message.url, message.checkpoint, self._state.node, message.tables) as writer:
                 while (copy := self._copies.get()) is not None:
