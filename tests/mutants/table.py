@@ -428,8 +428,8 @@ _REPLICAS = (
     Mutant(
         "a lead is given up before all of it is handed over",
         _HANDOVER,
-        "        copies.when_kept(copies.all_so_far(state.handing), lambda: state.io.post(over))\n",
-        "        state.io.post(over)\n",
+        "        self._when_all_is_there(over)\n",
+        "        over()\n",
     ),
     Mutant(
         "a node leads what it has no copy of",

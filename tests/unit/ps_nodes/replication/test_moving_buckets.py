@@ -15,7 +15,7 @@ from sparkps.wire.messages import control as c
 from sparkps.wire.messages import data as m
 from tests.harness.requests import Numbered
 from tests.unit.ps_nodes.lone_node import TABLE, Client
-from tests.unit.ps_nodes.replication.nodes import At, Nodes
+from tests.unit.ps_nodes.replication.nodes import Nodes
 from tests.unit.ps_nodes.replication.test_copies import PAIR, SOME, _rank, at_epoch, client_of, done, double
 
 ALL = packed((1 << 256) - 1)
