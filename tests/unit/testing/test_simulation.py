@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sparkps import ASP
+from sparkps.config import ClientSettings
 from sparkps.errors import DeadlineExceeded, InvalidInput, ShardLost
 from sparkps.testing.simulation import NetworkFaults, SimulatedClient, Simulation
 from sparkps.testing.simulation.seams import Sizes
@@ -32,7 +33,8 @@ def adds(times: int) -> Any:
 
 def run(seed: int, faults: NetworkFaults | None = BAD, **more: Any) -> Simulation:
     """Three clients that add, each ten times."""
-    with Simulation(seed, 3, faults, traced=True, **more) as simulation:
+    patient = ClientSettings(request_timeout=150.0, retry_max=4.0)  # one message in five is lost, six in a row now and then
+    with Simulation(seed, 3, faults, traced=True, client=patient, **more) as simulation:
         simulation.sparse_table("w")
         for _ in range(3):
             simulation.start(adds(10))
