@@ -310,9 +310,14 @@ class Settings:
     @classmethod
     def from_spark(cls, spark: Any) -> Settings:
         """Settings of a running SparkSession: its SparkConf, overridden by what was set on the session."""
-        conf = dict(spark.sparkContext.getConf().getAll())
-        conf.update({k: v for k, v in spark.conf.getAll.items() if k.startswith(PREFIX)})
-        return cls.parse(conf)
+        return cls.parse(conf_of(spark))
+
+
+def conf_of(spark: Any) -> dict[str, str]:
+    """What a running SparkSession was told: its SparkConf, overridden by what was set on the session."""
+    conf = dict(spark.sparkContext.getConf().getAll())
+    conf.update({k: v for k, v in spark.conf.getAll.items() if k.startswith(PREFIX)})
+    return conf
 
 
 _SECTIONS: dict[str, type] = {"node": NodeSettings, "client": ClientSettings, "workers": WorkerSettings}

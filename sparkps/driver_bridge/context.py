@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 from sparkps.client.control import ControlClient
 from sparkps.client.session import disconnect, end_all
 from sparkps.client.tables import DenseTable, SparseTable
-from sparkps.config import PREFIX, Settings
+from sparkps.config import PREFIX, Settings, conf_of
 from sparkps.consistency import BSP, Consistency
 from sparkps.driver_bridge.driver_control import DriverControl
 from sparkps.driver_bridge.launchers import ANSWER_GRACE, RunningTier, launch
@@ -542,8 +542,7 @@ def _settings(
             f" a bucket are on different nodes. Got {settings.replication}.",
             key=PREFIX + "replication",
         )
-    is_given = spark.conf.get(PREFIX + "heartbeatDeadline", None) is not None
-    return settings if is_given else settings.for_replicas()
+    return settings if PREFIX + "heartbeatDeadline" in conf_of(spark) else settings.for_replicas()
 
 
 def _whole(name: str, value: Any) -> int:
