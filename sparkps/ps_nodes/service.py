@@ -176,7 +176,7 @@ class Service:
             return
         verdict = session.arrive(seq, acked)
         if verdict is Verdict.NEW or verdict is Verdict.AGAIN:
-            work = Work(session, seq, message, arrays, nbytes, 0, now, self._replies)
+            work = Work(session, seq, acked, message, arrays, nbytes, 0, now, self._replies)
             work.size = max(nbytes, requests.answer_bytes(self.state, work))
             if verdict is Verdict.AGAIN:
                 self.dispatcher.again(work)
@@ -210,7 +210,8 @@ class Service:
             log.warning("dropped %d messages so far; the last: %s", self.state.dropped, error)
         session, seq = request_of(frames)
         if seq and session in self.state.sessions.sessions:  # it has its turn like others, or those behind it would wait for it
-            self._request(identity, (session, seq, 0), Unreadable(error), [], 0)
+            acked = self.state.sessions.sessions[session].acked
+            self._request(identity, (session, seq, acked), Unreadable(error), [], 0)
         elif frames and bytes(memoryview(getattr(frames[0], "buffer", frames[0]))[:3]) == b"SPS":
             self._send(identity, encode(m.Failed(seq, *to_wire(error))))
 

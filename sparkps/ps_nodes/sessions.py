@@ -8,6 +8,7 @@ Pure: no socket, no thread, time is an argument. Owner of everything here: the n
 
 from __future__ import annotations
 
+import bisect
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -73,10 +74,9 @@ class NodeSession:
     call: int = 0
     #: The dispatcher is beginning queued requests.
     starting: bool = False
-    #: Writes were refused, to be sent again, and no later one must overtake them until the client has heard of them all: the
-    #: last of them, and the first since it had. What is barred itself raises the last alone.
-    barred: int = 0
-    barred_from: int = 0
+    #: Writes that were refused, to be sent again under other numbers, ascending: a later one must not overtake them unless it was
+    #: made when the client had heard of the refusal. Those that no request under way can have been made before are forgotten.
+    refused: list[int] = field(default_factory=list)
     #: No recorded answer of a later request has content.
     firm: int = 0
     keysets: dict[int, NodeKeySet] = field(default_factory=dict)
@@ -141,14 +141,20 @@ class NodeSession:
         if seq in self.pending:
             self.pending[seq] = clock, waiting_for
 
-    def bars(self, seq: int) -> bool:
-        """Whether a write must not run, because one before it was refused and the client does not know yet."""
-        return self.acked < self.barred and seq > self.barred_from
+    def bars(self, seq: int, acked: int) -> bool:
+        """Whether a write must not run: one before it was refused, and the client did not know that when it made this one.
+
+        What the client has said since does not count, for what is sent again is as it was.
+        """
+        before = bisect.bisect_left(self.refused, seq)
+        return before > 0 and self.refused[before - 1] > acked
 
     def bar(self, seq: int) -> None:
         """A write was refused, and will be sent again under another number: later ones must not overtake it."""
-        self.barred_from = min(self.barred_from, seq) if self.acked < self.barred else seq
-        self.barred = max(self.barred, seq)
+        at = bisect.bisect_left(self.refused, seq)
+        if self.refused[at : at + 1] != [seq]:
+            self.refused.insert(at, seq)
+        del self.refused[: bisect.bisect_right(self.refused, self.acked - MOST_AHEAD)]
 
     @property
     def early_bytes(self) -> int:

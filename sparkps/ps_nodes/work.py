@@ -52,6 +52,8 @@ class Work:
     session: NodeSession
     #: Its number within the session.
     seq: int
+    #: When it was made, the client had the answers to all requests up to this one.
+    acked: int
     message: Any
     arrays: list[Any]
     #: Bytes of the request.

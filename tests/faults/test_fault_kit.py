@@ -110,9 +110,10 @@ def test_node_behind_a_relay_whose_answers_are_lost_counts_each_write_once(tier:
 
 def test_killed_coordinator_is_found_by_its_parent(tier: LocalTier, ps: Any) -> None:
     process = coordinator_process(ps)
-    assert process.pid == tier._coordinator.pid
+    child = tier._coordinator  # another takes its place
+    assert process.pid == child.pid
     kill_coordinator(ps)
-    assert tier._coordinator.exited.wait(5.0)
+    assert child.exited.wait(5.0)
 
 
 def test_isolated_node_is_alive_and_silent_and_comes_back(relayed_tier: RelayedTier) -> None:

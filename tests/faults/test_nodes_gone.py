@@ -108,7 +108,7 @@ def test_killed_node_fails_the_groups_that_run(tier: LocalTier) -> None:
     thread.join(20)
     assert not thread.is_alive()
     assert isinstance(caught[0], ShardLost)
-    assert f"node {dead}" in str(caught[0])
+    assert f"node {dead}" in str(caught[0]).lower()
     report = tier.control.request(GroupState(0, group))
     assert (report.state, report.cause.error) == ("failed", "ShardLost")
 

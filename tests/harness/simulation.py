@@ -373,7 +373,9 @@ def _copied(value: Any) -> Any:
         return value.copy()
     if isinstance(value, dict):
         return {name: _copied(part) for name, part in value.items()}
-    if isinstance(value, (list, set)):
+    if isinstance(value, list):
+        return [_copied(part) for part in value]
+    if isinstance(value, set):
         return value.copy()
     other = copy.copy(value)
     for name, part in vars(value).items():
@@ -384,14 +386,14 @@ def _copied(value: Any) -> Any:
 
 def _frozen(value: Any) -> Any:
     """A hashable form of a clock, or of a part of one."""
-    if isinstance(value, (int, str, bytes, tuple, type(None))):
+    if isinstance(value, (int, str, bytes, type(None))):
         return value
     if isinstance(value, np.ndarray):
         return value.tobytes()
     if isinstance(value, dict):
         return tuple((name, _frozen(value[name])) for name in sorted(value))
-    if isinstance(value, list):
-        return tuple(value)
+    if isinstance(value, (list, tuple)):
+        return tuple(_frozen(part) for part in value)
     if isinstance(value, set):
         return tuple(sorted(value))
     return tuple(_frozen(part) for name, part in vars(value).items() if name not in _CONSTANT)

@@ -244,10 +244,10 @@ _WRITES = (
         "record=write, bar=False)",
     ),
     Mutant(
-        "only what is behind the last refused write is barred",
+        "what the client has said since a write was made counts for it",
         _SESSIONS,
-        "seq > self.barred_from\n",
-        "seq > self.barred\n",
+        "self.refused[before - 1] > acked\n",
+        "self.refused[before - 1] > max(acked, self.acked)\n",
     ),
     Mutant(
         "a small write overtakes others that change the same rows",

@@ -11,7 +11,7 @@ from sparkps import ASP, SSP, PSContext
 from sparkps.checkpoints.store import CheckpointStore
 from sparkps.errors import CheckpointError, ConfigError, WorkerFailed
 from sparkps.optim import Adam
-from tests.harness.stateful_training import KEYS, Killing, StatefulTraining, fail
+from tests.harness.stateful_training import KEYS, Killing, StatefulTraining, fail, has_checkpoint
 
 CLOCKS = 60
 
@@ -40,16 +40,17 @@ def expected(spark, frame):
 
 def test_a_run_that_failed_goes_on_in_another_tier_bit_for_bit(spark, frame, expected, tmp_path):
     url, mark = str(tmp_path / "checkpoints"), str(tmp_path / "mark")
+    train = StatefulTraining(CLOCKS, strike=fail, mark=mark, kept=url, seconds=0.01)
     with PSContext(spark, num_nodes=3) as ps:
         made(ps)
         with pytest.raises(WorkerFailed, match="struck"):
-            ps.run(frame, StatefulTraining(CLOCKS, strike=fail, mark=mark), num_workers=2, checkpoint_dir=url, checkpoint_every=5)
+            ps.run(frame, train, num_workers=2, checkpoint_dir=url, checkpoint_every=5)
         assert ps.status()["checkpoint"]["url"].endswith("checkpoints")
     kept = CheckpointStore(url).ids()
     assert 1 <= len(kept) <= 3, "old ones go"
     with PSContext(spark, num_nodes=2, replication=2) as ps:
         table = made(ps)
-        results = ps.run(frame, StatefulTraining(CLOCKS, strike=fail, mark=mark), num_workers=2, checkpoint_dir=url, checkpoint_every=5)
+        results = ps.run(frame, train, num_workers=2, checkpoint_dir=url, checkpoint_every=5)
         assert table.pull(KEYS).tobytes() == expected
         assert all(began > 0 for began, _ in results)
         assert results.report.resumed_from == (kept[-1],)
@@ -85,15 +86,15 @@ def test_arguments_that_cannot_be_are_refused(spark, frame):
 class Counting:
     """Pushes that depend on no pull: each (rank, clock) is to count once."""
 
-    def __init__(self, clocks: int, mark: str) -> None:
-        self.clocks, self.mark = clocks, mark
+    def __init__(self, clocks: int, mark: str, kept: str) -> None:
+        self.clocks, self.mark, self.kept = clocks, mark, kept
 
     def __call__(self, worker, batches):
         for _ in batches:
             pass
         table = worker.table("c")
         while worker.clock < self.clocks:
-            if worker.rank == 0 and worker.clock == self.clocks // 2 and not pathlib.Path(self.mark).exists():
+            if worker.rank == 0 and worker.clock >= self.clocks // 2 and not pathlib.Path(self.mark).exists() and has_checkpoint(self.kept):
                 pathlib.Path(self.mark).touch()
                 fail()
             for _ in range(3):
@@ -110,10 +111,10 @@ def test_each_push_counts_once_without_a_common_clock(spark, frame, tmp_path, co
             table = ps.sparse_table("c", dim=1, dtype="float64")
             if not number:
                 with pytest.raises(WorkerFailed, match="struck"):
-                    ps.run(frame, Counting(400, mark), 2, consistency, checkpoint_dir=url, checkpoint_seconds=0.2)
+                    ps.run(frame, Counting(400, mark, url), 2, consistency, checkpoint_dir=url, checkpoint_seconds=0.2)
                 assert CheckpointStore(url).ids()
             else:
-                results = ps.run(frame, Counting(400, mark), 2, consistency, checkpoint_dir=url, checkpoint_seconds=0.2)
+                results = ps.run(frame, Counting(400, mark, url), 2, consistency, checkpoint_dir=url, checkpoint_seconds=0.2)
                 assert results == [400, 400]
                 assert len(results.report.resumed_from) == 1
                 assert (table.pull(KEYS) == 2 * 400 * 3).all()
@@ -126,7 +127,8 @@ def test_lost_buckets_roll_the_run_back_to_its_last_checkpoint(spark, frame, exp
         table = made(ps)
         pids = [node["pid"] for node in ps.status()["nodes"]]
         strike = Killing(pids if every_node else pids[:1])
-        results = ps.run(frame, StatefulTraining(CLOCKS, strike=strike, mark=mark), num_workers=2, checkpoint_dir=url, checkpoint_every=5)
+        train = StatefulTraining(CLOCKS, strike=strike, mark=mark, kept=url, seconds=0.01)
+        results = ps.run(frame, train, num_workers=2, checkpoint_dir=url, checkpoint_every=5)
         assert pathlib.Path(mark).exists()
         assert len(results.report.resumed_from) == 1
         assert results.report.redone_clocks >= 0

@@ -24,7 +24,7 @@ def run(state: ServerState, work: Work) -> None:
     try:
         if getattr(message, "epoch", state.epoch) != state.epoch:
             work.send_back(_wrong_epoch(state, work))
-        elif work.session.bars(work.seq) and work.is_write:
+        elif work.session.bars(work.seq, work.acked) and work.is_write:
             work.send_back(_barred(state, work))
         else:
             REQUESTS[type(message)](state, work)

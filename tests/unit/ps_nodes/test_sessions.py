@@ -77,30 +77,47 @@ def test_what_the_client_has_does_not_wait_for_its_turn() -> None:
 def test_a_later_write_does_not_overtake_one_that_was_sent_back() -> None:
     session = opened()
     session.bar(2)
-    assert not session.bars(2)
-    assert session.bars(3)
+    assert not session.bars(2, 0)
+    assert session.bars(3, 1)
     session.bar(3)
-    session.arrive(4, 2)
-    assert session.bars(4), "the client does not know of 3 yet"
-    session.arrive(5, 3)
-    assert not session.bars(4)
+    assert session.bars(4, 2), "the client did not know of 3"
+    assert not session.bars(4, 3)
+
+
+def test_what_is_sent_again_is_barred_although_the_client_has_heard_of_the_refusal_since() -> None:
+    session = opened()
+    for seq in (1, 2):
+        deliver(session, seq)
+    session.bar(1)
+    session.acknowledge(1)  # a Hello, ahead of the repetition of 2
+    assert session.bars(2, 0)
+    session.bar(2)
+    assert not session.bars(3, 2)
 
 
 def test_what_is_sent_back_behind_a_refused_write_lets_nothing_between_them_pass() -> None:
     session = opened()
     for seq in range(1, 7):
         deliver(session, seq)
-    session.bar(2)  # a piece of one call, and then one of the next, which began ahead of its fellows
-    session.bar(5)
-    assert not session.bars(1)
-    assert all(session.bars(seq) for seq in (3, 4, 5, 6))
-    deliver(session, 7, acked=4)
-    assert session.bars(7), "the client has not heard of 5 yet"
-    deliver(session, 8, acked=5)
-    assert not session.bars(8)
+    session.bar(5)  # a piece of one call, and then one of the call before, which began behind its fellows
+    session.bar(2)
+    session.bar(2)
+    assert not session.bars(1, 0)
+    assert all(session.bars(seq, 0) for seq in (3, 4, 5, 6))
+    assert session.bars(7, 4), "the client did not know of 5"
+    assert not session.bars(8, 5)
     session.bar(7)
-    assert not session.bars(6)
-    assert session.bars(8), "what was refused before does not count any more"
+    assert session.bars(6, 0), "a repetition that comes late"
+    assert not session.bars(6, 5)
+    assert session.bars(8, 6)
+
+
+def test_refusals_that_no_request_can_precede_are_forgotten() -> None:
+    session = opened()
+    session.bar(2)
+    session.acknowledge(MOST_AHEAD + 10)
+    session.bar(MOST_AHEAD + 20)
+    assert session.refused == [MOST_AHEAD + 20]
 
 
 def test_silent_sessions_are_forgotten_unless_they_wait_and_their_marks_later() -> None:

@@ -90,7 +90,7 @@ def seconds(header: bytes, frames: tuple[bytes, ...]) -> float:
 def test_decoding_takes_time_linear_in_the_size(kind: str) -> None:
     """Sixteen times the size: linear takes 16 times as long, quadratic 256 times."""
     small, large = HOSTILE[kind](8_000), HOSTILE[kind](128_000)
-    assert seconds(large, (b"",)) < 64 * max(seconds(small, (b"",)), 5e-3)
+    assert seconds(large, (b"",)) < 64 * max(seconds(small, (b"",)), 1e-2)
 
 
 @pytest.mark.parametrize("number", [9, 300, 1000])
