@@ -73,9 +73,10 @@ def cuts(groups: Iterable[GroupSpec], parts: Sequence[NodePart]) -> list[GroupCu
         Of a rank of a BSP group nobody knows what it has stored with the clock of the cut.
     """
     found = []
+    leading = [part for part in parts if part.files.segments]  # others have cut no bucket, and so no time of a group's
     for spec in groups:
-        mine = [each for part in parts for each in part.groups if each.group == spec.group]
-        if len(mine) == len(parts) and mine:
+        mine = [each for part in leading for each in part.groups if each.group == spec.group]
+        if len(mine) == len(leading) and mine:
             ranks = tuple(_cut(spec, rank, [each.ranks[rank] for each in mine]) for rank in range(spec.num_ranks))
             clock = max(each.clock for each in mine) if spec.staleness == 0 else min(rank.clock for rank in ranks)
             found.append(GroupCut(msgspec.structs.replace(spec, start=()), clock, ranks))

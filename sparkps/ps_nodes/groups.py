@@ -448,7 +448,7 @@ class NodeGroup:
 
     @property
     def is_going_on(self) -> bool:
-        """Whether it has not failed."""
+        """Whether it has neither failed nor ended."""
         return self._cause is None
 
     # ---- buckets that come and go ----------------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ class Cut:
         self.groups = dict(groups)
         self.epoch = epoch
         self.deadline = deadline
+        self._is_released = False
         #: By group: the highest clock that is closed, or due.
         self.clocks = {number: group.stop_closing() for number, group in self.groups.items()}
 
@@ -57,8 +58,14 @@ class Cut:
                 one(error)
         one(None)
 
+    @property
+    def holds(self) -> bool:
+        """Whether no clock after the cut can have been closed. Under `still` of all groups."""
+        return not self._is_released or not self.groups
+
     def release(self) -> None:
         """Clocks close again. Any number of times."""
+        self._is_released = True  # before any of them does
         for group in self.groups.values():
             group.go_on()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from sparkps.wire.buckets import buckets_in
 from sparkps.wire.messages import control as c
 
 if TYPE_CHECKING:
+    from sparkps.ps_nodes.groups import NodeGroup
     from sparkps.ps_nodes.state import ServerState
     from sparkps.ps_nodes.tables.bucket_rows import BucketRows
 
@@ -80,8 +81,10 @@ class _Writing:
         #: Buckets that wait for their turn, bytes of copies that are not written. Owner of this and all below: `_change`.
         self._ordered = self._nbytes = 0
         self._error: BaseException | None = None
-        #: SSP and ASP: where ranks were when the first bucket was cut.
+        #: BSP: where ranks are at the cut. SSP and ASP: where they were when the first bucket was cut.
         self._groups: dict[int, GroupPart] = {}
+        #: SSP and ASP: groups that have been going on since the first bucket was cut; None before that.
+        self._going_on: set[int] | None = None
         self._files: NodeFiles | None = None
 
     def run(self) -> None:
@@ -146,21 +149,19 @@ class _Writing:
 
     def _order(self, bucket: int) -> None:
         """Have a bucket copied when it is its turn."""
-        state, times = self._state, list[ShardTime]()
+        state, groups, times = self._state, dict(self._state.groups), list[ShardTime]()
 
         def look() -> None:
             if state.epoch != self._message.epoch:
                 raise cuts.again(f"Node {state.node} got another one")
-            for number, group in state.groups.items():
-                if group.spec.staleness != 0 and group.is_going_on:
-                    shard = group.share_of(bucket)[1]
-                    times.append(ShardTime.of(number, shard))
-                    if number not in self._groups:
-                        self._groups[number] = GroupPart(number, -1, group.starts_now())
+            if not self._cut.holds:
+                raise cuts.again(f"Node {state.node} has given up waiting for the checkpoint")
+            times.extend(self._times(bucket, groups))
 
         def copied(rows: Any, error: BaseException | None) -> None:
             with self._change:
                 self._ordered -= 1
+                self._cut.deadline = state.now() + cuts.REACH_LIMIT
                 self._error = self._error or error
                 self._count(0 if error is not None else rows.nbytes)
                 self._change.notify_all()
@@ -168,11 +169,26 @@ class _Writing:
 
         entry = Entry(state.tables.shards_of(1 << bucket), lambda: state.tables.copy_bucket(bucket), copied)
         with ExitStack() as still:
-            for _, group in sorted(state.groups.items()):
+            for _, group in sorted(groups.items()):
                 still.enter_context(group.still())
             its_turn = state.shards.order_with(entry, look)
         if its_turn:
             state.shards.carry_out(entry)
+
+    def _times(self, bucket: int, groups: Mapping[int, NodeGroup]) -> list[ShardTime]:
+        """What groups without a common clock have in a bucket. Under the locks of all.
+
+        A group that has come since the first bucket was cut, or has ended, is no part of the checkpoint: it would say where ranks go on,
+        and not of every bucket what they have written there.
+        """
+        now = {number for number, group in groups.items() if not group.is_synchronous and group.is_going_on}
+        if self._going_on is None:
+            self._going_on = now
+            self._groups.update({number: GroupPart(number, -1, groups[number].starts_now()) for number in now})
+        for ended in self._going_on - now:
+            self._going_on.discard(ended)
+            del self._groups[ended]
+        return [ShardTime.of(number, groups[number].share_of(bucket)[1]) for number in sorted(self._going_on)]
 
     def _count(self, nbytes: int) -> None:
         """So many more bytes are copied and not written."""
