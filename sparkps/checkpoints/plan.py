@@ -142,6 +142,32 @@ def assemble(
     )  # fmt: skip
 
 
+def versions_by_segment(tables: Mapping[int, int], indexes: Mapping[int, int]) -> dict[str, int]:
+    """Versions of a bucket's content by the names of its segments, from those by the ids of tables and indexes.
+
+    Logical time is never the same.
+
+    Examples
+    --------
+    >>> versions_by_segment({7: 100}, {3: 101})
+    {'logical': 0, 't7': 100, 'i3': 101}
+    """
+    of_tables = {f"t{table}": version for table, version in tables.items()}
+    return {"logical": 0, **of_tables, **{f"i{index}": version for index, version in indexes.items()}}
+
+
+def ids_of_segments(names: Iterable[str]) -> tuple[set[int], set[int]]:
+    """The ids of the tables and of the indexes whose segments have these names.
+
+    Examples
+    --------
+    >>> ids_of_segments(["logical", "t7", "i3"])
+    ({7}, {3})
+    """
+    names = list(names)
+    return {int(name[1:]) for name in names if name[0] == "t"}, {int(name[1:]) for name in names if name[0] == "i"}
+
+
 def segment_names(tables: Iterable[TableSpec]) -> list[str]:
     """Names of the segments that every bucket has.
 
@@ -183,4 +209,7 @@ def _others(got: Sequence[tuple[int, str]], must: set[tuple[int, str]]) -> list[
     return found
 
 
-__all__ = ["LEAST_LIVE", "NodeFiles", "Unchanged", "assemble", "buckets_to_write", "joined", "live_shares", "segment_names"]
+__all__ = [
+    "LEAST_LIVE", "NodeFiles", "Unchanged", "assemble", "buckets_to_write", "ids_of_segments", "joined", "live_shares", "segment_names",
+    "versions_by_segment",
+]  # fmt: skip

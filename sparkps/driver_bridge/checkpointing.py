@@ -80,8 +80,8 @@ def take(
 
 
 def _taken(control: ControlClient, store: CheckpointStore, deadline: float, group: GroupSpec | None) -> Checkpoint:
-    began, checkpoint = time.monotonic(), store.new_id()
-    asking = TakeCheckpoint(0, store.url, checkpoint)
+    began, checkpoint, base = time.monotonic(), store.new_id(), next(store.sound(), None)
+    asking = TakeCheckpoint(0, store.url, checkpoint, base.id if base is not None else "")
     written: CheckpointWritten = control.request(asking, max(0.1, deadline - time.monotonic()))
     parts = [part_of(part) for part in written.parts]
     where = cuts(written.groups, parts)
@@ -95,6 +95,7 @@ def _taken(control: ControlClient, store: CheckpointStore, deadline: float, grou
         groups=where,
         time=time.time(),
         seconds=time.monotonic() - began,
+        base=base if base is not None and base.tier == written.tier_id else None,
     )
     made = store.publish(manifest)
     control.request(CheckpointTaken(0, made.url, made.id, dict(made.clocks), made.bytes, made.seconds))

@@ -42,6 +42,12 @@ def int32_at(typingctx, address):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
+def uint8_at(typingctx, address):  # type: ignore[no-untyped-def]
+    """Pointer to uint8 at `address`."""
+    return _pointer_to(types.uint8)
+
+
+@intrinsic
 def float32_at(typingctx, address):  # type: ignore[no-untyped-def]
     """Pointer to float32 at `address`."""
     return _pointer_to(types.float32)

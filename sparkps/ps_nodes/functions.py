@@ -316,6 +316,7 @@ def _combine(
 ) -> Arrays:
     """target = constant, or the sum of coefficient times table."""
     weights, tables = np.array(coefficients, np.float64), [target, *terms]
+    target.changing(buckets)
     vectors.combine_buckets(
         _described(tables), weights, constant, target.lock_heads, buckets, _elements(tables, buckets)
     )

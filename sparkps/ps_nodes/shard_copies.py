@@ -192,6 +192,7 @@ def _write(table: Table, changes: Sequence[Change]) -> None:
     slots = np.concatenate([change.slots for change in changes])
     values = np.concatenate([change.values for change in changes])
     where = table.heads, table.lock_heads, buckets, offsets, slots
+    table.changing_rows(slots, (buckets, offsets))
     rows.scatter.of(table.spec.dtype)(*where, values, 0)
     if table.rule.dual:  # of the rows that were written only: a row that is 0 may have a dual that is not
         rows.rebase_duals.of(table.spec.dtype)(*where, table.steps.at(buckets), table.spec.dim, values[:0].reshape(-1))

@@ -13,14 +13,13 @@ from sparkps.wire.messages.control import TableInto
 
 
 def record_of(rows: BucketRows, tables: Sequence[TableSpec], times: list[ShardTime]) -> BucketRecord:
-    """What is written of a bucket: some tables, and logical time."""
-    indexes = {spec.index: rows.keys[spec.index] for spec in tables if spec.kind == "sparse" and spec.index in rows.keys}
+    """What is written of a bucket: what there is of some tables, and logical time."""
     found = {}
     for spec in tables:
         if spec.table in rows.tables:
             part = rows.tables[spec.table]
             found[spec.table] = TableRecord(tuple(plane.reshape(-1, spec.dim) for plane in part.planes), part.step)
-    return BucketRecord(rows.bucket, indexes, found, encoded(times))
+    return BucketRecord(rows.bucket, rows.keys, found, encoded(times))
 
 
 def rows_of(record: BucketRecord, manifest: Manifest, into: Sequence[TableInto]) -> BucketRows:

@@ -1,37 +1,49 @@
-"""A node writes the buckets that it leads: copied one by one between other changes, written behind the copying.
+"""A node writes the buckets that it leads, as they were at one moment, while they go on changing.
 
-Copies that are not written yet take memory, so there is a limit: where files are slower than that lasts, copying waits for them, and in
-BSP the next clock with it.
+At that moment every bucket gets a place for the checkpoint in the order of its changes; clocks close again at once. From that place on
+rows that are changed are kept aside as they were (`tables.images`), until their bucket is copied. Copying and writing go on beside the
+node's other work, with a lower priority. Copies that are not written yet take memory, so there is a limit: where files are slower than
+that lasts, copying waits for them.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import queue
+import sys
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sparkps.checkpoints.parts import GroupPart, NodePart, ShardTime, encoded
-from sparkps.checkpoints.plan import NodeFiles
+from sparkps.checkpoints.plan import NodeFiles, Unchanged, ids_of_segments, versions_by_segment
+from sparkps.errors import CheckpointError, UnknownTable
 from sparkps.ps_nodes.checkpointing import cuts
 from sparkps.ps_nodes.shards import Entry
+from sparkps.ps_nodes.tables.images import NodeImage
 from sparkps.wire.buckets import buckets_in
 from sparkps.wire.messages import control as c
 
 if TYPE_CHECKING:
+    from sparkps.checkpoints.manifest import Manifest
     from sparkps.ps_nodes.groups import NodeGroup
     from sparkps.ps_nodes.state import ServerState
     from sparkps.ps_nodes.tables.bucket_rows import BucketRows
+    from sparkps.ps_nodes.tables.directory import Use
 
 log = logging.getLogger(__name__)
 
-#: Bytes of copies that are not written yet, beyond which no further bucket is copied: where a clock waits for it, and otherwise.
-MOST_COPIED_AT_A_CUT, MOST_COPIED = 512 << 20, 64 << 20
+#: Bytes of copies that are not written yet, beyond which no further bucket is copied.
+MOST_COPIED = 64 << 20
 
 #: Buckets whose copy waits for its turn.
 MOST_ORDERED = 4
+
+#: How far the threads that copy and write stand behind the others, as `nice` counts: at 10 they get about a tenth of a processor that
+#: others want, and all of it otherwise.
+BEHIND = 10
 
 #: Called with the error or None, and what there is to report.
 Done = Callable[[BaseException | None, dict[str, Any]], None]
@@ -59,6 +71,14 @@ def write(state: ServerState, message: c.WriteCheckpoint, done: Done) -> None:
     state.pool.submit(cut.reach, clocks, reached)
 
 
+class _Copy(NamedTuple):
+    """A bucket on its way to the files."""
+
+    rows: BucketRows
+    times: list[ShardTime]
+    versions: dict[str, int]
+
+
 class _Writing:
     """One node's part of one checkpoint; runs on a thread of its own."""
 
@@ -70,47 +90,56 @@ class _Writing:
         self._cut = cut
         self._clocks = clocks
         self._done = done
-        self._most = MOST_COPIED_AT_A_CUT if clocks else MOST_COPIED
+        self._buckets = list(buckets_in(state.bucket_bits))
         #: Copies to be written; None: there are no more. An error ends the writing.
-        self._copies: queue.SimpleQueue[tuple[BucketRows, list[ShardTime]] | BaseException | None] = queue.SimpleQueue()
-        #: Where clocks wait, copying goes first: files take processors and the disk.
-        self._may_write = threading.Event()
-        if not clocks:
-            self._may_write.set()
+        self._copies: queue.SimpleQueue[_Copy | BaseException | None] = queue.SimpleQueue()
         self._change = threading.Condition()
         #: Buckets that wait for their turn, bytes of copies that are not written. Owner of this and all below: `_change`.
         self._ordered = self._nbytes = 0
         self._error: BaseException | None = None
-        #: BSP: where ranks are at the cut. SSP and ASP: where they were when the first bucket was cut.
-        self._groups: dict[int, GroupPart] = {}
-        #: SSP and ASP: groups that have been going on since the first bucket was cut; None before that.
-        self._going_on: set[int] | None = None
+        #: By bucket: logical time of groups without a common clock, and versions of its segments.
+        self._times: dict[int, list[ShardTime]] = {bucket: [] for bucket in self._buckets}
+        self._versions: dict[int, dict[str, int]] = {}
+        #: Where ranks go on.
+        self._groups: list[GroupPart] = []
+        self._base: Manifest | None = None
         self._files: NodeFiles | None = None
 
     def run(self) -> None:
         """Copy and write; tells what came of it."""
-        files, error = None, None
-        writer = threading.Thread(target=self._write_all, name="sparkps-checkpoint-files", daemon=True)
-        writer.start()
-        try:
-            self._begin()
-            self._copy_all()
-            self._release()
-            self._may_write.set()
-            writer.join()
-            files = self._files
-        except BaseException as raised:
-            log.warning("a checkpoint was given up", exc_info=True)
-            error = raised
-        finally:
-            self._copies.put(None)
-            self._may_write.set()
-            self._state.copied_bytes = 0
-            self._release()
-        if error is None:
-            error = self._error
-        part = None if error is not None or files is None else NodePart(files, list(self._groups.values()))
+        error: BaseException | None = None
+        image: NodeImage | None = None
+        with ExitStack() as after:
+            try:
+                use = self._use()
+                after.callback(use.release)
+                image = NodeImage(use.tables)
+                after.callback(image.end)
+                self._cut_all(image)
+                _step_back()
+                self._base = self._older()
+                writer = threading.Thread(target=self._write_all, name="sparkps-checkpoint-files", daemon=True)
+                writer.start()
+                self._copy_all(image)
+                writer.join()
+            except BaseException as raised:
+                log.warning("a checkpoint was given up", exc_info=True)
+                error = raised
+            finally:
+                self._copies.put(None)
+                self._release()
+                with self._change:  # tables are in use as long as something may be copied
+                    self._change.wait_for(lambda: not self._ordered)
+                self._state.copied_bytes = 0
+        error = error or self._error
+        part = None if error is not None or self._files is None else NodePart(self._files, self._groups)
         self._done(error, {} if part is None else {"part": encoded(part)})
+
+    def _use(self) -> Use:
+        try:
+            return self._state.tables.use([spec.table for spec in self._message.tables])
+        except UnknownTable as error:
+            raise CheckpointError(f"Tables must not be dropped while a checkpoint begins. {error}", again=True) from error
 
     def _release(self) -> None:
         """Clocks close again."""
@@ -123,77 +152,115 @@ class _Writing:
 
         state.io.post(forget)
 
-    def _begin(self) -> None:
+    def _older(self) -> Manifest | None:
+        """The checkpoint from which what has not changed is taken over."""
+        from sparkps.checkpoints.store import CheckpointStore  # not before one is taken: pyarrow takes a while
+
+        if not self._message.base:
+            return None
+        try:
+            return CheckpointStore(self._message.url).read(self._message.base)
+        except CheckpointError as error:
+            log.warning("all is written, not only what has changed: %s", error)
+            return None
+
+    # ---- the moment ------------------------------------------------------------------------------------------------------
+
+    def _cut_all(self, image: NodeImage) -> None:
+        """Every bucket's image begins where all groups are at one moment; clocks go on as soon as that is ordered."""
+        state, groups = self._state, dict(self._state.groups)
         for number, clock in self._clocks.items():
             group = self._cut.groups.get(number)
             if group is not None:
-                self._groups[number] = GroupPart(number, clock, group.starts_after(clock))
+                self._groups.append(GroupPart(number, clock, group.starts_after(clock)))
+        entries = [self._beginning(image, bucket) for bucket in self._buckets]
+        with ExitStack() as still:
+            for _, group in sorted(groups.items()):
+                still.enter_context(group.still())
+            now = state.shards.order_at_once(entries, lambda: self._look(groups))
+        self._release()
+        for entry in now:
+            state.shards.carry_out(entry)
+        with self._change:
+            self._change.wait_for(lambda: not self._ordered)
+            if self._error is not None:
+                raise self._error
+
+    def _look(self, groups: Mapping[int, NodeGroup]) -> None:
+        """Note where groups are. Under the locks of all."""
+        self._check_epoch()
+        if not self._cut.holds:
+            raise cuts.again(f"Node {self._state.node} has given up waiting for the checkpoint")
+        for number, group in sorted(groups.items()):
+            if not group.is_synchronous and group.is_going_on:
+                self._groups.append(GroupPart(number, -1, group.starts_now()))
+                for bucket in self._buckets:
+                    self._times[bucket].append(ShardTime.of(number, group.share_of(bucket)[1]))
+        with self._change:
+            self._ordered = len(self._buckets)
+
+    def _check_epoch(self) -> None:
+        if self._state.epoch != self._message.epoch:
+            raise cuts.again(f"Node {self._state.node} got another one")
+
+    def _beginning(self, image: NodeImage, bucket: int) -> Entry:
+        def begin() -> dict[str, int]:
+            image.begin(bucket)
+            return versions_by_segment(*image.versions(bucket))
+
+        def begun(versions: Any, error: BaseException | None) -> None:
+            with self._change:
+                self._versions[bucket] = versions
+                self._one_done(error)
+
+        return Entry(self._state.tables.shards_of(1 << bucket), begin, begun)
+
+    def _one_done(self, error: BaseException | None) -> None:
+        """Under the lock: one of those that were ordered."""
+        self._ordered -= 1
+        self._error = self._error or error
+        self._change.notify_all()
 
     # ---- copying ---------------------------------------------------------------------------------------------------------
 
-    def _copy_all(self) -> None:
-        for bucket in buckets_in(self._state.bucket_bits):
+    def _copy_all(self, image: NodeImage) -> None:
+        unchanged = Unchanged(self._base)
+        for bucket in self._buckets:
             with self._change:
-                if self._nbytes >= self._most:
-                    self._may_write.set()
                 self._change.wait_for(
-                    lambda: self._error is not None or (self._nbytes < self._most and self._ordered < MOST_ORDERED)
+                    lambda: self._error is not None or (self._nbytes < MOST_COPIED and self._ordered < MOST_ORDERED)
                 )
                 if self._error is not None:
                     raise self._error
-                self._ordered += 1
-            self._order(bucket)
+            self._copy(image, bucket, unchanged.split(bucket, self._versions[bucket])[1])
         with self._change:
             self._change.wait_for(lambda: self._error is not None or not self._ordered)
         self._copies.put(None)
 
-    def _order(self, bucket: int) -> None:
-        """Have a bucket copied when it is its turn."""
-        state, groups, times = self._state, dict(self._state.groups), list[ShardTime]()
-
-        def look() -> None:
-            if state.epoch != self._message.epoch:
-                raise cuts.again(f"Node {state.node} got another one")
-            if not self._cut.holds:
-                raise cuts.again(f"Node {state.node} has given up waiting for the checkpoint")
-            times.extend(self._times(bucket, groups))
+    def _copy(self, image: NodeImage, bucket: int, names: frozenset[str]) -> None:
+        """Have the named segments of a bucket copied when it is its turn."""
+        state = self._state
 
         def copied(rows: Any, error: BaseException | None) -> None:
             with self._change:
-                self._ordered -= 1
-                self._cut.deadline = state.now() + cuts.REACH_LIMIT
-                self._error = self._error or error
-                self._count(0 if error is not None else rows.nbytes)
-                self._change.notify_all()
-            self._copies.put((rows, times) if error is None else error)
+                self._count(0 if error is not None else rows.nbytes, image)
+                self._one_done(error)
+            self._copies.put(_Copy(rows, self._times[bucket], self._versions[bucket]) if error is None else error)
 
-        entry = Entry(state.tables.shards_of(1 << bucket), lambda: state.tables.copy_bucket(bucket), copied)
-        with ExitStack() as still:
-            for _, group in sorted(groups.items()):
-                still.enter_context(group.still())
-            its_turn = state.shards.order_with(entry, look)
-        if its_turn:
+        def look() -> None:
+            self._check_epoch()
+            with self._change:
+                self._ordered += 1
+
+        entry = Entry(state.tables.shards_of(1 << bucket), lambda: image.take(bucket, *ids_of_segments(names)), copied)
+        if state.shards.order_with(entry, look):
             state.shards.carry_out(entry)
 
-    def _times(self, bucket: int, groups: Mapping[int, NodeGroup]) -> list[ShardTime]:
-        """What groups without a common clock have in a bucket. Under the locks of all.
-
-        A group that has come since the first bucket was cut, or has ended, is no part of the checkpoint: it would say where ranks go on,
-        and not of every bucket what they have written there.
-        """
-        now = {number for number, group in groups.items() if not group.is_synchronous and group.is_going_on}
-        if self._going_on is None:
-            self._going_on = now
-            self._groups.update({number: GroupPart(number, -1, groups[number].starts_now()) for number in now})
-        for ended in self._going_on - now:
-            self._going_on.discard(ended)
-            del self._groups[ended]
-        return [ShardTime.of(number, groups[number].share_of(bucket)[1]) for number in sorted(self._going_on)]
-
-    def _count(self, nbytes: int) -> None:
+    def _count(self, nbytes: int, image: NodeImage | None = None) -> None:
         """So many more bytes are copied and not written."""
         self._nbytes += nbytes
-        self._state.copied_bytes = self._nbytes
+        if image is not None:
+            self._state.copied_bytes = self._nbytes + image.nbytes
 
     # ---- files -----------------------------------------------------------------------------------------------------------
 
@@ -203,16 +270,15 @@ class _Writing:
         from sparkps.ps_nodes.checkpointing.records import record_of
 
         message = self._message
-        self._may_write.wait()
         try:
-            with BucketWriter(message.url, message.checkpoint, self._state.node, message.tables) as writer:
+            with BucketWriter(message.url, message.checkpoint, self._state.node, message.tables, base=self._base) as writer:
                 while (copy := self._copies.get()) is not None:
                     if isinstance(copy, BaseException):
                         return
-                    rows, times = copy
-                    writer.put(record_of(rows, message.tables, times))
+                    writer.keep(copy.rows.bucket, copy.versions)
+                    writer.put(record_of(copy.rows, message.tables, copy.times), copy.versions)
                     with self._change:
-                        self._count(-rows.nbytes)
+                        self._count(-copy.rows.nbytes)
                         self._change.notify_all()
                 self._files = writer.finish()
         except BaseException as error:
@@ -221,4 +287,11 @@ class _Writing:
                 self._change.notify_all()
 
 
-__all__ = ["MOST_COPIED", "MOST_COPIED_AT_A_CUT", "write"]
+def _step_back() -> None:
+    """Let others have the processor first: this thread and those that it starts. Where the system has no such thing, all are alike."""
+    if sys.platform == "linux":  # elsewhere it would be the whole process
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BEHIND)
+
+
+__all__ = ["BEHIND", "MOST_COPIED", "write"]

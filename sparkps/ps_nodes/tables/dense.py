@@ -18,6 +18,7 @@ from sparkps.kernels.updates import UPDATES
 from sparkps.ps_nodes.tables.buffers import allocate, pointer_table
 from sparkps.ps_nodes.tables.optimizers import rule_of
 from sparkps.ps_nodes.tables.sparse import StepCounter, law_of
+from sparkps.ps_nodes.tables.watching import Watched
 from sparkps.specs import NUM_BUCKETS, TableSpec
 from sparkps.wire.buckets import bits_of, buckets_in, mask_of, mask_of_range
 from sparkps.wire.placement import dense_bounds
@@ -34,7 +35,7 @@ _NO_SLOTS = np.empty(0, np.int32)
 _MOST_RUNS = 32
 
 
-class DenseShards:
+class DenseShards(Watched):
     """What a node holds of a dense table: the elements in its buckets. Thread-safe.
 
     Clipping by the row's norm takes as a row what one bucket holds of a run along the last axis.
@@ -94,6 +95,7 @@ class DenseShards:
     def begin(self, bucket: int, step: int = 0) -> None:
         """The elements of a bucket as they are at first; the next step is number `step`."""
         size = int(self._sizes[bucket])
+        self.replaced(bucket)
         if not len(self._blocks[bucket]):  # else they were let go a moment ago, and may still be read
             self._point(bucket, allocate(size * self.rule.planes, self.dtype, size * self.rule.planes))
         planes = self._blocks[bucket].reshape(self.rule.planes, size)
@@ -119,6 +121,7 @@ class DenseShards:
     def replace(self, bucket: int, planes: Sequence[Array], step: int) -> None:
         """A bucket that is here gets these planes, of shape (elements,) each, and this number of steps."""
         size = int(self._sizes[bucket])
+        self.replaced(bucket)
         for number, plane in enumerate(planes if size else ()):
             self._blocks[bucket][number * size : (number + 1) * size] = plane
         self.steps.set(bucket, step)
@@ -208,6 +211,7 @@ class DenseShards:
             clipped = np.empty_like(grads)
             rows.clip.of(self.spec.dtype)(grads, self._row_starts(runs), *self.rule.bounds, clipped)
             grads = clipped
+        self.changing(runs[0])
         hyper, advance = self.steps.next(runs[0], step)
         self._update(self.heads, self.lock_heads, *runs, _NO_SLOTS, grads.reshape(-1, 1), hyper, advance)
 
@@ -223,6 +227,7 @@ class DenseShards:
         return np.concatenate([*starts, offsets[-1:]]).astype(np.int64)
 
     def _write(self, runs: Runs, values: Array, adding: int) -> None:
+        self.changing(runs[0])
         scatter = rows.scatter.of(self.spec.dtype)
         scatter(self.heads, self.lock_heads, *runs, _NO_SLOTS, values.reshape(-1, 1), adding)
         self.written(runs[0])

@@ -30,7 +30,7 @@ from sparkps.wire.placement import dense_bounds
 Table = SparseShards | DenseShards
 
 #: Kernels that tables call besides that of their optimizer. They are loaded with the first table: later there may be no memory.
-KERNELS = tuple(f"{ahead.TIER}.{name}" for name in ("lookup", "rows", "merging", "vectors"))
+KERNELS = tuple(f"{ahead.TIER}.{name}" for name in ("lookup", "rows", "merging", "vectors", "images"))
 
 
 _NO_KEYS = np.empty(0, np.int64)

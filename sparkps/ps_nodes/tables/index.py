@@ -18,6 +18,7 @@ from sparkps.kernels import lookup
 from sparkps.kernels.layout import CAPACITY, COUNT, ENTRIES, ENTRY
 from sparkps.ps_nodes.tables.buffers import GrowthSeries, allocate, pointer_table
 from sparkps.ps_nodes.tables.growth import Growth
+from sparkps.ps_nodes.tables.watching import Versions
 from sparkps.specs import NUM_BUCKETS
 from sparkps.wire.buckets import buckets_in, mask_of
 from sparkps.wire.hashing import MAX_CAPACITY, buckets_of
@@ -86,6 +87,8 @@ class KeyIndex:
         self._version = 0
         self._entries = [np.empty(0, np.int32)] * NUM_BUCKETS
         self._tables: list[SparseShards] = []
+        #: Of the keys of each bucket; None: nobody asks.
+        self._versions: Versions | None = None
         #: The laws of all tables, one row each.
         self._laws = _NO_LAWS
         self.hold(mask_of(np.asarray(buckets, np.int32)))
@@ -161,6 +164,8 @@ class KeyIndex:
         self._entries[bucket] = entries
 
     def _note_move(self, bucket: int) -> None:
+        if self._versions is not None:
+            self._versions.changed[bucket] = True
         self._version += 1
         self._moved_at[bucket] = self.moves + 1
         self.moves += 1  # last: who sees it sees the bucket, too
@@ -285,6 +290,12 @@ class KeyIndex:
     def counts(self) -> NDArray[np.int64]:
         """Keys of each of the 256 buckets: ndarray of shape (256,), int64, a copy."""
         return self.heads[:, COUNT] * self._owned
+
+    def watch(self) -> Versions:
+        """Versions of the keys of each bucket, kept from now on."""
+        if self._versions is None:
+            self._versions = Versions()
+        return self._versions
 
     def keys_of(self, bucket: int) -> NDArray[np.int64]:
         """Keys of a bucket in slot order: ndarray of shape (count,), int64."""

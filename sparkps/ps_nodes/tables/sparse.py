@@ -18,6 +18,7 @@ from sparkps.kernels.updates import UPDATES
 from sparkps.ps_nodes.tables.buffers import GrowthSeries, allocate, pointer_table
 from sparkps.ps_nodes.tables.index import KeyIndex, Runs
 from sparkps.ps_nodes.tables.optimizers import UpdateRule, rule_of
+from sparkps.ps_nodes.tables.watching import Watched
 from sparkps.specs import NUM_BUCKETS, TableSpec
 from sparkps.wire.buckets import bits_of
 
@@ -93,7 +94,7 @@ class StepCounter:
         return self._rule.hyper(self._steps[buckets])
 
 
-class SparseShards:
+class SparseShards(Watched):
     """What a node holds of a sparse table: its rows for the keys of `index`. Thread-safe.
 
     Parameters
@@ -152,11 +153,13 @@ class SparseShards:
 
     def add(self, slots: NDArray[np.int32], runs: Runs, values: Array) -> None:
         """rows += values, of shape (n, dim)."""
+        self.changing_rows(slots, runs)
         self._scatter(self.heads, self.index.heads, runs[0], runs[1], slots, values, 1)
         self._rebase(slots, runs)
 
     def assign(self, slots: NDArray[np.int32], runs: Runs, values: Array) -> None:
         """rows = values, of shape (n, dim)."""
+        self.changing_rows(slots, runs)
         self._scatter(self.heads, self.index.heads, runs[0], runs[1], slots, values, 0)
         self._rebase(slots, runs)
 
@@ -193,6 +196,7 @@ class SparseShards:
             rows.clip.of(self.spec.dtype)(grads.reshape(-1), starts, *self.rule.bounds, clipped.reshape(-1))
             grads = clipped
         if len(slots):  # no slots would mean a dense table's whole buckets
+            self.changing_rows(slots, runs)
             hyper, advance = self.steps.next(runs[0], step)
             self._update(self.heads, self.index.heads, runs[0], runs[1], slots, grads, hyper, advance)
 
@@ -295,6 +299,7 @@ class SparseShards:
 
     def begin(self, bucket: int, step: int = 0) -> None:
         """A bucket without rows; the next step is number `step`."""
+        self.replaced(bucket)
         self.steps.set(bucket, step)
 
     def free_bucket(self, bucket: int) -> None:
@@ -304,6 +309,7 @@ class SparseShards:
 
     def replace(self, bucket: int, planes: Sequence[Array], step: int) -> None:
         """The rows of a bucket get these planes, of shape (count, dim) each, and the bucket this number of steps."""
+        self.replaced(bucket)
         for number, plane in enumerate(planes if len(planes[0]) else ()):
             self.plane_of(bucket, number)[:] = plane
         self.steps.set(bucket, step)

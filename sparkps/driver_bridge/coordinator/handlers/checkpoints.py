@@ -79,7 +79,7 @@ def _held(core: Core, message: c.TakeCheckpoint, cause: c.Cause | None, reports:
     epoch = operation.epoch
     core.command(
         f"Writing checkpoint {message.checkpoint}",
-        lambda seq: c.WriteCheckpoint(seq, message.url, message.checkpoint, specs, clocks, epoch),
+        lambda seq: c.WriteCheckpoint(seq, message.url, message.checkpoint, specs, clocks, epoch, message.base),
         written,
         FILES_LIMIT,
     )

@@ -30,6 +30,8 @@ class TakeCheckpoint(ControlMessage, frozen=True, tag=82):
     url: str
     #: Id of the checkpoint.
     checkpoint: str
+    #: Id of an older one at that URL from which what has not changed is taken over; empty: none.
+    base: str = ""
 
 
 class CheckpointTaken(ControlMessage, frozen=True, tag=83):
@@ -98,6 +100,8 @@ class WriteCheckpoint(ControlMessage, frozen=True, tag=117):
     clocks: dict[str, int]
     #: The placement that must hold until all is copied.
     epoch: int
+    #: See `TakeCheckpoint`.
+    base: str = ""
 
 
 class ReleaseClocks(ControlMessage, frozen=True, tag=118):

@@ -1,0 +1,100 @@
+"""Rows as they were at a moment, kept aside before they are changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import types
+
+from sparkps.kernels.compiled import FLOATS, HEADS, array, given, inlined, kernel
+from sparkps.kernels.intrinsics import data, like_at, lock, uint8_at, unlock
+from sparkps.kernels.layout import PLANE
+from sparkps.kernels.lookup import lock_word
+
+
+@inlined
+def _choose(slots: Any, begin: int, end: int, count: int, flags: Any, kept: Any, total: int) -> int:
+    """Chooses rows that were there and are not kept yet; returns how many are chosen by now."""
+    for i in range(begin, end):
+        slot = np.int64(slots[i])
+        if 0 <= slot < count and flags[slot] == 0:
+            flags[slot] = 1
+            kept[total] = slots[i]
+            total += 1
+    return total
+
+
+@kernel(
+    lambda t: (
+        HEADS,
+        HEADS,
+        given(types.int32),
+        given(types.int64),
+        given(types.int32),
+        array(types.int64),
+        array(types.int64),
+        array(types.int32),
+        array(types.int64),
+        array(t, 3),
+    ),
+    dtypes=FLOATS,
+)
+def keep_rows(
+    table: Any,
+    index: Any,
+    buckets: Any,
+    offsets: Any,
+    slots: Any,
+    counts: Any,
+    flags: Any,
+    kept: Any,
+    ends: Any,
+    out: Any,
+) -> int:
+    """Copies the rows of `slots`, in all planes, that are about to be changed for the first time.
+
+    Parameters
+    ----------
+    table, index : pointer tables
+    buckets, offsets, slots
+        Runs of slots, bucket by bucket.
+    counts : ndarray of shape (256,), int64
+        Rows of each bucket that are to be kept: those before.
+    flags : ndarray of shape (256,), int64
+        By bucket: address of uint8[count], by row whether it is kept; 0: the rows need not be.
+    kept : ndarray of shape (n,), int32
+        Gets the slots of the rows that are copied: run by run.
+    ends : ndarray of shape (runs + 1,), int64
+        Gets where the rows of each run begin among these.
+    out : ndarray of shape (planes, n, dim)
+        Gets the rows.
+
+    Returns
+    -------
+    int
+        How many are copied.
+    """
+    planes, room, dim = out.shape
+    target = data(out)
+    total = 0
+    ends[0] = 0
+    for run in range(buckets.shape[0]):
+        bucket = buckets[run]
+        before = total
+        if flags[bucket] != 0:
+            total = _choose(slots, offsets[run], offsets[run + 1], counts[bucket], uint8_at(flags[bucket]), kept, total)
+        if total > before:
+            word = lock_word(index, bucket)
+            lock(word)
+            for plane in range(planes):
+                rows = like_at(table[bucket, PLANE + plane], out)
+                for i in range(before, total):
+                    for column in range(dim):
+                        target[(plane * room + i) * dim + column] = rows[np.int64(kept[i]) * dim + column]
+            unlock(word)
+        ends[run + 1] = total
+    return total
+
+
+__all__ = ["keep_rows"]
