@@ -251,15 +251,15 @@ def test_an_unknown_version_is_always_written(tmp_path: pathlib.Path) -> None:
 
 def test_what_is_left_of_a_file_that_is_mostly_outdated_is_written_anew(tmp_path: pathlib.Path) -> None:
     """So that chains of incremental checkpoints do not hold on to ever more old files."""
-    full, base = increment(tmp_path, [1, 1, 1, 1], None)
-    _, base = increment(tmp_path, [2, 2, 2, 1], base)
+    full, base = increment(tmp_path, [1] * 8, None)
+    _, base = increment(tmp_path, [2] * 7 + [1], base)
     assert sorted(share < LEAST_LIVE for share in live_shares(base)) == [False, True]
-    last, manifest = increment(tmp_path, [2, 2, 2, 1], base)
+    last, manifest = increment(tmp_path, [2] * 7 + [1], base)
     assert last.bytes > 0
     assert not any(full.id in file.name for file in manifest.files)
     CheckpointStore(str(tmp_path)).prune(LATER, keep=1)
     assert not (tmp_path / f"data-{full.id}").exists()
-    assert same(next(load(str(tmp_path), manifest, [3])), record(3, 1))
+    assert same(next(load(str(tmp_path), manifest, [7])), record(7, 1))
 
 
 def test_no_file_goes_that_a_kept_checkpoint_rests_on(tmp_path: pathlib.Path) -> None:
