@@ -105,13 +105,17 @@ class Checkpointer:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._over.wait(_LOOK_EVERY):
+        is_due = not self._spec.start  # buckets that are lost before the first clocks are done can be had back, too
+        while is_due or not self._over.wait(_LOOK_EVERY):
             try:
-                self._look()
-                if self._schedule.due(self.clock, time.monotonic()):
+                if not is_due:
+                    self._look()
+                is_due, take = False, is_due or self._schedule.due(self.clock, time.monotonic())
+                if take:
                     self._take()
             except SparkPSError as error:
-                log.warning("no checkpoint of worker group %s now: %s", self._spec.name, error)
+                said = logging.DEBUG if self._over.is_set() else logging.WARNING
+                log.log(said, "no checkpoint of worker group %s now: %s", self._spec.name, error)
             except Exception:
                 log.exception("no checkpoint of worker group %s now", self._spec.name)
 
