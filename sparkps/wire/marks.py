@@ -15,6 +15,8 @@ from collections.abc import Iterator
 
 import msgspec
 
+from sparkps.wire.buckets import buckets_in
+
 #: Writes of one rank within one clock stay below ``2**ORDINAL_BITS``.
 ORDINAL_BITS = 20
 #: Clocks of a rank that is not finished stay below this.
@@ -272,6 +274,8 @@ class SessionMarks:
         self._apart: dict[int, _Apart] = {}
         #: All buckets that came from another node.
         self._adopted = 0
+        #: Those among them of which not all writes come here: they stay apart whatever is written.
+        self._fixed = 0
 
     def take(self, session: int, stamp: int, table: int, buckets: int) -> int:
         """Those of `buckets` where the write is new; they have it from now on."""
@@ -302,12 +306,20 @@ class SessionMarks:
                 fresh |= theirs.take(stamp, table, touched)
         if rising:
             apart.remove(rising)
-            if stamp < mark.stamp:  # repeated for buckets that came late, after newer ones to the others
-                mark = apart.put(rising, stamp)
-            mark.put(table, mark.taken(table) | rising)
+            # Repeated for buckets that came late, after newer ones to the others; or not all of their writes come here.
+            stay = rising if stamp < mark.stamp else rising & self._fixed
+            for buckets, its in ((stay, apart.put(stay, stamp) if stay else mark), (rising & ~stay, mark)):
+                if buckets:
+                    its.put(table, its.taken(table) | buckets)
             if not apart.bits:
                 del self._apart[session]
         return fresh | rising
+
+    def set_apart(self, buckets: int) -> None:
+        """What sessions write to other buckets says nothing of these any more: each keeps the marks that it has."""
+        for bucket in buckets_in(buckets):
+            self.adopt(bucket, self.export(bucket))
+        self._fixed |= buckets
 
     def forget(self, session: int) -> None:
         """The session will not write again, nor repeat anything."""
@@ -345,6 +357,7 @@ class SessionMarks:
     def remove(self, bucket: int) -> None:
         """A bucket has moved away."""
         self._adopted &= ~(1 << bucket)
+        self._fixed &= ~(1 << bucket)
         for session, mark in self._marks.items():
             mark.clear(1 << bucket)
             apart = self._apart.get(session)
@@ -356,6 +369,7 @@ class SessionMarks:
     def validate(self) -> None:
         """Asserts the invariants written at the fields."""
         assert self._apart.keys() <= self._marks.keys()
+        assert not self._fixed & ~self._adopted
         assert all(not apart.bits & ~self._adopted for apart in self._apart.values())
         for apart in self._apart.values():
             seen = 0

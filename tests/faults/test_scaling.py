@@ -39,7 +39,7 @@ def ps(spark: SparkSession, request: pytest.FixtureRequest) -> Iterator[PSContex
 
 
 class Pushers:
-    """Threads that push ones to all keys, and to a dense table, until they are told to end."""
+    """Threads that push ones to all keys, and to a dense table, until they are told to end: one at a time, or up to four at once."""
 
     def __init__(self, ps: Any) -> None:
         self.rows = ps.sparse_table("scaled_rows", dim=2, dtype="float64")
@@ -66,14 +66,16 @@ class Pushers:
         assert not self.errors, self.errors
 
     def _push(self, worker: int) -> None:
-        keys, ones = np.arange(KEYS), np.ones((KEYS, 2))
+        keys, ones, at_once = np.arange(KEYS), np.ones((KEYS, 2)), 1 + worker
         try:
             while not self._ended.is_set():
                 began = time.monotonic()
-                self.rows.add(keys, ones)
-                self.dense.add(np.ones(100))
-                self.took.append((began, time.monotonic() - began))
-                self.pushes[worker] += 1
+                pushed = [self.rows.add_async(keys, ones) for _ in range(at_once)]
+                pushed += [self.dense.add_async(np.ones(100)) for _ in range(at_once)]
+                for push in pushed:
+                    push.result()
+                self.took.append((began, (time.monotonic() - began) / at_once))
+                self.pushes[worker] += at_once
         except BaseException as error:
             self.errors.append(error)
         finally:

@@ -209,18 +209,24 @@ class Writer(Program):
         before = np.zeros(len(self.own))
         for turn in range(self.world.scenario.rounds):
             self.nap()
-            marks = self.ledger.attempt(OUTSIDE, self.number, turn, 0)
-            keys, ones = self.universe.keys[marks], np.ones((marks.stop - marks.start, 1))
-            sparse = self.marks.add_async(keys, ones)
-            if self.dense:
-                self.dense.add(self.ones_at(marks))
+            burst = [self._write(turn, push) for push in range(self.world.scenario.burst)]
             self.nap(writing=True)
-            sparse.result()
-            self.own[marks] = True
-            self.ledger.acknowledge(marks)
+            for marks, sparse in burst:
+                sparse.result()
+                self.own[marks] = True
+                self.ledger.acknowledge(marks)
             rows = self.marks.pull(self.universe.keys).ravel()
             self.ledger.check_read(self.own, before, rows, f"{self.process.name} in round {turn}")
             before = rows
+
+
+    def _write(self, turn: int, push: int) -> tuple[slice, Future[Any]]:
+        marks = self.ledger.attempt(OUTSIDE, self.number, turn, push)
+        keys, ones = self.universe.keys[marks], np.ones((marks.stop - marks.start, 1))
+        sparse = self.marks.add_async(keys, ones)
+        if self.dense:
+            self.dense.add(self.ones_at(marks))
+        return marks, sparse
 
 
 class Reader(Program):

@@ -80,9 +80,11 @@ class Scenario:
     groups: tuple[Group, ...]
     #: Whether there is a dense table as well.
     dense: bool = True
-    #: Outside sessions: how many write (so many rounds each) and how many read.
+    #: Outside sessions: how many write (so many rounds each), and how many read.
     writers: int = 0
     rounds: int = 3
+    #: Writes of each round that are under way at once.
+    burst: int = 1
     readers: int = 0
     #: Whether another session creates, fills and drops tables meanwhile.
     churn: bool = False
@@ -108,7 +110,12 @@ class Universe:
                     for push in range(group.pushes):
                         ways += [(number, rank, clock, push, part) for part in range(group.parts)]
         for writer in range(scenario.writers):
-            ways += [(OUTSIDE, writer, turn, 0, part) for turn in range(scenario.rounds) for part in range(2)]
+            ways += [
+                (OUTSIDE, writer, turn, push, part)
+                for turn in range(scenario.rounds)
+                for push in range(scenario.burst)
+                for part in range(2)
+            ]
         self.group, self.rank, self.clock, self.push, part = np.array(ways, np.int64).reshape(-1, 5).T
         shared, passing = np.arange(len(scenario.groups) * SUMS) % SUMS, np.arange(12) % 3
         keys = _keys(np.concatenate([part, shared, passing]), scenario.nodes)

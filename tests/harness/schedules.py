@@ -83,6 +83,8 @@ def drawn_with_replicas(seed: int) -> Schedule:
         "cuts": rng.choice([0, 0, 1]),
     }
     faults = replace(base.faults, epochs=0, silence=0.0, **hurt)
+    if rng.random() < 0.3:
+        scenario = replace(scenario, writers=1, burst=rng.choice([2, 3, 5]))
     # Slower networks than deadlines allow for would have copies given up all the time.
     weather = replace(base.weather, delay=min(base.weather.delay, 0.05))
     return Schedule(seed, scenario, weather, faults)

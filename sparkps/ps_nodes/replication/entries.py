@@ -232,6 +232,10 @@ def _forget(follower: Follower, message: log.ShipForget, _: list[Any]) -> None:
     follower.answers.forget(message.writer)
 
 
+def _given(follower: Follower, message: log.ShipGiven, _: list[Any]) -> None:
+    follower.marks.set_apart(unpacked(message.buckets) & follower.held)
+
+
 _CARRIERS: dict[type[Any], _Carrier] = {
     log.ShipWrite: _write,
     log.ShipCall: _call,
@@ -243,6 +247,7 @@ _CARRIERS: dict[type[Any], _Carrier] = {
     log.ShipSettle: _settle,
     log.ShipEnd: _end,
     log.ShipForget: _forget,
+    log.ShipGiven: _given,
     log.ShipBucket: snapshots.adopt,
 }
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from sparkps.errors import TierError
 from sparkps.ps_nodes.replication.follower import Follower
 from sparkps.ps_nodes.shards import Entry
-from sparkps.wire.buckets import buckets_in
+from sparkps.wire.buckets import buckets_in, packed
 from sparkps.wire.messages.control import NodeInfo
+from sparkps.wire.messages.log import ShipGiven
 from sparkps.wire.placement import Placement, check_placement, replica_sets
 
 if TYPE_CHECKING:
@@ -130,11 +131,13 @@ class _Change:
                 for _, group in sorted(state.groups.items()):
                     still.enter_context(group.still())
                 still.enter_context(state.shards.still())
+                given = state.copies.reserve(self._given)
                 self._give()
                 self._gain()
                 state.bucket_bits, state.placement, state.epoch = self._led, self._placement, self._epoch
                 state.shards.led = self._led
                 self._begin_copies()
+            state.copies.ship(given, lambda place: (ShipGiven(packed(place.buckets)), []))
             self._let_go()
         except Exception as error:
             log.exception("the placement of epoch %d could not be taken over", self._epoch)

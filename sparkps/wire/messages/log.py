@@ -117,6 +117,12 @@ class ShipForget(LogEntry, frozen=True, tag=53):
     writer: int
 
 
+class ShipGiven(LogEntry, frozen=True, tag=56):
+    """Others lead these buckets: what comes after this says nothing of what writers have written there."""
+
+    buckets: bytes
+
+
 # ---- whole buckets -----------------------------------------------------------------------------------------------------
 
 

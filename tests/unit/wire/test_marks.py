@@ -175,6 +175,41 @@ def test_a_session_s_writes_are_taken_once_whenever_buckets_move_under_them(seed
     assert sender.taken == sender.sent
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_a_copy_of_a_bucket_that_was_given_up_keeps_the_marks_that_it_had(seed: int) -> None:
+    """Who is to lead it goes on hearing what the same session writes to the others of its former primary, and must not take that for
+    writes that it has: they reach itself only after it leads."""
+    rng = random.Random(seed)
+    primary, copy, led, stamp = SessionMarks(), SessionMarks(), 0xFF, 0
+    last: dict[tuple[int, int], int] = {}
+    for bucket in buckets_in(rng.getrandbits(8)):
+        copy.adopt(bucket, primary.export(bucket))
+    given, ended = 0, dict[int, int]()
+    for _ in range(30):
+        if rng.random() < 0.2 and given != 0xFF:
+            bucket = rng.choice(list(buckets_in(led)))
+            ended[bucket] = stamp
+            given, led = given | 1 << bucket, led & ~(1 << bucket)
+            primary.remove(bucket)
+            copy.set_apart(1 << bucket)
+        stamp += rng.choice((0, 1, 1))
+        table, buckets = rng.choice((1, 2)), rng.getrandbits(8)
+        # What was ordered before may be shipped after: of a user's function.
+        late = 1 << rng.choice(list(buckets_in(given))) if given and rng.random() < 0.2 else 0
+        new = primary.take(7, stamp, table, buckets & led) | late
+        copy.take(7, stamp, table, new)
+        last.update({(table, bucket): max(stamp, last.get((table, bucket), -1)) for bucket in buckets_in(new)})
+        copy.validate()
+    for bucket in buckets_in(given):
+        heard = max(ended[bucket], *(last.get((table, bucket), -1) for table in (1, 2)))
+        leads = SessionMarks()
+        leads.adopt(bucket, copy.export(bucket))
+        for table in (1, 2):
+            assert not leads.take(7, last.get((table, bucket), -2), table, 1 << bucket)
+        for later in range(heard + 1, stamp + 3):
+            assert leads.take(7, later, 1, 1 << bucket), (bucket, later)
+
+
 def test_a_node_that_adopted_many_buckets_has_one_mark_of_a_session_again_after_its_next_write() -> None:
     source, target = SessionMarks(), SessionMarks()
     low, high = mask_of_range(0, 128), mask_of_range(128, 256)
