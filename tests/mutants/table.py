@@ -33,6 +33,8 @@ _CLOCK_REQUESTS = "sparkps/ps_nodes/handlers/clocks.py"
 _ROWS = "sparkps/ps_nodes/handlers/rows.py"
 _WORK = "sparkps/ps_nodes/work.py"
 _GROUPS = "sparkps/ps_nodes/groups.py"
+_CLOSING = "sparkps/ps_nodes/closing.py"
+_DUE_CLOSES = "sparkps/ps_nodes/due_closes.py"
 _BUFFERS = "sparkps/ps_nodes/clock_buffers.py"
 _SHARDS = "sparkps/ps_nodes/shards.py"
 _TURNS = "sparkps/ps_nodes/turns.py"
@@ -133,19 +135,19 @@ _CLOCKS = (
     ),
     Mutant(
         "closes not in order of clocks",
-        _GROUPS,
-        "close = self._closes.popleft()",
-        "close = self._closes.pop()",
+        _DUE_CLOSES,
+        "return self._due.popleft()",
+        "return self._due.pop()",
     ),
     Mutant(
         "pulls not held during a close",
         _GROUPS,
-        "if not (waiting or self._closing):",
+        "if not (waiting or self._closes.busy):",
         "if not waiting:",
     ),
     Mutant(
         "drop-above removed",
-        _GROUPS,
+        _CLOSING,
         "                self._buffers.drop_above(effect.rank, effect.clock, effect.buckets)\n",
         "",
     ),
@@ -163,7 +165,7 @@ _CLOCKS = (
     ),
     Mutant(
         "the drain at the end removed",
-        _GROUPS,
+        _CLOSING,
         "        self.when_applied(over)\n",
         "        over(None)\n",
     ),
@@ -409,7 +411,7 @@ _REPLICAS = (
     ),
     Mutant(
         "closes are not shipped",
-        _GROUPS,
+        _CLOSING,
         "            if entry.places:\n                self._ship_close(entry, close)\n",
         "            if entry.places:\n                self._ship_close(entry, Close(-5, 0))\n",
     ),
