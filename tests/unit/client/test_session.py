@@ -462,6 +462,11 @@ def test_a_rank_s_write_goes_again_however_long_its_session_was_forgotten() -> N
     tier.network.time += 500.0
     tier.nodes[0].script = [forgotten()]
     write.result()
+    first, *_, last = tier.nodes[0].of(m.Step)
+    assert (last.member, last.call) == (first.member, first.call), "by which the node knows it, if it has it already"
+    assert tier.nodes[0].of(m.Hello)[-1].session == last.session, "its session was opened again"
+    session.tick()
+    assert len(tier.nodes[0].of(m.Tick)) == 1, "and its clock goes on"
 
 
 def test_when_the_tier_has_ended_calls_of_every_thread_end_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -308,7 +308,9 @@ def test_a_group_that_its_driver_asks_about_lives_on(world: World) -> None:
     group = admit(world, "a").spec.group
     for _ in range(5):
         world.later(30.0)
-        world.ask(DRIVER, c.GroupState(0, group))
+        assert world.ask(DRIVER, c.GroupState(0, group)).cause is None
+    assert not {c.FailGroup, c.CloseGroup} & set(kinds(world.commands[b"n0"]))
+    assert isinstance(world.ask(WORKER, c.Lease(0, group, 0, 7)), c.Leased), "its ranks may still come"
 
 
 @pytest.mark.parametrize("seen", [True, False])
