@@ -254,7 +254,7 @@ def test_what_a_users_function_writes_reaches_the_replica_as_rows() -> None:
 
 def test_entries_for_buckets_that_were_let_go_of_are_for_nobody() -> None:
     nodes, client = two_nodes()
-    message, _ = add(client, list(range(200)))
+    add(client, list(range(200)))
     part = [[0, 1] if bucket % 2 else [0] for bucket in range(256)]
     nodes.epoch = 2
     told = nodes.command(1, c.SetPlacement(0, 2, part, nodes.infos()))  # the replica hears of it first

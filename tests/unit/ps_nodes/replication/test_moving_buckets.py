@@ -108,7 +108,7 @@ def test_a_copy_is_made_when_all_that_was_acknowledged_is_there() -> None:
     nodes, client = two_nodes(ALONE)
     told = nodes.copy([3], 0, 1)
     nodes.pools[0].run()
-    message, _ = add(client)
+    add(client)
     nodes._one()  # the bucket arrives; the write behind it is still under way
     source, target, frames = nodes.heard.popleft()
     nodes.services[target].hear_node(source, frames)
