@@ -2,48 +2,32 @@
 
 from __future__ import annotations
 
-import dataclasses
-import logging
-import os
-import threading
 from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Literal
 
-from sparkps.client.control import ControlClient
-from sparkps.client.session import disconnect, end_all
 from sparkps.client.tables import DenseTable, SparseTable
-from sparkps.config import PREFIX, Settings, conf_of
 from sparkps.consistency import BSP, Consistency
-from sparkps.driver_bridge.driver_control import DriverControl
-from sparkps.driver_bridge.launchers import ANSWER_GRACE, RunningTier, launch
-from sparkps.driver_bridge.signals import EndOfDriver, EndOfSpark
-from sparkps.driver_bridge.spark.python_workers import start_python_workers, use_this_python
+from sparkps.driver_bridge.arguments import function_name, pickled_function, positive_seconds, whole_number
+from sparkps.driver_bridge.launchers import ANSWER_GRACE
 from sparkps.driver_bridge.table_specs import dense_spec, sparse_spec
-from sparkps.errors import ConfigError, InvalidInput, SparkPSError, TierError
+from sparkps.driver_bridge.tier_life import TierLife
 from sparkps.initializers import Initializer, Zeros
 from sparkps.optim import SGD, Optimizer
-from sparkps.plain import name_of, text_of
 from sparkps.specs import TableSpec
 from sparkps.wire.messages.control import CreateTable, DrainNode, FindTable, RegisterFunction, TierAddress, TierStatus
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
 
     from sparkps.checkpoints.manifest import Checkpoint
     from sparkps.driver_bridge.groups.report import Results
     from sparkps.driver_bridge.groups.running import RunningGroup
     from sparkps.driver_bridge.groups.worker import Train
 
-log = logging.getLogger(__name__)
-
 _ZEROS, _SGD = Zeros(), SGD(1.0)
 
-#: Seconds that `stop` waits for the start of Python workers, where that is still under way.
-_START_PATIENCE = 5.0
 
-
-class PSContext:
+class PSContext(TierLife):
     """A tier of parameter-server nodes beside a Spark session; a context manager.
 
     Parameters
@@ -87,139 +71,6 @@ class PSContext:
     array([[1.5],
            [0. ]], dtype=float32)
     """
-
-    #: The current one. Owner: `_lock`.
-    _active: PSContext | None = None
-    #: Held while a context starts or stops. Re-entrant, since a signal handler may stop what its own thread is starting.
-    _lock = threading.RLock()
-
-    def __init__(
-        self,
-        spark: SparkSession,
-        num_nodes: int | None = None,
-        replication: int | None = None,
-        launch: str | None = None,
-        replication_ack: str | None = None,
-    ) -> None:
-        context = _spark_context(spark)
-        self.spark = spark
-        self.settings = _settings(spark, num_nodes, replication, launch, replication_ack)
-        self._spark_context = context
-        self._pid = os.getpid()
-        self._stopped = False
-        self._tier: RunningTier | None = None
-        #: Set when no job of our own runs any more.
-        self._workers_started = threading.Event()
-        self._workers_started.set()
-        #: Nobody has asked for this context itself: it was made for whoever needs one.
-        self._is_shared = False
-        #: None until the tier has started.
-        self._end_of_spark: EndOfSpark | None = None
-        with PSContext._lock:
-            _make_room(context)
-            self._end = EndOfDriver(self.stop)
-            self._end.arm()
-            try:
-                use_this_python(context)
-                self._workers_started = start_python_workers(spark)
-                self._start(context.master)
-            except BaseException:
-                self.stop()
-                raise
-            self._end_of_spark = EndOfSpark(lambda: _has_stopped(context), self.stop)
-            PSContext._active = self
-
-    def _start(self, master: str) -> None:
-        self._tier = launch(self.settings, master)
-        #: What table handles carry.
-        self.address: TierAddress = self._tier.address
-        #: To the coordinator.
-        self.control = DriverControl.for_tier(self.address, self._tier.ended)
-        log.info("tier %s is ready: %d nodes", self.address.tier_id, self.settings.num_nodes)
-
-    # ---- life ----------------------------------------------------------------------------------------------------------
-
-    @classmethod
-    def active(cls) -> PSContext | None:
-        """The current context of this process, or None."""
-        active = cls._active
-        return active if active is not None and active._pid == os.getpid() and active._is_usable() else None
-
-    @classmethod
-    def get_or_create(cls, spark: SparkSession) -> PSContext:
-        """The active context if it belongs to the session's SparkContext, else a new one from its `spark.sparkps.*` settings.
-
-        A context made here lives on for the next caller, until `stop()`, the end of Spark or the interpreter's exit, or until
-        somebody makes one explicitly. If a process of its tier was lost it is started anew; tables that were on it are gone.
-        """
-        context = _spark_context(spark)
-        with cls._lock:
-            active = cls.active()
-            if active is not None and active._spark_context is context:
-                lost = active._lost() if active._is_shared else None
-                if lost is None:
-                    return active
-                log.warning("a new tier takes the place of the one that was started before: %s", lost)
-            made = cls(spark)
-            made._is_shared = True
-            return made
-
-    def _lost(self) -> SparkPSError | None:
-        return None if self._tier is None else self._tier.lost()
-
-    def stop(self) -> None:
-        """End the tier: its processes and all tables. Does nothing the second time, and in a forked child."""
-        if self._stopped or os.getpid() != self._pid:
-            return
-        self._stopped = True
-        with PSContext._lock:
-            self._end.disarm()
-            if self._end_of_spark is not None:
-                self._end_of_spark.cancel()
-            if PSContext._active is self:
-                PSContext._active = None
-            # A Spark that is stopped next would report its workers as crashed.
-            self._workers_started.wait(_START_PATIENCE)
-            if self._tier is None:
-                return
-            disconnect(self._tier.address)
-            end_all(self._tier.address)
-            self._tier.stop()
-            ControlClient.of(self._tier.address).close()
-            log.info("tier %s has stopped", self._tier.address.tier_id)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def __repr__(self) -> str:
-        state = "stopped" if self._stopped else "active"
-        tier = "" if self._tier is None else f" {self._tier.address.tier_id}"
-        return f"<PSContext{tier}: {self.settings.num_nodes} nodes, {state}>"
-
-    def __reduce__(self) -> NoReturn:
-        raise InvalidInput(
-            "A function that runs on executors must use table handles. Got the PSContext, which lives on the driver:"
-            ' say `w = ps.table("w")` outside the function, and use `w` inside, or `worker.table("w")` in a worker group.'
-        )
-
-    def _is_usable(self) -> bool:
-        return not self._stopped and not _has_stopped(self._spark_context)
-
-    def _check_running(self) -> None:
-        if self._stopped or os.getpid() != self._pid:
-            raise TierError("The PSContext must be running. It was stopped: make a new one.")
-
-    def _check_can_start(self) -> None:
-        """Before a group's input is staged, which may take long."""
-        self._check_running()
-        if _has_stopped(self._spark_context):
-            raise TierError("The SparkSession of the PSContext must be running. It was stopped: make new ones of both.")
-        self.control.check()
 
     # ---- tables and functions ------------------------------------------------------------------------------------------
 
@@ -306,20 +157,9 @@ class PSContext:
         str
             The name.
         """
-        import cloudpickle
-
-        name = name if name is not None else getattr(fn, "__name__", "")
-        if not callable(fn) or not isinstance(name, str) or not name or name == "<lambda>":
-            raise InvalidInput(
-                f"A server function must be callable, and have a name. Got {fn!r} as {name!r}: say `ps.function(fn, name=...)`."
-            )
+        name = function_name(fn, name)
         self._check_running()
-        try:
-            pickled = cloudpickle.dumps(fn)
-        except Exception as error:  # what it has captured may raise anything
-            raise InvalidInput(
-                f"Server function {name!r} must be picklable, with all that it has captured. It is not: {name_of(error)}: {text_of(error)}"
-            ) from error
+        pickled = pickled_function(fn, name)
         self.control.request(RegisterFunction(0, name, pickled))
         return name
 
@@ -386,7 +226,7 @@ class PSContext:
         """
         self._check_running()
         assert self._tier is not None
-        self._tier.scale(_whole("num_nodes", num_nodes), _seconds(timeout))
+        self._tier.scale(whole_number("num_nodes", num_nodes), positive_seconds(timeout))
 
     def drain(self, node: int, timeout: float = 600.0) -> None:
         """Let a node give up its buckets, and end, while work goes on; there is one node less then.
@@ -406,8 +246,8 @@ class PSContext:
             As `scale`.
         """
         self._check_running()
-        seconds = _seconds(timeout)
-        self.control.request(DrainNode(0, _whole("node", node), seconds), seconds + ANSWER_GRACE)
+        seconds = positive_seconds(timeout)
+        self.control.request(DrainNode(0, whole_number("node", node), seconds), seconds + ANSWER_GRACE)
 
     # ---- checkpoints ---------------------------------------------------------------------------------------------------
 
@@ -446,7 +286,7 @@ class PSContext:
         from sparkps.driver_bridge import checkpointing
 
         self._check_running()
-        return checkpointing.take(self.control, url, _seconds(timeout))
+        return checkpointing.take(self.control, url, positive_seconds(timeout))
 
     def restore(self, url: str, id: str | None = None, timeout: float = 3600.0) -> Checkpoint:  # noqa: A002 - as in `Checkpoint`
         """Bring all tables of a checkpoint back, optimizer state included; tables that are not there are created.
@@ -481,7 +321,7 @@ class PSContext:
         from sparkps.driver_bridge import checkpointing
 
         self._check_running()
-        return checkpointing.restore(self.control, url, id, _seconds(timeout))
+        return checkpointing.restore(self.control, url, id, positive_seconds(timeout))
 
     # ---- status --------------------------------------------------------------------------------------------------------
 
@@ -506,67 +346,6 @@ class PSContext:
         self._check_running()
         report: dict[str, Any] = self.control.request(TierStatus(0)).report
         return report
-
-
-def _spark_context(spark: Any) -> Any:
-    """The running SparkContext of a session."""
-    if type(spark).__module__.startswith("pyspark.sql.connect"):
-        raise ConfigError("A PSContext needs a SparkSession with a SparkContext. Spark Connect is not supported yet.")
-    context = getattr(spark, "sparkContext", None)
-    if context is None:
-        raise ConfigError(
-            f"A PSContext needs a SparkSession: `PSContext(SparkSession.builder.getOrCreate())`. Got {spark!r} instead."
-        )
-    if _has_stopped(context):
-        raise ConfigError("A PSContext needs a running SparkSession. This one was stopped: make a new one.")
-    return context
-
-
-def _has_stopped(context: Any) -> bool:
-    """pyspark itself knows by this attribute."""
-    return getattr(context, "_jsc", None) is None
-
-
-def _settings(
-    spark: Any, num_nodes: int | None, replication: int | None, launch: str | None, replication_ack: str | None
-) -> Settings:
-    given: dict[str, Any] = {"num_nodes": num_nodes, "replication": replication, "launch": launch}
-    settings = dataclasses.replace(
-        Settings.from_spark(spark), **{name: value for name, value in given.items() if value is not None}
-    )
-    if replication_ack is not None:
-        settings = dataclasses.replace(settings, node=dataclasses.replace(settings.node, replication_ack=replication_ack))
-    if settings.replication > settings.num_nodes:
-        raise ConfigError(
-            f"`replication` (`{PREFIX}replication`) must be at most `num_nodes` (`{PREFIX}numNodes`), {settings.num_nodes}: the copies of"
-            f" a bucket are on different nodes. Got {settings.replication}.",
-            key=PREFIX + "replication",
-        )
-    return settings if PREFIX + "heartbeatDeadline" in conf_of(spark) else settings.for_replicas()
-
-
-def _whole(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidInput(f"`{name}` must be an int. Got {value!r} instead.")
-    return value
-
-
-def _seconds(timeout: Any) -> float:
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < float("inf"):
-        raise InvalidInput(f"`timeout` must be a positive number of seconds. Got {timeout!r} instead.")
-    return float(timeout)
-
-
-def _make_room(context: Any) -> None:
-    """Only one context is active: one that nobody has asked for goes, and one of a SparkContext that was stopped."""
-    active = PSContext._active
-    if active is None or active._pid != os.getpid():
-        return
-    if not (active._is_shared or _has_stopped(active._spark_context)):
-        raise ConfigError(
-            f"Only one PSContext may be active. {active!r} is: use it (`PSContext.active()`), or stop it first."
-        )
-    active.stop()
 
 
 __all__ = ["PSContext"]

@@ -15,7 +15,7 @@ from sparkps.ps_nodes.functions import Prepared
 from sparkps.ps_nodes.tables.directory import Table, Tables
 from sparkps.ps_nodes.tables.targets import Target
 from sparkps.ps_nodes.turns import ShardSet
-from sparkps.wire.buckets import bits_of
+from sparkps.wire.buckets import bits_of, union
 from sparkps.wire.messages.data import Member, Op
 
 #: What one kept part costs besides its arrays (bytes, about).
@@ -151,7 +151,7 @@ class Write:
         for target in targets:
             parts.setdefault(target.table.spec.table, []).append(target)
             shards[target.table.order] = shards.get(target.table.order, 0) | target.mask
-        return cls({**parts}, {table: _union(mine) for table, mine in parts.items()}, shards)
+        return cls({**parts}, {table: union(target.mask for target in mine) for table, mine in parts.items()}, shards)
 
     @classmethod
     def of_call(cls, prepared: Prepared, buckets: int) -> Write:
@@ -339,10 +339,3 @@ def _order(each: _Ordered) -> tuple[int, int, int]:
 
 def _bytes(each: _Ordered) -> int:
     return each[1].nbytes + PART_BYTES
-
-
-def _union(parts: Iterable[Target]) -> int:
-    union = 0
-    for part in parts:
-        union |= part.mask
-    return union

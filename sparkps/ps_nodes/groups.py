@@ -1,56 +1,34 @@
-"""Worker groups on a node: the shell around `wire.clock.GroupClock` that buffers writes, applies closes and parks requests."""
+"""Worker groups on a node: what their members ask for. Writes are buffered or applied, requests that must wait are parked.
+
+What follows when clocks close, and the end of a group, are in `closing`.
+"""
 
 from __future__ import annotations
 
-import logging
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from sparkps.errors import CheckpointError, Fenced, SparkPSError
-from sparkps.plain import name_of, text_of
-from sparkps.ps_nodes.clock_buffers import ClockBuffers, Kept, Part, Write, write_all
+from sparkps.errors import SparkPSError
+from sparkps.ps_nodes.clock_buffers import Kept, Part, Write, write_all
+from sparkps.ps_nodes.closing import ClosingGroup, ParkedRequest, as_cause
 from sparkps.ps_nodes.memory_budget import MemoryBudget
 from sparkps.ps_nodes.replication import shipping
-from sparkps.ps_nodes.replication.copies import Copies, Place, Places
+from sparkps.ps_nodes.replication.copies import Copies, Places
 from sparkps.ps_nodes.shards import Entry, Shards
 from sparkps.ps_nodes.tables.directory import Tables
-from sparkps.specs import GroupSpec, RankStart
-from sparkps.wire.buckets import buckets_in, packed
-from sparkps.wire.clock import GroupClock
-from sparkps.wire.effects import Apply, Buffer, Close, DropAbove, Effect, Release, ShardClock, Standing
+from sparkps.specs import GroupSpec
+from sparkps.wire.buckets import union
+from sparkps.wire.effects import Apply, Buffer, ShardClock, Standing
 from sparkps.wire.marks import ShardMark
 from sparkps.wire.messages import log as entries
 from sparkps.wire.messages.data import Member
-
-log = logging.getLogger(__name__)
-
-#: Closes that touch more rows run on the pool.
-HEAVY_ROWS = 1 << 14
-
-#: Called once: with None, or with why the group ended first.
-Then = Callable[[SparkPSError | None], None]
 
 #: Called once, when a write may be acknowledged: with None, or with why it failed.
 Done = Callable[[BaseException | None], None]
 
 
-@dataclass(slots=True)
-class ParkedRequest:
-    """A request that waits for the clock."""
-
-    member: Member
-    #: Runs the request again, or hands it to whoever does.
-    resume: Callable[[], None]
-    #: Told the first cause if the group ends before.
-    fail: Callable[[SparkPSError], None]
-    #: When it was parked (seconds, the node's clock).
-    since: float
-
-
-class NodeGroup:
+class NodeGroup(ClosingGroup):
     """One worker group on this node. Thread-safe.
 
     Parameters
@@ -79,33 +57,8 @@ class NodeGroup:
         copies: Copies,
         buckets: int,
     ) -> None:
-        self.spec = spec
-        self._shards = shards
-        self._copies = copies
-        self._now = now
+        super().__init__(spec, tables, shards, now, copies, buckets)
         self._memory = memory
-        self._lock = threading.Lock()
-        #: Owner of this and all below: `_lock`.
-        self._clock = GroupClock(spec, buckets_in(buckets))
-        #: BSP: writes of clocks that are not closed.
-        self._buffers = ClockBuffers(tables)
-        self._parked: list[ParkedRequest] = []
-        #: Closes that are due, in order, and whether somebody is applying them.
-        self._closes: deque[Close] = deque()
-        self._closing = False
-        #: A checkpoint is being taken: closes of later clocks wait, though they are due.
-        self._last_clock: int | None = None
-        #: A close has come that waits for that: who applies closes has stopped.
-        self._has_stopped = False
-        #: Called when the clock of the checkpoint is closed.
-        self._when_cut: Then | None = None
-        #: Called when no close is due.
-        self._when_applied: list[Then] = []
-        #: Why the group ended, if it did; and where that is still to be shipped to.
-        self._cause: SparkPSError | None = None
-        self._ends: Places = ()
-        #: Seconds that pulls of each rank were parked.
-        self.waited = [0.0] * spec.num_ranks
 
     # ---- requests of members -------------------------------------------------------------------------------------------
 
@@ -121,8 +74,8 @@ class NodeGroup:
         with self._lock:
             self._check()
             # Closes that are due but not applied yet belong before the pull: their ranks have all ticked.
-            waiting = [] if self._closing else self._clock.ready(member)
-            if not (waiting or self._closing):
+            waiting = [] if self._closes.busy else self._clock.ready(member)
+            if not (waiting or self._closes.busy):
                 return None
             self._parked.append(parked())
             return waiting
@@ -195,7 +148,7 @@ class NodeGroup:
         except SparkPSError:
             raise  # the clock has refused it, and marked nothing
         except BaseException as error:  # marks may say already that it is there
-            self._fail(_as_cause(error, f"A write of rank {member.rank} could not be taken"))
+            self._fail(as_cause(error, f"A write of rank {member.rank} could not be taken"))
             raise
 
     @property
@@ -229,7 +182,7 @@ class NodeGroup:
 
         def finished(_: Any, error: BaseException | None) -> None:
             if error is not None:  # the marks say that it is there
-                self.end(_as_cause(error, f"A write of rank {member.rank} could not be applied"))
+                self.end(as_cause(error, f"A write of rank {member.rank} could not be applied"))
                 done(error)
             else:
                 self._copies.when_kept(entry.places, lambda: done(None), meanwhile)
@@ -279,177 +232,9 @@ class NodeGroup:
         self._ship(places, lambda: entries.ShipSettle(member, state))
         return follow, places
 
-    def _ship(self, places: Places, make: Callable[[], entries.LogEntry]) -> None:
-        if places:
-            self._copies.ship(places, lambda _: (make(), []))
-
-    def when_applied(self, then: Then) -> None:
-        """Call `then` when every close that is due now is in the tables."""
-        with self._lock:
-            cause = self._cause
-            if cause is None and self._closing:
-                self._when_applied.append(then)
-                return
-        then(cause)
-
     def _check(self) -> None:
         if self._cause is not None:
             raise self._cause
-
-    # ---- effects -------------------------------------------------------------------------------------------------------
-
-    def _follow(self, effects: Sequence[Effect]) -> Callable[[], None] | None:
-        released = False
-        for effect in effects:
-            if isinstance(effect, DropAbove):
-                self._buffers.drop_above(effect.rank, effect.clock, effect.buckets)
-                released = True  # there may be room for writes that were held back
-            elif isinstance(effect, Close):
-                self._closes.append(effect)
-            elif isinstance(effect, Release):
-                released = True
-        if self._closes and not self._closing:
-            self._closing = True
-            return self._apply_closes
-        return self._release if released and not self._closing else None
-
-    @property
-    def heavy(self) -> bool:
-        """Whether the closes that are due touch more than a few rows."""
-        with self._lock:
-            return sum(self._buffers.size(close.clock) for close in self._closes) > HEAVY_ROWS
-
-    def _apply_closes(self) -> None:
-        """Apply what is due, clock by clock; goes on elsewhere where others are changing the same buckets."""
-        while (ordered := self._order_next_close()) is not None:
-            entry, its_turn, close = ordered
-            if entry.places:
-                self._ship_close(entry, close)
-            if not its_turn:
-                return
-            self._shards.carry_out(entry)
-        self._end_if_failed()
-        self._reach_cut()
-        self._applied()
-
-    def _ship_close(self, entry: Entry, close: Close) -> None:
-        def make(place: Place) -> tuple[entries.LogEntry, list[Any]]:
-            return entries.ShipClose(self.spec.group, close.clock, packed(entry.ships & place.buckets)), []
-
-        self._copies.ship(entry.places, make)
-
-    def _order_next_close(self) -> tuple[Entry, bool, Close] | None:
-        """The next close takes its place: no moment is between its leaving the buffers and that."""
-        with self._lock:
-            if not self._closes or self._cause is not None:
-                self._closing = False
-                return None
-            if self._last_clock is not None and self._closes[0].clock > self._last_clock:
-                self._has_stopped = True
-                return None
-            close = self._closes.popleft()
-            try:
-                entry = self._entry_of(close)
-                return entry, self._shards.order(entry), close
-            except BaseException as error:
-                self._closing = False
-                self._fail(_as_cause(error, f"Clock {close.clock} could not be closed"))
-                return None
-
-    def _entry_of(self, close: Close) -> Entry:
-        """What the close of a clock changes."""
-        clock = close.clock
-        closed = self._buffers.take(clock, close.buckets)
-
-        def done(_: Any, error: BaseException | None) -> None:
-            closed.release()
-            if error is not None:
-                self.end(_as_cause(error, f"Clock {clock} could not be closed"))
-            if entry.waited:
-                self._apply_closes()
-
-        entry = Entry(closed.shards, lambda: closed.apply(clock), done, union(closed.shards.values()))
-        return entry
-
-    # ---- checkpoints -----------------------------------------------------------------------------------------------------
-
-    def stop_closing(self) -> int:
-        """BSP: no clock is closed after the highest one that is, or is due, until `cut_at` or `go_on`; that clock."""
-        with self._lock:
-            self._last_clock = self._clock.pin()
-            return self._last_clock
-
-    def cut_at(self, clock: int, then: Then) -> None:
-        """Close clocks up to `clock`, and call `then` when that one is closed here; later ones wait until `go_on`."""
-        with self._lock:
-            if self._last_clock is None or clock < self._last_clock:
-                raise CheckpointError(
-                    f"A cut must be at a clock after which none is closed. Got {clock} for group {self.spec.name!r}.", again=True
-                )
-            self._last_clock, self._when_cut = clock, then
-            resume, self._has_stopped = self._has_stopped, False
-        if resume:
-            self._apply_closes()
-        else:
-            self._reach_cut()
-
-    def _with_cut(self, follow: Callable[[], None] | None) -> Callable[[], None] | None:
-        """A cut may be where nobody has written anything."""
-        if self._when_cut is None:
-            return follow
-
-        def both() -> None:
-            if follow is not None:
-                follow()
-            self._reach_cut()
-
-        return both
-
-    def _reach_cut(self) -> None:
-        """See whether the clock of a checkpoint is closed."""
-        with self._lock:
-            then, clock = self._when_cut, self._last_clock
-            if then is None or clock is None or not self._is_closed(clock):
-                return
-            self._when_cut, cause = None, self._cause
-        then(cause)
-
-    def _is_closed(self, clock: int) -> bool:
-        """Whether all that belongs to a clock has its place before whatever comes now, or never will have."""
-        return self._cause is not None or (
-            self._clock.has_ticked(clock) and not any(close.clock <= clock for close in self._closes)
-        )
-
-    def starts_after(self, clock: int) -> list[RankStart | None]:
-        """Where each rank goes on after a cut at `clock`; None: not known here."""
-        with self._lock:
-            return self._clock.starts_after(clock)
-
-    def starts_now(self) -> list[RankStart | None]:
-        """SSP and ASP: where each rank goes on from what is here now; None: not every bucket is there. Under `still`."""
-        return self._clock.starts_now()
-
-    def go_on(self) -> None:
-        """The checkpoint has what it needs, or was given up: clocks close again."""
-        with self._lock:
-            if self._last_clock is None:
-                return
-            then, self._last_clock, self._when_cut = self._when_cut, None, None
-            resume, self._has_stopped = self._has_stopped, False
-            self._clock.unpin()
-        if then is not None:
-            then(CheckpointError("A checkpoint must be complete before clocks go on. It was given up.", again=True))
-        if resume:
-            self._apply_closes()
-
-    def marks_at(self, bucket: int, ticked: Sequence[int], marks: Iterable[ShardMark], tables: Iterable[int]) -> None:
-        """A bucket was restored with what ranks had ticked and written there. Under `still`."""
-        self._clock.marks_at(bucket, ticked, marks, tables)
-
-    @property
-    def is_going_on(self) -> bool:
-        """Whether it has neither failed nor ended."""
-        return self._cause is None
 
     # ---- buckets that come and go ----------------------------------------------------------------------------------------
 
@@ -467,8 +252,7 @@ class NodeGroup:
         _, shard, kept = self.share_of(bucket)
         self._clock.remove_shard(bucket)
         self._buffers.remove(bucket)
-        left = [Close(close.clock, close.buckets & ~(1 << bucket)) for close in self._closes]
-        self._closes = deque(close for close in left if close.buckets)
+        self._closes.leave(bucket)
         return shard, kept
 
     def hold(self, bucket: int) -> None:
@@ -480,81 +264,11 @@ class NodeGroup:
         self._buffers.adopt(shard.bucket, kept)
         return self._follow(self._clock.import_shard(shard))
 
-    def refuse_parked(self) -> None:
-        """The placement has changed: what is parked runs again, and is refused."""
-        with self._lock:
-            waiting, self._parked = self._parked, []
-        for parked in waiting:
-            parked.resume()
+    def marks_at(self, bucket: int, ticked: Sequence[int], marks: Iterable[ShardMark], tables: Iterable[int]) -> None:
+        """A bucket was restored with what ranks had ticked and written there. Under `still`."""
+        self._clock.marks_at(bucket, ticked, marks, tables)
 
-    def _applied(self) -> None:
-        with self._lock:
-            then, self._when_applied = ([], self._when_applied) if self._closing else (self._when_applied, [])
-            cause = self._cause
-        for each in then:
-            each(cause)
-        self._release()
-
-    def _release(self) -> None:
-        with self._lock:
-            if self._closing:
-                return  # whoever applies the closes releases what is parked behind them
-            waiting, self._parked = self._parked, []
-            now = self._now()
-            # The pieces of one call are parked side by side: a rank has waited as long as the first of them.
-            for rank, since in _first(waiting).items():
-                self.waited[rank] += now - since
-        for parked in waiting:
-            parked.resume()
-
-    # ---- the end -------------------------------------------------------------------------------------------------------
-
-    def end(self, cause: SparkPSError) -> None:
-        """The group has failed: what is parked is told so, buffers go."""
-        with self._lock:
-            reason = self._fail(cause)
-            waiting, self._parked = self._parked, []
-            then, self._when_applied = self._when_applied, []
-            if self._when_cut is not None:
-                then, self._when_cut = [*then, self._when_cut], None
-            ends, self._ends = self._ends, ()
-        self._ship(ends, lambda: entries.ShipEnd(self.spec.group))
-        for parked in waiting:
-            parked.fail(reason)
-        for each in then:
-            each(reason)
-
-    def _end_if_failed(self) -> None:
-        """After something failed under the lock."""
-        if self._cause is not None:
-            self.end(self._cause)
-
-    def _fail(self, cause: SparkPSError) -> SparkPSError:
-        """Under the lock: nothing is taken or applied any more; the first cause. `end` must follow."""
-        if self._cause is None:
-            self._cause = cause
-            self._ends = self._copies.reserve_everywhere()
-        self._buffers.clear()
-        self._closes.clear()
-        return self._cause
-
-    def close(self, done: Callable[[], None]) -> None:
-        """The group is over: what is due is applied first, then `done` is called; later requests are fenced."""
-
-        def over(_: SparkPSError | None) -> None:
-            self.end(Fenced(f"Worker group {self.spec.name!r} has ended; its ranks must stop.", group=self.spec.group))
-            done()
-
-        self.when_applied(over)
-
-    @property
-    def num_parked(self) -> int:
-        """Requests that wait for ranks."""
-        return len(self._parked)
-
-    def nbytes(self) -> int:
-        """Bytes of writes that wait for their clock."""
-        return self._buffers.nbytes
+    # ---- what it looks like --------------------------------------------------------------------------------------------
 
     def report(self) -> dict[str, dict[str, Any]]:
         """Clock, staleness and waiting time of each rank."""
@@ -573,14 +287,6 @@ class NodeGroup:
             }
 
 
-def union(masks: Iterable[int]) -> int:
-    """All buckets of some sets."""
-    found = 0
-    for mask in masks:
-        found |= mask
-    return found
-
-
 def _trimmed(histogram: list[int]) -> list[int]:
     """Without the empty bins at its end."""
     size = len(histogram)
@@ -588,16 +294,3 @@ def _trimmed(histogram: list[int]) -> list[int]:
         size -= 1
     return histogram[:size]
 
-
-def _as_cause(error: BaseException, what: str) -> SparkPSError:
-    log.error("%s", what, exc_info=error)
-    return error if isinstance(error, SparkPSError) else SparkPSError(f"{what}: {name_of(error)}: {text_of(error)}")
-
-
-def _first(waiting: Sequence[ParkedRequest]) -> dict[int, float]:
-    """When each rank began to wait."""
-    since: dict[int, float] = {}
-    for parked in waiting:
-        rank = parked.member.rank
-        since[rank] = min(parked.since, since.get(rank, parked.since))
-    return since

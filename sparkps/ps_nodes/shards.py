@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from sparkps.errors import TierError
 from sparkps.ps_nodes.replication.copies import NOWHERE, Copies, Places
 from sparkps.ps_nodes.turns import ShardSet, Turns
+from sparkps.wire.buckets import union
 from sparkps.wire.marks import SessionMarks
 
 log = logging.getLogger(__name__)
@@ -109,8 +110,8 @@ class Shards:
             new = self._new(writer, stamp, tables)
             entry = make(new)
             if self._copies is not None and self._copies.active:
-                entry.ships = _all(new)
-                entry.repeats = _all(tables) & ~entry.ships
+                entry.ships = union(new.values())
+                entry.repeats = union(tables.values()) & ~entry.ships
             return entry, self._enter(entry)
 
     def write_at_once(
@@ -130,8 +131,8 @@ class Shards:
             copies = self._copies
             if copies is None or not copies.active:
                 return new, NOWHERE
-            fresh = _all(new)
-            return new, copies.reserve(fresh) + copies.latest(_all(tables) & ~fresh)
+            fresh = union(new.values())
+            return new, copies.reserve(fresh) + copies.latest(union(tables.values()) & ~fresh)
 
     def check_led(self, tables: ShardSet) -> None:
         """Raise unless the node leads all of these; under the lock that decides.
@@ -141,7 +142,7 @@ class Shards:
         TierError
             The placement has changed since the request was looked at.
         """
-        if self.led != -1 and _all(tables) & ~self.led:
+        if self.led != -1 and union(tables.values()) & ~self.led:
             raise TierError("A write must go to the primary of its buckets. They have moved: it is sent again.")
 
     def _new(self, writer: int, stamp: int, tables: ShardSet) -> dict[int, int]:
@@ -217,11 +218,3 @@ def _over() -> None:
 
 def _is_told(result: Any, error: BaseException | None) -> None:
     """Whom an entry tells that has told."""
-
-
-def _all(tables: ShardSet) -> int:
-    """Buckets of any of the tables."""
-    union = 0
-    for buckets in tables.values():
-        union |= buckets
-    return union

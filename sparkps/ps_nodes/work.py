@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sparkps.errors import ProtocolError, to_wire
-from sparkps.ps_nodes.groups import ParkedRequest
+from sparkps.ps_nodes.closing import ParkedRequest
 from sparkps.ps_nodes.sessions import NodeSession
 from sparkps.wire.codec import encode
 from sparkps.wire.functions import spec_of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +63,20 @@ def buckets_in(mask: int) -> Iterator[int]:
         low = mask & -mask
         yield low.bit_length() - 1
         mask ^= low
+
+
+def union(masks: Iterable[int]) -> int:
+    """All buckets of some sets.
+
+    Examples
+    --------
+    >>> union([0b1001, 0b11])
+    11
+    """
+    found = 0
+    for mask in masks:
+        found |= mask
+    return found
 
 
 def packed(mask: int) -> bytes:

@@ -42,6 +42,8 @@ class Release(msgspec.Struct, frozen=True):
     """Parked pulls may be ready now: ask again."""
 
 
+RELEASE = Release()
+
 Effect = Close | DropAbove | Release
 
 

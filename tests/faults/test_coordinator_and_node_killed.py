@@ -4,37 +4,19 @@ from __future__ import annotations
 
 import pathlib
 import threading
-from collections.abc import Iterator
 
 import pytest
-from pyspark.sql import SparkSession
 
 from sparkps import PSContext
 from sparkps.testing.processes import coordinator_process, node_process, nodes_up, wait_until
-from tests.harness.node_faults import Tables, never_tired, trained, wait_whole
+from tests.harness.node_faults import NODES, Tables, trained, wait_whole
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(150)]
-
-NODES = 3
 
 
 @pytest.fixture(autouse=True)
 def no_leaks() -> None:
     """Processes that have taken the place of others stay until the tier of this module ends."""
-
-
-@pytest.fixture(scope="module")
-def ps(spark: SparkSession) -> Iterator[PSContext]:
-    """Three nodes, two copies."""
-    with PSContext(spark, num_nodes=NODES, replication=2) as context:
-        never_tired(context)
-        yield context
-
-
-@pytest.fixture(scope="module")
-def undisturbed(ps: PSContext, tmp_path_factory: pytest.TempPathFactory) -> Tables:
-    """What a run without a fault leaves."""
-    return trained(ps, tmp_path_factory.mktemp("undisturbed") / "run")
 
 
 def kill_and_wait(ps: PSContext) -> None:

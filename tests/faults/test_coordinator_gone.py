@@ -17,7 +17,7 @@ from pyspark.sql import DataFrame, SparkSession
 from sparkps import PSContext
 from sparkps.driver_bridge.launchers.restarts import Restarts
 from sparkps.errors import SparkPSError
-from sparkps.mllib.classification import LogisticRegression
+from sparkps.mllib.classification import LogisticRegression, LogisticRegressionModel
 from sparkps.mllib.solvers import drivers
 from tests.harness.processes import running
 from tests.harness.waiting import wait_until
@@ -44,22 +44,6 @@ def ps(spark: SparkSession) -> Iterator[PSContext]:
     """A tier of its own for every test."""
     with PSContext(spark, num_nodes=2) as context:
         yield context
-
-
-@pytest.fixture(scope="module")
-def rows(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> DataFrame:
-    """2,000 rows in two files, 5 of 60 features each, on scales that keep L-BFGS busy."""
-    rng = np.random.default_rng(11)
-    weights, scales = rng.normal(size=60), 10.0 ** (np.arange(60) % 5 - 2)
-    made = []
-    for _ in range(2000):
-        keys = rng.choice(60, 5, replace=False)
-        label = float(rng.random() < 1 / (1 + np.exp(-weights[keys].sum())))
-        made.append((label, (keys.tolist(), (rng.normal(size=5) * scales[keys]).tolist())))
-    schema = "label double, features struct<indices: array<bigint>, values: array<double>>"
-    path = str(tmp_path_factory.mktemp("rows") / "parquet")
-    spark.createDataFrame(made, schema).repartition(2).write.parquet(path)
-    return spark.read.parquet(path)
 
 
 def coordinator(ps: PSContext) -> int:
@@ -162,20 +146,27 @@ def is_held(ps: PSContext) -> bool:
     return any("held" in rank["counters"] for group in ps.status()["groups"] for rank in group["ranks"])
 
 
-@pytest.mark.parametrize("solver", FITS)
-def test_fit_whose_coordinator_is_killed_while_it_trains_ends_rightly(
-    ps: PSContext, rows: DataFrame, monkeypatch: pytest.MonkeyPatch, solver: str
-) -> None:
+def fitted(
+    ps: PSContext, rows: DataFrame, patch: pytest.MonkeyPatch, solver: str, fault: Callable[[], None]
+) -> tuple[LogisticRegressionModel, LogisticRegressionModel]:
+    """The models of a fit without a fault, and of one whose ranks are `Held` until the fault has come."""
     estimator = LogisticRegression(solver=solver, numWorkers=2, **FITS[solver])
     undisturbed = estimator.fit(rows)
     name = TRAIN[solver]
     made, pid = getattr(drivers, name), coordinator(ps)
-    monkeypatch.setattr(drivers, name, lambda rank_job: Held(made(rank_job), pid))
+    patch.setattr(drivers, name, lambda rank_job: Held(made(rank_job), pid))
     with ThreadPoolExecutor(1) as pool:
         fit = pool.submit(estimator.fit, rows)
         assert wait_until(lambda: is_held(ps), 30, 0.05)
-        kill_coordinator(ps)
-        disturbed = fit.result(timeout=60)
+        fault()
+        return undisturbed, fit.result(timeout=60)
+
+
+@pytest.mark.parametrize("solver", FITS)
+def test_fit_whose_coordinator_is_killed_while_it_trains_ends_rightly(
+    ps: PSContext, rows: DataFrame, monkeypatch: pytest.MonkeyPatch, solver: str
+) -> None:
+    undisturbed, disturbed = fitted(ps, rows, monkeypatch, solver, lambda: kill_coordinator(ps))
     assert disturbed.coefficients == undisturbed.coefficients
     assert disturbed.intercept == undisturbed.intercept
     assert disturbed.summary.objectiveHistory == undisturbed.summary.objectiveHistory
@@ -235,17 +226,11 @@ def test_what_is_asked_of_a_killed_coordinator_is_answered_by_the_next_one(ps: P
 def test_fit_whose_coordinator_is_killed_twice_while_it_trains_is_as_if_nothing_had_happened(
     ps: PSContext, rows: DataFrame, monkeypatch: pytest.MonkeyPatch, solver: str
 ) -> None:
-    estimator = LogisticRegression(solver=solver, numWorkers=2, **FITS[solver])
-    undisturbed = estimator.fit(rows)
-    name = TRAIN[solver]
-    made, pid = getattr(drivers, name), coordinator(ps)
-    monkeypatch.setattr(drivers, name, lambda rank_job: Held(made(rank_job), pid))
-    with ThreadPoolExecutor(1) as pool:
-        fit = pool.submit(estimator.fit, rows)
-        assert wait_until(lambda: is_held(ps), 30, 0.05)
+    def restart_twice() -> None:
         restart_coordinator(ps)
         restart_coordinator(ps)
-        disturbed = fit.result(timeout=60)
+
+    undisturbed, disturbed = fitted(ps, rows, monkeypatch, solver, restart_twice)
     assert disturbed.coefficients == undisturbed.coefficients
     assert disturbed.summary.objectiveHistory == undisturbed.summary.objectiveHistory
     assert ps.status()["groups"] == []

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
 import pytest
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 
 from sparkps import PSContext
 from sparkps.mllib.classification import LogisticRegression
 from sparkps.testing.processes import kill_node, nodes_up, wait_until
-from tests.harness.node_faults import never_tired, wait_whole
+from tests.harness.node_faults import NODES, wait_whole
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(150)]
-
-NODES = 3
 
 #: Solver -> parameters of a fit that takes some seconds.
 FITS: dict[str, dict[str, Any]] = {
@@ -29,30 +25,6 @@ FITS: dict[str, dict[str, Any]] = {
 @pytest.fixture(autouse=True)
 def no_leaks() -> None:
     """Nodes that have taken the place of others stay until the tier of this module ends."""
-
-
-@pytest.fixture(scope="module")
-def ps(spark: SparkSession) -> Iterator[PSContext]:
-    """Three nodes, two copies."""
-    with PSContext(spark, num_nodes=NODES, replication=2) as context:
-        never_tired(context)
-        yield context
-
-
-@pytest.fixture(scope="module")
-def rows(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> DataFrame:
-    """2,000 rows in two files, 5 of 60 features each, on scales that keep L-BFGS busy."""
-    rng = np.random.default_rng(11)
-    weights, scales = rng.normal(size=60), 10.0 ** (np.arange(60) % 5 - 2)
-    made = []
-    for _ in range(2000):
-        keys = rng.choice(60, 5, replace=False)
-        label = float(rng.random() < 1 / (1 + np.exp(-weights[keys].sum())))
-        made.append((label, (keys.tolist(), (rng.normal(size=5) * scales[keys]).tolist())))
-    path = str(tmp_path_factory.mktemp("rows") / "parquet")
-    schema = "label double, features struct<indices: array<bigint>, values: array<double>>"
-    spark.createDataFrame(made, schema).repartition(2).write.parquet(path)
-    return spark.read.parquet(path)
 
 
 def clock(ps: PSContext) -> int:

@@ -4,38 +4,20 @@ from __future__ import annotations
 
 import pathlib
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from pyspark.sql import SparkSession
 
 from sparkps import PSContext
 from sparkps.testing.processes import kill_node, nodes_up
-from tests.harness.node_faults import Tables, never_tired, trained, wait_whole
+from tests.harness.node_faults import NODES, Tables, trained, wait_whole
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(180)]
-
-NODES = 3
 
 
 @pytest.fixture(autouse=True)
 def no_leaks() -> None:
     """Nodes that have taken the place of others stay until the tier of this module ends."""
-
-
-@pytest.fixture(scope="module")
-def ps(spark: SparkSession) -> Iterator[PSContext]:
-    """Three nodes, two copies, and as many restarts as it takes."""
-    with PSContext(spark, num_nodes=NODES, replication=2) as context:
-        never_tired(context)
-        yield context
-
-
-@pytest.fixture(scope="module")
-def undisturbed(ps: PSContext, tmp_path_factory: pytest.TempPathFactory) -> Tables:
-    """What a run without a fault leaves."""
-    return trained(ps, tmp_path_factory.mktemp("undisturbed") / "run")
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from sparkps import PSContext
 from sparkps.mllib.classification import LogisticRegression
 from sparkps.mllib.solvers import drivers
+from tests.harness.fit_rows import fit_rows
 from tests.harness.waiting import wait_until
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(120)]
@@ -64,18 +64,8 @@ def ps(spark: SparkSession) -> Iterator[PSContext]:
 
 @pytest.fixture(scope="module")
 def rows(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> DataFrame:
-    """400 rows in two files, 5 of 60 features each, on scales that keep L-BFGS busy."""
-    rng = np.random.default_rng(11)
-    weights, scales = rng.normal(size=60), 10.0 ** (np.arange(60) % 5 - 2)
-    made = []
-    for _ in range(400):
-        keys = rng.choice(60, 5, replace=False)
-        label = float(rng.random() < 1 / (1 + np.exp(-weights[keys].sum())))
-        made.append((label, (keys.tolist(), (rng.normal(size=5) * scales[keys]).tolist())))
-    path = str(tmp_path_factory.mktemp("rows") / "parquet")
-    schema = "label double, features struct<indices: array<bigint>, values: array<double>>"
-    spark.createDataFrame(made, schema).repartition(2).write.parquet(path)
-    return spark.read.parquet(path)
+    """400 rows: a fit takes a moment."""
+    return fit_rows(spark, tmp_path_factory.mktemp("rows"), 400)
 
 
 def rank_0(ps: PSContext) -> dict[str, Any]:

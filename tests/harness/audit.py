@@ -46,6 +46,7 @@ def validate(node: Service, groups: Iterable[NodeGroup]) -> None:
     for group in groups:
         group._clock.validate()
         group._buffers.validate()
+        group._closes.validate()
         _validate_buffers(group)
     node.state.shards._turns.validate()
     node.state.shards.marks.validate()
@@ -104,7 +105,7 @@ def _check_ended(where: str, group: NodeGroup) -> None:
     assert not buffered, f"{where}: nothing is buffered of {name}, not {buffered} bytes"
     assert not group._buffers._parts, f"{where}: no part of a write of {name} is kept"
     assert not group._parked, f"{where}: nothing of {name} is parked, but {group._parked}"
-    closing = group._closing, len(group._closes), len(group._when_applied)
+    closing = group._closes.busy, len(group._closes), len(group._when_applied)
     assert not any(closing), f"{where}: no clock of {name} is being closed, and nobody waits for one, not {closing}"
 
 

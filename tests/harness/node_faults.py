@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from sparkps.driver_bridge.launchers.restarts import Restarts
 from sparkps.testing.processes import wait_until
 
+#: Nodes of a tier that is to lose some.
+NODES = 3
+
 #: Rows that every rank, and the driver, pushes to; elements of the dense table; pushes of the driver.
 ROWS, ELEMENTS, OUTSIDE = 400, 64, 80
 
@@ -151,4 +154,4 @@ def never_tired(ps: Any) -> None:
     ps._tier.node_restarts, ps._tier.coordinator_restarts = Restarts(1000), Restarts(1000)
 
 
-__all__ = ["OUTSIDE", "ROWS", "Tables", "Training", "clock_of", "never_tired", "tables", "trained", "wait_whole"]
+__all__ = ["NODES", "OUTSIDE", "ROWS", "Tables", "Training", "clock_of", "never_tired", "tables", "trained", "wait_whole"]

@@ -6,7 +6,7 @@ import os
 import pathlib
 import pickle
 import signal
-import time
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -49,7 +49,7 @@ class StatefulTraining:
                 self._strike_once()
             read = table.pull(KEYS)
             table.push(KEYS, np.tanh(read) + random.normal(size=read.shape))
-            time.sleep(self.seconds)
+            threading.Event().wait(self.seconds)
             worker.tick(pickle.dumps(random.bit_generator.state))
         return began, rows
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from sparkps.testing.simulation.fates import Weather
@@ -17,7 +19,19 @@ SEEDS = (19, 50, 164, 357, 382, 384, 445, 799, 1152, 1182)
 WRITER = Scenario(1, (Group(-1, (1,), pushes=1, parts=1, blind=True),), dense=True, writers=1, rounds=1)
 
 
+#: In a trace: a piece that the writer sends, with its seq and call; what the node answers to a seq.
+_SENT = re.compile(r" writer 0 -> node 0: \(\d+, (\d+), \d+\) Step\(.* call=(\d+)\)")
+_ANSWERED = re.compile(r" node 0 -> writer 0: (WrongEpoch|Done)\(seq=(\d+)")
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_no_piece_of_a_later_call_overtakes_a_refused_one(seed: int) -> None:
     faults = Faults(epochs=1, until=0.6, sizes=Sizes(0), chunk_bytes=40)
-    Schedule(seed, WRITER, Weather(delay=0.005), faults).run()
+    trace = Schedule(seed, WRITER, Weather(delay=0.005), faults).run(traced=True).wires.trace
+    assert trace is not None
+    calls = {int(seq): int(call) for line in trace for seq, call in _SENT.findall(line)}
+    answers = {int(seq): answer for line in trace for answer, seq in _ANSWERED.findall(line)}
+    taken = [calls[seq] for seq in sorted(calls) if answers[seq] == "Done"]
+    assert "WrongEpoch" in answers.values(), "the placement has changed meanwhile"
+    assert taken == sorted(taken), "requests begin in the order of their seq: of each call all is taken before the next"
+    assert set(taken) == set(calls.values()), "what was refused was taken later"

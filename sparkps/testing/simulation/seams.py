@@ -17,7 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from sparkps.client import keyset, routing, transport
-from sparkps.ps_nodes import dispatch, groups, io_thread, sessions, shards
+from sparkps.ps_nodes import closing, dispatch, io_thread, sessions, shards
 from sparkps.ps_nodes.handlers import calls, rows
 from sparkps.ps_nodes.replication import handover
 from sparkps.testing.simulation.clockwork import Clockwork, Process, running
@@ -176,7 +176,7 @@ def determined(seed: int, sizes: Sizes, used: Collection[int]) -> Iterator[None]
     ]
     given = [
         (dispatch, "INLINE_BYTES", sizes.inline_bytes),
-        (groups, "HEAVY_ROWS", sizes.heavy_rows),
+        (closing, "HEAVY_ROWS", sizes.heavy_rows),
         (sessions, "MOST_SESSIONS", sizes.most_sessions),
         (sessions, "IDLE", sizes.idle),
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import pathlib
 import tempfile
@@ -204,9 +203,17 @@ def test_records_that_are_no_part_of_the_checkpoint_are_refused(tmp_path: pathli
 def test_garbage_in_place_of_logical_time_is_damage_and_nothing_else(data: st.DataObject) -> None:
     whole = b"".join(encode_logical({"a": [1]}, [np.arange(3), np.ones((2, 2), np.float32)]))
     start = data.draw(st.integers(0, len(whole)))
-    garbage = whole[:start] + data.draw(st.binary(max_size=8)) + whole[data.draw(st.integers(start, len(whole))) :]
-    with contextlib.suppress(CheckpointDamaged):
-        decode_logical(garbage)
+    noise = data.draw(st.binary(max_size=8))
+    for cut in [whole + noise] * bool(noise) + [whole[:start]] * (start < len(whole)):
+        with pytest.raises(CheckpointDamaged, match="must be logical time"):
+            decode_logical(cut)
+    garbage = whole[:start] + noise + whole[data.draw(st.integers(start, len(whole))) :]
+    try:
+        _, arrays = decode_logical(garbage)
+    except CheckpointDamaged:
+        return
+    assert all(array.dtype.kind in "biuf" for array in arrays), "numbers and nothing else are taken"
+    assert sum(array.nbytes for array in arrays) <= len(garbage), "no array is larger than what lies there"
 
 
 def test_a_manifest_is_told_from_garbage(tmp_path: pathlib.Path) -> None:

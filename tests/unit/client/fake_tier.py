@@ -291,3 +291,14 @@ def forgotten() -> Callable[[Any, Any], Any]:
         return None
 
     return line
+
+
+def ranked(tier: FakeTier, staleness: int = 0) -> Session:
+    """A session that speaks for rank 1 of group 5."""
+    session = tier.session()
+    for node in tier.nodes:
+        node.script.insert(
+            0, always(lambda t: [(0.0, m.TakenOver(t.seq, -1, staleness=staleness), [])], kind=m.Takeover)
+        )
+    session.takeover(5, 1, 1)
+    return session

@@ -1,4 +1,4 @@
-"""Calls under a membership: numbers, ticks that follow acknowledgements, takeovers, server functions."""
+"""Calls under a membership: numbers, ticks that follow acknowledgements, takeovers, and the end of a session."""
 
 from __future__ import annotations
 
@@ -6,47 +6,30 @@ import dataclasses
 import sys
 import threading
 from collections.abc import Iterator
-from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 
 from sparkps.client import session as session_module
-from sparkps.client.calls import call_functions
 from sparkps.client.futures import Future
 from sparkps.client.items import Item
 from sparkps.client.membership import Faults
-from sparkps.client.session import Session
 from sparkps.config import Settings
-from sparkps.errors import DeadlineExceeded, Fenced, InvalidInput, NonFiniteValues, TierError, UnknownTable
+from sparkps.errors import DeadlineExceeded, Fenced, InvalidInput, NonFiniteValues, TierError
 from sparkps.wire.messages import data as m
-from sparkps.wire.messages.control import FindTable
 from tests.harness.requests import is_a
 from tests.unit.client.fake_tier import (
     ADDRESS,
-    DENSE,
-    SPARSE,
     FakeTier,
     always,
     failed,
     forgotten,
     once,
+    ranked,
     silence,
     wrong_epoch,
 )
-
-
-def ranked(tier: FakeTier, staleness: int = 0) -> Session:
-    """A session that speaks for rank 1 of group 5."""
-    session = tier.session()
-    for node in tier.nodes:
-        node.script.insert(
-            0, always(lambda t: [(0.0, m.TakenOver(t.seq, -1, staleness=staleness), [])], kind=m.Takeover)
-        )
-    session.takeover(5, 1, 1)
-    return session
-
 
 # ---- numbers -----------------------------------------------------------------------------------------------------------
 
@@ -82,15 +65,6 @@ def test_a_call_that_cannot_be_encoded_takes_no_number_of_a_node() -> None:
         session.broadcast("nonsense", m.Unregister(object()))  # type: ignore[arg-type]
     tier.sparse(session).push([1], [[1.0]])
     assert tier.nodes[0].of(m.Step)[0].seq == 1
-
-
-def test_functions_say_how_long_their_answer_is_waited_for() -> None:
-    tier = FakeTier(request_timeout=7.0, wait_timeout=70.0)
-    session = ranked(tier)
-    tier.dense(session).call("sum")
-    session.leave()
-    tier.dense(session).call("sum")
-    assert [call.limit for call in tier.nodes[0].of(m.Call)] == [70.0, 7.0]
 
 
 def test_no_other_thread_gets_between_the_pieces_of_a_call() -> None:
@@ -315,102 +289,13 @@ def test_an_unfinished_rank_goes_on_after_its_highest_clock() -> None:
     assert not tier.nodes[0].of(m.Tick)
 
 
-# ---- server functions --------------------------------------------------------------------------------------------------
-
-
-def test_writing_functions_of_a_rank_take_an_ordinal_as_pushes_do() -> None:
-    tier = FakeTier()
-    session = ranked(tier)
-    w, d = tier.sparse(session), tier.dense(session)
-    w.push([1], [[1.0]])
-    d.call("scale", alpha=2.0)
-    d.call("sum")
-    d.call("fill", value=1.0)
-    session.tick()
-    assert [call.member.ordinal for call in tier.nodes[0].of(m.Call)] == [1, 0, 2]
-
-
-def test_no_tick_follows_a_writing_function_that_failed_or_was_not_awaited() -> None:
-    tier = FakeTier(wait_timeout=10.0)
-    session = ranked(tier)
-    tier.nodes[0].script.append(once(failed("FunctionFailed", "division by zero"), kind=m.Call))
-    with pytest.raises(TierError):
-        tier.dense(session).call("scale", alpha=2.0)
-    with pytest.raises(TierError, match="division by zero"):
-        session.tick()
-    session.leave()
-    session.takeover(6, 1, 1)
-    tier.nodes[0].script.append(always(silence, kind=m.Call))
-    with pytest.raises(TierError, match="must be answered"):
-        tier.dense(session).call("fill", value=1.0)
-    with pytest.raises(TierError, match="call of fill"):
-        session.tick()
-    assert not tier.nodes[0].of(m.Tick)
-
-
-def test_a_refused_function_call_goes_again_under_its_number() -> None:
-    tier = FakeTier()
-    session = tier.session()
-    tier.nodes[0].script = [once(wrong_epoch(2, tier.placement), kind=m.Call)]
-    tier.dense(session).call("scale", alpha=2.0)
-    assert [(c.seq, c.call, c.epoch) for c in tier.nodes[0].of(m.Call)] == [(1, 1, 1), (2, 1, 2)]
-
-
-def asked_for(tier: FakeTier) -> list[str]:
-    return [message.name for message, _ in tier.control.asked if isinstance(message, FindTable)]
-
-
-def test_the_coordinator_is_asked_for_the_name_of_a_table_once() -> None:
-    tier = FakeTier()
-    session = tier.session()
-    w = tier.sparse(session)
-    for _ in range(5):
-        w.call("copy", source="w")
-    assert asked_for(tier) == ["w"]
-    tier.control.answers = False
-    call_functions(session, [(w, "axpy", {"alpha": 1.0, "x": "w"})])
-
-
-def test_a_table_that_was_created_anew_is_looked_up_once_more() -> None:
-    tier = FakeTier()
-    session = tier.session()
-    w = tier.sparse(session)
-    w.call("copy", source="d")
-    tier.control.tables["d"] = msgspec.structs.replace(DENSE, table=77)
-    tier.nodes[0].script = [always(gone_table(DENSE.table), kind=m.Call)]
-    w.call("copy", source="d")
-    assert asked_for(tier) == ["d", "d"]
-    assert tier.nodes[0].of(m.Call)[-1].calls[0].tables == [SPARSE.table, 77]
-
-
-def test_a_table_that_is_gone_is_named_after_one_more_look() -> None:
-    tier = FakeTier()
-    session = tier.session()
-    w = tier.sparse(session)
-    w.call("copy", source="d")
-    tier.nodes[0].script = [always(gone_table(DENSE.table), kind=m.Call)]
-    with pytest.raises(UnknownTable, match="dropped"):
-        w.call("copy", source="d")
-    assert asked_for(tier) == ["d", "d"]
-    assert len(tier.nodes[0].of(m.Call)) == 2
-
-
-def gone_table(table: int) -> Any:
-    def line(message: m.Call) -> Any:
-        if table in message.calls[0].tables:
-            return [(0.0, m.Failed(message.seq, "UnknownTable", f"table {table} was dropped"), [])]
-        return None
-
-    return line
+# ---- the end of a session, and threads that share one -------------------------------------------------------------------
 
 
 def test_clients_learn_how_long_nodes_remember_them() -> None:
     settings = Settings.parse({"spark.sparkps.sessionTtl": "30s"})
     assert settings.client.session_ttl == settings.node.session_ttl == 30.0
     assert "session_ttl" in {field.name for field in dataclasses.fields(settings.client)}
-
-
-# ---- the end of a session, and threads that share one -------------------------------------------------------------------
 
 
 def test_calls_of_a_session_that_is_closed_end_at_once() -> None:
@@ -462,6 +347,11 @@ def test_a_rank_s_write_goes_again_however_long_its_session_was_forgotten() -> N
     tier.network.time += 500.0
     tier.nodes[0].script = [forgotten()]
     write.result()
+    first, *_, last = tier.nodes[0].of(m.Step)
+    assert (last.member, last.call) == (first.member, first.call), "by which the node knows it, if it has it already"
+    assert tier.nodes[0].of(m.Hello)[-1].session == last.session, "its session was opened again"
+    session.tick()
+    assert len(tier.nodes[0].of(m.Tick)) == 1, "and its clock goes on"
 
 
 def test_when_the_tier_has_ended_calls_of_every_thread_end_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

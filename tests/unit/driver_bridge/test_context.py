@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from sparkps.driver_bridge import context as module
-from sparkps.driver_bridge import launchers
+from sparkps.driver_bridge import launchers, tier_life
 from sparkps.driver_bridge.context import PSContext
 from sparkps.errors import ConfigError, InvalidInput, TierError
 from sparkps.wire.messages.control import TierAddress
@@ -65,9 +64,9 @@ def tiers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[FakeTier]]:
         launched.append(FakeTier(settings))
         return launched[-1]
 
-    monkeypatch.setattr(module, "launch", launch)
-    monkeypatch.setattr(module, "start_python_workers", lambda spark: threading.Event())
-    monkeypatch.setattr(module, "_START_PATIENCE", 0.0)
+    monkeypatch.setattr(tier_life, "launch", launch)
+    monkeypatch.setattr(tier_life, "start_python_workers", lambda spark: threading.Event())
+    monkeypatch.setattr(tier_life, "_START_PATIENCE", 0.0)
     yield launched
     if PSContext._active is not None:
         PSContext._active.stop()

@@ -197,7 +197,8 @@ def test_keys_and_rows_are_of_one_moment_while_keys_are_inserted(when: str) -> N
 
 def test_keys_and_rows_agree_under_a_stream_of_insertions() -> None:
     tier = Tier("sparse", [])
-    index, stop = tier.nodes[0][1].index, threading.Event()
+    table, other = tier.nodes[0][1], tier.nodes[0][2]
+    index, stop = table.index, threading.Event()
     stream = np.random.default_rng(5).integers(-(1 << 62), 1 << 62, (60, 500))
 
     def insert() -> None:
@@ -217,6 +218,11 @@ def test_keys_and_rows_agree_under_a_stream_of_insertions() -> None:
         stop.set()
         inserting.join()
     index.validate()
+    keys = [table.keys_of(bucket) for bucket in range(256)]
+    assert sorted(np.concatenate(keys)) == np.union1d(KEYS, stream).tolist(), "every key is there, once"
+    wanted = [(table.rows_of(b) * mine[:, None] * other.rows_of(b)).sum() for b, mine in enumerate(keys)]
+    last = functions.run([FunctionCall("product", [1, 2], {"tables": 1})], tier.nodes[0], range(256))[1]
+    assert last == pytest.approx(np.array(wanted), rel=1e-9)
 
 
 def test_copies_have_room_for_rows_that_came_while_they_were_made() -> None:

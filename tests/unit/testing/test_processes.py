@@ -70,7 +70,8 @@ def test_a_stopped_process_goes_on_at_the_end_also_after_an_error(child):
 def test_a_stopped_process_may_be_killed_meanwhile(child):
     with ProcessName.of(child.pid, "a child").stopped() as process:
         process.kill()
-        child.wait()
+        assert child.wait() == -signal.SIGKILL, "also while it stands still"
+    assert not process.runs
 
 
 def test_a_process_that_does_not_run_has_no_name(child):

@@ -10,12 +10,9 @@ import pytest
 
 from sparkps.driver_bridge.coordinator.journal import Journal, split
 from sparkps.driver_bridge.coordinator.tier import Tier
-from sparkps.specs import TableSpec
 from sparkps.wire.messages import control as c
 from tests.unit.driver_bridge.coordinator.members import durable
-from tests.unit.driver_bridge.coordinator.world import World
-
-W = TableSpec("w", "sparse", 2)
+from tests.unit.driver_bridge.coordinator.world import W, World, admit
 
 
 def written(path: Path, *records: bytes) -> bytes:
@@ -98,10 +95,6 @@ def world() -> Mortal:
     made.join(0)
     made.join(1)
     return made
-
-
-def admit(world: World, tag: str) -> Any:
-    return world.ask(b"d" + tag.encode(), c.AdmitGroup(0, f"run-{tag}", 1, 1, 0, 1, tag))
 
 
 def test_tables_functions_and_groups_are_there_again(world: Mortal) -> None:

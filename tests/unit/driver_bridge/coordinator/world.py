@@ -10,7 +10,11 @@ from sparkps.config import NodeSettings, Settings, WorkerSettings
 from sparkps.driver_bridge.coordinator.clock import LONGEST_STEP
 from sparkps.driver_bridge.coordinator.tier import Tier
 from sparkps.errors import from_wire
+from sparkps.specs import TableSpec
 from sparkps.wire.messages import control as c
+
+W = TableSpec("w", "sparse", 2)
+DRIVER, WORKER = b"driver", b"worker"
 
 COMMANDS = (
     c.CreateTable, c.DropTable, c.RegisterFunction, c.OpenGroup, c.FailGroup, c.CloseGroup, c.SetPlacement, c.ReportNow, c.StopNode,
@@ -79,3 +83,21 @@ class World:
                 if b"n%d" % number not in self.deaf:
                     self.deliver(b"n%d" % number, c.Heartbeat(10_000, number))
             self.route(self.tier.tick(self.now))
+
+
+def ready() -> World:
+    """A tier of two nodes that is ready."""
+    made = World()
+    made.join(0)
+    made.join(1)
+    return made
+
+
+def kinds(commands: list[Any]) -> list[type]:
+    """What commands are."""
+    return [type(command) for command in commands]
+
+
+def admit(world: World, tag: str, workers: int = 1) -> Any:
+    """A driver asks for a group, or asks again by the same tag."""
+    return world.ask(b"d" + tag.encode(), c.AdmitGroup(0, f"run-{tag}", workers, workers, 0, 1, tag))

@@ -20,5 +20,13 @@ def test_an_echo_gives_way_to_the_cause(echo: SparkPSError, cause: SparkPSError)
 
 @pytest.mark.parametrize("error", [ValueError("of the user's"), KeyboardInterrupt(), WorkerFailed("Rank 0 failed"), EXPLAINED])
 def test_what_is_no_echo_stays(error: BaseException) -> None:
-    raise_first_cause(error, EXPLAINED)
-    raise_first_cause(error, None)
+    before = error.__cause__
+    with pytest.raises(type(error)) as caught:
+        try:
+            raise error
+        except BaseException as raised:
+            raise_first_cause(raised, EXPLAINED)
+            raise_first_cause(raised, None)
+            raise
+    assert caught.value is error
+    assert error.__cause__ is before, "nothing else is blamed"

@@ -162,7 +162,15 @@ def test_result_that_cannot_be_recorded_is_no_error(coordinator: Coordinator, he
         lease = held()
         coordinator.answers = answer
         lease.finish(b"result")
+        assert isinstance(coordinator.asked[-1], c.FinishRank), "it was tried"
         coordinator.answers = lambda message: None
+        lease.release()
+        assert not coordinator.rank.finished
+        assert coordinator.rank.attempt == 7, "a rank that has ended gives nothing back"
+    lease = held()
+    coordinator.answers = lambda message: WorkerFailed("This attempt must stop.", rank=0)
+    with pytest.raises(WorkerFailed, match="must stop"):
+        lease.finish(b"result")
 
 
 def test_renewals_that_fail_end_no_rank_that_has_started(

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from sparkps.config import Settings
-from sparkps.driver_bridge import context
+from sparkps.driver_bridge import tier_life
 from sparkps.driver_bridge.context import PSContext
 from sparkps.driver_bridge.launchers import AUTO, LAUNCHERS, RunningTier, choose
 from sparkps.errors import ConfigError
@@ -22,8 +22,8 @@ def with_toy(monkeypatch: pytest.MonkeyPatch) -> None:
     """One more line in the table."""
     monkeypatch.setitem(LAUNCHERS, "toy", toy.__name__)
     monkeypatch.setattr(toy, "started", [])
-    monkeypatch.setattr(context, "start_python_workers", lambda spark: threading.Event())
-    monkeypatch.setattr(context, "_START_PATIENCE", 0.0)
+    monkeypatch.setattr(tier_life, "start_python_workers", lambda spark: threading.Event())
+    monkeypatch.setattr(tier_life, "_START_PATIENCE", 0.0)
 
 
 @pytest.mark.parametrize("name", LAUNCHERS)

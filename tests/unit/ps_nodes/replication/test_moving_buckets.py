@@ -4,22 +4,31 @@ from __future__ import annotations
 
 from typing import Any
 
-import cloudpickle
 import pytest
 
-from sparkps.ps_nodes import functions
 from sparkps.ps_nodes.handlers import calls as calls_module
 from sparkps.ps_nodes.handlers import rows
-from sparkps.wire.buckets import packed
 from sparkps.wire.messages import control as c
 from sparkps.wire.messages import data as m
 from tests.harness.requests import Numbered
-from tests.unit.ps_nodes.lone_node import TABLE, Client
+from tests.unit.ps_nodes.lone_node import Client
+from tests.unit.ps_nodes.replication.clients import (
+    ALONE,
+    PAIR,
+    SOME,
+    SWAPPED,
+    Held,
+    add,
+    at_epoch,
+    client_of,
+    done,
+    fail_over,
+    rank_of,
+    scale_and_sum,
+    two_nodes,
+    with_double,
+)
 from tests.unit.ps_nodes.replication.nodes import Nodes
-from tests.unit.ps_nodes.replication.test_copies import PAIR, SOME, _rank, at_epoch, client_of, done, double
-
-ALL = packed((1 << 256) - 1)
-SWAPPED = [[1, 0]] * 256
 
 
 def moves_meanwhile(nodes: Nodes, patch: pytest.MonkeyPatch, module: Any, name: str) -> None:
@@ -39,12 +48,9 @@ def moves_meanwhile(nodes: Nodes, patch: pytest.MonkeyPatch, module: Any, name: 
 
 
 def test_a_write_that_was_looked_at_before_a_move_is_sent_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    nodes = Nodes(PAIR, 2)
-    nodes.table()
-    client = client_of(nodes, 5)
+    nodes, client = two_nodes()
     moves_meanwhile(nodes, monkeypatch, rows, "targets_of")
-    message, arrays = client.add(list(range(20_000)))
-    client.send(message, arrays)
+    message, _ = add(client, list(range(20_000)))
     nodes.deliver()
     (answer,) = client.answers(message.seq)
     assert isinstance(answer, m.WrongEpoch)
@@ -58,7 +64,7 @@ def test_a_write_of_a_rank_that_was_looked_at_before_a_move_is_sent_back(
     nodes = Nodes(PAIR, 2)
     nodes.table()
     nodes.group(1, staleness)
-    rank = _rank(nodes, 0)
+    rank = rank_of(nodes, 0)
     moves_meanwhile(nodes, monkeypatch, rows, "targets_of")
     message, arrays = rank.add(list(range(20_000)))
     rank.send(message, arrays)
@@ -68,14 +74,11 @@ def test_a_write_of_a_rank_that_was_looked_at_before_a_move_is_sent_back(
 
 
 def test_a_call_that_was_looked_at_before_a_move_is_sent_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    nodes = Nodes(PAIR, 2)
-    nodes.table()
-    client = client_of(nodes, 5)
-    client.send(*client.add(SOME))
+    nodes, client = two_nodes()
+    add(client)
     nodes.deliver()
     moves_meanwhile(nodes, monkeypatch, calls_module, "_buckets")
-    calls = [m.FunctionCall("scale", [TABLE], {"alpha": 2.0}), m.FunctionCall("sum", [TABLE], {})]
-    message = Numbered(5, client.next(), 0, m.Call(1, calls, None, 9, buckets=ALL))
+    message = scale_and_sum(client)
     client.send(message)
     nodes.deliver()
     (answer,) = client.answers(message.seq)
@@ -84,13 +87,9 @@ def test_a_call_that_was_looked_at_before_a_move_is_sent_back(monkeypatch: pytes
 
 
 def test_a_lead_is_not_given_up_while_a_users_function_runs_on_it() -> None:
-    nodes, held = Nodes(PAIR, 2), list[Any]()
-    nodes.table()
-    functions.register("double", cloudpickle.dumps(double))
-    for service in nodes.services:
-        service.state.users.start = lambda job, seconds, then, ended, *, name="": held.append((job, then, ended))  # type: ignore[method-assign, assignment, misc]
-    client = client_of(nodes, 5)
-    client.send(*client.add(SOME))
+    (nodes, client), held = two_nodes(), Held()
+    with_double(nodes, held.start)
+    add(client)
     nodes.deliver()
     message = client.call("double", limit=100.0)
     client.send(message)
@@ -98,9 +97,7 @@ def test_a_lead_is_not_given_up_while_a_users_function_runs_on_it() -> None:
     told = nodes.command(0, c.SetPlacement(0, 2, SWAPPED, nodes.infos()))
     nodes.deliver()
     assert told == []
-    for job, then, ended in held:
-        then(job(), None)
-        ended()
+    held.run()
     nodes.deliver()
     assert told == [None]
     assert done(client, message)
@@ -108,13 +105,10 @@ def test_a_lead_is_not_given_up_while_a_users_function_runs_on_it() -> None:
 
 
 def test_a_copy_is_made_when_all_that_was_acknowledged_is_there() -> None:
-    nodes = Nodes([[0]] * 256, 2)
-    nodes.table()
-    client = client_of(nodes, 5)
+    nodes, client = two_nodes(ALONE)
     told = nodes.copy([3], 0, 1)
     nodes.pools[0].run()
-    message, arrays = client.add(SOME)
-    client.send(message, arrays)
+    add(client)
     nodes._one()  # the bucket arrives; the write behind it is still under way
     source, target, frames = nodes.heard.popleft()
     nodes.services[target].hear_node(source, frames)
@@ -136,7 +130,7 @@ def test_a_call_reaches_the_copy_though_a_table_that_it_reads_is_dropped_afterwa
     for number in (1, 2):
         client.send(*client.add(SOME, table=number))
         nodes.deliver()
-    who = _rank(nodes, 0) if in_group else client
+    who = rank_of(nodes, 0) if in_group else client
     client.send(*client.add(list(range(40_000)), table=3))  # keeps a thread of the replica busy
     nodes.pools[0].run()
     call = Numbered(
@@ -162,12 +156,9 @@ def test_a_call_reaches_the_copy_though_a_table_that_it_reads_is_dropped_afterwa
 
 
 def test_an_answer_moves_with_its_buckets() -> None:
-    nodes = Nodes([[0]] * 256, 2)
-    nodes.table()
-    client = client_of(nodes, 5)
-    client.send(*client.add(SOME))
-    calls = [m.FunctionCall("scale", [TABLE], {"alpha": 2.0}), m.FunctionCall("sum", [TABLE], {})]
-    message = Numbered(5, client.next(), 0, m.Call(1, calls, None, 9, buckets=ALL))
+    nodes, client = two_nodes(ALONE)
+    add(client)
+    message = scale_and_sum(client)
     client.send(message)
     nodes.deliver()
     assert nodes.copy(list(range(256)), 0, 1) == []
@@ -182,20 +173,17 @@ def test_an_answer_moves_with_its_buckets() -> None:
 
 
 def test_nobody_waits_for_a_silent_replica_that_no_placement_names() -> None:
-    nodes = Nodes(PAIR, 2)
-    nodes.table()
-    client = client_of(nodes, 5)
-    message, arrays = client.add(SOME)
-    client.send(message, arrays)
+    nodes, client = two_nodes()
+    message, _ = add(client)
     nodes.services[0].io.run_posted()
     nodes.shipped.clear()
-    assert nodes.command(0, c.SetPlacement(0, 2, [[0]] * 256, nodes.infos())) == [None]
+    assert nodes.command(0, c.SetPlacement(0, 2, ALONE, nodes.infos())) == [None]
     nodes.services[0].io.run_posted()
     assert done(client, message)
 
 
 def test_a_copy_that_cannot_be_begun_does_not_stop_the_log() -> None:
-    nodes = Nodes([[0]] * 256, 2)
+    nodes = Nodes(ALONE, 2)
     nodes.table()
     marks = nodes.services[0].state.shards.marks
     real = marks.export
@@ -214,22 +202,16 @@ def test_a_copy_that_cannot_be_begun_does_not_stop_the_log() -> None:
 
 
 def test_a_bucket_that_comes_again_before_it_has_gone_stays() -> None:
-    nodes, held = Nodes(PAIR, 2), list[Any]()
-    nodes.table()
-    functions.register("double", cloudpickle.dumps(double))
-    for service in nodes.services:
-        service.state.users.start = lambda job, seconds, then, ended, *, name="": held.append((job, then, ended))  # type: ignore[method-assign, assignment, misc]
-    client = client_of(nodes, 5)
-    client.send(*client.add(SOME))
+    (nodes, client), held = two_nodes(), Held()
+    with_double(nodes, held.start)
+    add(client)
     nodes.deliver()
     client.send(client.call("double"))
     nodes.deliver()
-    nodes.place([[0]] * 256)
+    nodes.place(ALONE)
     told = nodes.copy([3], 0, 1)
     nodes.deliver()
-    for job, then, ended in held:
-        then(job(), None)
-        ended()
+    held.run()
     nodes.deliver()
     assert told == [None]
     assert not nodes.services[1].state.followers.of(0).broken
@@ -237,27 +219,23 @@ def test_a_bucket_that_comes_again_before_it_has_gone_stays() -> None:
 
 
 def test_a_copy_made_later_knows_the_write_that_comes_again() -> None:
-    nodes = Nodes([[0]] * 256, 2)
-    nodes.table()
-    client = client_of(nodes, 5)
-    message, arrays = client.add(SOME)
-    client.send(message, arrays)
+    nodes, client = two_nodes(ALONE)
+    message, arrays = add(client)
     told = nodes.copy(list(range(256)), 0, 1)
     nodes.deliver()
     assert told == [None]
-    nodes.place([[0, 1]] * 256)
-    nodes.kill(0)
-    nodes.place([[1]] * 256)
+    nodes.place(PAIR)
+    fail_over(nodes)
     client_of(nodes, 5, 1).send(at_epoch(Numbered(5, 1, 0, message.message), 3), arrays)
     nodes.deliver()
     assert set(nodes.rows(1, 3).values()) == {1.0}
 
 
 def test_a_copy_made_later_has_what_is_buffered() -> None:
-    nodes = Nodes([[0]] * 256, 2)
+    nodes = Nodes(ALONE, 2)
     nodes.table()
     nodes.group(1, 0)
-    rank: Client = _rank(nodes, 0)
+    rank: Client = rank_of(nodes, 0)
     rank.send(*rank.add(SOME, 2.0))
     told = nodes.copy(list(range(256)), 0, 1)
     nodes.deliver()
@@ -269,12 +247,9 @@ def test_a_copy_made_later_has_what_is_buffered() -> None:
 
 
 def test_sessions_are_forgotten_at_copies_too() -> None:
-    nodes = Nodes(PAIR, 2)
-    nodes.table()
-    client = client_of(nodes, 5)
-    client.send(*client.add(SOME))
-    calls = [m.FunctionCall("scale", [TABLE], {"alpha": 2.0}), m.FunctionCall("sum", [TABLE], {})]
-    client.send(Numbered(5, client.next(), 0, m.Call(1, calls, None, 9, buckets=ALL)))
+    nodes, client = two_nodes()
+    add(client)
+    client.send(scale_and_sum(client))
     nodes.deliver()
     nodes.services[0].state.forget(5)
     nodes.deliver()
