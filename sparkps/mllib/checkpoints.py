@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self
 
 import msgspec
 
@@ -25,8 +25,6 @@ from sparkps.mllib.solvers.job import TrainingJob
 from sparkps.mllib.tables import new_prefix
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 #: Of `FitRecord`: a record of another one is not read.
 _FORMAT = 1
@@ -58,14 +56,7 @@ class FitRecord(msgspec.Struct, frozen=True):
 
 
 def described(job: TrainingJob, num_workers: int) -> dict[str, str]:
-    """What makes a fit another one: Params that it depends on, and its number of workers. Rows are compared by the ranks.
-
-    Examples
-    --------
-    >>> of_one, of_other = {"solver": "adam", "maxIter": "5"}, {"solver": "adam", "maxIter": "7"}
-    >>> differences(of_one, of_other)
-    ['`maxIter` was 5 and is 7']
-    """
+    """What makes a fit another one: Params that it depends on, and its number of workers. Rows are compared by the ranks."""
     columns, objective, penalty = job.columns, job.objective, job.l1 + job.l2
     known: dict[str, Any] = {
         "loss": (type(objective).__name__, *_plain(objective)),
@@ -98,7 +89,13 @@ def _plain(objective: Any) -> list[tuple[str, Any]]:
 
 
 def differences(was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """In words, where two descriptions differ."""
+    """In words, where two descriptions differ.
+
+    Examples
+    --------
+    >>> differences({"solver": "adam", "maxIter": "5"}, {"solver": "adam", "maxIter": "7"})
+    ['`maxIter` was 5 and is 7']
+    """
     names = [name for name in {**now, **was} if was.get(name) != now.get(name)]
     return [f"`{name}` was {was.get(name, 'not there')} and is {now.get(name, 'not there')}" for name in names]
 

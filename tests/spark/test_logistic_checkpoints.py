@@ -7,6 +7,7 @@ import pathlib
 import shutil
 
 import pytest
+from pyspark.ml import Pipeline
 
 from sparkps import PSContext
 from sparkps.checkpoints.store import CheckpointStore
@@ -129,7 +130,7 @@ def test_checkpoints_of_another_fit_are_refused_by_what_differs(spark, rows, tmp
     url = failed_fit(spark, rows, "adam", tmp_path)
     before = CheckpointStore(str(url)).ids()
     with PSContext(spark, num_nodes=1) as ps:
-        with pytest.raises(CheckpointError, match=r"`maxIter` was 8 and is 9, `seed` was 3 and is 4: fit with the same Params, give another"):
+        with pytest.raises(CheckpointError, match="`maxIter` was 8 and is 9, `seed` was 3 and is 4: fit with the same Params"):
             again("adam", url, tmp_path, maxIter=9, seed=4).fit(rows)
         with pytest.raises(CheckpointError, match="`solver` was adam and is lbfgs"):
             again("lbfgs", url, tmp_path).fit(rows)
@@ -203,3 +204,12 @@ def test_minus_one_disables_checkpoints(spark, rows, undisturbed, tmp_path):
     with PSContext(spark, num_nodes=1):
         assert bits_of(estimator("lbfgs", url, interval=-1).fit(rows)) == undisturbed["lbfgs"]
     assert not url.exists()
+
+
+def test_the_params_are_kept_with_the_estimator_and_its_pipeline(spark, tmp_path):
+    made = estimator("adam", "/somewhere", interval=4)
+    made.save(str(tmp_path / "estimator"))
+    Pipeline(stages=[made]).save(str(tmp_path / "pipeline"))
+    stages = Pipeline.load(str(tmp_path / "pipeline")).getStages()
+    for loaded in (LogisticRegression.load(str(tmp_path / "estimator")), *stages):
+        assert (loaded.getCheckpointDir(), loaded.getCheckpointInterval()) == ("/somewhere", 4)

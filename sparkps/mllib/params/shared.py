@@ -154,7 +154,10 @@ class HasCheckpoints(HasCheckpointInterval):
     """Where and when a fit writes checkpoints; of estimators.
 
     A fit with a `checkpointDir` that is killed, and started again with the same Params on the same rows, goes on from its last
-    checkpoint, and gives what it would have given. When it has ended well it removes its checkpoints.
+    checkpoint. Under bsp it gives what it would have given, bit for bit, if the ranks get the same rows again: from the same files,
+    or with `deterministic`. Where buckets are lost with their nodes, it rolls back to its last checkpoint by itself. When it has ended
+    well it removes its checkpoints, so that the next fit begins anew. The directory is for one fit at a time: checkpoints of a fit with
+    other Params or rows are refused, with what differs.
     """
 
     checkpointDir: Param[str] = _param(

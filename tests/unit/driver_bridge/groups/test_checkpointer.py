@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -48,11 +48,11 @@ class Taking:
 
 
 @pytest.fixture
-def taking(monkeypatch: pytest.MonkeyPatch) -> Iterator[Taking]:
+def taking(monkeypatch: pytest.MonkeyPatch) -> Taking:
     found = Taking()
     monkeypatch.setattr(checkpointing, "take", found)
     monkeypatch.setattr(checkpoints, "_LOOK_EVERY", 0.001)
-    yield found
+    return found
 
 
 @pytest.fixture
