@@ -10,21 +10,22 @@ SCHEMA = "label double, features struct<indices: array<bigint>, values: array<do
 
 #: Solver -> parameters of a fit of some dozens of steps.
 FITS: dict[str, dict[str, Any]] = {
-    "lbfgs": {"maxIter": 30, "tol": 0.0, "regParam": 1e-4, "standardization": False},
+    "lbfgs": {"maxIter": 12, "tol": 0.0, "regParam": 1e-4, "standardization": False},
     "adam": {"maxIter": 8, "batchSize": 100, "seed": 3, "stepSize": 0.05},
     "ftrl": {"maxIter": 8, "batchSize": 100, "seed": 3, "regParam": 1e-4, "elasticNetParam": 0.5},
 }
 
 
-def labelled(count: int = 1000, seed: int = 11) -> list[tuple[float, tuple[list[int], list[float]]]]:
-    """Rows of 5 of 60 features each, on scales that keep L-BFGS busy."""
+def labelled(count: int = 1000, seed: int = 11, *, plain: bool = False) -> list[tuple[float, tuple[list[int], list[float]]]]:
+    """Rows of 5 of 60 features each, on scales that keep L-BFGS busy; `plain`: their values are 1, and easy to learn from."""
     rng = np.random.default_rng(seed)
     weights, scales = rng.normal(size=60), 10.0 ** (np.arange(60) % 5 - 2)
     made = []
     for _ in range(count):
         keys = rng.choice(60, 5, replace=False)
         label = float(rng.random() < 1 / (1 + np.exp(-weights[keys].sum())))
-        made.append((label, (keys.tolist(), (rng.normal(size=5) * scales[keys]).tolist())))
+        values = np.ones(5) if plain else rng.normal(size=5) * scales[keys]
+        made.append((label, (keys.tolist(), values.tolist())))
     return made
 
 

@@ -36,9 +36,16 @@ def written(spark, path, made):
 
 @pytest.fixture(scope="module")
 def undisturbed(spark, rows):
-    """Solver -> bits of a fit without checkpoints."""
-    with PSContext(spark, num_nodes=2):
-        return {solver: bits_of(estimator(solver).fit(rows)) for solver in FITS}
+    """Of a solver: the bits of a fit without checkpoints. Outside of any tier."""
+    known = {}
+
+    def of(solver):
+        if solver not in known:
+            with PSContext(spark, num_nodes=2):
+                known[solver] = bits_of(estimator(solver).fit(rows))
+        return known[solver]
+
+    return of
 
 
 def estimator(solver, url="", interval=1, **more):
@@ -71,6 +78,7 @@ def again(solver, url, tmp_path, **more):
 
 @pytest.mark.parametrize("solver", FITS)
 def test_a_fit_that_failed_goes_on_in_another_tier_bit_for_bit(spark, rows, undisturbed, tmp_path, caplog, solver):
+    expected = undisturbed(solver)
     url = failed_fit(spark, rows, solver, tmp_path, nodes=3)
     with PSContext(spark, num_nodes=2, replication=2) as ps:
         other = ps.sparse_table("other", dim=1)
@@ -78,7 +86,7 @@ def test_a_fit_that_failed_goes_on_in_another_tier_bit_for_bit(spark, rows, undi
         with caplog.at_level(logging.WARNING, "sparkps"):
             model = again(solver, url, tmp_path).fit(rows)
         assert WENT_ON in caplog.text
-        assert bits_of(model) == undisturbed[solver]
+        assert bits_of(model) == expected
         assert other.pull([7]).tolist() == [[2.5]]
         assert [table["name"] for table in ps.status()["tables"]] == ["other"]
     assert [path for path in url.rglob("*") if path.is_file()] == [], "checkpoints that have served are removed"
@@ -86,6 +94,7 @@ def test_a_fit_that_failed_goes_on_in_another_tier_bit_for_bit(spark, rows, undi
 
 @pytest.mark.parametrize(("solver", "every_node"), [("lbfgs", False), ("lbfgs", True), ("adam", False)])
 def test_lost_buckets_roll_a_fit_back_to_its_last_checkpoint(spark, rows, undisturbed, tmp_path, caplog, solver, every_node):
+    expected = undisturbed(solver)
     with PSContext(spark, num_nodes=2) as ps:
         other = ps.sparse_table("other", dim=1)
         other.assign(range(100), [[1.5]] * 100)
@@ -95,7 +104,7 @@ def test_lost_buckets_roll_a_fit_back_to_its_last_checkpoint(spark, rows, undist
             model = striking(estimator(solver, tmp_path / "checkpoints"), strike, tmp_path).fit(rows)
         assert (tmp_path / "mark").exists()
         assert "rolled back" in caplog.text
-        assert bits_of(model) == undisturbed[solver]
+        assert bits_of(model) == expected
         assert ps.status()["state"] == "ready"
         assert (other.pull(range(100)) == 1.5).all(), "other tables have lost buckets, too, and got them back"
 
@@ -112,15 +121,16 @@ def test_a_lost_node_ends_a_fit_without_checkpoints(spark, rows, tmp_path):
 
 
 @pytest.mark.parametrize("consistency", ["ssp", "asp"])
-def test_without_a_common_clock_a_fit_goes_on_and_learns(spark, rows, tmp_path, caplog, consistency):
-    more = {"consistency": consistency, "staleness": 2} if consistency == "ssp" else {"consistency": consistency}
-    url = failed_fit(spark, rows, "adam", tmp_path, **more)
+def test_without_a_common_clock_a_fit_goes_on_and_learns(spark, tmp_path, caplog, consistency):
+    easy = written(spark, tmp_path / "easy", labelled(plain=True))
+    more = {"consistency": consistency, "staleness": 2}
+    url = failed_fit(spark, easy, "adam", tmp_path, **more)
     with PSContext(spark, num_nodes=1), caplog.at_level(logging.WARNING, "sparkps"):
-        model = again("adam", url, tmp_path, **more).fit(rows)
+        model = again("adam", url, tmp_path, **more).fit(easy)
     assert WENT_ON in caplog.text
     history = model.summary.objectiveHistory
     assert len(history) == FITS["adam"]["maxIter"]
-    assert history[-1] < 0.9 * history[0]
+    assert history[-1] < 0.8 * history[0]
 
 
 # ---- checkpoints of others -----------------------------------------------------------------------------------------------
@@ -157,6 +167,7 @@ def cut_short(path):
 
 
 def test_damaged_checkpoints_are_not_taken_for_none(spark, rows, undisturbed, tmp_path):
+    expected = undisturbed("lbfgs")
     url = failed_fit(spark, rows, "lbfgs", tmp_path)
     whole = shutil.copytree(url, tmp_path / "whole")
     for path in url.glob("manifest-*"):
@@ -169,7 +180,7 @@ def test_damaged_checkpoints_are_not_taken_for_none(spark, rows, undisturbed, tm
     older = shutil.copy(newest, newest.with_name(newest.name.replace("-0000", "-9000")))
     cut_short(pathlib.Path(older))
     with PSContext(spark, num_nodes=1):
-        assert bits_of(again("lbfgs", url, tmp_path).fit(rows)) == undisturbed["lbfgs"]
+        assert bits_of(again("lbfgs", url, tmp_path).fit(rows)) == expected
     assert [path for path in url.rglob("*") if path.is_file() and path != older] == []
 
 
@@ -178,6 +189,7 @@ def test_damaged_checkpoints_are_not_taken_for_none(spark, rows, undisturbed, tm
 
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
 def test_checkpoints_change_no_bit_and_the_next_fit_begins_anew(spark, rows, undisturbed, tmp_path, caplog, monkeypatch, solver):
+    expected = undisturbed(solver)
     seen = []
     published = CheckpointStore.publish
 
@@ -189,20 +201,21 @@ def test_checkpoints_change_no_bit_and_the_next_fit_begins_anew(spark, rows, und
     url = tmp_path / "checkpoints"
     with PSContext(spark, num_nodes=2), caplog.at_level(logging.WARNING, "sparkps"):
         slow = striking(estimator(solver, url), None, tmp_path)
-        assert bits_of(slow.fit(rows)) == undisturbed[solver]
+        assert bits_of(slow.fit(rows)) == expected
         assert len(seen) >= 2
         assert len({record.prefix for record in seen}) == 1
         assert [path for path in url.rglob("*") if path.is_file()] == []
         other = written(spark, tmp_path / "other", labelled(seed=12))
-        assert bits_of(estimator(solver, url).fit(other)) != undisturbed[solver]
-        assert bits_of(estimator(solver, url).fit(rows)) == undisturbed[solver]
+        assert bits_of(estimator(solver, url).fit(other)) != expected
+        assert bits_of(estimator(solver, url).fit(rows)) == expected
     assert WENT_ON not in caplog.text
 
 
 def test_minus_one_disables_checkpoints(spark, rows, undisturbed, tmp_path):
+    expected = undisturbed("lbfgs")
     url: pathlib.Path = tmp_path / "checkpoints"
     with PSContext(spark, num_nodes=1):
-        assert bits_of(estimator("lbfgs", url, interval=-1).fit(rows)) == undisturbed["lbfgs"]
+        assert bits_of(estimator("lbfgs", url, interval=-1).fit(rows)) == expected
     assert not url.exists()
 
 

@@ -173,6 +173,8 @@ class Group:
         life.enter(Event.PREPARED)
         began = time.monotonic()
         begun = self._resumption.restore() if self._resumption is not None else ()
+        if begun:  # this thread may have met buckets that were lost, and are back now
+            connect(self._ps.address).refresh()
         spec = self._admitted(begun)
         if self._resumption is not None:
             self._resumption.mark(spec)
