@@ -61,6 +61,7 @@ def take(
     timeout: float = LIMIT,
     group: GroupSpec | None = None,
     unless: Callable[[], bool] = lambda: False,
+    extra: bytes = b"",
 ) -> Checkpoint:
     """Take a checkpoint of all tables and groups; see `PSContext.checkpoint`.
 
@@ -73,13 +74,15 @@ def take(
         Must be in it.
     unless : callable, optional
         Whether to give up instead of trying again.
+    extra : bytes
+        Kept in the manifest.
     """
     store = store_at(url)
     deadline = time.monotonic() + timeout
-    return _patiently(lambda: _taken(control, store, deadline, group), deadline, unless)
+    return _patiently(lambda: _taken(control, store, deadline, group, extra), deadline, unless)
 
 
-def _taken(control: ControlClient, store: CheckpointStore, deadline: float, group: GroupSpec | None) -> Checkpoint:
+def _taken(control: ControlClient, store: CheckpointStore, deadline: float, group: GroupSpec | None, extra: bytes) -> Checkpoint:
     began, checkpoint, base = time.monotonic(), store.new_id(), next(store.sound(), None)
     asking = TakeCheckpoint(0, store.url, checkpoint, base.id if base is not None else "")
     written: CheckpointWritten = control.request(asking, max(0.1, deadline - time.monotonic()))
@@ -96,6 +99,7 @@ def _taken(control: ControlClient, store: CheckpointStore, deadline: float, grou
         time=time.time(),
         seconds=time.monotonic() - began,
         base=base if base is not None and base.tier == written.tier_id else None,
+        extra=extra,
     )
     made = store.publish(manifest)
     control.request(CheckpointTaken(0, made.url, made.id, dict(made.clocks), made.bytes, made.seconds))

@@ -75,7 +75,8 @@ class LogisticRegression(
     values: array<float>>, whose number has no limit.
 
     The Params are those of pyspark.ml but for bounds on coefficients and ``family="multinomial"``, and ``solver``, ``stepSize``,
-    ``batchSize``, ``numWorkers``, ``consistency``, ``staleness``, ``seed``, ``numFeatures``, ``handleInvalid`` and ``deterministic``.
+    ``batchSize``, ``numWorkers``, ``consistency``, ``staleness``, ``seed``, ``numFeatures``, ``handleInvalid``, ``deterministic``,
+    ``checkpointDir`` and ``checkpointInterval`` (see `HasCheckpoints`).
 
     Examples
     --------

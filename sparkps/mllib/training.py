@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sparkps.driver_bridge.groups.group import Group
+from sparkps.driver_bridge.groups.group import Group, patience_of
+from sparkps.driver_bridge.groups.resuming import Attempt, CheckpointedRun
 from sparkps.driver_bridge.input.scan import check_input
-from sparkps.errors import InvalidInput, SparkPSError, WorkerFailed
+from sparkps.errors import CheckpointError, InvalidInput, SparkPSError, UnknownTable, WorkerFailed
 from sparkps.kernels import ahead
+from sparkps.mllib.checkpoints import FitCheckpoints
 from sparkps.mllib.coefficients import Coefficients, TableCoefficients, collect
 from sparkps.mllib.data.selection import select_rows
-from sparkps.mllib.solvers.drivers import DRIVERS, Solution
+from sparkps.mllib.solvers.drivers import DRIVERS, Solution, SolverDriver
 from sparkps.mllib.solvers.job import RankJob, TrainingJob
 from sparkps.mllib.solvers.names import TableNames
 from sparkps.mllib.solvers.ranks import Figures
+from sparkps.mllib.solvers.saving import Unsaved
 from sparkps.mllib.tables import TrainingTables, context_of, new_prefix
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+    from sparkps.client.tables import SparseTable
     from sparkps.driver_bridge.context import PSContext
 
 log = logging.getLogger(__name__)
+
+#: What `PSContext` calls something, and its Param.
+_PARAMS = {"`num_workers`": "`numWorkers`", "`checkpoint_dir`": "`checkpointDir`"}
 
 #: Owner of the kernels that all workers call, whatever they train.
 KERNELS = "sparkps.mllib.data"
@@ -64,10 +72,59 @@ def train(df: DataFrame, job: TrainingJob) -> Trained:
 
 
 def _train(ps: PSContext, rows: DataFrame, job: TrainingJob) -> Trained:
-    names, workers = TableNames(new_prefix(job.uid)), ps.settings.workers
-    driver = DRIVERS[job.solver](job, names)
-    task = driver.task(RankJob(job, names, workers.memory_budget, workers.local_dir))
-    group = Group(
+    if job.checkpoint_dir:
+        with FitCheckpoints(job) as kept:
+            trained = _train_kept(ps, rows, job, kept)
+            kept.remove()
+            return trained
+    driver = DRIVERS[job.solver](job, TableNames(new_prefix(job.uid)))
+    group = _group(ps, rows, driver)
+    with TrainingTables(ps) as tables:
+        model = driver.create(tables, group.num_workers)
+        with group as running:
+            solution, figures = driver.run(running, Unsaved())
+        return _trained(tables, model, solution, figures, job)
+
+
+def _train_kept(ps: PSContext, rows: DataFrame, job: TrainingJob, kept: FitCheckpoints) -> Trained:
+    """With checkpoints: goes on from those of an earlier attempt, and from its own when buckets are lost."""
+    driver = DRIVERS[job.solver](job, TableNames(kept.prefix))
+    first = _group(ps, rows, driver, kept, lambda name: name.startswith(kept.prefix))
+    plan = kept.begin(first.num_workers)
+    groups = iter([first])
+
+    def make(_: bool) -> Group:
+        # Rolled back: other tables have lost buckets, too.
+        return next(groups, None) or _group(ps, rows, driver, kept, lambda name: name.startswith(kept.prefix) or _exists(ps, name))
+
+    def work(attempt: Attempt) -> tuple[Solution, Figures]:
+        return driver.run(attempt.running, kept.saver(attempt))
+
+    with TrainingTables(ps) as tables:
+        model = driver.create(tables, first.num_workers)
+        solution, figures = CheckpointedRun(make, ps.control, plan, patience_of(ps), work).run()
+        return _trained(tables, model, solution, figures, job)
+
+
+def _exists(ps: PSContext, table: str) -> bool:
+    try:
+        ps.table(table)
+    except UnknownTable:
+        return False
+    return True
+
+
+def _group(
+    ps: PSContext,
+    rows: DataFrame,
+    driver: SolverDriver,
+    kept: FitCheckpoints | None = None,
+    restores: Callable[[str], bool] | None = None,
+) -> Group:
+    """The workers of a training."""
+    job, workers = driver.job, ps.settings.workers
+    task = driver.task(RankJob(job, driver.names, workers.memory_budget, workers.local_dir, resumes=kept is not None))
+    return Group(
         ps,
         rows,
         task,
@@ -75,18 +132,20 @@ def _train(ps: PSContext, rows: DataFrame, job: TrainingJob) -> Trained:
         job.consistency,
         solver=driver.joins,
         deterministic=job.deterministic,
-        name=job.uid,
+        # By this name a group that goes on is known.
+        name=job.uid if kept is None else kept.prefix,
         label=label_of(job.uid),
+        resume_from=None if kept is None else kept.store,
+        restores=restores,
     )
-    with TrainingTables(ps) as tables:
-        model = driver.create(tables, group.num_workers)
-        with group as running:
-            solution, figures = driver.run(running)
-        log.info("%s: %d iterations, %s", job.uid, solution.iterations, solution.reason)
-        coefficients = collect(model)
-        if isinstance(coefficients, TableCoefficients):
-            tables.keep(model)
-        return Trained(coefficients, solution, figures)
+
+
+def _trained(tables: TrainingTables, model: SparseTable, solution: Solution, figures: Figures, job: TrainingJob) -> Trained:
+    log.info("%s: %d iterations, %s", job.uid, solution.iterations, solution.reason)
+    coefficients = collect(model)
+    if isinstance(coefficients, TableCoefficients):
+        tables.keep(model)
+    return Trained(coefficients, solution, figures)
 
 
 def label_of(uid: str) -> str:
@@ -113,10 +172,13 @@ def in_terms_of_estimators(error: SparkPSError) -> SparkPSError:
     _, found, said = error.message.partition(f"{InvalidInput.__name__}: ")
     attributes = error.attributes
     if isinstance(error, WorkerFailed):
+        if attributes.get("cause") == CheckpointError.__name__:
+            return CheckpointError(error.message.partition(f"{CheckpointError.__name__}: ")[2] or error.message)
         if attributes.get("cause") == InvalidInput.__name__ and "column" in attributes and found:
             return InvalidInput(said, **{name: attributes[name] for name in ("column", "rank", "row") if name in attributes})
-    elif "`num_workers`" in error.message:
-        return type(error)(error.message.replace("`num_workers`", "`numWorkers`"), **attributes)
+    for name, param in _PARAMS.items():
+        if name in error.message:
+            return type(error)(error.message.replace(name, param), **attributes)
     return error
 
 

@@ -142,7 +142,8 @@ MLLIB_ROOMS = {
     "tables": {"tables"},
     "solvers": {"solvers", "data", "tables"},
     "coefficients": {"coefficients", "data", "tables"},
-    "training": {"training", "coefficients", "data", "solvers", "tables"},
+    "checkpoints": {"checkpoints", "params", "solvers", "tables"},
+    "training": {"training", "checkpoints", "coefficients", "data", "solvers", "tables"},
 }
 MLLIB = PACKAGE / "mllib"
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
+
+from msgspec.structs import replace
 
 from sparkps.checkpoints.manifest import Checkpoint, GroupCut, Manifest
 from sparkps.checkpoints.parts import consistency_of, starts
@@ -37,9 +39,22 @@ class CheckpointPlan:
     """Where and when checkpoints of a run are written. Made by `plan_of`."""
 
     store: CheckpointStore
+    #: 0 for never by clocks; and for never by time.
     every_clocks: int
     every_seconds: float
     resume: bool
+    #: Kept in the manifest of each.
+    extra: bytes = b""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """When checkpoints are due in a run whose clocks are known only when its ranks have seen their rows."""
+
+    #: Clocks from one to the next.
+    every_clocks: int
+    #: None is begun from this clock on: the run is about to end.
+    until: int
 
 
 def plan_of(
@@ -73,7 +88,7 @@ def plan_of(
 
 
 class Checkpointer:
-    """Takes checkpoints of a running group, on a thread of its own; a context manager.
+    """Takes checkpoints of a running group: as a context manager on a thread of its own, when they are due; with `take` now.
 
     Parameters
     ----------
@@ -86,13 +101,27 @@ class Checkpointer:
         self._control = control
         self._plan = plan
         self._spec = spec
-        #: Those that were taken, oldest first. Owner of this and the next: the thread, until it has ended.
+        #: Those that were taken, oldest first. Owner of this and the next two: the thread while it runs, else whoever calls `take`.
         self.taken: list[Checkpoint] = []
         #: Last clock that all ranks have been seen to have ticked.
         self.clock = min((rank.clock for rank in spec.start), default=-1)
         self._schedule = CheckpointSchedule(plan.every_clocks, plan.every_seconds, time.monotonic(), self.clock)
+        #: Asked with the clock until it answers; None: the plan has said all.
+        self._ask_pace: Callable[[int], Pace | None] | None = None
+        self._until: int | None = None
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"sparkps-checkpoints-{spec.name}", daemon=True)
+
+    def at_pace(self, ask: Callable[[int], Pace | None]) -> Self:
+        """Before it is entered: let `ask` say how many clocks lie between two checkpoints.
+
+        Parameters
+        ----------
+        ask : callable
+            Takes the last clock that all ranks have ticked; called on the thread until it gives something.
+        """
+        self._ask_pace = ask
+        return self
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -104,20 +133,42 @@ class Checkpointer:
         self._over.set()
         self._thread.join()
 
+    def take(self, extra: bytes, unless: Callable[[], bool]) -> bool:
+        """Take a checkpoint now; whether it could be. A run does not end for want of one.
+
+        Parameters
+        ----------
+        extra : bytes
+            Kept in its manifest.
+        unless : callable
+            Whether nobody needs it any more.
+        """
+        try:
+            self.taken.append(self._written(extra, unless))
+        except Exception as error:
+            self._missed(error)
+            return False
+        return True
+
     def _run(self) -> None:
-        is_due = not self._spec.start  # buckets that are lost before the first clocks are done can be had back, too
+        # Buckets that are lost before the first clocks are done can be had back, too; whoever sets a pace of his own begins later.
+        is_due = not self._spec.start and self._ask_pace is None
         while is_due or not self._over.wait(_LOOK_EVERY):
             try:
                 if not is_due:
                     self._look()
-                is_due, take = False, is_due or self._schedule.due(self.clock, time.monotonic())
+                is_due, take = False, is_due or self._is_due()
                 if take:
                     self._take()
-            except SparkPSError as error:
-                said = logging.DEBUG if self._over.is_set() else logging.WARNING
-                log.log(said, "no checkpoint of worker group %s now: %s", self._spec.name, error)
-            except Exception:
-                log.exception("no checkpoint of worker group %s now", self._spec.name)
+            except Exception as error:
+                self._missed(error)
+
+    def _missed(self, error: Exception) -> None:
+        if isinstance(error, SparkPSError):
+            said = logging.DEBUG if self._over.is_set() else logging.WARNING
+            log.log(said, "no checkpoint of worker group %s now: %s", self._spec.name, error)
+        else:
+            log.error("no checkpoint of worker group %s now", self._spec.name, exc_info=error)
 
     def _look(self) -> None:
         report = self._control.request(TierStatus(0, fresh=True)).report
@@ -125,16 +176,34 @@ class Checkpointer:
             if group["id"] == self._spec.group:
                 self.clock = max(self.clock, group["clock"])
 
+    def _is_due(self) -> bool:
+        if self._ask_pace is not None:
+            pace = self._ask_pace(self.clock)
+            if pace is None:
+                return False
+            self._ask_pace, self._until = None, pace.until
+            self._schedule.every_clocks = pace.every_clocks
+        is_ending = self._until is not None and self.clock >= self._until
+        return not is_ending and self._schedule.due(self.clock, time.monotonic())
+
     def _take(self) -> None:
         self._schedule.begin(self.clock, time.monotonic())
         failed = True
         try:
-            made = checkpointing.take(self._control, self._plan.store.url, group=self._spec, unless=self._over.is_set)
-            self.taken.append(made)
+            self.taken.append(self._written(self._plan.extra, self._over.is_set))
             failed = False
         finally:
             self._schedule.end(time.monotonic(), failed)
-        self._plan.store.prune(time.time(), _KEEP)
+
+    def _written(self, extra: bytes, unless: Callable[[], bool]) -> Checkpoint:
+        """Take one; older ones go."""
+        store = self._plan.store
+        made = checkpointing.take(self._control, store.url, group=self._spec, unless=unless, extra=extra)
+        try:
+            store.prune(time.time(), _KEEP)
+        except SparkPSError as error:
+            log.warning("older checkpoints at %s stay: %s", store.url, error)
+        return made
 
 
 # ---- from a checkpoint on ----------------------------------------------------------------------------------------------
@@ -151,14 +220,26 @@ class Resumption:
         Of the run, without the part that makes a group's name unique.
     num_workers, num_ranks, staleness : int
         Of the group that goes on.
+    tables : callable, optional
+        By its name, whether a table of the checkpoint is restored; None: all are.
     """
 
-    def __init__(self, control: ControlClient, store: CheckpointStore, name: str, num_workers: int, num_ranks: int, staleness: int) -> None:
+    def __init__(
+        self,
+        control: ControlClient,
+        store: CheckpointStore,
+        name: str,
+        num_workers: int,
+        num_ranks: int,
+        staleness: int,
+        tables: Callable[[str], bool] | None = None,
+    ) -> None:
         self._control = control
         self._store = store
         self._name = name
         self._shape = (num_workers, num_ranks, staleness)
-        #: What was restored.
+        self._tables = tables
+        #: What was restored, with the tables that were.
         self.manifest: Manifest | None = None
         self._cut: GroupCut | None = None
 
@@ -197,7 +278,7 @@ class Resumption:
                     manifest = next(found)
                     continue
                 try:
-                    yield manifest
+                    yield self._narrowed(manifest)
                 except CheckpointDamaged as error:
                     manifest = found.throw(error)
                 else:
@@ -211,6 +292,11 @@ class Resumption:
                 f" Those at {self._store.url} are of {', '.join(sorted(set(others)))}: run it as it was, say resume=False, or give another"
                 " `checkpoint_dir`."
             ) from error
+
+    def _narrowed(self, manifest: Manifest) -> Manifest:
+        """With the tables that are restored."""
+        wanted = self._tables
+        return manifest if wanted is None else replace(manifest, tables=tuple(spec for spec in manifest.tables if wanted(spec.name)))
 
     def _cut_in(self, manifest: Manifest) -> GroupCut | None:
         for cut in manifest.groups:
@@ -235,4 +321,4 @@ def _shown(spec: GroupSpec) -> str:
     return f"{base_of(spec.name)!r} of {spec.num_workers} workers in {consistency_of(spec.staleness)}"
 
 
-__all__ = ["CheckpointPlan", "Checkpointer", "Resumption", "base_of", "plan_of"]
+__all__ = ["CheckpointPlan", "Checkpointer", "Pace", "Resumption", "base_of", "plan_of"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from sparkps.driver_bridge.groups.progress import ProgressBar
 from sparkps.driver_bridge.groups.rank_lease import SOLVER_ATTEMPT
 from sparkps.driver_bridge.groups.rank_task import RankTask
 from sparkps.driver_bridge.groups.report import Results
-from sparkps.driver_bridge.groups.resuming import CheckpointedRun
+from sparkps.driver_bridge.groups.resuming import CheckpointedRun, waited_for
 from sparkps.driver_bridge.groups.running import RunningGroup, Terms, ended_if_it_fails
 from sparkps.driver_bridge.groups.stand_in import StandIn, check_on_worker_loss
 from sparkps.driver_bridge.groups.states import Event
@@ -38,6 +39,7 @@ from sparkps.wire.messages.control import AdmitGroup, Cause, FailRank
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+    from sparkps.checkpoints.manifest import Manifest
     from sparkps.checkpoints.store import CheckpointStore
     from sparkps.driver_bridge.context import PSContext
 
@@ -66,6 +68,8 @@ class Group:
         Heads the progress bar; empty: the name and its id.
     resume_from : CheckpointStore, optional
         The group continues the newest checkpoint here, if there is one. Tables are restored when it starts.
+    restores : callable, optional
+        By its name, whether a table of that checkpoint is restored; None: all are.
 
     Examples
     --------
@@ -92,6 +96,7 @@ class Group:
         name: str = "run",
         label: str = "",
         resume_from: CheckpointStore | None = None,
+        restores: Callable[[str], bool] | None = None,
     ) -> None:
         if not callable(train):
             raise InvalidInput(f"`train` must be a function of (worker, batches). Got {type(train).__name__} instead.")
@@ -121,7 +126,8 @@ class Group:
         self._resumption: Resumption | None = None
         if resume_from is not None:
             ranks = self.num_workers + solver
-            self._resumption = Resumption(ps.control, resume_from, name, self.num_workers, ranks, self.consistency.bound)
+            shape = self.num_workers, ranks, self.consistency.bound
+            self._resumption = Resumption(ps.control, resume_from, name, *shape, tables=restores)
         #: Looked at, and staged if need be, before admission: slots are not held meanwhile.
         self._rows = GroupInput(
             df,
@@ -167,6 +173,8 @@ class Group:
         life.enter(Event.PREPARED)
         began = time.monotonic()
         begun = self._resumption.restore() if self._resumption is not None else ()
+        if begun:  # this thread may have met buckets that were lost, and are back now
+            connect(self._ps.address).refresh()
         spec = self._admitted(begun)
         if self._resumption is not None:
             self._resumption.mark(spec)
@@ -182,10 +190,9 @@ class Group:
         return RunningGroup(self._ps.control, spec, terms, life, monitor, member)
 
     @property
-    def resumed_from(self) -> str:
-        """Id of the checkpoint that it continues; empty: none."""
-        manifest = None if self._resumption is None else self._resumption.manifest
-        return "" if manifest is None else manifest.id
+    def restored(self) -> Manifest | None:
+        """The checkpoint that it continues, once it has started; None: it begins at the beginning."""
+        return None if self._resumption is None else self._resumption.manifest
 
     def _admitted(self, start: tuple[RankStart, ...]) -> GroupSpec:
         """Ask for admission, and wait for it."""
@@ -325,7 +332,13 @@ def run_group(
     def make(resumes: bool) -> Group:
         return Group(ps, df, train, num_workers, consistency, resume_from=store if resumes else None, **options)
 
-    return CheckpointedRun(make, ps.control, plan, 2 * ps.settings.node.heartbeat_deadline).run()
+    run = CheckpointedRun(make, ps.control, plan, patience_of(ps), waited_for)
+    return run.with_figures(run.run())
 
 
-__all__ = ["Group", "run_group", "start_group"]
+def patience_of(ps: PSContext) -> float:
+    """Seconds after which a tier's coordinator knows of every node that is dead."""
+    return 2 * ps.settings.node.heartbeat_deadline
+
+
+__all__ = ["Group", "patience_of", "run_group", "start_group"]

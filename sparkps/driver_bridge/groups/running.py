@@ -102,6 +102,11 @@ class RunningGroup:
         return self._monitor.clock
 
     @property
+    def is_over(self) -> bool:
+        """Whether its ranks have ended, or it has failed."""
+        return self._monitor.settled.is_set()
+
+    @property
     def solver(self) -> Worker:
         """The driver as the group's last rank: what this thread reads and writes is under the group's clock.
 

@@ -101,6 +101,11 @@ class LinearEstimator(Estimator[M], LinearSetters, PredictionSetters, DefaultPar
         strict: Literal["error", "skip"] = "skip" if self.getHandleInvalid() == "skip" else "error"
         return Columns(self.getLabelCol(), self.getFeaturesCol(), weight or "", self.getNumFeatures(), strict)
 
+    def _checkpoint_dir(self) -> str:
+        """Where checkpoints are written; empty: nowhere."""
+        wanted = self.isDefined(self.checkpointDir) and self.getCheckpointInterval() > 0
+        return self.getCheckpointDir() if wanted else ""
+
     def _job(self) -> TrainingJob:
         l1 = self.getRegParam() * self.getElasticNetParam()
         return TrainingJob(
@@ -120,6 +125,8 @@ class LinearEstimator(Estimator[M], LinearSetters, PredictionSetters, DefaultPar
             num_workers=self.getNumWorkers() or None,
             deterministic=self.getDeterministic(),
             seed=self.getSeed(),
+            checkpoint_dir=self._checkpoint_dir(),
+            checkpoint_interval=self.getCheckpointInterval(),
         )
 
 

@@ -6,7 +6,7 @@ from typing import Self
 
 from pyspark.ml.param.shared import HasFeaturesCol, HasPredictionCol
 
-from sparkps.mllib.params.shared import HasNumFeatures, LinearParams, ProbabilisticParams
+from sparkps.mllib.params.shared import HasCheckpoints, HasNumFeatures, LinearParams, ProbabilisticParams
 
 
 class PredictionSetters(HasFeaturesCol, HasPredictionCol):
@@ -33,7 +33,7 @@ class ColumnSetters(PredictionSetters, ProbabilisticParams):
         return self._set(probabilityCol=value)
 
 
-class LinearSetters(LinearParams, HasNumFeatures):
+class LinearSetters(LinearParams, HasNumFeatures, HasCheckpoints):
     """Setters of what training takes, for estimators."""
 
     def setLabelCol(self, value: str) -> Self:
@@ -115,6 +115,14 @@ class LinearSetters(LinearParams, HasNumFeatures):
     def setDeterministic(self, value: bool) -> Self:
         """Sets the value of `deterministic`."""
         return self._set(deterministic=value)
+
+    def setCheckpointDir(self, value: str) -> Self:
+        """Sets the value of `checkpointDir`."""
+        return self._set(checkpointDir=value)
+
+    def setCheckpointInterval(self, value: int) -> Self:
+        """Sets the value of `checkpointInterval`."""
+        return self._set(checkpointInterval=value)
 
 
 __all__ = ["ColumnSetters", "LinearSetters", "PredictionSetters"]

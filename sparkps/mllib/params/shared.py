@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar
 from pyspark.ml.param import Param, Params, TypeConverters
 from pyspark.ml.param.shared import (
     HasAggregationDepth,
+    HasCheckpointInterval,
     HasElasticNetParam,
     HasFeaturesCol,
     HasFitIntercept,
@@ -147,6 +148,38 @@ class HasDeterministic(Params):
     def getDeterministic(self) -> bool:
         """Gets the value of `deterministic`."""
         return self.getOrDefault(self.deterministic)
+
+
+class HasCheckpoints(HasCheckpointInterval):
+    """Where and when a fit writes checkpoints; of estimators.
+
+    A fit with a `checkpointDir` that is killed, and started again with the same Params on the same rows, goes on from its last
+    checkpoint. Under bsp it gives what it would have given, bit for bit, if the ranks get the same rows again: from the same files,
+    or with `deterministic`. Where buckets are lost with their nodes, it rolls back to its last checkpoint by itself. When it has ended
+    well it removes its checkpoints, so that the next fit begins anew. The directory is for one fit at a time: checkpoints of a fit with
+    other Params or rows are refused, with what differs.
+    """
+
+    checkpointDir: Param[str] = _param(
+        "checkpointDir",
+        "URL of a directory, one for each fit, where checkpoints of the fit are written: fit again with the same Params to go on from"
+        " the last one; if not set or empty, there are none",
+        TypeConverters.toString,
+    )
+    checkpointInterval: Param[int] = _param(
+        "checkpointInterval",
+        "iterations of L-BFGS, or epochs of a mini-batch solver, from one checkpoint to the next (>= 1), or -1 to disable checkpoints;"
+        " ignored if checkpointDir is not set",
+        TypeConverters.toInt,
+    )
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._setDefault(checkpointInterval=10)
+
+    def getCheckpointDir(self) -> str:
+        """Gets the value of `checkpointDir`."""
+        return self.getOrDefault(self.checkpointDir)
 
 
 class HasFamily(Params):
@@ -300,6 +333,7 @@ _RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "numWorkers": ("an int >= 0", lambda v: v >= 0),
     "staleness": ("an int >= 1", lambda v: 1 <= v < 1 << 31),
     "numFeatures": ("an int >= 0", lambda v: 0 <= v < 1 << 63),
+    "checkpointInterval": ("an int >= 1, or -1 for no checkpoints", lambda v: v >= 1 or v == -1),
     "consistency": ("one of bsp, ssp, asp", lambda v: v.lower() in ("bsp", "ssp", "asp")),
     "handleInvalid": ("one of error, skip", lambda v: v in ("error", "skip")),
     "seed": ("an int in [0, 2^63)", lambda v: 0 <= v < 1 << 63),
@@ -342,6 +376,7 @@ __all__ = [
     "STEP_SIZES",
     "UNUSED",
     "HasBatchSize",
+    "HasCheckpoints",
     "HasConsistency",
     "HasDeterministic",
     "HasFamily",

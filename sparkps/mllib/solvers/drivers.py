@@ -6,21 +6,34 @@ The driver never holds a vector of model size: it holds dot products. The coeffi
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
+from sparkps.client.session import disconnect
 from sparkps.client.tables import DenseTable, SparseTable, pull_together
+from sparkps.driver_bridge.groups.checkpoints import Pace
 from sparkps.driver_bridge.groups.running import RunningGroup
 from sparkps.mllib.data.store import INTERCEPT_KEY
 from sparkps.mllib.solvers.fullbatch import FullBatchTask
 from sparkps.mllib.solvers.job import RankJob, TrainingJob
-from sparkps.mllib.solvers.lbfgs import POINT, TRIAL, TRIAL_GRADIENT, Lbfgs, Minimum, Progress, vector_names
-from sparkps.mllib.solvers.minibatch import OPTIMIZERS, MiniBatchTask
+from sparkps.mllib.solvers.lbfgs import (
+    POINT,
+    TRIAL,
+    TRIAL_GRADIENT,
+    Lbfgs,
+    LbfgsStanding,
+    Minimum,
+    Progress,
+    vector_names,
+)
+from sparkps.mllib.solvers.minibatch import OPTIMIZERS, MiniBatchTask, Schedule
 from sparkps.mllib.solvers.names import TableNames
 from sparkps.mllib.solvers.objective import LabelSums, Start
 from sparkps.mllib.solvers.ranks import COUNTS, Figures, check_weight, common_width, no_rows
+from sparkps.mllib.solvers.saving import Saver
 from sparkps.mllib.solvers.scaling import FACTS, STATISTICS
 from sparkps.mllib.solvers.vectors import TierVectors
 from sparkps.mllib.tables import TrainingTables
@@ -52,6 +65,8 @@ class SolverDriver(ABC):
 
     #: Whether the driver is a member of the group's clock.
     joins: ClassVar[bool]
+    #: What each rank has read. Made by `create`.
+    ranks: DenseTable
 
     def __init__(self, job: TrainingJob, names: TableNames) -> None:
         self.job = job
@@ -63,7 +78,7 @@ class SolverDriver(ABC):
 
     def create(self, tables: TrainingTables, num_workers: int) -> SparseTable:
         """Make the tables; returns that of the coefficients."""
-        tables.dense(self.names.ranks, shape=(num_workers, COUNTS), dtype="float64")
+        self.ranks = tables.dense(self.names.ranks, shape=(num_workers, COUNTS), dtype="float64")
         return self._create(tables)
 
     @abstractmethod
@@ -71,8 +86,8 @@ class SolverDriver(ABC):
         """The tables that solvers of this kind have besides."""
 
     @abstractmethod
-    def run(self, group: RunningGroup) -> tuple[Solution, Figures]:
-        """From the group's start to its end."""
+    def run(self, group: RunningGroup, saver: Saver) -> tuple[Solution, Figures]:
+        """From the group's start to its end; a group that goes on from a checkpoint begins where `saver` says."""
 
 
 class FullBatchDriver(SolverDriver):
@@ -94,38 +109,51 @@ class FullBatchDriver(SolverDriver):
             tables.dense(name, shape=(size,), dtype="float64")
         return model
 
-    def run(self, group: RunningGroup) -> tuple[Solution, Figures]:
+    def run(self, group: RunningGroup, saver: Saver) -> tuple[Solution, Figures]:
         """See `SolverDriver`."""
-        found, intercept = self._solve(group.solver)
+        found, intercept = self._solve(group.solver, saver)
         figures = Figures.of(group.wait(), self.job.columns)
         return Solution(intercept, found.history, found.iterations, found.reason), figures
 
-    def _solve(self, solver: Any) -> tuple[Minimum, float]:
+    def _solve(self, solver: Any, saver: Saver) -> tuple[Minimum, float]:
         """The solver's part of the group's clock; the minimum, and the intercept of the raw features."""
         job, names = self.job, self.names
-        solver.report(epoch=0, epochs=job.max_iter)
-        solver.tick()
-        solver.tick()
+        begun = None if saver.standing is None else LbfgsStanding.decoded(saver.standing)
+        if begun is None:
+            solver.report(epoch=0, epochs=job.max_iter)
+            solver.tick()
+            solver.tick()
         for name in vector_names(HISTORY):  # all of them now: later the coordinator may be gone, and training goes on
             solver.table(names.vector(name))
-        start = self._start(solver)
         vectors = TierVectors(solver, names, TRIAL, TRIAL_GRADIENT, centred=job.fit_intercept)
-        if start.solved:
-            vectors.finish(TRIAL)
-            return Minimum([0.0], 0, start.solved, 0), start.intercept
         trial = solver.table(names.vector(TRIAL))
-        if job.fit_intercept:
-            trial.assign(np.array([INTERCEPT_KEY]), np.array([[start.intercept]]))
-
-        def report(progress: Progress) -> None:
-            solver.report(epoch=progress.iteration, epochs=job.max_iter, loss=progress.objective)
-
-        found = Lbfgs(vectors, job.max_iter, job.tol, HISTORY, report).minimize()
+        if begun is None:
+            start = self._start(solver)
+            if start.solved:
+                vectors.finish(TRIAL)
+                return Minimum([0.0], 0, start.solved, 0), start.intercept
+            if job.fit_intercept:
+                trial.assign(np.array([INTERCEPT_KEY]), np.array([[start.intercept]]))
+        found = self._minimum(solver, vectors, saver, begun)
         vectors.finish(POINT)
         if not job.fit_intercept:
             return found, 0.0
         solver.tick()
         return found, float(trial.pull(np.array([INTERCEPT_KEY]))[0, 0]) - vectors.shift
+
+    def _minimum(self, solver: Any, vectors: TierVectors, saver: Saver, begun: LbfgsStanding | None) -> Minimum:
+        job = self.job
+
+        def report(progress: Progress) -> None:
+            solver.report(epoch=progress.iteration, epochs=job.max_iter, loss=progress.objective)
+
+        def keep(iteration: int, standing: Callable[[], LbfgsStanding]) -> None:
+            # Every rank waits for the solver's tick: what is in the tables is what the solver knows of.
+            if saver.is_due(iteration):
+                vectors.settle()
+                saver.save(iteration, standing().encoded())
+
+        return Lbfgs(vectors, job.max_iter, job.tol, HISTORY, report, keep).minimize(begun)
 
     def _start(self, solver: Any) -> Start:
         """Where to begin; raises where the rows of all ranks together cannot be trained on."""
@@ -158,13 +186,26 @@ class MiniBatchDriver(SolverDriver):
         self.losses = tables.dense(names.losses, shape=(max(1, job.max_iter), 2), dtype="float64")
         return model
 
-    def run(self, group: RunningGroup) -> tuple[Solution, Figures]:
+    def run(self, group: RunningGroup, saver: Saver) -> tuple[Solution, Figures]:
         """See `SolverDriver`."""
-        figures = Figures.of(group.wait(), self.job.columns)
+        with saver.meanwhile(self._pace):
+            results = group.wait()
+        figures = Figures.of(results, self.job.columns)
         history = [float(loss / weight) for loss, weight in self.losses.pull() if weight]
         if self.job.max_iter and not history:
             check_weight(0.0, self.job.columns)
         return Solution(float(self.bias.pull()[0]), history, len(history), "maxIter was reached"), figures
+
+    def _pace(self, clock: int, epochs: int) -> Pace | None:
+        """Clocks of so many epochs: known when every rank has said its rows, and has heard those of all."""
+        if clock < 1:
+            return None
+        try:
+            rows = self.ranks.pull()[:, 0]
+        finally:  # the thread asks once
+            disconnect(self.ranks.address)
+        clocks = Schedule(tuple(int(each) for each in rows), self.job.batch_size, self.job.seed).epoch_clocks
+        return Pace(epochs * clocks, until=(self.job.max_iter - 1) * clocks)
 
 
 #: By name of the solver.

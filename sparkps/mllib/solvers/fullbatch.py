@@ -23,7 +23,7 @@ from sparkps.mllib.data.rows import RowReader
 from sparkps.mllib.data.store import Store
 from sparkps.mllib.solvers.job import RankJob
 from sparkps.mllib.solvers.lbfgs import TRIAL, TRIAL_GRADIENT
-from sparkps.mllib.solvers.ranks import RankSummary, check_weight, counts_of
+from sparkps.mllib.solvers.ranks import RankSummary, check_same_rows, check_weight, counts_of, weight_of
 from sparkps.mllib.solvers.scaling import FACTS, STATISTICS, Scaling, scaling
 from sparkps.mllib.solvers.vectors import FIRST_EVALUATION, STOP
 from sparkps.wire.messages.data import OpCode
@@ -80,6 +80,8 @@ class _FullBatch:
     def run(self) -> None:
         """From the rank's clock to the end."""
         worker = self.worker
+        if self.rank_job.resumes and worker.clock > 0:
+            check_same_rows(self.ranks.pull(), self.store, weight_of(self.store), worker.rank)
         if worker.clock == 0:
             self._push_sums()
         if worker.clock == 1:

@@ -43,6 +43,9 @@ class TrainingJob:
     deterministic: bool
     #: Of the order of mini-batches.
     seed: int
+    #: Where checkpoints of the training are written; empty: nowhere. And iterations from one to the next.
+    checkpoint_dir: str = ""
+    checkpoint_interval: int = 10
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class RankJob:
     #: Bytes of rows that a rank keeps in memory, and the directory for the other rows: settings of the tier that trains.
     budget: int
     scratch: str
+    #: The training may go on from a checkpoint; then the rank's rows must be those of that time.
+    resumes: bool = False
 
 
 __all__ = ["RankJob", "TrainingJob"]

@@ -12,7 +12,9 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
+import msgspec
 import numpy as np
 
 from sparkps.mllib.solvers.linesearch import LineSearchError, Point, Search
@@ -106,6 +108,18 @@ class Pairs:
             self.yg[i] = dots[TRIAL_GRADIENT, f"y{i}"]
         self.gg = dots[TRIAL_GRADIENT, TRIAL_GRADIENT]
 
+    def standing(self) -> list[list[float]]:
+        """All that is known, as plain numbers; see `restore`."""
+        order = [float(slot) for slot in self.order]
+        return [order, self.sy.ravel().tolist(), self.yy.ravel().tolist(), self.sg.tolist(), self.yg.tolist(), [self.gg]]
+
+    def restore(self, standing: list[list[float]]) -> None:
+        """Know what `standing` gave, to the last bit."""
+        order, sy, yy, sg, yg, (self.gg,) = standing
+        self.order = [int(slot) for slot in order]
+        self.sy, self.yy = (np.array(each).reshape(self.size, self.size) for each in (sy, yy))
+        self.sg, self.yg = np.array(sg), np.array(yg)
+
     def forget(self) -> None:
         """Start again from steepest descent."""
         self.order.clear()
@@ -154,6 +168,25 @@ class Pairs:
         return float(curvature / squares)
 
 
+class LbfgsStanding(msgspec.Struct, frozen=True):
+    """Where a minimisation was between two iterations, besides its vectors."""
+
+    #: As in `Minimum`: of so many iterations, and the start.
+    history: list[float]
+    evaluations: int
+    #: As `Pairs.standing` gives them.
+    pairs: list[list[float]]
+
+    def encoded(self) -> bytes:
+        """In bytes; numbers keep every bit."""
+        return msgspec.msgpack.encode(self)
+
+    @classmethod
+    def decoded(cls, data: bytes) -> LbfgsStanding:
+        """Out of the bytes of `encoded`."""
+        return msgspec.msgpack.decode(data, type=cls)
+
+
 class Lbfgs:
     """Minimises what `vectors` evaluates, from the point that `TRIAL` holds.
 
@@ -168,6 +201,8 @@ class Lbfgs:
         Pairs to keep.
     report : callable, optional
         Called with a `Progress` at the start and after each iteration.
+    keep : callable, optional
+        Called between two iterations, with the number of those that are done and a function that gives the `LbfgsStanding`.
     """
 
     def __init__(
@@ -177,25 +212,32 @@ class Lbfgs:
         tol: float,
         history: int = 10,
         report: Callable[[Progress], None] = lambda progress: None,
+        keep: Callable[[int, Callable[[], LbfgsStanding]], None] = lambda iteration, standing: None,
     ) -> None:
         self.vectors = vectors
         self.max_iter = max_iter
         self.tol = tol
         self.report = report
+        self.keep = keep
         self.pairs = Pairs(history)
         self.evaluations = 0
         #: Trials of the running line search have their pair here.
         self._slot = 0
 
-    def minimize(self) -> Minimum:
-        """Run to the end; `POINT` then holds the best point."""
-        value = self._evaluate()
-        (found,) = self.vectors.run([*_accept(), Gram((TRIAL_GRADIENT,), (TRIAL_GRADIENT,))])
-        self.pairs.gg = float(found[0, 0])
-        history = [value]
-        iteration, failed = 0, False
-        self.report(Progress(0, value, math.sqrt(self.pairs.gg)))
+    def minimize(self, begun: LbfgsStanding | None = None) -> Minimum:
+        """Run to the end; `POINT` then holds the best point.
+
+        Parameters
+        ----------
+        begun : LbfgsStanding, optional
+            Go on from there, with the vectors of that time.
+        """
+        history = self._started() if begun is None else self._restored(begun)
+        iteration, value, failed = len(history) - 1, history[-1], False
+        self.report(Progress(iteration, value, math.sqrt(self.pairs.gg)))
         while (reason := self._converged(iteration, history)) is None:
+            if not failed:
+                self.keep(iteration, partial(self._standing, history))
             try:
                 value = self._iterate(iteration, value)
                 failed = False
@@ -211,6 +253,22 @@ class Lbfgs:
             history.append(value)
             self.report(Progress(iteration, value, math.sqrt(self.pairs.gg)))
         return Minimum(history, iteration, reason, self.evaluations)
+
+    def _standing(self, history: list[float]) -> LbfgsStanding:
+        return LbfgsStanding(list(history), self.evaluations, self.pairs.standing())
+
+    def _started(self) -> list[float]:
+        """The objective at the start."""
+        value = self._evaluate()
+        (found,) = self.vectors.run([*_accept(), Gram((TRIAL_GRADIENT,), (TRIAL_GRADIENT,))])
+        self.pairs.gg = float(found[0, 0])
+        return [value]
+
+    def _restored(self, begun: LbfgsStanding) -> list[float]:
+        """The objective at the start and after each iteration that was done."""
+        self.pairs.restore(begun.pairs)
+        self.evaluations = begun.evaluations
+        return list(begun.history)
 
     def _converged(self, iteration: int, history: list[float]) -> str | None:
         value = history[-1]
@@ -278,6 +336,7 @@ __all__ = [
     "TRIAL",
     "TRIAL_GRADIENT",
     "Lbfgs",
+    "LbfgsStanding",
     "Minimum",
     "Pairs",
     "Progress",

@@ -24,7 +24,7 @@ from sparkps.mllib.data.ingest import Order, ingest
 from sparkps.mllib.data.rows import RowReader
 from sparkps.mllib.data.store import Chunk, Store
 from sparkps.mllib.solvers.job import RankJob
-from sparkps.mllib.solvers.ranks import RankSummary, check_weight, common_width, counts_of
+from sparkps.mllib.solvers.ranks import RankSummary, check_same_rows, check_weight, common_width, counts_of, weight_of
 from sparkps.optim import FTRL, SGD, Adagrad, Adam, Optimizer
 from sparkps.specs import UNBOUNDED
 from sparkps.wire.messages.data import OpCode
@@ -89,6 +89,11 @@ class Schedule:
         """Rows of a batch, all ranks together."""
         return sum(last - first for first, last in (self.span(rows, batch) for rows in self.rows))
 
+    @property
+    def epoch_clocks(self) -> int:
+        """Clocks of an epoch of the rank with most rows; one at least."""
+        return max(1, self.steps)
+
     def order(self, epoch: int, *, shuffled: bool) -> Array:
         """The batches of an epoch; without `shuffled` in the order of the file, from a random one on."""
         draw = np.random.default_rng((self.seed, epoch))
@@ -132,7 +137,7 @@ class _MiniBatch:
     """One rank of mini-batch training."""
 
     def __init__(self, worker: Any, rank_job: RankJob, store: Store) -> None:
-        names, self.job = rank_job.names, rank_job.job
+        names, self.job, self.resumes = rank_job.names, rank_job.job, rank_job.resumes
         self.worker = worker
         self.store = store
         self.table, self.bias, self.losses, self.ranks = (
@@ -175,14 +180,17 @@ class _MiniBatch:
     def _count(self) -> tuple[Schedule, float]:
         """The schedule, and the mean weight of a row."""
         job, worker, store = self.job, self.worker, self.store
-        own = sum(float(chunk.weights.sum()) if len(chunk.weights) else float(len(chunk)) for chunk in store)
+        own = weight_of(store)
         if own:  # weights that are all 0 are refused by the driver, who sees those of all ranks
             check_weight(own, job.columns)
         mine = counts_of(store, own, worker.rank, worker.num_workers)
-        if worker.clock == 0:
+        has_said = worker.clock > 0
+        if not has_said:
             self.ranks.add(mine)
             worker.tick()
         everyone = self.ranks.pull()
+        if has_said and self.resumes:
+            check_same_rows(everyone, store, own, worker.rank)
         # Under SSP and ASP some are not there yet; the rank that comes last sees them all.
         common_width(everyone[:, 2], job.columns)
         if self.staleness:

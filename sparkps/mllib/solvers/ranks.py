@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparkps.errors import InvalidInput
+from sparkps.errors import CheckpointError, InvalidInput
 from sparkps.mllib.data.rows import Columns
 from sparkps.mllib.data.store import Store
 
@@ -25,6 +25,39 @@ def counts_of(store: Store, weight: float, rank: int, num_workers: int) -> Array
     counts = np.zeros((num_workers, COUNTS))
     counts[rank] = len(store), weight, store.width
     return counts
+
+
+def weight_of(store: Store) -> float:
+    """Sum of the weights of all rows."""
+    return sum(float(chunk.weights.sum()) if len(chunk.weights) else float(len(chunk)) for chunk in store)
+
+
+def check_same_rows(said: Array, store: Store, weight: float, rank: int) -> None:
+    """Raise unless a rank that goes on from a checkpoint has the rows that it had then, as far as their figures tell.
+
+    Parameters
+    ----------
+    said : ndarray of shape (num_workers, COUNTS)
+        What the ranks said when the training began, out of the checkpoint.
+    store : Store
+    weight : float
+        Of its rows.
+    rank : int
+
+    Raises
+    ------
+    CheckpointError
+        They are others.
+    """
+    was, now = [float(each) for each in said[rank]], [float(len(store)), weight, float(store.width)]
+    if not np.allclose(was, now, rtol=1e-9, atol=0.0):
+        names = ("rows", "sum of weights", "size of vectors")
+        told = ", ".join(f"{name} {a:.15g} then and {b:.15g} now" for name, a, b in zip(names, was, now, strict=True) if a != b)
+        raise CheckpointError(
+            f"The rows of rank {rank} must be those that it had when the checkpoint was taken: {told}. Fit on the same rows, with"
+            " deterministic=True or from files, or give another `checkpointDir`.",
+            rank=rank,
+        )
 
 
 def common_width(widths: Iterable[float], columns: Columns) -> int:
@@ -119,4 +152,6 @@ def check_weight(weight: float, columns: Columns) -> None:
         )
 
 
-__all__ = ["COUNTS", "Figures", "RankSummary", "check_weight", "common_width", "counts_of", "no_rows"]
+__all__ = [
+    "COUNTS", "Figures", "RankSummary", "check_same_rows", "check_weight", "common_width", "counts_of", "no_rows", "weight_of",
+]  # fmt: skip

@@ -86,6 +86,12 @@ class TierVectors:
         results = call_functions(self._solver.session, [self._call(operation) for operation in asked])
         return [result for operation, result in zip(asked, results, strict=True) if isinstance(operation, Gram)]
 
+    def settle(self) -> None:
+        """Have all that was put off carried out, so that the vectors are what the solver takes them for."""
+        asked, self._waiting = self._waiting, []
+        if asked:
+            call_functions(self._solver.session, [self._call(operation) for operation in asked])
+
     def finish(self, best: str) -> None:
         """Tell the workers that the solution is in vector `best`."""
         self._waiting.append(Combine(self._trial, {best: 1.0}))

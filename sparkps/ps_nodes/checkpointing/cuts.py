@@ -73,7 +73,9 @@ class Cut:
 def hold(state: ServerState) -> Cut:
     """Let clocks wait; an older cut is given up."""
     release(state)
-    groups = {number: group for number, group in state.groups.items() if group.spec.staleness == 0 and group.is_going_on}
+    # A node that leads nothing hears no ticks, and has nothing to cut.
+    leads = state.groups.items() if state.bucket_bits else ()
+    groups = {number: group for number, group in leads if group.spec.staleness == 0 and group.is_going_on}
     state.cut = Cut(groups, state.epoch, state.now() + HOLD_LIMIT)
     return state.cut
 

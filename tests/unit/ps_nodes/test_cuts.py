@@ -94,3 +94,15 @@ def test_who_waits_for_a_cut_is_told_when_it_is_given_up_or_the_group_fails() ->
     scene.cut_at(0)
     scene.node.service.state.groups[GROUP].end(SparkPSError("over"))
     assert str(scene.told[1]) == "over"
+
+
+def test_a_node_that_leads_nothing_is_not_waited_for() -> None:
+    """Ticks go to nodes that lead buckets: none would ever reach it, and ranks may wait for the checkpoint."""
+    node = LoneNode()
+    node.service.state.bucket_bits = 0
+    node.group(2, 0)
+    told: list[BaseException | None] = []
+    cut = cuts.hold(node.service.state)
+    cut.reach({GROUP: 5}, told.append)
+    assert told == [None]
+    assert cut.holds

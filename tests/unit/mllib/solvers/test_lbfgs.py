@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize, rosen, rosen_der
 
-from sparkps.mllib.solvers.lbfgs import POINT, Lbfgs, Pairs, Progress
+from sparkps.mllib.solvers.lbfgs import POINT, Lbfgs, LbfgsStanding, Pairs, Progress
 from sparkps.mllib.solvers.linesearch import LineSearchError, Point, Search
 from tests.unit.mllib.problems import NumpyVectors, logistic_objective
 
@@ -125,3 +125,34 @@ def test_line_search_halves_a_step_that_overflows() -> None:
 def test_line_search_ends_on_a_function_that_only_falls() -> None:
     with pytest.raises(LineSearchError, match="no interval"):
         walk(lambda t: (-t, -1.0), 1.0)
+
+
+@pytest.mark.parametrize("history", [2, 10])
+def test_goes_on_bit_for_bit_from_where_it_stood_after_any_iteration(history: int) -> None:
+    x, y = logistic_problem()
+    function = logistic_objective(x, y, 1e-3)
+    kept = []
+
+    def keep(iteration, standing):
+        kept.append((iteration, standing().encoded(), {name: held.copy() for name, held in vectors.held.items()}))
+
+    vectors = NumpyVectors(function, np.zeros(13), history)
+    whole = Lbfgs(vectors, 15, 0.0, history, keep=keep).minimize()
+    assert [iteration for iteration, *_ in kept] == list(range(15))
+    for iteration, standing, held in kept:
+        others = NumpyVectors(function, np.zeros(13), history)
+        others.held = held
+        begun = LbfgsStanding.decoded(standing)
+        assert len(begun.history) == iteration + 1
+        found = Lbfgs(others, 15, 0.0, history).minimize(begun)
+        assert found == whole
+        assert others.held[POINT].tobytes() == vectors.held[POINT].tobytes()
+
+
+def test_stands_nowhere_between_a_failed_line_search_and_the_next() -> None:
+    """What it then forgets is not in the standing."""
+    asked = []
+    vectors = NumpyVectors(lambda w: (float(np.abs(w).sum()), np.sign(w)), np.array([1.0, -0.3]))
+    found = Lbfgs(vectors, 30, 0.0, keep=lambda iteration, _: asked.append(iteration)).minimize()
+    assert "line search failed" in found.reason
+    assert asked == sorted(set(asked))

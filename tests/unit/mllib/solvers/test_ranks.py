@@ -6,10 +6,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from sparkps.errors import InvalidInput
+from sparkps.errors import CheckpointError, InvalidInput
 from sparkps.mllib.data.ingest import ingest
 from sparkps.mllib.data.rows import Columns, RowReader
-from sparkps.mllib.solvers.ranks import Figures, RankSummary, check_weight, common_width, counts_of
+from sparkps.mllib.solvers.ranks import (
+    Figures,
+    RankSummary,
+    check_same_rows,
+    check_weight,
+    common_width,
+    counts_of,
+    weight_of,
+)
 from tests.unit.mllib.problems import batch_of
 
 COLUMNS = Columns("label", "f")
@@ -18,6 +26,18 @@ COLUMNS = Columns("label", "f")
 def test_ranks_write_rows_of_their_own() -> None:
     store = ingest([batch_of([1.0, 0.0], pa.array([[0.0, 2.0, 1.0]] * 2))], RowReader(Columns("label", "features")))
     assert counts_of(store, 2.5, 1, 3).tolist() == [[0, 0, 0], [2, 2.5, 3], [0, 0, 0]]
+
+
+def test_a_rank_that_goes_on_must_have_the_rows_that_it_had() -> None:
+    store = ingest([batch_of([1.0, 0.0], pa.array([[0.0, 2.0, 1.0]] * 2))], RowReader(Columns("label", "features")))
+    said = counts_of(store, weight_of(store), 1, 3)
+    check_same_rows(said, store, 2.0, 1)
+    check_same_rows(said, store, 2.0 + 1e-12, 1)  # summed in another order
+    for told, weight, rows in (("sum of weights 2 then and 2.5 now", 2.5, 2.0), ("rows 3 then and 2 now", 2.0, 3.0)):
+        said[1, 0] = rows
+        with pytest.raises(CheckpointError, match=f"The rows of rank 1 must be .*: {told}. Fit on the same rows") as caught:
+            check_same_rows(said, store, weight, 1)
+        assert caught.value.rank == 1
 
 
 @pytest.mark.parametrize(("widths", "common"), [([], 0), ([0, 0], 0), ([3, 0, 3], 3), ([2**31 - 1] * 1000, 2**31 - 1)])

@@ -1,0 +1,48 @@
+"""A logistic loss that takes its time, and does something to a fit once: in the middle, when there is a checkpoint."""
+
+from __future__ import annotations
+
+import pathlib
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from sparkps.mllib.data.store import Chunk
+from sparkps.mllib.linear.losses.logistic import Logistic
+from tests.harness.stateful_training import has_checkpoint
+
+
+class StrikingLogistic(Logistic):
+    """As `Logistic`; whichever rank finds a checkpoint first strikes. Picklable.
+
+    Parameters
+    ----------
+    strike : callable, optional
+    mark : str
+        A file that is made when it strikes.
+    kept : str
+        Directory of checkpoints.
+    seconds : float
+        That each evaluation takes at least.
+    """
+
+    def __init__(self, strike: Callable[[], None] | None = None, mark: str = "", kept: str = "", seconds: float = 0.0) -> None:
+        self.strike, self.mark, self.kept, self.seconds = strike, mark, kept, seconds
+
+    def loss_and_gradient(self, chunks: Iterable[Chunk], state: Any, bias: float) -> tuple[float, float]:
+        """See `Objective`."""
+        time.sleep(self.seconds)
+        if self.strike is not None and not pathlib.Path(self.mark).exists() and has_checkpoint(self.kept):
+            self._strike_once()
+        return super().loss_and_gradient(chunks, state, bias)
+
+    def _strike_once(self) -> None:
+        try:
+            pathlib.Path(self.mark).touch(exist_ok=False)
+        except FileExistsError:
+            return
+        assert self.strike is not None
+        self.strike()
+
+
+__all__ = ["StrikingLogistic"]
