@@ -73,6 +73,8 @@ class Links:
         self._everywhere: list[Everywhere] = []
         #: When to look for the sockets of nodes again (seconds, the network's clock).
         self._next_look = 0.0
+        #: When the coordinator is asked next whether lost buckets were restored.
+        self._next_hope = 0.0
         #: At most one: the question to the coordinator that is open.
         self._inquiries: list[Inquiry] = []
         self._finalizer = weakref.finalize(self, _release, self._channels, self._inquiries, self.id, self.pid)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from sparkps.client.everywhere import Everywhere
@@ -19,6 +20,10 @@ from sparkps.wire.messages.control import Attach
 
 #: The coordinator is asked so often for a placement that requests wait for (seconds).
 PLEA_SECONDS = 0.075
+
+#: A session that knows of buckets that are lost asks the coordinator so often whether they were restored, and waits so long for its
+#: answer (seconds).
+HOPE_SECONDS, HOPE_LIMIT = 0.05, 1.0
 
 
 class Sender(Links):
@@ -64,6 +69,14 @@ class Sender(Links):
     def _is_current(self) -> bool:
         return self.routing is self._newest and not self._is_stuck()
 
+    def _hope(self, node: int) -> None:
+        """What a node held alone may have been restored since it was lost: of that nobody tells a session unasked."""
+        now = self.network.now()
+        if node in self._dead and self._is_lost(node) and now >= self._next_hope:
+            with suppress(SparkPSError):
+                self._heed(self.control.request(Attach(0, self.address.tier_id), timeout=HOPE_LIMIT))
+            self._next_hope = self.network.now() + HOPE_SECONDS
+
     # ---- sending -------------------------------------------------------------------------------------------------------
 
     def send(self, piece: Piece) -> None:
@@ -87,6 +100,7 @@ class Sender(Links):
                 now = self.network.now()
                 deadline = now + self.limit
             if piece.node in self._dead:
+                self._hope(piece.node)
                 self._hold_back(piece, now, deadline)
             else:
                 self._transmit(piece, now, deadline)
@@ -132,6 +146,8 @@ class Sender(Links):
             self._check_open(future.what)
             each = Everywhere(future, message, sink, self.network.now() + self.limit)
             future.expect()
+            for node in self._newest.nodes:
+                self._hope(node)
             self._everywhere = [*(other for other in self._everywhere if not other.over), each]
             try:
                 self._go_round(each)

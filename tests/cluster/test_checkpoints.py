@@ -20,7 +20,7 @@ from sparkps.client.tables import SparseTable
 from sparkps.config import Settings
 from sparkps.driver_bridge import checkpointing
 from sparkps.driver_bridge.launchers import local
-from sparkps.errors import CheckpointDamaged, ConfigError, NoCheckpoint, TableMismatch
+from sparkps.errors import CheckpointDamaged, ConfigError, NoCheckpoint, ShardLost, TableMismatch
 from sparkps.initializers import Normal
 from sparkps.optim import FTRL, SGD, Adagrad, Adam
 from sparkps.specs import UNBOUNDED, TableSpec
@@ -243,6 +243,8 @@ def test_a_tier_that_has_lost_buckets_is_whole_again(taken):
         train(tables, 1, seed=5)
         kill(tier, 1)
         assert wait_until(lambda: tier.status()["state"] == "degraded", 10)
+        with pytest.raises(ShardLost):
+            train(tables, 1, seed=5)
         checkpointing.restore(tier.control, url)
         assert tier.status()["state"] == "ready"
         assert tier.status()["lost_buckets"] == 0

@@ -81,7 +81,7 @@ def test_no_tick_follows_a_push_of_which_nothing_could_be_sent():
     tier = FakeTier()
     session = ranked(tier)
     w = tier.sparse(session)
-    session._dead = {0: "it was killed"}
+    session._dead, session._next_hope = {0: "it was killed"}, 1e9
     with pytest.raises(ShardLost):
         w.push([1], [[1.0]])
     session._dead = {}
@@ -94,7 +94,7 @@ def test_no_tick_follows_a_writing_function_that_was_half_made():
     tier = FakeTier(nodes=2)
     session = ranked(tier)
     d = tier.dense(session)
-    session._dead = {1: "it was killed"}
+    session._dead, session._next_hope = {1: "it was killed"}, 1e9
     with pytest.raises(ShardLost):
         d.call("scale", alpha=2.0)
     session._dead = {}
