@@ -46,12 +46,13 @@ def what_goes(
         old |= {checkpoint for entry, checkpoint in manifests if checkpoint and is_stale(entry, checkpoint)}
     gone = [entry.name for entry in entries if id_of(entry.name) in old]
     needed = {file.name for manifest in kept for file in manifest.files}
+    rested_on = {file.name for manifest in whole[keep:] for file in manifest.files}
     alive = {folder_of(checkpoint) for checkpoint in {manifest.id for manifest in kept} | set(torn)} - {folder_of(each) for each in old}
     for entry in entries:
         checkpoint = folder_id(entry.name)
         if checkpoint is None or entry.name in needed or folder_of(checkpoint) in alive:
             continue
-        if checkpoint in old or is_stale(entry, checkpoint):
+        if entry.name in rested_on or checkpoint in old or is_stale(entry, checkpoint):
             gone.append(entry.name)
     return gone
 

@@ -210,7 +210,7 @@ class FitCheckpoints:
     def _served(self) -> list[str]:
         """Names of the fit's files: manifests first, for what they name must not go while they are there."""
         entries = self._store.files.entries(deep=True)
-        mine, others, needed = set[str](), set[str](), set[str]()
+        mine, others, needed, rested_on = set[str](), set[str](), set[str](), set[str]()
         for checkpoint in self._store.ids():
             try:
                 manifest = self._store.read(checkpoint)
@@ -220,11 +220,13 @@ class FitCheckpoints:
             record = FitRecord.of(manifest)
             if record is not None and record.prefix == self.prefix:
                 mine.add(checkpoint)
+                rested_on |= {file.name for file in manifest.files}  # also of older ones, which are gone
             else:
                 others.add(checkpoint)
                 needed |= {file.name for file in manifest.files}
         manifests = [entry.name for entry in entries if id_of(entry.name) in mine]
-        return manifests + [entry.name for entry in entries if entry.name not in needed and self._has_served(entry.name, mine, others)]
+        served = [name for name in (entry.name for entry in entries) if name in rested_on or self._has_served(name, mine, others)]
+        return manifests + [name for name in served if name not in needed]
 
     def _has_served(self, name: str, mine: set[str], others: set[str]) -> bool:
         """Whether a file of data is the fit's: also of a checkpoint that was not finished."""

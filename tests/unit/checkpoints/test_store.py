@@ -262,6 +262,19 @@ def test_what_is_left_of_a_file_that_is_mostly_outdated_is_written_anew(tmp_path
     assert same(next(load(str(tmp_path), manifest, [7])), record(7, 1))
 
 
+def test_what_an_old_checkpoint_rested_on_goes_with_it(tmp_path: pathlib.Path) -> None:
+    """Though the checkpoint that it was written for went before: nobody waits an hour for that."""
+    store = CheckpointStore(str(tmp_path), QUICK)
+    full, base = increment(tmp_path, [1, 1, 1, 1], None)
+    _, base = increment(tmp_path, [1, 2, 1, 1], base)
+    store.prune(LATER, keep=1, leftover_seconds=1e9)
+    assert (tmp_path / f"data-{full.id}").exists()
+    increment(tmp_path, [5, 5, 5, 5], None)
+    store.prune(LATER, keep=1, leftover_seconds=1e9)
+    assert not list((tmp_path / f"data-{full.id}").glob("*"))
+    store.verify(store.newest_sound(), deep=True)
+
+
 def test_no_file_goes_that_a_kept_checkpoint_rests_on(tmp_path: pathlib.Path) -> None:
     made = chain(tmp_path, 3)
     store = CheckpointStore(str(tmp_path), QUICK)
