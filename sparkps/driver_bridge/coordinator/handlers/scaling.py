@@ -122,7 +122,7 @@ def give_up(core: Core) -> None:
 def _how_far(core: Core) -> str:
     up, held = len(core.nodes.up()), core.nodes.copies()
     still = [f"node {node} still has {held[node]} buckets" for node in core.going()]
-    failure = [f"the last failure: {core.moves.failure}"] if core.moves.failure else []
+    failure = [f"the last failure: {core.moves.failure.rstrip('.')}"] if core.moves.failure else []
     return "; ".join([f"{up} nodes are up, {core.wanted_nodes} shall be", *still, *failure])
 
 
