@@ -96,7 +96,9 @@ class Core:
         self.wanted_nodes = settings.num_nodes
         #: The request that changes that; one at a time.
         self.scaling: ScalingRequest | None = None
-        #: Nodes that are up, and shall hold no buckets any more.
+        #: Nodes that are up, and that `ps.drain` was asked to let go.
+        self.retiring: set[int] = set()
+        #: Nodes that are up, and shall hold no buckets any more; follows from who is up (see `handlers.scaling.choose`).
         self.draining: set[int] = set()
         #: Nodes that were drained and told to stop, and have not answered.
         self.leaving: set[int] = set()
@@ -209,10 +211,14 @@ class Core:
 
     # ---- questions -----------------------------------------------------------------------------------------------------
 
+    def going(self) -> list[int]:
+        """Nodes that are up, and shall not stay."""
+        return sorted(self.draining | self.retiring)
+
     def report(self) -> dict[str, Any]:
         """Status of the tier as plain values, see `status.tier_status`."""
         own: dict[str, Any] = {"tier_id": self.tier_id, "state": self.state.value, "garbage_frames": self.garbage}
-        plan: dict[str, Any] = {"num_nodes": self.wanted_nodes, "draining": sorted(self.draining), "moving": self.moves.status()}
+        plan: dict[str, Any] = {"num_nodes": self.wanted_nodes, "draining": self.going(), "moving": self.moves.status()}
         if self.processes:
             own["coordinator"] = {"pid": self.processes[-1], "restarts": len(self.processes) - 1}
         plan["checkpoint"] = None if self.last_checkpoint is None else self.last_checkpoint.report()
@@ -230,7 +236,7 @@ class Core:
         self.moves.validate(self.nodes.placement)
         assert len(self.weights) in (0, len(self.nodes.placement))
         assert min(self.weights, default=1) >= 1
-        assert self.draining <= set(self.nodes.up())
+        assert self.draining | self.retiring <= set(self.nodes.up())
         assert all(command.waiting for command in self.commands.under_way.values())
         assert self.state is TierState.STARTING or not self.attaching
         assert self.state is not TierState.READY or not self.nodes.lost(), "buckets are lost: the tier is degraded"

@@ -257,6 +257,7 @@ class Tier(Core):
 
     def _settle(self) -> None:
         """What follows from an event."""
+        scaling.choose(self)
         moving.go_on(self)
         checkpoints.go_on(self)
         scaling.go_on(self)

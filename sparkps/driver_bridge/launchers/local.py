@@ -258,10 +258,11 @@ class LocalTier:
 
     def _start_missing(self, report: dict[str, Any], is_restart: bool) -> None:
         """Start as many nodes as lack, by the coordinator's report."""
-        gone = {node["endpoint"] for node in report["nodes"] if node["state"] != "up"}  # their processes may still be about to end
-        there = sum(not child.exited.is_set() for endpoint, child in self._nodes.items() if endpoint not in gone)
-        running = there - len(report["draining"])
-        for _ in range(report["num_nodes"] - running):
+        # processes of those that are gone may still be about to end
+        draining = set(report["draining"])
+        going = {node["endpoint"] for node in report["nodes"] if node["state"] != "up" or node["id"] in draining}
+        staying = sum(not child.exited.is_set() for endpoint, child in self._nodes.items() if endpoint not in going)
+        for _ in range(report["num_nodes"] - staying):
             if is_restart and not self.node_restarts.take(time.monotonic()):
                 log.warning(
                     "a node that has ended is not started again: %d were within %g s. The tier goes on with those that are left;"

@@ -98,6 +98,7 @@ def fail_over(core: Core, node: int, reason: str) -> c.NodeInfo:
     info = core.nodes.die(node, reason)
     core.placing.gone(node)
     core.draining.discard(node)
+    core.retiring.discard(node)
     if not core.nodes.epoch:
         return info
     gone = [each.node for each in core.nodes.infos() if each.state != "up"]

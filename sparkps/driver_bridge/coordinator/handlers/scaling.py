@@ -17,10 +17,11 @@ log = logging.getLogger(__name__)
 STOP_LIMIT = 5.0
 
 _MOVING = (TierState.READY, TierState.DEGRADED)
+_ENDING = (TierState.STOPPING, TierState.STOPPED)
 
 
 def scale(core: Core, sender: bytes, message: c.ScaleTier) -> None:
-    """There shall be so many nodes: the youngest go, or the tier waits for others."""
+    """There shall be so many nodes: the youngest go (see `choose`), or the tier waits for others."""
     number = message.num_nodes
     if not core.settings.replication <= number <= MOST_NODES:
         raise InvalidInput(
@@ -29,13 +30,13 @@ def scale(core: Core, sender: bytes, message: c.ScaleTier) -> None:
         )
     _begin(core, f"Scaling to {number} nodes", sender, message.seq, message.seconds)
     core.wanted_nodes = number
-    core.draining |= set(_members(core)[number:])
     core.moves.members_changed(f"the tier is scaled to {number} nodes")
 
 
 def drain(core: Core, sender: bytes, message: c.DrainNode) -> None:
     """A node shall go."""
-    node, members = message.node, _members(core)
+    node, going = message.node, core.going()
+    members = [each for each in core.nodes.up() if each not in going]
     if node not in members:
         raise InvalidInput(f"A node that is drained must be up. Got node {node}; those that are: {members}.", node=node)
     if len(members) <= core.settings.replication:
@@ -46,13 +47,8 @@ def drain(core: Core, sender: bytes, message: c.DrainNode) -> None:
         )
     _begin(core, f"Draining node {node}", sender, message.seq, message.seconds)
     core.wanted_nodes = max(core.settings.replication, core.wanted_nodes - 1)
-    core.draining.add(node)
+    core.retiring.add(node)
     core.moves.members_changed(f"node {node} is drained")
-
-
-def _members(core: Core) -> list[int]:
-    """Nodes that are up and shall stay, the oldest first."""
-    return [node for node in core.nodes.up() if node not in core.draining]
 
 
 def _begin(core: Core, what: str, sender: bytes, seq: int, seconds: float) -> None:
@@ -64,13 +60,29 @@ def _begin(core: Core, what: str, sender: bytes, seq: int, seconds: float) -> No
     log.info("%s", what)
 
 
+def choose(core: Core) -> None:
+    """Which nodes stay, and which give up their buckets; called after every event, since nodes die and join whatever was asked.
+
+    The oldest stay, so many as there shall be, without those that are to go. While these are too few for the copies that there shall
+    be, as when one of them has died, nodes that are to go keep theirs until others have joined. What can change this (a request, a
+    death, a node that joins) has told `core.moves` that it must plan anew.
+    """
+    if core.state in _ENDING:
+        return
+    up, number = core.nodes.up(), core.wanted_nodes
+    staying = [node for node in up if node not in core.retiring][:number]
+    staying += sorted(core.retiring)[: max(0, core.settings.replication - len(staying))]
+    core.draining = set(up).difference(staying)
+
+
 def go_on(core: Core) -> None:
     """Let nodes go that hold nothing any more, and answer what is done; called after every event."""
     if core.state not in _MOVING or not core.moves.is_done or not core.placing.is_settled(core.nodes.up()):
         return
     for node in sorted(core.draining):
         _let_go(core, node)
-    if core.scaling is not None and not core.leaving and len(core.nodes.up()) == core.wanted_nodes:
+    is_as_wanted = len(core.nodes.up()) == core.wanted_nodes and not core.leaving and not core.going()
+    if core.scaling is not None and is_as_wanted:
         log.info("%s is done", core.scaling.what)
         core.reply(core.scaling.sender, c.Accepted(core.scaling.seq))
         core.scaling = None
@@ -81,6 +93,7 @@ def _let_go(core: Core, node: int) -> None:
     if any(node in row for row in core.nodes.placement):
         return
     core.draining.discard(node)
+    core.retiring.discard(node)
     core.leaving.add(node)
     core.nodes.leave(node)
     core.placing.gone(node)
@@ -108,8 +121,8 @@ def give_up(core: Core) -> None:
 
 def _how_far(core: Core) -> str:
     up, held = len(core.nodes.up()), core.nodes.copies()
-    still = [f"node {node} still has {held[node]} buckets" for node in sorted(core.draining)]
-    failure = [f"the last failure: {core.moves.failure}"] if core.moves.failure else []
+    still = [f"node {node} still has {held[node]} buckets" for node in core.going()]
+    failure = [f"the last failure: {core.moves.failure.rstrip('.')}"] if core.moves.failure else []
     return "; ".join([f"{up} nodes are up, {core.wanted_nodes} shall be", *still, *failure])
 
 
@@ -118,4 +131,4 @@ HANDLERS: Handlers = {
     c.DrainNode: drain,
 }
 
-__all__ = ["HANDLERS", "give_up", "go_on"]
+__all__ = ["HANDLERS", "choose", "give_up", "go_on"]

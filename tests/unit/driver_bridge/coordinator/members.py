@@ -163,6 +163,11 @@ class Members:
         member.outbox.append(member.hello)
         return member
 
+    def grow(self) -> Member:
+        """There shall be one node more, and it joins."""
+        self.ask(b"driver", c.ScaleTier(0, self.tier.wanted_nodes + 1, 600.0))
+        return self.join()
+
     def kill(self, member: Member, seen: bool = True) -> None:
         """A node dies; seen: by the launcher."""
         member.is_alive = False
@@ -237,7 +242,7 @@ class Members:
         for member in self.members:
             if member.is_alive and member.node < 0 and not member.outbox and not member.inbox:
                 member.outbox.append(member.hello)
-        members = set(self.tier.nodes.up()) - self.tier.draining
+        members = set(self.tier.nodes.up()).difference(self.tier.going())
         joining = [member for member in self.members if member.is_alive and member.node < 0]
         if self.restarts and not joining and len(members) < self.tier.wanted_nodes:
             self.join()
@@ -333,7 +338,7 @@ def durable(tier: Tier) -> dict[str, Any]:
         "moves": (tier.moves.changes, tier.moves.queued, tier.moves.ready, tier.moves.is_stale, tier.moves.resume_at is None),
         "weights": tier.weights,
         "copying": sorted((copy.source, copy.target, copy.buckets) for copy in tier.moves.copying),
-        "scaling": (tier.wanted_nodes, tier.draining, tier.leaving, tier.scaling and tier.scaling.what),
+        "scaling": (tier.wanted_nodes, tier.retiring, tier.draining, tier.leaving, tier.scaling and tier.scaling.what),
         "tables": (tier.catalog.tables, tier.catalog.ready, tier.catalog.next_table, tier.catalog.next_index),
         "functions": tier.catalog.functions,
         "groups": [(group.spec, group.tag, group.cause) for group in groups.running.values()],

@@ -86,7 +86,7 @@ def test_a_node_that_cannot_write_ends_it_for_all() -> None:
 def test_buckets_are_not_moved_meanwhile() -> None:
     world = Members(2, 1)
     number, epoch = take(world), world.tier.nodes.epoch
-    world.join()
+    world.grow()
     while world.replies.get((DRIVER, number)) is None:
         assert world.step()
         assert world.tier.nodes.epoch == epoch

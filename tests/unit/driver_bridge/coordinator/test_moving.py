@@ -86,7 +86,7 @@ def test_a_copy_that_is_ready_counts_before_a_placement_names_it() -> None:
 @pytest.mark.parametrize("replication", [1, 2, 3])
 def test_a_fourth_node_gets_its_share_in_few_epochs(replication: int) -> None:
     world = Members(3, replication)
-    world.join()
+    world.grow()
     world.settle()
     world.check_end()
     assert world.tier.nodes.buckets()[3] == 64
@@ -95,7 +95,7 @@ def test_a_fourth_node_gets_its_share_in_few_epochs(replication: int) -> None:
 
 def test_primaries_and_targets_copy_few_buckets_at_a_time() -> None:
     world = Members(3, 1)
-    world.join()
+    world.grow()
     while not world.tier.moves.is_done or world.choices():
         copying = list(world.tier.moves.copying)
         assert all(len(copy.buckets) <= 8 for copy in copying)
@@ -106,7 +106,7 @@ def test_primaries_and_targets_copy_few_buckets_at_a_time() -> None:
 
 def test_a_copy_that_fails_is_made_after_a_pause_and_status_says_why() -> None:
     world = Members(2, 2)
-    joined = world.join()
+    joined = world.grow()
     world.members[0].cut = {2}
     while world.step():
         pass
@@ -122,7 +122,7 @@ def test_a_copy_that_fails_is_made_after_a_pause_and_status_says_why() -> None:
 
 def test_pauses_grow_to_a_bound() -> None:
     world = Members(2, 2)
-    world.join()
+    world.grow()
     world.failures = 1.0
     asked: list[float] = []
     copying = False
@@ -167,7 +167,7 @@ def test_the_last_copy_is_never_dropped() -> None:
 
 def test_leads_that_cannot_be_given_up_stay_where_they_are() -> None:
     world = Members(2, 1)
-    world.join()
+    world.grow()
     while not any(world.tier.nodes.placement[b][0] == 2 for b in range(256)):
         assert world.step()
     world.members[0].cut = {2}
@@ -185,7 +185,7 @@ def test_leads_that_cannot_be_given_up_stay_where_they_are() -> None:
 
 
 def grow(world: Members) -> None:
-    world.join()
+    world.grow()
 
 
 def shrink(world: Members) -> None:
@@ -215,7 +215,7 @@ def test_a_death_at_every_step(begin: Callable[[Members], None], seen: bool) -> 
                 ended = False
             world.kill(world.members[victim], seen)
             world.write()
-            world.restarts = begin is shrink
+            world.restarts = begin is not lose_one
             world.settle()
             world.check_end()
             if begin is not lose_one:
@@ -263,7 +263,7 @@ def test_random_schedules(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
         alive = [member for member in world.members if member.is_alive and member.node in world.tier.nodes.up()]
         match rng.randrange(60):
             case 0 if len(alive) < 6:
-                world.join()
+                world.grow()
             case 1 if deaths < 4 and len(alive) > 3 and world.tier.moves.is_done:
                 world.kill(rng.choice(alive), rng.random() < 0.7)
                 deaths += 1
@@ -281,5 +281,6 @@ def test_random_schedules(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
                 world.step(anyhow=True)
     for member in world.members:
         member.cut = set()
+    world.restarts = True
     world.settle(120.0)
     world.check_end()

@@ -108,7 +108,7 @@ def test_nodes_that_come_and_go_do_not_undo_it(replication: int) -> None:
     world = skewed(3, replication)
     wait(world, LOOK_EVERY * (LOOKS + 3))
     world.settle()
-    world.join()
+    world.grow()
     world.settle()
     assert max(held(world).values()) == 20 * MB, "two of eight for each of four"
     world.ask(b"driver", c.ScaleTier(0, 2, 60.0))

@@ -37,7 +37,7 @@ def world_in(state: TierState) -> World:
     world.deaf = {b"n2"} if state is TierState.STARTING else set()
     for number in (2,) if state is TierState.STARTING else (0, 1, 2):
         world.join(number)
-    world.deaf = {b"n2"}
+    world.deaf = {b"n2", CLIENT}
     if state is TierState.DEGRADED:
         world.ask(b"launcher", c.NodeGone(0, "ipc://n1", "killed"))
     elif state in (TierState.STOPPING, TierState.STOPPED):

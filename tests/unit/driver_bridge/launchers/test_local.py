@@ -119,10 +119,21 @@ def test_a_tier_grows_and_shrinks(tier: ObedientTier) -> None:
 
 
 def test_a_tier_grows_while_the_processes_of_nodes_that_have_left_still_run(tier: ObedientTier) -> None:
-    left = {"endpoint": f"ipc://{tier.directory}/node1", "state": "left"}
-    stays = {"endpoint": f"ipc://{tier.directory}/node0", "state": "up"}
+    left = {"id": 1, "endpoint": f"ipc://{tier.directory}/node1", "state": "left"}
+    stays = {"id": 0, "endpoint": f"ipc://{tier.directory}/node0", "state": "up"}
     tier._start_missing({"nodes": [stays, left], "draining": [], "num_nodes": 2}, is_restart=False)
     assert sorted(endpoint[-5:] for endpoint in tier._nodes) == ["node0", "node1", "node2"]
+
+
+def test_a_drained_node_that_has_ended_is_missed_once(tier: ObedientTier) -> None:
+    nodes = [{"id": each, "endpoint": f"ipc://{tier.directory}/node{each}", "state": "up"} for each in (0, 1)]
+    pid = tier._nodes[nodes[1]["endpoint"]].pid
+    tier._stopping.set()  # nobody looks after it
+    os.kill(pid, signal.SIGKILL)
+    assert wait_until(lambda: tier._nodes[nodes[1]["endpoint"]].exited.is_set(), 10.0)
+    tier._start_missing({"nodes": nodes, "draining": [1], "num_nodes": 1}, is_restart=False)
+    assert len(tier._nodes) == 2
+    tier._stopping.clear()
 
 
 def test_a_node_that_is_drained_ends_and_is_not_replaced(tier: ObedientTier) -> None:
