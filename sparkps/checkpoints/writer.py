@@ -7,6 +7,7 @@ name when that fails, and looked at before a manifest names it. While one file i
 from __future__ import annotations
 
 import secrets
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -120,6 +121,8 @@ class BucketWriter:
         #: Files on their way, oldest first.
         self._flight: deque[Future[tuple[str, _File]]] = deque()
         self._made = 0
+        #: By file; any thread appends.
+        self._spent: list[float] = []
         self._current = self._next_file()
         self._done: list[tuple[str, _File]] = []
         #: By bucket and name.
@@ -198,12 +201,21 @@ class BucketWriter:
         self._flight.append(self._pool.submit(self._write, self._current))
         self._current = self._next_file()
 
+    @property
+    def spent(self) -> float:
+        """Seconds of processors' time that its own threads have taken for files that are written."""
+        return sum(self._spent)
+
     def _write(self, file: _File) -> tuple[str, _File]:
+        began = time.thread_time()
         file.sign()
+        signed = time.thread_time()
+        self._spent.append(signed - began)
         expected = [(segment.length, segment.crc32) for segment in file.segments]
         chunks = [chunk for some in file.chunks for chunk in some]
         name = self._files.write(file.name, chunks, expected if self._read_back else ())
         file.chunks = []
+        self._spent.append(time.thread_time() - signed)
         return name, file
 
     def finish(self) -> NodeFiles:

@@ -8,15 +8,21 @@ import numpy as np
 from numba import types
 
 from sparkps.kernels.compiled import FLOATS, HEADS, array, given, inlined, kernel
-from sparkps.kernels.intrinsics import data, like_at, lock, uint8_at, unlock
+from sparkps.kernels.intrinsics import data, like_at, lock, prefetch, uint8_at, unlock
 from sparkps.kernels.layout import PLANE
 from sparkps.kernels.lookup import lock_word
+from sparkps.kernels.rows import prefetch_row
+
+#: A row's flag is asked for so many rows ahead of its turn.
+_AHEAD = 48
 
 
 @inlined
 def _choose(slots: Any, begin: int, end: int, count: int, flags: Any, kept: Any, total: int) -> int:
     """Chooses rows that were there and are not kept yet; returns how many are chosen by now."""
     for i in range(begin, end):
+        if i + _AHEAD < end and slots[i + _AHEAD] >= 0:
+            prefetch(flags, np.int64(slots[i + _AHEAD]))
         slot = np.int64(slots[i])
         if 0 <= slot < count and flags[slot] == 0:
             flags[slot] = 1
@@ -76,7 +82,7 @@ def keep_rows(
         How many are copied.
     """
     planes, room, dim = out.shape
-    target = data(out)
+    target, per_line = data(out), 64 // out.itemsize
     total = 0
     ends[0] = 0
     for run in range(buckets.shape[0]):
@@ -90,6 +96,7 @@ def keep_rows(
             for plane in range(planes):
                 rows = like_at(table[bucket, PLANE + plane], out)
                 for i in range(before, total):
+                    prefetch_row(rows, kept, i, total, dim, per_line)
                     for column in range(dim):
                         target[(plane * room + i) * dim + column] = rows[np.int64(kept[i]) * dim + column]
             unlock(word)

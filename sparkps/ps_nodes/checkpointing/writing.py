@@ -2,8 +2,8 @@
 
 At that moment every bucket gets a place for the checkpoint in the order of its changes; clocks close again at once. From that place on
 rows that are changed are kept aside as they were (`tables.images`), until their bucket is copied. Copying and writing go on beside the
-node's other work, with a lower priority. Copies that are not written yet take memory, so there is a limit: where files are slower than
-that lasts, copying waits for them.
+node's other work, at the `pace` that leaves it the processors. Copies that are not written yet take memory, so there is a limit: where
+files are slower than that lasts, copying waits for them.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ from __future__ import annotations
 import logging
 import os
 import queue
-import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sparkps.checkpoints.parts import GroupPart, NodePart, ShardTime, encoded
 from sparkps.checkpoints.plan import NodeFiles, Unchanged, ids_of_segments, versions_by_segment
 from sparkps.errors import CheckpointError, UnknownTable
 from sparkps.ps_nodes.checkpointing import cuts
+from sparkps.ps_nodes.checkpointing.pace import Pace, share_of
 from sparkps.ps_nodes.shards import Entry
 from sparkps.ps_nodes.tables.images import NodeImage
 from sparkps.wire.buckets import buckets_in
@@ -41,9 +42,8 @@ MOST_COPIED = 64 << 20
 #: Buckets whose copy waits for its turn.
 MOST_ORDERED = 4
 
-#: How far the threads that copy and write stand behind the others, as `nice` counts: at 10 they get about a tenth of a processor that
-#: others want, and all of it otherwise.
-BEHIND = 10
+#: Longest rest before it is seen whether anybody is in the way (seconds).
+LONGEST_REST = 0.05
 
 #: Called with the error or None, and what there is to report.
 Done = Callable[[BaseException | None, dict[str, Any]], None]
@@ -103,6 +103,9 @@ class _Writing:
         #: Where ranks go on.
         self._groups: list[GroupPart] = []
         self._base: Manifest | None = None
+        self._pace = Pace(share_of(os.cpu_count() or 1), time.monotonic(), state.load.requests)
+        #: Seconds of processors' time that copying and writing have taken.
+        self._spent = {"copying": 0.0, "writing": 0.0}
         self._files: NodeFiles | None = None
 
     def run(self) -> None:
@@ -116,7 +119,6 @@ class _Writing:
                 image = NodeImage(use.tables)
                 after.callback(image.end)
                 self._cut_all(image)
-                _step_back()
                 self._base = self._older()
                 writer = threading.Thread(target=self._write_all, name="sparkps-checkpoint-files", daemon=True)
                 writer.start()
@@ -226,6 +228,7 @@ class _Writing:
     def _copy_all(self, image: NodeImage) -> None:
         unchanged = Unchanged(self._base)
         for bucket in self._buckets:
+            self._rest("copying")
             with self._change:
                 self._change.wait_for(
                     lambda: self._error is not None or (self._nbytes < MOST_COPIED and self._ordered < MOST_ORDERED)
@@ -236,6 +239,16 @@ class _Writing:
         with self._change:
             self._change.wait_for(lambda: self._error is not None or not self._ordered)
         self._copies.put(None)
+
+    def _rest(self, what: str, more: float = 0.0) -> None:
+        """Leave the processors to those who want them, for as long as that takes. `more`: what others have spent for this thread."""
+        with self._change:
+            self._spent[what] = time.thread_time() + more
+            while self._error is None:
+                seconds = self._pace.rest(time.monotonic(), sum(self._spent.values()), self._state.load.requests)
+                if seconds <= 0.0:
+                    return
+                self._change.wait(min(seconds, LONGEST_REST))
 
     def _copy(self, image: NodeImage, bucket: int, names: frozenset[str]) -> None:
         """Have the named segments of a bucket copied when it is its turn."""
@@ -280,6 +293,7 @@ class _Writing:
                     with self._change:
                         self._count(-copy.rows.nbytes)
                         self._change.notify_all()
+                    self._rest("writing", writer.spent)
                 self._files = writer.finish()
         except BaseException as error:
             with self._change:
@@ -287,11 +301,4 @@ class _Writing:
                 self._change.notify_all()
 
 
-def _step_back() -> None:
-    """Let others have the processor first: this thread and those that it starts. Where the system has no such thing, all are alike."""
-    if sys.platform == "linux":  # elsewhere it would be the whole process
-        with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BEHIND)
-
-
-__all__ = ["BEHIND", "MOST_COPIED", "write"]
+__all__ = ["MOST_COPIED", "write"]

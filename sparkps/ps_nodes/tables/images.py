@@ -101,11 +101,8 @@ class TableImage:
 
 
 class _Kept(NamedTuple):
-    """Rows of one write as they were."""
+    """Rows of one bucket as they were before one write."""
 
-    buckets: Buckets
-    #: Where the rows of each bucket begin, (buckets + 1,).
-    ends: NDArray[np.int64]
     slots: NDArray[np.int32]
     #: (planes, rows, dim).
     rows: Array
@@ -119,7 +116,8 @@ class SparseImage(TableImage):
         #: By bucket that is watched and has rows: by row whether it is kept, uint8 (count,); and the addresses of these.
         self._flags: dict[int, NDArray[np.uint8]] = {}
         self._flags_at = np.zeros(NUM_BUCKETS, np.int64)
-        self._kept: list[_Kept] = []
+        #: By bucket.
+        self._kept: dict[int, list[_Kept]] = {}
         self._keep_rows = images.keep_rows.of(table.spec.dtype)
 
     def begin(self, bucket: int) -> None:
@@ -146,7 +144,11 @@ class SparseImage(TableImage):
         except MemoryError:
             self._tear()
             return
-        self._kept.append(_Kept(runs[0], ends, kept, rows))
+        starts = ends.tolist()
+        for bucket, first, last in zip(runs[0].tolist(), starts, starts[1:], strict=False):
+            if last > first:
+                mine = _Kept(kept[first:last], rows[:, first:last])
+                self._kept.setdefault(bucket, []).append(mine)
 
     def let_be(self, bucket: int) -> None:
         """See `TableImage`."""
@@ -158,21 +160,27 @@ class SparseImage(TableImage):
     def nbytes(self) -> int:
         """See `TableImage`."""
         flags = sum(flags.nbytes for flags in list(self._flags.values()))
-        return super().nbytes + flags + sum(kept.slots.nbytes + kept.rows.nbytes for kept in list(self._kept))
+        kept = sum(each.slots.nbytes + each.rows.nbytes for some in list(self._kept.values()) for each in list(some))
+        return super().nbytes + flags + kept
 
     def _copied(self, bucket: int) -> tuple[Array, ...]:
-        planes = super()._copied(bucket)
-        for kept in self._kept:
-            for run in np.flatnonzero(kept.buckets == bucket).tolist():
-                part = slice(kept.ends[run], kept.ends[run + 1])
-                for plane, rows in zip(planes, kept.rows, strict=True):
-                    plane[kept.slots[part]] = rows[part]
+        planes, kept = super()._copied(bucket), self._kept.get(bucket)
+        if kept:
+            slots = np.concatenate([each.slots for each in kept])
+            for number, plane in enumerate(planes):
+                plane[slots] = np.concatenate([each.rows[number] for each in kept])
         return planes
+
+    def take(self, bucket: int) -> TableRows:
+        """See `TableImage`."""
+        rows = super().take(bucket)
+        self._kept.pop(bucket, None)
+        return rows
 
     def _tear(self) -> None:
         super()._tear()
         self._flags_at[:] = 0  # flags stay: another write may be using them
-        self._kept = []
+        self._kept = {}
 
 
 class NodeImage:
