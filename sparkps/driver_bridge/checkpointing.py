@@ -8,25 +8,15 @@ import time
 from collections.abc import Callable, Generator
 from typing import TypeVar
 
-from msgspec.structs import replace
-
 from sparkps.checkpoints.files import absolute_url
 from sparkps.checkpoints.manifest import Checkpoint, Manifest
 from sparkps.checkpoints.parts import cuts, part_of
 from sparkps.checkpoints.plan import assemble
 from sparkps.checkpoints.store import CheckpointStore, Skipped, none_sound
 from sparkps.client.control import ControlClient
-from sparkps.errors import CheckpointDamaged, CheckpointError, ConfigError, TableMismatch, UnknownTable
-from sparkps.specs import NUM_BUCKETS, GroupSpec, TableSpec
-from sparkps.wire.messages.control import (
-    CheckpointTaken,
-    CheckpointWritten,
-    CreateTable,
-    FindTable,
-    RestoreCheckpoint,
-    TableInto,
-    TakeCheckpoint,
-)
+from sparkps.errors import CheckpointDamaged, CheckpointError, ConfigError
+from sparkps.specs import NUM_BUCKETS, GroupSpec
+from sparkps.wire.messages.control import CheckpointTaken, CheckpointWritten, RestoreCheckpoint, TakeCheckpoint
 
 log = logging.getLogger(__name__)
 
@@ -165,28 +155,11 @@ def restored(control: ControlClient, store: CheckpointStore, found: Generator[Ma
 def load(
     control: ControlClient, store: CheckpointStore, manifest: Manifest, deadline: float, group: int = 0, old_group: int = 0
 ) -> None:
-    """Have all nodes load a checkpoint, into tables that are made if they are not there."""
+    """Have all nodes load a checkpoint, into tables that are made if they are not there; unless it is sound nothing is changed."""
     if manifest.num_buckets != NUM_BUCKETS:
         raise CheckpointError(f"A checkpoint must be of {NUM_BUCKETS} buckets. {manifest.id} is of {manifest.num_buckets}.")
-    into = [_into(control, spec) for spec in manifest.tables]
-    asking = RestoreCheckpoint(0, store.url, manifest.id, into, group, old_group)
+    asking = RestoreCheckpoint(0, store.url, manifest.id, list(manifest.tables), group, old_group)
     _patiently(lambda: control.request(asking, max(0.1, deadline - time.monotonic())), deadline)
-
-
-def _into(control: ControlClient, old: TableSpec) -> TableInto:
-    """The table of the tier that a table of a checkpoint goes to."""
-    wanted = replace(old, table=0, index=0)
-    try:
-        spec = control.request(FindTable(0, old.name)).spec
-    except UnknownTable:
-        spec = control.request(CreateTable(0, wanted)).spec
-    if replace(spec, table=0, index=0) != wanted:
-        raise TableMismatch(
-            f"Table {old.name!r} must be as it was when the checkpoint was taken, {wanted}. Got {replace(spec, table=0, index=0)}: drop()"
-            " it first.",
-            table=old.name,
-        )
-    return TableInto(old.table, old.index, spec.table, spec.index)
 
 
 __all__ = ["LIMIT", "candidates", "load", "restore", "restored", "store_at", "take"]

@@ -17,6 +17,7 @@ from sparkps.ps_nodes.memory_budget import MemoryBudget
 from sparkps.ps_nodes.replication.answers import Answers
 from sparkps.ps_nodes.replication.copies import Copies
 from sparkps.ps_nodes.replication.followers import Followers
+from sparkps.ps_nodes.serving import Serving
 from sparkps.ps_nodes.sessions import SessionTable
 from sparkps.ps_nodes.shards import Pool, Shards
 from sparkps.ps_nodes.tables.directory import Tables
@@ -97,6 +98,8 @@ class ServerState:
         self.placing: list[Any] = []
         #: Tells all sessions of the placement. Set by `service`.
         self.tell_sessions: Callable[[], None] = lambda: None
+        #: Whether requests are carried out under it.
+        self.serving = Serving()
         #: Every node that ever joined, by id.
         self.nodes: dict[int, NodeInfo] = {}
         self._tables: Tables | None = None

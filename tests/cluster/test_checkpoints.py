@@ -20,7 +20,7 @@ from sparkps.client.tables import SparseTable
 from sparkps.config import Settings
 from sparkps.driver_bridge import checkpointing
 from sparkps.driver_bridge.launchers import local
-from sparkps.errors import CheckpointDamaged, ConfigError, NoCheckpoint, TableMismatch
+from sparkps.errors import CheckpointDamaged, ConfigError, NoCheckpoint, ShardLost, TableMismatch
 from sparkps.initializers import Normal
 from sparkps.optim import FTRL, SGD, Adagrad, Adam
 from sparkps.specs import UNBOUNDED, TableSpec
@@ -29,6 +29,7 @@ from tests.cluster.conftest import Tier
 from tests.harness.waiting import wait_until
 
 KEYS = np.random.default_rng(0).choice(1 << 40, 3000, replace=False)
+MANY = np.arange(50_000)
 
 
 @contextlib.contextmanager
@@ -250,6 +251,93 @@ def test_a_tier_that_has_lost_buckets_is_whole_again(taken):
         train(tables, 5, seed=2)
         assert same(rows(tables), after)
         tier.control.request(CreateTable(0, TableSpec("more", "sparse", 1)))
+
+
+def damage(url: str, checkpoint: str, file: int = -1) -> None:
+    """One byte in the middle of one of its files is another one."""
+    data = sorted(pathlib.Path(url, f"data-{checkpoint}").iterdir())[file]
+    content = bytearray(data.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    data.write_bytes(content)
+
+
+def is_degraded(tier: Tier) -> bool:
+    return tier.status()["state"] == "degraded"
+
+
+@pytest.mark.parametrize("file", [0, -1])
+def test_a_restore_that_is_refused_has_changed_nothing(tmp_path, file):
+    with tier_of(2) as tier:
+        table = tier.sparse("t", dim=4, dtype="float64")
+        table.add(MANY, np.ones((len(MANY), 4)))
+        made = checkpointing.take(tier.control, str(tmp_path))
+        table.add(MANY, np.ones((len(MANY), 4)))
+        gone = tier.sparse("gone", dim=1)
+        damage(str(tmp_path), made.id, file)
+        with pytest.raises(NoCheckpoint, match=made.id):
+            checkpointing.restore(tier.control, str(tmp_path))
+        assert np.unique(table.pull(MANY)).tolist() == [2.0]
+        assert tier.status()["state"] == "ready"
+        gone.drop()
+
+
+def test_what_is_lost_stays_lost_after_a_restore_that_is_refused(tmp_path):
+    url, ones = str(tmp_path), np.ones((len(MANY), 4))
+    with tier_of(2) as tier:
+        table, other = tier.sparse("t", dim=4, dtype="float64"), tier.sparse("dropped", dim=1)
+        table.add(MANY, ones)
+        sound = checkpointing.take(tier.control, url)
+        table.add(MANY, ones)
+        made = checkpointing.take(tier.control, url)
+        damage(url, made.id)
+        other.drop()
+        kill(tier, 1)
+        assert wait_until(lambda: is_degraded(tier), 10)
+        lost = tier.status()["lost_buckets"]
+        with pytest.raises(CheckpointDamaged):
+            checkpointing.restore(tier.control, url, made.id)
+        for _ in ("a session that was there", "one that was not"):
+            assert (tier.status()["state"], tier.status()["lost_buckets"]) == ("degraded", lost)
+            with pytest.raises(ShardLost):
+                table.pull(MANY)
+            with pytest.raises(ShardLost):
+                table.add(MANY, ones)
+            tier.disconnect()
+        assert checkpointing.restore(tier.control, url).id == sound.id, "also where a table is not there any more"
+        assert np.unique(table.pull(MANY)).tolist() == [1.0]
+        assert tier.status()["state"] == "ready"
+
+
+def test_nobody_reads_or_writes_what_is_not_restored_yet(tmp_path):
+    url, ones = str(tmp_path), np.ones((len(MANY), 8))
+    with tier_of(3) as tier:
+        table = tier.sparse("t", dim=8, dtype="float64")
+        table.add(MANY, 7 * ones)
+        checkpointing.take(tier.control, url)
+        table.add(MANY, ones)
+        kill(tier, 2)
+        assert wait_until(lambda: is_degraded(tier), 10)
+        over, seen = threading.Event(), []
+
+        def look() -> None:
+            while not over.is_set():
+                try:
+                    seen.append(sorted(set(np.unique(table.pull(MANY)).tolist())))
+                except ShardLost:
+                    seen.append([])
+                tier.disconnect()
+
+        looking = threading.Thread(target=look)
+        looking.start()
+        try:
+            checkpointing.restore(tier.control, url)
+            count = len(seen)
+            assert wait_until(lambda: len(seen) > count + 1, 10)
+        finally:
+            over.set()
+            looking.join()
+        assert [7.0] in seen
+        assert all(each in ([], [7.0]) for each in seen), seen
 
 
 # ---- worker groups -----------------------------------------------------------------------------------------------------
