@@ -129,6 +129,30 @@ def test_what_is_there_is_replaced_and_other_tables_stay(taken):
         assert (other.pull(KEYS) == -1).all()
 
 
+def test_tables_that_stay_keep_their_rows_where_they_share_an_index_with_one_that_is_replaced(taken):
+    url, _, before, after = taken
+    options = {"dim": 2, "dtype": "float64", "optimizer": Adam(0.1), "init": Normal(0, 1), "seed": 3}
+    new = np.arange(2, 1000, dtype=np.int64) << 41
+    mine = np.concatenate([new, KEYS[::2]])
+    with tier_of(2) as tier:
+        tables = tables_of(tier)
+        first = [table.pull(new) for table in tables[:2]]
+        train(tables, 3, seed=9)
+        sharing, alone = tier.sparse("sharing", group="fm", **options), tier.sparse("twin", **options)
+        for table in (sharing, alone):
+            table.push(mine, np.ones((len(mine), 2)))
+        checkpointing.restore(tier.control, url)
+        assert same(rows(tables), before)
+        assert same([table.pull(new) for table in tables[:2]], first), "nobody had written them"
+        every = np.concatenate([KEYS, new])
+        assert same([sharing.pull(every)], [alone.pull(every)])
+        train(tables, 5, seed=2)
+        for table in (sharing, alone):
+            table.push(every[::3], np.full((len(every[::3]), 2), 0.5))
+        assert same(rows(tables), after)
+        assert same([sharing.pull(every)], [alone.pull(every)]), "optimizer state has stayed, too"
+
+
 def test_rows_can_be_read_without_a_tier(taken):
     url, made, before, _ = taken
     found = read_checkpoint(url, made.id)["alone"]

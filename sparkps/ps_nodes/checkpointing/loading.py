@@ -134,9 +134,13 @@ class _Loading:
             marks.extend(state.shards.marks.export(bucket))
             shares.extend(group.share_of(bucket) for group in state.groups.values())
 
+        def begin(keys: BucketRows) -> BucketRows:
+            state.tables.adopt_bucket(keys)
+            return state.tables.copy_bucket(bucket)
+
         def change() -> BucketRows:
             known = set(rows.tables)
-            whole = rows if known.issuperset(state.tables.by_id) else with_others(rows, state.tables.copy_bucket(bucket))
+            whole = rows if known.issuperset(state.tables.by_id) else with_others(rows, state.tables.copy_bucket(bucket), begin)
             state.tables.adopt_bucket(whole)
             return whole
 
