@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Generator
 from typing import TypeVar
 
-from sparkps.checkpoints.files import absolute_url
+from sparkps.checkpoints.files import absolute_url, check_shared, url_of
 from sparkps.checkpoints.manifest import Checkpoint, Manifest
 from sparkps.checkpoints.parts import cuts, part_of
 from sparkps.checkpoints.plan import assemble
 from sparkps.checkpoints.store import CheckpointStore, Skipped, none_sound
 from sparkps.client.control import ControlClient
-from sparkps.errors import CheckpointDamaged, CheckpointError, ConfigError
+from sparkps.errors import CheckpointDamaged, CheckpointError
 from sparkps.specs import NUM_BUCKETS, GroupSpec
 from sparkps.wire.messages.control import CheckpointTaken, CheckpointWritten, RestoreCheckpoint, TakeCheckpoint
 
@@ -29,17 +30,17 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
 T = TypeVar("T")
 
 
-def store_at(url: str) -> CheckpointStore:
+def store_at(url: str | os.PathLike[str]) -> CheckpointStore:
     """The checkpoints at a URL.
 
     Raises
     ------
     ConfigError
-        It is no URL of a file system that can be opened.
+        It is no URL of a file system that can be opened, and that driver and nodes share.
     """
-    if not isinstance(url, str) or not url:
-        raise ConfigError(f"The URL of checkpoints must name a directory, as '/data/checkpoints' or 's3://bucket/path'. Got {url!r}.")
-    return CheckpointStore(absolute_url(url))
+    place = url_of(url)
+    check_shared(place)
+    return CheckpointStore(absolute_url(place))
 
 
 # ---- taking one --------------------------------------------------------------------------------------------------------
@@ -47,7 +48,7 @@ def store_at(url: str) -> CheckpointStore:
 
 def take(
     control: ControlClient,
-    url: str,
+    url: str | os.PathLike[str],
     timeout: float = LIMIT,
     group: GroupSpec | None = None,
     unless: Callable[[], bool] = lambda: False,
@@ -57,7 +58,7 @@ def take(
     Parameters
     ----------
     control : ControlClient
-    url : str
+    url : str or os.PathLike
     timeout : float
     group : GroupSpec, optional
         Must be in it.
@@ -109,7 +110,9 @@ def _patiently(attempt: Callable[[], T], deadline: float, unless: Callable[[], b
 # ---- restoring one -----------------------------------------------------------------------------------------------------
 
 
-def restore(control: ControlClient, url: str, checkpoint: str | None = None, timeout: float = LIMIT) -> Checkpoint:
+def restore(
+    control: ControlClient, url: str | os.PathLike[str], checkpoint: str | None = None, timeout: float = LIMIT
+) -> Checkpoint:
     """Restore all tables of a checkpoint; see `PSContext.restore`."""
     store = store_at(url)
     return Checkpoint.of(store.url, restored(control, store, candidates(store, checkpoint), timeout))

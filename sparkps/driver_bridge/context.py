@@ -411,7 +411,7 @@ class PSContext:
 
     # ---- checkpoints ---------------------------------------------------------------------------------------------------
 
-    def checkpoint(self, url: str, timeout: float = 3600.0) -> Checkpoint:
+    def checkpoint(self, url: str | os.PathLike[str], timeout: float = 3600.0) -> Checkpoint:
         """Write all tables, and where worker groups are, to files; what reads and writes the tables meanwhile goes on.
 
         It is one cut: in a BSP group all rows are as they were when one and the same clock had closed; otherwise each bucket is
@@ -420,7 +420,7 @@ class PSContext:
 
         Parameters
         ----------
-        url : str
+        url : str or os.PathLike
             A directory, as ``/data/checkpoints`` or ``s3://bucket/path``: any file system that pyarrow or fsspec can open, on
             the driver and on the nodes. It may hold other checkpoints, of other jobs, too.
         timeout : float
@@ -448,7 +448,9 @@ class PSContext:
         self._check_running()
         return checkpointing.take(self.control, url, _seconds(timeout))
 
-    def restore(self, url: str, id: str | None = None, timeout: float = 3600.0) -> Checkpoint:  # noqa: A002 - as in `Checkpoint`
+    def restore(  # `id` as in `Checkpoint`
+        self, url: str | os.PathLike[str], id: str | None = None, timeout: float = 3600.0  # noqa: A002
+    ) -> Checkpoint:
         """Bring all tables of a checkpoint back, optimizer state included; tables that are not there are created.
 
         The checkpoint may be of another tier, with any number of nodes. What the tables hold is replaced; tables that the checkpoint
@@ -457,7 +459,7 @@ class PSContext:
 
         Parameters
         ----------
-        url : str
+        url : str or os.PathLike
             Where checkpoints were written to.
         id : str, optional
             Default: the newest one that is sound; damaged ones are named in the log.
