@@ -10,6 +10,7 @@ from typing import Any
 from sparkps.config import NodeSettings
 from sparkps.errors import Fenced, TierError
 from sparkps.ps_nodes.checkpointing.cuts import Cut
+from sparkps.ps_nodes.closed import Serving
 from sparkps.ps_nodes.groups import NodeGroup
 from sparkps.ps_nodes.io_thread import IoThread
 from sparkps.ps_nodes.load import Load
@@ -17,7 +18,6 @@ from sparkps.ps_nodes.memory_budget import MemoryBudget
 from sparkps.ps_nodes.replication.answers import Answers
 from sparkps.ps_nodes.replication.copies import Copies
 from sparkps.ps_nodes.replication.followers import Followers
-from sparkps.ps_nodes.serving import Serving
 from sparkps.ps_nodes.sessions import SessionTable
 from sparkps.ps_nodes.shards import Pool, Shards
 from sparkps.ps_nodes.tables.directory import Tables

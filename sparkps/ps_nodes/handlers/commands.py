@@ -9,9 +9,9 @@ from typing import Any
 from sparkps.errors import OutOfNodeMemory, ProtocolError, TierError
 from sparkps.ps_nodes import functions
 from sparkps.ps_nodes.checkpointing import cuts, loading, writing
+from sparkps.ps_nodes.closed import Serving
 from sparkps.ps_nodes.replication.handover import place
 from sparkps.ps_nodes.replication.snapshots import send_buckets
-from sparkps.ps_nodes.serving import Serving
 from sparkps.ps_nodes.state import ServerState
 from sparkps.ps_nodes.tables.buffers import return_freed_memory
 from sparkps.specs import NUM_BUCKETS, check_spec

@@ -13,8 +13,8 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from sparkps.errors import TierError
+from sparkps.ps_nodes.closed import Serving
 from sparkps.ps_nodes.replication.follower import Follower
-from sparkps.ps_nodes.serving import Serving
 from sparkps.ps_nodes.shards import Entry
 from sparkps.wire.buckets import buckets_in
 from sparkps.wire.messages.control import NodeInfo
