@@ -455,7 +455,11 @@ class PSContext:
 
         The checkpoint may be of another tier, with any number of nodes. What the tables hold is replaced; tables that the checkpoint
         lacks stay as they are. Buckets whose last copies were lost with their nodes are placed anew, so that a degraded tier is
-        whole again. No worker group may be running.
+        whole again. No worker group may be running; one that is to begin waits until the restore is over.
+
+        Nothing is changed before all nodes have seen that all of the checkpoint is sound. Then whoever reads or writes waits until all
+        of it is loaded. If that fails, as where the file system goes away in between, tables are neither what they were nor what they
+        were to become: the tier is degraded, and reads and writes raise `ShardLost`, until a restore succeeds.
 
         Parameters
         ----------
@@ -479,6 +483,8 @@ class PSContext:
             The one of that `id` is not sound.
         TableMismatch
             A table of that name exists, and differs.
+        CheckpointError
+            Files could not be read, or nodes have died, while it was loaded.
         """
         from sparkps.driver_bridge import checkpointing
 
@@ -502,8 +508,9 @@ class PSContext:
             (``decisions``), and why a skew that lasts cannot be mended (``stuck``, or "");
             ``num_nodes``: how many nodes there shall be; ``draining``: ids
             of those that are to go; ``scaling``: the request of `scale` or `drain` under way; ``coordinator``: its ``pid``, and how
-            often it was started again (``restarts``); ``checkpoint``: the last one, as plain values, or None. ``nodes``, ``tables``,
-            ``groups`` and what else there is: see `sparkps.driver_bridge.coordinator.status.tier_status`.
+            often it was started again (``restarts``); ``checkpoint``: the last one, as plain values, or None; ``restoring``: whether reads
+            and writes wait since one is being restored. ``nodes``, ``tables``, ``groups`` and what else there is: see
+            `sparkps.driver_bridge.coordinator.status.tier_status`.
         """
         self._check_running()
         report: dict[str, Any] = self.control.request(TierStatus(0)).report

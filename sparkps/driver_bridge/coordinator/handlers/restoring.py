@@ -121,7 +121,7 @@ def _created(core: Core, operation: Restore, missing: list[TableSpec], causes: l
         _close(core, operation)
         return
     for spec in missing:
-        if core.catalog.drop(spec.name, spec.table):
+        if spec.table not in core.catalog.ready and core.catalog.drop(spec.name, spec.table):
             core.command("Undoing a table", lambda seq, spec=spec: c.DropTable(seq, spec.name, spec.table), nothing)  # type: ignore[misc]
     dropped = TierError("The tables of a checkpoint must not be dropped while it is restored. One of them was.")
     give_up(core, operation, causes[0] if causes else c.Cause.of(dropped))

@@ -45,9 +45,10 @@ class Member:
         self.cut: set[int] = set()
         #: All messages that it has taken.
         self.heard: list[Any] = []
-        #: Why it can neither write nor verify; why it cannot load; None: it can.
+        #: Why it can neither write nor verify; why it cannot load; why it cannot make tables; None: it can.
         self.refuses: c.Cause | None = None
         self.refuses_to_load: c.Cause | None = None
+        self.refuses_tables: c.Cause | None = None
         #: Whether it carries requests out, and why it never will by this placement.
         self.is_open, self.torn = True, ""
         #: Buckets that have begun empty, and were not loaded.
@@ -78,6 +79,8 @@ class Member:
             case c.WriteCheckpoint():
                 cause, report = self.refuses, {"part": b"%d" % self.node}
                 assert cause is not None or message.epoch == self.epoch, "all nodes write under one placement"
+            case c.CreateTable():
+                cause = self.refuses_tables
             case c.VerifyCheckpoint():
                 cause = self.refuses
             case c.LoadCheckpoint():

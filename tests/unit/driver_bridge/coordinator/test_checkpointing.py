@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sparkps.driver_bridge.coordinator.states import TierState
-from sparkps.errors import CheckpointError, TierError
+from sparkps.errors import CheckpointError, OutOfNodeMemory, TierError
 from sparkps.specs import TableSpec
 from sparkps.wire.messages import control as c
 from tests.unit.driver_bridge.coordinator.members import Members
@@ -282,6 +282,23 @@ def test_tables_that_are_not_there_are_created_though_buckets_are_lost() -> None
     assert answer(world, number) == c.Accepted(number)
     found = world.ask(OTHER, c.FindTable(0, "t")).spec
     assert {message.tables[0] for message in heard(world, c.LoadCheckpoint)} == {c.TableInto(7, 9, found.table, found.index)}
+
+
+def test_a_table_that_cannot_be_made_ends_a_restore_before_anything_else_is_changed() -> None:
+    world = Members(2, 1)
+    specs = [TableSpec("t", "sparse", 1, table=7, index=9), TableSpec("u", "sparse", 1, table=8, index=10)]
+    world.ask(DRIVER, c.CreateTable(0, TableSpec("u", "sparse", 1)))
+    world.settle()
+    world.members[1].refuses_tables = c.Cause("OutOfNodeMemory", "full")
+    epoch = world.tier.nodes.epoch
+    world.ask(DRIVER, c.RestoreCheckpoint(0, "/x", "00000001-00000000", specs))
+    number = world._seq
+    world.settle()
+    with pytest.raises(OutOfNodeMemory, match="full"):
+        answer(world, number)
+    assert list(world.tier.catalog.tables) == ["u"]
+    assert [message.name for message in heard(world, c.DropTable)] == ["t", "t"]
+    assert (world.tier.nodes.epoch, world.tier.state, world.tier.checkpointing) == (epoch, TierState.READY, None)
 
 
 def test_tables_that_differ_are_told_before_anything_is_done() -> None:
