@@ -28,6 +28,9 @@ _BLOCK = 1 << 20
 #: Chunks written at a time; Linux takes 1,024 at most.
 _AT_ONCE = 512
 
+#: Schemes of file systems that live within a process.
+_OWN = frozenset({"memory", "mock"})
+
 #: Name before the ``+`` of a URL such as ``failing+file:///tmp/x`` -> module whose ``wrap(url)`` opens it.
 WRAPPERS = {"failing": "sparkps.testing.failing_files"}
 
@@ -253,13 +256,60 @@ def open_files(url: str) -> Files:
     if plus and "://" in rest and wrapper in WRAPPERS:
         files: Files = importlib.import_module(WRAPPERS[wrapper]).wrap(rest)
         return files
-    if not url:
-        raise ConfigError("The URL of checkpoints must name a directory, as '/data/checkpoints' or 's3://bucket/path'. Got ''.")
+    url_of(url)
     if not scheme:
         return LocalFiles(url)
     if scheme == "file":
-        return LocalFiles(unquote(urlsplit(url).path))
+        return LocalFiles(url_of(unquote(urlsplit(url).path)))
     return _remote(url, scheme)
+
+
+def url_of(place: str | os.PathLike[str]) -> str:
+    """A path, or a URL, as a str.
+
+    Raises
+    ------
+    ConfigError
+        It cannot name a directory.
+
+    Examples
+    --------
+    >>> url_of(Path("/tmp/x")), url_of("s3://bucket/x")
+    ('/tmp/x', 's3://bucket/x')
+    """
+    url = os.fspath(place) if isinstance(place, os.PathLike) else place
+    if not isinstance(url, str) or not url:
+        raise ConfigError(
+            f"The URL of checkpoints must name a directory, as '/data/checkpoints' or 's3://bucket/path'. Got {place!r}."
+        )
+    if "\0" in url or not _is_text(url):
+        raise ConfigError(f"The URL of checkpoints must be of characters that names of files can have, in UTF-8. Got {place!r}.")
+    return url
+
+
+def _is_text(url: str) -> bool:
+    try:
+        url.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def check_shared(url: str) -> None:
+    """See that different processes can have the same files at a URL.
+
+    Raises
+    ------
+    ConfigError
+        Each has its own.
+    """
+    scheme = url.partition("://")[0].lower() if "://" in url else ""
+    if scheme.rpartition("+")[2] in _OWN:
+        raise ConfigError(
+            f"Checkpoints must be written to a file system that the driver and all nodes share. Got {url!r}, of which every process has"
+            " one of its own: give a directory, or an object store, that all of them reach.",
+            url=url,
+        )
 
 
 def absolute_url(url: str) -> str:
@@ -303,4 +353,4 @@ def _unknown(url: str, scheme: str, why: str) -> ConfigError:
     )
 
 
-__all__ = ["ArrowFiles", "FileInfo", "Files", "LocalFiles", "absolute_url", "open_files"]
+__all__ = ["ArrowFiles", "FileInfo", "Files", "LocalFiles", "absolute_url", "check_shared", "open_files", "url_of"]

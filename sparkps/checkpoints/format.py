@@ -234,7 +234,7 @@ def decode_index(data: Buffer, rows: int) -> NDArray[np.int64]:
 def decode_logical(data: Buffer) -> tuple[Any, list[Array]]:
     """Header and arrays of a segment of logical time."""
     try:
-        found = msgspec.msgpack.decode(data, type=_Logical)
+        found = _decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _not("logical time", str(error)) from None
     return found.header, [_array(each) for each in found.arrays]
@@ -249,6 +249,11 @@ class _StoredArray(msgspec.Struct):
 class _Logical(msgspec.Struct):
     header: Any
     arrays: list[_StoredArray]
+
+
+#: Made once, while the module is imported by one thread: msgspec finds out at the first decoding what a class has, and a thread that
+#: decodes at the same time would meet it half known, which ends the process.
+_decoder = msgspec.msgpack.Decoder(_Logical)
 
 
 def _array(stored: _StoredArray) -> Array:

@@ -220,6 +220,10 @@ def encode(manifest: Manifest) -> bytes:
     return msgspec.json.encode(_Envelope(FORMAT, checksum(body), msgspec.Raw(body)))
 
 
+#: Made once, for threads (see `format`).
+_envelopes, _manifests = msgspec.json.Decoder(_Envelope), msgspec.json.Decoder(Manifest)
+
+
 def decode(data: bytes, name: str, url: str) -> Manifest:
     """The manifest in a file.
 
@@ -229,13 +233,13 @@ def decode(data: bytes, name: str, url: str) -> Manifest:
         The file is torn, or of another format; the error names it and says why.
     """
     try:
-        envelope = msgspec.json.decode(data, type=_Envelope)
+        envelope = _envelopes.decode(data)
         if envelope.format != FORMAT:
             raise damaged(url, name, f"it is of format {envelope.format}, and this version of sparkps reads {FORMAT}")
         body = bytes(envelope.body)
         if checksum(body) != envelope.crc32 or msgspec.json.encode(envelope) != data:
             raise damaged(url, name, "its checksum does not match")
-        manifest = msgspec.json.decode(body, type=Manifest)
+        manifest = _manifests.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise damaged(url, name, f"it is no whole manifest: {error}") from None
     why = why_impossible(manifest)

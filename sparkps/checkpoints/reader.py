@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sparkps.checkpoints.files import url_of
 from sparkps.checkpoints.format import BucketRecord, index_segment, table_segment
 from sparkps.checkpoints.loading import load, table_named
 from sparkps.checkpoints.manifest import Manifest
@@ -33,9 +35,9 @@ class TableContents:
     state: tuple[Array, ...]
 
 
-@dataclass(frozen=True)
-class CheckpointContents:
-    """A checkpoint that was read."""
+@dataclass(frozen=True, eq=False)
+class CheckpointContents(Mapping[str, TableContents]):
+    """A checkpoint that was read: its tables by their names."""
 
     manifest: Manifest
     tables: Mapping[str, TableContents]
@@ -53,9 +55,15 @@ class CheckpointContents:
     def __getitem__(self, table: str) -> TableContents:
         return self.tables[table]
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tables)
+
+    def __len__(self) -> int:
+        return len(self.tables)
+
 
 def read_checkpoint(
-    url: str,
+    url: str | os.PathLike[str],
     id: str | None = None,  # noqa: A002 - as in `Checkpoint`
     tables: Iterable[str] | None = None,
 ) -> CheckpointContents:
@@ -63,7 +71,7 @@ def read_checkpoint(
 
     Parameters
     ----------
-    url : str
+    url : str or os.PathLike
         Where checkpoints were written to.
     id : str, optional
         By default the newest one that is sound.
@@ -72,6 +80,8 @@ def read_checkpoint(
 
     Raises
     ------
+    ConfigError
+        It is no URL of a file system that can be opened.
     NoCheckpoint
         There is none, or none that is sound.
     CheckpointDamaged
@@ -85,6 +95,7 @@ def read_checkpoint(
     >>> weights.keys[:2], weights.rows[:2]  # doctest: +SKIP
     (array([17, 4]), array([[0.25], [-1.5]], dtype=float32))
     """
+    url = url_of(url)
     store = CheckpointStore(url)
     wanted = None if tables is None else list(tables)
     if id is not None:

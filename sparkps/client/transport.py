@@ -280,7 +280,7 @@ class Transport(Sender):
         if node in self._dead:
             return f"node {node} is gone ({self._dead[node] or 'no heartbeat'}), and no placement without it has come"
         if refused.as_it_is:
-            return f"node {node} has not heard of the placement yet"
+            return f"node {node} has not heard of the placement yet, or restores a checkpoint"
         return f"node {node} refused it, and other writes that must be answered first were not"
 
     def _unplaced(self, each: Everywhere) -> DeadlineExceeded:

@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Generator
 from typing import TypeVar
 
-from msgspec.structs import replace
-
-from sparkps.checkpoints.files import absolute_url
+from sparkps.checkpoints.files import absolute_url, check_shared, url_of
 from sparkps.checkpoints.manifest import Checkpoint, Manifest
 from sparkps.checkpoints.parts import cuts, part_of
 from sparkps.checkpoints.plan import assemble
 from sparkps.checkpoints.store import CheckpointStore, Skipped, none_sound
 from sparkps.client.control import ControlClient
-from sparkps.errors import CheckpointDamaged, CheckpointError, ConfigError, TableMismatch, UnknownTable
-from sparkps.specs import NUM_BUCKETS, GroupSpec, TableSpec
-from sparkps.wire.messages.control import (
-    CheckpointTaken,
-    CheckpointWritten,
-    CreateTable,
-    FindTable,
-    RestoreCheckpoint,
-    TableInto,
-    TakeCheckpoint,
-)
+from sparkps.errors import CheckpointDamaged, CheckpointError
+from sparkps.specs import NUM_BUCKETS, GroupSpec
+from sparkps.wire.messages.control import CheckpointTaken, CheckpointWritten, RestoreCheckpoint, TakeCheckpoint
 
 log = logging.getLogger(__name__)
 
@@ -39,17 +30,17 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
 T = TypeVar("T")
 
 
-def store_at(url: str) -> CheckpointStore:
+def store_at(url: str | os.PathLike[str]) -> CheckpointStore:
     """The checkpoints at a URL.
 
     Raises
     ------
     ConfigError
-        It is no URL of a file system that can be opened.
+        It is no URL of a file system that can be opened, and that driver and nodes share.
     """
-    if not isinstance(url, str) or not url:
-        raise ConfigError(f"The URL of checkpoints must name a directory, as '/data/checkpoints' or 's3://bucket/path'. Got {url!r}.")
-    return CheckpointStore(absolute_url(url))
+    place = url_of(url)
+    check_shared(place)
+    return CheckpointStore(absolute_url(place))
 
 
 # ---- taking one --------------------------------------------------------------------------------------------------------
@@ -57,7 +48,7 @@ def store_at(url: str) -> CheckpointStore:
 
 def take(
     control: ControlClient,
-    url: str,
+    url: str | os.PathLike[str],
     timeout: float = LIMIT,
     group: GroupSpec | None = None,
     unless: Callable[[], bool] = lambda: False,
@@ -68,7 +59,7 @@ def take(
     Parameters
     ----------
     control : ControlClient
-    url : str
+    url : str or os.PathLike
     timeout : float
     group : GroupSpec, optional
         Must be in it.
@@ -123,7 +114,9 @@ def _patiently(attempt: Callable[[], T], deadline: float, unless: Callable[[], b
 # ---- restoring one -----------------------------------------------------------------------------------------------------
 
 
-def restore(control: ControlClient, url: str, checkpoint: str | None = None, timeout: float = LIMIT) -> Checkpoint:
+def restore(
+    control: ControlClient, url: str | os.PathLike[str], checkpoint: str | None = None, timeout: float = LIMIT
+) -> Checkpoint:
     """Restore all tables of a checkpoint; see `PSContext.restore`."""
     store = store_at(url)
     return Checkpoint.of(store.url, restored(control, store, candidates(store, checkpoint), timeout))
@@ -169,28 +162,11 @@ def restored(control: ControlClient, store: CheckpointStore, found: Generator[Ma
 def load(
     control: ControlClient, store: CheckpointStore, manifest: Manifest, deadline: float, group: int = 0, old_group: int = 0
 ) -> None:
-    """Have all nodes load a checkpoint, into tables that are made if they are not there."""
+    """Have all nodes load a checkpoint, into tables that are made if they are not there; unless it is sound nothing is changed."""
     if manifest.num_buckets != NUM_BUCKETS:
         raise CheckpointError(f"A checkpoint must be of {NUM_BUCKETS} buckets. {manifest.id} is of {manifest.num_buckets}.")
-    into = [_into(control, spec) for spec in manifest.tables]
-    asking = RestoreCheckpoint(0, store.url, manifest.id, into, group, old_group)
+    asking = RestoreCheckpoint(0, store.url, manifest.id, list(manifest.tables), group, old_group)
     _patiently(lambda: control.request(asking, max(0.1, deadline - time.monotonic())), deadline)
-
-
-def _into(control: ControlClient, old: TableSpec) -> TableInto:
-    """The table of the tier that a table of a checkpoint goes to."""
-    wanted = replace(old, table=0, index=0)
-    try:
-        spec = control.request(FindTable(0, old.name)).spec
-    except UnknownTable:
-        spec = control.request(CreateTable(0, wanted)).spec
-    if replace(spec, table=0, index=0) != wanted:
-        raise TableMismatch(
-            f"Table {old.name!r} must be as it was when the checkpoint was taken, {wanted}. Got {replace(spec, table=0, index=0)}: drop()"
-            " it first.",
-            table=old.name,
-        )
-    return TableInto(old.table, old.index, spec.table, spec.index)
 
 
 __all__ = ["LIMIT", "candidates", "load", "restore", "restored", "store_at", "take"]

@@ -251,7 +251,7 @@ class PSContext(TierLife):
 
     # ---- checkpoints ---------------------------------------------------------------------------------------------------
 
-    def checkpoint(self, url: str, timeout: float = 3600.0) -> Checkpoint:
+    def checkpoint(self, url: str | os.PathLike[str], timeout: float = 3600.0) -> Checkpoint:
         """Write all tables, and where worker groups are, to files; what reads and writes the tables meanwhile goes on.
 
         It is one cut: in a BSP group all rows are as they were when one and the same clock had closed; otherwise each bucket is
@@ -260,7 +260,7 @@ class PSContext(TierLife):
 
         Parameters
         ----------
-        url : str
+        url : str or os.PathLike
             A directory, as ``/data/checkpoints`` or ``s3://bucket/path``: any file system that pyarrow or fsspec can open, on
             the driver and on the nodes. It may hold other checkpoints, of other jobs, too.
         timeout : float
@@ -288,16 +288,22 @@ class PSContext(TierLife):
         self._check_running()
         return checkpointing.take(self.control, url, positive_seconds(timeout))
 
-    def restore(self, url: str, id: str | None = None, timeout: float = 3600.0) -> Checkpoint:  # noqa: A002 - as in `Checkpoint`
+    def restore(  # `id` as in `Checkpoint`
+        self, url: str | os.PathLike[str], id: str | None = None, timeout: float = 3600.0  # noqa: A002
+    ) -> Checkpoint:
         """Bring all tables of a checkpoint back, optimizer state included; tables that are not there are created.
 
         The checkpoint may be of another tier, with any number of nodes. What the tables hold is replaced; tables that the checkpoint
         lacks stay as they are. Buckets whose last copies were lost with their nodes are placed anew, so that a degraded tier is
-        whole again. No worker group may be running.
+        whole again. No worker group may be running; one that is to begin waits until the restore is over.
+
+        Nothing is changed before all nodes have seen that all of the checkpoint is sound. Then whoever reads or writes waits until all
+        of it is loaded. If that fails, as where the file system goes away in between, tables are neither what they were nor what they
+        were to become: the tier is degraded, and reads and writes raise `ShardLost`, until a restore succeeds.
 
         Parameters
         ----------
-        url : str
+        url : str or os.PathLike
             Where checkpoints were written to.
         id : str, optional
             Default: the newest one that is sound; damaged ones are named in the log.
@@ -317,6 +323,8 @@ class PSContext(TierLife):
             The one of that `id` is not sound.
         TableMismatch
             A table of that name exists, and differs.
+        CheckpointError
+            Files could not be read, or nodes have died, while it was loaded.
         """
         from sparkps.driver_bridge import checkpointing
 
@@ -340,8 +348,9 @@ class PSContext(TierLife):
             (``decisions``), and why a skew that lasts cannot be mended (``stuck``, or "");
             ``num_nodes``: how many nodes there shall be; ``draining``: ids
             of those that are to go; ``scaling``: the request of `scale` or `drain` under way; ``coordinator``: its ``pid``, and how
-            often it was started again (``restarts``); ``checkpoint``: the last one, as plain values, or None. ``nodes``, ``tables``,
-            ``groups`` and what else there is: see `sparkps.driver_bridge.coordinator.status.tier_status`.
+            often it was started again (``restarts``); ``checkpoint``: the last one, as plain values, or None; ``restoring``: whether reads
+            and writes wait since one is being restored. ``nodes``, ``tables``, ``groups`` and what else there is: see
+            `sparkps.driver_bridge.coordinator.status.tier_status`.
         """
         self._check_running()
         report: dict[str, Any] = self.control.request(TierStatus(0)).report

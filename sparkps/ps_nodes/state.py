@@ -10,6 +10,7 @@ from typing import Any
 from sparkps.config import NodeSettings
 from sparkps.errors import Fenced, TierError
 from sparkps.ps_nodes.checkpointing.cuts import Cut
+from sparkps.ps_nodes.closed import Serving
 from sparkps.ps_nodes.groups import NodeGroup
 from sparkps.ps_nodes.io_thread import IoThread
 from sparkps.ps_nodes.load import Load
@@ -97,6 +98,8 @@ class ServerState:
         self.placing: list[Any] = []
         #: Tells all sessions of the placement. Set by `service`.
         self.tell_sessions: Callable[[], None] = lambda: None
+        #: Whether requests are carried out under it.
+        self.serving = Serving()
         #: Every node that ever joined, by id.
         self.nodes: dict[int, NodeInfo] = {}
         self._tables: Tables | None = None

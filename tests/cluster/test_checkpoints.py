@@ -29,6 +29,7 @@ from tests.cluster.conftest import Tier
 from tests.harness.waiting import wait_until
 
 KEYS = np.random.default_rng(0).choice(1 << 40, 3000, replace=False)
+MANY = np.arange(50_000)
 
 
 @contextlib.contextmanager
@@ -126,6 +127,30 @@ def test_what_is_there_is_replaced_and_other_tables_stay(taken):
         assert same(rows(tables), before)
         assert tables[2].pull(keyset).tobytes() == before[2].tobytes()
         assert (other.pull(KEYS) == -1).all()
+
+
+def test_tables_that_stay_keep_their_rows_where_they_share_an_index_with_one_that_is_replaced(taken):
+    url, _, before, after = taken
+    options = {"dim": 2, "dtype": "float64", "optimizer": Adam(0.1), "init": Normal(0, 1), "seed": 3}
+    new = np.arange(2, 1000, dtype=np.int64) << 41
+    mine = np.concatenate([new, KEYS[::2]])
+    with tier_of(2) as tier:
+        tables = tables_of(tier)
+        first = [table.pull(new) for table in tables[:2]]
+        train(tables, 3, seed=9)
+        sharing, alone = tier.sparse("sharing", group="fm", **options), tier.sparse("twin", **options)
+        for table in (sharing, alone):
+            table.push(mine, np.ones((len(mine), 2)))
+        checkpointing.restore(tier.control, url)
+        assert same(rows(tables), before)
+        assert same([table.pull(new) for table in tables[:2]], first), "nobody had written them"
+        every = np.concatenate([KEYS, new])
+        assert same([sharing.pull(every)], [alone.pull(every)])
+        train(tables, 5, seed=2)
+        for table in (sharing, alone):
+            table.push(every[::3], np.full((len(every[::3]), 2), 0.5))
+        assert same(rows(tables), after)
+        assert same([sharing.pull(every)], [alone.pull(every)]), "optimizer state has stayed, too"
 
 
 def test_rows_can_be_read_without_a_tier(taken):
@@ -252,6 +277,93 @@ def test_a_tier_that_has_lost_buckets_is_whole_again(taken):
         train(tables, 5, seed=2)
         assert same(rows(tables), after)
         tier.control.request(CreateTable(0, TableSpec("more", "sparse", 1)))
+
+
+def damage(url: str, checkpoint: str, file: int = -1) -> None:
+    """One byte in the middle of one of its files is another one."""
+    data = sorted(pathlib.Path(url, f"data-{checkpoint}").iterdir())[file]
+    content = bytearray(data.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    data.write_bytes(content)
+
+
+def is_degraded(tier: Tier) -> bool:
+    return tier.status()["state"] == "degraded"
+
+
+@pytest.mark.parametrize("file", [0, -1])
+def test_a_restore_that_is_refused_has_changed_nothing(tmp_path, file):
+    with tier_of(2) as tier:
+        table = tier.sparse("t", dim=4, dtype="float64")
+        table.add(MANY, np.ones((len(MANY), 4)))
+        made = checkpointing.take(tier.control, str(tmp_path))
+        table.add(MANY, np.ones((len(MANY), 4)))
+        gone = tier.sparse("gone", dim=1)
+        damage(str(tmp_path), made.id, file)
+        with pytest.raises(NoCheckpoint, match=made.id):
+            checkpointing.restore(tier.control, str(tmp_path))
+        assert np.unique(table.pull(MANY)).tolist() == [2.0]
+        assert tier.status()["state"] == "ready"
+        gone.drop()
+
+
+def test_what_is_lost_stays_lost_after_a_restore_that_is_refused(tmp_path):
+    url, ones = str(tmp_path), np.ones((len(MANY), 4))
+    with tier_of(2) as tier:
+        table, other = tier.sparse("t", dim=4, dtype="float64"), tier.sparse("dropped", dim=1)
+        table.add(MANY, ones)
+        sound = checkpointing.take(tier.control, url)
+        table.add(MANY, ones)
+        made = checkpointing.take(tier.control, url)
+        damage(url, made.id)
+        other.drop()
+        kill(tier, 1)
+        assert wait_until(lambda: is_degraded(tier), 10)
+        lost = tier.status()["lost_buckets"]
+        with pytest.raises(CheckpointDamaged):
+            checkpointing.restore(tier.control, url, made.id)
+        for _ in ("a session that was there", "one that was not"):
+            assert (tier.status()["state"], tier.status()["lost_buckets"]) == ("degraded", lost)
+            with pytest.raises(ShardLost):
+                table.pull(MANY)
+            with pytest.raises(ShardLost):
+                table.add(MANY, ones)
+            tier.disconnect()
+        assert checkpointing.restore(tier.control, url).id == sound.id, "also where a table is not there any more"
+        assert np.unique(table.pull(MANY)).tolist() == [1.0]
+        assert tier.status()["state"] == "ready"
+
+
+def test_nobody_reads_or_writes_what_is_not_restored_yet(tmp_path):
+    url, ones = str(tmp_path), np.ones((len(MANY), 8))
+    with tier_of(3) as tier:
+        table = tier.sparse("t", dim=8, dtype="float64")
+        table.add(MANY, 7 * ones)
+        checkpointing.take(tier.control, url)
+        table.add(MANY, ones)
+        kill(tier, 2)
+        assert wait_until(lambda: is_degraded(tier), 10)
+        over, seen = threading.Event(), []
+
+        def look() -> None:
+            while not over.is_set():
+                try:
+                    seen.append(sorted(set(np.unique(table.pull(MANY)).tolist())))
+                except ShardLost:
+                    seen.append([])
+                tier.disconnect()
+
+        looking = threading.Thread(target=look)
+        looking.start()
+        try:
+            checkpointing.restore(tier.control, url)
+            count = len(seen)
+            assert wait_until(lambda: len(seen) > count + 1, 10)
+        finally:
+            over.set()
+            looking.join()
+        assert [7.0] in seen
+        assert all(each in ([], [7.0]) for each in seen), seen
 
 
 # ---- worker groups -----------------------------------------------------------------------------------------------------

@@ -60,6 +60,18 @@ class Catalog:
         self.tables[spec.name] = spec
         return spec, True
 
+    def check(self, asked: TableSpec) -> None:
+        """See whether a table could be proposed, as far as those that are there are concerned.
+
+        Raises
+        ------
+        TableMismatch
+            The name belongs to another table.
+        """
+        have = self.tables.get(asked.name)
+        if have is not None:
+            self._same(have, asked)
+
     def _same(self, have: TableSpec, asked: TableSpec) -> TableSpec:
         differing = [
             name

@@ -105,8 +105,14 @@ class Core:
         #: The checkpoint that is being taken or restored, a `handlers.checkpoints.Operation`; and the last one that is complete.
         self.checkpointing: Any = None
         self.last_checkpoint: LastCheckpoint | None = None
-        #: Buckets that were lost, and lie empty on new nodes until a checkpoint is restored.
+        #: Requests wait at the nodes, since a checkpoint is being restored; why no row can be read, since one was not restored to the
+        #: end. Not both. Nodes hear of them with the newest placement.
+        self.is_restoring = False
+        self.torn = ""
+        #: Buckets whose rows are not there until a checkpoint is restored, though they have primaries.
         self.hollow: set[int] = set()
+        #: Those of them that begin empty in a placement that not all nodes have confirmed.
+        self.anew: set[int] = set()
         #: Which tables and functions there are.
         self.catalog = Catalog()
         #: Worker groups, their queue, and who has which rank.
@@ -149,13 +155,21 @@ class Core:
             case Refusal.STARTING:
                 return TierError(f"All {all_nodes} nodes of the tier must have joined. {up} have: the tier is starting.")
             case Refusal.LOST:
-                return node_lost(self.nodes.lost()[0])
+                return self.buckets_lost()
             case Refusal.STOPPING:
                 return TierError("The tier must be running. It is being stopped.")
             case Refusal.NOT_STARTING:
                 return TierError(f"The tier must be starting when its buckets are placed. It is {self.state}.")
             case Refusal.NOT_STOPPING:
                 return TierError(f"The tier must be stopping when its nodes exit. It is {self.state}.")
+
+    def buckets_lost(self) -> ShardLost:
+        """What whoever needs all buckets is told where some are lost."""
+        lost = self.nodes.lost()
+        if lost:
+            return node_lost(lost[0])
+        why = self.torn or "A checkpoint is being restored, since nodes had died with the last copies of some"
+        return ShardLost(f"Every bucket must hold its rows. {why}. Restore a checkpoint (`ps.restore`), or wait until one is.")
 
     # ---- out -----------------------------------------------------------------------------------------------------------
 
@@ -209,6 +223,11 @@ class Core:
         out, self._out = self._out, []
         return out
 
+    @property
+    def restores(self) -> bool:
+        """Whether a checkpoint is being restored."""
+        return self.checkpointing is not None and isinstance(self.checkpointing.message, c.RestoreCheckpoint)
+
     # ---- questions -----------------------------------------------------------------------------------------------------
 
     def going(self) -> list[int]:
@@ -224,7 +243,9 @@ class Core:
         plan["checkpoint"] = None if self.last_checkpoint is None else self.last_checkpoint.report()
         plan["rebalance"] = self.rebalance.status(self.settings.rebalance)
         plan["scaling"] = None if self.scaling is None else self.scaling.what
-        return {**own, **plan, **tier_status(self.nodes, self.catalog, self.groups, self.clock.now)}
+        plan["restoring"] = self.is_restoring
+        found = tier_status(self.nodes, self.catalog, self.groups, self.clock.now)
+        return {**own, **plan, **found, "lost_buckets": len(self.hollow.union(self.nodes.lost_buckets()))}
 
     def validate(self) -> None:
         """Check the invariants of all parts."""
@@ -240,7 +261,10 @@ class Core:
         assert all(command.waiting for command in self.commands.under_way.values())
         assert self.state is TierState.STARTING or not self.attaching
         assert self.state is not TierState.READY or not self.nodes.lost(), "buckets are lost: the tier is degraded"
+        assert self.state is not TierState.READY or not (self.hollow or self.torn), "what is torn is degraded"
         assert self.state is not TierState.DEGRADED or self.nodes.lost() or self.hollow
+        assert self.anew <= self.hollow
+        assert not (self.is_restoring and self.torn)
         if self.state not in (TierState.STOPPING, TierState.STOPPED):
             up = set(self.nodes.up())
             self.placing.validate(up)

@@ -160,10 +160,10 @@ class Groups:
 
     # ---- admission -----------------------------------------------------------------------------------------------------
 
-    def admit(self, asked: AdmitGroup, now: float) -> tuple[GroupSpec | None, bool]:
+    def admit(self, asked: AdmitGroup, now: float, is_closed: bool = False) -> tuple[GroupSpec | None, bool]:
         """The admitted group and whether it is new, or (None, False): it has to wait.
 
-        One group at a time, unless the free slots cover all workers of the first in the queue.
+        One group at a time, unless the free slots cover all workers of the first in the queue; none that is new if `is_closed`.
 
         Raises
         ------
@@ -180,7 +180,7 @@ class Groups:
         if asked.tag in self._ended_tags:
             raise GroupError(f"Worker group {asked.name!r} must not have ended. It has.", group=asked.name)
         self._queue(asked, now)
-        if self.queue[0].tag != asked.tag or not self._fits(asked):
+        if is_closed or self.queue[0].tag != asked.tag or not self._fits(asked):
             return None, False
         self.queue.pop(0)
         spec = GroupSpec(self.next_group, asked.name, asked.num_ranks, asked.num_workers, asked.staleness, asked.start)

@@ -23,8 +23,8 @@ class TierState(StrEnum):
     STARTING = "starting"
     #: Every bucket is on a node that is alive.
     READY = "ready"
-    #: The last copies of some buckets are gone. What is left can be read and written; nothing new can be made, until a checkpoint is
-    #: restored.
+    #: The last copies of some buckets are gone: what is left can be read and written. Or a checkpoint was not restored to its end:
+    #: nothing can. Nothing new can be made, until a checkpoint is restored.
     DEGRADED = "degraded"
     #: Nodes were told to exit.
     STOPPING = "stopping"

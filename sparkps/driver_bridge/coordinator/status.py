@@ -20,7 +20,8 @@ def tier_status(nodes: NodeRegistry, catalog: Catalog, groups: Groups, now: floa
     -------
     dict
         ``epoch``; ``lost_nodes``: ids of nodes with which the last copies of buckets went, which makes the tier degraded;
-        ``lost_buckets``: how many of its 256 buckets; ``under_replicated``: how many have fewer copies than there shall be;
+        ``lost_buckets``: how many of its 256 buckets (in `Core.report` also those that were not restored to the end);
+        ``under_replicated``: how many have fewer copies than there shall be;
         ``nodes``: id, endpoint, host, pid, state, reason, buckets (that it leads), copies (that it holds, those included), rows, bytes
         ``memory_bytes`` (in use), ``memory_limit`` (`spark.sparkps.nodeMemory`; 0: none is known) and what else a node reports;
         ``tables``: name, kind, dim, dtype, shape, group, rows, bytes; ``groups``: id, name, state, cause, staleness (its bound),

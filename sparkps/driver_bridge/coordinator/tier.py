@@ -20,6 +20,7 @@ from sparkps.driver_bridge.coordinator.handlers import (
     moving,
     nodes,
     rebalancing,
+    restoring,
     scaling,
     tables,
 )
@@ -38,6 +39,7 @@ HANDLERS: Handlers = {
     **groups.HANDLERS,
     **scaling.HANDLERS,
     **checkpoints.HANDLERS,
+    **restoring.HANDLERS,
     **lifecycle.HANDLERS,
 }
 
@@ -258,8 +260,9 @@ class Tier(Core):
     def _settle(self) -> None:
         """What follows from an event."""
         scaling.choose(self)
-        moving.go_on(self)
         checkpoints.go_on(self)
+        restoring.go_on(self)
+        moving.go_on(self)
         scaling.go_on(self)
 
     def _come_to(self, now: float) -> None:

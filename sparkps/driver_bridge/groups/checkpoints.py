@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -58,7 +59,10 @@ class Pace:
 
 
 def plan_of(
-    checkpoint_dir: str | None, checkpoint_every: int | None, checkpoint_seconds: float | None, resume: bool | None
+    checkpoint_dir: str | os.PathLike[str] | None,
+    checkpoint_every: int | None,
+    checkpoint_seconds: float | None,
+    resume: bool | None,
 ) -> CheckpointPlan | None:
     """What the arguments of a run say; None: no checkpoints.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from collections.abc import Callable
@@ -270,7 +271,7 @@ def run_group(
     num_workers: int | None = None,
     consistency: Consistency | type[Consistency] = BSP,
     *,
-    checkpoint_dir: str | None = None,
+    checkpoint_dir: str | os.PathLike[str] | None = None,
     checkpoint_every: int | None = None,
     checkpoint_seconds: float | None = None,
     resume: bool | None = None,
@@ -289,7 +290,7 @@ def run_group(
     num_workers : int, optional
         None: what the cluster can run at once.
     consistency : BSP, SSP(staleness) or ASP
-    checkpoint_dir : str, optional
+    checkpoint_dir : str or os.PathLike, optional
         URL of a directory where checkpoints are written while the group trains: all tables, and where each rank is, with what it
         has stored with its last `tick(state)`. The last three are kept. If buckets are lost with their nodes, the run goes on from
         the newest one by itself.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sparkps.checkpoints.files import absolute_url
+from sparkps.checkpoints.files import absolute_url, url_of
 from sparkps.checkpoints.manifest import Manifest
 from sparkps.checkpoints.store import CheckpointStore
 
@@ -21,7 +22,7 @@ BATCH_BYTES = 8 << 20
 
 def checkpoint_dataframe(
     spark: SparkSession,
-    url: str,
+    url: str | os.PathLike[str],
     table: str,
     id: str | None = None,  # noqa: A002 - as in `Checkpoint`
 ) -> DataFrame:
@@ -33,7 +34,7 @@ def checkpoint_dataframe(
     Parameters
     ----------
     spark : SparkSession
-    url : str
+    url : str or os.PathLike
         Where checkpoints were written to: executors must be able to read it, too.
     table : str
     id : str, optional
@@ -50,7 +51,7 @@ def checkpoint_dataframe(
     """
     from sparkps.checkpoints.loading import table_named
 
-    url = absolute_url(url)
+    url = absolute_url(url_of(url))
     store = CheckpointStore(url)
     manifest = store.newest_sound() if id is None else store.read(id)
     store.verify(manifest)

@@ -14,6 +14,7 @@ from sparkps.ps_nodes.checkpointing import cuts
 from sparkps.ps_nodes.replication.snapshots import Share, made
 from sparkps.ps_nodes.shards import Entry
 from sparkps.ps_nodes.tables.bucket_rows import BucketRows
+from sparkps.specs import NUM_BUCKETS
 from sparkps.wire.buckets import buckets_in
 from sparkps.wire.marks import ShardMark, WriterMark
 from sparkps.wire.messages import control as c
@@ -28,6 +29,35 @@ log = logging.getLogger(__name__)
 MOST_UNDER_WAY = 8
 
 Done = Callable[[BaseException | None, dict[str, Any]], None]
+
+
+def verify(state: ServerState, message: c.VerifyCheckpoint, done: Done) -> None:
+    """See whether this node's share of a checkpoint can be loaded. On the I/O thread."""
+    mine = [bucket for bucket in range(NUM_BUCKETS) if message.nodes[bucket % len(message.nodes)] == state.node]
+
+    def run() -> None:
+        try:
+            _verify(message, mine)
+        except BaseException as error:
+            log.warning("a checkpoint cannot be loaded", exc_info=True)
+            done(error, {})
+        else:
+            done(None, {})
+
+    threading.Thread(target=run, name="sparkps-verify", daemon=True).start()
+
+
+def _verify(message: c.VerifyCheckpoint, buckets: list[int]) -> None:
+    # Not before something is restored: pyarrow takes a while.
+    from sparkps.checkpoints.loading import load
+    from sparkps.checkpoints.store import CheckpointStore
+    from sparkps.ps_nodes.checkpointing.records import rows_of
+
+    manifest = CheckpointStore(message.url).read(message.checkpoint)
+    into = [c.TableInto(spec.table, spec.index, spec.table, spec.index) for spec in manifest.tables]
+    for record in load(message.url, manifest, buckets):
+        rows_of(record, manifest, into).check()
+        times_of(record.logical_header)
 
 
 def load(state: ServerState, message: c.LoadCheckpoint, done: Done) -> None:
@@ -104,9 +134,13 @@ class _Loading:
             marks.extend(state.shards.marks.export(bucket))
             shares.extend(group.share_of(bucket) for group in state.groups.values())
 
+        def begin(keys: BucketRows) -> BucketRows:
+            state.tables.adopt_bucket(keys)
+            return state.tables.copy_bucket(bucket)
+
         def change() -> BucketRows:
             known = set(rows.tables)
-            whole = rows if known.issuperset(state.tables.by_id) else with_others(rows, state.tables.copy_bucket(bucket))
+            whole = rows if known.issuperset(state.tables.by_id) else with_others(rows, state.tables.copy_bucket(bucket), begin)
             state.tables.adopt_bucket(whole)
             return whole
 

@@ -9,6 +9,7 @@ from typing import Any
 from sparkps.errors import OutOfNodeMemory, ProtocolError, TierError
 from sparkps.ps_nodes import functions
 from sparkps.ps_nodes.checkpointing import cuts, loading, writing
+from sparkps.ps_nodes.closed import Serving
 from sparkps.ps_nodes.replication.handover import place
 from sparkps.ps_nodes.replication.snapshots import send_buckets
 from sparkps.ps_nodes.state import ServerState
@@ -78,7 +79,8 @@ def _carries_out(message: type[c.ControlMessage]) -> Callable[[Carrier], Carrier
 
 @_carries_out(c.SetPlacement)
 def _set_placement(state: ServerState, message: c.SetPlacement, done: Done) -> None:
-    place(state, message.epoch, message.placement, message.nodes, done, message.anew)
+    serving = Serving(message.is_restoring, message.torn)
+    place(state, message.epoch, message.placement, message.nodes, done, message.anew, serving)
     state.share_memory()
 
 
@@ -116,6 +118,11 @@ def _write_checkpoint(state: ServerState, message: c.WriteCheckpoint, done: Done
 def _release_clocks(state: ServerState, message: c.ReleaseClocks, done: Done) -> None:
     cuts.release(state)
     done(None)
+
+
+@_carries_out(c.VerifyCheckpoint)
+def _verify_checkpoint(state: ServerState, message: c.VerifyCheckpoint, done: Done) -> None:
+    loading.verify(state, message, done)
 
 
 @_carries_out(c.LoadCheckpoint)

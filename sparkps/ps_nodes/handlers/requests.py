@@ -24,6 +24,8 @@ def run(state: ServerState, work: Work) -> None:
     try:
         if getattr(message, "epoch", state.epoch) != state.epoch:
             work.send_back(_wrong_epoch(state, work))
+        elif not state.serving.is_open and hasattr(message, "epoch"):
+            work.send_back(state.serving.refusal(work.seq, message))
         elif work.session.bars(work.seq, work.acked) and work.is_write:
             work.send_back(_barred(state, work))
         else:

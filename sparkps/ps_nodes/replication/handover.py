@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from sparkps.errors import TierError
+from sparkps.ps_nodes.closed import Serving
 from sparkps.ps_nodes.replication.follower import Follower
 from sparkps.ps_nodes.shards import Entry
 from sparkps.wire.buckets import buckets_in, packed
@@ -25,12 +26,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: How requests are served if nothing is said.
+OPEN = Serving()
+
 #: Called when the change is complete, with why it is not.
 Done = Callable[[BaseException | None], None]
 
 
 def place(
-    state: ServerState, epoch: int, placement: Placement, nodes: Iterable[NodeInfo], done: Done, anew: Iterable[int] = ()
+    state: ServerState,
+    epoch: int,
+    placement: Placement,
+    nodes: Iterable[NodeInfo],
+    done: Done,
+    anew: Iterable[int] = (),
+    serving: Serving = OPEN,
 ) -> None:
     """Take over a placement, after those that came before; buckets of `anew` begin empty. On the I/O thread."""
     check_placement(placement)
@@ -39,7 +49,7 @@ def place(
     for target in state.copies.targets():
         if _is_gone(state, target):
             state.copies.forget(target)
-    state.placing.append(_Change(state, epoch, placement, done, anew))
+    state.placing.append(_Change(state, epoch, placement, done, anew, serving))
     if len(state.placing) == 1:
         state.placing[0].begin()
     else:
@@ -62,9 +72,13 @@ class _Change:
     done : callable
     anew : iterable of int
         Buckets of which there is no copy: who leads them begins them empty.
+    serving : Serving
+        Whether requests are carried out under it.
     """
 
-    def __init__(self, state: ServerState, epoch: int, placement: Placement, done: Done, anew: Iterable[int]) -> None:
+    def __init__(
+        self, state: ServerState, epoch: int, placement: Placement, done: Done, anew: Iterable[int], serving: Serving
+    ) -> None:
         self._state = state
         self._epoch = epoch
         self._placement = placement
@@ -76,6 +90,7 @@ class _Change:
         #: Buckets that this node leads from now on, as bits.
         self._led = _mask(bucket for bucket, row in enumerate(self._rows) if row[0] == state.node)
         self._anew = _mask(anew)
+        self._serving = serving
         #: It holds; only what was given up may still be on its way.
         self._is_made = False
         #: To be run when the locks are free: closes that are due.
@@ -134,8 +149,9 @@ class _Change:
                 given = state.copies.reserve(self._given)
                 self._give()
                 self._gain()
+                state.serving = self._serving
                 state.bucket_bits, state.placement, state.epoch = self._led, self._placement, self._epoch
-                state.shards.led = self._led
+                state.shards.led = self._led if self._serving.is_open else 0  # nothing that was looked at before is ordered now
                 self._begin_copies()
             state.copies.ship(given, lambda place: (ShipGiven(packed(place.buckets)), []))
             self._let_go()

@@ -17,6 +17,7 @@ from sparkps.checkpoints import files as files_module
 from sparkps.checkpoints.files import ArrowFiles, Files, LocalFiles, absolute_url, open_files
 from sparkps.checkpoints.patience import Patience, PatientFiles, checksum, same_parts, within
 from sparkps.checkpoints.store import CheckpointStore
+from sparkps.driver_bridge.checkpointing import store_at
 from sparkps.errors import CheckpointError, ConfigError
 from sparkps.testing.failing_files import FailingFiles, FileFault
 from tests.unit.checkpoints.samples import holds, write
@@ -100,6 +101,30 @@ def test_paths_and_file_urls_are_the_same(tmp_path: pathlib.Path, monkeypatch: p
 def test_what_nobody_knows_is_refused_with_what_to_do(url: str) -> None:
     with pytest.raises(ConfigError, match="The URL of checkpoints must"):
         open_files(url)
+
+
+@pytest.mark.parametrize("place", ["/tmp/x\0y", "/tmp/\udcff", "s3://x/\udcff", "", None, 5, pathlib.PurePosixPath("/tmp/x\0y")])
+def test_what_no_file_can_be_called_is_refused(place: Any) -> None:
+    with pytest.raises(ConfigError, match="The URL of checkpoints must"):
+        files_module.url_of(place)
+    if isinstance(place, str):
+        with pytest.raises(ConfigError, match="The URL of checkpoints must"):
+            open_files(place)
+
+
+def test_no_escape_makes_it_one() -> None:
+    with pytest.raises(ConfigError, match="The URL of checkpoints must"):
+        open_files("file:///tmp/x%00y")
+
+
+@pytest.mark.parametrize("url", ["memory://x", "mock:///x", "failing+memory://x"])
+def test_files_that_every_process_has_of_its_own_are_refused_where_they_must_be_shared(url: str) -> None:
+    with pytest.raises(ConfigError, match="driver and all nodes share"):
+        store_at(url)
+
+
+def test_a_path_is_as_good_as_its_text(tmp_path: pathlib.Path) -> None:
+    assert store_at(tmp_path).url == store_at(str(tmp_path)).url == tmp_path.as_uri()
 
 
 def test_without_fsspec_the_error_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pathlib
 import tempfile
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -139,6 +140,13 @@ def test_plain_python_reads_tables_by_name(tmp_path: pathlib.Path) -> None:
     assert bias.rows.tobytes() == b"".join(r.tables[3].planes[0].tobytes() for r in records)
     assert (empty.keys.shape, empty.rows.shape) == ((0,), (0, 2))
     assert list(read_checkpoint(str(tmp_path), tables=["dense"]).tables) == ["dense"]
+    assert isinstance(contents, Mapping)
+    assert "dense" in contents
+    assert "nowhere" not in contents
+    assert contents.get("nowhere") is None
+    assert list(contents) == list(contents.keys()) == list(contents.tables)
+    assert len(contents) == len(contents.tables)
+    assert dict(read_checkpoint(tmp_path))["dense"].rows.shape == contents["dense"].rows.shape
     with pytest.raises(InvalidInput, match="one of .*'linear'"):
         read_checkpoint(str(tmp_path), tables=["nowhere"])
 

@@ -137,7 +137,7 @@ class Client:
 
     def answers(self, seq: int) -> list[Any]:
         """All answers to a request so far."""
-        return [message for message, _ in self.node.answers.get(self.identity, []) if message.seq == seq]
+        return [message for message, _ in self.node.answers.get(self.identity, []) if getattr(message, "seq", 0) == seq]
 
     def rows(self, seq: int) -> list[float]:
         """What a pull was answered with."""

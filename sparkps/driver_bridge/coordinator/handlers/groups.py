@@ -18,9 +18,10 @@ log = logging.getLogger(__name__)
 
 def admit(core: Core, sender: bytes, message: c.AdmitGroup) -> c.ControlMessage | None:
     """Admit a group, or say what it waits for."""
-    spec, new = core.groups.admit(message, core.clock.now)
+    spec, new = core.groups.admit(message, core.clock.now, core.restores)
     if spec is None:
         running = [group.spec.name for group in core.groups.running.values()]
+        running += ["a restore of a checkpoint"] if core.restores else []
         return c.Queued(message.seq, core.groups.position(message.tag), running)
     if new:
         log.info("group %d (%s) of %d ranks is admitted", spec.group, spec.name, spec.num_ranks)

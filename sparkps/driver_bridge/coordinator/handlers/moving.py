@@ -45,7 +45,9 @@ def tell(core: Core) -> None:
         placing.sent(node)
         core.command(
             f"Placing buckets on node {node}",
-            lambda seq: c.SetPlacement(seq, nodes.epoch, nodes.placement, nodes.infos(), sorted(core.hollow)),
+            lambda seq: c.SetPlacement(
+                seq, nodes.epoch, nodes.placement, nodes.infos(), sorted(core.anew), core.is_restoring, core.torn
+            ),
             lambda cause, _, node=node, epoch=nodes.epoch: _told(core, node, epoch, cause),  # type: ignore[misc]
             PLACE_LIMIT,
             [node],
@@ -102,7 +104,7 @@ def fail_over(core: Core, node: int, reason: str) -> c.NodeInfo:
     if not core.nodes.epoch:
         return info
     gone = [each.node for each in core.nodes.infos() if each.state != "up"]
-    had = _with_copies(core.placing.given_back(gone), core.moves.interrupt())
+    had = with_copies(core.placing.given_back(gone), core.moves.interrupt())
     core.moves.members_changed(f"node {node} is dead")
     publish(core, _alone(had, promote(had, gone).placement))
     if core.state not in _ENDING and set(core.nodes.lost_buckets()) - lost_before:
@@ -116,7 +118,7 @@ def _alone(before: Placement, after: Placement) -> Placement:
     return [row if row[0] == had[0] else row[:1] for had, row in zip(before, after, strict=True)]
 
 
-def _with_copies(placement: Placement, ready: Iterable[tuple[int, int]]) -> Placement:
+def with_copies(placement: Placement, ready: Iterable[tuple[int, int]]) -> Placement:
     """Copies that have caught up count, though no placement names them yet: whatever was acknowledged lies there, too."""
     for bucket, node in ready:
         placement[bucket].append(node)
@@ -135,7 +137,7 @@ def cut_off(core: Core, primary: int, silent: Iterable[int]) -> bool:
     if core.state not in _MOVING or not without or not _shares(core.placing.given_back(without), primary, without):
         return False
     log.warning("node %d cannot reach nodes %s: it goes on without their copies of its buckets", primary, sorted(without))
-    held = _with_copies(core.placing.given_back(without), core.moves.interrupt())
+    held = with_copies(core.placing.given_back(without), core.moves.interrupt())
     core.moves.fail(f"node {primary} could not reach nodes {sorted(without)}")
     core.moves.rest(core.clock.now)
     publish(core, [[node for node in row if node not in without] if row[0] == primary else row for row in held])
@@ -192,4 +194,4 @@ def _placed(core: Core) -> None:
     lifecycle.answer_attaching(core)
 
 
-__all__ = ["cut_off", "fail_over", "go_on", "publish", "tell"]
+__all__ = ["cut_off", "fail_over", "go_on", "publish", "tell", "with_copies"]

@@ -17,9 +17,10 @@ Any request may be answered by `Refused` instead of what its docstring says. Thr
 *A node* sends `NodeHello`, again under the same number until it gets `Welcome` with all tables, functions and groups that
 exist; then it sends a `Heartbeat` every ``heartbeat_interval`` seconds, each answered by `Alive`, and carries out commands
 (`CreateTable`, `DropTable`, `RegisterFunction`, `OpenGroup`, `FailGroup`, `CloseGroup`, `SetPlacement`, `CopyBuckets`, `HoldClocks`,
-`WriteCheckpoint`, `ReleaseClocks`, `LoadCheckpoint`, `ReportNow`, `StopNode`), each answered by one `CommandDone`. Commands reach a
-node once and in order; they are idempotent all the same, since a `Welcome` may already hold what a command brings, and a coordinator
-that was started again sends what was under way once more. The first `SetPlacement` comes when all nodes are there.
+`WriteCheckpoint`, `ReleaseClocks`, `VerifyCheckpoint`, `LoadCheckpoint`, `ReportNow`, `StopNode`), each answered by one
+`CommandDone`. Commands reach a node once and in order; they are idempotent all the same, since a `Welcome` may already hold what a
+command brings, and a coordinator that was started again sends what was under way once more. The first `SetPlacement` comes when all
+nodes are there.
 
 *A client* (driver or worker) sends `Attach` and gets the placement; it asks again when a node refuses its epoch or
 does not answer. *A worker group* lives from `AdmitGroup` to `EndGroup`; its ranks lease, renew and finish in between.

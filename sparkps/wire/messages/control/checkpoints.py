@@ -47,15 +47,18 @@ class CheckpointTaken(ControlMessage, frozen=True, tag=83):
 
 
 class RestoreCheckpoint(ControlMessage, frozen=True, tag=84):
-    """Have all nodes load a checkpoint into tables that exist. Answer: `Accepted`.
+    """Have all nodes load a checkpoint. Answer: `Accepted`, when all can be read and written again.
 
-    Buckets that were lost with their nodes begin anew first, on nodes that are up. Refused with ``again`` as `TakeCheckpoint`.
+    First nodes see whether all of it is sound: before that nothing is changed. Then tables that are not there are created, buckets that
+    were lost with their nodes begin anew on nodes that are up, and all is loaded; meanwhile requests wait. If that fails the tier is
+    degraded, and no row can be read or written until a checkpoint is restored. Refused with ``again`` as `TakeCheckpoint`.
     """
 
     seq: int
     url: str
     checkpoint: str
-    tables: list[TableInto]
+    #: As they were when it was taken, with the ids that they had then.
+    tables: list[TableSpec]
     #: A group that was admitted to go on from there and has not begun, and its id in the checkpoint: what its ranks had written beyond
     #: their ticks is known again. 0: none.
     group: int = 0
@@ -108,6 +111,16 @@ class ReleaseClocks(ControlMessage, frozen=True, tag=118):
     """Command: a checkpoint was given up. Clocks close again."""
 
     seq: int
+
+
+class VerifyCheckpoint(ControlMessage, frozen=True, tag=109):
+    """Command: see whether the files of a checkpoint can be read, and are as they were written. Nothing is changed."""
+
+    seq: int
+    url: str
+    checkpoint: str
+    #: Nodes that share the work.
+    nodes: list[int]
 
 
 class LoadCheckpoint(ControlMessage, frozen=True, tag=119):

@@ -92,6 +92,10 @@ class SetPlacement(ControlMessage, frozen=True, tag=122):
     nodes: list[NodeInfo]
     #: Buckets of which nobody has a copy any more: their primaries begin them empty, and a checkpoint fills them.
     anew: list[int] = []
+    #: A checkpoint is being restored under it: who asks for rows, or writes, is told to ask again.
+    is_restoring: bool = False
+    #: Why no row can be read or written under it; empty: they can.
+    torn: str = ""
 
 
 class CopyBuckets(ControlMessage, frozen=True, tag=116):

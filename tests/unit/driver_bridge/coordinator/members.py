@@ -45,8 +45,14 @@ class Member:
         self.cut: set[int] = set()
         #: All messages that it has taken.
         self.heard: list[Any] = []
-        #: Why it can neither write nor load; None: it can.
+        #: Why it can neither write nor verify; why it cannot load; why it cannot make tables; None: it can.
         self.refuses: c.Cause | None = None
+        self.refuses_to_load: c.Cause | None = None
+        self.refuses_tables: c.Cause | None = None
+        #: Whether it carries requests out, and why it never will by this placement.
+        self.is_open, self.torn = True, ""
+        #: Buckets that have begun empty, and were not loaded.
+        self.hollow: set[int] = set()
 
     def take(self) -> None:
         """Carry out the next message."""
@@ -70,12 +76,26 @@ class Member:
                 self.is_alive, cause = False, None
             case c.HoldClocks():
                 cause, report = None, {"clocks": {"1": self.node}}
-            case c.WriteCheckpoint() | c.LoadCheckpoint():
+            case c.WriteCheckpoint():
                 cause, report = self.refuses, {"part": b"%d" % self.node}
-                assert cause is not None or message.epoch == self.epoch, "all nodes write, or load, under one placement"
+                assert cause is not None or message.epoch == self.epoch, "all nodes write under one placement"
+            case c.CreateTable():
+                cause = self.refuses_tables
+            case c.VerifyCheckpoint():
+                cause = self.refuses
+            case c.LoadCheckpoint():
+                cause = self.load(message)
             case _:
                 cause = None
         self.outbox.append(c.CommandDone(message.seq, self.node, cause, report))
+
+    def load(self, message: c.LoadCheckpoint) -> c.Cause | None:
+        if message.epoch != self.epoch:
+            return c.Cause("CheckpointError", "another placement", {"again": True})
+        assert not self.is_open, "nobody reads while it is loaded"
+        if self.refuses_to_load is None:
+            self.hollow.clear()
+        return self.refuses_to_load
 
     def place(self, message: c.SetPlacement) -> c.Cause | None:
         assert message.epoch >= self.epoch
@@ -83,7 +103,11 @@ class Member:
             return None
         if not self.epoch:  # the first placement of an empty tier
             self.versions = {bucket: 0 for bucket, row in enumerate(message.placement) if self.node in row}
-        self.versions.update({bucket: 0 for bucket in message.anew if message.placement[bucket][0] == self.node})
+        begun = {bucket for bucket in message.anew if message.placement[bucket][0] == self.node and bucket not in self.leads}
+        self.versions.update(dict.fromkeys(begun, 0))
+        self.is_open, self.torn = not (message.is_restoring or message.torn), message.torn
+        self.hollow = {bucket for bucket in self.hollow | begun if message.placement[bucket][0] == self.node}
+        assert not (self.is_open and self.hollow), "what was lost is not served"
         given = {b: to for b, to in self.leads.items() if message.placement[b][0] != self.node}
         for bucket in given:
             new = self.tier.by_id(message.placement[bucket][0])

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from sparkps.driver_bridge.coordinator.states import TierState
-from sparkps.errors import CheckpointError, TierError
+from sparkps.errors import CheckpointError, OutOfNodeMemory, TierError
+from sparkps.specs import TableSpec
 from sparkps.wire.messages import control as c
 from tests.unit.driver_bridge.coordinator.members import Members
 
@@ -157,3 +158,165 @@ def test_nothing_is_restored_under_a_running_group() -> None:
     number = restore(world)
     with pytest.raises(TierError, match="'g'"):
         answer(world, number)
+
+
+# ---- what is in between ------------------------------------------------------------------------------------------------
+
+
+def degraded(nodes: int = 3) -> Members:
+    world = Members(nodes, 1)
+    world.kill(world.members[1])
+    world.settle()
+    return world
+
+
+def test_a_restore_that_is_refused_leaves_lost_buckets_lost() -> None:
+    world = degraded()
+    lost, placement, epoch = world.tier.nodes.lost_buckets(), world.tier.nodes.placement, world.tier.nodes.epoch
+    world.members[2].refuses = c.Cause("CheckpointDamaged", "torn")
+    number = restore(world)
+    world.settle()
+    with pytest.raises(CheckpointError, match="torn"):
+        answer(world, number)
+    assert (world.tier.nodes.lost_buckets(), world.tier.nodes.placement, world.tier.nodes.epoch) == (lost, placement, epoch)
+    assert world.tier.report()["lost_buckets"] == len(lost)
+    assert not heard(world, c.LoadCheckpoint), "nothing is changed unless all of it is sound"
+
+
+@pytest.mark.parametrize("is_degraded", [True, False])
+def test_nobody_is_served_before_all_is_loaded(is_degraded: bool) -> None:
+    world = degraded() if is_degraded else Members(3, 1)
+    number = restore(world)
+    while not any(isinstance(command.message, c.LoadCheckpoint) for command in world.tier.commands.under_way.values()):
+        assert world.step()
+    living = [member for member in world.members if member.is_alive]
+    assert not any(member.is_open for member in living)
+    assert (DRIVER, number) not in world.replies
+    world.settle()
+    assert answer(world, number) == c.Accepted(number)
+    assert all(member.is_open for member in living)
+
+
+@pytest.mark.parametrize("is_degraded", [True, False])
+def test_a_load_that_fails_leaves_the_tier_torn_until_another_one_succeeds(is_degraded: bool) -> None:
+    world = degraded() if is_degraded else Members(3, 1)
+    world.members[0].refuses_to_load = c.Cause("CheckpointError", "unplugged")
+    number = restore(world)
+    world.settle()
+    with pytest.raises(CheckpointError, match="unplugged"):
+        answer(world, number)
+    assert world.tier.state is TierState.DEGRADED
+    assert world.tier.report()["lost_buckets"] == 256
+    living = [member for member in world.members if member.is_alive]
+    assert all("unplugged" in member.torn for member in living)
+    for asking in (c.AdmitGroup(0, "g", 1, 1, 0, 1, "tag"), c.CreateTable(0, TableSpec("t", "sparse", 1))):
+        assert world.ask(OTHER, asking).error == "ShardLost"
+    joined = world.join()
+    world.settle()
+    assert "unplugged" in joined.torn, "also of nodes that join later"
+    world.members[0].refuses_to_load = None
+    world.restart()
+    world.tick()
+    number = restore(world)
+    world.settle()
+    assert answer(world, number) == c.Accepted(number)
+    assert world.tier.state is TierState.READY
+    assert all(member.is_open for member in [*living, joined])
+    assert world.tier.report()["lost_buckets"] == 0
+
+
+@pytest.mark.parametrize("steps", range(14))
+@pytest.mark.parametrize("replication", [1, 2])
+def test_a_node_that_dies_during_a_restore_lets_nobody_read_what_is_not_loaded(steps: int, replication: int) -> None:
+    world = Members(4, replication)
+    if replication == 1:
+        world.kill(world.members[1])
+        world.settle()
+    number = restore(world)
+    for _ in range(steps):
+        world.step()
+    world.kill(world.members[2])
+    world.settle()
+    found = world.replies[DRIVER, number]
+    assert isinstance(found, c.Accepted) or found.attributes["again"]
+    number = restore(world)
+    world.settle()
+    assert answer(world, number) == c.Accepted(number)
+    assert world.tier.state is TierState.READY
+    assert all(member.is_open and not member.hollow for member in world.members if member.is_alive)
+
+
+@pytest.mark.parametrize("steps", range(14))
+def test_a_coordinator_that_is_started_again_brings_a_restore_to_its_end(steps: int) -> None:
+    world = degraded()
+    number = restore(world)
+    for _ in range(steps):
+        world.step()
+    world.restart()
+    world.tick()
+    world.settle()
+    assert answer(world, number) == c.Accepted(number)
+    assert world.tier.state is TierState.READY
+
+
+def test_a_restore_without_any_node_left_is_told_so() -> None:
+    world = Members(2, 1)
+    number = restore(world)
+    while world.tier.checkpointing.stage != "closing":
+        assert world.step()
+    for member in world.members:
+        world.kill(member)
+    with pytest.raises(CheckpointError, match="try again"):
+        answer(world, number)
+    assert world.tier.state is TierState.DEGRADED
+    with pytest.raises(CheckpointError, match="No node is up"):
+        answer(world, restore(world))
+
+
+def test_tables_that_are_not_there_are_created_though_buckets_are_lost() -> None:
+    world = degraded()
+    spec = TableSpec("t", "sparse", 1, table=7, index=9)
+    world.ask(DRIVER, c.RestoreCheckpoint(0, "/x", "00000001-00000000", [spec]))
+    number = world._seq
+    world.settle()
+    assert answer(world, number) == c.Accepted(number)
+    found = world.ask(OTHER, c.FindTable(0, "t")).spec
+    assert {message.tables[0] for message in heard(world, c.LoadCheckpoint)} == {c.TableInto(7, 9, found.table, found.index)}
+
+
+def test_a_table_that_cannot_be_made_ends_a_restore_before_anything_else_is_changed() -> None:
+    world = Members(2, 1)
+    specs = [TableSpec("t", "sparse", 1, table=7, index=9), TableSpec("u", "sparse", 1, table=8, index=10)]
+    world.ask(DRIVER, c.CreateTable(0, TableSpec("u", "sparse", 1)))
+    world.settle()
+    world.members[1].refuses_tables = c.Cause("OutOfNodeMemory", "full")
+    epoch = world.tier.nodes.epoch
+    world.ask(DRIVER, c.RestoreCheckpoint(0, "/x", "00000001-00000000", specs))
+    number = world._seq
+    world.settle()
+    with pytest.raises(OutOfNodeMemory, match="full"):
+        answer(world, number)
+    assert list(world.tier.catalog.tables) == ["u"]
+    assert [message.name for message in heard(world, c.DropTable)] == ["t", "t"]
+    assert (world.tier.nodes.epoch, world.tier.state, world.tier.checkpointing) == (epoch, TierState.READY, None)
+
+
+def test_tables_that_differ_are_told_before_anything_is_done() -> None:
+    world = Members(2, 1)
+    world.ask(DRIVER, c.CreateTable(0, TableSpec("t", "sparse", 1)))
+    world.settle()
+    refused = world.ask(DRIVER, c.RestoreCheckpoint(0, "/x", "00000001-00000000", [TableSpec("t", "sparse", 2, table=7, index=9)]))
+    assert refused.error == "TableMismatch"
+    assert world.tier.checkpointing is None
+
+
+def test_groups_wait_until_a_restore_is_over() -> None:
+    world = Members(2, 1)
+    number = restore(world)
+    asking = c.AdmitGroup(0, "g", 1, 1, 0, 1, "tag")
+    assert isinstance(world.ask(OTHER, asking), c.Queued)
+    world.settle()
+    assert answer(world, number)
+    world.ask(OTHER, asking)
+    world.settle()
+    assert isinstance(answer(world, world._seq, OTHER), c.Admitted)
