@@ -211,7 +211,7 @@ def test_a_load_that_fails_leaves_the_tier_torn_until_another_one_succeeds(is_de
     assert all("unplugged" in member.torn for member in living)
     for asking in (c.AdmitGroup(0, "g", 1, 1, 0, 1, "tag"), c.CreateTable(0, TableSpec("t", "sparse", 1))):
         assert world.ask(OTHER, asking).error == "ShardLost"
-    joined = world.join()
+    joined = world.join() if is_degraded else world.grow()
     world.settle()
     assert "unplugged" in joined.torn, "also of nodes that join later"
     world.members[0].refuses_to_load = None
