@@ -11,23 +11,20 @@ from sparkps.kernels.compiled import FLOATS, HEADS, array, given, inlined, kerne
 from sparkps.kernels.intrinsics import data, like_at, lock, prefetch, uint8_at, unlock
 from sparkps.kernels.layout import PLANE
 from sparkps.kernels.lookup import lock_word
-from sparkps.kernels.rows import prefetch_row
-
-#: A row's flag is asked for so many rows ahead of its turn.
-_AHEAD = 48
 
 
 @inlined
-def _choose(slots: Any, begin: int, end: int, count: int, flags: Any, kept: Any, total: int) -> int:
-    """Chooses rows that were there and are not kept yet; returns how many are chosen by now."""
-    for i in range(begin, end):
-        if i + _AHEAD < end and slots[i + _AHEAD] >= 0:
-            prefetch(flags, np.int64(slots[i + _AHEAD]))
+def _choose(table: Any, bucket: int, slots: Any, span: Any, count: int, flags: Any, kept: Any, total: int, out: Any) -> int:
+    """Chooses rows that were there and are not kept yet, and asks for their memory; returns how many are chosen by now."""
+    planes, _, dim = out.shape
+    for i in range(span[0], span[1]):
         slot = np.int64(slots[i])
         if 0 <= slot < count and flags[slot] == 0:
             flags[slot] = 1
             kept[total] = slots[i]
             total += 1
+            for plane in range(planes):
+                prefetch(like_at(table[bucket, PLANE + plane], out), slot * dim)
     return total
 
 
@@ -82,21 +79,20 @@ def keep_rows(
         How many are copied.
     """
     planes, room, dim = out.shape
-    target, per_line = data(out), 64 // out.itemsize
+    target = data(out)
     total = 0
     ends[0] = 0
     for run in range(buckets.shape[0]):
         bucket = buckets[run]
         before = total
         if flags[bucket] != 0:
-            total = _choose(slots, offsets[run], offsets[run + 1], counts[bucket], uint8_at(flags[bucket]), kept, total)
-        if total > before:
             word = lock_word(index, bucket)
             lock(word)
+            span = offsets[run], offsets[run + 1]
+            total = _choose(table, bucket, slots, span, counts[bucket], uint8_at(flags[bucket]), kept, total, out)
             for plane in range(planes):
                 rows = like_at(table[bucket, PLANE + plane], out)
                 for i in range(before, total):
-                    prefetch_row(rows, kept, i, total, dim, per_line)
                     for column in range(dim):
                         target[(plane * room + i) * dim + column] = rows[np.int64(kept[i]) * dim + column]
             unlock(word)

@@ -6,8 +6,11 @@ A lower priority would not do: where the system groups processes by session, it 
 from __future__ import annotations
 
 #: Share that a node's checkpoint takes while the node has requests: of one processor, or of all if that is more. A node may have many
-#: neighbours on its host, and so may workers: they all lose together.
-LEAST_SHARE, SHARE_OF_ALL = 0.1, 1 / 16
+#: neighbours on its host, and workers beside it: they all take checkpoints, or lose by them, together.
+LEAST_SHARE, SHARE_OF_ALL = 0.05, 1 / 40
+
+#: Seconds of a processor that nobody has to rest for: small tables are done with them.
+FREE = 0.03
 
 #: Seconds without a request after which nobody is in the way.
 QUIET = 0.1
@@ -19,7 +22,7 @@ def share_of(processors: int) -> float:
     Examples
     --------
     >>> share_of(1), share_of(16)
-    (0.1, 1.0)
+    (0.05, 0.4)
     """
     return max(LEAST_SHARE, SHARE_OF_ALL * processors)
 
@@ -39,17 +42,17 @@ class Pace:
     Examples
     --------
     >>> pace = Pace(0.25, now=0.0, requests=0)
-    >>> pace.rest(now=1.0, spent=0.5, requests=10), pace.rest(now=2.0, spent=0.5, requests=20), pace.rest(3.0, 0.9, requests=20)
-    (1.0, 0.0, 0.0)
-    >>> pace.rest(now=3.0, spent=1.4, requests=21)
-    2.0
+    >>> pace.rest(now=1.0, spent=0.53, requests=10), pace.rest(now=2.0, spent=0.53, requests=20)
+    (1.0, 0.0)
+    >>> pace.rest(now=3.0, spent=1.03, requests=20), pace.rest(now=3.0, spent=1.53, requests=21)
+    (0.0, 2.0)
     """
 
     def __init__(self, share: float, now: float, requests: int) -> None:
         self._share = share
         self._requests, self._heard_at = requests, now
         #: What was spent until when: from there on it is counted.
-        self._since, self._spent = now, 0.0
+        self._since, self._spent = now, FREE
 
     def rest(self, now: float, spent: float, requests: int) -> float:
         """Seconds to rest from now on.

@@ -10,7 +10,7 @@ Whoever changes rows tells the image before (`keep`, `keep_all`), and has their 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,12 +100,9 @@ class TableImage:
         self._whole = {}
 
 
-class _Kept(NamedTuple):
-    """Rows of one bucket as they were before one write."""
-
-    slots: NDArray[np.int32]
-    #: (planes, rows, dim).
-    rows: Array
+#: Rows of one bucket as they were before one write, among those of others that it kept: slots (n,), rows (planes, n, dim), and where the
+#: bucket's begin and end in these.
+_Kept = tuple[NDArray[np.int32], Array, int, int]
 
 
 class SparseImage(TableImage):
@@ -147,8 +144,7 @@ class SparseImage(TableImage):
         starts = ends.tolist()
         for bucket, first, last in zip(runs[0].tolist(), starts, starts[1:], strict=False):
             if last > first:
-                mine = _Kept(kept[first:last], rows[:, first:last])
-                self._kept.setdefault(bucket, []).append(mine)
+                self._kept.setdefault(bucket, []).append((kept, rows, first, last))
 
     def let_be(self, bucket: int) -> None:
         """See `TableImage`."""
@@ -160,15 +156,16 @@ class SparseImage(TableImage):
     def nbytes(self) -> int:
         """See `TableImage`."""
         flags = sum(flags.nbytes for flags in list(self._flags.values()))
-        kept = sum(each.slots.nbytes + each.rows.nbytes for some in list(self._kept.values()) for each in list(some))
-        return super().nbytes + flags + kept
+        each: int = 4 + self.table.row_bytes * self.table.rule.planes
+        kept = sum(last - first for some in list(self._kept.values()) for _, _, first, last in list(some))
+        return super().nbytes + flags + each * kept
 
     def _copied(self, bucket: int) -> tuple[Array, ...]:
         planes, kept = super()._copied(bucket), self._kept.get(bucket)
         if kept:
-            slots = np.concatenate([each.slots for each in kept])
+            slots = np.concatenate([slots[first:last] for slots, _, first, last in kept])
             for number, plane in enumerate(planes):
-                plane[slots] = np.concatenate([each.rows[number] for each in kept])
+                plane[slots] = np.concatenate([rows[number, first:last] for _, rows, first, last in kept])
         return planes
 
     def take(self, bucket: int) -> TableRows:
