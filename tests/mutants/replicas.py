@@ -85,6 +85,12 @@ REPLICAS = (
         "            if False:\n",
     ),
     Mutant(
+        "what sessions write to a former primary counts for the buckets that it gave up",
+        ENTRIES,
+        "    follower.marks.set_apart(unpacked(message.buckets) & follower.held)\n",
+        "    pass\n",
+    ),
+    Mutant(
         "a copy of an earlier placement is taken",
         SNAPSHOTS,
         "    if not follower.is_at(message.epoch):\n",

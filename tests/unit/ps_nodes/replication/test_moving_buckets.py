@@ -10,6 +10,7 @@ from sparkps.ps_nodes.handlers import calls as calls_module
 from sparkps.ps_nodes.handlers import rows
 from sparkps.wire.messages import control as c
 from sparkps.wire.messages import data as m
+from sparkps.wire.placement import Placement
 from tests.harness.requests import Numbered
 from tests.unit.ps_nodes.lone_node import Client
 from tests.unit.ps_nodes.replication.clients import (
@@ -23,6 +24,7 @@ from tests.unit.ps_nodes.replication.clients import (
     client_of,
     done,
     fail_over,
+    keys_in,
     rank_of,
     scale_and_sum,
     two_nodes,
@@ -255,3 +257,34 @@ def test_sessions_are_forgotten_at_copies_too() -> None:
     nodes.deliver()
     assert not nodes.services[1].state.followers.of(0).marks.export(3)
     assert not nodes.services[1].state.answers._latest
+
+
+def test_what_a_session_writes_at_the_former_primary_says_nothing_of_a_bucket_that_it_gave_up() -> None:
+    """Writes that are under way at once: those to others are at the old primary before the new one leads, and before its own come there."""
+    nodes, old = two_nodes()
+    other = keys_in(9, 4)
+    first = [add(old, SOME + other)[0]]
+    nodes.deliver()
+    moved: Placement = [[1, 0] if bucket == 3 else [0, 1] for bucket in range(256)]
+    nodes.epoch, nodes.placement = 2, moved
+    placing = c.SetPlacement(0, 2, moved, nodes.infos())
+    nodes.command(0, placing)
+    nodes.deliver()
+    new = client_of(nodes, old.number, 1)
+    for _ in range(3):
+        message, arrays = old.add(other)
+        first.append(at_epoch(message, 2))
+        old.send(first[-1], arrays)
+    nodes.deliver()
+    nodes.command(1, placing)
+    nodes.deliver()
+    new.calls = old.calls - 3
+    for _ in range(3):
+        message, arrays = new.add(SOME)
+        first.append(at_epoch(message, 2))
+        new.send(first[-1], arrays)
+    nodes.deliver()
+    assert all(done(client, message) for client, message in zip([old] * 4 + [new] * 3, first, strict=True))
+    assert nodes.rows(1, 3) == dict.fromkeys(SOME, 4.0)
+    assert nodes.rows(0, 9) == dict.fromkeys(other, 4.0)
+    assert nodes.rows(0, 3) == nodes.rows(1, 3)

@@ -1,0 +1,84 @@
+"""Mutants of checkpoints: one moment, all of it, and nothing else."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import Mutant
+
+_WRITING = "sparkps/ps_nodes/checkpointing/writing.py"
+_CUTS = "sparkps/ps_nodes/checkpointing/cuts.py"
+_IMAGES = "sparkps/ps_nodes/tables/images.py"
+_WATCHING = "sparkps/ps_nodes/tables/watching.py"
+_SPARSE = "sparkps/ps_nodes/tables/sparse.py"
+_DENSE = "sparkps/ps_nodes/tables/dense.py"
+_RETENTION = "sparkps/checkpoints/retention.py"
+
+CHECKPOINTS = (
+    Mutant(
+        "rows that change before they are copied are not kept aside",
+        _SPARSE,
+        "            self.changing_rows(slots, runs)\n            hyper",
+        "            hyper",
+    ),
+    Mutant(
+        "elements that change before they are copied are not kept aside",
+        _DENSE,
+        "        self.changing(runs[0])\n        hyper",
+        "        hyper",
+    ),
+    Mutant(
+        "rows that come later are in the image",
+        _IMAGES,
+        "        count = int(self.counts[bucket])\n",
+        "        count = int(self.table.lock_heads[bucket, layout.COUNT])\n",
+    ),
+    Mutant(
+        "an image that could not keep rows counts",
+        _IMAGES,
+        "        if any(image.is_torn for image in self._images.values()):\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "a bucket that has changed keeps its version",
+        _WATCHING,
+        "        if self.changed[bucket] or self._rows[bucket] != rows:\n",
+        "        if self._rows[bucket] != rows:\n",
+    ),
+    Mutant(
+        "a bucket that another table's keys have come to keeps its version",
+        _WATCHING,
+        "        if self.changed[bucket] or self._rows[bucket] != rows:\n",
+        "        if self.changed[bucket]:\n",
+    ),
+    Mutant(
+        "a checkpoint goes on though clocks have",
+        _WRITING,
+        "        if not self._cut.holds:\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "a checkpoint goes on under another placement",
+        _WRITING,
+        "        if self._state.epoch != self._message.epoch:\n",
+        "        if False:\n",
+    ),
+    Mutant(
+        "clocks wait until all is copied",
+        _WRITING,
+        "            now = state.shards.order_at_once(entries, lambda: self._look(groups))\n        self._release()\n",
+        "            now = state.shards.order_at_once(entries, lambda: self._look(groups))\n",
+    ),
+    Mutant(
+        "a cut that was released holds",
+        _CUTS,
+        "        self._is_released = True  # before any of them does\n",
+        "",
+    ),
+    Mutant(
+        "files that a kept checkpoint rests on go",
+        _RETENTION,
+        "        if checkpoint is None or entry.name in needed or",
+        "        if checkpoint is None or",
+    ),
+)
+
+__all__ = ["CHECKPOINTS"]
