@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-import time
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -31,7 +31,7 @@ class StrikingLogistic(Logistic):
 
     def loss_and_gradient(self, chunks: Iterable[Chunk], state: Any, bias: float) -> tuple[float, float]:
         """See `Objective`."""
-        time.sleep(self.seconds)
+        threading.Event().wait(self.seconds)
         if self.strike is not None and not pathlib.Path(self.mark).exists() and has_checkpoint(self.kept):
             self._strike_once()
         return super().loss_and_gradient(chunks, state, bias)
