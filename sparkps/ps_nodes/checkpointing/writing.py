@@ -2,7 +2,7 @@
 
 At that moment every bucket gets a place for the checkpoint in the order of its changes; clocks close again at once. From that place on
 rows that are changed are kept aside as they were (`tables.images`), until their bucket is copied. Copying and writing go on beside the
-node's other work, at the `pace` that leaves it the processors. Copies that are not written yet take memory, so there is a limit: where
+node's other work, as fast as the `throttle` lets them. Copies that are not written yet take memory, so there is a limit: where
 files are slower than that lasts, copying waits for them.
 """
 
@@ -21,7 +21,7 @@ from sparkps.checkpoints.parts import GroupPart, NodePart, ShardTime, encoded
 from sparkps.checkpoints.plan import NodeFiles, Unchanged, ids_of_segments, versions_by_segment
 from sparkps.errors import CheckpointError, UnknownTable
 from sparkps.ps_nodes.checkpointing import cuts
-from sparkps.ps_nodes.checkpointing.pace import Pace, share_of
+from sparkps.ps_nodes.checkpointing.throttle import Throttle, share_of
 from sparkps.ps_nodes.shards import Entry
 from sparkps.ps_nodes.tables.images import NodeImage
 from sparkps.wire.buckets import buckets_in
@@ -103,7 +103,7 @@ class _Writing:
         #: Where ranks go on.
         self._groups: list[GroupPart] = []
         self._base: Manifest | None = None
-        self._pace = Pace(share_of(os.cpu_count() or 1), time.monotonic(), state.load.requests)
+        self._throttle = Throttle(share_of(os.cpu_count() or 1), time.monotonic(), state.load.requests)
         #: Seconds of processors' time that copying and writing have taken.
         self._spent = {"copying": 0.0, "writing": 0.0}
         self._files: NodeFiles | None = None
@@ -245,7 +245,7 @@ class _Writing:
         with self._change:
             self._spent[what] = time.thread_time() + more
             while self._error is None:
-                seconds = self._pace.rest(time.monotonic(), sum(self._spent.values()), self._state.load.requests)
+                seconds = self._throttle.rest(time.monotonic(), sum(self._spent.values()), self._state.load.requests)
                 if seconds <= 0.0:
                     return
                 self._change.wait(min(seconds, LONGEST_REST))

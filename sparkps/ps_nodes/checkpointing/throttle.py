@@ -27,7 +27,7 @@ def share_of(processors: int) -> float:
     return max(LEAST_SHARE, SHARE_OF_ALL * processors)
 
 
-class Pace:
+class Throttle:
     """Says how long to rest.
 
     Parameters
@@ -41,10 +41,10 @@ class Pace:
 
     Examples
     --------
-    >>> pace = Pace(0.25, now=0.0, requests=0)
-    >>> pace.rest(now=1.0, spent=0.53, requests=10), pace.rest(now=2.0, spent=0.53, requests=20)
+    >>> throttle = Throttle(0.25, now=0.0, requests=0)
+    >>> throttle.rest(now=1.0, spent=0.53, requests=10), throttle.rest(now=2.0, spent=0.53, requests=20)
     (1.0, 0.0)
-    >>> pace.rest(now=3.0, spent=1.03, requests=20), pace.rest(now=3.0, spent=1.53, requests=21)
+    >>> throttle.rest(now=3.0, spent=1.03, requests=20), throttle.rest(now=3.0, spent=1.53, requests=21)
     (0.0, 2.0)
     """
 
@@ -72,4 +72,4 @@ class Pace:
         return max(0.0, self._since + (spent - self._spent) / self._share - now)
 
 
-__all__ = ["LEAST_SHARE", "Pace", "share_of"]
+__all__ = ["LEAST_SHARE", "Throttle", "share_of"]
