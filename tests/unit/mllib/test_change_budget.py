@@ -23,6 +23,7 @@ from sparkps.mllib.linear import loss, losses
 from sparkps.mllib.linear.loss import Loss, loss_named
 from sparkps.mllib.solvers.lbfgs import POINT, Lbfgs
 from sparkps.mllib.solvers.objective import LabelSums
+from tests.unit.mllib import pseudo_huber  # noqa: F401 - it registers the loss
 from tests.unit.mllib.problems import NumpyVectors, batch_of
 
 MLLIB = pathlib.Path(sparkps.mllib.__file__).parent
