@@ -15,7 +15,7 @@ from sparkps.checkpoints.format import BucketRecord, index_segment, table_segmen
 from sparkps.checkpoints.loading import load, table_named
 from sparkps.checkpoints.manifest import Manifest
 from sparkps.checkpoints.store import CheckpointStore, Skipped, none_sound
-from sparkps.errors import CheckpointDamaged
+from sparkps.errors import CheckpointDamaged, InvalidInput
 from sparkps.specs import TableSpec
 from sparkps.wire.placement import dense_range
 
@@ -97,6 +97,8 @@ def read_checkpoint(
     """
     url = url_of(url)
     store = CheckpointStore(url)
+    if isinstance(tables, str):
+        raise InvalidInput(f"`tables` must be names of tables, as ['bias']. Got the str {tables!r} instead.")
     wanted = None if tables is None else list(tables)
     if id is not None:
         manifest = store.read(id)

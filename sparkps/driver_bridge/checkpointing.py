@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -41,6 +42,27 @@ def store_at(url: str | os.PathLike[str]) -> CheckpointStore:
     place = url_of(url)
     check_shared(place)
     return CheckpointStore(absolute_url(place))
+
+
+def writable_store_at(url: str | os.PathLike[str]) -> CheckpointStore:
+    """As `store_at`, for whoever will write there for hours: that it can be done is seen now.
+
+    Raises
+    ------
+    CheckpointError
+        A file could not be written there.
+    """
+    store = store_at(url)
+    try:
+        store.files.delete(store.files.write(f"probe-{secrets.token_hex(4)}", [b"sparkps"]))
+    except CheckpointError as error:
+        why = error.__cause__ if error.__cause__ is not None else error
+        raise CheckpointError(
+            f"Checkpoints must be written to a directory where the driver and the nodes may write. {store.url} is none: {why}. Give another"
+            " directory, or see that it can be made and written.",
+            url=store.url,
+        ) from error
+    return store
 
 
 # ---- taking one --------------------------------------------------------------------------------------------------------

@@ -182,7 +182,21 @@ class PSContext(TierLife):
         consistency: Consistency | type[Consistency] = BSP,
         **options: Any,
     ) -> Results:
-        """Run ``train(worker, batches)`` on W workers at once; see `sparkps.driver_bridge.groups.group.run_group`.
+        """Run ``train(worker, batches)`` on W workers at once.
+
+        Parameters
+        ----------
+        df : DataFrame
+            Each worker gets its own part of the rows.
+        train : callable
+            Called once for each worker, and again, with all of its rows, where that was lost: `worker.clock` and `worker.state` tell
+            where to go on.
+        num_workers : int, optional
+            None: what the cluster can run at once.
+        consistency : BSP, SSP(staleness) or ASP
+        **options
+            ``name``, ``label``, ``timeout``, ``deterministic``, ``progress``, ``on_worker_loss``, ``checkpoint_dir``, ``checkpoint_every``,
+            ``checkpoint_seconds``, ``resume``: see `sparkps.driver_bridge.groups.group.run_group`.
 
         Returns
         -------

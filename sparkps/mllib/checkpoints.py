@@ -16,7 +16,7 @@ import msgspec
 
 from sparkps.checkpoints.manifest import Manifest, folder_id, id_of, id_order
 from sparkps.checkpoints.store import CheckpointStore
-from sparkps.driver_bridge.checkpointing import store_at
+from sparkps.driver_bridge.checkpointing import writable_store_at
 from sparkps.driver_bridge.groups.checkpoints import CheckpointPlan, Pace
 from sparkps.driver_bridge.groups.resuming import Attempt
 from sparkps.errors import CheckpointDamaged, CheckpointError, SparkPSError
@@ -120,7 +120,7 @@ class FitCheckpoints:
 
     def __init__(self, job: TrainingJob) -> None:
         self._job = job
-        self._store = store_at(job.checkpoint_dir)
+        self._store = writable_store_at(job.checkpoint_dir)
         #: Made when the number of workers is known.
         self._record: FitRecord | None = None
         #: What an earlier attempt at the fit has left.

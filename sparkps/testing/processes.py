@@ -143,7 +143,7 @@ def node_process(ps: HasStatus, node: int) -> ProcessName:
     """
     nodes = {one["id"]: one for one in ps.status()["nodes"]}
     if node not in nodes:
-        raise InvalidInput(f"The tier must have node {node}. It has {sorted(nodes)}.", node=node)
+        raise InvalidInput(f"A node must be the id, an int, of one of the tier: {sorted(nodes)}. Got {node!r} instead.", node=node)
     if nodes[node]["state"] != "up":
         raise InvalidInput(f"Node {node} must be up. It is {nodes[node]['state']}.", node=node)
     return _checked(ProcessName.of(nodes[node]["pid"], f"node {node}"), _NODE, _RELAYED_NODE)

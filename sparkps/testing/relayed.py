@@ -105,7 +105,8 @@ class RelayedTier(LocalTier):
         nodes = self.control.request(TierStatus(0, fresh=False)).report["nodes"]
         found = [one for one in nodes if one["id"] == node]
         if not found:
-            raise InvalidInput(f"The tier must have node {node}. It has {[one['id'] for one in nodes]}.", node=node)
+            known = [one["id"] for one in nodes]
+            raise InvalidInput(f"A node must be the id, an int, of one of the tier: {known}. Got {node!r} instead.", node=node)
         return str(found[0]["endpoint"]).rpartition("/")[2], int(found[0]["pid"])
 
 

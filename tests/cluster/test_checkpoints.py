@@ -16,7 +16,7 @@ from sparkps.checkpoints.reader import read_checkpoint
 from sparkps.config import Settings
 from sparkps.driver_bridge import checkpointing
 from sparkps.driver_bridge.launchers import local
-from sparkps.errors import CheckpointDamaged, ConfigError, NoCheckpoint, ShardLost, TableMismatch
+from sparkps.errors import CheckpointDamaged, CheckpointError, ConfigError, NoCheckpoint, ShardLost, TableMismatch
 from sparkps.initializers import Normal
 from sparkps.optim import FTRL, SGD, Adagrad, Adam
 from sparkps.specs import TableSpec
@@ -360,3 +360,12 @@ def test_nobody_reads_or_writes_what_is_not_restored_yet(tmp_path):
             looking.join()
         assert [7.0] in seen
         assert all(each in ([], [7.0]) for each in seen), seen
+
+
+def test_a_place_where_nobody_can_write_is_refused_before_anything_begins(tmp_path):
+    (tmp_path / "file").write_text("no directory")
+    for url in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(CheckpointError, match="Give another directory"):
+            checkpointing.writable_store_at(url)
+    assert checkpointing.writable_store_at(tmp_path / "new").ids() == []
+    assert list((tmp_path / "new").iterdir()) == []

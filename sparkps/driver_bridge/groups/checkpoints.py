@@ -80,10 +80,13 @@ def plan_of(
     if resume is not None and not isinstance(resume, bool):
         raise ConfigError(f"`resume` must be True or False. Got {resume!r} instead.")
     for name, value in (("checkpoint_every", checkpoint_every), ("checkpoint_seconds", checkpoint_seconds)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0):
-            raise ConfigError(f"`{name}` must be a positive number. Got {value!r} instead.")
+        whole = name == "checkpoint_every"
+        if value is None or (isinstance(value, int if whole else (int, float)) and type(value) is not bool and 0 < value < float("inf")):
+            continue
+        what = "a whole number of clocks, at least 1" if whole else "a number of seconds in (0, inf)"
+        raise ConfigError(f"`{name}` must be {what}. Got {value!r} instead.")
     every = checkpoint_every if checkpoint_every is not None else 0 if checkpoint_seconds is not None else _EVERY
-    plan = CheckpointPlan(checkpointing.store_at(checkpoint_dir), every, float(checkpoint_seconds or 0.0), resume is not False)
+    plan = CheckpointPlan(checkpointing.writable_store_at(checkpoint_dir), every, float(checkpoint_seconds or 0.0), resume is not False)
     CheckpointSchedule(plan.every_clocks, plan.every_seconds, now=0.0)  # checks them
     return plan
 

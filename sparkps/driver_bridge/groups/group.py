@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import secrets
 import time
@@ -261,6 +262,7 @@ def start_group(
     ps: PSContext, df: DataFrame, train: Train, num_workers: int | None = None, **options: Any
 ) -> RunningGroup:
     """An admitted, running group; see `Group` for the options. Use it as a context manager."""
+    _check_names(options)
     return Group(ps, df, train, num_workers, **options).start()
 
 
@@ -325,6 +327,7 @@ def run_group(
     DeadlineExceeded
         Not admitted, not started or not ended in time.
     """
+    _check_names(options)
     plan = plan_of(checkpoint_dir, checkpoint_every, checkpoint_seconds, resume)
     if plan is None:
         return Group(ps, df, train, num_workers, consistency, **options).start().wait()
@@ -335,6 +338,12 @@ def run_group(
 
     run = CheckpointedRun(make, ps.control, plan, patience_of(ps), waited_for)
     return run.with_figures(run.run())
+
+
+def _check_names(options: dict[str, Any]) -> None:
+    known = list(inspect.signature(Group).parameters)[4:]  # those before have a place of their own
+    for name in options.keys() - set(known):
+        raise TypeError(f"An option of a worker group must be one of {', '.join(known)}. Got {name!r} instead.")
 
 
 def patience_of(ps: PSContext) -> float:

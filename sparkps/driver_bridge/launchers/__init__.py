@@ -84,7 +84,7 @@ def choose(asked: str, master: str) -> str:
     if asked not in LAUNCHERS:
         exist = ", ".join(repr(name) for name in (AUTO, *LAUNCHERS))
         raise ConfigError(
-            f"`launch` (`{PREFIX}launch`) must be one of the launches that exist now: {exist}. Got {asked!r} instead.",
+            f"`launch` (`{PREFIX}launch`) must be one of the launchers that exist now: {exist}. Got {asked!r} instead.",
             launch=asked,
             key=PREFIX + "launch",
         )

@@ -78,7 +78,7 @@ def count_slots(master: str, conf: Mapping[str, str], observed: Observed) -> Slo
     if local is not None:
         limit = _fit(local, conf)
         return Slots(
-            max(limit, 1), limit, f"give `spark.master` more threads (it is {master!r}), as local[{local + 1}]"
+            max(limit, 1), limit, f"give `spark.master` a thread for each worker (it is {master!r})"
         )
     if master.startswith("spark://"):
         return _standalone(conf, observed)

@@ -84,7 +84,7 @@ def test_a_process_that_does_not_run_has_no_name(child):
 def test_only_nodes_of_the_tier_that_are_up_and_are_nodes_are_killed(child):
     nodes = [{"id": 0, "pid": child.pid, "state": "up"}, {"id": 1, "pid": child.pid, "state": "dead"}]
     ps = SimpleNamespace(status=lambda: {"nodes": nodes})
-    with pytest.raises(InvalidInput, match=r"must have node 2. It has \[0, 1\]"):
+    with pytest.raises(InvalidInput, match=r"one of the tier: \[0, 1\]. Got 2 instead"):
         node_process(ps, 2)
     with pytest.raises(InvalidInput, match="Node 1 must be up. It is dead"):
         kill_node(ps, 1)
