@@ -78,7 +78,7 @@ def test_refusals_come_back_to_the_sender(tier: Tier) -> None:
             "ProtocolError",
         ),
         (Numbered(99, 8, 0, m.Step(epoch, [m.Op(1, table)])), [none, np.zeros((0, 2), np.float32)], "InvalidInput"),
-        (Numbered(99, 9, 0, m.Tick(m.Member(10**6, 0, 1, 0))), [], "Fenced"),
+        (Numbered(99, 9, 0, m.Tick(m.Member(10**6, 0, 1, 0), epoch=epoch)), [], "Fenced"),
     ]
     for message, arrays, error in cases:
         answer = ask(message, arrays)

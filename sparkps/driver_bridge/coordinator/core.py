@@ -92,6 +92,8 @@ class Core:
         self.rebalance = Rebalance()
         #: Nodes that have not taken the newest placement, to be told again.
         self.unplaced: set[int] = set()
+        #: Those among them that have no copy of a bucket that they were to lead, and all that they were.
+        self.lacking: dict[int, list[int]] = {}
         #: How many nodes there shall be; what `ps.scale` sets, and restarts aim for.
         self.wanted_nodes = settings.num_nodes
         #: The request that changes that; one at a time.

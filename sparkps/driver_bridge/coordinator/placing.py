@@ -27,6 +27,8 @@ class Placing:
         self.confirmed: dict[int, int] = {}
         #: Buckets whose lead the placement that a node was sent last takes from it.
         self._given: dict[int, list[int]] = {}
+        #: Buckets whose lead it takes by that, and did not have before.
+        self._taken: dict[int, list[int]] = {}
 
     # ---- events --------------------------------------------------------------------------------------------------------
 
@@ -42,25 +44,33 @@ class Placing:
         """A node is sent the newest placement."""
         self.told[node] = self.epoch
         self._given[node] = [b for b, leader in enumerate(self.leaders) if leader == node and self.placement[b][0] != node]
-        for bucket, row in enumerate(self.placement):
-            if row[0] == node:
-                self.leaders[bucket] = node
+        self._taken[node] = [b for b, leader in enumerate(self.leaders) if leader != node and self.placement[b][0] == node]
+        for bucket in self._taken[node]:
+            self.leaders[bucket] = node
 
     def confirm(self, node: int, epoch: int) -> None:
         """A node has carried out the placement of that epoch; one that was sent a later one confirms that."""
         if self.told.get(node) != epoch:
             return
         self.confirmed[node] = epoch
+        self._taken.pop(node, None)
         for bucket in self._given.pop(node, ()):
             if self.leaders[bucket] == node:
                 self.leaders[bucket] = None
+
+    def refused(self, node: int) -> list[int]:
+        """A node has changed nothing, for it has no copy of what it was to lead: it leads none of these buckets."""
+        taken = [bucket for bucket in self._taken.pop(node, ()) if self.leaders[bucket] == node]
+        for bucket in taken:
+            self.leaders[bucket] = None
+        return taken
 
     def gone(self, node: int) -> None:
         """A node is dead, or has left: the others take nothing of it any more."""
         for bucket, leader in enumerate(self.leaders):
             if leader == node:
                 self.leaders[bucket] = None
-        for known in (self.told, self.confirmed, self._given):
+        for known in (self.told, self.confirmed, self._given, self._taken):
             known.pop(node, None)
 
     # ---- questions -----------------------------------------------------------------------------------------------------

@@ -78,17 +78,28 @@ def _refused(core: Core, node: int, epoch: int, cause: c.Cause) -> None:
     core.moves.fail(f"node {node} has not taken placement {epoch}: {cause.message}")
     core.moves.rest(core.clock.now)
     core.unplaced.add(node)
+    if cause.attributes.get("node") == node and "bucket" in cause.attributes:
+        core.lacking[node] = core.placing.refused(node)
 
 
 def tell_again(core: Core) -> None:
-    """What nodes have not taken is not forced on them: leads that nobody has given up stay where they are, under a new epoch."""
+    """What nodes have not taken is not forced on them: leads that nobody has given up stay where they are, under a new epoch.
+
+    Nor shall a node lead that says it has no copy, as where a primary went on without it at the same moment: other copies do.
+    """
     if not core.unplaced or core.moves.resume_at is not None or core.state not in _PLACING:
         return
     late = core.unplaced & set(core.placing.awaited(core.nodes.up()))
     core.unplaced.clear()
+    lacking, core.lacking = core.lacking, {}
     if late:
         core.moves.interrupt()
-        publish(core, core.placing.given_back())
+        placement = core.placing.given_back()
+        for node, buckets in lacking.items():
+            for bucket in buckets:
+                if placement[bucket][0] == node and len(placement[bucket]) > 1:
+                    placement[bucket] = placement[bucket][1:]
+        publish(core, placement)
 
 
 # ---- nodes that die ----------------------------------------------------------------------------------------------------

@@ -41,6 +41,8 @@ class Member:
         #: Messages of the coordinator that were not taken yet, and answers that it has not got yet.
         self.inbox: deque[Any] = deque()
         self.outbox: deque[Any] = deque()
+        #: Copies that its primaries have given up when the next placement comes.
+        self.loses_copies: set[int] = set()
         #: Nodes that it cannot reach.
         self.cut: set[int] = set()
         #: All messages that it has taken.
@@ -109,6 +111,12 @@ class Member:
         self.hollow = {bucket for bucket in self.hollow | begun if message.placement[bucket][0] == self.node}
         assert not (self.is_open and self.hollow), "what was lost is not served"
         given = {b: to for b, to in self.leads.items() if message.placement[b][0] != self.node}
+        lost, self.loses_copies = self.loses_copies - self.leads.keys(), set()
+        self.versions = {bucket: version for bucket, version in self.versions.items() if bucket not in lost}
+        missing = [bucket for bucket in lost if message.placement[bucket][0] == self.node]
+        if missing:
+            where = {"node": self.node, "bucket": missing[0]}
+            return c.Cause("TierError", "A node must hold a copy of a bucket that it is to lead.", where)
         for bucket in given:
             new = self.tier.by_id(message.placement[bucket][0])
             if new is None or new.node in self.cut:

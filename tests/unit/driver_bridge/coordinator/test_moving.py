@@ -284,3 +284,23 @@ def test_random_schedules(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     world.restarts = True
     world.settle(120.0)
     world.check_end()
+
+
+@pytest.mark.parametrize("begin", [lambda world: world.grow(), lambda world: world.ask(b"driver", c.DrainNode(0, 1, 60.0))])
+def test_a_node_that_has_no_copy_of_what_it_is_to_lead_does_not_lead_it(begin: Callable[[Members], None]) -> None:
+    """Its primary went on without it at the moment when it was to lead: another copy does, and work goes on."""
+    world = Members(3, 2)
+    begin(world)
+    taker = None
+    while taker is None:
+        assert world.step() or world.tick() is None
+        for member in world.members:
+            told = [m for m in member.inbox if isinstance(m, c.SetPlacement)]
+            gained = {b for m in told for b, row in enumerate(m.placement) if row[0] == member.node} - member.leads.keys()
+            if member.node >= 0 and member.epoch and gained and gained <= member.versions.keys():
+                taker, member.loses_copies = member, gained
+    world.settle(200.0)
+    assert taker.loses_copies == set(), "it has refused one"
+    for bucket, row in enumerate(world.tier.nodes.placement):
+        assert len(row) == 2
+        assert [member.node for member in world.members if member.is_alive and bucket in member.leads] == row[:1]
