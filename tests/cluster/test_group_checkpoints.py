@@ -39,6 +39,8 @@ class Ranks:
         self.began: dict[int, tuple[int, bytes | None]] = {}
         self.errors: list[BaseException] = []
         self.over = threading.Event()
+        #: Until this is set, they do not go beyond the middle.
+        self.may_end = threading.Event()
         self.threads = [threading.Thread(target=self._run, args=(rank,)) for rank in range(spec.num_ranks)]
         for thread in self.threads:
             thread.start()
@@ -50,6 +52,8 @@ class Ranks:
             spec = self.tier.spec_of(self.table)
             table = SparseTable(self.tier.address, spec).bind(session)
             while (clock := session.member.clock) < self.clocks and not self.over.is_set():
+                if clock == self.clocks // 2:
+                    assert self.may_end.wait(60)
                 read = table.pull(KEYS)
                 random = np.random.default_rng([rank, clock])
                 table.push(KEYS[rank::2], random.normal(size=(len(KEYS[rank::2]), spec.dim)))
@@ -76,6 +80,8 @@ def test_a_bsp_group_is_cut_at_a_clock_and_goes_on_from_it_bit_for_bit(tmp_path)
         made = []
         while any(thread.is_alive() for thread in ranks.threads):
             made.append(checkpointing.take(tier.control, url))
+            if made[-1].clocks.get("g", -1) >= 0:
+                ranks.may_end.set()
         ranks.join()
         expected = table.pull(KEYS)
     cuts = [each.clocks.get("g", -1) for each in made]
@@ -91,6 +97,7 @@ def test_a_bsp_group_is_cut_at_a_clock_and_goes_on_from_it_bit_for_bit(tmp_path)
         with tier_of(nodes, replication=replication) as tier:
             checkpointing.restore(tier.control, url, each.id)
             again = Ranks(tier, "w", admitted(tier, "again", 3, 0, starts(cut)), clocks)
+            again.may_end.set()
             again.join()
             assert again.began == {rank: (cut.clock + 1, cut.ranks[rank].state) for rank in range(3)}
             assert tier.sparse("w", **options).pull(KEYS).tobytes() == expected.tobytes()
