@@ -69,10 +69,13 @@ class Sender(Links):
     def _is_current(self) -> bool:
         return self.routing is self._newest and not self._is_stuck()
 
-    def _hope(self, node: int) -> None:
-        """What a node held alone may have been restored since it was lost: of that nobody tells a session unasked."""
+    def hope(self) -> None:
+        """Before a call: what a node held alone may have been restored since it was lost, and nobody may have told this session.
+
+        Not within a call, whose other rows may be those of before.
+        """
         now = self.network.now()
-        if node in self._dead and self._is_lost(node) and now >= self._next_hope:
+        if now >= self._next_hope and any(node in self._dead and self._is_lost(node) for node in self._newest.nodes):
             with suppress(SparkPSError):
                 self._heed(self.control.request(Attach(0, self.address.tier_id), timeout=HOPE_LIMIT))
             self._next_hope = self.network.now() + HOPE_SECONDS
@@ -100,7 +103,6 @@ class Sender(Links):
                 now = self.network.now()
                 deadline = now + self.limit
             if piece.node in self._dead:
-                self._hope(piece.node)
                 self._hold_back(piece, now, deadline)
             else:
                 self._transmit(piece, now, deadline)
@@ -146,8 +148,7 @@ class Sender(Links):
             self._check_open(future.what)
             each = Everywhere(future, message, sink, self.network.now() + self.limit)
             future.expect()
-            for node in self._newest.nodes:
-                self._hope(node)
+            self.hope()
             self._everywhere = [*(other for other in self._everywhere if not other.over), each]
             try:
                 self._go_round(each)

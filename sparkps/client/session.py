@@ -93,6 +93,8 @@ class Session(Transport):
         """Number and logical time of a new call."""
         if self.dropped:
             self._tell_dropped()
+        if self._dead:
+            self.hope()
         membership = self.member
         if membership is not None and write:
             membership.faults.check(membership.rank)

@@ -46,7 +46,7 @@ def test_what_a_dead_node_would_have_to_be_sent_again_fails_at_once():
     tier = FakeTier(nodes=2)
     session = tier.session()
     w = tier.sparse(session)
-    session._dead = {1: "it was killed"}
+    session._dead, session._next_hope = {1: "it was killed"}, 1e9
     tier.nodes[0].script = [always(wrong_epoch(2, [[1]] * 256))]
     began = tier.network.time
     keys = list(range(50))
