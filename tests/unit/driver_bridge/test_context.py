@@ -88,9 +88,9 @@ def test_settings_come_from_spark_and_arguments_win(tiers: list[FakeTier]) -> No
         ({"replication": 3}, "`replication` (`spark.sparkps.replication`) must be at most `num_nodes` (`spark.sparkps.numNodes`), 2"),
         ({"replication": 0}, "replication` must be an int in [1, 3]"),
         ({"replication_ack": "maybe"}, "replicationAck` must be one of 'sync', 'async'"),
-        ({"launch": "executors"}, "launches that exist now: 'auto', 'local'. Got 'executors'"),
-        ({"launch": "attach"}, "launches that exist now"),
-        ({"launch": "magic"}, "launches that exist now"),
+        ({"launch": "executors"}, "launchers that exist now: 'auto', 'local'. Got 'executors'"),
+        ({"launch": "attach"}, "launchers that exist now"),
+        ({"launch": "magic"}, "launchers that exist now"),
         ({"launch": "black magic"}, "launch` must be a name"),
     ],
 )
