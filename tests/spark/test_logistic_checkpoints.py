@@ -202,7 +202,7 @@ def test_checkpoints_change_no_bit_and_the_next_fit_begins_anew(spark, rows, und
     with PSContext(spark, num_nodes=2), caplog.at_level(logging.WARNING, "sparkps"):
         slow = striking(estimator(solver, url), None, tmp_path)
         assert bits_of(slow.fit(rows)) == expected
-        assert len(seen) >= 2
+        assert len(seen) >= 1
         assert len({record.prefix for record in seen}) == 1
         assert [path for path in url.rglob("*") if path.is_file()] == []
         other = written(spark, tmp_path / "other", labelled(seed=12))
