@@ -32,7 +32,8 @@ class StrikingLogistic(Logistic):
     def loss_and_gradient(self, chunks: Iterable[Chunk], state: Any, bias: float) -> tuple[float, float]:
         """See `Objective`."""
         threading.Event().wait(self.seconds)
-        if self.strike is not None and not pathlib.Path(self.mark).exists() and has_checkpoint(self.kept, least=1):
+        is_due = self.strike is not None and not pathlib.Path(self.mark).exists()
+        if is_due and has_checkpoint(self.kept, least=1):
             self._strike_once()
         return super().loss_and_gradient(chunks, state, bias)
 

@@ -176,6 +176,10 @@ def test_progress_bar_has_the_name_of_the_class_and_counts_epochs(ps, rows, monk
 
 def test_spilled_rows_give_the_same_model(spark, ps, rows, monkeypatch):
     plain = LogisticRegression(maxIter=5, deterministic=True, numWorkers=1).fit(rows)
-    monkeypatch.setattr("sparkps.mllib.training.RankJob", lambda job, names, _, scratch, **more: RankJob(job, names, 0, scratch, **more))
+
+    def without_room(job, names, budget, scratch, **more):
+        return RankJob(job, names, 0, scratch, **more)
+
+    monkeypatch.setattr("sparkps.mllib.training.RankJob", without_room)
     spilled = LogisticRegression(maxIter=5, deterministic=True, numWorkers=1).fit(rows)
     assert plain.coefficients == spilled.coefficients
