@@ -73,7 +73,10 @@ class Killing:
 
 
 def has_checkpoint(url: str, least: int = 2) -> bool:
-    """Whether there are so many complete ones; of a run the first is that of the start. A busy machine is no reason for a test to strike before."""
+    """Whether there are so many complete ones; of a run the first is that of the start.
+
+    A busy machine is no reason for a test to strike before.
+    """
     return not url or len(CheckpointStore(url).ids()) >= least
 
 
