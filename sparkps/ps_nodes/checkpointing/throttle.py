@@ -16,15 +16,19 @@ FREE = 0.03
 QUIET = 0.1
 
 
-def share_of(processors: int) -> float:
-    """Processors, or a part of one, that a checkpoint may keep busy while others want them.
+#: Bytes of tables below which a checkpoint is over so soon that nobody is the worse for it.
+SMALL = 32 << 20
+
+
+def share_of(processors: int, nbytes: int = SMALL) -> float:
+    """Processors, or a part of one, that a checkpoint of so many bytes may keep busy while others want them.
 
     Examples
     --------
-    >>> share_of(1), share_of(16)
-    (0.05, 0.4)
+    >>> share_of(1), share_of(16), share_of(16, nbytes=1000)
+    (0.05, 0.4, inf)
     """
-    return max(LEAST_SHARE, SHARE_OF_ALL * processors)
+    return float("inf") if nbytes < SMALL else max(LEAST_SHARE, SHARE_OF_ALL * processors)
 
 
 class Throttle:
@@ -72,4 +76,4 @@ class Throttle:
         return max(0.0, self._since + (spent - self._spent) / self._share - now)
 
 
-__all__ = ["LEAST_SHARE", "Throttle", "share_of"]
+__all__ = ["LEAST_SHARE", "SMALL", "Throttle", "share_of"]

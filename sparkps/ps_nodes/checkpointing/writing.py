@@ -103,7 +103,7 @@ class _Writing:
         #: Where ranks go on.
         self._groups: list[GroupPart] = []
         self._base: Manifest | None = None
-        self._throttle = Throttle(share_of(os.cpu_count() or 1), time.monotonic(), state.load.requests)
+        self._throttle = Throttle(share_of(os.cpu_count() or 1, sum(state.tables.sizes())), time.monotonic(), state.load.requests)
         #: Seconds of processors' time that copying and writing have taken.
         self._spent = {"copying": 0.0, "writing": 0.0}
         self._files: NodeFiles | None = None
