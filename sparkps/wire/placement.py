@@ -46,7 +46,11 @@ def check_placement(placement: Placement, nodes: Iterable[int] | None = None) ->
     if len(placement) != NUM_BUCKETS:
         raise ProtocolError(f"A placement must have {NUM_BUCKETS} rows. Got {len(placement)} instead.")
     known = None if nodes is None else frozenset(nodes)
-    for bucket, row in enumerate(placement):
+    checked: set[tuple[int, ...]] = set()  # rows repeat: there are few different ones
+    for bucket, row in enumerate(replica_sets(placement)):
+        if row in checked:
+            continue
+        checked.add(row)
         if not row or len(set(row)) != len(row) or min(row) < 0 or max(row) >= _ID_LIMIT:
             raise ProtocolError(
                 f"A row of a placement must hold ids of different nodes, at least one. Got {shown(row)} instead.",

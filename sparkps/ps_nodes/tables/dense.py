@@ -278,7 +278,8 @@ class DenseShards(Watched):
 
     def nbytes(self) -> int:
         """Bytes of elements and state."""
-        return self.heads.nbytes + self.lock_heads.nbytes + sum(block.nbytes for block in list(self._blocks))
+        elements = int(self.heads[:, layout.ROOM].sum()) * self.rule.planes
+        return self.heads.nbytes + self.lock_heads.nbytes + elements * self.dtype.itemsize
 
     def free(self) -> None:
         """Nothing to leave: memory goes when the last request that uses the table lets go of it."""

@@ -305,7 +305,7 @@ class KeyIndex:
 
     def nbytes(self) -> int:
         """Bytes of the index, without the tables."""
-        return self.heads.nbytes + sum(entries.nbytes for entries in list(self._entries))
+        return self.heads.nbytes + int(self.heads[:, CAPACITY].sum()) * ENTRY * self._entries[0].itemsize
 
     def to_come(self, more: NDArray[np.int64]) -> tuple[int, int]:
         """What arrays of keys and rows will grow by when all promised keys are in, and so many more of each bucket.

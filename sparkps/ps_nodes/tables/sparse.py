@@ -316,7 +316,7 @@ class SparseShards(Watched):
 
     def nbytes(self) -> int:
         """Bytes of rows and state, without the index."""
-        return self.heads.nbytes + sum(plane.nbytes for planes in list(self._planes) for plane in planes)
+        return self.heads.nbytes + int(self.heads[:, layout.ROOM].sum()) * self.row_bytes * self.rule.planes
 
     def free(self) -> None:
         """Leave the table group. Memory goes when the last request that uses the table lets go of it."""
