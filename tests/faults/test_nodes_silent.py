@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import random
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -64,6 +65,20 @@ def test_node_that_stands_still_changes_no_bit_and_is_fenced(ps: PSContext, tmp_
             wait_until(lambda: not ps.status()["under_replicated"], 30.0, what="the copies of its buckets")
 
     made = trained(ps, tmp_path / "run", stop, at=drawn.uniform(0.0, 0.9))
+    assert_fenced(ps, node, process)
+    made.assert_same(undisturbed)
+
+
+def test_node_that_stands_still_for_20_s_wakes_up_to_find_itself_fenced(ps: PSContext, tmp_path: pathlib.Path, undisturbed: Tables) -> None:
+    wait_whole(ps, NODES)
+    node = nodes_up(ps)[0]
+    process = node_process(ps, node)
+
+    def stop() -> None:
+        with process.stopped():
+            threading.Event().wait(20.0)
+
+    made = trained(ps, tmp_path / "run", stop, at=0.3)
     assert_fenced(ps, node, process)
     made.assert_same(undisturbed)
 
