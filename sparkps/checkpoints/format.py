@@ -6,6 +6,12 @@ that the manifest names:
 - table: column ``row`` and, in slot order, ``state_1`` ... for the optimizer's state, each a list of `dim` values a row;
 - index: column ``key``, int64, in slot order; the first rows of its tables are those of its first keys.
 
+Where little of a bucket has changed since an older checkpoint, its segment there stays, and a segment of changes lies over it, whose
+name has a ``+`` behind:
+
+- table: column ``slot``, int32, ascending, before the others: rows in place of those in these slots, or behind the last one;
+- index: column ``key``: keys behind those that there were.
+
 A segment of logical time is one msgpack map: ``header``, and ``arrays`` with dtype, shape and bytes of each. What has no rows has
 no bytes. Arrays become chunks of a segment as they are, without a copy.
 """
@@ -50,6 +56,16 @@ class TableRecord:
 
 
 @dataclass(frozen=True, eq=False)
+class TableChange:
+    """What has changed of one table in one bucket since an older checkpoint."""
+
+    #: Which rows: ndarray of shape (n,), int32, ascending.
+    slots: NDArray[np.int32]
+    #: These rows, and the step.
+    rows: TableRecord
+
+
+@dataclass(frozen=True, eq=False)
 class BucketRecord:
     """All, or what has changed, of one bucket at the moment of a checkpoint's cut."""
 
@@ -61,6 +77,10 @@ class BucketRecord:
     #: Clocks, marks, fences, open buffers: any plain value that msgpack carries. None: not part of this record.
     logical_header: Any = None
     logical_arrays: Sequence[Array] = ()
+    #: By table id, in place of an entry in `tables`.
+    changes: Mapping[int, TableChange] = field(default_factory=dict)
+    #: By index id, in place of an entry in `indexes`: keys behind those of the older checkpoint.
+    more_keys: Mapping[int, NDArray[np.int64]] = field(default_factory=dict)
 
 
 def table_segment(table: int) -> str:
@@ -90,6 +110,15 @@ def encode_table(spec: TableSpec, record: TableRecord, compression: str = "") ->
     CheckpointError
         The planes do not fit the table.
     """
+    return _encode_rows(spec, record, None, compression)
+
+
+def encode_changes(spec: TableSpec, change: TableChange, compression: str = "") -> list[Buffer]:
+    """Chunks of a segment of a table's changes; none if there are none. Errors are those of `encode_table`."""
+    return _encode_rows(spec, change.rows, change.slots, compression)
+
+
+def _encode_rows(spec: TableSpec, record: TableRecord, slots: NDArray[np.int32] | None, compression: str) -> list[Buffer]:
     rows = len(record.planes[0]) if record.planes else -1
     for plane in record.planes:
         if plane.shape != (rows, spec.dim) or plane.dtype != np.dtype(spec.dtype):
@@ -101,7 +130,10 @@ def encode_table(spec: TableSpec, record: TableRecord, compression: str = "") ->
     if rows < 0:
         raise CheckpointError(f"A record of table {spec.name!r} must hold its rows. Got no planes.", table=spec.name)
     names = ["row", *(f"state_{number}" for number in range(1, len(record.planes)))]
-    return _stream(names, [_lists(plane, spec.dim) for plane in record.planes], compression) if rows else []
+    columns = [_lists(plane, spec.dim) for plane in record.planes]
+    if slots is not None:
+        names, columns = ["slot", *names], [_column(slots), *columns]
+    return _stream(names, columns, compression) if rows else []
 
 
 def encode_index(keys: NDArray[np.int64], compression: str = "") -> list[Buffer]:
@@ -173,7 +205,7 @@ class _Chunks:
 
 
 def _column(values: Array) -> pa.Array:
-    kind = {"i8": pa.int64(), "f4": pa.float32(), "f8": pa.float64()}[values.dtype.str[1:]]
+    kind = {"i4": pa.int32(), "i8": pa.int64(), "f4": pa.float32(), "f8": pa.float64()}[values.dtype.str[1:]]
     return pa.Array.from_buffers(kind, values.size, [None, pa.py_buffer(np.ascontiguousarray(values))])
 
 
@@ -203,15 +235,50 @@ def decode_table(spec: TableSpec, data: Buffer, rows: int, step: int, planes: in
     """
     if not rows:
         return TableRecord(tuple(np.empty((0, spec.dim), spec.dtype) for _ in range(planes)), step)
+    return TableRecord(_planes(spec, _batch(data).columns, rows, planes), step)
+
+
+def decode_changes(spec: TableSpec, data: Buffer, rows: int, step: int, planes: int) -> TableChange:
+    """What a segment of changes holds; see `decode_table`."""
+    if not rows:
+        return TableChange(np.empty(0, np.int32), decode_table(spec, data, 0, step, planes))
+    first, *columns = _batch(data).columns
+    if first.type != pa.int32() or len(first) != rows:
+        raise _not("changes of a table", f"{len(first)} times {first.type}, not {rows} slots")
+    return TableChange(numbers(first), TableRecord(_planes(spec, columns, rows, planes), step))
+
+
+def changed(base: TableRecord, change: TableChange) -> TableRecord:
+    """A table with its changes.
+
+    Raises
+    ------
+    CheckpointDamaged
+        They lie over another one.
+    """
+    slots, count = change.slots, len(base.planes[0])
+    come = int(np.searchsorted(slots, count))
+    behind = np.arange(count, count + len(slots) - come)
+    if len(slots) and (slots[0] < 0 or (np.diff(slots) <= 0).any() or not np.array_equal(slots[come:], behind)):
+        raise _not("changes of a table", f"slots up to {slots[-1]} over {count} rows")
+    planes = []
+    for before, own in zip(base.planes, change.rows.planes, strict=True):
+        plane = np.concatenate([before, own[come:]])
+        plane[slots[:come]] = own[:come]
+        planes.append(plane)
+    return TableRecord(tuple(planes), change.rows.step)
+
+
+def _planes(spec: TableSpec, columns: Sequence[pa.Array], rows: int, planes: int) -> tuple[Array, ...]:
     found = []
-    for column in _batch(data).columns:
+    for column in columns:
         kind = column.type
         if not pa.types.is_fixed_size_list(kind) or kind.list_size != spec.dim or len(column) != rows:
             raise _not("a table", f"a column of {len(column)} times {kind}, not {rows} rows of {spec.dim}")
         found.append(_floats(column.values, spec).reshape(rows, spec.dim))
     if len(found) != planes:
         raise _not("a table", f"{len(found)} planes instead of {planes}")
-    return TableRecord(tuple(found), step)
+    return tuple(found)
 
 
 def _floats(values: pa.Array, spec: TableSpec) -> Array:
@@ -279,6 +346,6 @@ def _not(what: str, why: str) -> CheckpointDamaged:
 
 
 __all__ = [
-    "LOGICAL", "BucketRecord", "TableRecord", "decode_index", "decode_logical", "decode_table", "encode_index", "encode_logical",
-    "encode_table", "index_segment", "table_segment",
+    "LOGICAL", "BucketRecord", "TableChange", "TableRecord", "changed", "decode_changes", "decode_index", "decode_logical",
+    "decode_table", "encode_changes", "encode_index", "encode_logical", "encode_table", "index_segment", "table_segment",
 ]  # fmt: skip

@@ -8,18 +8,22 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from sparkps.checkpoints.files import Buffer, Files, open_files
 from sparkps.checkpoints.format import (
     LOGICAL,
     BucketRecord,
     TableRecord,
+    changed,
+    decode_changes,
     decode_index,
     decode_logical,
     decode_table,
     index_segment,
     table_segment,
 )
-from sparkps.checkpoints.manifest import Manifest, Segment
+from sparkps.checkpoints.manifest import Manifest, Segment, segment_under
 from sparkps.checkpoints.patience import PATIENCE, Patience, PatientFiles, damaged
 from sparkps.checkpoints.store import why_other
 from sparkps.errors import CheckpointDamaged, InvalidInput
@@ -98,7 +102,7 @@ class _Reader:
 
     def _segments(self, bucket: int) -> list[Segment]:
         found = self._manifest.by_bucket.get(bucket, [])
-        return [each for each in found if self._names is None or each.name in self._names]
+        return [each for each in found if self._names is None or segment_under(each.name) in self._names]
 
     def nbytes(self, bucket: int) -> int:
         """Bytes of a bucket in files."""
@@ -110,14 +114,17 @@ class _Reader:
         tables: dict[int, TableRecord] = {}
         header: Any = None
         arrays: list[Any] = []
-        for segment, data in self._read(bucket):
+        # What lies over another segment comes after it: its name begins as that one's does.
+        for segment, data in sorted(self._read(bucket), key=lambda each: each[0].name):
+            name = segment_under(segment.name)
             try:
-                if segment.name in self._tables:
-                    spec = self._tables[segment.name]
-                    tables[spec.table] = decode_table(spec, data, segment.rows, segment.step, segment.planes)
-                elif segment.name in self._indexes:
-                    indexes[self._indexes[segment.name]] = decode_index(data, segment.rows)
-                elif segment.name == LOGICAL:
+                if name in self._tables:
+                    spec = self._tables[name]
+                    tables[spec.table] = _table(spec, segment, data, tables.get(spec.table))
+                elif name in self._indexes:
+                    index, keys = self._indexes[name], decode_index(data, segment.rows)
+                    indexes[index] = keys if name == segment.name else np.concatenate([indexes[index], keys])
+                elif name == LOGICAL:
                     header, arrays = decode_logical(data)
             except CheckpointDamaged as error:  # its bytes are as they were written, but not by this format
                 raise damaged(self._files.url, self._file(segment), error.why) from None
@@ -136,6 +143,13 @@ class _Reader:
             data = memoryview(self._files.read_checked(self._file(run[0]), first, length, partial(_why_others, run)))
             for segment in run:
                 yield segment, data[segment.offset - first :][: segment.length]
+
+
+def _table(spec: TableSpec, segment: Segment, data: Buffer, under: TableRecord | None) -> TableRecord:
+    """What a segment holds of a table, with what lies under it."""
+    if under is None:
+        return decode_table(spec, data, segment.rows, segment.step, segment.planes)
+    return changed(under, decode_changes(spec, data, segment.rows, segment.step, segment.planes))
 
 
 def runs(segments: Iterable[Segment]) -> list[list[Segment]]:

@@ -1,6 +1,6 @@
 """A manifest: what a checkpoint is made of. It is written last, and what has none is no checkpoint.
 
-It is JSON: ``{"format": 1, "crc32": ..., "body": {...}}``, the checksum being that of the bytes of ``body``. Struct fields that
+It is JSON: ``{"format": 2, "crc32": ..., "body": {...}}``, the checksum being that of the bytes of ``body``. Struct fields that
 come once a segment are written as arrays. No pyarrow here: the coordinator reads and writes manifests, too.
 """
 
@@ -18,7 +18,10 @@ from sparkps.errors import CheckpointDamaged
 from sparkps.specs import NUM_BUCKETS, GroupSpec, TableSpec
 
 #: Of this module; a manifest of another one is refused.
-FORMAT = 1
+FORMAT = 2
+
+#: Behind the name of a segment: what has changed since.
+_CHANGES = "+"
 
 _ID = re.compile(r"(\d{8,})-([0-9a-f]{8})")
 _MANIFEST = re.compile(rf"manifest-({_ID.pattern})(\.again\d+)?\.json")
@@ -36,7 +39,7 @@ class DataFile(msgspec.Struct, frozen=True, array_like=True):
 class Segment(msgspec.Struct, frozen=True, array_like=True):
     """Where one bucket of a table, an index or the logical time is."""
 
-    #: See `format`: "t7", "i3" or "logical".
+    #: See `format`: "t7", "i3" or "logical"; "t7+" or "i3+" for what has changed since the segment that lies under it.
     name: str
     bucket: int
     #: Place in the manifest's `files`; -1 if it has no bytes.
@@ -48,7 +51,7 @@ class Segment(msgspec.Struct, frozen=True, array_like=True):
     rows: int = 0
     #: Of a table's schedule.
     step: int = 0
-    #: Given by the node that wrote it; the same for the same content. 0: never taken over by a later checkpoint.
+    #: Given by the node that wrote it; the same for the same content, with what lies under it. 0: never taken over by a later checkpoint.
     version: int = 0
     #: Rows and planes of state of a table.
     planes: int = 0
@@ -171,6 +174,22 @@ def id_order(checkpoint: str) -> tuple[int, str]:
     return int(found[1]), found[2]
 
 
+def segment_of_changes(name: str) -> str:
+    """Name of the segments that lie over those of a name.
+
+    Examples
+    --------
+    >>> segment_of_changes("t7"), segment_under("t7+"), segment_under("t7")
+    ('t7+', 't7', 't7')
+    """
+    return f"{name}{_CHANGES}"
+
+
+def segment_under(name: str) -> str:
+    """Name of the segments that those of a name lie over; its own, if over none."""
+    return name.removesuffix(_CHANGES)
+
+
 def manifest_name(checkpoint: str) -> str:
     """Name of the manifest's file."""
     return f"manifest-{checkpoint}.json"
@@ -257,6 +276,8 @@ def why_impossible(manifest: Manifest) -> str:
         return "it names a segment twice"
     for segment in manifest.segments:
         inside = segment.file < len(sizes) and (segment.file < 0 or segment.offset + segment.length <= sizes[segment.file])
+        if (segment.bucket, segment_under(segment.name)) not in manifest.by_place:
+            return f"segment {segment.name!r} of bucket {segment.bucket} lies over none"
         if not inside or min(segment.offset, segment.length, segment.rows) < 0 or not 0 <= segment.bucket < manifest.num_buckets:
             return f"segment {segment.name!r} of bucket {segment.bucket} lies outside of its file"
     return ""
@@ -264,5 +285,6 @@ def why_impossible(manifest: Manifest) -> str:
 
 __all__ = [
     "FORMAT", "Checkpoint", "CheckpointDamaged", "DataFile", "GroupCut", "Manifest", "RankCut", "Segment", "decode", "encode",
-    "folder_id", "folder_of", "id_of", "id_order", "manifest_name", "next_id", "why_impossible",
+    "folder_id", "folder_of", "id_of", "id_order", "manifest_name", "next_id", "segment_of_changes",
+    "segment_under", "why_impossible",
 ]  # fmt: skip

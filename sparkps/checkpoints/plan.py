@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
-from sparkps.checkpoints.manifest import DataFile, GroupCut, Manifest, Segment
+from sparkps.checkpoints.manifest import DataFile, GroupCut, Manifest, Segment, segment_of_changes
 from sparkps.errors import CheckpointError
 from sparkps.specs import NUM_BUCKETS, TableSpec
 
@@ -49,6 +50,17 @@ def live_shares(manifest: Manifest) -> list[float]:
     return [share / max(1, file.nbytes) for share, file in zip(used, manifest.files, strict=True)]
 
 
+class Split(NamedTuple):
+    """What is to be done with the segments of a bucket."""
+
+    #: Segments of the older checkpoint to be taken over.
+    kept: list[Segment]
+    #: Names of those to be written.
+    written: frozenset[str]
+    #: Those of the older checkpoint over which changes may be written, by name: each is one of `written`.
+    under: dict[str, Segment]
+
+
 class Unchanged:
     """What of an older checkpoint is still so.
 
@@ -62,8 +74,8 @@ class Unchanged:
         self.base = base
         self._shares = live_shares(base) if base else []
 
-    def split(self, bucket: int, versions: Mapping[str, int]) -> tuple[list[Segment], frozenset[str]]:
-        """Segments of the older checkpoint to be taken over, and the names of those to be written.
+    def split(self, bucket: int, versions: Mapping[str, int], since: Mapping[str, int] | None = None) -> Split:
+        """Which segments are taken over, which are written, and over which changes will do.
 
         Parameters
         ----------
@@ -71,15 +83,28 @@ class Unchanged:
         versions : mapping of str to int
             All segments that the bucket has now, by name, with the version of their content: never the same for two contents of
             a bucket in one tier, also after the bucket has moved. 0 for unknown.
+        since : mapping of str to int, optional
+            Those of which it is known what has changed since content of these versions. 0 for unknown.
         """
-        kept = [found for name, version in versions.items() if (found := self._same(bucket, name, version))]
-        return kept, frozenset(versions) - {segment.name for segment in kept}
+        kept: list[Segment] = []
+        under: dict[str, Segment] = {}
+        written = set()
+        for name, version in versions.items():
+            whole, changes = self._found(bucket, name), self._found(bucket, segment_of_changes(name))
+            last = changes or whole
+            if whole and last and version and last.version == version and self._is_live(whole) and self._is_live(last):
+                kept += [whole] if changes is None else [whole, changes]
+                continue
+            written.add(name)
+            if whole and whole.version and whole.version == (since or {}).get(name) and self._is_live(whole):
+                under[name] = whole
+        return Split(kept, frozenset(written), under)
 
-    def _same(self, bucket: int, name: str, version: int) -> Segment | None:
-        found = self.base.by_place.get((bucket, name)) if self.base and version else None
-        if found is None or found.version != version:
-            return None
-        return found if found.file < 0 or self._shares[found.file] >= LEAST_LIVE else None
+    def _found(self, bucket: int, name: str) -> Segment | None:
+        return self.base.by_place.get((bucket, name)) if self.base else None
+
+    def _is_live(self, segment: Segment) -> bool:
+        return segment.file < 0 or self._shares[segment.file] >= LEAST_LIVE
 
 
 def joined(parts: Iterable[NodeFiles]) -> tuple[tuple[DataFile, ...], tuple[Segment, ...]]:
@@ -189,7 +214,8 @@ def segment_names(tables: Iterable[TableSpec]) -> list[str]:
 def _check_whole(segments: Sequence[Segment], tables: Sequence[TableSpec], num_buckets: int) -> None:
     got = [(segment.bucket, segment.name) for segment in segments]
     must = {(bucket, name) for bucket in range(num_buckets) for name in segment_names(tables)}
-    for wrong, said in ((sorted(must - set(got)), "nobody wrote"), (_others(got, must), "nobody asked for, or two nodes wrote,")):
+    may = must | {(bucket, segment_of_changes(name)) for bucket, name in must if name != "logical"}
+    for wrong, said in ((sorted(must - set(got)), "nobody wrote"), (_others(got, may), "nobody asked for, or two nodes wrote,")):
         if wrong:
             bucket, name = wrong[0]
             raise CheckpointError(
@@ -199,18 +225,18 @@ def _check_whole(segments: Sequence[Segment], tables: Sequence[TableSpec], num_b
             )
 
 
-def _others(got: Sequence[tuple[int, str]], must: set[tuple[int, str]]) -> list[tuple[int, str]]:
-    """Those that are not to be there, or not twice."""
+def _others(got: Sequence[tuple[int, str]], may: set[tuple[int, str]]) -> list[tuple[int, str]]:
+    """Those that may not be there, or not twice."""
     seen: set[tuple[int, str]] = set()
     found = []
     for each in got:
-        if each not in must or each in seen:
+        if each not in may or each in seen:
             found.append(each)
         seen.add(each)
     return found
 
 
 __all__ = [
-    "LEAST_LIVE", "NodeFiles", "Unchanged", "assemble", "buckets_to_write", "ids_of_segments", "joined", "live_shares", "segment_names",
-    "versions_by_segment",
+    "LEAST_LIVE", "NodeFiles", "Split", "Unchanged", "assemble", "buckets_to_write", "ids_of_segments", "joined", "live_shares",
+    "segment_names", "versions_by_segment",
 ]  # fmt: skip

@@ -19,13 +19,15 @@ from sparkps.checkpoints.files import Buffer, Files, LocalFiles, open_files
 from sparkps.checkpoints.format import (
     LOGICAL,
     BucketRecord,
+    TableRecord,
+    encode_changes,
     encode_index,
     encode_logical,
     encode_table,
     index_segment,
     table_segment,
 )
-from sparkps.checkpoints.manifest import DataFile, Manifest, Segment, folder_of
+from sparkps.checkpoints.manifest import DataFile, Manifest, Segment, folder_of, segment_of_changes
 from sparkps.checkpoints.patience import PATIENCE, Patience, PatientFiles, checksum
 from sparkps.checkpoints.plan import NodeFiles, Unchanged
 from sparkps.errors import CheckpointError
@@ -127,6 +129,8 @@ class BucketWriter:
         self._done: list[tuple[str, _File]] = []
         #: By bucket and name.
         self._kept: dict[tuple[int, str], Segment] = {}
+        #: Those over which changes may be put.
+        self._under: dict[tuple[int, str], Segment] = {}
         self._empty: list[Segment] = []
 
     def __enter__(self) -> BucketWriter:
@@ -137,18 +141,19 @@ class BucketWriter:
 
     # ---- buckets -----------------------------------------------------------------------------------------------------------
 
-    def keep(self, bucket: int, versions: Mapping[str, int]) -> frozenset[str]:
+    def keep(self, bucket: int, versions: Mapping[str, int], since: Mapping[str, int] | None = None) -> frozenset[str]:
         """Take over what has not changed; names of the segments of the bucket that must be put.
 
         Parameters
         ----------
         bucket : int
-        versions : mapping of str to int
+        versions, since : mapping of str to int
             See `Unchanged.split`. The same versions go to `put`.
         """
-        kept, changed = self._unchanged.split(bucket, versions)
-        self._kept.update({(bucket, segment.name): segment for segment in kept})
-        return changed
+        split = self._unchanged.split(bucket, versions, since)
+        self._kept.update({(bucket, segment.name): segment for segment in split.kept})
+        self._under.update({(bucket, name): segment for name, segment in split.under.items()})
+        return split.written
 
     def put(self, record: BucketRecord, versions: Mapping[str, int] | None = None) -> None:
         """Write what `record` holds but for what was kept.
@@ -175,19 +180,37 @@ class BucketWriter:
             name = index_segment(index)
             if (bucket, name) not in self._kept:
                 yield Segment(name, bucket, rows=len(keys), version=known.get(name, 0)), encode_index(keys, self._compression)
+        for index, keys in record.more_keys.items():
+            found = self._over(index_segment(index), bucket, known)
+            yield _with(found, rows=len(keys)), encode_index(keys, self._compression)
         for table, part in record.tables.items():
-            if table not in self._specs:
-                raise CheckpointError(
-                    f"A record must hold tables of its checkpoint: {sorted(self._specs)}. Got {table} instead.", table=table
-                )
             name = table_segment(table)
             if (bucket, name) not in self._kept:
-                chunks = encode_table(self._specs[table], part, self._compression)
-                rows, planes = len(part.planes[0]), len(part.planes)
-                yield Segment(name, bucket, rows=rows, step=part.step, version=known.get(name, 0), planes=planes), chunks
+                chunks = encode_table(self._spec(table), part, self._compression)
+                yield _of_rows(Segment(name, bucket, version=known.get(name, 0)), part), chunks
+        for table, change in record.changes.items():
+            chunks = encode_changes(self._spec(table), change, self._compression)
+            yield _of_rows(self._over(table_segment(table), bucket, known), change.rows), chunks
         if (record.logical_header is not None or record.logical_arrays) and (bucket, LOGICAL) not in self._kept:
             chunks = encode_logical(record.logical_header, record.logical_arrays)
             yield Segment(LOGICAL, bucket, version=known.get(LOGICAL, 0)), chunks
+
+    def _spec(self, table: int) -> TableSpec:
+        if table not in self._specs:
+            raise CheckpointError(
+                f"A record must hold tables of its checkpoint: {sorted(self._specs)}. Got {table} instead.", table=table
+            )
+        return self._specs[table]
+
+    def _over(self, name: str, bucket: int, known: Mapping[str, int]) -> Segment:
+        """A segment of changes over one of the older checkpoint, which is taken over."""
+        under = self._under.get((bucket, name))
+        if under is None:
+            raise CheckpointError(
+                f"Changes must lie over a segment of the older checkpoint that `keep` has found. Got those of {name!r} in bucket {bucket}."
+            )
+        self._kept[bucket, name] = under
+        return Segment(segment_of_changes(name), bucket, version=known.get(name, 0))
 
     # ---- files -------------------------------------------------------------------------------------------------------------
 
@@ -248,6 +271,10 @@ class BucketWriter:
     def close(self) -> None:
         """Stop; files that are not in a manifest go later. Any number of times."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _of_rows(segment: Segment, part: TableRecord) -> Segment:
+    return _with(segment, rows=len(part.planes[0]), step=part.step, planes=len(part.planes))
 
 
 def _with(segment: Segment, **fields: int) -> Segment:

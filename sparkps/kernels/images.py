@@ -1,4 +1,4 @@
-"""Rows as they were at a moment, kept aside before they are changed."""
+"""Rows that are about to be changed: kept aside as they were at a moment, and marked."""
 
 from __future__ import annotations
 
@@ -100,4 +100,28 @@ def keep_rows(
     return total
 
 
-__all__ = ["keep_rows"]
+@kernel(lambda _: (given(types.int32), given(types.int64), given(types.int32), given(types.int64), given(types.int64)))
+def mark_rows(buckets: Any, offsets: Any, slots: Any, counts: Any, bits: Any) -> None:
+    """Sets the bits of rows. Nobody else does so in these buckets meanwhile.
+
+    Parameters
+    ----------
+    buckets, offsets, slots
+        Runs of slots, bucket by bucket.
+    counts : ndarray of shape (256,), int64
+        Rows of each bucket that have a bit: the first ones; 0 for none.
+    bits : ndarray of shape (256,), int64
+        By bucket: address of the bits, the lowest of a byte first.
+    """
+    for run in range(buckets.shape[0]):
+        bucket = buckets[run]
+        count = counts[bucket]
+        if count > 0:
+            marks = uint8_at(bits[bucket])
+            for i in range(offsets[run], offsets[run + 1]):
+                slot = np.int64(slots[i])
+                if 0 <= slot < count:
+                    marks[slot >> 3] = np.uint8(marks[slot >> 3] | np.uint8(1 << (slot & 7)))
+
+
+__all__ = ["keep_rows", "mark_rows"]

@@ -7,22 +7,25 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sparkps.checkpoints.format import BucketRecord, TableRecord
+from sparkps.checkpoints.format import BucketRecord, TableChange, TableRecord
 from sparkps.checkpoints.manifest import Manifest
 from sparkps.checkpoints.parts import ShardTime, encoded
 from sparkps.ps_nodes.tables.bucket_rows import BucketRows, TableRows
+from sparkps.ps_nodes.tables.images import BucketCopy
 from sparkps.specs import TableSpec
 from sparkps.wire.messages.control import TableInto
 
 
-def record_of(rows: BucketRows, tables: Sequence[TableSpec], times: list[ShardTime]) -> BucketRecord:
+def record_of(copy: BucketCopy, tables: Sequence[TableSpec], times: list[ShardTime]) -> BucketRecord:
     """What is written of a bucket: what there is of some tables, and logical time."""
+    rows = copy.whole
     found = {}
     for spec in tables:
         if spec.table in rows.tables:
             part = rows.tables[spec.table]
             found[spec.table] = TableRecord(tuple(plane.reshape(-1, spec.dim) for plane in part.planes), part.step)
-    return BucketRecord(rows.bucket, rows.keys, found, encoded(times))
+    changes = {table: TableChange(part.slots, TableRecord(part.planes, part.step)) for table, part in copy.tables.items()}
+    return BucketRecord(rows.bucket, rows.keys, found, encoded(times), changes=changes, more_keys=copy.keys)
 
 
 def rows_of(record: BucketRecord, manifest: Manifest, into: Sequence[TableInto]) -> BucketRows:

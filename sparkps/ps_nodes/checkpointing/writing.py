@@ -23,7 +23,7 @@ from sparkps.errors import CheckpointError, UnknownTable
 from sparkps.ps_nodes.checkpointing import cuts
 from sparkps.ps_nodes.checkpointing.throttle import Throttle, share_of
 from sparkps.ps_nodes.shards import Entry
-from sparkps.ps_nodes.tables.images import NodeImage
+from sparkps.ps_nodes.tables.images import BucketCopy, NodeImage
 from sparkps.wire.buckets import buckets_in
 from sparkps.wire.messages import control as c
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from sparkps.checkpoints.manifest import Manifest
     from sparkps.ps_nodes.groups import NodeGroup
     from sparkps.ps_nodes.state import ServerState
-    from sparkps.ps_nodes.tables.bucket_rows import BucketRows
     from sparkps.ps_nodes.tables.directory import Use
 
 log = logging.getLogger(__name__)
@@ -74,9 +73,10 @@ def write(state: ServerState, message: c.WriteCheckpoint, done: Done) -> None:
 class _Copy(NamedTuple):
     """A bucket on its way to the files."""
 
-    rows: BucketRows
+    of: BucketCopy
     times: list[ShardTime]
     versions: dict[str, int]
+    since: dict[str, int]
 
 
 class _Writing:
@@ -235,7 +235,7 @@ class _Writing:
                 )
                 if self._error is not None:
                     raise self._error
-            self._copy(image, bucket, unchanged.split(bucket, self._versions[bucket])[1])
+            self._copy(image, bucket, unchanged)
         with self._change:
             self._change.wait_for(lambda: self._error is not None or not self._ordered)
         self._copies.put(None)
@@ -250,22 +250,25 @@ class _Writing:
                     return
                 self._change.wait(min(seconds, LONGEST_REST))
 
-    def _copy(self, image: NodeImage, bucket: int, names: frozenset[str]) -> None:
-        """Have the named segments of a bucket copied when it is its turn."""
-        state = self._state
+    def _copy(self, image: NodeImage, bucket: int, unchanged: Unchanged) -> None:
+        """Have what has changed of a bucket copied when it is its turn."""
+        state, versions = self._state, self._versions[bucket]
+        since = versions_by_segment(*image.since(bucket))
+        split = unchanged.split(bucket, versions, since)
+        names = (*ids_of_segments(split.written), *ids_of_segments(split.under))
 
-        def copied(rows: Any, error: BaseException | None) -> None:
+        def copied(found: Any, error: BaseException | None) -> None:
             with self._change:
-                self._count(0 if error is not None else rows.nbytes, image)
+                self._count(0 if error is not None else found.nbytes, image)
                 self._one_done(error)
-            self._copies.put(_Copy(rows, self._times[bucket], self._versions[bucket]) if error is None else error)
+            self._copies.put(_Copy(found, self._times[bucket], versions, since) if error is None else error)
 
         def look() -> None:
             self._check_epoch()
             with self._change:
                 self._ordered += 1
 
-        entry = Entry(state.tables.shards_of(1 << bucket), lambda: image.take(bucket, *ids_of_segments(names)), copied)
+        entry = Entry(state.tables.shards_of(1 << bucket), lambda: image.take(bucket, *names), copied)
         if state.shards.order_with(entry, look):
             state.shards.carry_out(entry)
 
@@ -288,10 +291,10 @@ class _Writing:
                 while (copy := self._copies.get()) is not None:
                     if isinstance(copy, BaseException):
                         return
-                    writer.keep(copy.rows.bucket, copy.versions)
-                    writer.put(record_of(copy.rows, message.tables, copy.times), copy.versions)
+                    writer.keep(copy.of.whole.bucket, copy.versions, copy.since)
+                    writer.put(record_of(copy.of, message.tables, copy.times), copy.versions)
                     with self._change:
-                        self._count(-copy.rows.nbytes)
+                        self._count(-copy.of.nbytes)
                         self._change.notify_all()
                     self._rest("writing", writer.spent)
                 self._files = writer.finish()

@@ -9,7 +9,8 @@ Whoever changes rows tells the image before (`keep`, `keep_all`), and has their 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,52 @@ from numpy.typing import NDArray
 from sparkps.errors import CheckpointError
 from sparkps.kernels import images, layout
 from sparkps.ps_nodes.tables.bucket_rows import BucketRows, TableRows
+from sparkps.ps_nodes.tables.changes import Buckets, Changed, Runs
 from sparkps.ps_nodes.tables.dense import DenseShards
 from sparkps.ps_nodes.tables.index import KeyIndex
 from sparkps.ps_nodes.tables.sparse import SparseShards
-from sparkps.ps_nodes.tables.watching import Buckets, Runs
 from sparkps.specs import NUM_BUCKETS
 
 Array = NDArray[Any]
+
+
+#: What has changed is taken alone if it has at most this share of the bytes of all of it, `OVERHEAD` bytes included.
+MOST_CHANGED, OVERHEAD = 0.5, 1024
+
+
+def is_little(changed: int, whole: int) -> bool:
+    """Whether so many bytes are taken rather than the whole."""
+    return changed + OVERHEAD <= MOST_CHANGED * whole
+
+
+@dataclass(frozen=True, eq=False)
+class TableChanges:
+    """Rows of one table in one bucket that have changed or come since a checkpoint."""
+
+    #: int32 (n,), ascending.
+    slots: NDArray[np.int32]
+    #: Steps of the optimizer's schedule so far.
+    step: int
+    #: Rows, then the planes of the optimizer's state: (n, dim) each.
+    planes: tuple[Array, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class BucketCopy:
+    """What a checkpoint takes of a bucket."""
+
+    #: Whole tables and indexes.
+    whole: BucketRows
+    #: By id of the table.
+    tables: Mapping[int, TableChanges] = field(default_factory=dict)
+    #: By id of the index: keys that have come, in slot order, int64 (n,).
+    keys: Mapping[int, NDArray[np.int64]] = field(default_factory=dict)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        changes = sum(each.slots.nbytes + sum(plane.nbytes for plane in each.planes) for each in self.tables.values())
+        return self.whole.nbytes + changes + sum(keys.nbytes for keys in self.keys.values())
 
 
 class TableImage:
@@ -57,6 +97,10 @@ class TableImage:
         version: int = self.table.watch().versions.of(bucket, int(self.counts[bucket]))
         return version
 
+    def since(self, bucket: int) -> int:
+        """Number of the content since which changes are known; 0: they are not."""
+        return 0
+
     def keep(self, slots: NDArray[np.int32], runs: Runs) -> None:
         """Rows are about to be changed."""
         self.keep_all(runs[0])
@@ -80,9 +124,17 @@ class TableImage:
             planes = tuple(plane.reshape(-1) for plane in planes)
         return TableRows(0 if is_dense else self.table.spec.index, int(self._steps[bucket]), planes)
 
+    def take_changes(self, bucket: int) -> TableChanges | None:
+        """What has changed in the bucket until then, in place of `take`; None: too much."""
+        return None
+
     def let_be(self, bucket: int) -> None:
         """The bucket is not needed any more, but for what was kept of it as a whole."""
         self._is_watched[bucket] = False
+
+    def leave(self, bucket: int) -> None:
+        """The bucket is not needed any more, whether it was taken or not."""
+        self.let_be(bucket)
 
     @property
     def nbytes(self) -> int:
@@ -116,10 +168,15 @@ class SparseImage(TableImage):
         #: By bucket.
         self._kept: dict[int, list[_Kept]] = {}
         self._keep_rows = images.keep_rows.of(table.spec.dtype)
+        self._changes = table.watch().rows
+        #: By bucket that is begun and not left: what has changed until then; and the number of the content.
+        self._cuts: dict[int, Changed] = {}
+        self._numbers: dict[int, int] = {}
 
     def begin(self, bucket: int) -> None:
         """See `TableImage`."""
         super().begin(bucket)
+        self._cuts[bucket] = self._changes.cut(bucket, int(self.counts[bucket]))
         if self.counts[bucket]:
             self._flags[bucket] = flags = np.zeros(self.counts[bucket], np.uint8)
             self._flags_at[bucket] = flags.ctypes.data
@@ -145,6 +202,15 @@ class SparseImage(TableImage):
         for bucket, first, last in zip(runs[0].tolist(), starts, starts[1:], strict=False):
             if last > first:
                 self._kept.setdefault(bucket, []).append((kept, rows, first, last))
+
+    def version(self, bucket: int) -> int:
+        """See `TableImage`."""
+        self._numbers[bucket] = number = super().version(bucket)
+        return number
+
+    def since(self, bucket: int) -> int:
+        """See `TableImage`."""
+        return self._cuts[bucket].since
 
     def let_be(self, bucket: int) -> None:
         """See `TableImage`."""
@@ -172,7 +238,42 @@ class SparseImage(TableImage):
         """See `TableImage`."""
         rows = super().take(bucket)
         self._kept.pop(bucket, None)
+        cut = self._cuts.pop(bucket)
+        if bucket in self._numbers:
+            self._changes.taken_whole(bucket, cut, self._numbers[bucket])
         return rows
+
+    def take_changes(self, bucket: int) -> TableChanges | None:
+        """See `TableImage`."""
+        count = int(self.counts[bucket])
+        slots = self._cuts[bucket].slots(count)
+        each = self.table.row_bytes * self.table.rule.planes
+        if not is_little(len(slots) * (each + slots.itemsize), count * each):
+            return None
+        planes = self._rows_of(bucket, slots)
+        self.leave(bucket)
+        return TableChanges(slots, int(self._steps[bucket]), planes)
+
+    def _rows_of(self, bucket: int, slots: NDArray[np.int32]) -> tuple[Array, ...]:
+        """Some rows of a bucket as they were."""
+        whole = self._whole.pop(bucket, None)
+        if whole is not None:
+            return tuple(plane[slots] for plane in whole)
+        planes = tuple(self.table.plane_of(bucket, plane)[slots] for plane in range(self.table.rule.planes))
+        for kept, rows, first, last in self._kept.pop(bucket, ()):
+            places = np.searchsorted(slots, kept[first:last])
+            found = np.flatnonzero(slots[np.minimum(places, len(slots) - 1)] == kept[first:last]) if len(slots) else places[:0]
+            for plane, own in zip(planes, rows, strict=True):
+                plane[places[found]] = own[first + found]
+        return planes
+
+    def leave(self, bucket: int) -> None:
+        """See `TableImage`."""
+        super().leave(bucket)
+        self._kept.pop(bucket, None)
+        cut = self._cuts.pop(bucket, None)
+        if cut is not None:
+            self._changes.not_taken(bucket, cut)
 
     def _tear(self) -> None:
         super()._tear()
@@ -193,6 +294,8 @@ class NodeImage:
         self._images: dict[int, TableImage] = {}
         #: By number of the index.
         self._of_indexes: dict[int, tuple[KeyIndex, TableImage]] = {}
+        #: By bucket: versions of its keys, by number of the index.
+        self._key_versions: dict[int, dict[int, int]] = {}
         for table in tables:
             made = self._images[table.spec.table] = SparseImage(table) if isinstance(table, SparseShards) else TableImage(table)
             if isinstance(table, SparseShards):
@@ -208,37 +311,67 @@ class NodeImage:
     def versions(self, bucket: int) -> tuple[dict[int, int], dict[int, int]]:
         """Versions of what a bucket has, in each table and in each index, by their ids. After `begin`, before anybody changes it."""
         tables = {number: image.version(bucket) for number, image in self._images.items()}
-        indexes = {
+        self._key_versions[bucket] = indexes = {
             number: index.watch().of(bucket, int(image.counts[bucket])) for number, (index, image) in self._of_indexes.items()
         }
         return tables, indexes
+
+    def since(self, bucket: int) -> tuple[dict[int, int], dict[int, int]]:
+        """Versions since which it is known what has changed, as `versions`; 0: it is not. After `versions`, before `take`."""
+        tables = {number: image.since(bucket) for number, image in self._images.items()}
+        return tables, {number: index.watch().taken(bucket)[0] for number, (index, _) in self._of_indexes.items()}
 
     @property
     def nbytes(self) -> int:
         """Bytes that are kept aside."""
         return sum(image.nbytes for image in self._images.values())
 
-    def take(self, bucket: int, tables: Collection[int], indexes: Iterable[int]) -> BucketRows:
+    def take(
+        self, bucket: int, tables: Collection[int], indexes: Iterable[int], changes: Collection[int] = (), more: Collection[int] = ()
+    ) -> BucketCopy:
         """A bucket as it was, in some tables and with the keys of some indexes. Once.
+
+        Parameters
+        ----------
+        bucket : int
+        tables, indexes : collection of int
+            Ids of what to take.
+        changes, more : collection of int
+            Ids of those of which what has changed, or come, will do.
 
         Raises
         ------
         CheckpointError
             There was no memory to keep aside what was changed since.
         """
-        keys = {}
-        for number in indexes:
-            index, image = self._of_indexes[number]
-            keys[number] = index.keys_of(bucket)[: int(image.counts[bucket])]
-        found = {number: image.take(bucket) for number, image in self._images.items() if number in tables}
+        more_keys = {number: come for number in more if (come := self._new_keys(bucket, number)) is not None}
+        keys = {number: self._keys(bucket, number) for number in indexes if number not in more_keys}
+        changed = {number: found for number in changes if (found := self._images[number].take_changes(bucket)) is not None}
+        whole = {number: image.take(bucket) for number, image in self._images.items() if number in tables and number not in changed}
         for image in self._images.values():
-            image.let_be(bucket)
+            image.leave(bucket)
         if any(image.is_torn for image in self._images.values()):
             raise CheckpointError(
                 "A checkpoint must have memory for rows that are changed while it is written, as they were. There was none: give nodes more"
                 " (`spark.sparkps.nodeMemory`), or write to a faster disk."
             )
-        return BucketRows(bucket, keys, found)
+        return BucketCopy(BucketRows(bucket, keys, whole), changed, more_keys)
+
+    def _keys(self, bucket: int, number: int) -> NDArray[np.int64]:
+        """All keys of a bucket."""
+        index, image = self._of_indexes[number]
+        keys = index.keys_of(bucket)[: int(image.counts[bucket])]
+        if bucket in self._key_versions:
+            index.watch().taken_whole(bucket, self._key_versions[bucket][number], len(keys))
+        return keys
+
+    def _new_keys(self, bucket: int, number: int) -> NDArray[np.int64] | None:
+        """Keys that have come; None: too many."""
+        index, image = self._of_indexes[number]
+        before, count = index.watch().taken(bucket)[1], int(image.counts[bucket])
+        if not is_little(8 * (count - before), 8 * count):
+            return None
+        return index.keys_of(bucket)[before:count].copy()
 
     def end(self) -> None:
         """Nothing is kept aside any more. Any number of times."""
@@ -248,4 +381,4 @@ class NodeImage:
                 watcher.image = None
 
 
-__all__ = ["NodeImage", "SparseImage", "TableImage"]
+__all__ = ["BucketCopy", "NodeImage", "SparseImage", "TableChanges", "TableImage"]

@@ -17,8 +17,8 @@ from sparkps.errors import InvalidInput, ProtocolError, TierError
 from sparkps.kernels import lookup
 from sparkps.kernels.layout import CAPACITY, COUNT, ENTRIES, ENTRY
 from sparkps.ps_nodes.tables.buffers import GrowthSeries, allocate, pointer_table
+from sparkps.ps_nodes.tables.changes import KeyVersions
 from sparkps.ps_nodes.tables.growth import Growth
-from sparkps.ps_nodes.tables.watching import Versions
 from sparkps.specs import NUM_BUCKETS
 from sparkps.wire.buckets import buckets_in, mask_of
 from sparkps.wire.hashing import MAX_CAPACITY, buckets_of
@@ -88,7 +88,7 @@ class KeyIndex:
         self._entries = [np.empty(0, np.int32)] * NUM_BUCKETS
         self._tables: list[SparseShards] = []
         #: Of the keys of each bucket; None: nobody asks.
-        self._versions: Versions | None = None
+        self._versions: KeyVersions | None = None
         #: The laws of all tables, one row each.
         self._laws = _NO_LAWS
         self.hold(mask_of(np.asarray(buckets, np.int32)))
@@ -291,10 +291,10 @@ class KeyIndex:
         """Keys of each of the 256 buckets: ndarray of shape (256,), int64, a copy."""
         return self.heads[:, COUNT] * self._owned
 
-    def watch(self) -> Versions:
+    def watch(self) -> KeyVersions:
         """Versions of the keys of each bucket, kept from now on."""
         if self._versions is None:
-            self._versions = Versions()
+            self._versions = KeyVersions()
         return self._versions
 
     def keys_of(self, bucket: int) -> NDArray[np.int64]:

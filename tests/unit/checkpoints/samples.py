@@ -129,6 +129,23 @@ def write(
     return store.publish(manifest)
 
 
+def increment(root: pathlib.Path, versions: Sequence[int], base: Manifest | None) -> tuple[Checkpoint, Manifest]:
+    """A checkpoint whose bucket b has the content, and the version, ``versions[b]``."""
+    store = CheckpointStore(str(root), QUICK)
+    checkpoint = store.new_id()
+    names = segment_names(SPECS)
+    with BucketWriter(str(root), checkpoint, 0, SPECS, base=base, patience=QUICK) as writer:
+        for bucket, version in enumerate(versions):
+            known = dict.fromkeys(names, version)
+            if writer.keep(bucket, known):
+                writer.put(record(bucket, version), known)
+        part = writer.finish()
+    manifest = assemble(
+        [part], checkpoint=checkpoint, tier="t", tables=SPECS, groups=[], time=0.0, seconds=0.0, base=base, num_buckets=len(versions)
+    )
+    return store.publish(manifest), manifest
+
+
 def holds(url: str | Files | pathlib.Path, manifest: Manifest, seed: int, rows: int = 5) -> bool:
     """Whether a checkpoint has the content of `seed`."""
     place = str(url) if isinstance(url, pathlib.Path) else url

@@ -236,8 +236,8 @@ def test_a_manifest_is_told_from_garbage(tmp_path: pathlib.Path) -> None:
                 decode(spoilt, name, "u")
     with pytest.raises(CheckpointDamaged, match="that of checkpoint"):
         decode(whole, manifest_name("00000009-aaaaaaaa"), "u")
-    with pytest.raises(CheckpointDamaged, match="of format 2"):
-        decode(whole.replace(b'"format":1', b'"format":2', 1), name, "u")
+    with pytest.raises(CheckpointDamaged, match="of format 3"):
+        decode(whole.replace(b'"format":2', b'"format":3', 1), name, "u")
 
 
 def test_a_part_that_is_missing_or_there_twice_makes_no_checkpoint(tmp_path: pathlib.Path) -> None:

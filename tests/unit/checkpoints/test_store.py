@@ -12,14 +12,13 @@ import pytest
 
 from sparkps.checkpoints.files import FileInfo, LocalFiles
 from sparkps.checkpoints.loading import load
-from sparkps.checkpoints.manifest import Checkpoint, Manifest, id_order, manifest_name, next_id
+from sparkps.checkpoints.manifest import Checkpoint, id_order, manifest_name, next_id
 from sparkps.checkpoints.patience import Patience
 from sparkps.checkpoints.plan import LEAST_LIVE, Unchanged, assemble, buckets_to_write, live_shares, segment_names
 from sparkps.checkpoints.store import LEFTOVER_SECONDS, CheckpointStore, newest_sound
-from sparkps.checkpoints.writer import BucketWriter
 from sparkps.errors import CheckpointDamaged, CheckpointError
 from sparkps.testing.failing_files import FailingFiles, FileFault
-from tests.unit.checkpoints.samples import BUCKETS, QUICK, SPECS, holds, record, same, write, write_node
+from tests.unit.checkpoints.samples import BUCKETS, QUICK, SPECS, holds, increment, record, same, write, write_node
 
 #: All files are older than this.
 LATER = 4e9
@@ -194,23 +193,6 @@ def test_pruning_that_stops_anywhere_leaves_what_is_kept_sound(tmp_path: pathlib
 # ---- incremental -----------------------------------------------------------------------------------------------------------
 
 
-def increment(root: pathlib.Path, versions: Sequence[int], base: Manifest | None) -> tuple[Checkpoint, Manifest]:
-    """A checkpoint whose bucket b has the content, and the version, ``versions[b]``."""
-    store = CheckpointStore(str(root), QUICK)
-    checkpoint = store.new_id()
-    names = segment_names(SPECS)
-    with BucketWriter(str(root), checkpoint, 0, SPECS, base=base, patience=QUICK) as writer:
-        for bucket, version in enumerate(versions):
-            known = dict.fromkeys(names, version)
-            if writer.keep(bucket, known):
-                writer.put(record(bucket, version), known)
-        part = writer.finish()
-    manifest = assemble(
-        [part], checkpoint=checkpoint, tier="t", tables=SPECS, groups=[], time=0.0, seconds=0.0, base=base, num_buckets=len(versions)
-    )
-    return store.publish(manifest), manifest
-
-
 def chain(root: pathlib.Path, length: int) -> list[Checkpoint]:
     """Checkpoints each of which rests on the one before: one bucket of four changes at a time."""
     versions, base, made = [1] * BUCKETS, None, []
@@ -239,14 +221,15 @@ def test_what_has_not_changed_is_not_written_again(tmp_path: pathlib.Path) -> No
 def test_tables_of_a_bucket_change_each_on_its_own(tmp_path: pathlib.Path) -> None:
     _, base = increment(tmp_path, [1], None)
     versions = {**dict.fromkeys(segment_names(SPECS), 1), "t2": 2, "logical": 0}
-    kept, changed = Unchanged(base).split(0, versions)
+    kept, changed, under = Unchanged(base).split(0, versions)
+    assert under == {}
     assert changed == {"t2", "logical"}
     assert {segment.name for segment in kept} == set(versions) - changed
 
 
 def test_an_unknown_version_is_always_written(tmp_path: pathlib.Path) -> None:
     _, base = increment(tmp_path, [0], None)
-    assert Unchanged(base).split(0, dict.fromkeys(segment_names(SPECS), 0)) == ([], frozenset(segment_names(SPECS)))
+    assert Unchanged(base).split(0, dict.fromkeys(segment_names(SPECS), 0)) == ([], frozenset(segment_names(SPECS)), {})
 
 
 def test_what_is_left_of_a_file_that_is_mostly_outdated_is_written_anew(tmp_path: pathlib.Path) -> None:

@@ -235,3 +235,25 @@ def test_only_what_has_changed_is_written_again(scene: Scene) -> None:
     fourth, _ = scene.publish(scene.part(base="00000099-00000000"))
     assert not fourth.incremental, "what is not there any more is not rested on"
     assert fourth.nbytes >= first.nbytes
+
+
+def test_of_rows_only_those_that_have_changed_are_written_again(scene: Scene) -> None:
+    """Each checkpoint holds what a full one would, though its rows lie in two; after much has changed, in one again."""
+    session, rng = Client(scene.node, 5), np.random.default_rng(3)
+    session.ask(*session.add(list(range(400_000))))
+    first, _ = scene.publish(scene.part())
+    last, _ = scene.publish(scene.part(base=first.id), first)
+    always, sizes = last.nbytes, []
+    for number in range(5):
+        come, many = range(400_000 + 100 * number, 400_100 + 100 * number), 200_000 if number == 3 else 500
+        session.ask(*session.add(sorted({*rng.integers(0, 400_000, many).tolist(), *come})))
+        last, found = scene.publish(scene.part(base=last.id), last)
+        sizes.append((last.nbytes - always) / (first.nbytes - always))
+        for record in found:
+            here = scene.state.tables.copy_bucket(record.bucket)
+            assert record.indexes[1].tolist() == here.keys[1].tolist()
+            assert record.tables[TABLE].step == here.tables[TABLE].step
+            assert np.array_equal(record.tables[TABLE].planes[0], here.tables[TABLE].planes[0])
+    assert max(sizes[:3]) < 0.12, "a few rows, and the head of what they lie in"
+    assert 0.45 < sizes[3] < 0.6, "all rows, but not all keys"
+    assert sizes[4] < 0.12, "since these"
