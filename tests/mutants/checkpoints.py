@@ -8,6 +8,8 @@ _WRITING = "sparkps/ps_nodes/checkpointing/writing.py"
 _CUTS = "sparkps/ps_nodes/checkpointing/cuts.py"
 _IMAGES = "sparkps/ps_nodes/tables/images.py"
 _WATCHING = "sparkps/ps_nodes/tables/watching.py"
+_CHANGES = "sparkps/ps_nodes/tables/changes.py"
+_PLAN = "sparkps/checkpoints/plan.py"
 _SPARSE = "sparkps/ps_nodes/tables/sparse.py"
 _DENSE = "sparkps/ps_nodes/tables/dense.py"
 _RETENTION = "sparkps/checkpoints/retention.py"
@@ -28,8 +30,50 @@ CHECKPOINTS = (
     Mutant(
         "rows that come later are in the image",
         _IMAGES,
-        "        count = int(self.counts[bucket])\n",
-        "        count = int(self.table.lock_heads[bucket, layout.COUNT])\n",
+        "        count = int(self.counts[bucket])\n        return",
+        "        count = int(self.table.lock_heads[bucket, layout.COUNT])\n        return",
+    ),
+    Mutant(
+        "rows that change are not marked",
+        _WATCHING,
+        "        self.rows.mark(slots, runs)\n",
+        "",
+    ),
+    Mutant(
+        "rows that change without being named are not marked",
+        _WATCHING,
+        "        self.rows.forget(buckets)\n",
+        "",
+    ),
+    Mutant(
+        "a bucket that comes anew is taken for what it was with some changes",
+        _WATCHING,
+        "            self.watcher.rows.forget(np.array([bucket]))\n",
+        "",
+    ),
+    Mutant(
+        "rows that change while a checkpoint takes the changes before are not in the next one",
+        _CHANGES,
+        "cut.bits | cut.after[: len(cut.bits)]",
+        "cut.bits",
+    ),
+    Mutant(
+        "keys that have come anew are taken for more of those before",
+        _CHANGES,
+        "            self._taken[bucket] = (0, 0)\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "changed rows are taken as they are, not as they were",
+        _IMAGES,
+        "                plane[places[found]] = own[first + found]\n",
+        "                pass\n",
+    ),
+    Mutant(
+        "changes are laid over other content than that since which they are known",
+        _PLAN,
+        "whole.version == (since or {}).get(name)",
+        "(since or {}).get(name)",
     ),
     Mutant(
         "an image that could not keep rows counts",
@@ -39,13 +83,13 @@ CHECKPOINTS = (
     ),
     Mutant(
         "a bucket that has changed keeps its version",
-        _WATCHING,
+        _CHANGES,
         "        if self.changed[bucket] or self._rows[bucket] != rows:\n",
         "        if self._rows[bucket] != rows:\n",
     ),
     Mutant(
         "a bucket that another table's keys have come to keeps its version",
-        _WATCHING,
+        _CHANGES,
         "        if self.changed[bucket] or self._rows[bucket] != rows:\n",
         "        if self.changed[bucket]:\n",
     ),
