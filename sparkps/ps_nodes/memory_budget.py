@@ -101,6 +101,10 @@ class MemoryBudget:
         """`size` bytes, or a share of what the node may use, if that is less."""
         return min(size, int(share * self.limit))
 
+    def has_room(self, nbytes: int) -> bool:
+        """Whether there are so many bytes left for what can be done without."""
+        return self.used + nbytes <= self.limit
+
     # ---- counting ------------------------------------------------------------------------------------------------------
 
     def measure(self) -> None:

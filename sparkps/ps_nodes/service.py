@@ -225,6 +225,8 @@ class Service:
         state.copies.flush()
         state.look_at_memory()
         cuts.look_around(state)
+        if state.writing is not None:
+            state.writing.look_around()
         for follower in state.followers:
             self._acknowledge(follower)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket as net
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sparkps.config import NodeSettings
 from sparkps.errors import Fenced, TierError
@@ -26,6 +26,9 @@ from sparkps.specs import GroupSpec, check_group_spec
 from sparkps.wire.messages.control import NodeInfo
 from sparkps.wire.messages.log import ShipForget
 from sparkps.wire.placement import Placement
+
+if TYPE_CHECKING:
+    from sparkps.ps_nodes.checkpointing.writing import Writing
 
 #: So many groups are remembered by their specification.
 MOST_SPECS = 1000
@@ -107,8 +110,8 @@ class ServerState:
         self.bucket_bits = 0
         #: BSP groups whose clocks wait for a checkpoint. Owner: the I/O thread.
         self.cut: Cut | None = None
-        #: Bytes of copies for a checkpoint that are not written yet.
-        self.copied_bytes = 0
+        #: A checkpoint that is being written. Set by the I/O thread.
+        self.writing: Writing | None = None
         #: Worker groups that are open, by id.
         self.groups: dict[int, NodeGroup] = {}
         #: Those that were ever open, the last ones: what other nodes ship of them may come later than their end.
@@ -125,7 +128,7 @@ class ServerState:
         self.load = Load()
         self.memory = MemoryBudget() if memory is None else memory
         self.memory.copied_by = lambda node: self.copies.copied_by(node)[0]
-        self.memory.queues += [self._buffered, self.copies.nbytes, self.followers.nbytes, lambda: self.copied_bytes]
+        self.memory.queues += [self._buffered, self.copies.nbytes, self.followers.nbytes, self._kept_aside]
         #: Frames that were no message, and messages that no node takes.
         self.dropped = 0
 
@@ -200,6 +203,10 @@ class ServerState:
         for node in self.memory.full_nodes - set(self.copies.targets()):
             self.memory.hear(node, False)
         self.memory.measure()
+
+    def _kept_aside(self) -> int:
+        writing = self.writing
+        return 0 if writing is None else writing.nbytes
 
     def _buffered(self) -> int:
         return sum([group.nbytes() for group in list(self.groups.values())])

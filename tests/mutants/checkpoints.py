@@ -78,7 +78,7 @@ CHECKPOINTS = (
     Mutant(
         "an image that could not keep rows counts",
         _IMAGES,
-        "        if any(image.is_torn for image in self._images.values()):\n",
+        "        if any(image.is_torn for image in images.values()):\n",
         "        if False:\n",
     ),
     Mutant(
@@ -122,6 +122,36 @@ CHECKPOINTS = (
         _RETENTION,
         "        if checkpoint is None or entry.name in needed or",
         "        if checkpoint is None or",
+    ),
+    Mutant(
+        "a checkpoint that is asked for again is begun again",
+        _WRITING,
+        "        if state.writing.is_for(message):\n            state.writing.tell(done)\n            return\n",
+        "",
+    ),
+    Mutant(
+        "two checkpoints are written at once",
+        _WRITING,
+        "    if state.writing is not None:\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "a checkpoint waits for its files though its placement has gone",
+        _WRITING,
+        "        try:\n            self._check_epoch()\n        except CheckpointError as error:\n            self.give_up(error)\n",
+        "",
+    ),
+    Mutant(
+        "an older cut lets the clocks of a newer one go on",
+        _CUTS,
+        "            if self._is_released:\n                return\n",
+        "",
+    ),
+    Mutant(
+        "rows are kept aside without bound",
+        _IMAGES,
+        "            if not self._has_room(0):\n                self._tear()\n",
+        "",
     ),
 )
 

@@ -6,6 +6,7 @@ the cut: every rank has ticked that, so that nobody waits for work that is still
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,8 @@ class Cut:
         self.groups = dict(groups)
         self.epoch = epoch
         self.deadline = deadline
+        #: One at a time; held while clocks are let go on.
+        self._releasing = threading.RLock()
         self._is_released = False
         #: By group: the highest clock that is closed, or due.
         self.clocks = {number: group.stop_closing() for number, group in self.groups.items()}
@@ -59,15 +62,23 @@ class Cut:
         one(None)
 
     @property
+    def is_given_up(self) -> bool:
+        """Whether clocks may have gone on."""
+        return self._is_released
+
+    @property
     def holds(self) -> bool:
         """Whether no clock after the cut can have been closed. Under `still` of all groups."""
         return not self._is_released or not self.groups
 
     def release(self) -> None:
-        """Clocks close again. Any number of times."""
-        self._is_released = True  # before any of them does
-        for group in self.groups.values():
-            group.go_on()
+        """Clocks close again. Any number of times: after the first one clocks may wait for another checkpoint."""
+        with self._releasing:
+            if self._is_released:
+                return
+            self._is_released = True  # before any of them does
+            for group in self.groups.values():
+                group.go_on()
 
 
 def hold(state: ServerState) -> Cut:
@@ -91,8 +102,7 @@ def look_around(state: ServerState) -> None:
     """Time has passed, or the placement has changed: nobody waits for a checkpoint without end."""
     cut = state.cut
     if cut is not None and (state.now() > cut.deadline or state.epoch != cut.epoch):
-        state.cut = None
-        state.pool.submit(cut.release)
+        state.pool.submit(cut.release)  # it stays: the next one begins when it is released
 
 
 def again(what: str) -> CheckpointError:

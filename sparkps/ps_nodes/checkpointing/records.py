@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from sparkps.checkpoints.format import BucketRecord, TableChange, TableRecord
 from sparkps.checkpoints.manifest import Manifest
 from sparkps.checkpoints.parts import ShardTime, encoded
+from sparkps.ps_nodes.tables.bucket_copies import BucketCopy
 from sparkps.ps_nodes.tables.bucket_rows import BucketRows, TableRows
-from sparkps.ps_nodes.tables.images import BucketCopy
 from sparkps.specs import TableSpec
 from sparkps.wire.messages.control import TableInto
 

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sparkps.checkpoints.parts import GroupPart, NodePart, ShardTime, encoded
@@ -23,7 +24,8 @@ from sparkps.errors import CheckpointError, UnknownTable
 from sparkps.ps_nodes.checkpointing import cuts
 from sparkps.ps_nodes.checkpointing.throttle import Throttle, share_of
 from sparkps.ps_nodes.shards import Entry
-from sparkps.ps_nodes.tables.images import BucketCopy, NodeImage
+from sparkps.ps_nodes.tables.bucket_copies import BucketCopy
+from sparkps.ps_nodes.tables.images import NodeImage
 from sparkps.wire.buckets import buckets_in
 from sparkps.wire.messages import control as c
 
@@ -38,8 +40,8 @@ log = logging.getLogger(__name__)
 #: Bytes of copies that are not written yet, beyond which no further bucket is copied.
 MOST_COPIED = 64 << 20
 
-#: Buckets whose copy waits for its turn.
-MOST_ORDERED = 4
+#: Copies that wait for their turn, each of a bucket of one table.
+MOST_ORDERED = 16
 
 #: Longest rest before it is seen whether anybody is in the way (seconds).
 LONGEST_REST = 0.05
@@ -49,23 +51,34 @@ Done = Callable[[BaseException | None, dict[str, Any]], None]
 
 
 def write(state: ServerState, message: c.WriteCheckpoint, done: Done) -> None:
-    """Write all buckets that this node leads. On the I/O thread."""
+    """Write all buckets that this node leads. On the I/O thread.
+
+    A coordinator that was started again asks again for what it has asked for before: who is at it answers both.
+    """
+    if state.writing is not None:
+        if state.writing.is_for(message):
+            state.writing.tell(done)
+            return
+        state.writing.give_up(cuts.again(f"Node {state.node} was told to write another checkpoint"))
+        cuts.release(state)
+        raise cuts.again(f"Node {state.node} is still at an older checkpoint")
     if state.epoch != message.epoch or state.placing:
         cuts.release(state)
         raise cuts.again(f"Node {state.node} has, or takes over, another one")
     clocks = {int(group): clock for group, clock in message.clocks.items()}
     cut = state.cut if clocks else cuts.hold(state)
-    if cut is None or cut.epoch != message.epoch:
+    if cut is None or cut.is_given_up or cut.epoch != message.epoch:
         raise cuts.again(f"Node {state.node} has given up waiting for the checkpoint")
     cut.deadline = state.now() + cuts.REACH_LIMIT
-    writing = _Writing(state, message, cut, clocks, done)
+    state.writing = writing = Writing(state, message, cut, clocks)
+    writing.tell(done)
 
     def reached(error: BaseException | None) -> None:
         if error is None:
             threading.Thread(target=writing.run, name="sparkps-checkpoint", daemon=True).start()
         else:
             state.io.post(lambda: cuts.release(state))
-            done(error, {})
+            writing.end(error, {})
 
     state.pool.submit(cut.reach, clocks, reached)
 
@@ -79,30 +92,30 @@ class _Copy(NamedTuple):
     since: dict[str, int]
 
 
-class _Writing:
+class Writing:
     """One node's part of one checkpoint; runs on a thread of its own."""
 
-    def __init__(
-        self, state: ServerState, message: c.WriteCheckpoint, cut: cuts.Cut, clocks: dict[int, int], done: Done
-    ) -> None:
+    def __init__(self, state: ServerState, message: c.WriteCheckpoint, cut: cuts.Cut, clocks: dict[int, int]) -> None:
         self._state = state
         self._message = message
         self._cut = cut
         self._clocks = clocks
-        self._done = done
+        #: Who is told what came of it. Owner: the I/O thread.
+        self._told: list[Done] = []
         self._buckets = list(buckets_in(state.bucket_bits))
         #: Copies to be written; None: there are no more. An error ends the writing.
         self._copies: queue.SimpleQueue[_Copy | BaseException | None] = queue.SimpleQueue()
         self._change = threading.Condition()
-        #: Buckets that wait for their turn, bytes of copies that are not written. Owner of this and all below: `_change`.
-        self._ordered = self._nbytes = 0
+        #: Images and copies that wait for their turn, bytes of copies that are not written. Owner of this and all below: `_change`.
+        self._ordered = self._begun = self._nbytes = 0
         self._error: BaseException | None = None
         #: By bucket: logical time of groups without a common clock, and versions of its segments.
         self._times: dict[int, list[ShardTime]] = {bucket: [] for bucket in self._buckets}
-        self._versions: dict[int, dict[str, int]] = {}
+        self._versions: dict[int, dict[str, int]] = {bucket: versions_by_segment({}, {}) for bucket in self._buckets}
         #: Where ranks go on.
         self._groups: list[GroupPart] = []
         self._base: Manifest | None = None
+        self._image: NodeImage | None = None
         self._throttle = Throttle(share_of(os.cpu_count() or 1, sum(state.tables.sizes())), time.monotonic(), state.load.requests)
         #: Seconds of processors' time that copying and writing have taken.
         self._spent = {"copying": 0.0, "writing": 0.0}
@@ -116,14 +129,15 @@ class _Writing:
             try:
                 use = self._use()
                 after.callback(use.release)
-                image = NodeImage(use.tables)
+                image = self._image = NodeImage(use.tables, self._state.memory.has_room)
                 after.callback(image.end)
                 self._cut_all(image)
                 self._base = self._older()
                 writer = threading.Thread(target=self._write_all, name="sparkps-checkpoint-files", daemon=True)
                 writer.start()
                 self._copy_all(image)
-                writer.join()
+                with self._change:
+                    self._change.wait_for(lambda: self._error is not None or self._files is not None)
             except BaseException as raised:
                 log.warning("a checkpoint was given up", exc_info=True)
                 error = raised
@@ -132,10 +146,52 @@ class _Writing:
                 self._release()
                 with self._change:  # tables are in use as long as something may be copied
                     self._change.wait_for(lambda: not self._ordered)
-                self._state.copied_bytes = 0
+                self._image = None
         error = error or self._error
         part = None if error is not None or self._files is None else NodePart(self._files, self._groups)
-        self._done(error, {} if part is None else {"part": encoded(part)})
+        self.end(error, {} if part is None else {"part": encoded(part)})
+
+    # ---- who asks for it -------------------------------------------------------------------------------------------------
+
+    def is_for(self, message: c.WriteCheckpoint) -> bool:
+        """Whether it is what a message asks for."""
+        own = self._message
+        return (own.url, own.checkpoint, own.epoch, own.clocks) == (message.url, message.checkpoint, message.epoch, message.clocks)
+
+    def tell(self, done: Done) -> None:
+        """Call `done` at the end. On the I/O thread."""
+        self._told.append(done)
+
+    def give_up(self, cause: BaseException) -> None:
+        """Nobody wants it any more."""
+        with self._change:
+            self._error = self._error or cause
+            self._change.notify_all()
+
+    def look_around(self) -> None:
+        """Time has passed, or the placement has changed."""
+        try:
+            self._check_epoch()
+        except CheckpointError as error:
+            self.give_up(error)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of rows that are kept aside, or copied and not written yet."""
+        image = self._image
+        return self._nbytes + (0 if image is None else image.nbytes)
+
+    def end(self, error: BaseException | None, report: dict[str, Any]) -> None:
+        """It has come to its end."""
+
+        def over() -> None:
+            self._state.writing = None
+            for done in self._told:
+                done(error, report)
+
+        self._state.io.post(over)
+
+    # ---- what it does ----------------------------------------------------------------------------------------------------
 
     def _use(self) -> Use:
         try:
@@ -175,7 +231,8 @@ class _Writing:
             group = self._cut.groups.get(number)
             if group is not None:
                 self._groups.append(GroupPart(number, clock, group.starts_after(clock)))
-        entries = [self._beginning(image, bucket) for bucket in self._buckets]
+        entries = [self._beginning(image, bucket, order) for bucket in self._buckets for order in image.orders]
+        self._begun = len(entries)
         with ExitStack() as still:
             for _, group in sorted(groups.items()):
                 still.enter_context(group.still())
@@ -199,23 +256,26 @@ class _Writing:
                 for bucket in self._buckets:
                     self._times[bucket].append(ShardTime.of(number, group.share_of(bucket)[1]))
         with self._change:
-            self._ordered = len(self._buckets)
+            self._ordered = self._begun
 
     def _check_epoch(self) -> None:
         if self._state.epoch != self._message.epoch:
             raise cuts.again(f"Node {self._state.node} got another one")
 
-    def _beginning(self, image: NodeImage, bucket: int) -> Entry:
+    def _beginning(self, image: NodeImage, bucket: int, order: int) -> Entry:
+        """Each shard has its own: one that a user's function is busy with does not keep writers from the others."""
+
         def begin() -> dict[str, int]:
-            image.begin(bucket)
-            return versions_by_segment(*image.versions(bucket))
+            image.begin(bucket, order)
+            return versions_by_segment(*image.versions(bucket, order))
 
         def begun(versions: Any, error: BaseException | None) -> None:
             with self._change:
-                self._versions[bucket] = versions
+                if error is None:
+                    self._versions[bucket].update(versions)
                 self._one_done(error)
 
-        return Entry(self._state.tables.shards_of(1 << bucket), begin, begun)
+        return Entry({order: 1 << bucket}, begin, begun)
 
     def _one_done(self, error: BaseException | None) -> None:
         """Under the lock: one of those that were ordered."""
@@ -251,32 +311,37 @@ class _Writing:
                 self._change.wait(min(seconds, LONGEST_REST))
 
     def _copy(self, image: NodeImage, bucket: int, unchanged: Unchanged) -> None:
-        """Have what has changed of a bucket copied when it is its turn."""
+        """Have what has changed of a bucket copied: of each table when it is its turn."""
         state, versions = self._state, self._versions[bucket]
         since = versions_by_segment(*image.since(bucket))
         split = unchanged.split(bucket, versions, since)
         names = (*ids_of_segments(split.written), *ids_of_segments(split.under))
+        parts: list[BucketCopy] = []
 
         def copied(found: Any, error: BaseException | None) -> None:
             with self._change:
-                self._count(0 if error is not None else found.nbytes, image)
+                if error is None:
+                    parts.append(found)
+                    self._nbytes += found.nbytes
+                    put_if_whole()
+                else:
+                    self._copies.put(error)
                 self._one_done(error)
-            self._copies.put(_Copy(found, self._times[bucket], versions, since) if error is None else error)
+
+        def put_if_whole() -> None:
+            if len(parts) == len(image.orders):
+                self._copies.put(_Copy(BucketCopy.joined(bucket, parts), self._times[bucket], versions, since))
 
         def look() -> None:
             self._check_epoch()
             with self._change:
                 self._ordered += 1
 
-        entry = Entry(state.tables.shards_of(1 << bucket), lambda: image.take(bucket, *names), copied)
-        if state.shards.order_with(entry, look):
-            state.shards.carry_out(entry)
-
-    def _count(self, nbytes: int, image: NodeImage | None = None) -> None:
-        """So many more bytes are copied and not written."""
-        self._nbytes += nbytes
-        if image is not None:
-            self._state.copied_bytes = self._nbytes + image.nbytes
+        put_if_whole()  # there may be no table at all
+        for order in image.orders:
+            entry = Entry({order: 1 << bucket}, partial(image.take, bucket, *names, order=order), copied)
+            if state.shards.order_with(entry, look):
+                state.shards.carry_out(entry)
 
     # ---- files -----------------------------------------------------------------------------------------------------------
 
@@ -294,14 +359,17 @@ class _Writing:
                     writer.keep(copy.of.whole.bucket, copy.versions, copy.since)
                     writer.put(record_of(copy.of, message.tables, copy.times), copy.versions)
                     with self._change:
-                        self._count(-copy.of.nbytes)
+                        self._nbytes -= copy.of.nbytes
                         self._change.notify_all()
                     self._rest("writing", writer.spent)
-                self._files = writer.finish()
+                files = writer.finish()
+            with self._change:
+                self._files = files
+                self._change.notify_all()
         except BaseException as error:
             with self._change:
                 self._error = self._error or error
                 self._change.notify_all()
 
 
-__all__ = ["MOST_COPIED", "write"]
+__all__ = ["MOST_COPIED", "Writing", "write"]

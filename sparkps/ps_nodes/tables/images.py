@@ -9,8 +9,7 @@ Whoever changes rows tells the image before (`keep`, `keep_all`), and has their 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from sparkps.errors import CheckpointError
 from sparkps.kernels import images, layout
+from sparkps.ps_nodes.tables.bucket_copies import BucketCopy, TableChanges, is_little
 from sparkps.ps_nodes.tables.bucket_rows import BucketRows, TableRows
 from sparkps.ps_nodes.tables.changes import Buckets, Changed, Runs
 from sparkps.ps_nodes.tables.dense import DenseShards
@@ -28,43 +28,11 @@ from sparkps.specs import NUM_BUCKETS
 Array = NDArray[Any]
 
 
-#: What has changed is taken alone if it has at most this share of the bytes of all of it, `OVERHEAD` bytes included.
-MOST_CHANGED, OVERHEAD = 0.5, 1024
+#: Whether there is memory for so many bytes more.
+HasRoom = Callable[[int], bool]
 
-
-def is_little(changed: int, whole: int) -> bool:
-    """Whether so many bytes are taken rather than the whole."""
-    return changed + OVERHEAD <= MOST_CHANGED * whole
-
-
-@dataclass(frozen=True, eq=False)
-class TableChanges:
-    """Rows of one table in one bucket that have changed or come since a checkpoint."""
-
-    #: int32 (n,), ascending.
-    slots: NDArray[np.int32]
-    #: Steps of the optimizer's schedule so far.
-    step: int
-    #: Rows, then the planes of the optimizer's state: (n, dim) each.
-    planes: tuple[Array, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class BucketCopy:
-    """What a checkpoint takes of a bucket."""
-
-    #: Whole tables and indexes.
-    whole: BucketRows
-    #: By id of the table.
-    tables: Mapping[int, TableChanges] = field(default_factory=dict)
-    #: By id of the index: keys that have come, in slot order, int64 (n,).
-    keys: Mapping[int, NDArray[np.int64]] = field(default_factory=dict)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all arrays."""
-        changes = sum(each.slots.nbytes + sum(plane.nbytes for plane in each.planes) for each in self.tables.values())
-        return self.whole.nbytes + changes + sum(keys.nbytes for keys in self.keys.values())
+#: Bytes that are kept aside between two looks at the room that there is.
+LOOK_AT_ROOM = 1 << 20
 
 
 class TableImage:
@@ -73,14 +41,18 @@ class TableImage:
     Parameters
     ----------
     table : SparseShards or DenseShards
+    has_room : callable
+        Whether there is memory for so many bytes more.
     """
 
-    def __init__(self, table: SparseShards | DenseShards) -> None:
+    def __init__(self, table: SparseShards | DenseShards, has_room: HasRoom = lambda nbytes: True) -> None:
         self.table: Any = table
+        self._has_room = has_room
         #: By bucket: rows, and steps of the optimizer's schedule.
         self.counts = np.zeros(NUM_BUCKETS, np.int64)
         self._steps = np.zeros(NUM_BUCKETS, np.int64)
         self._is_watched = np.zeros(NUM_BUCKETS, bool)
+        self._row_bytes: int = self.table.dtype.itemsize * (1 if self.table.index is None else self.table.spec.dim)
         #: Buckets that were kept aside as a whole.
         self._whole: dict[int, tuple[Array, ...]] = {}
         #: There was no memory to keep something aside.
@@ -109,6 +81,8 @@ class TableImage:
         """Any row of these buckets may be about to be changed."""
         for bucket in buckets[self._is_watched[buckets]].tolist():
             try:
+                if not self._has_room(int(self.counts[bucket]) * self.table.rule.planes * self._row_bytes):
+                    raise MemoryError
                 self._whole[bucket] = self._copied(bucket)
             except MemoryError:
                 self._tear()
@@ -160,8 +134,11 @@ _Kept = tuple[NDArray[np.int32], Array, int, int]
 class SparseImage(TableImage):
     """The image of a sparse table: rows are kept aside one by one."""
 
-    def __init__(self, table: SparseShards) -> None:
-        super().__init__(table)
+    def __init__(self, table: SparseShards, has_room: HasRoom = lambda nbytes: True) -> None:
+        super().__init__(table, has_room)
+        #: By bucket: bytes of rows that are kept aside. Since the room was looked at last, in all of them; roughly.
+        self._kept_bytes: dict[int, int] = {}
+        self._kept_lately = 0
         #: By bucket that is watched and has rows: by row whether it is kept, uint8 (count,); and the addresses of these.
         self._flags: dict[int, NDArray[np.uint8]] = {}
         self._flags_at = np.zeros(NUM_BUCKETS, np.int64)
@@ -198,10 +175,16 @@ class SparseImage(TableImage):
         except MemoryError:
             self._tear()
             return
-        starts = ends.tolist()
+        each, starts = 4 + self.table.rule.planes * self._row_bytes, ends.tolist()
         for bucket, first, last in zip(runs[0].tolist(), starts, starts[1:], strict=False):
             if last > first:
                 self._kept.setdefault(bucket, []).append((kept, rows, first, last))
+                self._kept_bytes[bucket] = self._kept_bytes.get(bucket, 0) + each * (last - first)
+        self._kept_lately += each * count
+        if self._kept_lately > LOOK_AT_ROOM:
+            self._kept_lately = 0
+            if not self._has_room(0):
+                self._tear()
 
     def version(self, bucket: int) -> int:
         """See `TableImage`."""
@@ -221,10 +204,8 @@ class SparseImage(TableImage):
     @property
     def nbytes(self) -> int:
         """See `TableImage`."""
-        flags = sum(flags.nbytes for flags in list(self._flags.values()))
-        each: int = 4 + self.table.row_bytes * self.table.rule.planes
-        kept = sum(last - first for some in list(self._kept.values()) for _, _, first, last in list(some))
-        return super().nbytes + flags + each * kept
+        flags = sum([flags.nbytes for flags in list(self._flags.values())])
+        return super().nbytes + flags + sum(list(self._kept_bytes.values()))
 
     def _copied(self, bucket: int) -> tuple[Array, ...]:
         planes, kept = super()._copied(bucket), self._kept.get(bucket)
@@ -237,7 +218,7 @@ class SparseImage(TableImage):
     def take(self, bucket: int) -> TableRows:
         """See `TableImage`."""
         rows = super().take(bucket)
-        self._kept.pop(bucket, None)
+        self._let_go(bucket)
         cut = self._cuts.pop(bucket)
         if bucket in self._numbers:
             self._changes.taken_whole(bucket, cut, self._numbers[bucket])
@@ -270,51 +251,65 @@ class SparseImage(TableImage):
     def leave(self, bucket: int) -> None:
         """See `TableImage`."""
         super().leave(bucket)
-        self._kept.pop(bucket, None)
+        self._let_go(bucket)
         cut = self._cuts.pop(bucket, None)
         if cut is not None:
             self._changes.not_taken(bucket, cut)
 
+    def _let_go(self, bucket: int) -> None:
+        self._kept.pop(bucket, None)
+        self._kept_bytes.pop(bucket, None)
+
     def _tear(self) -> None:
         super()._tear()
         self._flags_at[:] = 0  # flags stay: another write may be using them
-        self._kept = {}
+        self._kept, self._kept_bytes = {}, {}
 
 
 class NodeImage:
-    """Some tables of a node, as each bucket is when it is begun.
+    """Some tables of a node, as each bucket is when it is begun: all tables at once, or those of one shard after the other.
 
     Parameters
     ----------
     tables : sequence of SparseShards or DenseShards
         They must be in use until `end`.
+    has_room : callable
+        Whether there is memory for so many bytes more.
     """
 
-    def __init__(self, tables: Sequence[SparseShards | DenseShards]) -> None:
+    def __init__(self, tables: Sequence[SparseShards | DenseShards], has_room: HasRoom = lambda nbytes: True) -> None:
         self._images: dict[int, TableImage] = {}
         #: By number of the index.
         self._of_indexes: dict[int, tuple[KeyIndex, TableImage]] = {}
-        #: By bucket: versions of its keys, by number of the index.
-        self._key_versions: dict[int, dict[int, int]] = {}
+        #: By bucket and number of the index: versions of its keys.
+        self._key_versions: dict[tuple[int, int], int] = {}
         for table in tables:
-            made = self._images[table.spec.table] = SparseImage(table) if isinstance(table, SparseShards) else TableImage(table)
+            made = SparseImage(table, has_room) if isinstance(table, SparseShards) else TableImage(table, has_room)
+            self._images[table.spec.table] = made
             if isinstance(table, SparseShards):
                 self._of_indexes[table.spec.index] = table.index, made
+        #: Of the tables' shards: tables that share an index share these, too.
+        self.orders = list(dict.fromkeys([table.order for table in tables]))
         for image in self._images.values():
             image.table.watch().image = image
 
-    def begin(self, bucket: int) -> None:
+    def _in(self, order: int | None) -> dict[int, TableImage]:
+        """Images of the tables in shards of this order, by id; None: all."""
+        return {number: image for number, image in self._images.items() if order is None or image.table.order == order}
+
+    def begin(self, bucket: int, order: int | None = None) -> None:
         """The image has the bucket as it is now. Nobody may be changing it."""
-        for image in self._images.values():
+        for image in self._in(order).values():
             image.begin(bucket)
 
-    def versions(self, bucket: int) -> tuple[dict[int, int], dict[int, int]]:
+    def versions(self, bucket: int, order: int | None = None) -> tuple[dict[int, int], dict[int, int]]:
         """Versions of what a bucket has, in each table and in each index, by their ids. After `begin`, before anybody changes it."""
-        tables = {number: image.version(bucket) for number, image in self._images.items()}
-        self._key_versions[bucket] = indexes = {
-            number: index.watch().of(bucket, int(image.counts[bucket])) for number, (index, image) in self._of_indexes.items()
-        }
-        return tables, indexes
+        images = self._in(order)
+        indexes = {}
+        for number, (index, image) in self._of_indexes.items():
+            if image.table.spec.table in images:
+                indexes[number] = self._key_versions[bucket, number] = index.watch().of(bucket, int(image.counts[bucket]))
+        return {number: image.version(bucket) for number, image in images.items()}, indexes
 
     def since(self, bucket: int) -> tuple[dict[int, int], dict[int, int]]:
         """Versions since which it is known what has changed, as `versions`; 0: it is not. After `versions`, before `take`."""
@@ -327,8 +322,9 @@ class NodeImage:
         return sum(image.nbytes for image in self._images.values())
 
     def take(
-        self, bucket: int, tables: Collection[int], indexes: Iterable[int], changes: Collection[int] = (), more: Collection[int] = ()
-    ) -> BucketCopy:
+        self, bucket: int, tables: Collection[int], indexes: Iterable[int], changes: Collection[int] = (), more: Collection[int] = (),
+        *, order: int | None = None,
+    ) -> BucketCopy:  # fmt: skip
         """A bucket as it was, in some tables and with the keys of some indexes. Once.
 
         Parameters
@@ -338,19 +334,23 @@ class NodeImage:
             Ids of what to take.
         changes, more : collection of int
             Ids of those of which what has changed, or come, will do.
+        order : int, optional
+            Only what is in shards of this order.
 
         Raises
         ------
         CheckpointError
             There was no memory to keep aside what was changed since.
         """
-        more_keys = {number: come for number in more if (come := self._new_keys(bucket, number)) is not None}
-        keys = {number: self._keys(bucket, number) for number in indexes if number not in more_keys}
-        changed = {number: found for number in changes if (found := self._images[number].take_changes(bucket)) is not None}
-        whole = {number: image.take(bucket) for number, image in self._images.items() if number in tables and number not in changed}
-        for image in self._images.values():
+        images = self._in(order)
+        mine = [number for number, (_, image) in self._of_indexes.items() if image.table.spec.table in images]
+        more_keys = {number: come for number in mine if number in more and (come := self._new_keys(bucket, number)) is not None}
+        keys = {number: self._keys(bucket, number) for number in indexes if number in mine and number not in more_keys}
+        changed = {n: found for n, image in images.items() if n in changes and (found := image.take_changes(bucket)) is not None}
+        whole = {number: image.take(bucket) for number, image in images.items() if number in tables and number not in changed}
+        for image in images.values():
             image.leave(bucket)
-        if any(image.is_torn for image in self._images.values()):
+        if any(image.is_torn for image in images.values()):
             raise CheckpointError(
                 "A checkpoint must have memory for rows that are changed while it is written, as they were. There was none: give nodes more"
                 " (`spark.sparkps.nodeMemory`), or write to a faster disk."
@@ -361,8 +361,8 @@ class NodeImage:
         """All keys of a bucket."""
         index, image = self._of_indexes[number]
         keys = index.keys_of(bucket)[: int(image.counts[bucket])]
-        if bucket in self._key_versions:
-            index.watch().taken_whole(bucket, self._key_versions[bucket][number], len(keys))
+        if (bucket, number) in self._key_versions:
+            index.watch().taken_whole(bucket, self._key_versions[bucket, number], len(keys))
         return keys
 
     def _new_keys(self, bucket: int, number: int) -> NDArray[np.int64] | None:
@@ -381,4 +381,4 @@ class NodeImage:
                 watcher.image = None
 
 
-__all__ = ["BucketCopy", "NodeImage", "SparseImage", "TableChanges", "TableImage"]
+__all__ = ["HasRoom", "NodeImage", "SparseImage", "TableImage"]
