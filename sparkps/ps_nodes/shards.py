@@ -170,6 +170,24 @@ class Shards:
             look()
             return [entry for entry in entries if self._enter(entry)]
 
+    def when_done(self, shards: ShardSet, then: Callable[[], None]) -> None:
+        """Call `then` on the pool when all changes that have their place in these shards now are done.
+
+        Each shard is waited for on its own: one that a user's function is busy with keeps no writers from the others.
+        """
+        left, lock = [len(shards) + 1], threading.Lock()
+
+        def one(_: Any, __: BaseException | None) -> None:
+            with lock:
+                left[0] -= 1
+                is_last = not left[0]
+            if is_last:
+                self._pool.submit(then)
+
+        for table, buckets in shards.items():
+            self.apply(Entry({table: buckets}, lambda: None, one))
+        one(None, None)
+
     def still(self) -> threading.Lock:
         """The lock under which entries are ordered: while it is held no change counts anew."""
         return self._lock

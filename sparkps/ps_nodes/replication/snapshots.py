@@ -33,8 +33,16 @@ def send_bucket(
 ) -> None:
     """Make a copy of a bucket at `target`; `then` is called when it is there, and gets every change from then on.
 
-    A copy is made under one placement: another one ends it.
+    A copy is made under one placement: another one ends it. It gets its place when users' functions that change the bucket have ended: who
+    writes to another table, or waits for `target`, shall not wait for them, too.
     """
+    bit = 1 << bucket
+    state.shards.when_done(state.tables.shards_of(bit), lambda: _send_bucket(state, bucket, target, epoch, then))
+
+
+def _send_bucket(
+    state: ServerState, bucket: int, target: int, epoch: int, then: Callable[[BaseException | None], None]
+) -> None:
     bit, marks, shares = 1 << bucket, list[WriterMark](), list[Share]()
     places: list[Any] = []
     answers: list[Answered] = []

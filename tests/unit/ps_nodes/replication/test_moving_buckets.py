@@ -288,3 +288,29 @@ def test_what_a_session_writes_at_the_former_primary_says_nothing_of_a_bucket_th
     assert nodes.rows(1, 3) == dict.fromkeys(SOME, 4.0)
     assert nodes.rows(0, 9) == dict.fromkeys(other, 4.0)
     assert nodes.rows(0, 3) == nodes.rows(1, 3)
+
+
+def test_a_bucket_that_is_copied_while_a_function_runs_keeps_nobody_else_waiting() -> None:
+    """Neither writers of other tables in that bucket, nor those of other buckets that the same node copies."""
+    nodes, client = two_nodes(ALONE)
+    nodes.table(2)
+    held, other = Held(), client_of(nodes, 6)
+    with_double(nodes, held.start)
+    assert add(client)
+    first = nodes.copy([5], 0, 1)
+    nodes.deliver()
+    assert first == [None]
+    client.send(client.call("double", limit=60.0))
+    copied = nodes.copy([3], 0, 1)
+    nodes.deliver()
+    for key in (keys_in(3, 1)[0], keys_in(5, 1)[0]):
+        message, arrays = other.add([key], table=2)
+        other.send(message, arrays)
+        nodes.deliver()
+        assert done(other, message), key
+    assert copied == []
+    held.run()
+    nodes.deliver()
+    assert copied == [None]
+    assert nodes.rows(1, 3) == nodes.rows(0, 3) == dict.fromkeys(SOME, 2.0)
+    assert nodes.rows(1, 3, 2) == nodes.rows(0, 3, 2) == {keys_in(3, 1)[0]: 1.0}
