@@ -312,9 +312,10 @@ class PSContext(TierLife):
         lacks stay as they are. Buckets whose last copies were lost with their nodes are placed anew, so that a degraded tier is
         whole again. No worker group may be running; one that is to begin waits until the restore is over.
 
-        Nothing is changed before all nodes have seen that all of the checkpoint is sound. Then whoever reads or writes waits until all
-        of it is loaded. If that fails, as where the file system goes away in between, tables are neither what they were nor what they
-        were to become: the tier is degraded, and reads and writes raise `ShardLost`, until a restore succeeds.
+        Nothing is changed before all nodes have seen that all of the checkpoint is sound. Then whoever reads or writes waits until
+        all of it is loaded, as long as its own deadline allows (`spark.sparkps.requestTimeout`). If that fails, as where the file
+        system goes away in between, tables are neither what they were nor what they were to become: the tier is degraded, and reads
+        and writes raise `ShardLost`, until a restore succeeds.
 
         Parameters
         ----------

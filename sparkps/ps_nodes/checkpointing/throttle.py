@@ -15,7 +15,6 @@ FREE = 0.03
 #: Seconds without a request after which nobody is in the way.
 QUIET = 0.1
 
-
 #: Bytes of tables below which a checkpoint is over so soon that nobody is the worse for it.
 SMALL = 32 << 20
 
