@@ -5,9 +5,10 @@
     python -m benchmarks.soak --faults node stop --every 5 --seed 7
 
 Four workers push to keys that do not depend on what they read, round after round, under BSP, SSP and ASP in turn; so it is known
-what every row must be. Meanwhile faults come at random times. A reader looks at all rows all the time: none may ever shrink, or be larger
-than what was pushed. After each round all rows must be exactly what was pushed. The report has the faults survived, the time from each
-to the next push that every worker began after it and finished, and the goodput against rounds without faults.
+what every row must be. Meanwhile faults come at random times. A reader looks at all rows all the time: none may ever shrink, or be
+larger than what was pushed. After each round all rows must be exactly what was pushed; then a checkpoint is taken, rows are spoilt,
+and it is restored. The report has the faults survived, the time from each to the next push that every worker began after it and
+finished, and the goodput against rounds without faults.
 
 Exit status 1: a promise was broken.
 """
@@ -77,6 +78,8 @@ class Faults(threading.Thread):
         self._rng = np.random.default_rng(args.seed)
         self._ended = threading.Event()
         self._began = time.monotonic()
+        #: What a fault that lasts has seen of that itself.
+        self._recovered: float | None = None
         self._kinds: dict[str, Callable[[], str]] = {
             "node": self._kill_node,
             "stop": self._stop_node,
@@ -104,11 +107,11 @@ class Faults(threading.Thread):
         if not self.progress.all_run():
             return  # between rounds
         self._wait_whole()
-        at = time.monotonic()
+        at, self._recovered = time.monotonic(), None
         what = self._kinds[kind]()
         if not what:
             return
-        recovery = self.progress.pushed_after(at, PUSH_WITHIN)
+        recovery = self._recovered or self.progress.pushed_after(at, PUSH_WITHIN)
         self.survived.append(Survived(kind, what, at - self._began, recovery))
         took = "the round was over" if recovery is None else f"{recovery:.2f} s"
         print(f"{at - self._began:7.1f} s  {kind}: {what}; to the next push of every worker: {took}", flush=True)
@@ -136,7 +139,9 @@ class Faults(threading.Thread):
 
         node = self._some_node()
         with stop_node(self.ps, node):
-            self._ended.wait(STOPPED)
+            at = time.monotonic()
+            self._recovered = self.progress.pushed_after(at, STOPPED)
+            self._ended.wait(STOPPED - (time.monotonic() - at))
         return f"stopped node {node} for {STOPPED:g} s"
 
     def _kill_worker(self) -> str:
@@ -222,7 +227,7 @@ class Soak:
         self.rows = ps.sparse_table("soak", dim=1, dtype="float64")
         #: What each row must be.
         self.expected = np.zeros(args.keys)
-        self.rounds = self.looks = 0
+        self.rounds = self.looks = self.restores = 0
 
     def round(self, clocks: int) -> float:
         """Push, and check all rows; clocks of all workers a second."""
@@ -241,12 +246,24 @@ class Soak:
         self.looks += reader.looks
         if reader.errors:
             raise reader.errors[0]
+        self._check(f"round {number}")
+        return WORKERS * clocks / seconds
+
+    def _check(self, what: str) -> None:
         found = self.rows.pull(np.arange(self.args.keys)).ravel()
         wrong = np.flatnonzero(found != self.expected)
         assert not len(wrong), (
-            f"after round {number} {len(wrong)} rows are wrong, such as {wrong[0]}: {found[wrong[0]]}, not {self.expected[wrong[0]]}"
+            f"after {what} {len(wrong)} rows are wrong, such as {wrong[0]}: {found[wrong[0]]}, not {self.expected[wrong[0]]}"
         )
-        return WORKERS * clocks / seconds
+
+    def turn_back(self) -> None:
+        """Take a checkpoint, spoil rows, and restore it: they are as they were."""
+        taken = self.ps.checkpoint(self.args.checkpoints)
+        some = np.arange(0, self.args.keys, 3)
+        self.rows.add(some, np.ones((len(some), 1)))
+        self.ps.restore(self.args.checkpoints, id=taken.id)
+        self._check(f"the restore of {taken.id}")
+        self.restores += 1
 
     def calibrate(self) -> tuple[int, float]:
         """Clocks of a round, and clocks a second without faults."""
@@ -269,6 +286,8 @@ class Soak:
             while time.monotonic() < until and faults.error is None:
                 speeds.append(self.round(clocks))
                 done += 1
+                if "checkpoint" in self.args.faults:
+                    self.turn_back()
         finally:
             faults.end()
         if faults.error is not None:
@@ -278,6 +297,7 @@ class Soak:
             "minutes": (time.monotonic() - began) / 60,
             "rounds": done,
             "looks": self.looks,
+            "restores": self.restores,
             "pushes": done * clocks * WORKERS,
             "goodput": goodput / undisturbed,
             "faults": [vars(one) for one in faults.survived],
@@ -297,7 +317,8 @@ def told(report: dict[str, Any]) -> str:
         lines.append([kind, len(recoveries), *figures])
     return (
         f"{report['minutes']:.1f} minutes, {report['rounds']} rounds, {report['pushes']:,} pushes: every row exact after each round,"
-        f" none wrong in {report['looks']} looks between.\nGoodput {report['goodput']:.2f} of that without faults.\n"
+        f" none wrong in {report['looks']} looks between; {report['restores']} checkpoints restored, all rows as they were.\n"
+        f"Goodput {report['goodput']:.2f} of that without faults.\n"
         + table(["fault", "survived", "recovery, median (s)", "p99", "worst"], lines)
     )
 
