@@ -19,7 +19,7 @@ from sparkps.errors import Fenced, GroupError, WorkerFailed
 from sparkps.specs import GroupSpec
 from sparkps.testing.simulation.clockwork import Clockwork, Process
 from sparkps.testing.simulation.control import COORDINATOR
-from sparkps.testing.simulation.fates import Drawn
+from sparkps.testing.simulation.fates import Drawn, Weather
 from sparkps.testing.simulation.seams import AS_IT_IS, Sizes
 from sparkps.testing.simulation.tier import LOOK_EVERY
 from sparkps.testing.simulation.wires import Fates, ProcessLoss, Wires
@@ -177,6 +177,11 @@ class World:
                 return tier.is_restored and not tier.busy and not logs and not self._hurting
 
             self.clockwork.run(self.clockwork.now + PATIENCE, at_rest)
+            if not at_rest() and isinstance(self.wires.fates, Drawn):
+                # Where every fourth message is lost, copies may be given up as often as they are made: that they come to an end is
+                # promised of a network that is sound at last (Dwork, Lynch and Stockmeyer, JACM 1988: partial synchrony).
+                self.wires.fates.weather = Weather()
+                self.clockwork.run(self.clockwork.now + PATIENCE, at_rest)
             awaited = tier.core.placing.awaited(tier.core.nodes.up())
             assert at_rest(), f"the tier does not come to rest: {tier.core.moves.status()}, nodes {awaited} are awaited"
 
