@@ -123,8 +123,15 @@ class Writing:
 
     def run(self) -> None:
         """Copy and write; tells what came of it."""
-        error: BaseException | None = None
-        image: NodeImage | None = None
+        error, report = None, {}
+        try:
+            report = {"part": encoded(self._written())}
+        except BaseException as raised:
+            log.warning("a checkpoint was given up", exc_info=True)
+            error = raised
+        self.end(error, report)
+
+    def _written(self) -> NodePart:
         with ExitStack() as after:
             try:
                 use = self._use()
@@ -133,23 +140,19 @@ class Writing:
                 after.callback(image.end)
                 self._cut_all(image)
                 self._base = self._older()
-                writer = threading.Thread(target=self._write_all, name="sparkps-checkpoint-files", daemon=True)
-                writer.start()
+                threading.Thread(target=self._write_all, name="sparkps-checkpoint-files", daemon=True).start()
                 self._copy_all(image)
                 with self._change:
                     self._change.wait_for(lambda: self._error is not None or self._files is not None)
-            except BaseException as raised:
-                log.warning("a checkpoint was given up", exc_info=True)
-                error = raised
             finally:
                 self._copies.put(None)
                 self._release()
                 with self._change:  # tables are in use as long as something may be copied
                     self._change.wait_for(lambda: not self._ordered)
                 self._image = None
-        error = error or self._error
-        part = None if error is not None or self._files is None else NodePart(self._files, self._groups)
-        self.end(error, {} if part is None else {"part": encoded(part)})
+        if self._error is not None or self._files is None:
+            raise self._error or CheckpointError("A checkpoint must be written before it ends.")
+        return NodePart(self._files, self._groups)
 
     # ---- who asks for it -------------------------------------------------------------------------------------------------
 
