@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from sparkps.checkpoints.format import BucketRecord, TableChange, TableRecord
 from sparkps.checkpoints.manifest import Manifest
 from sparkps.checkpoints.parts import ShardTime, encoded
-from sparkps.ps_nodes.tables.bucket_copies import BucketCopy
 from sparkps.ps_nodes.tables.bucket_rows import BucketRows, TableRows
+from sparkps.ps_nodes.tables.taken_buckets import TakenBucket
 from sparkps.specs import TableSpec
 from sparkps.wire.messages.control import TableInto
 
 
-def record_of(copy: BucketCopy, tables: Sequence[TableSpec], times: list[ShardTime]) -> BucketRecord:
+def record_of(copy: TakenBucket, tables: Sequence[TableSpec], times: list[ShardTime]) -> BucketRecord:
     """What is written of a bucket: what there is of some tables, and logical time."""
     rows = copy.whole
     found = {}

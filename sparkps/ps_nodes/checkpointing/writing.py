@@ -24,8 +24,8 @@ from sparkps.errors import CheckpointError, UnknownTable
 from sparkps.ps_nodes.checkpointing import cuts
 from sparkps.ps_nodes.checkpointing.throttle import Throttle, share_of
 from sparkps.ps_nodes.shards import Entry
-from sparkps.ps_nodes.tables.bucket_copies import BucketCopy
 from sparkps.ps_nodes.tables.images import NodeImage
+from sparkps.ps_nodes.tables.taken_buckets import TakenBucket
 from sparkps.wire.buckets import buckets_in
 from sparkps.wire.messages import control as c
 
@@ -86,7 +86,7 @@ def write(state: ServerState, message: c.WriteCheckpoint, done: Done) -> None:
 class _Copy(NamedTuple):
     """A bucket on its way to the files."""
 
-    of: BucketCopy
+    of: TakenBucket
     times: list[ShardTime]
     versions: dict[str, int]
     since: dict[str, int]
@@ -319,7 +319,7 @@ class Writing:
         since = versions_by_segment(*image.since(bucket))
         split = unchanged.split(bucket, versions, since)
         names = (*ids_of_segments(split.written), *ids_of_segments(split.under))
-        parts: list[BucketCopy] = []
+        parts: list[TakenBucket] = []
 
         def copied(found: Any, error: BaseException | None) -> None:
             with self._change:
@@ -333,7 +333,7 @@ class Writing:
 
         def put_if_whole() -> None:
             if len(parts) == len(image.orders):
-                self._copies.put(_Copy(BucketCopy.joined(bucket, parts), self._times[bucket], versions, since))
+                self._copies.put(_Copy(TakenBucket.joined(bucket, parts), self._times[bucket], versions, since))
 
         def look() -> None:
             self._check_epoch()

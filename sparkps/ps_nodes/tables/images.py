@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from sparkps.errors import CheckpointError
 from sparkps.kernels import images, layout
-from sparkps.ps_nodes.tables.bucket_copies import BucketCopy, TableChanges, is_little
 from sparkps.ps_nodes.tables.bucket_rows import BucketRows, TableRows
 from sparkps.ps_nodes.tables.changes import Buckets, Changed, Runs
 from sparkps.ps_nodes.tables.dense import DenseShards
 from sparkps.ps_nodes.tables.index import KeyIndex
 from sparkps.ps_nodes.tables.sparse import SparseShards
+from sparkps.ps_nodes.tables.taken_buckets import TableChanges, TakenBucket, is_little
 from sparkps.specs import NUM_BUCKETS
 
 Array = NDArray[Any]
@@ -324,7 +324,7 @@ class NodeImage:
     def take(
         self, bucket: int, tables: Collection[int], indexes: Iterable[int], changes: Collection[int] = (), more: Collection[int] = (),
         *, order: int | None = None,
-    ) -> BucketCopy:  # fmt: skip
+    ) -> TakenBucket:  # fmt: skip
         """A bucket as it was, in some tables and with the keys of some indexes. Once.
 
         Parameters
@@ -355,7 +355,7 @@ class NodeImage:
                 "A checkpoint must have memory for rows that are changed while it is written, as they were. There was none: give nodes more"
                 " (`spark.sparkps.nodeMemory`), or write to a faster disk."
             )
-        return BucketCopy(BucketRows(bucket, keys, whole), changed, more_keys)
+        return TakenBucket(BucketRows(bucket, keys, whole), changed, more_keys)
 
     def _keys(self, bucket: int, number: int) -> NDArray[np.int64]:
         """All keys of a bucket."""

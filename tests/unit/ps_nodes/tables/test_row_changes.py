@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sparkps.ps_nodes.tables import bucket_copies, images
+from sparkps.ps_nodes.tables import images, taken_buckets
 from sparkps.ps_nodes.tables.changes import ChangedRows
 from sparkps.ps_nodes.tables.directory import Tables
 from sparkps.ps_nodes.tables.images import NodeImage
@@ -106,7 +106,7 @@ def test_changes_over_the_whole_are_the_content(optimizer: Any, monkeypatch: pyt
 
 
 def test_much_is_taken_as_a_whole_and_little_is_not() -> None:
-    assert [bucket_copies.is_little(*sizes) for sizes in ((0, 2048), (0, 2047), (50, 1000), (40_000, 100_000), (50_000, 100_000))] == [
+    assert [taken_buckets.is_little(*sizes) for sizes in ((0, 2048), (0, 2047), (50, 1000), (40_000, 100_000), (50_000, 100_000))] == [
         True, False, False, True, False,
     ]  # fmt: skip
 

@@ -35,7 +35,7 @@ class TableChanges:
 
 
 @dataclass(frozen=True, eq=False)
-class BucketCopy:
+class TakenBucket:
     """What a checkpoint takes of a bucket."""
 
     #: Whole tables and indexes.
@@ -52,7 +52,7 @@ class BucketCopy:
         return self.whole.nbytes + changes + sum(keys.nbytes for keys in self.keys.values())
 
     @classmethod
-    def joined(cls, bucket: int, parts: Iterable[BucketCopy]) -> BucketCopy:
+    def joined(cls, bucket: int, parts: Iterable[TakenBucket]) -> TakenBucket:
         """One copy of what several have of a bucket."""
         keys: dict[int, NDArray[np.int64]] = {}
         tables: dict[int, TableRows] = {}
@@ -66,4 +66,4 @@ class BucketCopy:
         return cls(BucketRows(bucket, keys, tables), changes, more)
 
 
-__all__ = ["BucketCopy", "TableChanges", "is_little"]
+__all__ = ["TableChanges", "TakenBucket", "is_little"]
