@@ -27,20 +27,6 @@ class NodeFiles(msgspec.Struct, frozen=True):
     nbytes: int
 
 
-def buckets_to_write(primaries: Sequence[int]) -> dict[int, list[int]]:
-    """Buckets that each node writes: those of which it is the primary.
-
-    Examples
-    --------
-    >>> buckets_to_write([0, 1, 0])
-    {0: [0, 2], 1: [1]}
-    """
-    found: dict[int, list[int]] = {}
-    for bucket, node in enumerate(primaries):
-        found.setdefault(node, []).append(bucket)
-    return found
-
-
 def live_shares(manifest: Manifest) -> list[float]:
     """By file of a manifest: the share of its bytes that the manifest rests on."""
     used = [0] * len(manifest.files)
@@ -237,6 +223,6 @@ def _others(got: Sequence[tuple[int, str]], may: set[tuple[int, str]]) -> list[t
 
 
 __all__ = [
-    "LEAST_LIVE", "NodeFiles", "Split", "Unchanged", "assemble", "buckets_to_write", "ids_of_segments", "joined", "live_shares",
+    "LEAST_LIVE", "NodeFiles", "Split", "Unchanged", "assemble", "ids_of_segments", "joined", "live_shares",
     "segment_names", "versions_by_segment",
 ]  # fmt: skip

@@ -63,12 +63,6 @@ class CheckpointSchedule:
         by_time = self.every_seconds > 0 and now - self.time >= self.every_seconds and clock > self.clock
         return by_clock or by_time
 
-    def seconds_left(self, now: float) -> float | None:
-        """Seconds until one may be due by time; None if it never is, or while one is being taken."""
-        if self.busy or not self.every_seconds:
-            return None
-        return max(0.0, self.time + self.every_seconds - now)
-
     def begin(self, clock: int, now: float) -> None:
         """One is being taken, due or asked for, at the cut of `clock`."""
         assert not self.busy, "one checkpoint at a time"
@@ -81,10 +75,6 @@ class CheckpointSchedule:
         if failed:
             self.clock, self.time = self._before[0], now - self.every_seconds / 2
         self._before = None
-
-    def rolled_back(self, clock: int, now: float) -> None:
-        """Everything is at `clock` again: a checkpoint was restored. One that was being taken is over."""
-        self.clock, self.time, self._before = clock, now, None
 
 
 __all__ = ["CheckpointSchedule"]

@@ -241,11 +241,6 @@ class CheckpointStore:
         return whole, torn
 
 
-def newest_sound(url: str | Files, deep: bool = False) -> Manifest:
-    """The newest sound checkpoint at a URL; see `CheckpointStore.sound`."""
-    return CheckpointStore(url).newest_sound(deep)
-
-
 def why_other(segment: Segment, data: Buffer) -> str:
     """Why the bytes of a segment are not those that were written; empty if they are."""
     if checksum(data) == segment.crc32:
@@ -267,4 +262,4 @@ def _folders(manifest: Manifest) -> list[str]:
     return sorted({file.name.rpartition("/")[0] for file in manifest.files})
 
 
-__all__ = ["LEFTOVER_SECONDS", "CheckpointStore", "Skipped", "newest_sound", "none_sound", "why_other"]
+__all__ = ["LEFTOVER_SECONDS", "CheckpointStore", "Skipped", "none_sound", "why_other"]

@@ -46,7 +46,6 @@ def test_every_t_seconds_but_not_of_nothing_new() -> None:
 def test_without_settings_none_is_ever_due() -> None:
     schedule = CheckpointSchedule(0, 0, now=0.0)
     assert not schedule.due(1 << 40, 1e9)
-    assert schedule.seconds_left(0.0) is None
 
 
 def test_one_that_was_asked_for_counts() -> None:
@@ -64,22 +63,9 @@ def test_one_that_failed_is_due_again_soon_and_not_at_once_by_time() -> None:
     assert not schedule.busy
     schedule = CheckpointSchedule(0, 10.0, now=0.0)
     schedule.begin(3, 10.0)
-    assert schedule.seconds_left(11.0) is None
     schedule.end(12.0, failed=True)
     assert not schedule.due(4, 16.9)
     assert schedule.due(4, 17.0)
-    assert schedule.seconds_left(15.0) == 2.0
-
-
-def test_after_a_restore_clocks_count_from_the_checkpoint() -> None:
-    schedule = CheckpointSchedule(10, 0, now=0.0)
-    schedule.begin(9, 1.0)
-    schedule.end(2.0)
-    schedule.begin(19, 3.0)
-    schedule.rolled_back(9, 4.0)
-    assert not schedule.busy
-    assert not schedule.due(18, 5.0)
-    assert schedule.due(19, 5.0)
 
 
 @pytest.mark.parametrize("wrong", [(-1, 0), (1.5, 0), (0, -1.0), (0, float("nan")), (0, float("inf"))])

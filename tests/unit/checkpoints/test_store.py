@@ -14,8 +14,8 @@ from sparkps.checkpoints.files import FileInfo, LocalFiles
 from sparkps.checkpoints.loading import load
 from sparkps.checkpoints.manifest import Checkpoint, id_order, manifest_name, next_id
 from sparkps.checkpoints.patience import Patience
-from sparkps.checkpoints.plan import LEAST_LIVE, Unchanged, assemble, buckets_to_write, live_shares, segment_names
-from sparkps.checkpoints.store import LEFTOVER_SECONDS, CheckpointStore, newest_sound
+from sparkps.checkpoints.plan import LEAST_LIVE, Unchanged, assemble, live_shares, segment_names
+from sparkps.checkpoints.store import LEFTOVER_SECONDS, CheckpointStore
 from sparkps.errors import CheckpointDamaged, CheckpointError
 from sparkps.testing.failing_files import FailingFiles, FileFault
 from tests.unit.checkpoints.samples import BUCKETS, QUICK, SPECS, holds, increment, record, same, write, write_node
@@ -78,7 +78,7 @@ def test_other_files_beside_checkpoints_are_let_be(tmp_path: pathlib.Path) -> No
     others = {path.name for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".data"}
     others -= {manifest_name(made.id)}
     assert others == {"notes.txt", "manifest-of-mine.json", "part.parquet"}
-    assert newest_sound(str(tmp_path), deep=True)
+    assert CheckpointStore(str(tmp_path)).newest_sound(deep=True)
 
 
 # ---- retention -------------------------------------------------------------------------------------------------------------
@@ -312,10 +312,6 @@ def test_damage_of_an_old_file_is_found_through_the_checkpoint_that_rests_on_it(
     store = CheckpointStore(str(tmp_path), QUICK)
     with pytest.raises(CheckpointDamaged, match=path.name):
         store.verify(store.read(made[1].id))
-
-
-def test_each_bucket_is_written_by_its_primary() -> None:
-    assert buckets_to_write([2, 0, 2]) == {2: [0, 2], 0: [1]}
 
 
 def test_a_file_system_that_does_not_answer_is_told_at_the_deadline(tmp_path: pathlib.Path) -> None:
