@@ -18,6 +18,7 @@ from sparkps.checkpoints.manifest import (
     Segment,
     decode,
     encode,
+    folder_of,
     id_of,
     id_order,
     manifest_name,
@@ -28,6 +29,9 @@ from sparkps.checkpoints.retention import what_goes
 from sparkps.errors import CheckpointDamaged, CheckpointError, NoCheckpoint
 
 logger = logging.getLogger(__name__)
+
+#: How long it is tried to remove what a checkpoint that has failed has left.
+DISCARDING = Patience(seconds=10.0, attempt_seconds=10.0, attempts=2)
 
 #: Seconds after which files that no manifest names are taken for those of a checkpoint that has failed.
 LEFTOVER_SECONDS = 3600.0
@@ -200,6 +204,16 @@ class CheckpointStore:
         raise none_sound(self.url, skipped)
 
     # ---- removing ----------------------------------------------------------------------------------------------------------
+
+    def discard(self, checkpoint: str) -> None:
+        """Remove what was written for a checkpoint that is none: it may be what fills the disk. What cannot be removed soon stays."""
+        files = PatientFiles(self.files.files, DISCARDING)
+        try:
+            manifests = [entry.name for entry in files.entries() if id_of(entry.name) == checkpoint]
+            for name in manifests + [entry.name for entry in files.entries(folder_of(checkpoint))]:
+                files.delete(name)
+        except CheckpointError as error:
+            logger.warning("files of checkpoint %s, which has failed, stay at %s: %s", checkpoint, self.url, error)
 
     def prune(self, now: float, keep: int = 3, leftover_seconds: float = LEFTOVER_SECONDS) -> list[str]:
         """Remove all but the newest sound checkpoints, and what failed ones have left.
