@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from sparkps.checkpoints.manifest import DataFile, GroupCut, Manifest, Segment, segment_of_changes
+from sparkps.checkpoints.manifest import DataFile, GroupCut, Manifest, Owner, Segment, segment_of_changes
 from sparkps.errors import CheckpointError
 from sparkps.specs import NUM_BUCKETS, TableSpec
 
@@ -120,6 +120,7 @@ def assemble(
     seconds: float,
     base: Manifest | None = None,
     num_buckets: int = NUM_BUCKETS,
+    owner: Owner | None = None,
     extra: bytes = b"",
 ) -> Manifest:
     """The manifest of what nodes have written.
@@ -130,7 +131,7 @@ def assemble(
         Of every node.
     checkpoint : str
         Its id.
-    tier, tables, groups, time, seconds, num_buckets, extra
+    tier, tables, groups, time, seconds, num_buckets, owner, extra
         See `Manifest`.
     base : Manifest, optional
         The older checkpoint that the nodes were told to rest on.
@@ -150,7 +151,7 @@ def assemble(
     rests = base.id if base is not None and {file.name for file in files} & {file.name for file in base.files} else ""
     return Manifest(
         id=checkpoint, tier=tier, time=time, seconds=seconds, nbytes=mine, base=rests, num_buckets=num_buckets, tables=tuple(tables),
-        groups=tuple(groups), files=files, segments=segments, extra=extra,
+        groups=tuple(groups), files=files, segments=segments, owner=owner, extra=extra,
     )  # fmt: skip
 
 

@@ -215,8 +215,10 @@ class CheckpointStore:
         except CheckpointError as error:
             logger.warning("files of checkpoint %s, which has failed, stay at %s: %s", checkpoint, self.url, error)
 
-    def prune(self, now: float, keep: int = 3, leftover_seconds: float = LEFTOVER_SECONDS) -> list[str]:
-        """Remove all but the newest sound checkpoints, and what failed ones have left.
+    def prune(
+        self, now: float, keep: int = 3, leftover_seconds: float = LEFTOVER_SECONDS, owner: str | None = None
+    ) -> list[str]:
+        """Remove all but the newest sound checkpoints of an owner, and what failed ones have left.
 
         Parameters
         ----------
@@ -226,6 +228,8 @@ class CheckpointStore:
             Number of checkpoints to keep, at least 1.
         leftover_seconds : float
             Age of files without a manifest, and of damaged manifests, from which on they go.
+        owner : str, optional
+            Only checkpoints whose `Owner` has this name go; None: whoever has taken them.
 
         Returns
         -------
@@ -236,7 +240,7 @@ class CheckpointStore:
             raise CheckpointError(f"The number of checkpoints to keep must be at least 1. Got {keep} instead.")
         entries = self.files.entries(deep=True)  # before manifests are read: what is written from now on is not looked at
         whole, torn = self._sorted_out(self._manifests())
-        gone = what_goes(entries, whole, torn, keep=keep, before=now - leftover_seconds)
+        gone = what_goes(entries, whole, torn, keep=keep, before=now - leftover_seconds, owner=owner)
         for name in gone:
             self.files.delete(name)
         return gone
