@@ -208,6 +208,21 @@ def test_a_roll_back_is_given_up_where_one_checkpoint_helps_no_more(scene: Scene
     assert began == [-1] + [4] * MOST_TO_ONE
 
 
+def test_a_run_removes_its_own_older_checkpoints_alone(scene: Scene) -> None:
+    earlier, other, asked_for = scene.lay(1), scene.lay(2, "other"), scene.lay(3, owner=None)
+
+    def work(running: Running, attempt: Attempt) -> str:
+        for clock in range(4):
+            taken(running, attempt, clock)
+        return "done"
+
+    scene.run(work, resume=False).run()
+    left = scene.store.ids()
+    assert len(left) == 2 + 3
+    assert {other, asked_for} < set(left)
+    assert earlier not in left, "of an earlier life"
+
+
 # ---- other names ---------------------------------------------------------------------------------------------------------
 
 
