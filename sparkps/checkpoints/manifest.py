@@ -76,6 +76,15 @@ class GroupCut(msgspec.Struct, frozen=True):
     ranks: tuple[RankCut, ...] = ()
 
 
+class Owner(msgspec.Struct, frozen=True):
+    """A run or a fit that takes checkpoints of itself: it goes on from them, and removes older ones."""
+
+    #: The same when it is started again.
+    name: str
+    #: Another one when it is started again.
+    life: str = ""
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """One checkpoint."""
 
@@ -95,6 +104,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     groups: tuple[GroupCut, ...] = ()
     files: tuple[DataFile, ...]
     segments: tuple[Segment, ...]
+    #: Whose it is; None, as for `PSContext.checkpoint`: it stays until somebody removes it.
+    owner: Owner | None = None
     #: Whatever else whoever takes checkpoints wants back.
     extra: bytes = b""
 
@@ -284,7 +295,7 @@ def why_impossible(manifest: Manifest) -> str:
 
 
 __all__ = [
-    "FORMAT", "Checkpoint", "CheckpointDamaged", "DataFile", "GroupCut", "Manifest", "RankCut", "Segment", "decode", "encode",
+    "FORMAT", "Checkpoint", "CheckpointDamaged", "DataFile", "GroupCut", "Manifest", "Owner", "RankCut", "Segment", "decode", "encode",
     "folder_id", "folder_of", "id_of", "id_order", "manifest_name", "next_id", "segment_of_changes",
     "segment_under", "why_impossible",
 ]  # fmt: skip

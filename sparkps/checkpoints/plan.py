@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from sparkps.checkpoints.manifest import DataFile, GroupCut, Manifest, Segment, segment_of_changes
+from sparkps.checkpoints.manifest import DataFile, GroupCut, Manifest, Owner, Segment, segment_of_changes
 from sparkps.errors import CheckpointError
 from sparkps.specs import NUM_BUCKETS, TableSpec
 
@@ -25,20 +25,6 @@ class NodeFiles(msgspec.Struct, frozen=True):
     segments: tuple[Segment, ...]
     #: Written now.
     nbytes: int
-
-
-def buckets_to_write(primaries: Sequence[int]) -> dict[int, list[int]]:
-    """Buckets that each node writes: those of which it is the primary.
-
-    Examples
-    --------
-    >>> buckets_to_write([0, 1, 0])
-    {0: [0, 2], 1: [1]}
-    """
-    found: dict[int, list[int]] = {}
-    for bucket, node in enumerate(primaries):
-        found.setdefault(node, []).append(bucket)
-    return found
 
 
 def live_shares(manifest: Manifest) -> list[float]:
@@ -134,6 +120,7 @@ def assemble(
     seconds: float,
     base: Manifest | None = None,
     num_buckets: int = NUM_BUCKETS,
+    owner: Owner | None = None,
     extra: bytes = b"",
 ) -> Manifest:
     """The manifest of what nodes have written.
@@ -144,7 +131,7 @@ def assemble(
         Of every node.
     checkpoint : str
         Its id.
-    tier, tables, groups, time, seconds, num_buckets, extra
+    tier, tables, groups, time, seconds, num_buckets, owner, extra
         See `Manifest`.
     base : Manifest, optional
         The older checkpoint that the nodes were told to rest on.
@@ -164,7 +151,7 @@ def assemble(
     rests = base.id if base is not None and {file.name for file in files} & {file.name for file in base.files} else ""
     return Manifest(
         id=checkpoint, tier=tier, time=time, seconds=seconds, nbytes=mine, base=rests, num_buckets=num_buckets, tables=tuple(tables),
-        groups=tuple(groups), files=files, segments=segments, extra=extra,
+        groups=tuple(groups), files=files, segments=segments, owner=owner, extra=extra,
     )  # fmt: skip
 
 
@@ -237,6 +224,6 @@ def _others(got: Sequence[tuple[int, str]], may: set[tuple[int, str]]) -> list[t
 
 
 __all__ = [
-    "LEAST_LIVE", "NodeFiles", "Split", "Unchanged", "assemble", "buckets_to_write", "ids_of_segments", "joined", "live_shares",
+    "LEAST_LIVE", "NodeFiles", "Split", "Unchanged", "assemble", "ids_of_segments", "joined", "live_shares",
     "segment_names", "versions_by_segment",
 ]  # fmt: skip

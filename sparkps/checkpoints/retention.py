@@ -13,7 +13,13 @@ from sparkps.checkpoints.manifest import Manifest, folder_id, folder_of, id_of, 
 
 
 def what_goes(
-    entries: Sequence[FileInfo], whole: Sequence[Manifest], torn: Collection[str], *, keep: int, before: float
+    entries: Sequence[FileInfo],
+    whole: Sequence[Manifest],
+    torn: Collection[str],
+    *,
+    keep: int,
+    before: float,
+    owner: str | None = None,
 ) -> list[str]:
     """Names of the files to remove, in this order.
 
@@ -26,27 +32,32 @@ def what_goes(
     torn : collection of str
         Ids of damaged ones.
     keep : int
-        How many of the sound ones stay.
+        How many of the sound ones stay, of those that can go.
     before : float
         What is a leftover goes if it is older than this: seconds since 1970.
+    owner : str, optional
+        Only checkpoints whose `Owner` has this name can go; None: all.
 
     Returns
     -------
     list of str
         Manifests come first: what they name must not go while they are there.
     """
-    kept, old = whole[:keep], {manifest.id for manifest in whole[keep:]}
-    oldest = min((id_order(manifest.id) for manifest in kept), default=(0, ""))
+    mine = [manifest for manifest in whole if owner is None or (manifest.owner is not None and manifest.owner.name == owner)]
+    old = {manifest.id for manifest in mine[keep:]}
+    kept = [manifest for manifest in whole if manifest.id not in old]
+    # Those of others may be of any age.
+    oldest = min((id_order(manifest.id) for manifest in mine[:keep]), default=(0, ""))
 
     def is_stale(entry: FileInfo, checkpoint: str) -> bool:
         return entry.changed < before if entry.changed else id_order(checkpoint) < oldest
 
-    if len(kept) == keep:  # with fewer, somebody may want to look at the damaged ones
+    if len(mine) >= keep:  # with fewer, somebody may want to look at the damaged ones
         manifests = [(entry, checkpoint) for entry in entries if (checkpoint := id_of(entry.name)) in torn]
         old |= {checkpoint for entry, checkpoint in manifests if checkpoint and is_stale(entry, checkpoint)}
     gone = [entry.name for entry in entries if id_of(entry.name) in old]
     needed = {file.name for manifest in kept for file in manifest.files}
-    rested_on = {file.name for manifest in whole[keep:] for file in manifest.files}
+    rested_on = {file.name for manifest in mine[keep:] for file in manifest.files}
     alive = {folder_of(checkpoint) for checkpoint in {manifest.id for manifest in kept} | set(torn)} - {folder_of(each) for each in old}
     for entry in entries:
         checkpoint = folder_id(entry.name)

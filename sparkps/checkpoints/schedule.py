@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from sparkps.errors import ConfigError
 
+#: Seconds in which none is begun after one that has failed: first, and at most, if `every_seconds` is not longer.
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+
 
 class CheckpointSchedule:
     """Decides when the next checkpoint begins.
@@ -48,6 +51,10 @@ class CheckpointSchedule:
         self.time = now
         #: (clock, time) before the one that is being taken; None if none is.
         self._before: tuple[int, float] | None = None
+        #: How many have failed since the last one that has not.
+        self._failures = 0
+        #: None is begun before: the last one has failed.
+        self._rests_until = now
 
     @property
     def busy(self) -> bool:
@@ -56,18 +63,18 @@ class CheckpointSchedule:
 
     def due(self, clock: int, now: float) -> bool:
         """Whether to begin one, `clock` being the last that is closed."""
-        if self.busy or clock < self.clock:
+        if self.busy or clock < self.clock or self.rests(now):
             return False
+        if self._failures:  # the one that has failed is still to be taken
+            return True
         by_clock = self.every_clocks > 0 and clock - self.clock >= self.every_clocks
         # Nothing has happened since the last one: by time alone there would be many of the same.
         by_time = self.every_seconds > 0 and now - self.time >= self.every_seconds and clock > self.clock
         return by_clock or by_time
 
-    def seconds_left(self, now: float) -> float | None:
-        """Seconds until one may be due by time; None if it never is, or while one is being taken."""
-        if self.busy or not self.every_seconds:
-            return None
-        return max(0.0, self.time + self.every_seconds - now)
+    def rests(self, now: float) -> bool:
+        """Whether it is too early to try again, after one that has failed."""
+        return now < self._rests_until
 
     def begin(self, clock: int, now: float) -> None:
         """One is being taken, due or asked for, at the cut of `clock`."""
@@ -76,15 +83,16 @@ class CheckpointSchedule:
         self.clock, self.time = clock, now
 
     def end(self, now: float, failed: bool = False) -> None:
-        """It is there; or it has failed, and is tried again after half of the usual distance by time, or at the next clock."""
+        """It is there; or it has failed, and is due again after a pause that doubles with each failure."""
         assert self._before is not None, "one was begun"
         if failed:
-            self.clock, self.time = self._before[0], now - self.every_seconds / 2
+            self.clock, self.time = self._before
+            longest = max(LONGEST_PAUSE, self.every_seconds)
+            self._rests_until = now + min(longest, FIRST_PAUSE * 2.0 ** min(self._failures, 30))
+            self._failures += 1
+        else:
+            self._failures = 0
         self._before = None
-
-    def rolled_back(self, clock: int, now: float) -> None:
-        """Everything is at `clock` again: a checkpoint was restored. One that was being taken is over."""
-        self.clock, self.time, self._before = clock, now, None
 
 
 __all__ = ["CheckpointSchedule"]

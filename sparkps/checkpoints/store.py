@@ -18,6 +18,7 @@ from sparkps.checkpoints.manifest import (
     Segment,
     decode,
     encode,
+    folder_of,
     id_of,
     id_order,
     manifest_name,
@@ -28,6 +29,9 @@ from sparkps.checkpoints.retention import what_goes
 from sparkps.errors import CheckpointDamaged, CheckpointError, NoCheckpoint
 
 logger = logging.getLogger(__name__)
+
+#: How long it is tried to remove what a checkpoint that has failed has left.
+DISCARDING = Patience(seconds=10.0, attempt_seconds=10.0, attempts=2)
 
 #: Seconds after which files that no manifest names are taken for those of a checkpoint that has failed.
 LEFTOVER_SECONDS = 3600.0
@@ -201,8 +205,20 @@ class CheckpointStore:
 
     # ---- removing ----------------------------------------------------------------------------------------------------------
 
-    def prune(self, now: float, keep: int = 3, leftover_seconds: float = LEFTOVER_SECONDS) -> list[str]:
-        """Remove all but the newest sound checkpoints, and what failed ones have left.
+    def discard(self, checkpoint: str) -> None:
+        """Remove what was written for a checkpoint that is none: it may be what fills the disk. What cannot be removed soon stays."""
+        files = PatientFiles(self.files.files, DISCARDING)
+        try:
+            manifests = [entry.name for entry in files.entries() if id_of(entry.name) == checkpoint]
+            for name in manifests + [entry.name for entry in files.entries(folder_of(checkpoint))]:
+                files.delete(name)
+        except CheckpointError as error:
+            logger.warning("files of checkpoint %s, which has failed, stay at %s: %s", checkpoint, self.url, error)
+
+    def prune(
+        self, now: float, keep: int = 3, leftover_seconds: float = LEFTOVER_SECONDS, owner: str | None = None
+    ) -> list[str]:
+        """Remove all but the newest sound checkpoints of an owner, and what failed ones have left.
 
         Parameters
         ----------
@@ -212,6 +228,8 @@ class CheckpointStore:
             Number of checkpoints to keep, at least 1.
         leftover_seconds : float
             Age of files without a manifest, and of damaged manifests, from which on they go.
+        owner : str, optional
+            Only checkpoints whose `Owner` has this name go; None: whoever has taken them.
 
         Returns
         -------
@@ -222,7 +240,7 @@ class CheckpointStore:
             raise CheckpointError(f"The number of checkpoints to keep must be at least 1. Got {keep} instead.")
         entries = self.files.entries(deep=True)  # before manifests are read: what is written from now on is not looked at
         whole, torn = self._sorted_out(self._manifests())
-        gone = what_goes(entries, whole, torn, keep=keep, before=now - leftover_seconds)
+        gone = what_goes(entries, whole, torn, keep=keep, before=now - leftover_seconds, owner=owner)
         for name in gone:
             self.files.delete(name)
         return gone
@@ -239,11 +257,6 @@ class CheckpointStore:
             else:
                 whole.append(manifest)
         return whole, torn
-
-
-def newest_sound(url: str | Files, deep: bool = False) -> Manifest:
-    """The newest sound checkpoint at a URL; see `CheckpointStore.sound`."""
-    return CheckpointStore(url).newest_sound(deep)
 
 
 def why_other(segment: Segment, data: Buffer) -> str:
@@ -267,4 +280,4 @@ def _folders(manifest: Manifest) -> list[str]:
     return sorted({file.name.rpartition("/")[0] for file in manifest.files})
 
 
-__all__ = ["LEFTOVER_SECONDS", "CheckpointStore", "Skipped", "newest_sound", "none_sound", "why_other"]
+__all__ = ["LEFTOVER_SECONDS", "CheckpointStore", "Skipped", "none_sound", "why_other"]

@@ -8,15 +8,16 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from typing import TypeVar
 
 from sparkps.checkpoints.files import absolute_url, check_shared, url_of
-from sparkps.checkpoints.manifest import Checkpoint, Manifest
+from sparkps.checkpoints.manifest import Checkpoint, Manifest, Owner
 from sparkps.checkpoints.parts import cuts, part_of
 from sparkps.checkpoints.plan import assemble
 from sparkps.checkpoints.store import CheckpointStore, Skipped, none_sound
 from sparkps.client.control import ControlClient
-from sparkps.errors import CheckpointDamaged, CheckpointError
+from sparkps.errors import CheckpointDamaged, CheckpointError, SparkPSError
 from sparkps.specs import NUM_BUCKETS, GroupSpec
 from sparkps.wire.messages.control import CheckpointTaken, CheckpointWritten, RestoreCheckpoint, TakeCheckpoint
 
@@ -74,6 +75,8 @@ def take(
     timeout: float = LIMIT,
     group: GroupSpec | None = None,
     unless: Callable[[], bool] = lambda: False,
+    given_up: Callable[[], bool] = lambda: False,
+    owner: Owner | None = None,
     extra: bytes = b"",
 ) -> Checkpoint:
     """Take a checkpoint of all tables and groups; see `PSContext.checkpoint`.
@@ -87,18 +90,51 @@ def take(
         Must be in it.
     unless : callable, optional
         Whether to give up instead of trying again.
+    given_up : callable, optional
+        Whether nobody wants it any more: asked when all is written, right before it becomes a checkpoint.
+    owner : Owner, optional
+        Whose it is.
     extra : bytes
         Kept in the manifest.
     """
-    store = store_at(url)
-    deadline = time.monotonic() + timeout
-    return _patiently(lambda: _taken(control, store, deadline, group, extra), deadline, unless)
+    asking = _Asking(control, store_at(url), time.monotonic() + timeout, group, given_up, owner, extra)
+    return _patiently(lambda: _taken(asking), asking.deadline, lambda: unless() or given_up())
 
 
-def _taken(control: ControlClient, store: CheckpointStore, deadline: float, group: GroupSpec | None, extra: bytes) -> Checkpoint:
-    began, checkpoint, base = time.monotonic(), store.new_id(), next(store.sound(), None)
-    asking = TakeCheckpoint(0, store.url, checkpoint, base.id if base is not None else "")
-    written: CheckpointWritten = control.request(asking, max(0.1, deadline - time.monotonic()))
+@dataclass(frozen=True)
+class _Asking:
+    """What is asked for; see `take`."""
+
+    control: ControlClient
+    store: CheckpointStore
+    #: By `time.monotonic`.
+    deadline: float
+    group: GroupSpec | None
+    given_up: Callable[[], bool]
+    owner: Owner | None
+    extra: bytes
+
+
+def _taken(asking: _Asking) -> Checkpoint:
+    """One attempt; what a failed one has written goes."""
+    checkpoint = asking.store.new_id()
+    try:
+        made = _written(asking, checkpoint)
+    except Exception:
+        asking.store.discard(checkpoint)
+        raise
+    try:
+        asking.control.request(CheckpointTaken(0, made.url, made.id, dict(made.clocks), made.bytes, made.seconds))
+    except SparkPSError as error:
+        log.warning("checkpoint %s is there, but the tier's status does not say so: %s", made.id, error)
+    return made
+
+
+def _written(asking: _Asking, checkpoint: str) -> Checkpoint:
+    store, group = asking.store, asking.group
+    began, base = time.monotonic(), next(store.sound(), None)
+    request = TakeCheckpoint(0, store.url, checkpoint, base.id if base is not None else "")
+    written: CheckpointWritten = asking.control.request(request, max(0.1, asking.deadline - time.monotonic()))
     parts = [part_of(part) for part in written.parts]
     where = cuts(written.groups, parts)
     if group is not None and all(cut.spec.group != group.group for cut in where):
@@ -112,11 +148,12 @@ def _taken(control: ControlClient, store: CheckpointStore, deadline: float, grou
         time=time.time(),
         seconds=time.monotonic() - began,
         base=base if base is not None and base.tier == written.tier_id else None,
-        extra=extra,
+        owner=asking.owner,
+        extra=asking.extra,
     )
-    made = store.publish(manifest)
-    control.request(CheckpointTaken(0, made.url, made.id, dict(made.clocks), made.bytes, made.seconds))
-    return made
+    if asking.given_up():
+        raise CheckpointError("A checkpoint must be wanted when it is written. It is not any more: what it was for has ended.")
+    return store.publish(manifest)
 
 
 def _patiently(attempt: Callable[[], T], deadline: float, unless: Callable[[], bool] = lambda: False) -> T:
@@ -144,8 +181,10 @@ def restore(
     return Checkpoint.of(store.url, restored(control, store, candidates(store, checkpoint), timeout))
 
 
-def candidates(store: CheckpointStore, checkpoint: str | None = None) -> Generator[Manifest]:
-    """The checkpoint of that id, or all sound ones, the newest first.
+def candidates(
+    store: CheckpointStore, checkpoint: str | None = None, skipped: list[Skipped] | None = None
+) -> Generator[Manifest]:
+    """The checkpoint of that id, or all sound ones, the newest first; others are added to `skipped`.
 
     Raises
     ------
@@ -159,7 +198,7 @@ def candidates(store: CheckpointStore, checkpoint: str | None = None) -> Generat
         store.verify(manifest)
         yield manifest
         return
-    skipped: list[Skipped] = []
+    skipped = [] if skipped is None else skipped
     for manifest in store.sound(skipped=skipped):
         try:
             yield manifest

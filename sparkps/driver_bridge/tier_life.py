@@ -91,7 +91,8 @@ class TierLife:
         """The active context if it belongs to the session's SparkContext, else a new one from its `spark.sparkps.*` settings.
 
         A context made here lives on for the next caller, until `stop()`, the end of Spark or the interpreter's exit, or until
-        somebody makes one explicitly. If a process of its tier was lost it is started anew; tables that were on it are gone.
+        somebody makes one explicitly. If a process of its tier was lost with its tables, and no restore has brought them back, a new
+        tier takes its place.
         """
         context = running_context(spark)
         with cls._lock:

@@ -187,6 +187,11 @@ class FitCheckpoints:
         self._record = FitRecord(fit, self.prefix)
         return CheckpointPlan(self._store, 0, 0.0, resume=True, extra=self._record.encoded())
 
+    def is_mine(self, manifest: Manifest) -> bool:
+        """Whether a checkpoint is of this fit."""
+        record = FitRecord.of(manifest)
+        return record is not None and record.prefix == self.prefix
+
     @property
     def store(self) -> CheckpointStore:
         """Where they are."""
@@ -217,8 +222,7 @@ class FitCheckpoints:
             except CheckpointDamaged:
                 (mine if self._is_later(checkpoint) else others).add(checkpoint)
                 continue
-            record = FitRecord.of(manifest)
-            if record is not None and record.prefix == self.prefix:
+            if self.is_mine(manifest):
                 mine.add(checkpoint)
                 rested_on |= {file.name for file in manifest.files}  # also of older ones, which are gone
             else:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sparkps.driver_bridge.groups.group import Group, patience_of
 from sparkps.driver_bridge.groups.resuming import Attempt, CheckpointedRun
+from sparkps.driver_bridge.groups.resumption import Source
 from sparkps.driver_bridge.input.scan import check_input
 from sparkps.errors import CheckpointError, InvalidInput, SparkPSError, UnknownTable, WorkerFailed
 from sparkps.kernels import ahead
@@ -89,13 +89,16 @@ def _train(ps: PSContext, rows: DataFrame, job: TrainingJob) -> Trained:
 def _train_kept(ps: PSContext, rows: DataFrame, job: TrainingJob, kept: FitCheckpoints) -> Trained:
     """With checkpoints: goes on from those of an earlier attempt, and from its own when buckets are lost."""
     driver = DRIVERS[job.solver](job, TableNames(kept.prefix))
-    first = _group(ps, rows, driver, kept, lambda name: name.startswith(kept.prefix))
+    begun = Source(kept.store, kept.is_mine, lambda name: name.startswith(kept.prefix))
+    first = _group(ps, rows, driver, begun)
     plan = kept.begin(first.num_workers)
     groups = iter([first])
 
-    def make(_: bool) -> Group:
+    def make(source: Source | None) -> Group:
+        assert source is not None, "a fit goes on from what is there"
         # Rolled back: other tables have lost buckets, too.
-        return next(groups, None) or _group(ps, rows, driver, kept, lambda name: name.startswith(kept.prefix) or _exists(ps, name))
+        rolled_back = replace(source, restores=lambda name: name.startswith(kept.prefix) or _exists(ps, name))
+        return next(groups, None) or _group(ps, rows, driver, rolled_back)
 
     def work(attempt: Attempt) -> tuple[Solution, Figures]:
         return driver.run(attempt.running, kept.saver(attempt))
@@ -118,12 +121,11 @@ def _group(
     ps: PSContext,
     rows: DataFrame,
     driver: SolverDriver,
-    kept: FitCheckpoints | None = None,
-    restores: Callable[[str], bool] | None = None,
+    source: Source | None = None,
 ) -> Group:
-    """The workers of a training."""
+    """The workers of a training, and the checkpoints that they may go on from."""
     job, workers = driver.job, ps.settings.workers
-    task = driver.task(RankJob(job, driver.names, workers.memory_budget, workers.local_dir, resumes=kept is not None))
+    task = driver.task(RankJob(job, driver.names, workers.memory_budget, workers.local_dir, resumes=source is not None))
     return Group(
         ps,
         rows,
@@ -133,10 +135,9 @@ def _group(
         solver=driver.joins,
         deterministic=job.deterministic,
         # By this name a group that goes on is known.
-        name=job.uid if kept is None else kept.prefix,
+        name=job.uid if source is None else driver.names.prefix,
         label=label_of(job.uid),
-        resume_from=None if kept is None else kept.store,
-        restores=restores,
+        resume_from=source,
     )
 
 

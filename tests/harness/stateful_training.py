@@ -25,6 +25,7 @@ class StatefulTraining:
     clocks : int
     strike : callable, optional
         Called by rank 0 from the middle on, once there is a checkpoint in `kept`, if there is no file at `mark` yet.
+        That then has the clock.
     mark : str
     kept : str
         Folder of checkpoints. Empty: none is waited for.
@@ -46,18 +47,18 @@ class StatefulTraining:
             random.bit_generator.state = pickle.loads(worker.state)
         while worker.clock < self.clocks:
             if self.strike is not None and worker.rank == 0 and worker.clock >= self.clocks // 2:
-                self._strike_once()
+                self._strike_once(worker.clock)
             read = table.pull(KEYS)
             table.push(KEYS, np.tanh(read) + random.normal(size=read.shape))
             threading.Event().wait(self.seconds)
             worker.tick(pickle.dumps(random.bit_generator.state))
         return began, rows
 
-    def _strike_once(self) -> None:
+    def _strike_once(self, clock: int) -> None:
         assert self.strike is not None
         path = pathlib.Path(self.mark)
         if not path.exists() and has_checkpoint(self.kept):
-            path.touch()
+            path.write_text(str(clock))
             self.strike()
 
 

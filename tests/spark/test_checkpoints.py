@@ -66,8 +66,26 @@ def test_without_resume_it_begins_at_the_beginning(spark, frame, tmp_path):
         assert [began for began, _ in again] == [0, 0]
         with pytest.raises(CheckpointError, match="'run' of 2 workers in BSP"):
             ps.run(frame, StatefulTraining(20), num_workers=1, checkpoint_dir=str(tmp_path))
-        with pytest.raises(CheckpointError, match="resume=False"):
-            ps.run(frame, StatefulTraining(20), num_workers=2, checkpoint_dir=str(tmp_path), name="other")
+
+
+def test_each_name_has_checkpoints_of_its_own_in_one_directory(spark, frame, tmp_path):
+    url, store = str(tmp_path), CheckpointStore(str(tmp_path))
+    with PSContext(spark, num_nodes=1) as ps:
+        made(ps)
+        mine = ps.checkpoint(url).id
+        for _ in range(3):
+            for name in ("a", "b"):
+                run = ps.run(frame, StatefulTraining(6), num_workers=2, checkpoint_dir=url, name=name, resume=False)
+                assert run.report.checkpoints > 0
+        newest: dict[str, list[str]] = {"a": [], "b": [], "c": []}
+        for manifest in store.sound():
+            if manifest.owner is not None:
+                newest[manifest.owner.name].append(manifest.id)
+        assert [len(ids) for ids in newest.values()] == [3, 3, 0], "each removes its own"
+        for name, ids in newest.items():
+            again = ps.run(frame, StatefulTraining(6), num_workers=2, checkpoint_dir=url, name=name)
+            assert again.report.resumed_from == tuple(ids[:1])
+        assert ps.restore(url, id=mine).id == mine
 
 
 def test_arguments_that_cannot_be_are_refused(spark, frame):
@@ -131,6 +149,8 @@ def test_lost_buckets_roll_the_run_back_to_its_last_checkpoint(spark, frame, exp
         results = ps.run(frame, train, num_workers=2, checkpoint_dir=url, checkpoint_every=5)
         assert pathlib.Path(mark).exists()
         assert len(results.report.resumed_from) == 1
-        assert results.report.redone_clocks >= 0
+        (began, _), _ = results
+        struck = int(pathlib.Path(mark).read_text())  # all had ticked the clock before; the driver may not have seen that yet
+        assert results.report.redone_clocks <= struck - began
         assert table.pull(KEYS).tobytes() == expected
         assert ps.status()["state"] == "ready"

@@ -1,26 +1,24 @@
-"""Checkpoints of a worker group while it runs, and groups that continue where a checkpoint has them."""
+"""Checkpoints of a worker group while it runs: where and when they are taken, and that nobody waits long for one in vain."""
 
 from __future__ import annotations
 
 import logging
 import os
+import secrets
 import threading
 import time
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from msgspec.structs import replace
-
-from sparkps.checkpoints.manifest import Checkpoint, GroupCut, Manifest
-from sparkps.checkpoints.parts import consistency_of, starts
+from sparkps.checkpoints.manifest import Checkpoint, Owner
 from sparkps.checkpoints.schedule import CheckpointSchedule
 from sparkps.checkpoints.store import CheckpointStore
 from sparkps.client.control import ControlClient
 from sparkps.driver_bridge import checkpointing
-from sparkps.errors import CheckpointDamaged, CheckpointError, ConfigError, NoCheckpoint, SparkPSError
-from sparkps.specs import GroupSpec, RankStart
+from sparkps.errors import ConfigError, SparkPSError
+from sparkps.specs import GroupSpec
 from sparkps.wire.messages.control import TierStatus
 
 log = logging.getLogger(__name__)
@@ -31,8 +29,11 @@ _LOOK_EVERY = 0.1
 #: Clocks between two checkpoints, if nothing is said.
 _EVERY = 10
 
-#: Checkpoints that are kept.
+#: Checkpoints of a run that are kept.
 _KEEP = 3
+
+#: Seconds that a group which has ended waits for the checkpoint that is under way.
+GRACE = 3.0
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class CheckpointPlan:
     resume: bool
     #: Kept in the manifest of each.
     extra: bytes = b""
+    #: Tells checkpoints of this run from those of earlier ones of the same name.
+    life: str = field(default_factory=lambda: secrets.token_hex(8))
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,11 @@ class Checkpointer:
     control : ControlClient
     plan : CheckpointPlan
     spec : GroupSpec
+
+    Notes
+    -----
+    A group that has ended, well or not, waits `GRACE` seconds at most for a checkpoint that is under way, be it that nodes or files do
+    not answer. Then that one is given up: its thread, a daemon, ends when it is answered, and makes no checkpoint of what was written.
     """
 
     def __init__(self, control: ControlClient, plan: CheckpointPlan, spec: GroupSpec) -> None:
@@ -116,7 +124,10 @@ class Checkpointer:
         #: Asked with the clock until it answers; None: the plan has said all.
         self._ask_pace: Callable[[int], Pace | None] | None = None
         self._until: int | None = None
+        #: The group has ended: none is begun any more.
         self._over = threading.Event()
+        #: Nobody waits any more for the one that is under way.
+        self._given_up = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"sparkps-checkpoints-{spec.name}", daemon=True)
 
     def at_pace(self, ask: Callable[[int], Pace | None]) -> Self:
@@ -138,24 +149,41 @@ class Checkpointer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._over.set()
-        self._thread.join()
+        try:
+            self._thread.join(GRACE)
+        finally:  # also when a second Ctrl-C ends the wait
+            self._give_up(self._thread, self._given_up)
 
     def take(self, extra: bytes, unless: Callable[[], bool]) -> bool:
-        """Take a checkpoint now; whether it could be. A run does not end for want of one.
+        """Take a checkpoint now; whether it could be. A run does not end for want of one. Soon after one that failed none is tried.
 
         Parameters
         ----------
         extra : bytes
             Kept in its manifest.
         unless : callable
-            Whether nobody needs it any more.
+            Whether nobody needs it any more: then it is waited for `GRACE` seconds.
         """
-        try:
-            self.taken.append(self._written(extra, unless))
-        except Exception as error:
-            self._missed(error)
+        if self._schedule.rests(time.monotonic()):
             return False
-        return True
+        given_up, before = threading.Event(), len(self.taken)
+        thread = threading.Thread(
+            target=lambda: self._try(extra, unless, given_up), name=f"sparkps-checkpoint-{self._spec.name}", daemon=True
+        )
+        self._schedule.begin(self.clock, time.monotonic())
+        try:
+            thread.start()
+            _wait(thread, unless)
+        finally:
+            self._give_up(thread, given_up)
+            is_taken = len(self.taken) > before
+            self._schedule.end(time.monotonic(), failed=not is_taken)
+        return is_taken
+
+    def _give_up(self, thread: threading.Thread, given_up: threading.Event) -> None:
+        given_up.set()
+        if thread.is_alive() and self._schedule.busy:
+            log.info("worker group %s has ended while a checkpoint of it was written, which is given up", self._spec.name)
 
     def _run(self) -> None:
         # Buckets that are lost before the first clocks are done can be had back, too; whoever sets a pace of his own begins later.
@@ -168,11 +196,17 @@ class Checkpointer:
                 if take:
                     self._take()
             except Exception as error:
-                self._missed(error)
+                self._missed(error, self._over)
 
-    def _missed(self, error: Exception) -> None:
+    def _try(self, extra: bytes, unless: Callable[[], bool], given_up: threading.Event) -> None:
+        try:
+            self._written(extra, unless, given_up)
+        except Exception as error:
+            self._missed(error, given_up)
+
+    def _missed(self, error: Exception, over: threading.Event) -> None:
         if isinstance(error, SparkPSError):
-            said = logging.DEBUG if self._over.is_set() else logging.WARNING
+            said = logging.DEBUG if over.is_set() else logging.WARNING
             log.log(said, "no checkpoint of worker group %s now: %s", self._spec.name, error)
         else:
             log.error("no checkpoint of worker group %s now", self._spec.name, exc_info=error)
@@ -197,120 +231,33 @@ class Checkpointer:
         self._schedule.begin(self.clock, time.monotonic())
         failed = True
         try:
-            self.taken.append(self._written(self._plan.extra, self._over.is_set))
+            self._written(self._plan.extra, self._over.is_set, self._given_up)
             failed = False
         finally:
             self._schedule.end(time.monotonic(), failed)
 
-    def _written(self, extra: bytes, unless: Callable[[], bool]) -> Checkpoint:
-        """Take one; older ones go."""
-        store = self._plan.store
-        made = checkpointing.take(self._control, store.url, group=self._spec, unless=unless, extra=extra)
+    def _written(self, extra: bytes, unless: Callable[[], bool], given_up: threading.Event) -> None:
+        """Take one; older ones of the run go."""
+        store, owner = self._plan.store, Owner(base_of(self._spec.name), self._plan.life)
+        made = checkpointing.take(
+            self._control, store.url, group=self._spec, unless=unless, given_up=given_up.is_set, owner=owner, extra=extra
+        )
+        self.taken.append(made)
+        if given_up.is_set():
+            return
         try:
-            store.prune(time.time(), _KEEP)
+            store.prune(time.time(), _KEEP, owner=owner.name)
         except SparkPSError as error:
             log.warning("older checkpoints at %s stay: %s", store.url, error)
-        return made
 
 
-# ---- from a checkpoint on ----------------------------------------------------------------------------------------------
-
-
-class Resumption:
-    """A group that goes on from the newest sound checkpoint of one like it.
-
-    Parameters
-    ----------
-    control : ControlClient
-    store : CheckpointStore
-    name : str
-        Of the run, without the part that makes a group's name unique.
-    num_workers, num_ranks, staleness : int
-        Of the group that goes on.
-    tables : callable, optional
-        By its name, whether a table of the checkpoint is restored; None: all are.
-    """
-
-    def __init__(
-        self,
-        control: ControlClient,
-        store: CheckpointStore,
-        name: str,
-        num_workers: int,
-        num_ranks: int,
-        staleness: int,
-        tables: Callable[[str], bool] | None = None,
-    ) -> None:
-        self._control = control
-        self._store = store
-        self._name = name
-        self._shape = (num_workers, num_ranks, staleness)
-        self._tables = tables
-        #: What was restored, with the tables that were.
-        self.manifest: Manifest | None = None
-        self._cut: GroupCut | None = None
-
-    def restore(self) -> tuple[RankStart, ...]:
-        """Restore the tables; where the ranks go on. Empty: there is no checkpoint at all.
-
-        Raises
-        ------
-        CheckpointError
-            There are checkpoints, and none is of such a group, or none is sound.
-        """
-        if not self._store.ids():
-            return ()
-        self.manifest = checkpointing.restored(self._control, self._store, self._mine())
-        self._cut = self._cut_in(self.manifest)
-        assert self._cut is not None, "as `_mine` has seen"
-        log.warning("worker group %s goes on after clock %d, from checkpoint %s", self._name, self._cut.clock, self.manifest.id)
-        return starts(self._cut)
-
-    def mark(self, spec: GroupSpec) -> None:
-        """SSP and ASP: what ranks had written beyond their ticks is known again. Before the group's ranks begin."""
-        if self.manifest is None or self._cut is None or spec.staleness == 0:
-            return
-        deadline = time.monotonic() + checkpointing.LIMIT
-        checkpointing.load(self._control, self._store, self.manifest, deadline, spec.group, self._cut.spec.group)
-
-    def _mine(self) -> Generator[Manifest]:
-        """Sound checkpoints with such a group, the newest first."""
-        found = checkpointing.candidates(self._store)
-        others: list[str] = []
-        try:
-            manifest = next(found)
-            while True:
-                if self._cut_in(manifest) is None:
-                    others += [_shown(cut.spec) for cut in manifest.groups] or ["no group"]
-                    manifest = next(found)
-                    continue
-                try:
-                    yield self._narrowed(manifest)
-                except CheckpointDamaged as error:
-                    manifest = found.throw(error)
-                else:
-                    manifest = next(found)
-        except NoCheckpoint as error:
-            if not others:
-                raise
-            workers, _, staleness = self._shape
-            raise CheckpointError(
-                f"A run that resumes needs a checkpoint of a run {self._name!r} of {workers} workers in {consistency_of(staleness)}."
-                f" Those at {self._store.url} are of {', '.join(sorted(set(others)))}: run it as it was, say resume=False, or give another"
-                " `checkpoint_dir`."
-            ) from error
-
-    def _narrowed(self, manifest: Manifest) -> Manifest:
-        """With the tables that are restored."""
-        wanted = self._tables
-        return manifest if wanted is None else replace(manifest, tables=tuple(spec for spec in manifest.tables if wanted(spec.name)))
-
-    def _cut_in(self, manifest: Manifest) -> GroupCut | None:
-        for cut in manifest.groups:
-            spec = cut.spec
-            if base_of(spec.name) == self._name and (spec.num_workers, spec.num_ranks, spec.staleness) == self._shape:
-                return cut
-        return None
+def _wait(thread: threading.Thread, unless: Callable[[], bool]) -> None:
+    """Wait for a thread; `GRACE` seconds from when nobody needs what it does."""
+    deadline = float("inf")
+    while thread.is_alive() and time.monotonic() < deadline:
+        thread.join(_LOOK_EVERY)
+        if deadline == float("inf") and unless():
+            deadline = time.monotonic() + GRACE
 
 
 def base_of(name: str) -> str:
@@ -324,8 +271,4 @@ def base_of(name: str) -> str:
     return name.rpartition("-")[0]
 
 
-def _shown(spec: GroupSpec) -> str:
-    return f"{base_of(spec.name)!r} of {spec.num_workers} workers in {consistency_of(spec.staleness)}"
-
-
-__all__ = ["CheckpointPlan", "Checkpointer", "Pace", "Resumption", "base_of", "plan_of"]
+__all__ = ["GRACE", "CheckpointPlan", "Checkpointer", "Pace", "base_of", "plan_of"]

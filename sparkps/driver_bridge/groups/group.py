@@ -6,7 +6,6 @@ import inspect
 import os
 import secrets
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from sparkps.client.session import connect
 from sparkps.consistency import BSP, Consistency, check_consistency
 from sparkps.driver_bridge.groups import admission, solver
 from sparkps.driver_bridge.groups.causes import left
-from sparkps.driver_bridge.groups.checkpoints import Resumption, plan_of
+from sparkps.driver_bridge.groups.checkpoints import plan_of
 from sparkps.driver_bridge.groups.life import EndStep, Life
 from sparkps.driver_bridge.groups.monitor import ANSWER_WITHIN, GroupMonitor
 from sparkps.driver_bridge.groups.progress import ProgressBar
@@ -25,6 +24,7 @@ from sparkps.driver_bridge.groups.rank_lease import SOLVER_ATTEMPT
 from sparkps.driver_bridge.groups.rank_task import RankTask
 from sparkps.driver_bridge.groups.report import Results
 from sparkps.driver_bridge.groups.resuming import CheckpointedRun, waited_for
+from sparkps.driver_bridge.groups.resumption import Resumption, Source
 from sparkps.driver_bridge.groups.running import RunningGroup, Terms, ended_if_it_fails
 from sparkps.driver_bridge.groups.stand_in import StandIn, check_on_worker_loss
 from sparkps.driver_bridge.groups.states import Event
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from sparkps.checkpoints.manifest import Manifest
-    from sparkps.checkpoints.store import CheckpointStore
     from sparkps.driver_bridge.context import PSContext
 
 #: Seconds that tasks of an ended group have to end by themselves before they are cancelled.
@@ -68,10 +67,8 @@ class Group:
         Shown in messages and in the status, with an id that makes it unique.
     label : str
         Heads the progress bar; empty: the name and its id.
-    resume_from : CheckpointStore, optional
-        The group continues the newest checkpoint here, if there is one. Tables are restored when it starts.
-    restores : callable, optional
-        By its name, whether a table of that checkpoint is restored; None: all are.
+    resume_from : Source, optional
+        The group continues the newest of these checkpoints. Tables are restored when it starts.
 
     Examples
     --------
@@ -97,8 +94,7 @@ class Group:
         on_worker_loss: str = "wait",
         name: str = "run",
         label: str = "",
-        resume_from: CheckpointStore | None = None,
-        restores: Callable[[str], bool] | None = None,
+        resume_from: Source | None = None,
     ) -> None:
         if not callable(train):
             raise InvalidInput(f"`train` must be a function of (worker, batches). Got {type(train).__name__} instead.")
@@ -129,7 +125,7 @@ class Group:
         if resume_from is not None:
             ranks = self.num_workers + solver
             shape = self.num_workers, ranks, self.consistency.bound
-            self._resumption = Resumption(ps.control, resume_from, name, *shape, tables=restores)
+            self._resumption = Resumption(ps.control, resume_from, name, *shape)
         #: Looked at, and staged if need be, before admission: slots are not held meanwhile.
         self._rows = GroupInput(
             df,
@@ -294,24 +290,25 @@ def run_group(
     consistency : BSP, SSP(staleness) or ASP
     checkpoint_dir : str or os.PathLike, optional
         URL of a directory where checkpoints are written while the group trains: all tables, and where each rank is, with what it
-        has stored with its last `tick(state)`. The last three are kept. If buckets are lost with their nodes, the run goes on from
-        the newest one by itself.
+        has stored with its last `tick(state)`. The last three of a run of this `name` are kept; others there stay. If buckets are lost
+        with their nodes, the run goes on by itself from the newest one that it has taken, or had gone on from. One that is under way
+        when the run ends is waited for 3 s.
     checkpoint_every : int, optional
         A checkpoint is due so many clocks after the last one; default 10, unless `checkpoint_seconds` is given.
     checkpoint_seconds : float, optional
         A checkpoint is due so many seconds after the last one.
     resume : bool, optional
         Whether the run continues the newest sound checkpoint in `checkpoint_dir` of a run of the same `name`, number of workers and
-        consistency, if there is one; default True. The tables are as they were, and ranks go on at the clock after their last one,
-        with `worker.state`. A run that was killed and is started again ends as if it had not been, in BSP bit for bit, if ranks
-        get the same rows again (``deterministic=True``, or the same files).
+        consistency; default True. Without any of that `name` it begins at the beginning. The tables are as they were, and ranks go on at
+        the clock after their last one, with `worker.state`. A run that was killed and is started again ends as if it had not been, in
+        BSP bit for bit, if ranks get the same rows again (``deterministic=True``, or the same files).
     **options
         ``deterministic=True``: a row's worker and place depend on the rows alone. ``timeout``: seconds that the group may take.
         ``progress``: True or False for a bar in any case; None: where somebody sees it. ``on_worker_loss="continue"``: the group
         goes on without a worker that is lost, if no successor has come by the end of its lease (`spark.sparkps.leaseTtl`) or Spark has
         given it up; what it had ticked counts, others do not wait for it, and its result is a `WorkerLost`. The last worker is
-        always waited for, as "wait", the default, does for all. ``name``: for messages. ``label``: heads the
-        bar in place of the name.
+        always waited for, as "wait", the default, does for all. ``name``: for messages, and what checkpoints
+        are known by. ``label``: heads the bar in place of the name.
 
     Returns
     -------
@@ -331,10 +328,9 @@ def run_group(
     plan = plan_of(checkpoint_dir, checkpoint_every, checkpoint_seconds, resume)
     if plan is None:
         return Group(ps, df, train, num_workers, consistency, **options).start().wait()
-    store = plan.store
 
-    def make(resumes: bool) -> Group:
-        return Group(ps, df, train, num_workers, consistency, resume_from=store if resumes else None, **options)
+    def make(source: Source | None) -> Group:
+        return Group(ps, df, train, num_workers, consistency, resume_from=source, **options)
 
     run = CheckpointedRun(make, ps.control, plan, patience_of(ps), waited_for)
     return run.with_figures(run.run())

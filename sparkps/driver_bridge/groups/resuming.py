@@ -16,8 +16,9 @@ from sparkps.client.control import ControlClient
 from sparkps.driver_bridge.groups.checkpoints import Checkpointer, CheckpointPlan
 from sparkps.driver_bridge.groups.monitor import ANSWER_WITHIN
 from sparkps.driver_bridge.groups.report import Results
+from sparkps.driver_bridge.groups.resumption import Source
 from sparkps.driver_bridge.groups.running import RunningGroup
-from sparkps.errors import NodeUnreachable, ShardLost, SparkPSError, TierError
+from sparkps.errors import NoCheckpoint, NodeUnreachable, ShardLost, SparkPSError
 from sparkps.wire.messages.control import TierStatus
 
 if TYPE_CHECKING:
@@ -31,9 +32,8 @@ MOST_TO_ONE = 3
 #: Seconds between two looks whether the coordinator knows that buckets are lost.
 _LOOK_EVERY = 0.05
 
-#: What a rank meets when a node is gone, before anybody knows whether there are copies.
-_GONE = (ShardLost, NodeUnreachable, TierError)
-
+#: What a rank meets when a node is gone, before anybody knows whether there are copies. Whatever else it meets no roll-back mends.
+_GONE = (ShardLost, NodeUnreachable)
 
 T = TypeVar("T")
 
@@ -57,10 +57,12 @@ def waited_for(attempt: Attempt) -> Results:
 class CheckpointedRun(Generic[T]):
     """A run that goes on from its last checkpoint whenever buckets are lost.
 
+    That is one that it has taken itself, or that it had gone on from: others in the same directory are of other tables.
+
     Parameters
     ----------
     make : callable
-        Makes the group; takes whether it continues the newest checkpoint, if there is one.
+        Makes the group; takes the `Source` of checkpoints that it may go on from, or None.
     control : ControlClient
     plan : CheckpointPlan
     patience : float
@@ -71,7 +73,7 @@ class CheckpointedRun(Generic[T]):
 
     def __init__(
         self,
-        make: Callable[[bool], Group],
+        make: Callable[[Source | None], Group],
         control: ControlClient,
         plan: CheckpointPlan,
         patience: float,
@@ -90,15 +92,18 @@ class CheckpointedRun(Generic[T]):
 
     def run(self) -> T:
         """Run until the group has ended well."""
-        resume = self._plan.resume
+        source = Source(self._plan.store) if self._plan.resume else None
+        first: SparkPSError | None = None
         while True:
             try:
-                return self._once(self._make(resume))
+                return self._once(self._make(source))
             except SparkPSError as error:
+                if first is not None and isinstance(error, NoCheckpoint):
+                    raise first  # noqa: B904 -- why the run has failed; that what it had written is damaged is its context
                 if not self._can_roll_back(error):
                     raise
                 log.warning("the run is rolled back to its last checkpoint: %s", error.message)
-                resume = True
+                source, first = Source(self._plan.store, self._is_own, must_be=True), error
 
     def with_figures(self, results: Results) -> Results:
         """What the run came to, with its checkpoints in the report."""
@@ -108,25 +113,41 @@ class CheckpointedRun(Generic[T]):
         return Results(results, report)
 
     def _once(self, group: Group) -> T:
-        with group as running:
-            start = min((rank.clock for rank in running.spec.start), default=-1)
+        try:
+            with group as running:
+                return self._worked(group, running)
+        finally:
             if group.restored is not None:
                 self._resumed.append(group.restored.id)
-                self._redone += max(0, self._reached - start)
-            self._reached = start
-            checkpointer = Checkpointer(self._control, self._plan, running.spec)
-            try:
-                return self._work(Attempt(running, group.restored, checkpointer))
-            finally:
-                self._taken += len(checkpointer.taken)
-                self._reached = max(start, checkpointer.clock, running.clock)
+
+    def _worked(self, group: Group, running: RunningGroup) -> T:
+        start = min((rank.clock for rank in running.spec.start), default=-1)
+        if group.restored is not None:
+            self._redone += max(0, self._reached - start)
+        self._reached = start
+        checkpointer = Checkpointer(self._control, self._plan, running.spec)
+        try:
+            return self._work(Attempt(running, group.restored, checkpointer))
+        finally:
+            self._taken += len(checkpointer.taken)
+            self._reached = max(start, checkpointer.clock, running.clock)
 
     def _can_roll_back(self, error: SparkPSError) -> bool:
-        """Whether the run has failed for want of buckets that a checkpoint has."""
-        if not _may_be_lost(error) or not self._plan.store.ids():
-            return False
+        """Whether the run has failed for want of buckets that a checkpoint of its own has."""
         most = max(Counter(self._resumed).values(), default=0)
-        return most < MOST_TO_ONE and self._is_degraded()
+        return _may_be_lost(error) and most < MOST_TO_ONE and self._has_own() and self._is_degraded()
+
+    def _is_own(self, manifest: Manifest) -> bool:
+        """Whether the run has taken a checkpoint itself, or has gone on from it."""
+        is_mine = manifest.owner is not None and manifest.owner.life == self._plan.life
+        return is_mine or manifest.id in self._resumed
+
+    def _has_own(self) -> bool:
+        try:
+            return any(self._is_own(manifest) for manifest in self._plan.store.sound())
+        except SparkPSError as error:
+            log.warning("the run is not rolled back: %s", error)
+            return False
 
     def _is_degraded(self) -> bool:
         deadline, pause = time.monotonic() + self._patience, threading.Event()

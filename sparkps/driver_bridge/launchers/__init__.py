@@ -36,7 +36,10 @@ class RunningTier(Protocol):
         """Why nobody can ask the coordinator anything any more; None: it runs, as far as is known. Never waits."""
 
     def lost(self) -> SparkPSError | None:
-        """Why the tier cannot be used any more, or not all of it: buckets or the coordinator are lost. None: all is there. Never waits."""
+        """Why the tier cannot be used any more, or not all of it: buckets or the coordinator are lost. None: all is there.
+
+        Waits only where something was lost: some seconds at most, for the coordinator to say whether a restore has brought it back.
+        """
 
     def scale(self, num_nodes: int, seconds: float) -> None:
         """Have so many nodes, and wait until every bucket is where it shall be; see `PSContext.scale`."""

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ ROOM_FOR_LOGS = 1 << 20
 COMPILE_LIMIT = 900.0
 #: Seconds that the coordinator has to answer that the tier has stopped, before it is asked again.
 STOP_ASK_AGAIN = 2.5
+#: Seconds that the coordinator has to say whether what was lost with a node is back.
+STATE_WITHIN = 5.0
 #: Seconds between two looks while waiting for the tier.
 LOOK_EVERY = 0.02
 
@@ -86,7 +89,7 @@ class LocalTier:
         self._journal = self.directory / f"coordinator{JOURNAL}"
         #: The coordinator has ended, and is not started again.
         self._coordinator_is_gone = False
-        #: Why data is gone with a node; None: it is not.
+        #: Why data is gone with a node; None: it is not. A restore brings it back, which only the coordinator knows: see `lost`.
         self._data_lost: SparkPSError | None = None
         #: Held while the number of nodes is changed.
         self._scaling = threading.Lock()
@@ -204,10 +207,22 @@ class LocalTier:
 
     def lost(self) -> SparkPSError | None:
         """See `RunningTier.lost`."""
-        gone = [child for child in list(self._nodes.values()) if child.exited.is_set()]
+        gone = {endpoint: child for endpoint, child in list(self._nodes.items()) if child.exited.is_set()}
         if gone and self._settings.replication == 1 and self._data_lost is None:
-            self._data_lost = TierError(f"The nodes of the tier must be running. One is not: {gone[0].fate()}.")
+            fate = next(iter(gone.values())).fate()
+            self._data_lost = TierError(f"The nodes of the tier must be running. One is not: {fate}.")
+        if self._data_lost is not None and self.ended() is None and self._is_whole_again(gone):
+            self._data_lost = None
         return self.ended() or self._data_lost
+
+    def _is_whole_again(self, gone: Collection[str]) -> bool:
+        """Whether the coordinator, which knows of all nodes that have exited, has all buckets: a checkpoint was restored."""
+        try:
+            report = self.control.request(TierStatus(0, fresh=False), STATE_WITHIN).report
+        except SparkPSError:
+            return False
+        up = {node["endpoint"] for node in report["nodes"] if node["state"] == "up"}
+        return report["state"] == "ready" and up.isdisjoint(gone)
 
     def _exited(self, child: Child) -> None:
         """A child has exited: if nobody told it to, the coordinator learns of it at once. The child's own thread."""

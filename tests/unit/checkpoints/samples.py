@@ -11,7 +11,7 @@ import numpy as np
 from sparkps.checkpoints.files import Files
 from sparkps.checkpoints.format import BucketRecord, TableRecord
 from sparkps.checkpoints.loading import load
-from sparkps.checkpoints.manifest import Checkpoint, GroupCut, Manifest, RankCut
+from sparkps.checkpoints.manifest import Checkpoint, GroupCut, Manifest, Owner, RankCut
 from sparkps.checkpoints.patience import Patience
 from sparkps.checkpoints.plan import NodeFiles, assemble, segment_names
 from sparkps.checkpoints.store import CheckpointStore
@@ -129,7 +129,9 @@ def write(
     return store.publish(manifest)
 
 
-def increment(root: pathlib.Path, versions: Sequence[int], base: Manifest | None) -> tuple[Checkpoint, Manifest]:
+def increment(
+    root: pathlib.Path, versions: Sequence[int], base: Manifest | None, owner: Owner | None = None
+) -> tuple[Checkpoint, Manifest]:
     """A checkpoint whose bucket b has the content, and the version, ``versions[b]``."""
     store = CheckpointStore(str(root), QUICK)
     checkpoint = store.new_id()
@@ -141,8 +143,9 @@ def increment(root: pathlib.Path, versions: Sequence[int], base: Manifest | None
                 writer.put(record(bucket, version), known)
         part = writer.finish()
     manifest = assemble(
-        [part], checkpoint=checkpoint, tier="t", tables=SPECS, groups=[], time=0.0, seconds=0.0, base=base, num_buckets=len(versions)
-    )
+        [part], checkpoint=checkpoint, tier="t", tables=SPECS, groups=[], time=0.0, seconds=0.0, base=base, num_buckets=len(versions),
+        owner=owner,
+    )  # fmt: skip
     return store.publish(manifest), manifest
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -46,7 +47,6 @@ def test_every_t_seconds_but_not_of_nothing_new() -> None:
 def test_without_settings_none_is_ever_due() -> None:
     schedule = CheckpointSchedule(0, 0, now=0.0)
     assert not schedule.due(1 << 40, 1e9)
-    assert schedule.seconds_left(0.0) is None
 
 
 def test_one_that_was_asked_for_counts() -> None:
@@ -56,30 +56,45 @@ def test_one_that_was_asked_for_counts() -> None:
     assert [clock for clock in range(6, 17) if schedule.due(clock, 3.0)] == [15, 16]
 
 
-def test_one_that_failed_is_due_again_soon_and_not_at_once_by_time() -> None:
-    schedule = CheckpointSchedule(10, 0, now=0.0)
-    schedule.begin(9, 1.0)
-    schedule.end(2.0, failed=True)
-    assert schedule.due(10, 2.0)
-    assert not schedule.busy
-    schedule = CheckpointSchedule(0, 10.0, now=0.0)
-    schedule.begin(3, 10.0)
-    assert schedule.seconds_left(11.0) is None
+@pytest.mark.parametrize(("clocks", "seconds"), [(10, 0), (0, 10.0)])
+def test_one_that_failed_is_due_again_soon_and_not_at_once(clocks: int, seconds: float) -> None:
+    schedule = CheckpointSchedule(clocks, seconds, now=0.0)
+    schedule.begin(9, 10.0)
     schedule.end(12.0, failed=True)
-    assert not schedule.due(4, 16.9)
-    assert schedule.due(4, 17.0)
-    assert schedule.seconds_left(15.0) == 2.0
-
-
-def test_after_a_restore_clocks_count_from_the_checkpoint() -> None:
-    schedule = CheckpointSchedule(10, 0, now=0.0)
-    schedule.begin(9, 1.0)
-    schedule.end(2.0)
-    schedule.begin(19, 3.0)
-    schedule.rolled_back(9, 4.0)
     assert not schedule.busy
-    assert not schedule.due(18, 5.0)
-    assert schedule.due(19, 5.0)
+    assert schedule.rests(12.9)
+    assert not schedule.due(19, 12.9)
+    assert schedule.due(9, 13.0)
+    schedule.begin(9, 13.0)
+    schedule.end(14.0)
+    assert not schedule.due(18, 15.0), "it is there: the next one has time"
+    assert schedule.due(19, 25.0)
+
+
+def test_the_first_one_is_due_again_if_it_has_failed() -> None:
+    schedule = CheckpointSchedule(10, 0, now=0.0)
+    schedule.begin(-1, 0.0)
+    schedule.end(0.0, failed=True)
+    assert schedule.due(-1, 1.0)
+
+
+@pytest.mark.parametrize(("seconds", "longest"), [(0, 60.0), (30.0, 60.0), (600.0, 600.0)])
+def test_the_longer_checkpoints_fail_the_less_often_they_are_tried(seconds: float, longest: float) -> None:
+    schedule, now, tries = CheckpointSchedule(10, seconds, now=0.0), 0.0, []
+    for look in range(200_000):
+        now = look / 10
+        if schedule.due(9, now):
+            tries.append(now)
+            schedule.begin(9, now)
+            schedule.end(now, failed=True)
+    pauses = [after - before for before, after in itertools.pairwise(tries)]
+    assert pauses[:4] == [1.0, 2.0, 4.0, 8.0]
+    assert max(pauses) == pauses[-1] == longest
+    schedule.begin(9, now)
+    schedule.end(now)
+    schedule.begin(19, now)
+    schedule.end(now, failed=True)
+    assert schedule.due(19, now + 1.0), "one that has not failed makes an end of it"
 
 
 @pytest.mark.parametrize("wrong", [(-1, 0), (1.5, 0), (0, -1.0), (0, float("nan")), (0, float("inf"))])

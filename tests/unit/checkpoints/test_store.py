@@ -8,14 +8,15 @@ import os
 import pathlib
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 
 from sparkps.checkpoints.files import FileInfo, LocalFiles
 from sparkps.checkpoints.loading import load
-from sparkps.checkpoints.manifest import Checkpoint, id_order, manifest_name, next_id
-from sparkps.checkpoints.patience import Patience
-from sparkps.checkpoints.plan import LEAST_LIVE, Unchanged, assemble, buckets_to_write, live_shares, segment_names
-from sparkps.checkpoints.store import LEFTOVER_SECONDS, CheckpointStore, newest_sound
+from sparkps.checkpoints.manifest import FORMAT, Checkpoint, Owner, id_order, manifest_name, next_id
+from sparkps.checkpoints.patience import Patience, checksum
+from sparkps.checkpoints.plan import LEAST_LIVE, Unchanged, assemble, live_shares, segment_names
+from sparkps.checkpoints.store import LEFTOVER_SECONDS, CheckpointStore
 from sparkps.errors import CheckpointDamaged, CheckpointError
 from sparkps.testing.failing_files import FailingFiles, FileFault
 from tests.unit.checkpoints.samples import BUCKETS, QUICK, SPECS, holds, increment, record, same, write, write_node
@@ -78,7 +79,7 @@ def test_other_files_beside_checkpoints_are_let_be(tmp_path: pathlib.Path) -> No
     others = {path.name for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".data"}
     others -= {manifest_name(made.id)}
     assert others == {"notes.txt", "manifest-of-mine.json", "part.parquet"}
-    assert newest_sound(str(tmp_path), deep=True)
+    assert CheckpointStore(str(tmp_path)).newest_sound(deep=True)
 
 
 # ---- retention -------------------------------------------------------------------------------------------------------------
@@ -134,6 +135,75 @@ def test_where_files_have_no_age_leftovers_go_when_newer_checkpoints_are_there(t
     assert any("data-00000002-aaaaaaaa/" in name for name in removed)
     assert (tmp_path / "data-00000003-bbbbbbbb").exists()
     assert store.ids() == [each.id for each in made]
+
+
+@pytest.mark.parametrize("resting", [False, True])
+def test_only_checkpoints_of_the_owner_go(tmp_path: pathlib.Path, resting: bool) -> None:
+    """Also those of its earlier lives; what those of others rest on stays."""
+    store, base = CheckpointStore(str(tmp_path), QUICK), None
+    made: dict[str, list[str]] = {"": [], "a": [], "b": []}
+    for number, name in enumerate(["b", "", "a", "b", "", "b", "a", "b", "b"]):
+        owner = Owner(name, f"life {number // 4}") if name else None
+        checkpoint, manifest = increment(tmp_path, [1, 1, number // 3, number], base, owner)
+        base = manifest if resting else None
+        made[name].append(checkpoint.id)
+    assert any(manifest.incremental for manifest in store.sound()) is resting
+    age(tmp_path, "**/*")
+    removed = store.prune(LATER, keep=2, owner="b")
+    assert sorted(name for name in removed if name.startswith("manifest")) == [manifest_name(each) for each in made["b"][:3]]
+    assert store.ids() == sorted(made[""] + made["a"] + made["b"][3:])
+    for manifest in store.sound():
+        store.verify(manifest, deep=True)
+    assert len(list(store.sound())) == 6
+    if not resting:
+        assert not [path for each in made["b"][:3] for path in tmp_path.glob(f"data-{each}/*")]
+    assert store.prune(LATER, keep=2, owner="c") == []
+    store.prune(LATER, keep=1)
+    assert store.ids() == made["b"][-1:], "without an owner: all"
+
+
+def test_leftovers_go_though_there_are_very_old_checkpoints_of_others(tmp_path: pathlib.Path) -> None:
+    class Ageless(LocalFiles):
+        def entries(self, folder: str = "", deep: bool = False) -> list[FileInfo]:
+            return [FileInfo(entry.name, entry.nbytes, 0.0) for entry in super().entries(folder, deep)]
+
+    increment(tmp_path, [1], None)
+    write_node(str(tmp_path), "00000001-ffffffff", 0, [record(0, 2)])
+    increment(tmp_path, [1], None, Owner("b"))
+    (gone,) = CheckpointStore(Ageless(str(tmp_path)), QUICK).prune(LATER, keep=1, owner="b")
+    assert gone.startswith("data-00000001-ffffffff/")
+
+
+def test_a_manifest_without_an_owner_is_read_and_stays(tmp_path: pathlib.Path) -> None:
+    """As all were at first."""
+    checkpoint, manifest = increment(tmp_path, [1], None, Owner("b"))
+    path = tmp_path / manifest_name(checkpoint.id)
+    body = msgspec.json.decode(path.read_bytes())["body"]
+    del body["owner"]
+    text = msgspec.json.encode(body)
+    path.write_bytes(msgspec.json.encode({"format": FORMAT, "crc32": checksum(text), "body": msgspec.Raw(text)}))
+    store = CheckpointStore(str(tmp_path), QUICK)
+    assert store.read(checkpoint.id) == msgspec.structs.replace(manifest, owner=None)
+    increment(tmp_path, [2], None, Owner("b"))
+    assert store.prune(LATER, keep=1, owner="b") == []
+
+
+def test_what_a_checkpoint_that_failed_has_left_goes_with_its_manifests_first(tmp_path: pathlib.Path) -> None:
+    made = [write(tmp_path, seed) for seed in range(2)]
+    again = tmp_path / manifest_name(made[1].id).replace(".json", ".again1.json")
+    again.write_bytes((tmp_path / manifest_name(made[1].id)).read_bytes())
+
+    class Noting(LocalFiles):
+        def delete(self, name: str) -> None:
+            gone.append(name)
+            super().delete(name)
+
+    gone: list[str] = []
+    CheckpointStore(Noting(str(tmp_path)), QUICK).discard(made[1].id)
+    assert [name.startswith("manifest") for name in gone] == [True, True] + [False] * (len(gone) - 2)
+    assert len(gone) > 3
+    assert not list(tmp_path.glob(f"*{made[1].id}*"))
+    assert holds(tmp_path, CheckpointStore(str(tmp_path)).newest_sound(deep=True), 0)
 
 
 def test_manifests_go_before_what_they_name(tmp_path: pathlib.Path) -> None:
@@ -312,10 +382,6 @@ def test_damage_of_an_old_file_is_found_through_the_checkpoint_that_rests_on_it(
     store = CheckpointStore(str(tmp_path), QUICK)
     with pytest.raises(CheckpointDamaged, match=path.name):
         store.verify(store.read(made[1].id))
-
-
-def test_each_bucket_is_written_by_its_primary() -> None:
-    assert buckets_to_write([2, 0, 2]) == {2: [0, 2], 0: [1]}
 
 
 def test_a_file_system_that_does_not_answer_is_told_at_the_deadline(tmp_path: pathlib.Path) -> None:

@@ -92,6 +92,14 @@ def test_what_a_fit_has_written_goes_and_nothing_else(tmp_path: pathlib.Path) ->
     ])  # fmt: skip
 
 
+def test_a_fit_goes_on_from_checkpoints_of_its_own_alone(tmp_path: pathlib.Path) -> None:
+    """Not from one that `PSContext.checkpoint` has taken while it trained, which does not say where its solver stood."""
+    lay(tmp_path, "00000003-aaaaaaaa", FitRecord(described(JOB, 2), "p").encoded())
+    with FitCheckpoints(job_at(tmp_path)) as kept:
+        records = (FitRecord({}, "p").encoded(), FitRecord({}, "q").encoded(), b"")
+        assert [kept.is_mine(manifest_of("00000004-aaaaaaaa", extra)) for extra in records] == [True, False, False]
+
+
 def test_a_directory_belongs_to_one_fit_at_a_time(tmp_path: pathlib.Path) -> None:
     with FitCheckpoints(job_at(tmp_path)) as kept:
         assert kept.prefix.startswith(JOB.uid), "a new fit"

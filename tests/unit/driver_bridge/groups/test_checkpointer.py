@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from sparkps.checkpoints.manifest import Checkpoint
+from sparkps.checkpoints.manifest import Checkpoint, Owner
 from sparkps.checkpoints.store import CheckpointStore
 from sparkps.driver_bridge import checkpointing
 from sparkps.driver_bridge.groups import checkpoints
@@ -39,10 +42,21 @@ class Taking:
     def __init__(self) -> None:
         self.extras: list[bytes] = []
         self.error: Exception | None = None
+        self.owners: list[Owner] = []
+        #: If it is there, nothing is taken before it is set.
+        self.hangs: threading.Event | None = None
+        self.begun, self.ended = threading.Event(), threading.Event()
+        self.seen_given_up: list[bool] = []
 
-    def __call__(self, control: Any, url: str, *, group: GroupSpec, unless: Callable[[], bool], extra: bytes) -> Checkpoint:
+    def __call__(self, control: Any, url: str, *, extra: bytes, given_up: Callable[[], bool], **more: Any) -> Checkpoint:
+        self.owners.append(more["owner"])
         if self.error is not None:
             raise self.error
+        if self.hangs is not None:
+            self.begun.set()
+            assert self.hangs.wait(30)
+            self.seen_given_up.append(given_up())
+            self.ended.set()
         self.extras.append(extra)
         return Checkpoint(url, f"{len(self.extras):08d}-aaaaaaaa", {}, 0, 0.0)
 
@@ -92,7 +106,118 @@ def test_a_checkpoint_that_cannot_be_taken_now_does_not_end_the_run(taking: Taki
     for error in (CheckpointError("the disk is full"), OSError("no such host")):
         taking.error = error
         assert not checkpointer.take(b"2", unless=lambda: False)
-    taking.error = KeyboardInterrupt()  # type: ignore[assignment]
-    with pytest.raises(KeyboardInterrupt):
-        checkpointer.take(b"3", unless=lambda: False)
+        checkpointer._schedule._rests_until = 0.0
     assert [made.id for made in checkpointer.taken] == ["00000001-aaaaaaaa"]
+
+
+def test_after_one_that_failed_none_is_tried_for_a_while(taking: Taking, plan: CheckpointPlan) -> None:
+    checkpointer = Checkpointer(Control(), plan, SPEC)  # type: ignore[arg-type]
+    taking.error = CheckpointError("the disk is full")
+    tries = [checkpointer.take(b"1", unless=lambda: False) for _ in range(5)]
+    assert not any(tries)
+    assert len(taking.owners) == 1
+
+
+def test_the_thread_tries_again_after_a_pause_not_at_each_look(taking: Taking, plan: CheckpointPlan, monkeypatch: Any) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(checkpoints, "time", SimpleNamespace(monotonic=lambda: clock[0], time=time.time))
+    looks = []
+
+    class Looked(Control):
+        def request(self, message: Any, timeout: float | None = None) -> Any:
+            looks.append(message)
+            return super().request(message, timeout)
+
+    def look(count: int) -> None:
+        seen = len(looks)
+        assert wait_until(lambda: len(looks) > seen + count, 10, 0.001)
+
+    taking.error = CheckpointError("the disk is full")
+    with Checkpointer(Looked(), plan, SPEC):  # type: ignore[arg-type]
+        look(10)
+        assert len(taking.owners) == 1, "that of the start"
+        clock[0] += 1.0
+        look(10)
+        assert len(taking.owners) == 2
+        clock[0] += 1.9
+        look(10)
+        assert len(taking.owners) == 2
+        clock[0] += 0.1
+        look(10)
+        assert len(taking.owners) == 3
+
+
+# ---- the end of a run ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hanging(taking: Taking, monkeypatch: pytest.MonkeyPatch) -> Iterator[Taking]:
+    """Checkpoints of file systems that do not answer."""
+    taking.hangs = threading.Event()
+    monkeypatch.setattr(checkpoints, "GRACE", 0.2)
+    yield taking
+    taking.hangs.set()
+    assert taking.ended.wait(10)
+
+
+@pytest.mark.parametrize("error", [None, CheckpointError("the run failed"), KeyboardInterrupt()])
+def test_the_end_of_a_run_does_not_wait_for_a_checkpoint_that_hangs(hanging: Taking, plan: CheckpointPlan, error: Any) -> None:
+    began = time.monotonic()
+    with pytest.raises(type(error)) if error is not None else nullcontext():
+        with Checkpointer(Control(), plan, SPEC) as checkpointer:  # type: ignore[arg-type]
+            assert hanging.begun.wait(10)
+            if error is not None:
+                raise error
+    assert time.monotonic() - began < 5.0
+    assert checkpointer._thread.daemon
+    assert hanging.hangs is not None
+    hanging.hangs.set()
+    assert hanging.ended.wait(10)
+    assert hanging.seen_given_up == [True]
+
+
+def test_the_end_of_a_run_waits_a_little_for_a_checkpoint_that_is_nearly_there(
+    hanging: Taking, plan: CheckpointPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "GRACE", 30.0)
+    assert hanging.hangs is not None
+    with Checkpointer(Control(), plan, SPEC) as checkpointer:  # type: ignore[arg-type]
+        assert hanging.begun.wait(10)
+        timer = threading.Timer(0.1, hanging.hangs.set)
+        timer.start()
+    timer.join()
+    assert len(checkpointer.taken) == 1
+    assert hanging.seen_given_up == [False]
+
+
+def test_a_solver_whose_group_has_failed_does_not_wait_for_its_checkpoint(hanging: Taking, plan: CheckpointPlan) -> None:
+    began = time.monotonic()
+    checkpointer = Checkpointer(Control(), plan, SPEC)  # type: ignore[arg-type]
+    assert not checkpointer.take(b"1", unless=hanging.begun.is_set)
+    assert time.monotonic() - began < 5.0
+    assert hanging.hangs is not None
+    hanging.hangs.set()
+    assert hanging.ended.wait(10)
+    assert hanging.seen_given_up == [True]
+
+
+def test_ctrl_c_ends_the_wait_for_a_checkpoint(hanging: Taking, plan: CheckpointPlan) -> None:
+    def interrupted() -> bool:
+        raise KeyboardInterrupt
+
+    checkpointer = Checkpointer(Control(), plan, SPEC)  # type: ignore[arg-type]
+    with pytest.raises(KeyboardInterrupt):
+        checkpointer.take(b"1", unless=interrupted)
+    assert hanging.hangs is not None
+    hanging.hangs.set()
+    assert hanging.ended.wait(10)
+    assert hanging.seen_given_up == [True]
+
+
+# ---- whose they are --------------------------------------------------------------------------------------------------------
+
+
+def test_checkpoints_say_whose_they_are(taking: Taking, plan: CheckpointPlan) -> None:
+    for spec in (SPEC, GroupSpec(8, "run-2", 2, 2, 0)):  # rolled back: another group of the same run
+        assert Checkpointer(Control(), plan, spec).take(b"", unless=lambda: False)  # type: ignore[arg-type]
+    assert taking.owners == [Owner("run", plan.life)] * 2

@@ -17,7 +17,7 @@ from sparkps.driver_bridge.launchers.local import LocalTier
 from sparkps.driver_bridge.launchers.restarts import Restarts
 from sparkps.errors import DeadlineExceeded, InvalidInput, NodeUnreachable, TierError
 from sparkps.specs import TableSpec
-from sparkps.wire.messages.control import CreateTable, DrainNode, FindTable, TierStatus
+from sparkps.wire.messages.control import CreateTable, DrainNode, FindTable, RestoreCheckpoint, TierStatus
 from tests.harness.processes import gone_within
 from tests.harness.waiting import wait_until
 
@@ -91,6 +91,31 @@ def test_a_node_that_is_killed_is_replaced_by_a_new_member(tier: ObedientTier) -
         assert wait_until(lambda: tier.report()["under_replicated"] == 0 and tier.report()["moving"] is None, 20.0)
         leads = [node["buckets"] for node in tier.report()["nodes"] if node["state"] == "up"]
         assert leads == [128, 128]
+
+
+@pytest.mark.parametrize("tier", [1], indirect=True)
+def test_a_tier_that_a_restore_has_made_whole_is_not_lost(tier: ObedientTier) -> None:
+    tier.kill(1)
+    assert wait_until(lambda: len(tier.up()) == 2 and max(tier.up()) == 2, 20.0)
+    for _ in range(2):  # asked once and again
+        assert "was killed by signal 9" in str(tier.lost())
+    tier.control.request(RestoreCheckpoint(0, "file:///nowhere", "00000001-aaaaaaaa", []), 20.0)
+    assert tier.report()["state"] == "ready"
+    assert tier.lost() is None
+    tier.kill(0)
+    assert wait_until(lambda: tier.lost() is not None, 20.0), "another node"
+    assert wait_until(lambda: len(tier.up()) == 2 and max(tier.up()) == 3, 20.0)
+    assert tier.lost() is not None
+
+
+@pytest.mark.parametrize("tier", [1], indirect=True)
+def test_a_node_that_the_coordinator_does_not_know_to_be_gone_is_lost(tier: ObedientTier, monkeypatch: pytest.MonkeyPatch) -> None:
+    child = tier._nodes[f"ipc://{tier.directory}/node1"]
+    monkeypatch.setattr(child, "_on_exit", None)
+    tier.kill(1)
+    assert child.exited.wait(10)
+    assert tier.report()["state"] == "ready", "it has not heard"
+    assert tier.lost() is not None
 
 
 @pytest.mark.parametrize("tier", [2], indirect=True)

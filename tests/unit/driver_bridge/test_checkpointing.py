@@ -1,0 +1,92 @@
+"""Checkpoints at the driver: what becomes of one that fails, or that nobody wants any more."""
+
+from __future__ import annotations
+
+import logging
+import pathlib
+
+import pytest
+
+from sparkps.checkpoints.manifest import Owner
+from sparkps.checkpoints.store import CheckpointStore
+from sparkps.driver_bridge import checkpointing
+from sparkps.errors import CheckpointError, NodeUnreachable
+from sparkps.specs import GroupSpec
+from tests.unit.driver_bridge.coordinator_of_files import CoordinatorOfFiles
+
+
+def files_in(root: pathlib.Path) -> list[str]:
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+
+
+def test_one_says_whose_it_is(tmp_path: pathlib.Path) -> None:
+    control, store = CoordinatorOfFiles(), CheckpointStore(str(tmp_path))
+    owner = Owner("run", "3fa0c1")
+    made = [checkpointing.take(control, tmp_path, owner=each) for each in (owner, None)]  # type: ignore[arg-type]
+    assert [store.read(each.id).owner for each in made] == [owner, None]
+
+
+def test_what_a_failed_one_has_written_goes_at_once(tmp_path: pathlib.Path) -> None:
+    control = CoordinatorOfFiles()
+    checkpointing.take(control, tmp_path)  # type: ignore[arg-type]
+    before = files_in(tmp_path)
+    with pytest.raises(CheckpointError, match="It has ended"):
+        checkpointing.take(control, tmp_path, group=GroupSpec(7, "run-1", 1, 1, 0))  # type: ignore[arg-type]
+    assert files_in(tmp_path) == before
+
+    def full() -> None:
+        raise CheckpointError("the disk is full")
+
+    control.when_written = full
+    with pytest.raises(CheckpointError, match="the disk is full"):
+        checkpointing.take(control, tmp_path)  # type: ignore[arg-type]
+    assert files_in(tmp_path) == before
+
+
+def test_one_that_cannot_be_published_leaves_nothing(tmp_path: pathlib.Path) -> None:
+    control = CoordinatorOfFiles()
+
+    def torn() -> None:
+        next(tmp_path.rglob("*.data")).write_bytes(b"")
+
+    control.when_written = torn
+    with pytest.raises(CheckpointError):
+        checkpointing.take(control, tmp_path)  # type: ignore[arg-type]
+    assert files_in(tmp_path) == []
+
+
+def test_files_that_cannot_be_removed_hide_no_error(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    control = CoordinatorOfFiles()
+
+    def full() -> None:
+        monkeypatch.setattr("sparkps.checkpoints.files.LocalFiles.delete", refused)
+        raise CheckpointError("the disk is full")
+
+    def refused(*_: object) -> None:
+        raise PermissionError("not yours")
+
+    control.when_written = full
+    with pytest.raises(CheckpointError, match="the disk is full"), caplog.at_level(logging.WARNING):
+        checkpointing.take(control, tmp_path)  # type: ignore[arg-type]
+    assert "which has failed, stay" in caplog.text
+
+
+def test_one_that_is_given_up_while_it_is_written_is_none(tmp_path: pathlib.Path) -> None:
+    control, given_up = CoordinatorOfFiles(), list[bool]()
+    control.when_written = lambda: given_up.append(True)
+    with pytest.raises(CheckpointError, match="must be wanted"):
+        checkpointing.take(control, tmp_path, given_up=lambda: bool(given_up))  # type: ignore[arg-type]
+    assert files_in(tmp_path) == []
+
+
+def test_one_that_is_published_is_there_though_the_coordinator_is_not(tmp_path: pathlib.Path) -> None:
+    control = CoordinatorOfFiles()
+
+    def gone() -> None:
+        raise NodeUnreachable("the coordinator is gone")
+
+    control.when_taken = gone
+    made = checkpointing.take(control, tmp_path)  # type: ignore[arg-type]
+    assert CheckpointStore(str(tmp_path)).newest_sound(deep=True).id == made.id
