@@ -43,6 +43,8 @@ class Member:
         self.outbox: deque[Any] = deque()
         #: Copies that its primaries have given up when the next placement comes.
         self.loses_copies: set[int] = set()
+        #: Buckets of which it has no copy since, though it is told to lead them.
+        self.lacks: set[int] = set()
         #: Nodes that it cannot reach.
         self.cut: set[int] = set()
         #: All messages that it has taken.
@@ -113,9 +115,10 @@ class Member:
         given = {b: to for b, to in self.leads.items() if message.placement[b][0] != self.node}
         lost, self.loses_copies = self.loses_copies - self.leads.keys(), set()
         self.versions = {bucket: version for bucket, version in self.versions.items() if bucket not in lost}
-        missing = [bucket for bucket in lost if message.placement[bucket][0] == self.node]
+        self.lacks = {bucket for bucket in self.lacks | lost if self.node in message.placement[bucket]} - self.versions.keys()
+        missing = sorted(bucket for bucket in self.lacks if message.placement[bucket][0] == self.node)
         if missing:
-            where = {"node": self.node, "bucket": missing[0]}
+            where = {"node": self.node, "bucket": missing[0], "buckets": missing}
             return c.Cause("TierError", "A node must hold a copy of a bucket that it is to lead.", where)
         for bucket in given:
             new = self.tier.by_id(message.placement[bucket][0])

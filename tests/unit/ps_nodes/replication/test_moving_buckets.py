@@ -17,6 +17,7 @@ from tests.unit.ps_nodes.replication.clients import (
     ALONE,
     PAIR,
     SOME,
+    SURVIVOR,
     SWAPPED,
     Held,
     add,
@@ -288,3 +289,13 @@ def test_what_a_session_writes_at_the_former_primary_says_nothing_of_a_bucket_th
     assert nodes.rows(1, 3) == dict.fromkeys(SOME, 4.0)
     assert nodes.rows(0, 9) == dict.fromkeys(other, 4.0)
     assert nodes.rows(0, 3) == nodes.rows(1, 3)
+
+
+def test_a_node_names_every_bucket_that_it_cannot_lead() -> None:
+    """It could not carry out what the primary shipped, which dies: the coordinator must know what is lost with it."""
+    nodes, _ = two_nodes()
+    nodes.services[1].state.followers.of(0).broken = True
+    nodes.kill(0)
+    (refused,) = nodes.command(1, c.SetPlacement(0, nodes.epoch + 1, SURVIVOR, nodes.infos()))
+    cause = c.Cause.of(refused)
+    assert (cause.attributes["node"], cause.attributes["buckets"]) == (1, list(range(256)))
