@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from sparkps.driver_bridge.coordinator.states import TierState
-from sparkps.errors import CheckpointError, OutOfNodeMemory, TierError
+from sparkps.errors import CheckpointError, OutOfNodeMemory, TierError, UnknownTable
 from sparkps.specs import TableSpec
 from sparkps.wire.messages import control as c
 from tests.unit.driver_bridge.coordinator.members import Members
@@ -20,8 +21,8 @@ def take(world: Members, sender: bytes = DRIVER) -> int:
     return world._seq
 
 
-def restore(world: Members) -> int:
-    world.ask(DRIVER, c.RestoreCheckpoint(0, "/x", "00000001-00000000", []))
+def restore(world: Members, tables: Sequence[TableSpec] = ()) -> int:
+    world.ask(DRIVER, c.RestoreCheckpoint(0, "/x", "00000001-00000000", list(tables)))
     return world._seq
 
 
@@ -320,3 +321,71 @@ def test_groups_wait_until_a_restore_is_over() -> None:
     world.ask(OTHER, asking)
     world.settle()
     assert isinstance(answer(world, world._seq, OTHER), c.Admitted)
+
+
+def with_stage(world: Members, stage: str) -> None:
+    while world.tier.checkpointing.stage != stage:
+        assert world.step()
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_table_that_is_dropped_while_a_restore_closes_leaves_the_tier_as_it_was(lost: int, restarts: bool) -> None:
+    world = Members(3, 1)
+    table = TableSpec("of-a-fit", "sparse", 1)
+    world.ask(OTHER, c.CreateTable(0, table))
+    world.settle()
+    if lost:
+        world.kill(world.members[1])
+        world.settle()
+    state, placement = world.tier.state, world.tier.nodes.placement
+    number = restore(world, [TableSpec("of-a-fit", "sparse", 1, table=7, index=9)])
+    with_stage(world, "closing")
+    world.ask(OTHER, c.DropTable(0, "of-a-fit", 1))
+    if restarts:
+        world.restart()
+        world.tick()
+    world.settle()
+    with pytest.raises(UnknownTable, match="of-a-fit"):
+        answer(world, number)
+    assert not heard(world, c.LoadCheckpoint)
+    assert (world.tier.state, world.tier.nodes.placement) == (state, placement)
+    assert world.tier.report()["lost_buckets"] == len(world.tier.nodes.lost_buckets())
+    living = [member for member in world.members if member.is_alive]
+    assert all(member.is_open and not member.torn and not member.hollow for member in living)
+    number = restore(world)
+    world.settle()
+    assert answer(world, number) == c.Accepted(number)
+    assert world.tier.state is TierState.READY
+
+
+def test_a_tier_that_was_torn_is_torn_again() -> None:
+    world = Members(3, 1)
+    world.ask(OTHER, c.CreateTable(0, TableSpec("of-a-fit", "sparse", 1)))
+    world.settle()
+    world.members[0].refuses_to_load = c.Cause("CheckpointError", "unplugged")
+    restore(world)
+    world.settle()
+    number = restore(world, [TableSpec("of-a-fit", "sparse", 1, table=7, index=9)])
+    with_stage(world, "closing")
+    world.ask(OTHER, c.DropTable(0, "of-a-fit", 1))
+    world.settle()
+    with pytest.raises(UnknownTable, match="of-a-fit"):
+        answer(world, number)
+    assert all("unplugged" in member.torn for member in world.members)
+    assert world.tier.report()["lost_buckets"] == 256
+
+
+@pytest.mark.parametrize("stage", ["verifying", "creating tables", "loading"])
+def test_a_table_that_is_dropped_at_another_stage_tears_nothing(stage: str) -> None:
+    world = Members(3, 1)
+    world.ask(OTHER, c.CreateTable(0, TableSpec("of-a-fit", "sparse", 1)))
+    world.settle()
+    specs = [TableSpec("of-a-fit", "sparse", 1, table=7, index=9), TableSpec("new", "sparse", 1, table=8, index=10)]
+    number = restore(world, specs)
+    with_stage(world, stage)
+    world.ask(OTHER, c.DropTable(0, "of-a-fit", 1))
+    world.settle()
+    assert isinstance(world.replies[DRIVER, number], c.Accepted | c.Refused)
+    assert world.tier.state is TierState.READY
+    assert all(member.is_open for member in world.members)

@@ -299,3 +299,16 @@ def test_a_node_names_every_bucket_that_it_cannot_lead() -> None:
     (refused,) = nodes.command(1, c.SetPlacement(0, nodes.epoch + 1, SURVIVOR, nodes.infos()))
     cause = c.Cause.of(refused)
     assert (cause.attributes["node"], cause.attributes["buckets"]) == (1, list(range(256)))
+
+
+def test_buckets_that_have_begun_anew_can_be_given_up_to_nobody() -> None:
+    """A restore that is taken back: what was lost is lost again."""
+    nodes, _ = two_nodes(ALONE)
+    nodes.kill(0)
+    infos, state = nodes.infos(), nodes.services[1].state
+    assert nodes.command(1, c.SetPlacement(0, 2, SURVIVOR, infos, list(range(256)), is_restoring=True)) == [None]
+    assert state.bucket_bits == (1 << 256) - 1
+    told = nodes.command(1, c.SetPlacement(0, 3, ALONE, infos))
+    nodes.deliver()
+    assert told == [None]
+    assert state.bucket_bits == state.tables.held == 0
