@@ -67,7 +67,10 @@ def _held(core: Core, message: c.TakeCheckpoint, cause: c.Cause | None, reports:
     for report in reports.values():
         for group, clock in report.get("clocks", {}).items():
             clocks[group] = max(clock, clocks.get(group, clock))
-    specs = list(core.catalog.tables.values())
+    specs = core.catalog.complete()
+    if core.catalog.missing:
+        lacking = [spec.name for spec in core.catalog.tables.values() if spec not in specs]
+        log.warning("checkpoint %s is without tables %s: rows of them are lost", message.checkpoint, lacking)
     groups = [group.spec for group in core.groups.running.values()]
 
     def written(cause: c.Cause | None, reports: dict[int, dict[str, Any]]) -> None:

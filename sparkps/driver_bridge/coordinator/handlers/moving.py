@@ -11,6 +11,7 @@ from sparkps.driver_bridge.coordinator.handlers import groups, lifecycle
 from sparkps.driver_bridge.coordinator.moves import BucketCopy, NewPlacement, View
 from sparkps.driver_bridge.coordinator.plan import promote
 from sparkps.driver_bridge.coordinator.states import Own, TierState
+from sparkps.wire.buckets import packed
 from sparkps.wire.messages import control as c
 from sparkps.wire.placement import Placement
 
@@ -41,13 +42,14 @@ def publish(core: Core, placement: Placement) -> None:
 def tell(core: Core) -> None:
     """Send the newest placement to every node that may know of it now."""
     nodes, placing = core.nodes, core.placing
+    missing = {table: packed(buckets) for table, buckets in core.catalog.missing.items()}
     for node in placing.next(nodes.up()):
         _forget_older(core, node)
         placing.sent(node)
         core.command(
             f"Placing buckets on node {node}",
             lambda seq: c.SetPlacement(
-                seq, nodes.epoch, nodes.placement, nodes.infos(), sorted(core.anew), core.is_restoring, core.torn
+                seq, nodes.epoch, nodes.placement, nodes.infos(), sorted(core.anew), core.is_restoring, core.torn, missing
             ),
             lambda cause, _, node=node, epoch=nodes.epoch: _told(core, node, epoch, cause),  # type: ignore[misc]
             PLACE_LIMIT,

@@ -23,7 +23,7 @@ from sparkps.driver_bridge.coordinator.handlers import moving
 from sparkps.driver_bridge.coordinator.handlers.checkpoints import FILES_LIMIT, Operation, again, begin, give_up, still
 from sparkps.driver_bridge.coordinator.states import Own, TierState
 from sparkps.errors import SparkPSError, TierError
-from sparkps.specs import TableSpec
+from sparkps.specs import NUM_BUCKETS, TableSpec
 from sparkps.wire.messages import control as c
 
 log = logging.getLogger(__name__)
@@ -47,11 +47,14 @@ class Restore(Operation):
     def __init__(self, message: c.RestoreCheckpoint, sender: bytes, epoch: int) -> None:
         super().__init__(message, sender, epoch)
         self.stage = Stage.VERIFYING
-        #: What there was before it has closed the tier: why nothing could be read, and buckets that were hollow.
+        #: What there was before it has closed the tier: why nothing could be read, what was hollow, and what tables had lost.
         self.torn = ""
         self.hollow: set[int] = set()
+        self.missing: dict[int, int] = {}
         #: Buckets that it has let begin anew, and the dead nodes with which they were lost.
         self.lost: dict[int, int] = {}
+        #: Tables that are being loaded.
+        self.into: list[c.TableInto] = []
 
 
 # ---- before anything is changed ----------------------------------------------------------------------------------------
@@ -139,7 +142,7 @@ def _created(core: Core, operation: Restore, missing: list[TableSpec], causes: l
 def _close(core: Core, operation: Restore) -> None:
     """A placement without lost buckets, under which requests wait."""
     operation.stage = Stage.CLOSING
-    operation.torn, operation.hollow = core.torn, set(core.hollow)
+    operation.torn, operation.hollow, operation.missing = core.torn, set(core.hollow), dict(core.catalog.missing)
     core.is_restoring, core.torn = True, ""
     _place_lost(core, operation)
 
@@ -155,6 +158,7 @@ def _place_lost(core: Core, operation: Restore) -> None:
     operation.lost = {bucket: core.nodes.placement[bucket][0] for bucket in lost} | operation.lost
     core.anew |= set(lost)
     core.hollow |= set(lost)
+    core.catalog.lose(sum(1 << bucket for bucket in lost))
     moving.publish(core, _placed_anew(core, lost))
 
 
@@ -191,6 +195,7 @@ def _reopen(core: Core, operation: Restore, cause: c.Cause) -> None:
     core.is_restoring, core.torn = False, operation.torn
     core.hollow = operation.hollow
     core.anew -= operation.lost.keys()
+    core.catalog.missing = {spec.table: had for spec in core.catalog.tables.values() if (had := operation.missing.get(spec.table))}
     operation.epoch = core.nodes.epoch  # it is not for the placement that it fails
     give_up(core, operation, cause)
     placement = moving.with_copies([list(row) for row in core.nodes.placement], core.moves.interrupt())
@@ -206,8 +211,9 @@ def _load(core: Core, operation: Restore) -> None:
     except SparkPSError as error:  # it was dropped
         _reopen(core, operation, c.Cause.of(error))
         return
-    operation.stage, operation.epoch = Stage.LOADING, epoch
+    operation.stage, operation.epoch, operation.into = Stage.LOADING, epoch, into
     core.anew.clear()
+    core.catalog.lose((1 << NUM_BUCKETS) - 1, [to.table for to in into])  # until all of it is there
 
     def loaded(cause: c.Cause | None, _: object) -> None:
         if still(core, message) is not operation:
@@ -237,6 +243,10 @@ def _open(core: Core, operation: Restore) -> None:
     operation.stage = Stage.OPENING
     core.is_restoring = False
     core.hollow.clear()
+    core.catalog.bring_back(to.table for to in operation.into)
+    if core.catalog.missing:
+        names = [spec.name for spec in core.catalog.tables.values() if spec.table in core.catalog.missing]
+        log.warning("rows of tables %s stay lost: checkpoint %s does not have them", names, operation.message.checkpoint)
     if core.state is TierState.DEGRADED and not core.nodes.lost():
         core.enter(Own.WHOLE)
     core.moves.members_changed("buckets were restored")

@@ -375,6 +375,8 @@ def durable(tier: Tier) -> dict[str, Any]:
         "copying": sorted((copy.source, copy.target, copy.buckets) for copy in tier.moves.copying),
         "scaling": (tier.wanted_nodes, tier.retiring, tier.draining, tier.leaving, tier.scaling and tier.scaling.what),
         "tables": (tier.catalog.tables, tier.catalog.ready, tier.catalog.next_table, tier.catalog.next_index),
+        "missing": tier.catalog.missing,
+        "rows": (tier.is_restoring, tier.torn, tier.hollow, tier.anew, tier.lacking, tier.bereft),
         "functions": tier.catalog.functions,
         "groups": [(group.spec, group.tag, group.cause) for group in groups.running.values()],
         "ranks": [(r.attempt, r.incarnation, r.finished, r.result) for group in groups.running.values() for r in group.ranks],

@@ -10,6 +10,7 @@ import pytest
 from sparkps.driver_bridge.coordinator.states import TierState
 from sparkps.errors import CheckpointError, OutOfNodeMemory, TierError, UnknownTable
 from sparkps.specs import TableSpec
+from sparkps.wire.buckets import buckets_in, unpacked
 from sparkps.wire.messages import control as c
 from tests.unit.driver_bridge.coordinator.members import Members
 
@@ -389,3 +390,107 @@ def test_a_table_that_is_dropped_at_another_stage_tears_nothing(stage: str) -> N
     assert isinstance(world.replies[DRIVER, number], c.Accepted | c.Refused)
     assert world.tier.state is TierState.READY
     assert all(member.is_open for member in world.members)
+
+
+# ---- tables that the checkpoint lacks ----------------------------------------------------------------------------------
+
+OLD, NEW = TableSpec("old", "sparse", 1), TableSpec("new", "sparse", 1)
+
+
+def with_tables(replication: int = 1) -> Members:
+    """A tier with two tables, of which a checkpoint has the first."""
+    world = Members(3, replication)
+    for spec in (OLD, NEW):
+        world.ask(OTHER, c.CreateTable(0, spec))
+        world.settle()
+    return world
+
+
+def restore_old(world: Members) -> int:
+    return restore(world, [TableSpec("old", "sparse", 1, table=7, index=9)])
+
+
+def told_missing(world: Members) -> list[dict[int, set[int]]]:
+    """What the living nodes were told last of rows that are lost."""
+    last = [[m for m in member.heard if isinstance(m, c.SetPlacement)][-1] for member in world.members if member.is_alive]
+    return [{table: set(buckets_in(unpacked(buckets))) for table, buckets in m.missing.items()} for m in last]
+
+
+def test_tables_that_the_checkpoint_lacks_are_not_empty_where_buckets_were_lost() -> None:
+    world = with_tables()
+    world.kill(world.members[1])
+    world.settle()
+    lost = set(world.tier.nodes.lost_buckets())
+    number = restore_old(world)
+    world.settle()
+    assert answer(world, number) == c.Accepted(number)
+    assert world.tier.state is TierState.READY
+    assert told_missing(world) == [{2: lost}] * 2
+    assert {table["name"]: table["lost_buckets"] for table in world.tier.report()["tables"]} == {"old": 0, "new": len(lost)}
+    world.restart()
+    joined = world.join()
+    world.settle()
+    assert joined.leads
+    assert told_missing(world) == [{2: lost}] * 3, "also nodes that join later"
+
+
+def test_a_checkpoint_is_without_tables_of_which_rows_are_lost_and_a_dropped_one_is_forgotten() -> None:
+    world = with_tables()
+    world.kill(world.members[1])
+    world.settle()
+    restore_old(world)
+    world.settle()
+    number = take(world)
+    world.settle()
+    assert [spec.name for spec in answer(world, number).tables] == ["old"]
+    world.ask(OTHER, c.DropTable(0, "new", 2))
+    world.ask(OTHER, c.CreateTable(0, NEW))
+    world.settle()
+    assert world.tier.catalog.missing == {}
+    number = take(world)
+    world.settle()
+    assert [spec.name for spec in answer(world, number).tables] == ["old", "new"]
+
+
+def test_a_checkpoint_that_has_the_table_brings_it_back() -> None:
+    world = with_tables()
+    world.kill(world.members[1])
+    world.settle()
+    restore_old(world)
+    world.settle()
+    restore(world, [TableSpec("new", "sparse", 1, table=7, index=9)])
+    world.settle()
+    assert told_missing(world) == [{}] * 2
+
+
+def test_a_table_that_was_half_loaded_is_lost_whole_where_the_next_checkpoint_lacks_it() -> None:
+    world = with_tables()
+    world.members[0].refuses_to_load = c.Cause("CheckpointError", "unplugged")
+    restore(world, [TableSpec("new", "sparse", 1, table=7, index=9)])
+    world.settle()
+    world.members[0].refuses_to_load = None
+    number = restore_old(world)
+    world.settle()
+    assert answer(world, number) == c.Accepted(number)
+    assert told_missing(world) == [{2: set(range(256))}] * 3
+
+
+def test_a_restore_that_is_taken_back_leaves_to_tables_what_they_have() -> None:
+    world = with_tables()
+    world.kill(world.members[1])
+    world.settle()
+    number = restore_old(world)
+    with_stage(world, "closing")
+    world.ask(OTHER, c.DropTable(0, "old", 1))
+    world.settle()
+    with pytest.raises(UnknownTable):
+        answer(world, number)
+    assert told_missing(world) == [{}] * 2
+    assert world.tier.catalog.missing == {}
+
+
+def test_nothing_is_missing_of_a_whole_tier() -> None:
+    world = with_tables(2)
+    restore_old(world)
+    world.settle()
+    assert told_missing(world) == [{}] * 3
