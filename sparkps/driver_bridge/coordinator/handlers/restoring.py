@@ -81,7 +81,7 @@ def restore(core: Core, sender: bytes, message: c.RestoreCheckpoint) -> None:
         else:
             _create(core, operation)
 
-    core.command(
+    operation.command = core.command(
         f"Verifying checkpoint {message.checkpoint}",
         lambda seq: c.VerifyCheckpoint(seq, message.url, message.checkpoint, nodes),
         verified,
@@ -174,10 +174,12 @@ def _placed_anew(core: Core, lost: list[int]) -> list[list[int]]:
 
 
 def go_on(core: Core) -> None:
-    """Let nodes load, or answer, when all have the placement. Called after every event."""
+    """Let nodes load, or answer, when all have the placement; files are not waited for in vain. Called after every event."""
     operation = core.checkpointing
     if not isinstance(operation, Restore) or core.state not in (TierState.READY, TierState.DEGRADED):
         return
+    if operation.stage is Stage.VERIFYING and core.nodes.epoch != operation.epoch:
+        give_up(core, operation)
     if not core.placing.is_settled(core.nodes.up()):
         return
     if operation.stage is Stage.CLOSING:

@@ -51,6 +51,9 @@ class Member:
         self.heard: list[Any] = []
         #: Why it can neither write nor verify; why it cannot load; why it cannot make tables; None: it can.
         self.refuses: c.Cause | None = None
+        #: Its file system is slow: what it writes or reads is done, and told, when a test says so.
+        self.is_slow = False
+        self.files: deque[Any] = deque()
         self.refuses_to_load: c.Cause | None = None
         self.refuses_tables: c.Cause | None = None
         #: Whether it carries requests out, and why it never will by this placement.
@@ -91,7 +94,9 @@ class Member:
                 cause = self.load(message)
             case _:
                 cause = None
-        self.outbox.append(c.CommandDone(message.seq, self.node, cause, report))
+        done = c.CommandDone(message.seq, self.node, cause, report)
+        is_late = self.is_slow and isinstance(message, c.WriteCheckpoint | c.VerifyCheckpoint)
+        (self.files if is_late else self.outbox).append(done)
 
     def load(self, message: c.LoadCheckpoint) -> c.Cause | None:
         if message.epoch != self.epoch:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -494,3 +494,49 @@ def test_nothing_is_missing_of_a_whole_tier() -> None:
     restore_old(world)
     world.settle()
     assert told_missing(world) == [{}] * 3
+
+
+# ---- files that are slow -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("begin", [take, restore])
+def test_copies_that_a_dead_node_had_are_made_anew_whatever_files_are_waited_for(begin: Callable[[Members], int]) -> None:
+    world = Members(3, 2)
+    for member in world.members:
+        member.is_slow = True
+    number = begin(world)
+    world.settle()
+    assert (DRIVER, number) not in world.replies
+    world.kill(world.members[1])
+    with pytest.raises(CheckpointError) as refused:
+        answer(world, number)
+    assert refused.value.attributes["again"], "its driver is told at once"
+    assert world.tier.checkpointing is None
+    world.settle()
+    world.check_end()
+    assert world.tier.nodes.under_replicated() == 0
+    journaled = len(world.journal)
+    for member in world.members:
+        member.is_slow = False
+        if member.is_alive:
+            member.outbox.extend(member.files)
+            member.files.clear()
+    world.settle()
+    assert len(world.journal) == journaled, "late answers count for nothing"
+    number = begin(world)
+    world.settle()
+    assert not isinstance(world.replies[DRIVER, number], c.Refused)
+
+
+def test_a_node_that_still_writes_is_waited_for_by_those_who_ask_again() -> None:
+    world = Members(3, 2)
+    world.members[0].refuses = c.Cause("CheckpointError", "still writing", {"again": True})
+    number = take(world)
+    world.settle()
+    with pytest.raises(CheckpointError) as refused:
+        answer(world, number)
+    assert refused.value.attributes["again"]
+    world.members[0].refuses = None
+    number = take(world)
+    world.settle()
+    assert len(answer(world, number).parts) == 3
