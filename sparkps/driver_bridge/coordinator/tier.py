@@ -10,6 +10,8 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
+from msgspec.structs import replace
+
 from sparkps.config import Settings
 from sparkps.driver_bridge.coordinator import events as e
 from sparkps.driver_bridge.coordinator.core import Core, Handlers, Outgoing, refused
@@ -206,6 +208,7 @@ class Tier(Core):
                 rebalancing.weighed(self, weights, reason)
             case e.Recovered(now=now):
                 go_on_at(self, now)
+                checkpoints.interrupted(self)
         self._settle()
 
     def _again(self, sender: bytes, message: Any) -> None:
@@ -235,7 +238,7 @@ class Tier(Core):
         waited_for = self.commands.under_way.get(message.seq)
         self._handle(sender, message)
         if waited_for is not None and not isinstance(waited_for.message, c.ReportNow):
-            self._record(e.Taken(self.clock.now, command, sender, _frames(message)))
+            self._record(e.Taken(self.clock.now, command, sender, _frames(_without_part(message))))
             self._settle()
 
     def _request(self, sender: bytes, message: Any) -> c.ControlMessage | None:
@@ -276,6 +279,12 @@ class Tier(Core):
             part.shift(absent)
         if self.scaling is not None:
             self.scaling.deadline += absent
+
+
+def _without_part(message: Any) -> Any:
+    """What a node says, without its part of a checkpoint: that is large, and one that is interrupted is taken again."""
+    report = getattr(message, "report", {})
+    return replace(message, report={key: value for key, value in report.items() if key != "part"}) if "part" in report else message
 
 
 def _frames(message: Any) -> list[bytes]:

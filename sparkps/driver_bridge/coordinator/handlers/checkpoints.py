@@ -88,6 +88,9 @@ def _held(core: Core, message: c.TakeCheckpoint, cause: c.Cause | None, reports:
             give_up(core, operation, cause)
             return
         core.checkpointing = None
+        if not all("part" in report for report in reports.values()):  # a replay: no journal has them
+            core.reply(operation.sender, refused(message.seq, again("The coordinator was started again")))
+            return
         parts = [report["part"] for report in reports.values()]
         core.reply(operation.sender, c.CheckpointWritten(message.seq, core.tier_id, specs, groups, parts))
 
@@ -116,6 +119,13 @@ def give_up(core: Core, operation: Operation, cause: c.Cause | None = None) -> N
     if isinstance(operation.message, c.TakeCheckpoint):
         core.command("Releasing clocks", c.ReleaseClocks, nothing)
     core.reply(operation.sender, refused(operation.message.seq, error))
+
+
+def interrupted(core: Core) -> None:
+    """A coordinator that was started again does not know what nodes have written: one that was being taken is to be taken again."""
+    operation = core.checkpointing
+    if operation is not None and isinstance(operation.message, c.TakeCheckpoint):
+        give_up(core, operation, c.Cause.of(again("The coordinator was started again")))
 
 
 def again(why: str) -> CheckpointError:
@@ -148,4 +158,4 @@ HANDLERS: Handlers = {
     c.CheckpointTaken: taken,
 }
 
-__all__ = ["FILES_LIMIT", "HANDLERS", "Operation", "again", "begin", "give_up", "go_on", "still"]
+__all__ = ["FILES_LIMIT", "HANDLERS", "Operation", "again", "begin", "give_up", "go_on", "interrupted", "still"]

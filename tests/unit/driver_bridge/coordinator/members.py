@@ -53,6 +53,8 @@ class Member:
         self.refuses: c.Cause | None = None
         #: Its file system is slow: what it writes or reads is done, and told, when a test says so.
         self.is_slow = False
+        #: Its part of a checkpoint; empty: its number.
+        self.part = b""
         self.files: deque[Any] = deque()
         self.refuses_to_load: c.Cause | None = None
         self.refuses_tables: c.Cause | None = None
@@ -84,7 +86,7 @@ class Member:
             case c.HoldClocks():
                 cause, report = None, {"clocks": {"1": self.node}}
             case c.WriteCheckpoint():
-                cause, report = self.refuses, {"part": b"%d" % self.node}
+                cause, report = self.refuses, {"part": self.part or b"%d" % self.node}
                 assert cause is not None or message.epoch == self.epoch, "all nodes write under one placement"
             case c.CreateTable():
                 cause = self.refuses_tables

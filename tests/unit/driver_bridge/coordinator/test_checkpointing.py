@@ -109,16 +109,50 @@ def test_the_last_one_is_in_the_status_and_outlives_the_coordinator() -> None:
 
 
 @pytest.mark.parametrize("steps", range(8))
-def test_a_coordinator_that_is_started_again_brings_it_to_its_end(steps: int) -> None:
+def test_a_coordinator_that_is_started_again_has_it_taken_again(steps: int) -> None:
+    """Whatever nodes had said of their clocks, and written, before: no cut is put together of what two processes were told."""
     world = Members(2, 1)
     number = take(world)
     for _ in range(steps):
         world.step()
+    was_written = isinstance(world.replies.get((DRIVER, number)), c.CheckpointWritten)
     world.restart()
     world.tick()  # nodes are heard, and what they were told may be lost
     world.settle()
-    assert answer(world, number).parts
+    assert isinstance(world.replies[DRIVER, number], c.CheckpointWritten) == was_written
+    if not was_written:
+        with pytest.raises(CheckpointError, match="started again") as refused:
+            answer(world, number)
+        assert refused.value.attributes["again"]
     assert world.tier.checkpointing is None
+    number = take(world)
+    world.settle()
+    assert sorted(answer(world, number).parts) == [b"0", b"1"]
+
+
+def test_an_answer_that_was_lost_with_the_coordinator_is_not_given_without_its_parts() -> None:
+    world = Members(2, 1)
+    number = take(world)
+    world.settle()
+    assert answer(world, number).parts
+    world.restart()
+    world.route(world.tier.receive(DRIVER, c.TakeCheckpoint(number, "/x", "00000001-00000000"), world.now))
+    with pytest.raises(CheckpointError, match="try again") as refused:
+        answer(world, number)
+    assert refused.value.attributes["again"]
+
+
+def test_what_nodes_have_written_is_not_journaled() -> None:
+    """A large tier has a checkpoint each few seconds, and parts of many kilobytes."""
+    world = Members(3, 1)
+    for member in world.members:
+        member.part = bytes(100_000)
+    before = sum(map(len, world.journal))
+    for _ in range(10):
+        number = take(world)
+        world.settle()
+        assert sum(map(len, answer(world, number).parts)) == 300_000
+    assert sum(map(len, world.journal)) - before < 10_000
 
 
 def test_lost_buckets_begin_anew_and_are_loaded_when_all_nodes_know() -> None:
