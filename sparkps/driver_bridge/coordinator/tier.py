@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from sparkps.config import Settings
 from sparkps.driver_bridge.coordinator import events as e
+from sparkps.driver_bridge.coordinator import snapshot
 from sparkps.driver_bridge.coordinator.core import Core, Handlers, Outgoing, refused
 from sparkps.driver_bridge.coordinator.handlers import (
     checkpoints,
@@ -151,6 +152,12 @@ class Tier(Core):
         taken, self._events = self._events, []
         return [e.to_bytes(event) for event in taken]
 
+    def snapshot(self) -> bytes | None:
+        """A record that stands for all that was journaled so far; None: not now, something is under way."""
+        if self._events or not snapshot.is_quiet(self):
+            return None
+        return e.to_bytes(e.Snapshot(self.clock.now, self.commands.next, snapshot.taken(self)))
+
     def replay(self, records: Iterable[bytes]) -> None:
         """Come to the state that an earlier process had, whose journal this is; nothing is sent."""
         for record in records:
@@ -186,6 +193,8 @@ class Tier(Core):
 
     def _happen(self, event: e.AnyEvent) -> None:
         match event:
+            case e.Snapshot(parts=parts):
+                snapshot.put_back(self, parts)
             case e.Started(pid=pid):
                 self.processes.append(pid)
             case e.Taken(sender=sender, frames=frames):

@@ -185,6 +185,8 @@ class Members:
         self.failures = 0.0
         #: What the coordinator has journaled.
         self.journal: list[bytes] = []
+        #: Whether the journal is made shorter whenever it can be.
+        self.compacts = False
         self.replies: dict[tuple[bytes, int], Any] = {}
         #: Of each bucket, the bytes of its rows; nodes report those that they lead.
         self.bytes: dict[int, int] = {}
@@ -315,6 +317,8 @@ class Members:
 
     def route(self, outgoing: list[tuple[bytes, Any]]) -> None:
         self.journal += self.tier.take_events()
+        if self.compacts and (snapshot := self.tier.snapshot()) is not None:
+            self.journal = [snapshot]
         for receiver, message in outgoing:
             member = next((each for each in self.members if each.connection == receiver), None)
             if member is None:

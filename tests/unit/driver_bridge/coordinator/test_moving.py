@@ -232,6 +232,7 @@ def test_a_coordinator_killed_at_every_step_twice(begin: Callable[[Members], Non
     """The next process knows what the last one knew, and comes to the same end."""
     for steps in range(60):
         world = Members(3, 2, steps)
+        world.compacts = steps % 2 == 0
         begin(world)
         for _ in range(steps):
             world.write()
@@ -256,6 +257,7 @@ def test_random_schedules(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     world = Members(3, 2 + seed % 2, seed)
     rng = world.rng
     world.failures = rng.choice([0.0, 0.1])
+    world.compacts = seed % 4 < 2
     deaths = 0
     for _ in range(400):
         world.now += STEP
