@@ -419,3 +419,25 @@ def read_or_lost(table, key: int) -> list[float]:
         return table.pull([key])[0].tolist()
     except ShardLost:
         return []
+
+
+def test_a_checkpoint_whose_coordinator_is_killed_is_taken_again_and_is_sound(tmp_path):
+    """Killed as soon as nodes write: its driver waits for the next one, and asks again."""
+    url = str(tmp_path)
+    with tier_of(2) as tier:
+        table = tier.sparse("t", dim=4)
+        table.add(MANY, np.ones((len(MANY), 4)))
+        for step in (1, 2):
+            pid = tier.status()["coordinator"]["pid"]
+            files = len(list(tmp_path.rglob("*")))
+            made: list[str] = []
+            taking = threading.Thread(target=lambda made=made: made.append(checkpointing.take(tier.control, url).id))
+            taking.start()
+            wait_until(lambda files=files: len(list(tmp_path.rglob("*"))) > files, 20)
+            os.kill(pid, signal.SIGKILL)
+            taking.join(40)
+            assert made, "it is taken"
+            assert tier.status()["coordinator"]["restarts"] == step
+            table.add(MANY, np.ones((len(MANY), 4)))
+        checkpointing.restore(tier.control, url)
+        assert (table.pull(MANY) == 2).all()

@@ -125,6 +125,8 @@ def test_a_coordinator_that_is_started_again_has_it_taken_again(steps: int) -> N
             answer(world, number)
         assert refused.value.attributes["again"]
     assert world.tier.checkpointing is None
+    told = [[m for m in member.heard if isinstance(m, c.WriteCheckpoint)] for member in world.members]
+    assert all(len(each) <= 1 for each in told), "nobody writes the same one twice"
     number = take(world)
     world.settle()
     assert sorted(answer(world, number).parts) == [b"0", b"1"]
