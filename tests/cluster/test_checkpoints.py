@@ -369,3 +369,75 @@ def test_a_place_where_nobody_can_write_is_refused_before_anything_begins(tmp_pa
             checkpointing.writable_store_at(url)
     assert checkpointing.writable_store_at(tmp_path / "new").ids() == []
     assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_tables_that_the_checkpoint_lacks_are_not_empty_where_buckets_were_lost(tmp_path):
+    """They raise `ShardLost` there, until they are made anew; all others work, and the next checkpoint has these."""
+    url, ones, keys = str(tmp_path), np.ones((1000, 1)), np.arange(1000)
+
+    def made_later(tier: Tier):
+        return tier.sparse("later", dim=1), tier.sparse("sharing", dim=1, group="g"), tier.dense("bias", (5000,))
+
+    with tier_of(3) as tier:
+        old = tier.sparse("old", dim=1, group="g")
+        old.add(keys, ones)
+        checkpointing.take(tier.control, url)
+        later, sharing, bias = made_later(tier)
+        for table in (later, sharing):
+            table.add(keys, 5 * ones)
+        bias.add(np.ones(5000))
+        kill(tier, 1)
+        wait_until(lambda: is_degraded(tier), 10)
+        checkpointing.restore(tier.control, url)
+        assert tier.status()["state"] == "ready"
+        assert (old.pull(keys) == 1).all()
+        for table in (later, sharing):
+            for refused in (lambda t=table: t.pull(keys), lambda t=table: t.add(keys, ones), lambda t=table: t.call("sum")):
+                with pytest.raises(ShardLost, match=f"'{table.spec.name}'.*anew") as error:
+                    refused()
+                assert error.value.attributes["table"] == table.spec.name
+        with pytest.raises(ShardLost, match="'bias'"):
+            bias.pull()
+        read = [value for key in keys[:100] for value in read_or_lost(later, key)]
+        assert set(read) == {5.0}
+        assert 20 < len(read) < 95, "what is there is served"
+        second = checkpointing.take(tier.control, url)
+        for table in (later, sharing, bias):
+            table.drop()
+        for table in made_later(tier)[:2]:
+            assert (table.pull(keys) == 0).all()
+            table.add(keys, ones)
+        third = checkpointing.take(tier.control, url)
+        checkpointing.restore(tier.control, url, second.id)
+        assert (old.pull(keys) == 1).all()
+        checkpointing.restore(tier.control, url, third.id)
+        assert all((table.pull(keys) == 1).all() for table in (old, *made_later(tier)[:2]))
+
+
+def read_or_lost(table, key: int) -> list[float]:
+    try:
+        return table.pull([key])[0].tolist()
+    except ShardLost:
+        return []
+
+
+def test_a_checkpoint_whose_coordinator_is_killed_is_taken_again_and_is_sound(tmp_path):
+    """Killed as soon as nodes write: its driver waits for the next one, and asks again."""
+    url = str(tmp_path)
+    with tier_of(2) as tier:
+        table = tier.sparse("t", dim=4)
+        table.add(MANY, np.ones((len(MANY), 4)))
+        for step in (1, 2):
+            pid = tier.status()["coordinator"]["pid"]
+            files = len(list(tmp_path.rglob("*")))
+            made: list[str] = []
+            taking = threading.Thread(target=lambda made=made: made.append(checkpointing.take(tier.control, url).id))
+            taking.start()
+            wait_until(lambda files=files: len(list(tmp_path.rglob("*"))) > files, 20)
+            os.kill(pid, signal.SIGKILL)
+            taking.join(40)
+            assert made, "it is taken"
+            assert tier.status()["coordinator"]["restarts"] == step
+            table.add(MANY, np.ones((len(MANY), 4)))
+        checkpointing.restore(tier.control, url)
+        assert (table.pull(MANY) == 2).all()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutants.mutant import Mutant
+from tests.mutants.mutant import ROWS, Mutant
 
 _WRITING = "sparkps/ps_nodes/checkpointing/writing.py"
 _CUTS = "sparkps/ps_nodes/checkpointing/cuts.py"
@@ -152,6 +152,12 @@ CHECKPOINTS = (
         _IMAGES,
         "            if not self._has_room(0):\n                self._tear()\n",
         "",
+    ),
+    Mutant(
+        "rows that were lost read as if nobody had written them",
+        ROWS,
+        "        if state.serving.missing:\n",
+        "        if False:\n",
     ),
 )
 

@@ -81,8 +81,8 @@ REPLICAS = (
     Mutant(
         "a node leads what it has no copy of",
         HANDOVER,
-        "            if self._follower_with(bucket) is None:\n",
-        "            if False:\n",
+        "        if missing:\n",
+        "        if False:\n",
     ),
     Mutant(
         "what sessions write to a former primary counts for the buckets that it gave up",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -31,6 +32,8 @@ class Catalog:
     tables: dict[str, TableSpec] = field(default_factory=dict)
     #: Ids of the tables that every node has; a subset of the ids in `tables`.
     ready: set[int] = field(default_factory=set)
+    #: By id of a table in `tables`, the buckets of which its rows are lost, as bits: what no restored checkpoint has brought back.
+    missing: dict[int, int] = field(default_factory=dict)
     #: Pickled functions by name.
     functions: dict[str, bytes] = field(default_factory=dict)
     #: Next id of a table and of a key index, > all used ones.
@@ -126,7 +129,23 @@ class Catalog:
             return False
         del self.tables[name]
         self.ready.discard(table)
+        self.missing.pop(table, None)
         return True
+
+    def lose(self, buckets: int, tables: Iterable[int] | None = None) -> None:
+        """The rows of buckets, given as bits, are lost in these tables, by default in all."""
+        for table in [spec.table for spec in self.tables.values()] if tables is None else tables:
+            if buckets:
+                self.missing[table] = self.missing.get(table, 0) | buckets
+
+    def bring_back(self, tables: Iterable[int]) -> None:
+        """All rows of these tables are there."""
+        for table in tables:
+            self.missing.pop(table, None)
+
+    def complete(self) -> list[TableSpec]:
+        """Tables of which no rows are lost."""
+        return [spec for spec in self.tables.values() if spec.table not in self.missing]
 
     def register(self, name: str, blob: bytes) -> bytes | None:
         """Register a function; returns the one that it replaces.
@@ -167,6 +186,8 @@ class Catalog:
         assert all(0 < spec.table < self.next_table for spec in self.tables.values())
         assert all(0 < spec.index < self.next_index for spec in self.tables.values())
         assert self.ready <= set(ids)
+        assert self.missing.keys() <= set(ids)
+        assert all(self.missing.values())
         owners: dict[int, str] = {}
         for spec in self.tables.values():
             group = spec.group if spec.kind == "sparse" and spec.group else f"{spec.name}:"

@@ -92,8 +92,10 @@ class Core:
         self.rebalance = Rebalance()
         #: Nodes that have not taken the newest placement, to be told again.
         self.unplaced: set[int] = set()
-        #: Those among them that have no copy of a bucket that they were to lead, and all that they were.
+        #: Those among them that have no copy of buckets that they were to lead, and these buckets.
         self.lacking: dict[int, list[int]] = {}
+        #: By bucket, the node that has died last of those that had a copy.
+        self.bereft: dict[int, int] = {}
         #: How many nodes there shall be; what `ps.scale` sets, and restarts aim for.
         self.wanted_nodes = settings.num_nodes
         #: The request that changes that; one at a time.

@@ -80,7 +80,13 @@ class Recovered(JournalEvent, frozen=True):
     """A coordinator that was started again has replayed all that is before this, and gone on."""
 
 
-AnyEvent = Started | Taken | Died | CutOff | Late | Unheard | ScalingLate | Woke | Weighed | Recovered
+class Snapshot(JournalEvent, frozen=True):
+    """Nothing: all that has happened before, as what the coordinator knew then (see `snapshot`)."""
+
+    parts: bytes
+
+
+AnyEvent = Snapshot | Started | Taken | Died | CutOff | Late | Unheard | ScalingLate | Woke | Weighed | Recovered
 
 _decoder = msgspec.msgpack.Decoder(AnyEvent)
 
@@ -104,6 +110,7 @@ __all__ = [
     "Late",
     "Recovered",
     "ScalingLate",
+    "Snapshot",
     "Started",
     "Taken",
     "Unheard",

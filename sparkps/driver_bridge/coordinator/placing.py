@@ -58,12 +58,15 @@ class Placing:
             if self.leaders[bucket] == node:
                 self.leaders[bucket] = None
 
-    def refused(self, node: int) -> list[int]:
-        """A node has changed nothing, for it has no copy of what it was to lead: it leads none of these buckets."""
-        taken = [bucket for bucket in self._taken.pop(node, ()) if self.leaders[bucket] == node]
+    def refused(self, node: int, lacking: Collection[int]) -> list[int]:
+        """A node has changed nothing, for it has no copy of `lacking`, of what it was to lead: it leads none of these, nor what it
+        was to take with them. Those of `lacking` that nobody leads now.
+        """
+        taken = {*self._taken.pop(node, ()), *lacking}
         for bucket in taken:
-            self.leaders[bucket] = None
-        return taken
+            if self.leaders[bucket] == node:
+                self.leaders[bucket] = None
+        return [bucket for bucket in lacking if self.leaders[bucket] is None]
 
     def gone(self, node: int) -> None:
         """A node is dead, or has left: the others take nothing of it any more."""

@@ -95,6 +95,8 @@ class Coordinator:
         records = self.tier.take_events()
         if self._journal is not None:
             self._journal.append(records)
+            if self._journal.is_due and (snapshot := self.tier.snapshot()) is not None:
+                self._journal.replace([snapshot])
 
     def stop(self, orphaned: bool = False) -> None:
         """Stop the tier; callable from any thread and from a signal handler."""

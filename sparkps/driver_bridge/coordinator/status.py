@@ -24,7 +24,8 @@ def tier_status(nodes: NodeRegistry, catalog: Catalog, groups: Groups, now: floa
         ``under_replicated``: how many have fewer copies than there shall be;
         ``nodes``: id, endpoint, host, pid, state, reason, buckets (that it leads), copies (that it holds, those included), rows, bytes
         ``memory_bytes`` (in use), ``memory_limit`` (`spark.sparkps.nodeMemory`; 0: none is known) and what else a node reports;
-        ``tables``: name, kind, dim, dtype, shape, group, rows, bytes; ``groups``: id, name, state, cause, staleness (its bound),
+        ``tables``: name, kind, dim, dtype, shape, group, rows, bytes, lost_buckets (of which its rows are gone, though a checkpoint
+        without the table was restored since); ``groups``: id, name, state, cause, staleness (its bound),
         num_workers, clock (the lowest of all ranks) and ``ranks``: rank, state, attempt, incarnation, clock, staleness (the
         largest measured), waited_seconds, counters; ``queued``: names of groups that wait for admission.
     """
@@ -35,7 +36,7 @@ def tier_status(nodes: NodeRegistry, catalog: Catalog, groups: Groups, now: floa
         "lost_buckets": len(nodes.lost_buckets()),
         "under_replicated": nodes.under_replicated(),
         "nodes": _nodes(nodes),
-        "tables": [_table(spec, reports) for spec in catalog.tables.values()],
+        "tables": [_table(spec, reports, catalog.missing.get(spec.table, 0)) for spec in catalog.tables.values()],
         "groups": [_group(group, reports, now) for group in groups.running.values()],
         "queued": [waiting.name for waiting in groups.queue],
     }
@@ -53,7 +54,7 @@ def _nodes(nodes: NodeRegistry) -> list[dict[str, Any]]:
     return listed
 
 
-def _table(spec: TableSpec, reports: Iterable[Report]) -> dict[str, Any]:
+def _table(spec: TableSpec, reports: Iterable[Report], missing: int) -> dict[str, Any]:
     parts = [report.get("tables", {}).get(str(spec.table), {}) for report in reports]
     return {
         "id": spec.table,
@@ -66,6 +67,7 @@ def _table(spec: TableSpec, reports: Iterable[Report]) -> dict[str, Any]:
         "optimizer": repr(spec.optimizer),
         "rows": sum(part.get("rows", 0) for part in parts),
         "bytes": sum(part.get("bytes", 0) for part in parts),
+        "lost_buckets": missing.bit_count(),
     }
 
 

@@ -10,8 +10,11 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
+from msgspec.structs import replace
+
 from sparkps.config import Settings
 from sparkps.driver_bridge.coordinator import events as e
+from sparkps.driver_bridge.coordinator import snapshot
 from sparkps.driver_bridge.coordinator.core import Core, Handlers, Outgoing, refused
 from sparkps.driver_bridge.coordinator.handlers import (
     checkpoints,
@@ -149,6 +152,12 @@ class Tier(Core):
         taken, self._events = self._events, []
         return [e.to_bytes(event) for event in taken]
 
+    def snapshot(self) -> bytes | None:
+        """A record that stands for all that was journaled so far; None: not now, something is under way."""
+        if self._events or not snapshot.is_quiet(self):
+            return None
+        return e.to_bytes(e.Snapshot(self.clock.now, self.commands.next, snapshot.taken(self)))
+
     def replay(self, records: Iterable[bytes]) -> None:
         """Come to the state that an earlier process had, whose journal this is; nothing is sent."""
         for record in records:
@@ -184,6 +193,8 @@ class Tier(Core):
 
     def _happen(self, event: e.AnyEvent) -> None:
         match event:
+            case e.Snapshot(parts=parts):
+                snapshot.put_back(self, parts)
             case e.Started(pid=pid):
                 self.processes.append(pid)
             case e.Taken(sender=sender, frames=frames):
@@ -206,6 +217,7 @@ class Tier(Core):
                 rebalancing.weighed(self, weights, reason)
             case e.Recovered(now=now):
                 go_on_at(self, now)
+                checkpoints.interrupted(self)
         self._settle()
 
     def _again(self, sender: bytes, message: Any) -> None:
@@ -235,7 +247,7 @@ class Tier(Core):
         waited_for = self.commands.under_way.get(message.seq)
         self._handle(sender, message)
         if waited_for is not None and not isinstance(waited_for.message, c.ReportNow):
-            self._record(e.Taken(self.clock.now, command, sender, _frames(message)))
+            self._record(e.Taken(self.clock.now, command, sender, _frames(_without_part(message))))
             self._settle()
 
     def _request(self, sender: bytes, message: Any) -> c.ControlMessage | None:
@@ -276,6 +288,12 @@ class Tier(Core):
             part.shift(absent)
         if self.scaling is not None:
             self.scaling.deadline += absent
+
+
+def _without_part(message: Any) -> Any:
+    """What a node says, without its part of a checkpoint: that is large, and one that is interrupted is taken again."""
+    report = getattr(message, "report", {})
+    return replace(message, report={key: value for key, value in report.items() if key != "part"}) if "part" in report else message
 
 
 def _frames(message: Any) -> list[bytes]:

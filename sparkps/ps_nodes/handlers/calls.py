@@ -33,6 +33,8 @@ def call(state: ServerState, work: Work) -> None:
     use = state.tables.use([table for each in message.calls for table in each.tables])
     try:
         prepared = functions.prepare(message.calls, state.tables.by_id)
+        if state.serving.missing:
+            state.serving.check((table.spec, buckets) for table in prepared.tables)
         if _waits(state, work, prepared):
             use.release()
             return

@@ -15,6 +15,7 @@ from sparkps.ps_nodes.replication.snapshots import send_buckets
 from sparkps.ps_nodes.state import ServerState
 from sparkps.ps_nodes.tables.buffers import return_freed_memory
 from sparkps.specs import NUM_BUCKETS, check_spec
+from sparkps.wire.buckets import unpacked
 from sparkps.wire.messages import control as c
 
 log = logging.getLogger(__name__)
@@ -79,7 +80,8 @@ def _carries_out(message: type[c.ControlMessage]) -> Callable[[Carrier], Carrier
 
 @_carries_out(c.SetPlacement)
 def _set_placement(state: ServerState, message: c.SetPlacement, done: Done) -> None:
-    serving = Serving(message.is_restoring, message.torn)
+    missing = {table: unpacked(buckets) for table, buckets in message.missing.items()}
+    serving = Serving(message.is_restoring, message.torn, missing)
     place(state, message.epoch, message.placement, message.nodes, done, message.anew, serving)
     state.share_memory()
 

@@ -22,4 +22,6 @@ def export(state: ServerState, work: Work) -> None:
     message: m.Export = work.message
     if not 0 <= message.bucket < NUM_BUCKETS or not state.bucket_bits >> message.bucket & 1:
         raise InvalidInput(f"Bucket {message.bucket} must be this node's.", bucket=message.bucket)
+    if state.serving.missing and message.table in state.tables.by_id:
+        state.serving.check([(state.tables.by_id[message.table].spec, 1 << message.bucket)])
     work.done(state.tables.export(message.table, message.bucket, message.start, message.limit), record=False)

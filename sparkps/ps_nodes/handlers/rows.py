@@ -32,6 +32,8 @@ def step(state: ServerState, work: Work) -> None:
     use = Use(tables, []) if inline else tables.use(ids)
     try:
         targets = targets_of(tables, message.ops, work.arrays, work.session.keysets, state.bucket_bits, keep_keys=state.copies.active)
+        if state.serving.missing:
+            state.serving.check((target.table.spec, target.mask) for target in targets)
         if state.load.count():
             state.load.took(functools.reduce(operator.or_, [target.mask for target in targets]))
         writes = [target.values is not None for target in targets]

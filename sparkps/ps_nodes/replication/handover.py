@@ -172,14 +172,16 @@ class _Change:
 
     def _check(self) -> None:
         """That there is a copy of all that it is to lead: nothing was changed yet."""
-        for bucket in buckets_in(self._gained & ~self._anew if self._before else 0):
-            if self._follower_with(bucket) is None:
-                node = self._state.node
-                raise TierError(
-                    f"A node must hold a copy of a bucket that it is to lead. Node {node} has none of bucket {bucket}.",
-                    node=node,
-                    bucket=bucket,
-                )
+        wanted = self._gained & ~self._anew if self._before else 0
+        missing = [bucket for bucket in buckets_in(wanted) if self._follower_with(bucket) is None]
+        if missing:
+            node = self._state.node
+            raise TierError(
+                f"A node must hold a copy of a bucket that it is to lead. Node {node} has none of bucket {missing[0]}.",
+                node=node,
+                bucket=missing[0],
+                buckets=missing,
+            )
 
     # ---- what is led -----------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sparkps.wire.buckets import packed
+from sparkps.wire.hashing import buckets_of
 from sparkps.wire.messages import control as c
 from sparkps.wire.messages import data as m
 from tests.harness.requests import Numbered
@@ -35,12 +37,16 @@ def write(client: Client, epoch: int) -> tuple[Numbered, list[np.ndarray]]:
     return Numbered(client.number, client.next(), client.acked, step), [np.array([7]), np.ones((1, 1))]
 
 
-def requests(client: Client, epoch: int) -> list[tuple[Numbered, list[np.ndarray]]]:
+def bucket_of(key: int) -> int:
+    return int(buckets_of(np.array([key]))[0])
+
+
+def requests(client: Client, epoch: int, bucket: int = 0) -> list[tuple[Numbered, list[np.ndarray]]]:
     """One of each kind that reads or writes rows."""
     client.calls += 1
     steps = m.Step(epoch, [m.Op(m.OpCode.PULL, TABLE)], None, client.calls), [np.array([7])]
     calls = m.Call(epoch, [m.FunctionCall("sum", [TABLE], {})], None, client.calls, 10.0), []
-    export = m.Export(epoch, TABLE, 0, 0, 10), []
+    export = m.Export(epoch, TABLE, bucket, 0, 10), []
     made = [Numbered(client.number, client.next(), client.acked, message) for message in (steps[0], calls[0], export[0])]
     return [(message, arrays) for message, (_, arrays) in zip(made, (steps, calls, export), strict=True)]
 
@@ -93,3 +99,27 @@ def test_a_write_that_was_looked_at_before_is_not_ordered_afterwards(node: LoneN
     assert held
     assert isinstance(answer, m.WrongEpoch)
     assert node.values([7]) == [1.0]
+
+
+def test_rows_that_no_checkpoint_had_are_lost_until_their_table_is_made_anew(node: LoneNode) -> None:
+    """Of one table in some buckets; other tables there, and the table in other buckets, are served."""
+    node.table(TABLE + 1)
+    missing = {TABLE: packed(1 << bucket_of(7))}
+    place(node, 2, missing=missing)
+    client = Client(node, 5)
+    for message, arrays in [*requests(client, 2, bucket_of(7)), write(client, 2)]:
+        answer = client.ask(message, arrays)
+        assert isinstance(answer, m.Failed)
+        assert answer.error == "ShardLost"
+        assert f"t{TABLE}" in answer.message
+    client.acked = client.seq
+    elsewhere = next(key for key in range(100) if bucket_of(key) != bucket_of(7))
+    other = m.Step(2, [m.Op(m.OpCode.PULL, TABLE)], None, 20), [np.array([elsewhere])]
+    another = m.Step(2, [m.Op(m.OpCode.PULL, TABLE + 1)], None, 21), [np.array([7])]
+    part = m.Call(2, [m.FunctionCall("sum", [TABLE], {})], None, 22, 10.0, packed(1 << bucket_of(elsewhere))), []
+    for message, arrays in (other, another, part):
+        assert isinstance(client.ask(Numbered(client.number, client.next(), client.acked, message), arrays), m.Done)
+    place(node, 3)
+    client.acked = client.seq
+    for message, arrays in [*requests(client, 3, bucket_of(7)), write(client, 3)]:
+        assert isinstance(client.ask(message, arrays), m.Done)

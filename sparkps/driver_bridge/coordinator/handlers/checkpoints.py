@@ -1,7 +1,7 @@
 """Checkpoints are taken: nodes write what they lead, all under one placement. The driver writes the manifest.
 
-One is taken, or restored (see `restoring`), at a time. While one is under way no bucket is moved; a node that dies ends it, and the
-driver tries again.
+One is taken, or restored (see `restoring`), at a time. While one is under way no bucket is moved. A node that dies ends it at once, for
+what it held must be copied anew, whatever those that still write wait for; the driver tries again.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ class Operation:
     sender: bytes
     #: The placement under which it counts.
     epoch: int
+    #: Number of the command that nodes are carrying out for it, whose answers do not count once it is given up.
+    command: int = 0
 
 
 # ---- taking one --------------------------------------------------------------------------------------------------------
@@ -37,8 +39,13 @@ class Operation:
 
 def take(core: Core, sender: bytes, message: c.TakeCheckpoint) -> None:
     """Find the cut, then have all nodes write."""
-    begin(core, Operation(message, sender, core.nodes.epoch))
-    core.command("Holding clocks for a checkpoint", c.HoldClocks, lambda cause, reports: _held(core, message, cause, reports), HOLD_LIMIT)
+    operation = Operation(message, sender, core.nodes.epoch)
+    begin(core, operation)
+
+    def held(cause: c.Cause | None, reports: dict[int, dict[str, Any]]) -> None:
+        _held(core, message, cause, reports)
+
+    operation.command = core.command("Holding clocks for a checkpoint", c.HoldClocks, held, HOLD_LIMIT)
 
 
 def begin(core: Core, operation: Operation) -> None:
@@ -67,7 +74,10 @@ def _held(core: Core, message: c.TakeCheckpoint, cause: c.Cause | None, reports:
     for report in reports.values():
         for group, clock in report.get("clocks", {}).items():
             clocks[group] = max(clock, clocks.get(group, clock))
-    specs = list(core.catalog.tables.values())
+    specs = core.catalog.complete()
+    if core.catalog.missing:
+        lacking = [spec.name for spec in core.catalog.tables.values() if spec not in specs]
+        log.warning("checkpoint %s is without tables %s: rows of them are lost", message.checkpoint, lacking)
     groups = [group.spec for group in core.groups.running.values()]
 
     def written(cause: c.Cause | None, reports: dict[int, dict[str, Any]]) -> None:
@@ -78,11 +88,14 @@ def _held(core: Core, message: c.TakeCheckpoint, cause: c.Cause | None, reports:
             give_up(core, operation, cause)
             return
         core.checkpointing = None
+        if not all("part" in report for report in reports.values()):  # a replay: no journal has them
+            core.reply(operation.sender, refused(message.seq, again("The coordinator was started again")))
+            return
         parts = [report["part"] for report in reports.values()]
         core.reply(operation.sender, c.CheckpointWritten(message.seq, core.tier_id, specs, groups, parts))
 
     epoch = operation.epoch
-    core.command(
+    operation.command = core.command(
         f"Writing checkpoint {message.checkpoint}",
         lambda seq: c.WriteCheckpoint(seq, message.url, message.checkpoint, specs, clocks, epoch, message.base),
         written,
@@ -99,12 +112,20 @@ def still(core: Core, message: c.TakeCheckpoint | c.RestoreCheckpoint) -> Operat
 def give_up(core: Core, operation: Operation, cause: c.Cause | None = None) -> None:
     """It has failed, and may be tried again if the placement has changed. What was written does not count."""
     core.checkpointing = None
+    core.commands.drop(operation.command)
     is_changed = cause is None or core.nodes.epoch != operation.epoch
     error = again("It has changed") if is_changed else cause.exception()  # type: ignore[union-attr]
     log.warning("checkpoint %s is given up: %s", operation.message.checkpoint, error)
     if isinstance(operation.message, c.TakeCheckpoint):
         core.command("Releasing clocks", c.ReleaseClocks, nothing)
     core.reply(operation.sender, refused(operation.message.seq, error))
+
+
+def interrupted(core: Core) -> None:
+    """A coordinator that was started again does not know what nodes have written: one that was being taken is to be taken again."""
+    operation = core.checkpointing
+    if operation is not None and isinstance(operation.message, c.TakeCheckpoint):
+        give_up(core, operation, c.Cause.of(again("The coordinator was started again")))
 
 
 def again(why: str) -> CheckpointError:
@@ -123,8 +144,13 @@ def taken(core: Core, sender: bytes, message: c.CheckpointTaken) -> c.ControlMes
 
 def go_on(core: Core) -> None:
     """End what cannot go on. Called after every event."""
+    operation = core.checkpointing
+    if operation is None:
+        return
     if core.state in (TierState.STOPPING, TierState.STOPPED):
         core.checkpointing = None
+    elif isinstance(operation.message, c.TakeCheckpoint) and core.nodes.epoch != operation.epoch:
+        give_up(core, operation)
 
 
 HANDLERS: Handlers = {
@@ -132,4 +158,4 @@ HANDLERS: Handlers = {
     c.CheckpointTaken: taken,
 }
 
-__all__ = ["FILES_LIMIT", "HANDLERS", "Operation", "again", "begin", "give_up", "go_on", "still"]
+__all__ = ["FILES_LIMIT", "HANDLERS", "Operation", "again", "begin", "give_up", "go_on", "interrupted", "still"]

@@ -11,6 +11,7 @@ from sparkps.driver_bridge.coordinator.handlers import groups, lifecycle
 from sparkps.driver_bridge.coordinator.moves import BucketCopy, NewPlacement, View
 from sparkps.driver_bridge.coordinator.plan import promote
 from sparkps.driver_bridge.coordinator.states import Own, TierState
+from sparkps.wire.buckets import packed
 from sparkps.wire.messages import control as c
 from sparkps.wire.placement import Placement
 
@@ -32,6 +33,7 @@ _ENDING = (TierState.STOPPING, TierState.STOPPED)
 def publish(core: Core, placement: Placement) -> None:
     """A new placement holds; the nodes are told of it."""
     core.unplaced.clear()
+    core.lacking.clear()
     core.nodes.place(placement)
     core.placing.change(core.nodes.epoch, placement)
     tell(core)
@@ -40,13 +42,14 @@ def publish(core: Core, placement: Placement) -> None:
 def tell(core: Core) -> None:
     """Send the newest placement to every node that may know of it now."""
     nodes, placing = core.nodes, core.placing
+    missing = {table: packed(buckets) for table, buckets in core.catalog.missing.items()}
     for node in placing.next(nodes.up()):
         _forget_older(core, node)
         placing.sent(node)
         core.command(
             f"Placing buckets on node {node}",
             lambda seq: c.SetPlacement(
-                seq, nodes.epoch, nodes.placement, nodes.infos(), sorted(core.anew), core.is_restoring, core.torn
+                seq, nodes.epoch, nodes.placement, nodes.infos(), sorted(core.anew), core.is_restoring, core.torn, missing
             ),
             lambda cause, _, node=node, epoch=nodes.epoch: _told(core, node, epoch, cause),  # type: ignore[misc]
             PLACE_LIMIT,
@@ -78,28 +81,51 @@ def _refused(core: Core, node: int, epoch: int, cause: c.Cause) -> None:
     core.moves.fail(f"node {node} has not taken placement {epoch}: {cause.message}")
     core.moves.rest(core.clock.now)
     core.unplaced.add(node)
-    if cause.attributes.get("node") == node and "bucket" in cause.attributes:
-        core.lacking[node] = core.placing.refused(node)
+    if cause.attributes.get("node") == node and "buckets" in cause.attributes:
+        core.lacking[node] = core.placing.refused(node, cause.attributes["buckets"])
 
 
 def tell_again(core: Core) -> None:
     """What nodes have not taken is not forced on them: leads that nobody has given up stay where they are, under a new epoch.
 
-    Nor shall a node lead that says it has no copy, as where a primary went on without it at the same moment: other copies do.
+    Nor shall a node lead that says it has no copy, as where a primary went on without it at the same moment: other copies do. Where
+    there is none, since the node was the only one that was left when a primary died, buckets are lost.
     """
     if not core.unplaced or core.moves.resume_at is not None or core.state not in _PLACING:
         return
     late = core.unplaced & set(core.placing.awaited(core.nodes.up()))
     core.unplaced.clear()
-    lacking, core.lacking = core.lacking, {}
-    if late:
-        core.moves.interrupt()
-        placement = core.placing.given_back()
-        for node, buckets in lacking.items():
-            for bucket in buckets:
-                if placement[bucket][0] == node and len(placement[bucket]) > 1:
-                    placement[bucket] = placement[bucket][1:]
-        publish(core, placement)
+    if not late:
+        core.lacking.clear()
+        return
+    core.moves.interrupt()
+    lost_before = set(core.nodes.lost_buckets())
+    publish(core, _without_lacking(core, core.placing.given_back()))
+    _tell_of_lost(core, lost_before)
+
+
+def _without_lacking(core: Core, placement: Placement) -> Placement:
+    """The next copy leads what a node has no copy of; without one the bucket is lost with the node that had the last."""
+    for node, buckets in core.lacking.items():
+        for bucket in buckets:
+            row = placement[bucket]
+            if row[0] != node:
+                continue
+            if len(row) > 1:
+                placement[bucket] = row[1:]
+            elif bucket in core.bereft:
+                placement[bucket] = [core.bereft[bucket]]
+    return placement
+
+
+def _tell_of_lost(core: Core, lost_before: set[int]) -> None:
+    """If more buckets are lost than before the tier is degraded, and no group can go on."""
+    lost = sorted(set(core.nodes.lost_buckets()) - lost_before)
+    if lost and core.state not in _ENDING:
+        log.error("%d buckets are lost: nobody has a copy", len(lost))
+        core.enter(Own.LOST)
+        dead = core.nodes.nodes[core.nodes.placement[lost[0]][0]].info
+        groups.fail_all(core, c.Cause.of(node_lost(dead)))
 
 
 # ---- nodes that die ----------------------------------------------------------------------------------------------------
@@ -117,10 +143,9 @@ def fail_over(core: Core, node: int, reason: str) -> c.NodeInfo:
     gone = [each.node for each in core.nodes.infos() if each.state != "up"]
     had = with_copies(core.placing.given_back(gone), core.moves.interrupt())
     core.moves.members_changed(f"node {node} is dead")
+    core.bereft.update((bucket, node) for bucket, row in enumerate(had) if node in row)
     publish(core, _alone(had, promote(had, gone).placement))
-    if core.state not in _ENDING and set(core.nodes.lost_buckets()) - lost_before:
-        core.enter(Own.LOST)
-        groups.fail_all(core, c.Cause.of(node_lost(info)))
+    _tell_of_lost(core, lost_before)
     return info
 
 

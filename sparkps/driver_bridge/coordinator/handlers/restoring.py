@@ -4,6 +4,7 @@ The stages of a restore follow each other, and a node that dies meanwhile sends 
 
 - *verifying*: nodes read the files. What is wrong with these is found here, where the tier is as it was.
 - *closing*: a placement holds under which requests wait; buckets that were lost begin anew in it. Tables that are missing were created.
+  What fails here, as where one of the tables is dropped, is taken back: the tier is opened again as it was.
 - *loading*: nodes fill their buckets. What fails here leaves some of one moment and some of another: the tier is *torn*, which its
   nodes tell whoever asks them, until a restore succeeds.
 - *opening*: a placement holds under which requests are answered. When all nodes have it, so is the restore's.
@@ -22,7 +23,7 @@ from sparkps.driver_bridge.coordinator.handlers import moving
 from sparkps.driver_bridge.coordinator.handlers.checkpoints import FILES_LIMIT, Operation, again, begin, give_up, still
 from sparkps.driver_bridge.coordinator.states import Own, TierState
 from sparkps.errors import SparkPSError, TierError
-from sparkps.specs import TableSpec
+from sparkps.specs import NUM_BUCKETS, TableSpec
 from sparkps.wire.messages import control as c
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,14 @@ class Restore(Operation):
     def __init__(self, message: c.RestoreCheckpoint, sender: bytes, epoch: int) -> None:
         super().__init__(message, sender, epoch)
         self.stage = Stage.VERIFYING
+        #: What there was before it has closed the tier: why nothing could be read, what was hollow, and what tables had lost.
+        self.torn = ""
+        self.hollow: set[int] = set()
+        self.missing: dict[int, int] = {}
+        #: Buckets that it has let begin anew, and the dead nodes with which they were lost.
+        self.lost: dict[int, int] = {}
+        #: Tables that are being loaded.
+        self.into: list[c.TableInto] = []
 
 
 # ---- before anything is changed ----------------------------------------------------------------------------------------
@@ -72,7 +81,7 @@ def restore(core: Core, sender: bytes, message: c.RestoreCheckpoint) -> None:
         else:
             _create(core, operation)
 
-    core.command(
+    operation.command = core.command(
         f"Verifying checkpoint {message.checkpoint}",
         lambda seq: c.VerifyCheckpoint(seq, message.url, message.checkpoint, nodes),
         verified,
@@ -127,12 +136,13 @@ def _created(core: Core, operation: Restore, missing: list[TableSpec], causes: l
     give_up(core, operation, causes[0] if causes else c.Cause.of(dropped))
 
 
-# ---- from here on it must succeed --------------------------------------------------------------------------------------
+# ---- the tier is closed ------------------------------------------------------------------------------------------------
 
 
 def _close(core: Core, operation: Restore) -> None:
     """A placement without lost buckets, under which requests wait."""
     operation.stage = Stage.CLOSING
+    operation.torn, operation.hollow, operation.missing = core.torn, set(core.hollow), dict(core.catalog.missing)
     core.is_restoring, core.torn = True, ""
     _place_lost(core, operation)
 
@@ -142,11 +152,13 @@ def _place_lost(core: Core, operation: Restore) -> None:
     lost = core.nodes.lost_buckets()
     if lost:
         if not _takers(core):
-            _tear(core, operation, c.Cause.of(again("No node is up")))
+            _reopen(core, operation, c.Cause.of(again("No node is up")))
             return
         log.warning("%d buckets that were lost begin anew, to be restored from checkpoint %s", len(lost), operation.message.checkpoint)
+    operation.lost = {bucket: core.nodes.placement[bucket][0] for bucket in lost} | operation.lost
     core.anew |= set(lost)
     core.hollow |= set(lost)
+    core.catalog.lose(sum(1 << bucket for bucket in lost))
     moving.publish(core, _placed_anew(core, lost))
 
 
@@ -162,10 +174,12 @@ def _placed_anew(core: Core, lost: list[int]) -> list[list[int]]:
 
 
 def go_on(core: Core) -> None:
-    """Let nodes load, or answer, when all have the placement. Called after every event."""
+    """Let nodes load, or answer, when all have the placement; files are not waited for in vain. Called after every event."""
     operation = core.checkpointing
     if not isinstance(operation, Restore) or core.state not in (TierState.READY, TierState.DEGRADED):
         return
+    if operation.stage is Stage.VERIFYING and core.nodes.epoch != operation.epoch:
+        give_up(core, operation)
     if not core.placing.is_settled(core.nodes.up()):
         return
     if operation.stage is Stage.CLOSING:
@@ -178,10 +192,30 @@ def go_on(core: Core) -> None:
         core.reply(operation.sender, c.Accepted(operation.message.seq))
 
 
+def _reopen(core: Core, operation: Restore, cause: c.Cause) -> None:
+    """Nothing is loaded, and nothing will be: the tier is opened as it was, and what was lost is lost again."""
+    core.is_restoring, core.torn = False, operation.torn
+    core.hollow = operation.hollow
+    core.anew -= operation.lost.keys()
+    core.catalog.missing = {spec.table: had for spec in core.catalog.tables.values() if (had := operation.missing.get(spec.table))}
+    operation.epoch = core.nodes.epoch  # it is not for the placement that it fails
+    give_up(core, operation, cause)
+    placement = moving.with_copies([list(row) for row in core.nodes.placement], core.moves.interrupt())
+    for bucket, node in operation.lost.items():
+        placement[bucket] = [node]
+    moving.publish(core, placement)
+
+
 def _load(core: Core, operation: Restore) -> None:
-    operation.stage, operation.epoch = Stage.LOADING, core.nodes.epoch
+    message, epoch = operation.message, core.nodes.epoch
+    try:
+        into = [_into(core, spec) for spec in message.tables]
+    except SparkPSError as error:  # it was dropped
+        _reopen(core, operation, c.Cause.of(error))
+        return
+    operation.stage, operation.epoch, operation.into = Stage.LOADING, epoch, into
     core.anew.clear()
-    message, epoch = operation.message, operation.epoch
+    core.catalog.lose((1 << NUM_BUCKETS) - 1, [to.table for to in into])  # until all of it is there
 
     def loaded(cause: c.Cause | None, _: object) -> None:
         if still(core, message) is not operation:
@@ -191,11 +225,6 @@ def _load(core: Core, operation: Restore) -> None:
         else:
             _open(core, operation)
 
-    try:
-        into = [_into(core, spec) for spec in message.tables]
-    except SparkPSError as error:  # it was dropped
-        _tear(core, operation, c.Cause.of(error))
-        return
     core.command(
         f"Loading checkpoint {message.checkpoint}",
         lambda seq: c.LoadCheckpoint(seq, message.url, message.checkpoint, into, message.group, message.old_group, epoch),
@@ -216,6 +245,10 @@ def _open(core: Core, operation: Restore) -> None:
     operation.stage = Stage.OPENING
     core.is_restoring = False
     core.hollow.clear()
+    core.catalog.bring_back(to.table for to in operation.into)
+    if core.catalog.missing:
+        names = [spec.name for spec in core.catalog.tables.values() if spec.table in core.catalog.missing]
+        log.warning("rows of tables %s stay lost: checkpoint %s does not have them", names, operation.message.checkpoint)
     if core.state is TierState.DEGRADED and not core.nodes.lost():
         core.enter(Own.WHOLE)
     core.moves.members_changed("buckets were restored")

@@ -96,6 +96,8 @@ class SetPlacement(ControlMessage, frozen=True, tag=122):
     is_restoring: bool = False
     #: Why no row can be read or written under it; empty: they can.
     torn: str = ""
+    #: By table, the buckets that were lost and that no checkpoint has brought back, as `wire.buckets` writes sets.
+    missing: dict[int, bytes] = {}
 
 
 class CopyBuckets(ControlMessage, frozen=True, tag=116):

@@ -43,12 +43,19 @@ class Member:
         self.outbox: deque[Any] = deque()
         #: Copies that its primaries have given up when the next placement comes.
         self.loses_copies: set[int] = set()
+        #: Buckets of which it has no copy since, though it is told to lead them.
+        self.lacks: set[int] = set()
         #: Nodes that it cannot reach.
         self.cut: set[int] = set()
         #: All messages that it has taken.
         self.heard: list[Any] = []
         #: Why it can neither write nor verify; why it cannot load; why it cannot make tables; None: it can.
         self.refuses: c.Cause | None = None
+        #: Its file system is slow: what it writes or reads is done, and told, when a test says so.
+        self.is_slow = False
+        #: Its part of a checkpoint; empty: its number.
+        self.part = b""
+        self.files: deque[Any] = deque()
         self.refuses_to_load: c.Cause | None = None
         self.refuses_tables: c.Cause | None = None
         #: Whether it carries requests out, and why it never will by this placement.
@@ -79,7 +86,7 @@ class Member:
             case c.HoldClocks():
                 cause, report = None, {"clocks": {"1": self.node}}
             case c.WriteCheckpoint():
-                cause, report = self.refuses, {"part": b"%d" % self.node}
+                cause, report = self.refuses, {"part": self.part or b"%d" % self.node}
                 assert cause is not None or message.epoch == self.epoch, "all nodes write under one placement"
             case c.CreateTable():
                 cause = self.refuses_tables
@@ -89,7 +96,9 @@ class Member:
                 cause = self.load(message)
             case _:
                 cause = None
-        self.outbox.append(c.CommandDone(message.seq, self.node, cause, report))
+        done = c.CommandDone(message.seq, self.node, cause, report)
+        is_late = self.is_slow and isinstance(message, c.WriteCheckpoint | c.VerifyCheckpoint)
+        (self.files if is_late else self.outbox).append(done)
 
     def load(self, message: c.LoadCheckpoint) -> c.Cause | None:
         if message.epoch != self.epoch:
@@ -113,9 +122,10 @@ class Member:
         given = {b: to for b, to in self.leads.items() if message.placement[b][0] != self.node}
         lost, self.loses_copies = self.loses_copies - self.leads.keys(), set()
         self.versions = {bucket: version for bucket, version in self.versions.items() if bucket not in lost}
-        missing = [bucket for bucket in lost if message.placement[bucket][0] == self.node]
+        self.lacks = {bucket for bucket in self.lacks | lost if self.node in message.placement[bucket]} - self.versions.keys()
+        missing = sorted(bucket for bucket in self.lacks if message.placement[bucket][0] == self.node)
         if missing:
-            where = {"node": self.node, "bucket": missing[0]}
+            where = {"node": self.node, "bucket": missing[0], "buckets": missing}
             return c.Cause("TierError", "A node must hold a copy of a bucket that it is to lead.", where)
         for bucket in given:
             new = self.tier.by_id(message.placement[bucket][0])
@@ -175,6 +185,8 @@ class Members:
         self.failures = 0.0
         #: What the coordinator has journaled.
         self.journal: list[bytes] = []
+        #: Whether the journal is made shorter whenever it can be.
+        self.compacts = False
         self.replies: dict[tuple[bytes, int], Any] = {}
         #: Of each bucket, the bytes of its rows; nodes report those that they lead.
         self.bytes: dict[int, int] = {}
@@ -305,6 +317,8 @@ class Members:
 
     def route(self, outgoing: list[tuple[bytes, Any]]) -> None:
         self.journal += self.tier.take_events()
+        if self.compacts and (snapshot := self.tier.snapshot()) is not None:
+            self.journal = [snapshot]
         for receiver, message in outgoing:
             member = next((each for each in self.members if each.connection == receiver), None)
             if member is None:
@@ -372,6 +386,8 @@ def durable(tier: Tier) -> dict[str, Any]:
         "copying": sorted((copy.source, copy.target, copy.buckets) for copy in tier.moves.copying),
         "scaling": (tier.wanted_nodes, tier.retiring, tier.draining, tier.leaving, tier.scaling and tier.scaling.what),
         "tables": (tier.catalog.tables, tier.catalog.ready, tier.catalog.next_table, tier.catalog.next_index),
+        "missing": tier.catalog.missing,
+        "rows": (tier.is_restoring, tier.torn, tier.hollow, tier.anew, tier.lacking, tier.bereft),
         "functions": tier.catalog.functions,
         "groups": [(group.spec, group.tag, group.cause) for group in groups.running.values()],
         "ranks": [(r.attempt, r.incarnation, r.finished, r.result) for group in groups.running.values() for r in group.ranks],

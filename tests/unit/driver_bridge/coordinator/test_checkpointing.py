@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 from sparkps.driver_bridge.coordinator.states import TierState
-from sparkps.errors import CheckpointError, OutOfNodeMemory, TierError
+from sparkps.errors import CheckpointError, OutOfNodeMemory, TierError, UnknownTable
 from sparkps.specs import TableSpec
+from sparkps.wire.buckets import buckets_in, unpacked
 from sparkps.wire.messages import control as c
 from tests.unit.driver_bridge.coordinator.members import Members
 
@@ -20,8 +22,8 @@ def take(world: Members, sender: bytes = DRIVER) -> int:
     return world._seq
 
 
-def restore(world: Members) -> int:
-    world.ask(DRIVER, c.RestoreCheckpoint(0, "/x", "00000001-00000000", []))
+def restore(world: Members, tables: Sequence[TableSpec] = ()) -> int:
+    world.ask(DRIVER, c.RestoreCheckpoint(0, "/x", "00000001-00000000", list(tables)))
     return world._seq
 
 
@@ -107,16 +109,52 @@ def test_the_last_one_is_in_the_status_and_outlives_the_coordinator() -> None:
 
 
 @pytest.mark.parametrize("steps", range(8))
-def test_a_coordinator_that_is_started_again_brings_it_to_its_end(steps: int) -> None:
+def test_a_coordinator_that_is_started_again_has_it_taken_again(steps: int) -> None:
+    """Whatever nodes had said of their clocks, and written, before: no cut is put together of what two processes were told."""
     world = Members(2, 1)
     number = take(world)
     for _ in range(steps):
         world.step()
+    was_written = isinstance(world.replies.get((DRIVER, number)), c.CheckpointWritten)
     world.restart()
     world.tick()  # nodes are heard, and what they were told may be lost
     world.settle()
-    assert answer(world, number).parts
+    assert isinstance(world.replies[DRIVER, number], c.CheckpointWritten) == was_written
+    if not was_written:
+        with pytest.raises(CheckpointError, match="started again") as refused:
+            answer(world, number)
+        assert refused.value.attributes["again"]
     assert world.tier.checkpointing is None
+    told = [[m for m in member.heard if isinstance(m, c.WriteCheckpoint)] for member in world.members]
+    assert all(len(each) <= 1 for each in told), "nobody writes the same one twice"
+    number = take(world)
+    world.settle()
+    assert sorted(answer(world, number).parts) == [b"0", b"1"]
+
+
+def test_an_answer_that_was_lost_with_the_coordinator_is_not_given_without_its_parts() -> None:
+    world = Members(2, 1)
+    number = take(world)
+    world.settle()
+    assert answer(world, number).parts
+    world.restart()
+    world.route(world.tier.receive(DRIVER, c.TakeCheckpoint(number, "/x", "00000001-00000000"), world.now))
+    with pytest.raises(CheckpointError, match="try again") as refused:
+        answer(world, number)
+    assert refused.value.attributes["again"]
+
+
+def test_what_nodes_have_written_is_not_journaled() -> None:
+    """A large tier has a checkpoint each few seconds, and parts of many kilobytes."""
+    world = Members(3, 1)
+    for member in world.members:
+        member.part = bytes(100_000)
+    before = sum(map(len, world.journal))
+    for _ in range(10):
+        number = take(world)
+        world.settle()
+        assert sum(map(len, answer(world, number).parts)) == 300_000
+    assert sum(map(len, world.journal)) - before < 10_000
 
 
 def test_lost_buckets_begin_anew_and_are_loaded_when_all_nodes_know() -> None:
@@ -320,3 +358,221 @@ def test_groups_wait_until_a_restore_is_over() -> None:
     world.ask(OTHER, asking)
     world.settle()
     assert isinstance(answer(world, world._seq, OTHER), c.Admitted)
+
+
+def with_stage(world: Members, stage: str) -> None:
+    while world.tier.checkpointing.stage != stage:
+        assert world.step()
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_table_that_is_dropped_while_a_restore_closes_leaves_the_tier_as_it_was(lost: int, restarts: bool) -> None:
+    world = Members(3, 1)
+    table = TableSpec("of-a-fit", "sparse", 1)
+    world.ask(OTHER, c.CreateTable(0, table))
+    world.settle()
+    if lost:
+        world.kill(world.members[1])
+        world.settle()
+    state, placement = world.tier.state, world.tier.nodes.placement
+    number = restore(world, [TableSpec("of-a-fit", "sparse", 1, table=7, index=9)])
+    with_stage(world, "closing")
+    world.ask(OTHER, c.DropTable(0, "of-a-fit", 1))
+    if restarts:
+        world.restart()
+        world.tick()
+    world.settle()
+    with pytest.raises(UnknownTable, match="of-a-fit"):
+        answer(world, number)
+    assert not heard(world, c.LoadCheckpoint)
+    assert (world.tier.state, world.tier.nodes.placement) == (state, placement)
+    assert world.tier.report()["lost_buckets"] == len(world.tier.nodes.lost_buckets())
+    living = [member for member in world.members if member.is_alive]
+    assert all(member.is_open and not member.torn and not member.hollow for member in living)
+    number = restore(world)
+    world.settle()
+    assert answer(world, number) == c.Accepted(number)
+    assert world.tier.state is TierState.READY
+
+
+def test_a_tier_that_was_torn_is_torn_again() -> None:
+    world = Members(3, 1)
+    world.ask(OTHER, c.CreateTable(0, TableSpec("of-a-fit", "sparse", 1)))
+    world.settle()
+    world.members[0].refuses_to_load = c.Cause("CheckpointError", "unplugged")
+    restore(world)
+    world.settle()
+    number = restore(world, [TableSpec("of-a-fit", "sparse", 1, table=7, index=9)])
+    with_stage(world, "closing")
+    world.ask(OTHER, c.DropTable(0, "of-a-fit", 1))
+    world.settle()
+    with pytest.raises(UnknownTable, match="of-a-fit"):
+        answer(world, number)
+    assert all("unplugged" in member.torn for member in world.members)
+    assert world.tier.report()["lost_buckets"] == 256
+
+
+@pytest.mark.parametrize("stage", ["verifying", "creating tables", "loading"])
+def test_a_table_that_is_dropped_at_another_stage_tears_nothing(stage: str) -> None:
+    world = Members(3, 1)
+    world.ask(OTHER, c.CreateTable(0, TableSpec("of-a-fit", "sparse", 1)))
+    world.settle()
+    specs = [TableSpec("of-a-fit", "sparse", 1, table=7, index=9), TableSpec("new", "sparse", 1, table=8, index=10)]
+    number = restore(world, specs)
+    with_stage(world, stage)
+    world.ask(OTHER, c.DropTable(0, "of-a-fit", 1))
+    world.settle()
+    assert isinstance(world.replies[DRIVER, number], c.Accepted | c.Refused)
+    assert world.tier.state is TierState.READY
+    assert all(member.is_open for member in world.members)
+
+
+# ---- tables that the checkpoint lacks ----------------------------------------------------------------------------------
+
+OLD, NEW = TableSpec("old", "sparse", 1), TableSpec("new", "sparse", 1)
+
+
+def with_tables(replication: int = 1) -> Members:
+    """A tier with two tables, of which a checkpoint has the first."""
+    world = Members(3, replication)
+    for spec in (OLD, NEW):
+        world.ask(OTHER, c.CreateTable(0, spec))
+        world.settle()
+    return world
+
+
+def restore_old(world: Members) -> int:
+    return restore(world, [TableSpec("old", "sparse", 1, table=7, index=9)])
+
+
+def told_missing(world: Members) -> list[dict[int, set[int]]]:
+    """What the living nodes were told last of rows that are lost."""
+    last = [[m for m in member.heard if isinstance(m, c.SetPlacement)][-1] for member in world.members if member.is_alive]
+    return [{table: set(buckets_in(unpacked(buckets))) for table, buckets in m.missing.items()} for m in last]
+
+
+def test_tables_that_the_checkpoint_lacks_are_not_empty_where_buckets_were_lost() -> None:
+    world = with_tables()
+    world.kill(world.members[1])
+    world.settle()
+    lost = set(world.tier.nodes.lost_buckets())
+    number = restore_old(world)
+    world.settle()
+    assert answer(world, number) == c.Accepted(number)
+    assert world.tier.state is TierState.READY
+    assert told_missing(world) == [{2: lost}] * 2
+    assert {table["name"]: table["lost_buckets"] for table in world.tier.report()["tables"]} == {"old": 0, "new": len(lost)}
+    world.restart()
+    joined = world.join()
+    world.settle()
+    assert joined.leads
+    assert told_missing(world) == [{2: lost}] * 3, "also nodes that join later"
+
+
+def test_a_checkpoint_is_without_tables_of_which_rows_are_lost_and_a_dropped_one_is_forgotten() -> None:
+    world = with_tables()
+    world.kill(world.members[1])
+    world.settle()
+    restore_old(world)
+    world.settle()
+    number = take(world)
+    world.settle()
+    assert [spec.name for spec in answer(world, number).tables] == ["old"]
+    world.ask(OTHER, c.DropTable(0, "new", 2))
+    world.ask(OTHER, c.CreateTable(0, NEW))
+    world.settle()
+    assert world.tier.catalog.missing == {}
+    number = take(world)
+    world.settle()
+    assert [spec.name for spec in answer(world, number).tables] == ["old", "new"]
+
+
+def test_a_checkpoint_that_has_the_table_brings_it_back() -> None:
+    world = with_tables()
+    world.kill(world.members[1])
+    world.settle()
+    restore_old(world)
+    world.settle()
+    restore(world, [TableSpec("new", "sparse", 1, table=7, index=9)])
+    world.settle()
+    assert told_missing(world) == [{}] * 2
+
+
+def test_a_table_that_was_half_loaded_is_lost_whole_where_the_next_checkpoint_lacks_it() -> None:
+    world = with_tables()
+    world.members[0].refuses_to_load = c.Cause("CheckpointError", "unplugged")
+    restore(world, [TableSpec("new", "sparse", 1, table=7, index=9)])
+    world.settle()
+    world.members[0].refuses_to_load = None
+    number = restore_old(world)
+    world.settle()
+    assert answer(world, number) == c.Accepted(number)
+    assert told_missing(world) == [{2: set(range(256))}] * 3
+
+
+def test_a_restore_that_is_taken_back_leaves_to_tables_what_they_have() -> None:
+    world = with_tables()
+    world.kill(world.members[1])
+    world.settle()
+    number = restore_old(world)
+    with_stage(world, "closing")
+    world.ask(OTHER, c.DropTable(0, "old", 1))
+    world.settle()
+    with pytest.raises(UnknownTable):
+        answer(world, number)
+    assert told_missing(world) == [{}] * 2
+    assert world.tier.catalog.missing == {}
+
+
+def test_nothing_is_missing_of_a_whole_tier() -> None:
+    world = with_tables(2)
+    restore_old(world)
+    world.settle()
+    assert told_missing(world) == [{}] * 3
+
+
+# ---- files that are slow -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("begin", [take, restore])
+def test_copies_that_a_dead_node_had_are_made_anew_whatever_files_are_waited_for(begin: Callable[[Members], int]) -> None:
+    world = Members(3, 2)
+    for member in world.members:
+        member.is_slow = True
+    number = begin(world)
+    world.settle()
+    assert (DRIVER, number) not in world.replies
+    world.kill(world.members[1])
+    with pytest.raises(CheckpointError) as refused:
+        answer(world, number)
+    assert refused.value.attributes["again"], "its driver is told at once"
+    assert world.tier.checkpointing is None
+    world.settle()
+    world.check_end()
+    assert world.tier.nodes.under_replicated() == 0
+    journaled = len(world.journal)
+    for member in world.members:
+        member.is_slow = False
+        if member.is_alive:
+            member.outbox.extend(member.files)
+            member.files.clear()
+    world.settle()
+    assert len(world.journal) == journaled, "late answers count for nothing"
+    number = begin(world)
+    world.settle()
+    assert not isinstance(world.replies[DRIVER, number], c.Refused)
+
+
+def test_a_node_that_still_writes_is_waited_for_by_those_who_ask_again() -> None:
+    world = Members(3, 2)
+    world.members[0].refuses = c.Cause("CheckpointError", "still writing", {"again": True})
+    number = take(world)
+    world.settle()
+    with pytest.raises(CheckpointError) as refused:
+        answer(world, number)
+    assert refused.value.attributes["again"]
+    world.members[0].refuses = None
+    number = take(world)
+    world.settle()
+    assert len(answer(world, number).parts) == 3

@@ -8,7 +8,12 @@ from typing import Any
 
 import pytest
 
+from sparkps.config import Settings
+from sparkps.driver_bridge.coordinator import journal as journals
+from sparkps.driver_bridge.coordinator import snapshot
+from sparkps.driver_bridge.coordinator.core import Core
 from sparkps.driver_bridge.coordinator.journal import Journal, split
+from sparkps.driver_bridge.coordinator.server import Coordinator
 from sparkps.driver_bridge.coordinator.tier import Tier
 from sparkps.wire.messages import control as c
 from tests.unit.driver_bridge.coordinator.members import durable
@@ -66,18 +71,124 @@ def test_a_journal_that_cannot_be_written_is_removed(tmp_path: Path, caplog: pyt
     assert not path.exists()
 
 
+# ---- a journal that has become long ------------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def test_a_process_that_is_killed_at_any_byte_leaves_the_old_journal_or_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = [b"one", b"two", b"three"], [b"all three"]
+    real = os.write
+    for most in range(len(new[0]) + 8 + 1):
+        path = tmp_path / str(most)
+        journal = Journal(path)
+        journal.append(old)
+        left = [most]
+
+        def write(file: int, raw: Any, left: list[int] = left) -> int:
+            if not left[0]:
+                raise Killed
+            left[0] -= 1
+            return real(file, raw[:1])
+
+        def renamed(*_: Any) -> None:
+            raise Killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", write)
+            patch.setattr(Path, "replace", renamed)
+            with pytest.raises(Killed):
+                journal.replace(new)
+        journal.close()
+        after = Journal(path)
+        assert after.records == old
+        assert sorted(each.name for each in tmp_path.iterdir() if each.name.startswith(f"{most}.")) == [], "nothing is left of it"
+        after.replace(new)
+        after.append([b"four"])
+        after.close()
+        assert Journal(path).records == [*new, b"four"]
+
+
+def test_a_journal_that_cannot_be_replaced_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    journal = Journal(tmp_path / "j")
+    journal.append([b"one"])
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        journal.replace([b"all"])
+    journal.append([b"two"])
+    journal.close()
+    assert Journal(tmp_path / "j").records == [b"one", b"two"]
+
+
+def test_a_journal_is_replaced_when_it_is_long_and_twice_as_long_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journals, "LONG", 1000)
+    journal = Journal(tmp_path / "j")
+    journal.append([bytes(900)])
+    assert not journal.is_due
+    journal.append([bytes(900)])
+    assert journal.is_due
+    journal.replace([bytes(1992)])
+    journal.append([bytes(1992)])
+    assert not journal.is_due
+    journal.append([b""])
+    assert journal.is_due
+    journal.close()
+    assert Journal(tmp_path / "j").is_due
+
+
+def test_a_coordinator_makes_its_journal_shorter_as_it_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process itself, with its socket; nodes are told by hand."""
+    monkeypatch.setattr(journals, "LONG", 20_000)
+    path = tmp_path / "j"
+    coordinator = Coordinator("tcp://127.0.0.1:0", "t1", Settings(num_nodes=1), journal=path)
+    tier, largest = coordinator.tier, 0
+
+    def receive(sender: bytes, message: Any) -> None:
+        outgoing = tier.receive(sender, message, tier.clock.now + 0.001)
+        coordinator._write()
+        for receiver, sent in outgoing:
+            if receiver == b"n0" and not isinstance(sent, c.Welcome | c.Alive):
+                receive(b"n0", c.CommandDone(sent.seq, 0))
+
+    receive(b"n0", c.NodeHello(1, "ipc://n0", "here", 1))
+    for number in range(1, 1000):
+        receive(b"driver", c.CreateTable(2 * number, W))
+        receive(b"driver", c.DropTable(2 * number + 1, "w", number))
+        largest = max(largest, path.stat().st_size)
+    receive(b"driver", c.CreateTable(3000, W))
+    assert largest < 50_000
+    again = Tier("t1", tier.settings)
+    again.replay(Journal(path).records)
+    assert durable(again) == durable(tier)
+    assert again.catalog.next_table == 1001
+    tier.stop(tier.clock.now)
+    receive(b"n0", c.CommandDone(tier.commands.next - 1, 0))
+    assert tier.over
+    coordinator.serve()
+
+
 # ---- a coordinator that goes on ----------------------------------------------------------------------------------------
 
 
 class Mortal(World):
     """A world whose coordinator can be killed and started again."""
 
-    def __init__(self, *args: Any, **settings: Any) -> None:
+    def __init__(self, *args: Any, compacts: bool = False, **settings: Any) -> None:
         self.journal: list[bytes] = []
+        self.compacts = compacts
         super().__init__(*args, **settings)
 
     def route(self, outgoing: list[tuple[bytes, Any]]) -> None:
         self.journal += self.tier.take_events()
+        if self.compacts and (taken := self.tier.snapshot()) is not None:
+            self.journal = [taken]
         super().route(outgoing)
 
     def restart(self) -> None:
@@ -89,9 +200,9 @@ class Mortal(World):
         self.route(self.tier.recover(self.now))
 
 
-@pytest.fixture
-def world() -> Mortal:
-    made = Mortal(lease_ttl=5.0)
+@pytest.fixture(params=["all of it", "made shorter"])
+def world(request: pytest.FixtureRequest) -> Mortal:
+    made = Mortal(lease_ttl=5.0, compacts=request.param == "made shorter")
     made.join(0)
     made.join(1)
     return made
@@ -219,3 +330,18 @@ def test_questions_and_renewals_are_not_journaled(world: Mortal) -> None:
         world.ask(b"driver", c.GroupState(0, group))
         admit(world, "b")
     assert len(world.journal) == length
+
+
+def test_all_that_a_coordinator_knows_is_in_a_snapshot_or_is_not_journaled() -> None:
+    """Who adds something to the core says which it is."""
+    not_journaled = {"tier_id", "settings", "meter", "clock", "commands", "garbage", "_out"}
+    assert {*vars(Core("t", Settings()))} == {*snapshot.PARTS, *snapshot.QUIET, *not_journaled}
+
+
+def test_nothing_that_is_under_way_is_in_a_snapshot(world: Mortal) -> None:
+    assert world.tier.snapshot() is not None
+    world.deaf = {b"n1"}
+    assert world.ask(b"driver", c.CreateTable(0, W)) is None
+    assert world.tier.snapshot() is None
+    world.restart()
+    assert world.ask(b"other", c.TierStatus(0, fresh=False)).report["state"] == "ready"

@@ -232,6 +232,7 @@ def test_a_coordinator_killed_at_every_step_twice(begin: Callable[[Members], Non
     """The next process knows what the last one knew, and comes to the same end."""
     for steps in range(60):
         world = Members(3, 2, steps)
+        world.compacts = steps % 2 == 0
         begin(world)
         for _ in range(steps):
             world.write()
@@ -256,6 +257,7 @@ def test_random_schedules(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     world = Members(3, 2 + seed % 2, seed)
     rng = world.rng
     world.failures = rng.choice([0.0, 0.1])
+    world.compacts = seed % 4 < 2
     deaths = 0
     for _ in range(400):
         world.now += STEP
@@ -304,3 +306,59 @@ def test_a_node_that_has_no_copy_of_what_it_is_to_lead_does_not_lead_it(begin: C
     for bucket, row in enumerate(world.tier.nodes.placement):
         assert len(row) == 2
         assert [member.node for member in world.members if member.is_alive and bucket in member.leads] == row[:1]
+
+
+# ---- a node that is the only one to lead, and has no copy --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("replication", [2, 3])
+def test_buckets_whose_only_copy_is_refused_are_lost_within_seconds(replication: int) -> None:
+    """A replica could not carry out what its primary had shipped, and the primary dies before anybody hears of it."""
+    world = Members(3, replication)
+    world.ask(b"driver", c.AdmitGroup(0, "g", 1, 1, 0, 1, "tag"))
+    world.settle()
+    dead, broken = world.members[0], world.members[1]
+    broken.loses_copies = set(broken.versions) & set(dead.leads)
+    world.kill(dead)
+    promoted = {b for b in dead.leads if world.tier.nodes.placement[b][0] == 1}
+    assert promoted
+    began = world.now
+    while world.tier.state is not TierState.DEGRADED:
+        assert world.step() or world.tick() is None
+        assert world.now - began < 5.0, "it is told so"
+    assert set(world.tier.nodes.lost_buckets()) == promoted
+    assert world.tier.report()["lost_buckets"] == len(promoted)
+    cause = world.tier.groups.running[1].cause
+    assert cause is not None
+    assert cause.error == "ShardLost"
+    assert "node 0" in cause.message
+    world.restart()
+    world.tick()
+    world.settle()
+    world.check_end()
+    assert set(world.tier.nodes.lost_buckets()) == promoted, "what others have copies of is led, and copied, as ever"
+
+
+def test_a_lead_that_is_refused_while_its_giver_dies_is_lost_with_it() -> None:
+    """Replication 1: a bucket was copied to another node, which has no copy when it is to lead; the only one dies with the giver."""
+    world = Members(2, 1)
+    joined = world.grow()
+    while not any(row[0] == 2 for row in world.tier.nodes.placement):
+        assert world.step() or world.tick() is None
+    moved = {b for b, row in enumerate(world.tier.nodes.placement) if row[0] == 2}
+    while not any(isinstance(m, c.SetPlacement) and any(m.placement[b][0] == 2 for b in moved) for m in joined.inbox):
+        assert world.step() or world.tick() is None
+    joined.loses_copies = set(moved)
+    given = {b for b in moved if b in joined.versions and all(b not in member.leads for member in world.members)}
+    assert given, "their primaries have given them up"
+    for member in world.members[:2]:
+        world.kill(member)
+    world.restarts = True
+    world.settle()
+    assert world.tier.state is TierState.DEGRADED
+    assert given <= set(world.tier.nodes.lost_buckets())
+    number = world._seq + 1
+    world.ask(b"driver", c.RestoreCheckpoint(0, "/x", "00000001-00000000", []))
+    world.settle()
+    assert world.replies[b"driver", number] == c.Accepted(number)
+    assert world.tier.state is TierState.READY

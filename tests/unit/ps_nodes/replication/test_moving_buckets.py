@@ -17,6 +17,7 @@ from tests.unit.ps_nodes.replication.clients import (
     ALONE,
     PAIR,
     SOME,
+    SURVIVOR,
     SWAPPED,
     Held,
     add,
@@ -314,3 +315,26 @@ def test_a_bucket_that_is_copied_while_a_function_runs_keeps_nobody_else_waiting
     assert copied == [None]
     assert nodes.rows(1, 3) == nodes.rows(0, 3) == dict.fromkeys(SOME, 2.0)
     assert nodes.rows(1, 3, 2) == nodes.rows(0, 3, 2) == {keys_in(3, 1)[0]: 1.0}
+
+
+def test_a_node_names_every_bucket_that_it_cannot_lead() -> None:
+    """It could not carry out what the primary shipped, which dies: the coordinator must know what is lost with it."""
+    nodes, _ = two_nodes()
+    nodes.services[1].state.followers.of(0).broken = True
+    nodes.kill(0)
+    (refused,) = nodes.command(1, c.SetPlacement(0, nodes.epoch + 1, SURVIVOR, nodes.infos()))
+    cause = c.Cause.of(refused)
+    assert (cause.attributes["node"], cause.attributes["buckets"]) == (1, list(range(256)))
+
+
+def test_buckets_that_have_begun_anew_can_be_given_up_to_nobody() -> None:
+    """A restore that is taken back: what was lost is lost again."""
+    nodes, _ = two_nodes(ALONE)
+    nodes.kill(0)
+    infos, state = nodes.infos(), nodes.services[1].state
+    assert nodes.command(1, c.SetPlacement(0, 2, SURVIVOR, infos, list(range(256)), is_restoring=True)) == [None]
+    assert state.bucket_bits == (1 << 256) - 1
+    told = nodes.command(1, c.SetPlacement(0, 3, ALONE, infos))
+    nodes.deliver()
+    assert told == [None]
+    assert state.bucket_bits == state.tables.held == 0
