@@ -99,6 +99,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     nbytes: int
     #: Id of the checkpoint from which it takes over what has not changed; empty for a full one.
     base: str = ""
+    #: How many there are in line between this one and one that takes over nothing: 0 for a full one.
+    chain: int = 0
     num_buckets: int = NUM_BUCKETS
     tables: tuple[TableSpec, ...]
     groups: tuple[GroupCut, ...] = ()

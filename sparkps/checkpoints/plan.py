@@ -15,6 +15,9 @@ from sparkps.specs import NUM_BUCKETS, TableSpec
 #: or half of what is written, and stay as they are: they are rested on.
 LEAST_LIVE = 0.25
 
+#: So many checkpoints in line rest on older ones; the next one is full. A byte that has gone bad is in all that rest on it.
+LONGEST_CHAIN = 8
+
 
 class NodeFiles(msgspec.Struct, frozen=True):
     """What a node has written for a checkpoint, and what it takes over from older ones."""
@@ -93,6 +96,11 @@ class Unchanged:
         return segment.file < 0 or self._shares[segment.file] >= LEAST_LIVE
 
 
+def to_rest_on(newest: Manifest | None) -> Manifest | None:
+    """What the next checkpoint rests on; None: it is full."""
+    return newest if newest is not None and newest.chain < LONGEST_CHAIN else None
+
+
 def joined(parts: Iterable[NodeFiles]) -> tuple[tuple[DataFile, ...], tuple[Segment, ...]]:
     """Files of all nodes, each once, and the segments in them by bucket."""
     places: dict[str, int] = {}
@@ -148,9 +156,10 @@ def assemble(
     files, segments = joined(parts)
     _check_whole(segments, tables, num_buckets)
     mine = sum(part.nbytes for part in parts)
-    rests = base.id if base is not None and {file.name for file in files} & {file.name for file in base.files} else ""
+    rests_on = base if base is not None and {file.name for file in files} & {file.name for file in base.files} else None
     return Manifest(
-        id=checkpoint, tier=tier, time=time, seconds=seconds, nbytes=mine, base=rests, num_buckets=num_buckets, tables=tuple(tables),
+        id=checkpoint, tier=tier, time=time, seconds=seconds, nbytes=mine, base=rests_on.id if rests_on else "",
+        chain=rests_on.chain + 1 if rests_on else 0, num_buckets=num_buckets, tables=tuple(tables),
         groups=tuple(groups), files=files, segments=segments, owner=owner, extra=extra,
     )  # fmt: skip
 
@@ -224,6 +233,6 @@ def _others(got: Sequence[tuple[int, str]], may: set[tuple[int, str]]) -> list[t
 
 
 __all__ = [
-    "LEAST_LIVE", "NodeFiles", "Split", "Unchanged", "assemble", "ids_of_segments", "joined", "live_shares",
-    "segment_names", "versions_by_segment",
+    "LEAST_LIVE", "LONGEST_CHAIN", "NodeFiles", "Split", "Unchanged", "assemble", "ids_of_segments", "joined", "live_shares",
+    "segment_names", "to_rest_on", "versions_by_segment",
 ]  # fmt: skip

@@ -32,7 +32,7 @@ def what_goes(
     torn : collection of str
         Ids of damaged ones.
     keep : int
-        How many of the sound ones stay, of those that can go.
+        How many of the sound ones stay, of those that can go; and one more where it takes that for two that share no file.
     before : float
         What is a leftover goes if it is older than this: seconds since 1970.
     owner : str, optional
@@ -44,10 +44,11 @@ def what_goes(
         Manifests come first: what they name must not go while they are there.
     """
     mine = [manifest for manifest in whole if owner is None or (manifest.owner is not None and manifest.owner.name == owner)]
-    old = {manifest.id for manifest in mine[keep:]}
+    stay = mine[:keep] + _apart(mine, keep)
+    old = {manifest.id for manifest in mine} - {manifest.id for manifest in stay}
     kept = [manifest for manifest in whole if manifest.id not in old]
     # Those of others may be of any age.
-    oldest = min((id_order(manifest.id) for manifest in mine[:keep]), default=(0, ""))
+    oldest = min((id_order(manifest.id) for manifest in stay), default=(0, ""))
 
     def is_stale(entry: FileInfo, checkpoint: str) -> bool:
         return entry.changed < before if entry.changed else id_order(checkpoint) < oldest
@@ -57,7 +58,7 @@ def what_goes(
         old |= {checkpoint for entry, checkpoint in manifests if checkpoint and is_stale(entry, checkpoint)}
     gone = [entry.name for entry in entries if id_of(entry.name) in old]
     needed = {file.name for manifest in kept for file in manifest.files}
-    rested_on = {file.name for manifest in mine[keep:] for file in manifest.files}
+    rested_on = {file.name for manifest in mine if manifest.id in old for file in manifest.files}
     alive = {folder_of(checkpoint) for checkpoint in {manifest.id for manifest in kept} | set(torn)} - {folder_of(each) for each in old}
     for entry in entries:
         checkpoint = folder_id(entry.name)
@@ -66,6 +67,18 @@ def what_goes(
         if entry.name in rested_on or checkpoint in old or is_stale(entry, checkpoint):
             gone.append(entry.name)
     return gone
+
+
+def _apart(mine: Sequence[Manifest], keep: int) -> list[Manifest]:
+    """Where all that are kept rest on files of the newest: the last one before that does not, if there is one.
+
+    What happens to a file does not happen to all checkpoints then.
+    """
+    newest = {file.name for manifest in mine[:1] for file in manifest.files}
+    for place, manifest in enumerate(mine[1:] if keep > 1 else (), start=1):
+        if newest.isdisjoint(file.name for file in manifest.files):
+            return [manifest] if place >= keep else []
+    return []
 
 
 __all__ = ["what_goes"]

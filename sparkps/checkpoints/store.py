@@ -121,11 +121,18 @@ class CheckpointStore:
         """The manifest in the first of some files that is whole: attempts to write it may have failed."""
         for position, name in enumerate(names):
             try:
-                return decode(self._bytes(name), name, self.url)
+                return self._decoded(name)
             except CheckpointDamaged:
                 if position + 1 == len(names):
                     raise
         raise AssertionError("there is a name")
+
+    def _decoded(self, name: str) -> Manifest:
+        """Read twice before it is called damaged, as segments are."""
+        try:
+            return decode(self._bytes(name), name, self.url)
+        except CheckpointDamaged:
+            return decode(self._bytes(name), name, self.url)
 
     def _bytes(self, name: str) -> bytes:
         try:

@@ -7,6 +7,7 @@ name when that fails, and looked at before a manifest names it. While one file i
 from __future__ import annotations
 
 import secrets
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -123,8 +124,10 @@ class BucketWriter:
         #: Files on their way, oldest first.
         self._flight: deque[Future[tuple[str, _File]]] = deque()
         self._made = 0
+        self._counting = threading.Lock()
         #: By file; any thread appends.
         self._spent: list[float] = []
+        self._put = self._written = 0
         self._current = self._next_file()
         self._done: list[tuple[str, _File]] = []
         #: By bucket and name.
@@ -167,7 +170,9 @@ class BucketWriter:
         """
         for segment, chunks in self._encoded(record, versions or {}):
             if chunks:
+                before = self._current.nbytes
                 self._current.add(segment, chunks)
+                self._put += self._current.nbytes - before
             else:
                 self._empty.append(segment)
         if self._current.nbytes >= self._file_bytes:
@@ -225,6 +230,11 @@ class BucketWriter:
         self._current = self._next_file()
 
     @property
+    def held(self) -> int:
+        """Bytes that were put and are not written yet."""
+        return self._put - self._written
+
+    @property
     def spent(self) -> float:
         """Seconds of processors' time that its own threads have taken for files that are written."""
         return sum(self._spent)
@@ -238,6 +248,8 @@ class BucketWriter:
         chunks = [chunk for some in file.chunks for chunk in some]
         name = self._files.write(file.name, chunks, expected if self._read_back else ())
         file.chunks = []
+        with self._counting:
+            self._written += file.nbytes
         self._spent.append(time.thread_time() - signed)
         return name, file
 

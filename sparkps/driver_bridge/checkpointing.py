@@ -14,7 +14,7 @@ from typing import TypeVar
 from sparkps.checkpoints.files import absolute_url, check_shared, url_of
 from sparkps.checkpoints.manifest import Checkpoint, Manifest, Owner
 from sparkps.checkpoints.parts import cuts, part_of
-from sparkps.checkpoints.plan import assemble
+from sparkps.checkpoints.plan import assemble, to_rest_on
 from sparkps.checkpoints.store import CheckpointStore, Skipped, none_sound
 from sparkps.client.control import ControlClient
 from sparkps.errors import CheckpointDamaged, CheckpointError, SparkPSError
@@ -132,7 +132,7 @@ def _taken(asking: _Asking) -> Checkpoint:
 
 def _written(asking: _Asking, checkpoint: str) -> Checkpoint:
     store, group = asking.store, asking.group
-    began, base = time.monotonic(), next(store.sound(), None)
+    began, base = time.monotonic(), to_rest_on(next(store.sound(), None))
     request = TakeCheckpoint(0, store.url, checkpoint, base.id if base is not None else "")
     written: CheckpointWritten = asking.control.request(request, max(0.1, asking.deadline - time.monotonic()))
     parts = [part_of(part) for part in written.parts]

@@ -310,7 +310,7 @@ class PSContext(TierLife):
 
         The checkpoint may be of another tier, with any number of nodes. What the tables hold is replaced; tables that the checkpoint
         lacks stay as they are. Buckets whose last copies were lost with their nodes are placed anew, so that a degraded tier is
-        whole again; there, tables that the checkpoint lacks raise `ShardLost` until they are dropped, and no checkpoint has them. No
+        whole again. In those, tables that the checkpoint lacks raise `ShardLost` until they are dropped, and no checkpoint has them. No
         worker group may be running; one that is to begin waits until the restore is over.
 
         Nothing is changed before all nodes have seen that all of the checkpoint is sound. Then whoever reads or writes waits until

@@ -236,6 +236,23 @@ class MemoryBudget:
         if not fits:
             raise self._error(f"Table {spec.name!r} must have memory for its first rows, {nbytes >> 20} MiB", spec.name)
 
+    def check_restore(self, nbytes: int) -> None:
+        """Whether so many bytes of a checkpoint's rows can be here at all, in place of those that are.
+
+        Raises
+        ------
+        OutOfNodeMemory
+        """
+        need = self._at_first + nbytes
+        if need > self.limit:
+            raise OutOfNodeMemory(
+                f"A restore must have memory for {nbytes >> 20} MiB of rows and keys on node {self.node}, which needs {need >> 20} MiB with"
+                f" them. It may use {self.limit >> 20} MiB (`{_SETTING}`). Nothing was changed: set more, or use more nodes.",
+                node=self.node,
+                limit=self.limit,
+                key=_SETTING,
+            )
+
     def _error(self, what: str, table: str) -> OutOfNodeMemory:
         used = self.used
         return OutOfNodeMemory(

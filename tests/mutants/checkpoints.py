@@ -126,14 +126,14 @@ CHECKPOINTS = (
     Mutant(
         "a checkpoint that is asked for again is begun again",
         _WRITING,
-        "        if state.writing.is_for(message):\n            state.writing.tell(done)\n            return\n",
-        "",
+        "    if state.writing is not None and state.writing.is_for(message):\n",
+        "    if False:\n",
     ),
     Mutant(
         "two checkpoints are written at once",
         _WRITING,
-        "    if state.writing is not None:\n",
-        "    if False:\n",
+        "    if state.writing is not None:\n        state.writing.give_up",
+        "    if False:\n        state.writing.give_up",
     ),
     Mutant(
         "a checkpoint waits for its files though its placement has gone",

@@ -8,8 +8,11 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from sparkps.checkpoints.manifest import Manifest
 from sparkps.checkpoints.parts import times_of
+from sparkps.kernels.layout import ENTRY
 from sparkps.ps_nodes.checkpointing import cuts
 from sparkps.ps_nodes.replication.snapshots import Share, made
 from sparkps.ps_nodes.shards import Entry
@@ -35,9 +38,12 @@ def verify(state: ServerState, message: c.VerifyCheckpoint, done: Done) -> None:
     """See whether this node's share of a checkpoint can be loaded. On the I/O thread."""
     mine = [bucket for bucket in range(NUM_BUCKETS) if message.nodes[bucket % len(message.nodes)] == state.node]
 
+    copies = sum(len(row) for row in state.placement) / NUM_BUCKETS
+    share = copies / max(1, len(message.nodes))
+
     def run() -> None:
         try:
-            _verify(message, mine)
+            _verify(message, mine, lambda nbytes: state.memory.check_restore(int(share * nbytes)))
         except BaseException as error:
             log.warning("a checkpoint cannot be loaded", exc_info=True)
             done(error, {})
@@ -47,17 +53,30 @@ def verify(state: ServerState, message: c.VerifyCheckpoint, done: Done) -> None:
     threading.Thread(target=run, name="sparkps-verify", daemon=True).start()
 
 
-def _verify(message: c.VerifyCheckpoint, buckets: list[int]) -> None:
+def _verify(message: c.VerifyCheckpoint, buckets: list[int], check_room: Callable[[int], None]) -> None:
     # Not before something is restored: pyarrow takes a while.
     from sparkps.checkpoints.loading import load
     from sparkps.checkpoints.store import CheckpointStore
     from sparkps.ps_nodes.checkpointing.records import rows_of
 
     manifest = CheckpointStore(message.url).read(message.checkpoint)
+    check_room(memory_of(manifest))
     into = [c.TableInto(spec.table, spec.index, spec.table, spec.index) for spec in manifest.tables]
     for record in load(message.url, manifest, buckets):
         rows_of(record, manifest, into).check()
         times_of(record.logical_header)
+
+
+def memory_of(manifest: Manifest) -> int:
+    """Bytes that the rows and keys of a checkpoint take in memory, all nodes together, at least."""
+    bytes_of = {f"t{spec.table}": np.dtype(spec.dtype).itemsize * spec.dim for spec in manifest.tables}
+    total = 0
+    for segment in manifest.segments:
+        if segment.name in bytes_of:
+            total += segment.rows * segment.planes * bytes_of[segment.name]
+        elif segment.name.startswith("i"):
+            total += segment.rows * ENTRY * 4
+    return total
 
 
 def load(state: ServerState, message: c.LoadCheckpoint, done: Done) -> None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sparkps.checkpoints.parts import GroupPart, NodePart, ShardTime, encoded
 from sparkps.checkpoints.plan import NodeFiles, Unchanged, ids_of_segments, versions_by_segment
 from sparkps.errors import CheckpointError, UnknownTable
+from sparkps.host_memory import give_back
 from sparkps.ps_nodes.checkpointing import cuts
 from sparkps.ps_nodes.checkpointing.throttle import Throttle, share_of
 from sparkps.ps_nodes.shards import Entry
@@ -31,14 +32,18 @@ from sparkps.wire.messages import control as c
 
 if TYPE_CHECKING:
     from sparkps.checkpoints.manifest import Manifest
+    from sparkps.checkpoints.writer import BucketWriter
     from sparkps.ps_nodes.groups import NodeGroup
     from sparkps.ps_nodes.state import ServerState
     from sparkps.ps_nodes.tables.directory import Use
 
 log = logging.getLogger(__name__)
 
-#: Bytes of copies that are not written yet, beyond which no further bucket is copied.
-MOST_COPIED = 64 << 20
+#: Bytes of copies that are not written yet, beyond which no further bucket is copied; and what share of its memory a node has for them.
+MOST_COPIED, COPIES = 64 << 20, 1 / 32
+
+#: A file is written when it has so many bytes, or this share of those copies: some are filled and written at a time.
+FILE_BYTES, FILE_SHARE = 16 << 20, 1 / 4
 
 #: Copies that wait for their turn, each of a bucket of one table.
 MOST_ORDERED = 16
@@ -55,13 +60,10 @@ def write(state: ServerState, message: c.WriteCheckpoint, done: Done) -> None:
 
     A coordinator that was started again asks again for what it has asked for before: who is at it answers both.
     """
-    if state.writing is not None:
-        if state.writing.is_for(message):
-            state.writing.tell(done)
-            return
-        state.writing.give_up(cuts.again(f"Node {state.node} was told to write another checkpoint"))
-        cuts.release(state)
-        raise cuts.again(f"Node {state.node} is still at an older checkpoint")
+    if state.writing is not None and state.writing.is_for(message):
+        state.writing.tell(done)
+        return
+    make_way(state)
     if state.epoch != message.epoch or state.placing:
         cuts.release(state)
         raise cuts.again(f"Node {state.node} has, or takes over, another one")
@@ -81,6 +83,20 @@ def write(state: ServerState, message: c.WriteCheckpoint, done: Done) -> None:
             writing.end(error, {})
 
     state.pool.submit(cut.reach, clocks, reached)
+
+
+def make_way(state: ServerState) -> None:
+    """See that no checkpoint is being written that nobody wants any more, before another one begins. On the I/O thread.
+
+    Raises
+    ------
+    CheckpointError
+        There was one; it ends soon.
+    """
+    if state.writing is not None:
+        state.writing.give_up(cuts.again(f"Node {state.node} was told to write another checkpoint"))
+        cuts.release(state)
+        raise cuts.again(f"Node {state.node} is still at an older checkpoint")
 
 
 class _Copy(NamedTuple):
@@ -116,6 +132,8 @@ class Writing:
         self._groups: list[GroupPart] = []
         self._base: Manifest | None = None
         self._image: NodeImage | None = None
+        self._writer: BucketWriter | None = None
+        self._most_copied = state.memory.most(COPIES, MOST_COPIED)
         self._throttle = Throttle(share_of(os.cpu_count() or 1, sum(state.tables.sizes())), time.monotonic(), state.load.requests)
         #: Seconds of processors' time that copying and writing have taken.
         self._spent = {"copying": 0.0, "writing": 0.0}
@@ -129,6 +147,7 @@ class Writing:
         except BaseException as raised:
             log.warning("a checkpoint was given up", exc_info=True)
             error = raised
+        give_back()
         self.end(error, report)
 
     def _written(self) -> NodePart:
@@ -149,7 +168,7 @@ class Writing:
                 self._release()
                 with self._change:  # tables are in use as long as something may be copied
                     self._change.wait_for(lambda: not self._ordered)
-                self._image = None
+                self._image = self._writer = None
         if self._error is not None or self._files is None:
             raise self._error or CheckpointError("A checkpoint must be written before it ends.")
         return NodePart(self._files, self._groups)
@@ -182,7 +201,12 @@ class Writing:
     def nbytes(self) -> int:
         """Bytes of rows that are kept aside, or copied and not written yet."""
         image = self._image
-        return self._nbytes + (0 if image is None else image.nbytes)
+        return self._copied + (0 if image is None else image.nbytes)
+
+    @property
+    def _copied(self) -> int:
+        writer = self._writer
+        return self._nbytes + (0 if writer is None else writer.held)
 
     def end(self, error: BaseException | None, report: dict[str, Any]) -> None:
         """It has come to its end."""
@@ -293,9 +317,8 @@ class Writing:
         for bucket in self._buckets:
             self._rest("copying")
             with self._change:
-                self._change.wait_for(
-                    lambda: self._error is not None or (self._nbytes < MOST_COPIED and self._ordered < MOST_ORDERED)
-                )
+                while self._error is None and (self._copied >= self._most_copied or self._ordered >= MOST_ORDERED):
+                    self._change.wait(LONGEST_REST)  # files are written on other threads
                 if self._error is not None:
                     raise self._error
             self._copy(image, bucket, unchanged)
@@ -307,7 +330,8 @@ class Writing:
         """Leave the processors to those who want them, for as long as that takes. `more`: what others have spent for this thread."""
         with self._change:
             self._spent[what] = time.thread_time() + more
-            while self._error is None:
+            # Near the node's limit there is no memory for what writers change meanwhile.
+            while self._error is None and not self._state.memory.near:
                 seconds = self._throttle.rest(time.monotonic(), sum(self._spent.values()), self._state.load.requests)
                 if seconds <= 0.0:
                     return
@@ -355,9 +379,12 @@ class Writing:
 
         message = self._message
         try:
-            with BucketWriter(message.url, message.checkpoint, self._state.node, message.tables, base=self._base) as writer:
+            size = int(min(FILE_BYTES, FILE_SHARE * self._most_copied))
+            where = message.url, message.checkpoint, self._state.node, message.tables
+            with BucketWriter(*where, base=self._base, file_bytes=size) as writer:
+                self._writer = writer
                 while (copy := self._copies.get()) is not None:
-                    if isinstance(copy, BaseException):
+                    if isinstance(copy, BaseException) or self._error is not None:
                         return
                     writer.keep(copy.of.whole.bucket, copy.versions, copy.since)
                     writer.put(record_of(copy.of, message.tables, copy.times), copy.versions)
@@ -375,4 +402,4 @@ class Writing:
                 self._change.notify_all()
 
 
-__all__ = ["MOST_COPIED", "Writing", "write"]
+__all__ = ["MOST_COPIED", "Writing", "make_way", "write"]

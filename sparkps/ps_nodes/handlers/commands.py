@@ -107,6 +107,7 @@ def _copy_buckets(state: ServerState, message: c.CopyBuckets, done: Done) -> Non
 
 @_carries_out(c.HoldClocks)
 def _hold_clocks(state: ServerState, message: c.HoldClocks, done: Done) -> None:
+    writing.make_way(state)
     cut = cuts.hold(state)
     done(None, {"clocks": {str(number): clock for number, clock in cut.clocks.items()}})
 

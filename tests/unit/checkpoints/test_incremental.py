@@ -12,7 +12,7 @@ import pytest
 from sparkps.checkpoints.format import BucketRecord, TableChange, TableRecord, changed
 from sparkps.checkpoints.loading import load
 from sparkps.checkpoints.manifest import Segment, why_impossible
-from sparkps.checkpoints.plan import assemble, segment_names
+from sparkps.checkpoints.plan import LONGEST_CHAIN, assemble, segment_names, to_rest_on
 from sparkps.checkpoints.store import CheckpointStore
 from sparkps.checkpoints.writer import BucketWriter
 from sparkps.errors import CheckpointDamaged, CheckpointError
@@ -87,3 +87,25 @@ def test_changes_that_do_not_fit_are_damaged(slots: list[int]) -> None:
     base, other = record(0, 1).tables[1], record(0, 2, rows=4).tables[1]
     with pytest.raises(CheckpointDamaged, match="changes of a table as it was written"):
         changed(base, TableChange(np.array(slots, np.int32), other))
+
+
+def test_after_a_while_one_is_full_and_one_that_rests_on_other_files_stays(tmp_path: pathlib.Path) -> None:
+    """A bit that has gone bad in a file is in all checkpoints that rest on it: not in all that there are."""
+    store, base, chains = CheckpointStore(str(tmp_path), QUICK), None, []
+    versions = [1] * 4
+    for number in range(2 * LONGEST_CHAIN + 4):
+        _, base = increment(tmp_path, versions, to_rest_on(base))
+        versions[number % 2] += 1
+        chains.append(base.chain)
+        store.prune(4e9, keep=2)
+        kept = [store.read(each) for each in store.ids()]
+        assert len(kept) <= 3
+        if number > LONGEST_CHAIN:
+            newest = {file.name for file in kept[-1].files}
+            assert any(newest.isdisjoint(file.name for file in each.files) for each in kept)
+    assert chains[: LONGEST_CHAIN + 3] == [*range(LONGEST_CHAIN + 1), 0, 1]
+    damaged = tmp_path / next(file.name for file in kept[-1].files if kept[-1].id not in file.name)
+    spoilt = bytearray(damaged.read_bytes())
+    spoilt[len(spoilt) // 2] ^= 1
+    damaged.write_bytes(spoilt)
+    assert [each.id for each in store.sound(deep=True)] == [kept[0].id]

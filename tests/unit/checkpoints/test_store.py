@@ -389,3 +389,13 @@ def test_a_file_system_that_does_not_answer_is_told_at_the_deadline(tmp_path: pa
     store = CheckpointStore(files, Patience(seconds=0.05, attempt_seconds=0.05, attempts=2, pause=0.0))
     with pytest.raises(CheckpointError, match=r"within 0.05 s. Got 'No answer within .* s' from file:"):
         store.ids()
+
+
+@pytest.mark.parametrize("fault", ["flipped", "truncated"])
+def test_a_manifest_that_was_misread_once_is_sound(tmp_path: pathlib.Path, fault: str) -> None:
+    """The newest one was taken for damaged, and removed as a leftover."""
+    made = [write(tmp_path, seed) for seed in range(3)]
+    url = f"failing+file://{tmp_path}?fault={fault}&at=1&verb=read"
+    assert [each.id for each in CheckpointStore(url, QUICK).sound()] == [each.id for each in made[::-1]]
+    CheckpointStore(url, QUICK).prune(LATER, keep=2)
+    assert CheckpointStore(str(tmp_path)).ids() == [each.id for each in made[1:]]

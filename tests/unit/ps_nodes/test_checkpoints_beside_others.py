@@ -11,11 +11,13 @@ import cloudpickle
 import pytest
 
 from sparkps.checkpoints.parts import part_of
+from sparkps.checkpoints.patience import PatientFiles
 from sparkps.checkpoints.writer import BucketWriter
-from sparkps.errors import CheckpointError
+from sparkps.errors import CheckpointError, OutOfNodeMemory
 from sparkps.ps_nodes import functions
 from sparkps.ps_nodes.checkpointing import cuts as node_cuts
-from sparkps.ps_nodes.checkpointing import writing
+from sparkps.ps_nodes.checkpointing import loading, writing
+from sparkps.ps_nodes.checkpointing.throttle import Throttle
 from sparkps.ps_nodes.tables.images import LOOK_AT_ROOM, NodeImage
 from sparkps.specs import UNBOUNDED
 from sparkps.wire.messages import control as c
@@ -178,3 +180,56 @@ def test_an_older_cut_does_not_let_the_clocks_of_a_newer_one_go_on(scene: Scene)
     new.release()
     scene.node.pool.run()
     assert scene.value() == 2.0
+
+
+def test_copies_that_wait_for_files_stay_within_their_share(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that were given to the files, too."""
+    session, on, asked = Client(scene.node, 5), threading.Event(), threading.Event()
+    session.ask(*session.add(list(range(200_000))))
+    write = PatientFiles.write
+
+    def late(*what: Any) -> str:
+        asked.set()
+        assert on.wait(30)
+        return write(*what)
+
+    monkeypatch.setattr(writing, "MOST_COPIED", 1 << 18)
+    monkeypatch.setattr(PatientFiles, "write", late)
+    told = list[Any]()
+    message = c.WriteCheckpoint(1, scene.store.url, scene.store.new_id(), [scene.spec], {}, scene.state.epoch, "")
+    writing.write(scene.state, message, lambda *what: told.append(what))
+    pumped(scene, asked.is_set)
+    until = time.monotonic() + 0.3
+    pumped(scene, lambda: time.monotonic() > until)
+    assert scene.state.writing is not None
+    assert 1 << 17 < scene.state.writing.nbytes < 1 << 19
+    on.set()
+    pumped(scene, lambda: bool(told))
+    assert told[0][0] is None
+
+
+def test_a_checkpoint_that_cannot_be_in_the_nodes_memory_is_not_restored(scene: Scene) -> None:
+    session = Client(scene.node, 5)
+    session.ask(*session.add(list(range(50_000))))
+    manifest, _ = scene.publish(scene.part())
+    assert loading.memory_of(manifest) == 50_000 * (8 + 12)
+    told = list[Any]()
+
+    def verified() -> Any:
+        told.clear()
+        loading.verify(scene.state, c.VerifyCheckpoint(1, scene.store.url, manifest.id, [0]), lambda *what: told.append(what))
+        pumped(scene, lambda: bool(told))
+        return told[0][0]
+
+    assert verified() is None
+    scene.state.memory.limit = 900_000
+    refused = verified()
+    assert isinstance(refused, OutOfNodeMemory)
+    assert "`spark.sparkps.nodeMemory`). Nothing was changed" in str(refused)
+
+
+def test_near_its_limit_a_node_does_not_take_its_time(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What writers change meanwhile has to be kept."""
+    monkeypatch.setattr(Throttle, "rest", lambda *_: 3600.0)
+    scene.state.memory.near = True
+    assert value_in(scene.publish(scene.part())[1]) == []
