@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: So many heartbeats without an answer are a silence, however short the deadline is.
+MISSED = 4
+
 #: Seconds after which a hello that was not answered is sent again.
 HELLO_AGAIN = 2.0
 
@@ -93,15 +96,17 @@ class CoordinatorLink:
             # Nobody takes heartbeats from the queue to a coordinator that is gone, and it must not fill up.
             with contextlib.suppress(zmq.Again):
                 self.socket.send_multipart(self._reporting(lambda r: c.Heartbeat(self._number(), self.node, r)), zmq.NOBLOCK)
-        if now - self._heard_at > settings.heartbeat_deadline and not self._is_silent:
+        # It answers heartbeats, and so is heard as often as these are sent from here.
+        patience = max(settings.heartbeat_deadline, MISSED * settings.heartbeat_interval)
+        if now - self._heard_at > patience and not self._is_silent:
             self._is_silent = True
             self._fall_silent(now - self._heard_at)
 
     def _fall_silent(self, seconds: float) -> None:
         if self.outlives_coordinator:
-            log.warning("the coordinator was silent for %.0f s: this node goes on as long as its driver lives", seconds)
+            log.warning("the coordinator was silent for %.1f s: this node goes on as long as its driver lives", seconds)
             return
-        log.error("the coordinator was silent for %.0f s: exit", seconds)
+        log.error("the coordinator was silent for %.1f s: exit", seconds)
         self.over, self.status = True, 1
 
     def receive(self) -> None:

@@ -275,6 +275,26 @@ def test_a_tier_that_has_lost_buckets_is_whole_again(taken):
         tier.control.request(CreateTable(0, TableSpec("more", "sparse", 1)))
 
 
+@pytest.mark.parametrize("replication", [1, 2])
+def test_a_tier_that_has_lost_buckets_has_lost_nothing_when_its_last_table_is_dropped(replication: int) -> None:
+    """Without a checkpoint; tables that are made then are like any others."""
+    with tier_of(3, replication=replication) as tier:
+        tables = [tier.sparse("t", dim=4, dtype="float64"), tier.sparse("u", dim=1, dtype="float64")]
+        for table in tables:
+            table.add(MANY, np.ones((len(MANY), table.spec.dim)))
+        for node in range(replication):
+            kill(tier, node)
+        assert wait_until(lambda: is_degraded(tier), 10)
+        tables[0].drop()
+        assert is_degraded(tier), "another one has lost rows"
+        tables[1].drop()
+        assert wait_until(lambda: tier.status()["state"] == "ready", 10)
+        assert tier.status()["lost_buckets"] == 0
+        again = tier.sparse("t", dim=2, dtype="float64")
+        again.add(MANY, np.ones((len(MANY), 2)))
+        assert np.unique(again.pull(MANY)).tolist() == [1.0]
+
+
 def damage(url: str, checkpoint: str, file: int = -1) -> None:
     """One byte in the middle of one of its files is another one."""
     data = sorted(pathlib.Path(url, f"data-{checkpoint}").iterdir())[file]

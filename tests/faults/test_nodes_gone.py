@@ -151,7 +151,7 @@ class _NodesThatHang(LocalTier):
 def test_node_that_cannot_start_is_shown_with_its_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, "sparkps")
     tier = _NodesThatFail(Settings(num_nodes=1))
-    with pytest.raises(TierError, match=r"(?s)node0: process \d+ exited with status 1\. .*no room on this host"):
+    with pytest.raises(TierError, match=r"(?s)process \d+ exited with status 1\. .*no room on this host"):
         tier.start()
     assert not tier.directory.exists()
 

@@ -267,7 +267,7 @@ class Core:
         assert self.state is not TierState.READY or not self.nodes.lost(), "buckets are lost: the tier is degraded"
         assert self.state is not TierState.READY or not (self.hollow or self.torn), "what is torn is degraded"
         assert self.state is not TierState.DEGRADED or self.nodes.lost() or self.hollow
-        assert self.anew <= self.hollow
+        assert not self.is_restoring or self.anew <= self.hollow
         assert not (self.is_restoring and self.torn)
         if self.state not in (TierState.STOPPING, TierState.STOPPED):
             up = set(self.nodes.up())

@@ -6,6 +6,7 @@ import inspect
 import os
 import secrets
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -324,7 +325,7 @@ def run_group(
     DeadlineExceeded
         Not admitted, not started or not ended in time.
     """
-    _check_names(options)
+    _check_names(options, ("solver", "resume_from"), ("checkpoint_dir", "checkpoint_every", "checkpoint_seconds", "resume"))
     plan = plan_of(checkpoint_dir, checkpoint_every, checkpoint_seconds, resume)
     if plan is None:
         return Group(ps, df, train, num_workers, consistency, **options).start().wait()
@@ -336,10 +337,11 @@ def run_group(
     return run.with_figures(run.run())
 
 
-def _check_names(options: dict[str, Any]) -> None:
-    known = list(inspect.signature(Group).parameters)[4:]  # those before have a place of their own
+def _check_names(options: dict[str, Any], without: Sequence[str] = (), more: Sequence[str] = ()) -> None:
+    known = [name for name in inspect.signature(Group).parameters if name not in without][4:]  # those before have a place of their own
     for name in options.keys() - set(known):
-        raise TypeError(f"An option of a worker group must be one of {', '.join(known)}. Got {name!r} instead.")
+        told = [each for each in (*known, *more) if each != "resume_from"]
+        raise TypeError(f"An option of a worker group must be one of {', '.join(told)}. Got {name!r} instead.")
 
 
 def patience_of(ps: PSContext) -> float:

@@ -102,7 +102,8 @@ class CheckpointedRun(Generic[T]):
                     raise first  # noqa: B904 -- why the run has failed; that what it had written is damaged is its context
                 if not self._can_roll_back(error):
                     raise
-                log.warning("the run is rolled back to its last checkpoint: %s", error.message)
+                why = error.message.partition(" Restore a checkpoint")[0]  # that is what is being done
+                log.warning("the run is rolled back to its last checkpoint: %s", why)
                 source, first = Source(self._plan.store, self._is_own, must_be=True), error
 
     def with_figures(self, results: Results) -> Results:

@@ -84,7 +84,8 @@ class Resumption:
             return ()
         self._cut = self._cut_in(self.manifest)
         assert self._cut is not None, "as `_mine` has seen"
-        log.warning("worker group %s goes on after clock %d, from checkpoint %s", self._name, self._cut.clock, self.manifest.id)
+        where = f"goes on after clock {self._cut.clock}" if self._cut.clock >= 0 else "begins at the beginning"
+        log.warning("worker group %s %s, from checkpoint %s", self._name, where, self.manifest.id)
         return starts(self._cut)
 
     def mark(self, spec: GroupSpec) -> None:

@@ -89,14 +89,22 @@ class Child:
         how = f"exited with status {status}" if status >= 0 else f"was killed by signal {-status}"
         return f"process {self.pid} {how}"
 
-    def ending(self) -> str:
-        """What became of the child, with the end of its log, or why there is none."""
+    def ending(self, name: str = "", then: str = "") -> str:
+        """What became of the child, with the end of its log, or why there is none.
+
+        Parameters
+        ----------
+        name : str, optional
+            As those know it who read this; by default its own.
+        then : str, optional
+            What follows from that.
+        """
         lines, why = self.last_lines(), why_unwritable(self.log.parent, LOG_BYTES)
         said = "The end of its log:\n" + lines if lines else f"Its log, {str(self.log)!r}, is empty."
         if why:
             where = str(self.log.parent)
             said = f"Its log cannot be written: {why!r} in {where!r}; {_REMEDY}." + ("\n" + said if lines else "")
-        return f"{self.name}: {self.fate()}. {said}"
+        return f"{name or self.name}: {self.fate()}.{then and ' '}{then} {said}"
 
     def last_lines(self) -> str:
         """The last lines of the log."""

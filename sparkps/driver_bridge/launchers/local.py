@@ -261,10 +261,13 @@ class LocalTier:
         child.hang_up()
         with self._lock:
             self._nodes.pop(endpoint, None)
-        if [node["state"] for node in report["nodes"] if node["endpoint"] == endpoint] == ["left"]:
-            log.info("%s has left the tier", child.name)
+        known = next((node for node in report["nodes"] if node["endpoint"] == endpoint), None)
+        name = child.name if known is None else f"node {known['id']}"
+        if known is not None and known["state"] == "left":
+            log.info("%s has left the tier", name)
             return
-        log.error("%s", child.ending())
+        is_led = self._settings.replication > 1 and report["state"] != "degraded"
+        log.error("%s", child.ending(name, "Nothing is lost: other nodes lead what it led." if is_led else ""))
         if report["state"] == "degraded":
             self._data_lost = TierError(f"The nodes of the tier must be running. One is not: {child.fate()}.")
         with self._lock:

@@ -12,6 +12,7 @@ import numpy as np
 
 from sparkps.checkpoints.manifest import Manifest
 from sparkps.checkpoints.parts import times_of
+from sparkps.errors import SparkPSError
 from sparkps.kernels.layout import ENTRY
 from sparkps.ps_nodes.checkpointing import cuts
 from sparkps.ps_nodes.replication.snapshots import Share, made
@@ -45,7 +46,7 @@ def verify(state: ServerState, message: c.VerifyCheckpoint, done: Done) -> None:
         try:
             _verify(message, mine, lambda nbytes: state.memory.check_restore(int(share * nbytes)))
         except BaseException as error:
-            log.warning("a checkpoint cannot be loaded", exc_info=True)
+            log.warning("a checkpoint cannot be loaded: %s", error, exc_info=not isinstance(error, SparkPSError))
             done(error, {})
         else:
             done(None, {})
@@ -104,7 +105,7 @@ class _Loading:
         try:
             self._load()
         except BaseException as error:
-            log.warning("a checkpoint could not be loaded", exc_info=True)
+            log.warning("a checkpoint could not be loaded: %s", error, exc_info=not isinstance(error, SparkPSError))
             self._done(error, {})
         else:
             self._done(None, {})

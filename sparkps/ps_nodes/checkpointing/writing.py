@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sparkps.checkpoints.parts import GroupPart, NodePart, ShardTime, encoded
 from sparkps.checkpoints.plan import NodeFiles, Unchanged, ids_of_segments, versions_by_segment
-from sparkps.errors import CheckpointError, UnknownTable
+from sparkps.errors import CheckpointError, SparkPSError, UnknownTable
 from sparkps.host_memory import give_back
 from sparkps.ps_nodes.checkpointing import cuts
 from sparkps.ps_nodes.checkpointing.throttle import Throttle, share_of
@@ -145,7 +145,7 @@ class Writing:
         try:
             report = {"part": encoded(self._written())}
         except BaseException as raised:
-            log.warning("a checkpoint was given up", exc_info=True)
+            log.warning("a checkpoint was given up: %s", raised, exc_info=not isinstance(raised, SparkPSError))
             error = raised
         give_back()
         self.end(error, report)

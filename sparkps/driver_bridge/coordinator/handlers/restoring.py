@@ -144,6 +144,7 @@ def _close(core: Core, operation: Restore) -> None:
     operation.stage = Stage.CLOSING
     operation.torn, operation.hollow, operation.missing = core.torn, set(core.hollow), dict(core.catalog.missing)
     core.is_restoring, core.torn = True, ""
+    core.hollow |= core.anew
     _place_lost(core, operation)
 
 
@@ -176,6 +177,8 @@ def _placed_anew(core: Core, lost: list[int]) -> list[list[int]]:
 def go_on(core: Core) -> None:
     """Let nodes load, or answer, when all have the placement; files are not waited for in vain. Called after every event."""
     operation = core.checkpointing
+    if operation is None and core.anew and core.placing.is_settled(core.nodes.up()):  # see `nothing_is_lost`
+        core.anew.clear()
     if not isinstance(operation, Restore) or core.state not in (TierState.READY, TierState.DEGRADED):
         return
     if operation.stage is Stage.VERIFYING and core.nodes.epoch != operation.epoch:
@@ -190,6 +193,20 @@ def go_on(core: Core) -> None:
     elif operation.stage is Stage.OPENING:
         core.checkpointing = None
         core.reply(operation.sender, c.Accepted(operation.message.seq))
+
+
+def nothing_is_lost(core: Core) -> None:
+    """A degraded tier that has no table any more has lost nothing: lost buckets begin anew, without a checkpoint."""
+    if core.state is not TierState.DEGRADED or core.catalog.tables or core.checkpointing is not None or not _takers(core):
+        return
+    lost = core.nodes.lost_buckets()
+    log.warning("the last table is dropped: %d buckets that were lost begin anew", len(lost))
+    core.torn = ""
+    core.hollow.clear()
+    core.anew |= set(lost)
+    moving.publish(core, _placed_anew(core, lost))
+    core.enter(Own.WHOLE)
+    core.moves.members_changed("buckets begin anew")
 
 
 def _reopen(core: Core, operation: Restore, cause: c.Cause) -> None:
@@ -269,4 +286,4 @@ def _tear(core: Core, operation: Restore, cause: c.Cause | None) -> None:
 
 HANDLERS: Handlers = {c.RestoreCheckpoint: restore}
 
-__all__ = ["HANDLERS", "Restore", "Stage", "go_on"]
+__all__ = ["HANDLERS", "Restore", "Stage", "go_on", "nothing_is_lost"]

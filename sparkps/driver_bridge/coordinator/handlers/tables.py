@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sparkps.driver_bridge.coordinator.core import Core, Handlers, nothing, refused
+from sparkps.driver_bridge.coordinator.handlers import restoring
 from sparkps.errors import TierError
 from sparkps.specs import TableSpec
 from sparkps.wire.messages import control as c
@@ -43,6 +44,7 @@ def drop(core: Core, sender: bytes, message: c.DropTable) -> c.ControlMessage | 
     """Drop a table; of one that is not there this is nothing."""
     if not core.catalog.drop(message.name, message.table):
         return c.Accepted(message.seq)
+    restoring.nothing_is_lost(core)
     core.command(
         f"Dropping table {message.name!r}",
         lambda seq: c.DropTable(seq, message.name, message.table),
