@@ -38,7 +38,7 @@ _PARTS = ("sparkps", "tests", "benchmarks", "conf", "jobs", "scripts", "pyprojec
 #: Tests to run, and their time limit in seconds.
 Step = tuple[tuple[str, ...], float]
 
-UNITS: Step = (("tests/unit/wire", "tests/unit/client", "tests/unit/ps_nodes", "tests/unit/checkpoints"), 600.0)
+UNITS: Step = (("tests/unit/wire", "tests/unit/client", "tests/unit/ps_nodes", "tests/unit/checkpoints", "tests/unit/driver_bridge"), 900.0)
 SCENARIOS: Step = (("tests/scenarios",), 1200.0)
 
 #: Mutants under test at once.

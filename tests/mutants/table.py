@@ -7,8 +7,9 @@ from tests.mutants.clocks import CLOCKS, RANKS
 from tests.mutants.mutant import Mutant
 from tests.mutants.replicas import REPLICAS
 from tests.mutants.session_ends import SESSIONS_ANEW
+from tests.mutants.takeovers import TAKEOVERS
 from tests.mutants.writes import WRITES
 
-MUTANTS: tuple[Mutant, ...] = (*RANKS, *CLOCKS, *WRITES, *SESSIONS_ANEW, *REPLICAS, *CHECKPOINTS)
+MUTANTS: tuple[Mutant, ...] = (*RANKS, *CLOCKS, *WRITES, *SESSIONS_ANEW, *REPLICAS, *TAKEOVERS, *CHECKPOINTS)
 
 __all__ = ["MUTANTS", "Mutant"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from math import inf
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -15,7 +16,7 @@ from sparkps.consistency import BSP, Consistency
 from sparkps.errors import DeadlineExceeded, InvalidInput, UnknownTable
 from sparkps.specs import NUM_BUCKETS, GroupSpec, TableSpec
 from sparkps.testing.simulation.clockwork import Clockwork, Killed, Process
-from sparkps.testing.simulation.control import SimulatedControl
+from sparkps.testing.simulation.control import COORDINATOR, SimulatedControl
 from sparkps.testing.simulation.fates import Drawn, Weather
 from sparkps.testing.simulation.seams import AS_IT_IS, Sizes, determined
 from sparkps.testing.simulation.tier import ADDRESS, SimulatedTier
@@ -51,6 +52,15 @@ class NetworkFaults:
     partitions: int = 0
     longest_cut: float = 5.0
     until: float = 30.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value, is_share = getattr(self, field.name), field.name in ("drop", "duplicate", "reorder", "straggle")
+            whole = field.name == "partitions"
+            is_number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+            if not is_number or not 0 <= value <= (1 if is_share else inf):
+                kind = "a probability, from 0 to 1" if is_share else "a whole number >= 0" if whole else "seconds >= 0"
+                raise InvalidInput(f"`{field.name}` of `NetworkFaults` must be {kind}. Got {value!r} instead.")
 
     def weather(self) -> Weather:
         """What becomes of messages."""
@@ -179,6 +189,11 @@ class Simulation:
         sizes: Sizes = AS_IT_IS,
         traced: bool = False,
     ) -> None:
+        for name, number, least in (("seed", seed, None), ("nodes", nodes, 1), ("replication", replication, 1)):
+            if not isinstance(number, int) or isinstance(number, bool) or (least is not None and number < least):
+                raise InvalidInput(f"`{name}` must be an int{'' if least is None else f' >= {least}'}. Got {number!r} instead.")
+        if faults is not None and not isinstance(faults, NetworkFaults):
+            raise InvalidInput(f"`faults` must be `NetworkFaults`. Got {faults!r} instead.")
         self.seed = seed
         self.clockwork = Clockwork()
         weather = (faults or NetworkFaults(delay=0.0)).weather()
@@ -277,6 +292,8 @@ class Simulation:
 
     def advance(self, seconds: float) -> None:
         """Let so many simulated seconds pass."""
+        if not isinstance(seconds, (int, float)) or not 0 <= seconds < inf:
+            raise InvalidInput(f"Simulated time must go on: `seconds` must be a number >= 0. Got {seconds!r} instead.")
         until = self.clockwork.now + seconds
         self.clockwork.run(until)
         self.clockwork.now = until
@@ -314,6 +331,10 @@ class Simulation:
         holds : bool
             Messages across it wait for its end; else they are lost.
         """
+        known = {host.name for host in self.tier.hosts} | self.running.keys() | {COORDINATOR}
+        unknown = sorted({str(name) for group in groups for name in group} - known)
+        if unknown:
+            raise InvalidInput(f"A cut must be between processes that there are: {sorted(known)}. Got {unknown}.")
         cut = self.wires.partition(*groups, holds=holds)
         if seconds is not None:
             self.clockwork.after(seconds, self.wires.heal, cut)
@@ -345,13 +366,15 @@ class Simulation:
         return self.running[name]
 
     def _check(self, node: int) -> None:
-        if not 0 <= node < len(self.tier.nodes):
-            raise InvalidInput(f"A node must be one of 0 ... {len(self.tier.nodes) - 1}. Got {node} instead.", node=node)
+        if not isinstance(node, int) or not 0 <= node < len(self.tier.nodes):
+            raise InvalidInput(f"A node must be one of 0 ... {len(self.tier.nodes) - 1}. Got {node!r} instead.")
 
     # ---- what the nodes hold -------------------------------------------------------------------------------------------
 
     def rows(self, table: str, node: int | None = None) -> Mapping[int, list[float]]:
         """The rows of a sparse table by key, ascending, as they lie in its primaries (or in one node), past clocks and messages."""
+        if table not in self.tier.tables:
+            raise UnknownTable(f"Table {table!r} must exist. Tables are {sorted(self.tier.tables)}.", table=table)
         spec, found = self.tier.tables[table], dict[int, list[float]]()
         for bucket, row in enumerate(self.tier.placement):
             holder = row[0] if node is None else node

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import pathlib
+from typing import Any
 
 import pytest
 
 from sparkps.checkpoints.manifest import Owner
 from sparkps.checkpoints.store import CheckpointStore
 from sparkps.driver_bridge import checkpointing
-from sparkps.errors import CheckpointError, NodeUnreachable
+from sparkps.errors import CheckpointDamaged, CheckpointError, NodeUnreachable
 from sparkps.specs import GroupSpec
+from sparkps.wire.messages import control as c
 from tests.unit.driver_bridge.coordinator_of_files import CoordinatorOfFiles
 
 
@@ -90,3 +92,47 @@ def test_one_that_is_published_is_there_though_the_coordinator_is_not(tmp_path: 
     control.when_taken = gone
     made = checkpointing.take(control, tmp_path)  # type: ignore[arg-type]
     assert CheckpointStore(str(tmp_path)).newest_sound(deep=True).id == made.id
+
+
+class Moving(CoordinatorOfFiles):
+    """Buckets are being moved, for ever."""
+
+    tries = 0
+
+    def request(self, message: Any, timeout: float | None = None) -> Any:
+        if isinstance(message, c.TakeCheckpoint):
+            self.tries += 1
+            assert self.tries < 40, "tried without end"
+            raise CheckpointError("buckets are being moved", again=True)
+        return super().request(message, timeout)
+
+
+def test_one_is_not_tried_again_after_its_deadline(tmp_path: pathlib.Path) -> None:
+    control = Moving()
+    with pytest.raises(CheckpointError, match="being moved"):
+        checkpointing.take(control, tmp_path, timeout=0.3)  # type: ignore[arg-type]
+    assert control.tries < 8
+
+
+def test_one_is_not_tried_again_when_nobody_wants_it(tmp_path: pathlib.Path) -> None:
+    control = Moving()
+    with pytest.raises(CheckpointError, match="being moved"):
+        checkpointing.take(control, tmp_path, unless=lambda: control.tries >= 2)  # type: ignore[arg-type]
+    assert control.tries == 2
+
+
+def test_one_that_turns_out_damaged_is_passed_over(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But not where it was asked for by its id."""
+    control = CoordinatorOfFiles()
+    old, new = [checkpointing.take(control, tmp_path) for _ in range(2)]  # type: ignore[arg-type]
+    ask = control.request
+
+    def request(message: Any, timeout: float | None = None) -> Any:
+        if isinstance(message, c.RestoreCheckpoint) and message.checkpoint == new.id:
+            raise CheckpointDamaged("damaged", url="x", file="f", why="torn")
+        return ask(message, timeout)
+
+    monkeypatch.setattr(control, "request", request)
+    assert checkpointing.restore(control, tmp_path).id == old.id  # type: ignore[arg-type]
+    with pytest.raises(CheckpointDamaged):
+        checkpointing.restore(control, tmp_path, new.id)  # type: ignore[arg-type]

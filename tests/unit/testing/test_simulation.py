@@ -9,7 +9,7 @@ import pytest
 
 from sparkps import ASP
 from sparkps.config import ClientSettings
-from sparkps.errors import DeadlineExceeded, InvalidInput, ShardLost
+from sparkps.errors import DeadlineExceeded, InvalidInput, ShardLost, UnknownTable
 from sparkps.testing.simulation import NetworkFaults, SimulatedClient, Simulation
 from sparkps.testing.simulation.seams import Sizes
 
@@ -190,3 +190,31 @@ def test_the_threads_of_a_stopped_node_go_on_where_they_stood(at):
         simulation.continue_node(0)
         simulation.run()
         assert simulation.rows("w") == {key: [20.0] for key in KEYS.tolist()}
+
+
+@pytest.mark.parametrize("given", [{"drop": -0.1}, {"drop": 2}, {"duplicate": "x"}, {"delay": -1}, {"partitions": 1.5}, {"until": True}])
+def test_faults_that_cannot_be_are_refused(given: dict[str, Any]) -> None:
+    (name,) = given
+    with pytest.raises(InvalidInput, match=f"`{name}` of `NetworkFaults` must be"):
+        NetworkFaults(**given)
+
+
+@pytest.mark.parametrize("given", [{"seed": "x"}, {"nodes": 0}, {"nodes": "2"}, {"replication": 0}, {"faults": "x"}])
+def test_a_simulation_of_nothing_is_refused(given: dict[str, Any]) -> None:
+    (name,) = given
+    with pytest.raises(InvalidInput, match=f"`{name}` must be"):
+        Simulation(**given)
+
+
+def test_a_cut_between_processes_that_are_not_there_is_refused() -> None:
+    """A test with a misspelt name would test nothing."""
+    with Simulation(nodes=2) as simulation:
+        with pytest.raises(InvalidInput, match=r"Got \['nope'\]"):
+            simulation.partition({"nope"}, {"node 0"})
+        for seconds in (-1, "x"):
+            with pytest.raises(InvalidInput, match="must be a number >= 0"):
+                simulation.advance(seconds)  # type: ignore[arg-type]
+        with pytest.raises(UnknownTable, match="'zz' must exist"):
+            simulation.rows("zz")
+        with pytest.raises(InvalidInput, match="A node must be one of"):
+            simulation.stop_node("a")  # type: ignore[arg-type]

@@ -576,3 +576,22 @@ def test_a_node_that_still_writes_is_waited_for_by_those_who_ask_again() -> None
     number = take(world)
     world.settle()
     assert len(answer(world, number).parts) == 3
+
+
+def test_a_copy_that_is_promoted_while_buckets_are_loaded_has_not_loaded_them() -> None:
+    """A restore that counts all the same would serve its old rows beside restored ones."""
+    world = Members(4, 2)
+    number = restore(world)
+    with_stage(world, "loading")
+    dying = world.members[2]
+    others = [member for member in world.members if member is not dying]
+    while busy := [member for member in others if member.inbox or member.outbox]:
+        for member in busy:
+            world.deliver((member, bool(member.inbox)))
+    assert any(isinstance(each, c.LoadCheckpoint) for each in dying.inbox)
+    world.kill(dying)
+    world.settle()
+    found = world.replies[DRIVER, number]
+    assert isinstance(found, c.Refused)
+    assert found.attributes["again"]
+    assert not any(member.is_open for member in world.members if member.is_alive)

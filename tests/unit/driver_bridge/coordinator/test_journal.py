@@ -345,3 +345,35 @@ def test_nothing_that_is_under_way_is_in_a_snapshot(world: Mortal) -> None:
     assert world.tier.snapshot() is None
     world.restart()
     assert world.ask(b"other", c.TierStatus(0, fresh=False)).report["state"] == "ready"
+
+
+def test_a_group_that_has_trained_for_long_goes_on(world: Mortal) -> None:
+    """Renewals are not journaled: to the journal the group was silent all the time."""
+    group = admit(world, "a").spec.group
+    world.ask(b"worker", c.Lease(0, group, 0, 7))
+    for _ in range(30):
+        world.later(3.0)
+        world.ask(b"worker", c.Renew(0, group, 0, 7))
+    world.restart()
+    world.later(0.5)
+    assert group in world.tier.groups.running
+    assert not isinstance(world.ask(b"worker", c.Renew(0, group, 0, 7)), c.Refused)
+
+
+def test_a_command_under_way_has_all_its_time_again(world: Mortal) -> None:
+    world.deaf = {b"n1"}
+    assert world.ask(b"driver", c.CreateTable(0, W)) is None
+    world.now += 100.0
+    world.restart()
+    world.route(world.tier.tick(world.now))
+    world.deaf = set()
+    world.deliver(b"n1", c.Heartbeat(99, 1))
+    assert world.reply(b"driver").spec.name == "w"
+
+
+def test_scaling_has_all_its_time_again(world: Mortal) -> None:
+    assert world.ask(b"driver", c.ScaleTier(0, 3, 60.0)) is None
+    world.later(50.0)
+    world.restart()
+    world.later(15.0)
+    assert world.reply(b"driver") is None

@@ -194,6 +194,29 @@ def test_own_checkpoints_that_turn_out_damaged_raise_the_first_cause(scene: Scen
         run.run()
 
 
+def test_a_roll_back_never_begins_at_the_beginning(scene: Scene) -> None:
+    """On tables that the run has changed: its checkpoints may go between the look at them and the restore."""
+    sources: list[Source | None] = []
+    make = FakeGroup.__init__
+
+    def work(running: Running, attempt: Attempt) -> str:
+        if len(sources) > 1:
+            return "done"
+        taken(running, attempt, 4)
+        raise running.lose()
+
+    def noted(self: FakeGroup, control: CoordinatorOfFiles, source: Source | None, name: str = "run") -> None:
+        sources.append(source)
+        make(self, control, source, name)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FakeGroup, "__init__", noted)
+        scene.run(work, resume=False).run()
+    assert sources[0] is None
+    assert sources[1] is not None
+    assert sources[1].must_be
+
+
 def test_a_roll_back_is_given_up_where_one_checkpoint_helps_no_more(scene: Scene) -> None:
     began = list[int]()
 
