@@ -101,6 +101,7 @@ class Group:
             raise InvalidInput(f"`train` must be a function of (worker, batches). Got {type(train).__name__} instead.")
         check_input(df)
         _check_timeout(timeout)
+        _check_words(name, label, deterministic=deterministic, progress=progress)
         self._on_worker_loss = check_on_worker_loss(on_worker_loss)
         self.consistency = check_consistency(consistency)
         master, conf, observed = observe(ps.spark)
@@ -335,6 +336,16 @@ def run_group(
 
     run = CheckpointedRun(make, ps.control, plan, patience_of(ps), waited_for)
     return run.with_figures(run.run())
+
+
+def _check_words(name: str, label: str, **flags: bool | None) -> None:
+    if not isinstance(name, str) or not name.strip() or not name.isprintable():
+        raise InvalidInput(f"`name` must be a str that can be read, as 'clicks'. Got {name!r} instead.")
+    if not isinstance(label, str):
+        raise InvalidInput(f"`label` must be a str. Got {label!r} instead.")
+    for flag, value in flags.items():
+        if not (isinstance(value, bool) or (value is None and flag == "progress")):
+            raise InvalidInput(f"`{flag}` must be True or False{', or None' if flag == 'progress' else ''}. Got {value!r} instead.")
 
 
 def _check_names(options: dict[str, Any], without: Sequence[str] = (), more: Sequence[str] = ()) -> None:
