@@ -351,6 +351,7 @@ def main() -> int:
 def soaked(args: argparse.Namespace) -> dict[str, Any]:
     """Start Spark and a tier, and soak them."""
     from sparkps import PSContext
+    from sparkps.driver_bridge.launchers.restarts import Restarts
 
     missing = [kind for kind in args.faults if kind in NEEDS and not hasattr(PSContext, NEEDS[kind])]
     if missing:
@@ -359,6 +360,8 @@ def soaked(args: argparse.Namespace) -> dict[str, Any]:
         args.checkpoints = str(pathlib.Path(name) / "checkpoints")
         spark.sparkContext.setLogLevel("OFF")  # it tells of every worker that is killed
         with PSContext(spark, num_nodes=args.nodes, replication=args.replication) as ps:
+            tier: Any = ps._tier  # three deaths a minute are a crash loop elsewhere; here they are chance
+            tier.node_restarts, tier.coordinator_restarts = Restarts(1000), Restarts(1000)
             try:
                 return Soak(ps, args, pathlib.Path(name)).run()
             except AssertionError as error:
