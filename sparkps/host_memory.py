@@ -9,9 +9,7 @@ The other half is for whoever else is there: Spark's JVMs and Python workers, th
 
 from __future__ import annotations
 
-import ctypes
 import resource
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -23,14 +21,6 @@ SHARE = 0.5
 UNLIMITED = 1 << 62
 
 _PAGE = resource.getpagesize()
-
-
-def give_back() -> None:
-    """Give the system back what was freed and is kept by allocators: after work that has taken much for a while."""
-    if "pyarrow" in sys.modules:
-        sys.modules["pyarrow"].default_memory_pool().release_unused()
-    with suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def limit_of_node(setting: int, memory: int, nodes: int) -> int:

@@ -47,7 +47,7 @@ def test_a_run_that_failed_goes_on_in_another_tier_bit_for_bit(spark, frame, exp
             ps.run(frame, train, num_workers=2, checkpoint_dir=url, checkpoint_every=5)
         assert ps.status()["checkpoint"]["url"].endswith("checkpoints")
     kept = CheckpointStore(url).ids()
-    assert 1 <= len(kept) <= 3, "old ones go"
+    assert 1 <= len(kept) <= 3 + 1, "old ones go; one more may stay, of those that share no file with the newest"
     with PSContext(spark, num_nodes=2, replication=2) as ps:
         table = made(ps)
         results = ps.run(frame, train, num_workers=2, checkpoint_dir=url, checkpoint_every=5)

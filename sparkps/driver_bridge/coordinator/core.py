@@ -113,9 +113,9 @@ class Core:
         #: end. Not both. Nodes hear of them with the newest placement.
         self.is_restoring = False
         self.torn = ""
-        #: Buckets whose rows are not there until a checkpoint is restored, though they have primaries.
+        #: Buckets whose rows are not there until a checkpoint is restored, though they have primaries; and buckets that begin empty in
+        #: a placement that not all nodes have confirmed, which while one is restored are among those.
         self.hollow: set[int] = set()
-        #: Those of them that begin empty in a placement that not all nodes have confirmed.
         self.anew: set[int] = set()
         #: Which tables and functions there are.
         self.catalog = Catalog()

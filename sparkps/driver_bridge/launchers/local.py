@@ -267,7 +267,7 @@ class LocalTier:
             log.info("%s has left the tier", name)
             return
         is_led = self._settings.replication > 1 and report["state"] != "degraded"
-        log.error("%s", child.ending(name, "Nothing is lost: other nodes lead what it led." if is_led else ""))
+        log.error("%s", child.ending(name, "Other nodes lead what it led." if is_led else ""))
         if report["state"] == "degraded":
             self._data_lost = TierError(f"The nodes of the tier must be running. One is not: {child.fate()}.")
         with self._lock:

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sparkps.checkpoints.parts import GroupPart, NodePart, ShardTime, encoded
 from sparkps.checkpoints.plan import NodeFiles, Unchanged, ids_of_segments, versions_by_segment
 from sparkps.errors import CheckpointError, SparkPSError, UnknownTable
-from sparkps.host_memory import give_back
 from sparkps.ps_nodes.checkpointing import cuts
 from sparkps.ps_nodes.checkpointing.throttle import Throttle, share_of
 from sparkps.ps_nodes.shards import Entry
+from sparkps.ps_nodes.tables.buffers import return_freed_memory
 from sparkps.ps_nodes.tables.images import NodeImage
 from sparkps.ps_nodes.tables.taken_buckets import TakenBucket
 from sparkps.wire.buckets import buckets_in
@@ -76,11 +76,13 @@ def write(state: ServerState, message: c.WriteCheckpoint, done: Done) -> None:
     writing.tell(done)
 
     def reached(error: BaseException | None) -> None:
-        if error is None:
+        try:
+            if error is not None:
+                raise error
             threading.Thread(target=writing.run, name="sparkps-checkpoint", daemon=True).start()
-        else:
+        except BaseException as raised:  # also where the system gives no thread
             state.io.post(lambda: cuts.release(state))
-            writing.end(error, {})
+            writing.end(raised, {})
 
     state.pool.submit(cut.reach, clocks, reached)
 
@@ -147,7 +149,7 @@ class Writing:
         except BaseException as raised:
             log.warning("a checkpoint was given up: %s", raised, exc_info=not isinstance(raised, SparkPSError))
             error = raised
-        give_back()
+        return_freed_memory()
         self.end(error, report)
 
     def _written(self) -> NodePart:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import sys
 from contextlib import suppress
 from functools import cache
 from typing import Any
@@ -119,7 +120,10 @@ def keep_message_buffers(largest: int = 32 << 20) -> None:
 
 
 def return_freed_memory() -> None:
-    """Gives memory that the C library holds back to the operating system; for the moment after a table was dropped."""
+    """Gives memory that allocators hold back to the operating system; for the moment after a table was dropped, or a checkpoint written."""
+    arrow = sys.modules.get("pyarrow")
+    if arrow is not None:
+        arrow.default_memory_pool().release_unused()
     library = _library()
     if library is not None:
         library.malloc_trim(0)

@@ -233,3 +233,17 @@ def test_near_its_limit_a_node_does_not_take_its_time(scene: Scene, monkeypatch:
     monkeypatch.setattr(Throttle, "rest", lambda *_: 3600.0)
     scene.state.memory.near = True
     assert value_in(scene.publish(scene.part())[1]) == []
+
+
+def test_a_node_that_gets_no_thread_for_a_checkpoint_takes_the_next_one(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    told = list[Any]()
+    message = c.WriteCheckpoint(1, scene.store.url, scene.store.new_id(), [scene.spec], {}, scene.state.epoch, "")
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", none)
+        writing.write(scene.state, message, lambda *what: told.append(what))
+        pumped(scene, lambda: bool(told))
+    assert isinstance(told[0][0], RuntimeError)
+    assert value_in(scene.publish(scene.part())[1]) == []

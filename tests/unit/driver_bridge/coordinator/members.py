@@ -117,7 +117,9 @@ class Member:
         begun = {bucket for bucket in message.anew if message.placement[bucket][0] == self.node and bucket not in self.leads}
         self.versions.update(dict.fromkeys(begun, 0))
         self.is_open, self.torn = not (message.is_restoring or message.torn), message.torn
-        self.hollow = {bucket for bucket in self.hollow | begun if message.placement[bucket][0] == self.node}
+        # Under a placement that is open they begin because there is no table any more: nothing is missing in them.
+        awaited = set() if self.is_open else begun
+        self.hollow = {bucket for bucket in self.hollow | awaited if message.placement[bucket][0] == self.node}
         assert not (self.is_open and self.hollow), "what was lost is not served"
         given = {b: to for b, to in self.leads.items() if message.placement[b][0] != self.node}
         lost, self.loses_copies = self.loses_copies - self.leads.keys(), set()

@@ -13,16 +13,20 @@ from tests.unit.driver_bridge.coordinator.checkpoint_requests import DRIVER, OTH
 from tests.unit.driver_bridge.coordinator.members import Members
 
 
+def is_restored(world: Members) -> None:
+    number = restore(world)
+    world.settle()
+    assert answer(world, number) == c.Accepted(number)
+    assert world.tier.state is TierState.READY
+
+
 def test_lost_buckets_begin_anew_and_are_loaded_when_all_nodes_know() -> None:
     world = Members(3, 1)
     world.kill(world.members[1])
     world.settle()
     assert world.tier.state is TierState.DEGRADED
     lost = world.tier.nodes.lost_buckets()
-    number = restore(world)
-    world.settle()
-    assert answer(world, number) == c.Accepted(number)
-    assert world.tier.state is TierState.READY
+    is_restored(world)
     assert not world.tier.hollow
     assert {bucket for message in heard(world, c.SetPlacement) for bucket in message.anew} == set(lost)
     assert len(heard(world, c.LoadCheckpoint)) == 2
@@ -39,10 +43,7 @@ def test_a_restore_that_fails_leaves_the_tier_degraded_and_can_be_repeated() -> 
         answer(world, number)
     assert world.tier.state is TierState.DEGRADED
     world.members[0].refuses = None
-    number = restore(world)
-    world.settle()
-    assert answer(world, number) == c.Accepted(number)
-    assert world.tier.state is TierState.READY
+    is_restored(world)
 
 
 def test_nothing_is_restored_under_a_running_group() -> None:
@@ -111,10 +112,7 @@ def test_a_load_that_fails_leaves_the_tier_torn_until_another_one_succeeds(is_de
     world.members[0].refuses_to_load = None
     world.restart()
     world.tick()
-    number = restore(world)
-    world.settle()
-    assert answer(world, number) == c.Accepted(number)
-    assert world.tier.state is TierState.READY
+    is_restored(world)
     assert all(member.is_open for member in [*living, joined])
     assert world.tier.report()["lost_buckets"] == 0
 
@@ -133,10 +131,7 @@ def test_a_node_that_dies_during_a_restore_lets_nobody_read_what_is_not_loaded(s
     world.settle()
     found = world.replies[DRIVER, number]
     assert isinstance(found, c.Accepted) or found.attributes["again"]
-    number = restore(world)
-    world.settle()
-    assert answer(world, number) == c.Accepted(number)
-    assert world.tier.state is TierState.READY
+    is_restored(world)
     assert all(member.is_open and not member.hollow for member in world.members if member.is_alive)
 
 
@@ -246,10 +241,7 @@ def test_a_table_that_is_dropped_while_a_restore_closes_leaves_the_tier_as_it_wa
     assert world.tier.report()["lost_buckets"] == len(world.tier.nodes.lost_buckets())
     living = [member for member in world.members if member.is_alive]
     assert all(member.is_open and not member.torn and not member.hollow for member in living)
-    number = restore(world)
-    world.settle()
-    assert answer(world, number) == c.Accepted(number)
-    assert world.tier.state is TierState.READY
+    is_restored(world)
 
 
 def test_a_tier_that_was_torn_is_torn_again() -> None:
@@ -282,6 +274,47 @@ def test_a_table_that_is_dropped_at_another_stage_tears_nothing(stage: str) -> N
     assert isinstance(world.replies[DRIVER, number], c.Accepted | c.Refused)
     assert world.tier.state is TierState.READY
     assert all(member.is_open for member in world.members)
+
+
+# ---- tables that are dropped ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["as it is", "restarted", "another death"])
+@pytest.mark.parametrize("torn", [False, True])
+def test_without_its_last_table_a_tier_has_lost_nothing(how: str, torn: bool) -> None:
+    world = Members(4, 1)
+    for name in ("one", "other"):
+        world.ask(OTHER, c.CreateTable(0, TableSpec(name, "sparse", 1)))
+        world.settle()
+    if torn:
+        world.members[0].refuses_to_load = c.Cause("CheckpointError", "unplugged")
+        restore(world)
+    else:
+        world.kill(world.members[1])
+    world.settle()
+    for name, number in (("one", 1), ("other", 2)):
+        assert world.tier.state is TierState.DEGRADED
+        world.ask(OTHER, c.DropTable(0, name, number))
+    if how == "restarted":
+        world.restart()
+        world.tick()
+    elif how == "another death":
+        world.step()
+        world.kill(world.members[2])
+        world.settle()
+        assert world.tier.state is TierState.DEGRADED, "what it led is lost"
+        world.ask(OTHER, c.CreateTable(0, TableSpec("third", "sparse", 1)))
+        return
+    world.settle()
+    assert world.tier.state is TierState.READY
+    assert world.tier.report()["lost_buckets"] == 0
+    assert not world.tier.anew
+    assert not world.tier.hollow
+    assert not world.tier.torn
+    assert all(member.is_open for member in world.members if member.is_alive)
+    made = world.ask(OTHER, c.CreateTable(0, TableSpec("third", "sparse", 1)))
+    world.settle()
+    assert not isinstance(made, c.Refused)
 
 
 # ---- tables that the checkpoint lacks ----------------------------------------------------------------------------------
