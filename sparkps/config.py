@@ -112,6 +112,16 @@ def _size_or_none(name: str, low: int, high: int = 1 << 50) -> Any:
     return field(default=0, metadata={"key": key})
 
 
+def _fraction(name: str) -> Any:
+    """A whole number, or a part of one, as Spark takes amounts of a resource for a task."""
+    must = "0, a number in (0, 0.5], or a whole number up to 1024"
+
+    def holds(v: Any) -> bool:
+        return isinstance(v, (int, float)) and not isinstance(v, bool) and (0 <= v <= 0.5 or (1 <= v <= 1024 and v == int(v)))
+
+    return field(default=0.0, metadata={"key": Key(name, float, holds, must)})
+
+
 def _choice(name: str, default: str, choices: tuple[str, ...]) -> Any:
     must = "one of " + ", ".join(map(repr, choices))
     return field(default=default, metadata={"key": Key(name, str, lambda v: v in choices, must)})
@@ -209,7 +219,9 @@ class WorkerSettings:
     """Settings of worker groups."""
 
     #: All ranks of an admitted group must have started by then.
-    group_start_timeout: float = _time("groupStartTimeout", 120.0)
+    group_start_timeout: float = _time("groupStartTimeout", 60.0)
+    #: GPUs of one worker, or the share of one that it has; 0: workers run in Spark's default profile, with what that gives to tasks.
+    gpus: float = _fraction("worker.gpus")
     #: Longest wait for admission behind other groups.
     admission_timeout: float = _time("admissionTimeout", 24 * 3600.0)
     #: A rank whose worker was silent for so long may be taken over by another attempt.
@@ -252,6 +264,10 @@ class Settings:
     rebalance: str = _choice("rebalance", "auto", ("auto", "off"))
     #: Name of the launcher that starts the nodes. Which ones there are only the driver knows, in `driver_bridge.launchers`.
     launch: str = _name("launch", "auto")
+    #: Cores of one node's executor, where nodes run as Spark tasks.
+    node_cores: int = _count("nodeCores", 1, 1, 1024)
+    #: What nodes and workers log at this level or above also reaches the driver's log; empty: nothing does.
+    log_level: str = _choice("logLevel", "", ("", "DEBUG", "INFO", "WARNING", "ERROR"))
     #: Kernel threads of one node; 0: as many as its share of the machine's cores.
     node_threads: int = _count("nodeThreads", 0, 0, 1024)
     #: The tier must be ready by then; compiling kernels, which happens once per machine, is not counted.
