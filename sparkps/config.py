@@ -218,10 +218,10 @@ class ClientSettings:
 class WorkerSettings:
     """Settings of worker groups."""
 
-    #: All ranks of an admitted group must have started by then.
-    group_start_timeout: float = _time("groupStartTimeout", 60.0)
     #: GPUs of one worker, or the share of one that it has; 0: workers run in Spark's default profile, with what that gives to tasks.
     gpus: float = _fraction("worker.gpus")
+    #: All ranks of an admitted group must have started by then.
+    group_start_timeout: float = _time("groupStartTimeout", 60.0)
     #: Longest wait for admission behind other groups.
     admission_timeout: float = _time("admissionTimeout", 24 * 3600.0)
     #: A rank whose worker was silent for so long may be taken over by another attempt.

@@ -164,7 +164,7 @@ def test_kernels_are_kept_on_a_disk_not_at_a_url() -> None:
 
 def test_every_message_names_what_must_hold() -> None:
     for _, key in keys():
-        assert re.match(r"an int in|a time in|a size in|one of|a path|a name", key.must)
+        assert re.match(r"an int in|a time in|a size in|one of|a path|a name|0, a number in", key.must)
 
 
 def test_clients_are_told_where_compiled_kernels_are() -> None:
