@@ -40,5 +40,11 @@ class Master:
             return int(match[1]) * int(match[2])
         return None
 
+    @property
+    def cores_of_worker(self) -> int:
+        """Cores of each Worker of a local-cluster master; 0 for any other."""
+        match = re.fullmatch(r"local-cluster\[\s*[0-9]+\s*,\s*([0-9]+)\s*,\s*[0-9]+\s*\]", self.name)
+        return int(match[1]) if match else 0
+
 
 __all__ = ["Master"]
