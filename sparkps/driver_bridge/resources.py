@@ -18,18 +18,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
 
 from sparkps.config import PREFIX, Settings
+from sparkps.driver_bridge.profiles import GPU, Executor, Profile, build, describe, gpu_slots
 from sparkps.driver_bridge.spark import conf_values as values
 from sparkps.driver_bridge.spark.conf_values import MIB, shown_size
 from sparkps.driver_bridge.spark.master import Master
 from sparkps.errors import ConfigError
-
-if TYPE_CHECKING:
-    from pyspark.resource import ResourceProfile
 
 #: Heap of the JVM around a node, which only starts and watches its process. Spark itself takes no less than 450 MiB.
 NODE_HEAP = 512 * MIB
@@ -39,9 +35,6 @@ NODE_PROCESSES = 512 * MIB
 
 #: `nodeMemory` of a node in an executor, where none is set: the host's memory is not ours there.
 DEFAULT_NODE_MEMORY = 1 << 30
-
-#: Name of the GPU among Spark's resources.
-GPU = "gpu"
 
 #: The discovery script's name; on YARN it comes by `--files`, which puts it into every container's directory.
 DISCOVERY_SCRIPT = "discover-gpu.sh"
@@ -55,45 +48,6 @@ VENDOR = "nvidia.com"
 _DYNAMIC = "spark.dynamicAllocation."
 _EXECUTOR_GPU = f"spark.executor.resource.{GPU}."
 _GPUS = f"{PREFIX}worker.gpus"
-
-
-@dataclass(frozen=True)
-class Executor:
-    """What one executor of a profile has. Sizes are bytes."""
-
-    #: 0: what the manager gives, as Spark's default on standalone is.
-    cores: int
-    memory: int
-    #: Beside the heap; 0: what Spark adds by itself.
-    overhead: int
-    gpus: int = 0
-    #: Path of the discovery script, as executors see it; empty: the resource manager says which GPUs an executor has.
-    discovery: str = ""
-    #: Only Kubernetes asks for it.
-    vendor: str = ""
-    #: Off the heap; None: what the default profile has.
-    off_heap: int | None = None
-
-
-@dataclass(frozen=True)
-class Profile:
-    """What tasks of one kind ask for."""
-
-    name: str
-    #: None: these tasks run on the executors of the default profile.
-    executor: Executor | None
-    #: Cores of a task.
-    cpus: float
-    #: GPUs of a task, or its share of one.
-    gpus: float = 0.0
-
-    @property
-    def tasks_per_executor(self) -> int:
-        """Tasks that an executor of its own runs at once; 0: not known."""
-        if self.executor is None or not self.executor.cores:
-            return 0
-        slots = int(self.executor.cores / self.cpus + 1e-9)
-        return min(slots, gpu_slots(self.executor.gpus, self.gpus)) if self.gpus else slots
 
 
 def node_profile(master: str, conf: Mapping[str, str], settings: Settings) -> Profile:
@@ -171,29 +125,6 @@ def worker_profile(master: str, conf: Mapping[str, str], gpus: float) -> Profile
     return Profile("workers", _gpu_executor(master, conf, cpus, gpus), cpus, gpus)
 
 
-def build(profile: Profile) -> ResourceProfile:
-    """The profile as Spark takes it, for `RDD.withResources` and `DataFrame.mapInArrow`. Needs a running SparkContext."""
-    from pyspark.resource import ExecutorResourceRequests, ResourceProfileBuilder, TaskResourceRequests
-
-    tasks = TaskResourceRequests().cpus(profile.cpus)
-    if profile.gpus:
-        tasks = tasks.resource(GPU, profile.gpus)
-    builder = ResourceProfileBuilder().require(tasks)
-    if profile.executor is not None:
-        executor = profile.executor
-        asked = ExecutorResourceRequests().memory(_in_mib(executor.memory))
-        if executor.cores:
-            asked = asked.cores(executor.cores)
-        if executor.overhead:
-            asked = asked.memoryOverhead(_in_mib(executor.overhead))
-        if executor.off_heap is not None:
-            asked = asked.offheapMemory(_in_mib(executor.off_heap))
-        if executor.gpus:
-            asked = asked.resource(GPU, executor.gpus, executor.discovery, executor.vendor)
-        builder = builder.require(asked)
-    return builder.build
-
-
 def warnings(master: str, conf: Mapping[str, str], num_nodes: int, node_memory: int = 0) -> list[str]:
     """What works, but not as one would wish, for nodes in executors. One sentence or two each.
 
@@ -214,46 +145,12 @@ def warnings(master: str, conf: Mapping[str, str], num_nodes: int, node_memory: 
             f"`{_DYNAMIC}minExecutors` = {least} applies to each profile: Spark keeps {least} executors of the size of a node for"
             f" {num_nodes} node{'s' if num_nodes > 1 else ''}, {least - num_nodes} of them idle. Set it to {num_nodes} or less."
         )
-    if master.startswith("spark://") and not conf.get("spark.executor.cores"):
+    if Master(master).is_standalone and not conf.get("spark.executor.cores"):
         found.append(
             "An executor of Spark's default profile takes all free cores of its Worker, and leaves none for nodes that come later. Set"
             " `spark.executor.cores`."
         )
     return found
-
-
-def describe(profile: Profile, count: int) -> str:
-    """What `count` tasks of a profile ask for, as a part of a sentence.
-
-    Examples
-    --------
-    >>> describe(Profile("nodes", Executor(1, 512 << 20, 1536 << 20), 1), 2)
-    '2 executors of 1 core, 512 MiB of heap and 1.5 GiB beside it, no GPU'
-    >>> describe(Profile("workers", None, 1, 0.5), 4)
-    "4 tasks of 1 core and 0.5 GPU each, on executors of Spark's default profile"
-    """
-    if profile.executor is None:
-        gpus = f" and {_counted(profile.gpus, 'GPU')}" if profile.gpus else ""
-        each = " each" if count > 1 else ""
-        return f"{_counted(count, 'task')} of {_counted(profile.cpus, 'core')}{gpus}{each}, on executors of Spark's default profile"
-    executor = profile.executor
-    per_executor = profile.tasks_per_executor
-    executors = math.ceil(count / per_executor) if per_executor else count
-    cores = _counted(executor.cores, "core") if executor.cores else "all cores of a Worker"
-    beside = shown_size(executor.overhead) if executor.overhead else "Spark's usual overhead"
-    gpus = _counted(executor.gpus, "GPU") if executor.gpus else "no GPU"
-    return f"{_counted(executors, 'executor')} of {cores}, {shown_size(executor.memory)} of heap and {beside} beside it, {gpus}"
-
-
-def gpu_slots(gpus: int, each: float) -> int:
-    """Tasks that so many GPUs serve, if each takes `each` of them: Spark shares one out to floor(1 / each) tasks.
-
-    Examples
-    --------
-    >>> gpu_slots(2, 0.5), gpu_slots(2, 0.4), gpu_slots(5, 2), gpu_slots(1, 2)
-    (4, 4, 2, 0)
-    """
-    return gpus * int(1 / each + 1e-9) if each < 1 else gpus // int(each)
 
 
 def reserved_slots(master: str, conf: Mapping[str, str], settings: Settings, num_nodes: int) -> int:
@@ -389,7 +286,7 @@ def _gpu_executor(master: str, conf: Mapping[str, str], cpus: float, gpus: float
             f"`{_EXECUTOR_GPU}amount` must be at least the GPUs of one worker, `{_GPUS}` = {gpus:g}. Got {amount} instead.",
             key=f"{_EXECUTOR_GPU}amount",
         )
-    is_kubernetes = master.startswith("k8s://")
+    is_kubernetes = Master(master).is_kubernetes
     return Executor(
         cores,
         values.size(conf, "spark.executor.memory", 1 << 30),
@@ -409,9 +306,9 @@ def _gpus_for(slots: int, each: float) -> int:
 def _discovery(master: str, conf: Mapping[str, str]) -> str:
     """The discovery script as executors see it. On standalone the Workers have said what they have."""
     given = conf.get(f"{_EXECUTOR_GPU}discoveryScript", "")
-    if given or master.startswith(("spark://", "local-cluster[")):
+    if given or Master(master).workers_have_gpus:
         return given
-    if master.startswith("k8s://"):
+    if Master(master).is_kubernetes:
         return DISCOVERY_IN_IMAGE
     sent = ",".join(conf.get(key, "") for key in ("spark.files", "spark.yarn.dist.files"))
     if DISCOVERY_SCRIPT in (PurePosixPath(name.partition("#")[0]).name for name in sent.split(",")):
@@ -426,7 +323,7 @@ def _discovery(master: str, conf: Mapping[str, str]) -> str:
 def _executor_cores(master: str, conf: Mapping[str, str]) -> int:
     """Cores of an executor of the default profile; 0: all those of its Worker."""
     asked = values.number(conf, "spark.executor.cores", 0)
-    if asked or master.startswith("spark://"):
+    if asked or Master(master).is_standalone:
         return asked
     return Master(master).cores_of_worker or 1
 
@@ -437,7 +334,7 @@ def _task_cpus(conf: Mapping[str, str]) -> float:
 
 
 def _warnings_of_fixed(master: str, conf: Mapping[str, str], node_memory: int) -> list[str]:
-    if not (master == "yarn" or master.startswith("k8s://")):
+    if not Master(master).accounts_memory:
         return []
     has = values.size(conf, "spark.executor.memoryOverhead", _usual_overhead(conf))
     needs = node_memory + NODE_PROCESSES
@@ -457,12 +354,6 @@ def _usual_overhead(conf: Mapping[str, str]) -> int:
     return max(int(share * heap), values.size(conf, "spark.executor.minMemoryOverhead", 384 * MIB))
 
 
-def _in_mib(count: int) -> str:
-    return f"{math.ceil(count / MIB)}m"
-
-
-def _counted(count: float, what: str) -> str:
-    return f"{count:g} {what}{'' if count <= 1 else 's'}"
 
 
 __all__ = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sparkps.config import parse_bytes
+from sparkps.driver_bridge.spark.master import Master
 from sparkps.errors import ConfigError
 
 MIB = 1 << 20
@@ -81,7 +82,7 @@ def size(conf: Mapping[str, str], key: str, default: int, unit: int = MIB) -> in
 
 def is_dynamic(master: str, conf: Mapping[str, str]) -> bool:
     """Whether Spark asks for executors as it needs them. A local master never does."""
-    return flag(conf, "spark.dynamicAllocation.enabled") and not (master == "local" or master.startswith("local["))
+    return flag(conf, "spark.dynamicAllocation.enabled") and not Master(master).in_driver
 
 
 def shown_size(count: int) -> str:
