@@ -30,6 +30,31 @@ class Master:
         """Whether every task sees the driver's files and sockets."""
         return self.in_driver or self.name.startswith("local-cluster[")
 
+    @property
+    def is_yarn(self) -> bool:
+        """Whether executors are containers of YARN."""
+        return self.name == "yarn"
+
+    @property
+    def is_kubernetes(self) -> bool:
+        """Whether executors are pods."""
+        return self.name.startswith("k8s://")
+
+    @property
+    def is_standalone(self) -> bool:
+        """Whether executors are started by Workers of a standalone cluster, of which local-cluster is none."""
+        return self.name.startswith("spark://")
+
+    @property
+    def accounts_memory(self) -> bool:
+        """Whether an executor that takes more memory than it has asked for, its children included, is killed."""
+        return self.is_yarn or self.is_kubernetes
+
+    @property
+    def workers_have_gpus(self) -> bool:
+        """Whether Workers of Spark's own tell an executor which GPUs it has, so that it needs no discovery script."""
+        return self.is_standalone or self.cores_of_worker > 0
+
     def cores(self, of_host: int) -> int | None:
         """Tasks that a local master runs at once, on a host of so many cores; None for a cluster."""
         if self.name == "local":
@@ -39,6 +64,12 @@ class Master:
         if match := re.fullmatch(r"local-cluster\[\s*([0-9]+)\s*,\s*([0-9]+)\s*,\s*[0-9]+\s*\]", self.name):
             return int(match[1]) * int(match[2])
         return None
+
+    @property
+    def cores_of_worker(self) -> int:
+        """Cores of each Worker of a local-cluster master; 0 for any other."""
+        match = re.fullmatch(r"local-cluster\[\s*[0-9]+\s*,\s*([0-9]+)\s*,\s*[0-9]+\s*\]", self.name)
+        return int(match[1]) if match else 0
 
 
 __all__ = ["Master"]

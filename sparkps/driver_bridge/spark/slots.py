@@ -80,7 +80,7 @@ def count_slots(master: str, conf: Mapping[str, str], observed: Observed) -> Slo
         return Slots(
             max(limit, 1), limit, f"give `spark.master` a thread for each worker (it is {master!r})"
         )
-    if master.startswith("spark://"):
+    if Master(master).is_standalone:
         return _standalone(conf, observed)
     return _managed(conf, observed)
 
