@@ -419,6 +419,11 @@ def python_is_named() -> bool:
     return "PYSPARK_PYTHON" in os.environ
 
 
+def machine_of_container() -> str:
+    """Name of the machine that a container runs on, where its environment tells: ``SPARKPS_HOST``, which pod templates set, or YARN's."""
+    return os.environ.get("SPARKPS_HOST", "") or os.environ.get("NM_HOST", "")
+
+
 def child_environment(settings: Settings) -> dict[str, str]:
     """Environment of the processes that a launcher starts."""
     environment = dict(os.environ)

@@ -65,15 +65,15 @@ class TierLife:
             try:
                 use_this_python(context)
                 self._workers_started = start_python_workers(spark)
-                self._start(context.master)
+                self._start()
             except BaseException:
                 self.stop()
                 raise
             self._end_of_spark = EndOfSpark(lambda: has_stopped(context), self.stop)
             TierLife._active = self
 
-    def _start(self, master: str) -> None:
-        self._tier = launch(self.settings, master)
+    def _start(self) -> None:
+        self._tier = launch(self.settings, self.spark)
         #: What table handles carry.
         self.address: TierAddress = self._tier.address
         #: To the coordinator.

@@ -13,6 +13,9 @@ from typing import Any
 from sparkps.descriptors import raise_limit
 from sparkps.lifeline import tidy_up, watch_stdin
 
+#: Exit status of a node that ends although its tier needs it, as on SIGTERM.
+ENDED = 4
+
 
 def main(argv: list[str] | None = None) -> int:
     """Start a node and serve until it is told to stop.
@@ -25,29 +28,34 @@ def main(argv: list[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0 after an orderly stop.
+        Exit status: 0 when the coordinator has told it to stop, `ENDED` when something else has.
     """
     arguments = _parse(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     raise_limit()
     # The I/O thread must get the interpreter back soon after a kernel of the pool returns.
     sys.setswitchinterval(0.0005)
+    from sparkps.ps_nodes.coordinator_link import Origin
     from sparkps.ps_nodes.server import Node
     from sparkps.ps_nodes.tables.buffers import keep_message_buffers
 
     keep_message_buffers()
     threads = arguments.threads or max(1, (os.cpu_count() or 2) // 2)
-    node = Node(arguments.coordinator, arguments.bind, threads, os.getppid() if arguments.watch_parent else 0)
+    origin = Origin(arguments.host, arguments.job, arguments.attempt)
+    parent = os.getppid() if arguments.watch_parent else 0
+    node = Node(arguments.coordinator, arguments.bind, threads, parent, origin, arguments.advertise)
     node.control.outlives_coordinator = arguments.watch_stdin or arguments.watch_parent
 
-    def stop(*_: Any) -> None:
-        node.stop()
+    def stop(number: int, *_: Any) -> None:
+        node.stop(why=f"it got signal {number}")
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if arguments.watch_stdin:
-        watch_stdin(lambda: node.stop(orphaned=True))
+        watch_stdin(lambda: node.stop(orphaned=True, why="the process that started it is gone"))
     status = node.serve()
+    if status == 0 and not node.control.over:
+        status = ENDED
     if node.orphaned and arguments.scratch:
         tidy_up(Path(arguments.scratch))
     return status
@@ -66,6 +74,10 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--watch-stdin", action="store_true", help="exit when standard input ends")
     parser.add_argument("--watch-parent", action="store_true", help="exit when the parent process is gone")
+    parser.add_argument("--advertise", default="", help="name or address by which others reach a TCP endpoint (default: that of --bind)")
+    parser.add_argument("--host", default="", help="name of the machine: copies of rows are on different ones (default: its own)")
+    parser.add_argument("--job", type=int, default=-1, help="job of a launcher, which has one node at a time")
+    parser.add_argument("--attempt", type=int, default=-1, help="attempt at that job")
     parser.add_argument("--scratch", default="", help="directory of the tier, to be tidied up if the driver is gone")
     return parser.parse_args(argv)
 

@@ -10,7 +10,7 @@ import socket as net
 import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import zmq
 
@@ -32,6 +32,16 @@ MISSED = 4
 HELLO_AGAIN = 2.0
 
 
+class Origin(NamedTuple):
+    """Who has started a node, and where."""
+
+    #: As others know the machine; empty: by its own name.
+    host: str = ""
+    #: As in `NodeHello`.
+    job: int = -1
+    attempt: int = -1
+
+
 class CoordinatorLink:
     """Connection to the coordinator. Owner: the node's I/O thread.
 
@@ -44,6 +54,8 @@ class CoordinatorLink:
         Where this node answers clients.
     service : Service
         Carries out the commands.
+    origin : Origin
+        Who has started the node, and where.
     """
 
     def __init__(
@@ -52,12 +64,14 @@ class CoordinatorLink:
         coordinator: str,
         endpoint: str,
         service: Service,
+        origin: Origin,
     ) -> None:
         self.socket = context.socket(zmq.DEALER)
         self.socket.setsockopt(zmq.LINGER, 500)
         self.socket.setsockopt(zmq.ROUTING_ID, b"\x01" + secrets.token_bytes(c.ROUTING_ID_BYTES - 1))
         self.socket.connect(coordinator)
         self._endpoint = endpoint
+        self._origin = origin
         self._service = service
         #: When the I/O thread last came round (seconds, monotonic).
         self.seen_at = time.monotonic()
@@ -82,7 +96,9 @@ class CoordinatorLink:
     def hello(self) -> None:
         """Say that the node can take requests; again and again, until it is welcome: a coordinator that dies loses what it has heard."""
         if self._hello is None:
-            self._hello = encode(c.NodeHello(self._number(), self._endpoint, net.gethostname(), os.getpid()))
+            origin = self._origin
+            hello = c.NodeHello(self._number(), self._endpoint, origin.host or net.gethostname(), os.getpid(), origin.job, origin.attempt)
+            self._hello = encode(hello)
         self._hello_at = time.monotonic() + HELLO_AGAIN
         self.socket.send_multipart(self._hello)
 
@@ -184,6 +200,12 @@ class CoordinatorLink:
 
     def _send(self, message: c.ControlMessage) -> None:
         self.socket.send_multipart(encode(message))
+
+    def say_goodbye(self, reason: str) -> None:
+        """The node ends although nobody told it to: others need not find out."""
+        if self.node >= 0 and not self.over:
+            with contextlib.suppress(zmq.Again):
+                self.socket.send_multipart(encode(c.NodeGone(self._number(), self._endpoint, reason)), zmq.NOBLOCK)
 
     def close(self) -> None:
         """Close the connection."""

@@ -18,7 +18,7 @@ from zmq.utils.garbage import gc as message_collector
 from sparkps import sockets
 from sparkps.descriptors import ConnectionCap
 from sparkps.host_memory import memory_at_hand, resident_bytes
-from sparkps.ps_nodes.coordinator_link import CoordinatorLink
+from sparkps.ps_nodes.coordinator_link import CoordinatorLink, Origin
 from sparkps.ps_nodes.memory_budget import ANSWERS, REQUESTS, MemoryBudget
 from sparkps.ps_nodes.outgoing import MOST_BYTES_OF_ALL, Unsent
 from sparkps.ps_nodes.peers import Peers
@@ -40,6 +40,8 @@ BURST = 64
 SMALL_BYTES, SPIN_SECONDS = 1 << 17, 500e-6
 #: Longest wait for something to happen (milliseconds).
 IDLE_MS = 500
+
+_ORPHANED = "the process that started it is gone"
 
 
 class Threads:
@@ -89,9 +91,15 @@ class Node:
         Threads for large requests.
     parent : int
         Process to live with: the node exits when it is gone. 0: none.
+    origin : Origin
+        Who has started the node, and where.
+    advertise : str
+        Name or address by which others reach a TCP endpoint; empty: that of `bind`.
     """
 
-    def __init__(self, coordinator: str, bind: str, threads: int, parent: int = 0) -> None:
+    def __init__(
+        self, coordinator: str, bind: str, threads: int, parent: int = 0, origin: Origin = Origin(), advertise: str = ""  # noqa: B008
+    ) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._data = self._context.socket(zmq.ROUTER)
         self._data.setsockopt(zmq.LINGER, 500)
@@ -101,9 +109,13 @@ class Node:
         self._data.bind(bind)
         endpoint = self._data.getsockopt_string(zmq.LAST_ENDPOINT)
         self._cap = ConnectionCap(self._data, endpoint)
+        if advertise:
+            endpoint = f"tcp://{advertise}:{endpoint.rpartition(':')[2]}"
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._parent = parent
         self._stopping = False
+        #: Why it ends, where nobody of the tier has told it to.
+        self._why = "it ended"
         #: How long to look for the next request before going to sleep, in seconds.
         self._patience = 0.0
         #: Sockets to other nodes that are waited for.
@@ -117,7 +129,7 @@ class Node:
         memory.queues.append(lambda: self._unsent.total)
         self.service = Service(self._unsent.send, self._threads, time.monotonic, self._wake_up, self._peers.send, memory)
         self._memory = memory
-        self.control = CoordinatorLink(self._context, coordinator, endpoint, self.service)
+        self.control = CoordinatorLink(self._context, coordinator, endpoint, self.service, origin)
 
     # ---- the loop ------------------------------------------------------------------------------------------------------
 
@@ -157,6 +169,7 @@ class Node:
         if self.service.fenced:
             log.error("exit: %s", self.service.fenced)
             self.control.status = 1
+        self.control.say_goodbye(self._why)
         self._close()
         return self.control.status
 
@@ -176,10 +189,11 @@ class Node:
                 poller.register(socket, zmq.POLLIN)
         self._watched = now
 
-    def stop(self, orphaned: bool = False) -> None:
-        """End the loop; callable from any thread and from a signal handler."""
+    def stop(self, orphaned: bool = False, why: str = "it was told to end") -> None:
+        """End the loop; callable from any thread and from a signal handler. The coordinator is told `why` it ends."""
         # A driver that stops its tier hangs up on nodes that were told to exit before.
         self.orphaned |= orphaned and not self.control.over
+        self._why = why
         self._stopping = True
         self._wake_up()
 
@@ -192,7 +206,7 @@ class Node:
         self.control.heartbeat(now)
         if self._parent and os.getppid() != self._parent:
             log.info("the process that started this node is gone: exit")
-            self.stop(orphaned=True)
+            self.stop(orphaned=True, why=_ORPHANED)
 
     def _close(self) -> None:
         self.service.close()

@@ -57,18 +57,21 @@ class NodeRegistry:
 
     # ---- events --------------------------------------------------------------------------------------------------------
 
-    def join(self, endpoint: str, host: str, pid: int, now: float) -> NodeInfo:
+    def join(self, endpoint: str, host: str, pid: int, now: float, job: int = -1, attempt: int = -1) -> NodeInfo:
         """A new node says hello; the tier may be complete now (see `epoch`).
 
         Raises
         ------
         TierError
-            Another node that is up has this endpoint.
+            Another node that is up has this endpoint, or runs for this job of the launcher.
         """
         if any(state.info.endpoint == endpoint for state in self._up()):
             raise TierError(f"A node's endpoint must be its own. Got {endpoint}, which another node has.")
+        rival = next((state.info for state in self._up() if state.info.job == job >= 0), None)
+        if rival is not None:
+            raise TierError(f"A job of the launcher has one node at a time. Attempt {attempt} must wait: {described(rival)} is up.")
         node = len(self.nodes)
-        self.nodes[node] = NodeRecord(NodeInfo(node, endpoint, host, pid), now)
+        self.nodes[node] = NodeRecord(NodeInfo(node, endpoint, host, pid, job=job, attempt=attempt), now)
         members = self.up()
         if not self.epoch and len(members) == self.num_nodes:
             self.epoch, self.placement = 1, initial(self.hosts(), self.replication)
@@ -112,9 +115,10 @@ class NodeRegistry:
         """Where the nodes that are up run."""
         return {state.info.node: state.info.host for state in self._up()}
 
-    def at(self, endpoint: str) -> NodeInfo | None:
-        """The node that is up at an endpoint."""
-        return next((state.info for state in self._up() if state.info.endpoint == endpoint), None)
+    def at(self, endpoint: str, attempt: int = -1) -> NodeInfo | None:
+        """The node that is up at an endpoint, or was started by an attempt at one of the launcher's jobs."""
+        up = (state.info for state in self._up())
+        return next((info for info in up if info.endpoint == endpoint or info.attempt == attempt >= 0), None)
 
     def infos(self) -> list[NodeInfo]:
         """Every node that ever joined."""

@@ -49,6 +49,8 @@ def _nodes(nodes: NodeRegistry) -> list[dict[str, Any]]:
         info = record.info
         own = {k: v for k, v in record.report.items() if k not in ("tables", "groups", "load")}
         known = {"id": info.node, "endpoint": info.endpoint, "host": info.host, "pid": info.pid, "state": info.state}
+        if info.job >= 0:
+            known |= {"job": info.job, "attempt": info.attempt}
         more = {"reason": info.reason, "buckets": buckets[info.node], "copies": copies[info.node]}
         listed.append({"rows": 0, "bytes": 0, **own, **known, **more})
     return listed

@@ -1,22 +1,26 @@
 """Launchers: how the coordinator and the nodes of a tier come to run.
 
-A launcher is a module with one function ``launch(settings) -> RunningTier``, and one line in `LAUNCHERS`.
+A launcher is a module with one function ``launch(settings, spark) -> RunningTier``, and one line in `LAUNCHERS`.
 """
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from sparkps.config import PREFIX, Settings
 from sparkps.driver_bridge.spark.master import Master
 from sparkps.errors import ConfigError, SparkPSError
 from sparkps.wire.messages.control import TierAddress
 
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
 #: Name, as `spark.sparkps.launch` has it -> module. Only the one that is chosen is imported: others may need what is not installed.
 LAUNCHERS: dict[str, str] = {
     "local": "sparkps.driver_bridge.launchers.local",
+    "executors": "sparkps.driver_bridge.launchers.executors",
 }
 
 #: The launcher that fits the master.
@@ -48,14 +52,14 @@ class RunningTier(Protocol):
         """End all processes of the tier; does nothing the second time."""
 
 
-def launch(settings: Settings, master: str) -> RunningTier:
+def launch(settings: Settings, spark: SparkSession) -> RunningTier:
     """Start a tier, and wait until it is ready.
 
     Parameters
     ----------
     settings : Settings
-    master : str
-        Spark's master, which "auto" goes by.
+    spark : SparkSession
+        "auto" goes by its master.
 
     Raises
     ------
@@ -64,9 +68,9 @@ def launch(settings: Settings, master: str) -> RunningTier:
     TierError
         The tier is not ready in time.
     """
-    module = importlib.import_module(LAUNCHERS[choose(settings.launch, master)])
-    start: Callable[[Settings], RunningTier] = module.launch
-    return start(settings)
+    module = importlib.import_module(LAUNCHERS[choose(settings.launch, spark.sparkContext.master or "")])
+    start: Callable[[Settings, SparkSession], RunningTier] = module.launch
+    return start(settings, spark)
 
 
 def choose(asked: str, master: str) -> str:
@@ -75,15 +79,17 @@ def choose(asked: str, master: str) -> str:
     Raises
     ------
     ConfigError
-        There is none of that name, or "auto" finds none for the master.
+        There is none of that name.
 
     Examples
     --------
-    >>> choose("auto", "local[2]"), choose("local", "spark://here:7077")
-    ('local', 'local')
+    >>> [choose("auto", master) for master in ("local[2]", "yarn", "spark://here:7077")]
+    ['local', 'executors', 'executors']
+    >>> choose("local", "spark://here:7077")
+    'local'
     """
     if asked == AUTO:
-        return _fitting(master)
+        return "local" if Master(master).on_this_host else "executors"
     if asked not in LAUNCHERS:
         exist = ", ".join(repr(name) for name in (AUTO, *LAUNCHERS))
         raise ConfigError(
@@ -92,16 +98,6 @@ def choose(asked: str, master: str) -> str:
             key=PREFIX + "launch",
         )
     return asked
-
-
-def _fitting(master: str) -> str:
-    if Master(master).on_this_host:
-        return "local"
-    raise ConfigError(
-        f"`launch='auto'` needs a local master, `local[*]`: its nodes are processes beside the driver. Got master {master!r}."
-        " Where all executors run on the driver's host, say `launch='local'`.",
-        master=master,
-    )
 
 
 __all__ = ["ANSWER_GRACE", "AUTO", "LAUNCHERS", "RunningTier", "choose", "launch"]

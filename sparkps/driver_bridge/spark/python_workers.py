@@ -25,11 +25,11 @@ MOST_WORKERS = 8
 
 
 def use_this_python(context: Any) -> None:
-    """Let the workers of a local Spark run the Python of the driver, unless the user has named another one.
+    """Let the workers on the driver's own host run the Python of the driver, unless the user has named another one.
 
     Spark takes the first ``python3`` of the PATH: with a virtual environment that was not activated one without our packages.
     """
-    if not Master(context.master).in_driver or python_is_named() or context.getConf().contains("spark.pyspark.python"):
+    if not Master(context.master).on_this_host or python_is_named() or context.getConf().contains("spark.pyspark.python"):
         return
     taken = shutil.which(context.pythonExec)
     if taken is not None and Path(taken).absolute() == Path(sys.executable).absolute():

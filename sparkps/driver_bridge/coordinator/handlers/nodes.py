@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 def hello(core: Core, sender: bytes, message: c.NodeHello) -> None:
     """A node joins: with the last one of a tier that starts the buckets are placed, a later one gets some by a plan."""
     had_placement = core.nodes.epoch > 0
-    info = core.nodes.join(message.endpoint, message.host, message.pid, core.clock.now)
+    info = core.nodes.join(message.endpoint, message.host, message.pid, core.clock.now, message.job, message.attempt)
     core.node_at[info.node] = sender
     log.info("%s joined", described(info))
     core.reply(sender, _welcome(core, message.seq, info.node, had_placement))
@@ -67,7 +67,7 @@ def command_done(core: Core, sender: bytes, message: c.CommandDone) -> None:
 
 def gone(core: Core, sender: bytes, message: c.NodeGone) -> c.ControlMessage:
     """The launcher has seen a node exit."""
-    info = core.nodes.at(message.endpoint)
+    info = core.nodes.at(message.endpoint, message.attempt)
     if info is not None:
         died(core, info.node, message.reason)
     return c.Accepted(message.seq)

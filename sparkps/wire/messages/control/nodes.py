@@ -22,6 +22,10 @@ class NodeHello(ControlMessage, frozen=True, tag=112):
     endpoint: str
     host: str
     pid: int
+    #: The launcher's job that runs the node, and which attempt at it this is; -1: the launcher has no jobs. Of one job only one node is
+    #: a member at a time.
+    job: int = -1
+    attempt: int = -1
 
 
 class Heartbeat(ControlMessage, frozen=True, tag=113):

@@ -35,11 +35,12 @@ class StopTier(ControlMessage, frozen=True, tag=78):
 
 
 class NodeGone(ControlMessage, frozen=True, tag=79):
-    """The launcher has seen the exit of the node that it started at `endpoint`. Answer: `Accepted`."""
+    """The launcher has seen the exit of the node that it started at `endpoint`, or for `attempt` of a job. Answer: `Accepted`."""
 
     seq: int
     endpoint: str
     reason: str
+    attempt: int = -1
 
 
 class ScaleTier(ControlMessage, frozen=True, tag=80):

@@ -61,6 +61,9 @@ class NodeInfo(msgspec.Struct, frozen=True, array_like=True):
     #: "up", "dead" (with `reason`) or "left" (told to stop).
     state: str = "up"
     reason: str = ""
+    #: As in `NodeHello`.
+    job: int = -1
+    attempt: int = -1
 
 
 class RankReport(msgspec.Struct, frozen=True, array_like=True):

@@ -9,7 +9,7 @@ import tempfile
 
 import pytest
 
-from sparkps.driver_bridge.launchers import local
+from sparkps.driver_bridge.launchers import scratch
 from sparkps.driver_bridge.launchers.children import Child, end
 from sparkps.errors import ConfigError, TierError
 from tests.harness.disks import no_file_larger_than
@@ -67,7 +67,7 @@ def temporary(monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
 
 
 def test_sockets_are_in_the_temporary_directory(temporary: pathlib.Path) -> None:
-    directory = local._socket_directory()
+    directory = scratch.socket_directory()
     assert directory.parent == temporary
     assert directory.stat().st_mode & 0o777 == 0o700
 
@@ -80,7 +80,7 @@ def test_sockets_go_elsewhere_with_a_warning(
     if name != b"nothing":
         unfit.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(unfit))
-    directory = local._socket_directory()
+    directory = scratch.socket_directory()
     try:
         assert directory.parent == pathlib.Path("/tmp")
         (record,) = caplog.records
@@ -91,6 +91,6 @@ def test_sockets_go_elsewhere_with_a_warning(
 
 def test_no_directory_with_room_is_an_error_by_name(temporary: pathlib.Path) -> None:
     with no_file_larger_than(1 << 16), pytest.raises(ConfigError, match="File too large.*Set TMPDIR") as caught:
-        local._socket_directory()
+        scratch.socket_directory()
     assert str(temporary) in str(caught.value)
     assert not list(temporary.iterdir())

@@ -27,9 +27,9 @@ def with_toy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", LAUNCHERS)
-def test_every_launcher_has_a_function_of_the_settings(name: str) -> None:
+def test_every_launcher_has_a_function_of_the_settings_and_the_session(name: str) -> None:
     launch = importlib.import_module(LAUNCHERS[name]).launch
-    assert list(inspect.signature(launch).parameters) == ["settings"]
+    assert list(inspect.signature(launch).parameters) == ["settings", "spark"]
     assert name != AUTO
     assert Settings(launch=name).launch == name
 
@@ -45,7 +45,7 @@ def test_a_launcher_is_chosen_by_its_name_in_the_settings() -> None:
 
 @pytest.mark.usefixtures("with_toy")
 def test_errors_list_what_is_in_the_table() -> None:
-    with pytest.raises(ConfigError, match=r"'auto', 'local', 'toy'\. Got 'tory'") as caught:
+    with pytest.raises(ConfigError, match=r"'auto', 'local', 'executors', 'toy'\. Got 'tory'") as caught:
         choose("tory", "local[2]")
     assert caught.value.key == "spark.sparkps.launch"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sparkps.config import Settings
 from sparkps.errors import SparkPSError
 from sparkps.wire.messages.control import TierAddress
@@ -32,6 +34,6 @@ class ToyTier:
 started: list[ToyTier] = []
 
 
-def launch(settings: Settings) -> ToyTier:
+def launch(settings: Settings, spark: Any) -> ToyTier:
     started.append(ToyTier(settings))
     return started[-1]

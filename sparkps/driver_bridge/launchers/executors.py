@@ -1,0 +1,222 @@
+"""``launch="executors"``: every node is a one-task Spark job, so that Spark's resource manager starts, restarts and removes it.
+
+All these jobs share one ResourceProfile: with dynamic allocation Spark starts an executor for each of them, and takes it back when the
+node has gone; without it they take slots of the executors that there are. The coordinator is a child process of the driver, and all
+are connected by TCP.
+
+Whose node it was that a failed attempt ran is known by the attempt's number. Where the node's process ends, its task says so; where
+the executor goes with it, Spark's scheduler tells, or the node's silence.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from sparkps.config import PREFIX, Settings, conf_of
+from sparkps.driver_bridge import resources
+from sparkps.driver_bridge.launchers.coordinated import STATE_WITHIN, CoordinatedTier
+from sparkps.driver_bridge.launchers.node_jobs import NodeJob, Seen, executors, spread
+from sparkps.driver_bridge.launchers.node_task import NodeTask
+from sparkps.driver_bridge.spark.slots import check_platform
+from sparkps.errors import SparkPSError, TierError
+from sparkps.wire.messages.control import NodeGone, TierStatus
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks at the attempts of the nodes' tasks.
+LOOK_EVERY = 0.5
+
+#: Seconds that executors of the default profile have to register before nodes are spread over those that are there: the first ones,
+#: and more than those that have room for all nodes.
+FIRST_WITHIN, MORE_WITHIN = 10.0, 3.0
+
+_NO_PACKAGE = (
+    ". The Python that executors run must have sparkps and what it needs: name one that does (PYSPARK_PYTHON or `spark.pyspark.python`), or"
+    " send an environment with the application (`--archives`, see docs/clusters.md)."
+)
+
+
+class ExecutorsTier(CoordinatedTier):
+    """A tier of nodes in executors; use `launch`.
+
+    Parameters
+    ----------
+    settings : Settings
+    spark : SparkSession
+    """
+
+    def __init__(self, settings: Settings, spark: SparkSession) -> None:
+        self._spark = spark
+        conf = conf_of(spark)
+        master = spark.sparkContext.master or ""
+        self.profile = resources.node_profile(master, conf, settings)
+        for warning in resources.warnings(master, conf, settings.num_nodes, settings.node.node_memory):
+            log.warning("%s", warning)
+        self._java_profile = resources.build(self.profile)
+        self._host = conf.get("spark.driver.host", "127.0.0.1")
+        self._listens_at = f"tcp://{_numeric(conf.get('spark.driver.bindAddress', self._host))}"
+        #: By number; those that have ended go. Owner: `_lock`.
+        self._jobs: dict[int, NodeJob] = {}
+        #: Why a job has failed for good while the tier started.
+        self._failed = ""
+        super().__init__(settings)
+        self._watcher = threading.Thread(target=self._watch, name="sparkps-node-jobs", daemon=True)
+
+    def _advertised(self) -> str:
+        self._port = _free_port(self._listens_at)
+        return f"tcp://{self._host}:{self._port}"
+
+    def _bound(self) -> str:
+        return f"{self._listens_at}:{self._port}"
+
+    # ---- nodes ---------------------------------------------------------------------------------------------------------
+
+    def _start_node(self, number: int) -> None:
+        if not self._watcher.is_alive():
+            self._watcher.start()
+        task = NodeTask(self.address, self._settings, number)
+        taken = [job.places for job in self._jobs.values()]
+        # With executors of its own for each node the resource manager spreads them.
+        places = [] if self.profile.executor is not None else spread(self._executors(), taken)
+        self._jobs[number] = NodeJob(self._spark, task, self._java_profile, places, self._ended)
+        self._jobs[number].start()
+
+    def _executors(self) -> list[Seen]:
+        """The executors of the default profile; at the start some may be on their way still."""
+        number, cores = self._settings.num_nodes, self._settings.num_nodes * self._settings.node_cores
+        began, pause = time.monotonic(), threading.Event()
+        while True:
+            seen = executors(self._spark)
+            patience = MORE_WITHIN if sum(each.cores for each in seen) >= cores else FIRST_WITHIN
+            if self._is_started or len(seen) >= number or time.monotonic() - began > patience:
+                return seen
+            pause.wait(LOOK_EVERY)
+
+    def _number_staying(self, going: set[int], report: dict[str, Any]) -> int:
+        # the job of a node that is dead has another attempt
+        leaving = {node["job"] for node in report["nodes"] if node["id"] in going and node["state"] != "dead"}
+        return len(set(self._jobs) - leaving)
+
+    def _check_nodes(self) -> None:
+        if self._failed:
+            advice = _NO_PACKAGE if "ModuleNotFoundError" in self._failed else ""
+            raise TierError(f"The jobs of the nodes must run while the tier starts. One has failed: {self._failed}{advice}")
+
+    def _why_late(self) -> str:
+        said = [f"Asked for: {resources.describe(self.profile, self._settings.num_nodes)}."]
+        said += [f"Node job {job.number} has failed {job.failure}." for job in self._jobs.values() if job.failure]
+        less = f"`{PREFIX}numNodes`, `{PREFIX}nodeCores`, `{PREFIX}nodeMemory`"
+        return " ".join([*said, f"Ask for less ({less}), end other applications, or raise `{PREFIX}startTimeout`."])
+
+    def _watch(self) -> None:
+        """Tell the coordinator of nodes that have gone with their tasks, until the tier ends."""
+        while not self._stopping.wait(LOOK_EVERY):
+            for job in list(self._jobs.values()):
+                self._tell_of_failures(job)
+
+    def _tell_of_failures(self, job: NodeJob) -> None:
+        for attempt in job.newly_failed():
+            log.warning("node job %d has failed on %s: %s", job.number, attempt.host, attempt.failure)
+            with contextlib.suppress(SparkPSError):
+                self.control.request(NodeGone(0, "", attempt.failure, attempt.id))
+
+    def _ended(self, job: NodeJob) -> None:
+        """A job has ended: in good order where its node was told to stop, or else another one takes its place."""
+        threading.Thread(target=self._replace, args=(job,), name="sparkps-node-job", daemon=True).start()
+
+    def _replace(self, job: NodeJob) -> None:
+        job.wait()
+        if self._stopping.is_set():
+            return
+        if why := job.why():
+            log.error("node job %d has failed: %s", job.number, why)
+            self._failed = self._failed or why
+        self._tell_of_failures(job)
+        with self._lock:
+            self._jobs.pop(job.number, None)
+        with contextlib.suppress(SparkPSError):
+            report = self.control.request(TierStatus(0, fresh=False)).report
+            with self._lock:
+                if self._is_started and not self._stopping.is_set():
+                    self._start_missing(report, is_restart=True)
+
+    # ---- end -----------------------------------------------------------------------------------------------------------
+
+    def _lost_data(self) -> SparkPSError | None:
+        with contextlib.suppress(SparkPSError):
+            report = self.control.request(TierStatus(0, fresh=False), STATE_WITHIN).report
+            if report["state"] == "degraded":
+                lost = ", ".join(map(str, report["lost_nodes"]))
+                return TierError(f"The nodes of the tier must be running. The only copies of some buckets went with nodes {lost}.")
+        return None
+
+    def _coordinator_lost(self) -> None:
+        """Nodes go on as long as their tasks."""
+
+    def _end_nodes(self, grace: float) -> None:
+        deadline = time.monotonic() + grace
+        for job in list(self._jobs.values()):
+            if not job.end(max(0.0, deadline - time.monotonic())):
+                log.warning("node job %d has not ended: Spark ends it with the application", job.number)
+        self._end_children([], grace)
+
+
+def _numeric(host: str) -> str:
+    """The address of a host's name: zmq listens at addresses."""
+    try:
+        return socket.gethostbyname(host)
+    except OSError as error:
+        raise TierError(
+            f"`spark.driver.host` and `spark.driver.bindAddress` must name this machine. Got {host!r}: {error}. Set them to an address"
+            " that the executors reach.",
+            key="spark.driver.host",
+        ) from None
+
+
+def _free_port(listens_at: str) -> int:
+    """A TCP port at which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind((listens_at.removeprefix("tcp://"), 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def launch(settings: Settings, spark: SparkSession) -> ExecutorsTier:
+    """Start a tier of nodes in executors, and wait until it is ready.
+
+    Parameters
+    ----------
+    settings : Settings
+        Without `nodeMemory` a node takes `resources.DEFAULT_NODE_MEMORY`: a container's memory is counted.
+    spark : SparkSession
+        On a cluster: YARN, Kubernetes, standalone or local-cluster.
+
+    Raises
+    ------
+    ConfigError
+        The nodes can never be placed, or a setting of Spark would kill them.
+    TierError
+        A job of the nodes has failed, or the tier was not ready in time; the message says what was asked for, and what there is.
+
+    Examples
+    --------
+    >>> tier = launch(Settings(num_nodes=2), spark)      # doctest: +SKIP
+    >>> tier.stop()                                      # doctest: +SKIP
+    """
+    check_platform(conf_of(spark))
+    if not settings.node.node_memory:
+        node = dataclasses.replace(settings.node, node_memory=resources.DEFAULT_NODE_MEMORY)
+        settings = dataclasses.replace(settings, node=node)
+    return ExecutorsTier(settings, spark).start()
+
+
+__all__ = ["ExecutorsTier", "launch"]

@@ -1,0 +1,196 @@
+"""The one task of a Spark job that runs a node: on the executor, it starts the node's process and lives as long as that.
+
+The node is a process of its own, with nothing of Spark in it. What it writes goes to the executor's log; its last lines are in the error
+with which the task fails, and Spark tries the task again then. The process ends with the task, however that goes: the task holds
+the other end of its standard input.
+
+Spark may run several attempts of a task: a retry, while an executor that it has given up lives on, or a speculative copy. Only one of
+them has a node at a time; others wait until that is gone. So a node is never lost to its own copy: Spark kills all other attempts
+when one has ended in good order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sparkps.client.control import ControlClient
+from sparkps.config import Settings, child_environment
+from sparkps.driver_bridge.launchers import executor_host
+from sparkps.driver_bridge.launchers.children import LAST_LINES
+from sparkps.errors import SparkPSError, TierError
+from sparkps.wire.messages.control import NodeGone, TierAddress, TierStatus
+
+#: Seconds between two looks whether another attempt's node is still up.
+LOOK_EVERY = 1.0
+
+#: Seconds that a node has to exit when its task is interrupted.
+END_WITHIN = 5.0
+
+_ENDING = ("stopping", "stopped")
+
+
+class NodeProcess:
+    """The process of a node; what it writes goes to this process's standard error.
+
+    Parameters
+    ----------
+    command : list of str
+    environment : mapping
+    """
+
+    def __init__(self, command: list[str], environment: dict[str, str]) -> None:
+        self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,  # it says goodbye when its task is gone; a signal to the task's group would end it before
+        )
+        self._reader = threading.Thread(target=self._read, name="sparkps-node-log", daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            text = line.decode(errors="replace")
+            self.last_lines.append(text.rstrip("\n"))
+            sys.stderr.write(text)
+            sys.stderr.flush()
+
+    def wait(self) -> int:
+        """Wait for its end; the exit status, below 0 the signal."""
+        status = self._process.wait()
+        self._reader.join(END_WITHIN)
+        return status
+
+    def fate(self) -> str:
+        """What became of it, in one phrase."""
+        status = self._process.returncode
+        how = f"exited with status {status}" if status >= 0 else f"was killed by signal {-status}"
+        return f"process {self._process.pid} {how}"
+
+    def end(self) -> None:
+        """End it, if it runs."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(END_WITHIN)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._reader.join(END_WITHIN)
+        self._process.stdout.close()
+
+
+@dataclass(frozen=True)
+class NodeTask:
+    """The function of the task. Picklable.
+
+    Attributes
+    ----------
+    address : TierAddress
+    settings : Settings
+    job : int
+        Number of the launcher's job.
+    """
+
+    address: TierAddress
+    settings: Settings
+    job: int
+
+    def __call__(self, rows: Iterable[Any]) -> Iterator[Any]:
+        """Run the node until it is told to stop; gives nothing."""
+        from pyspark import TaskContext
+
+        for _ in rows:
+            continue
+        context = TaskContext.get()
+        assert context is not None, "runs in a Spark task"
+        control = ControlClient(self.address.coordinator, self.address.control_timeout)
+        try:
+            while not self._has_ended(control, context.taskAttemptId()):
+                continue
+        finally:
+            control.close()
+        return iter(())
+
+    def _has_ended(self, control: ControlClient, attempt: int) -> bool:
+        """Run the node once, when no other attempt has one; False: another attempt was faster.
+
+        Raises
+        ------
+        TierError
+            The node has ended though nobody told it to; Spark tries the task again.
+        """
+        known_as = executor_host.spark_name()
+        machine = executor_host.machine(known_as)
+        if not self._wait_for_turn(control, machine):
+            return True
+        node = NodeProcess(self._command(attempt, known_as, machine), self._environment())
+        try:
+            status = node.wait()
+        finally:
+            node.end()
+        if status == 0:
+            return True
+        self._tell(control, attempt, node.fate())
+        is_over, is_taken = self._state(control, machine)
+        if is_over or is_taken:
+            return is_over
+        lines = "\n".join(node.last_lines)
+        raise TierError(
+            f"A node must run until it is told to stop. That of job {self.job} on {machine}: {node.fate()}. The end of its log:\n{lines}"
+        )
+
+    def _command(self, attempt: int, known_as: str, machine: str) -> list[str]:
+        bind, advertise = executor_host.addresses(self.address.coordinator, known_as)
+        threads = self.settings.node_threads or self.settings.node_cores
+        command = [sys.executable, "-m", "sparkps.ps_nodes", "--coordinator", self.address.coordinator]
+        command += ["--bind", f"tcp://{bind}:0", "--advertise", advertise, "--host", machine, "--threads", str(threads)]
+        return [*command, "--job", str(self.job), "--attempt", str(attempt), "--watch-stdin", "--watch-parent"]
+
+    def _environment(self) -> dict[str, str]:
+        # The task's own search path: packages may have come with the application.
+        return {**child_environment(self.settings), "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+
+    def _wait_for_turn(self, control: ControlClient, machine: str) -> bool:
+        """Wait while another attempt's node is up; False: the tier has ended meanwhile."""
+        pause = threading.Event()
+        while True:
+            is_over, is_taken = self._state(control, machine)
+            if is_over or not is_taken:
+                return not is_over
+            pause.wait(LOOK_EVERY)
+
+    def _state(self, control: ControlClient, machine: str) -> tuple[bool, bool]:
+        """Whether the tier ends, and whether a node of this job is up."""
+        try:
+            report = control.request(TierStatus(0, fresh=False)).report
+        except SparkPSError as error:
+            raise TierError(
+                f"An executor that runs a node must reach the coordinator at the driver. That on {machine} does not reach"
+                f" {self.address.coordinator}: {error} Set `spark.driver.host` to a name or an address of the driver's machine that the"
+                " executors reach, and let them connect to its ports.",
+                endpoint=self.address.coordinator,
+            ) from None
+        is_up = any(node.get("job") == self.job and node["state"] == "up" for node in report["nodes"])
+        return report["state"] in _ENDING, is_up
+
+    def _tell(self, control: ControlClient, attempt: int, fate: str) -> None:
+        """Tell the coordinator that the node is gone: others lead what it led at once."""
+        with contextlib.suppress(SparkPSError):  # `_state` says what is wrong
+            control.request(NodeGone(0, "", fate, attempt))
+
+
+__all__ = ["NodeProcess", "NodeTask"]
