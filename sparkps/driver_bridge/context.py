@@ -172,6 +172,11 @@ class PSContext(TierLife):
         self._check_running()
         return self.address
 
+    @property
+    def reserved_slots(self) -> int:
+        """Task slots of Spark's executors that the tier's nodes hold, and workers cannot have; 0 where nodes run elsewhere."""
+        return int(getattr(self._tier, "reserved_slots", 0))
+
     # ---- worker groups -------------------------------------------------------------------------------------------------
 
     def run(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sparkps.driver_bridge.spark.conf_values import MIB, shown_size
 
@@ -55,7 +55,10 @@ class Profile:
 
 
 def build(profile: Profile) -> ResourceProfile:
-    """The profile as Spark takes it, for `RDD.withResources` and `DataFrame.mapInArrow`. Needs a running SparkContext."""
+    """The profile as Spark takes it, for `RDD.withResources` and `DataFrame.mapInArrow`. Needs a running SparkContext.
+
+    Where Spark knows an equal one already it is that, so that tasks find the executors of earlier ones.
+    """
     from pyspark.resource import ExecutorResourceRequests, ResourceProfileBuilder, TaskResourceRequests
 
     tasks = TaskResourceRequests().cpus(profile.cpus)
@@ -74,7 +77,18 @@ def build(profile: Profile) -> ResourceProfile:
         if executor.gpus:
             asked = asked.resource(GPU, executor.gpus, executor.discovery, executor.vendor)
         builder = builder.require(asked)
-    return builder.build
+    return _known(builder.build)
+
+
+def _known(built: ResourceProfile) -> ResourceProfile:
+    """The equal one that Spark knows; else `built`."""
+    from pyspark import SparkContext
+    from pyspark.resource import ResourceProfile
+
+    java: Any = built._java_resource_profile
+    context: Any = SparkContext._active_spark_context
+    equal = context._jsc.sc().resourceProfileManager().getEquivalentProfile(java)
+    return ResourceProfile(_java_resource_profile=equal.get()) if equal.isDefined() else built
 
 
 def describe(profile: Profile, count: int) -> str:

@@ -153,9 +153,36 @@ def warnings(master: str, conf: Mapping[str, str], num_nodes: int, node_memory: 
     return found
 
 
+def describe_workers(master: str, conf: Mapping[str, str], profile: Profile | None, count: int) -> str:
+    """What `count` workers ask for, as a part of a sentence; `profile` None: of the default one.
+
+    Examples
+    --------
+    >>> describe_workers("yarn", {"spark.executor.cores": "2"}, None, 4)
+    "2 executors of 2 cores, 1 GiB of heap and Spark's usual overhead beside it, no GPU"
+    >>> describe_workers("local[2]", {}, None, 4)
+    "4 threads of 'local[2]'"
+    """
+    if Master(master).in_driver:
+        return f"{count} threads of {master!r}"
+    if profile is None:
+        executor = Executor(
+            _executor_cores(master, conf),
+            values.size(conf, "spark.executor.memory", 1 << 30),
+            values.size(conf, "spark.executor.memoryOverhead", 0),
+            values.number(conf, f"{_EXECUTOR_GPU}amount", 0),
+        )
+        gpus = values.fraction(conf, f"spark.task.resource.{GPU}.amount", 0.0, or_zero=True)
+        profile = Profile("default", executor, _task_cpus(conf), gpus)
+    return describe(profile, count)
+
+
 def reserved_slots(master: str, conf: Mapping[str, str], settings: Settings, num_nodes: int) -> int:
-    """Task slots of the default profile that nodes hold, wherever Spark puts them; 0 where they have executors of their own."""
-    if Master(master).in_driver or values.is_dynamic(master, conf):
+    """Task slots that nodes take from those of workers, wherever Spark puts them; 0 where they get executors of their own beside them.
+
+    On standalone and local-cluster executors of all profiles share the cores that there are.
+    """
+    if Master(master).in_driver or (Master(master).accounts_memory and values.is_dynamic(master, conf)):
         return 0
     return num_nodes * math.ceil(settings.node_cores / _task_cpus(conf) - 1e-9)
 
@@ -366,6 +393,7 @@ __all__ = [
     "check_dynamic",
     "check_most",
     "describe",
+    "describe_workers",
     "gpu_slots",
     "node_profile",
     "reserved_slots",

@@ -41,14 +41,30 @@ def left(group: str, error: BaseException | None) -> SparkPSError:
     return GroupError(f"Worker group {group!r} was ended: {said}.", group=group)
 
 
-def not_started(report: GroupReport, group: GroupSpec, timeout: float, slots: int) -> DeadlineExceeded:
-    """The error for ranks that have not started in time; names them, and the cluster's slots."""
+def not_started(report: GroupReport, group: GroupSpec, timeout: float, slots: int, found: str = "", remedy: str = "") -> DeadlineExceeded:
+    """The error for ranks that have not started in time; names them, and the cluster's slots.
+
+    Parameters
+    ----------
+    report : GroupReport
+    group : GroupSpec
+    timeout : float
+        Seconds that they had.
+    slots : int
+        Task slots of the cluster; 0: not known.
+    found : str
+        What was asked for and what the cluster has, in sentences, where somebody could look.
+    remedy : str
+        What to change to get more slots, as a part of a sentence.
+    """
     missing = [rank.rank for rank in report.ranks if rank.incarnation == 0]
     has = f"The cluster has {slots} task slots" if slots else "The number of task slots is not known"
+    details = f" {found}" if found else ""
+    more = f" {remedy}," if remedy else ""
     return DeadlineExceeded(
         f"All {group.num_workers} workers of group {group.name!r} must start within {timeout:g} s. Ranks {missing} have not: other jobs"
-        f" hold the slots, or the resource manager gives none. {has}, {group.num_workers} workers were asked for; ask for fewer"
-        " (`num_workers`), end the other jobs, or raise `spark.sparkps.groupStartTimeout`.",
+        f" hold the slots, or the resource manager gives none. {has}, {group.num_workers} workers were asked for.{details} Ask for fewer"
+        f" (`num_workers`), end the other jobs,{more} or raise `spark.sparkps.groupStartTimeout`.",
         group=group.name,
         missing=missing,
         slots=slots,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import os
 import secrets
@@ -18,6 +19,7 @@ from sparkps.consistency import BSP, Consistency, check_consistency
 from sparkps.driver_bridge.groups import admission, solver
 from sparkps.driver_bridge.groups.causes import left
 from sparkps.driver_bridge.groups.checkpoints import plan_of
+from sparkps.driver_bridge.groups.devices import gpus_of_driver
 from sparkps.driver_bridge.groups.life import EndStep, Life
 from sparkps.driver_bridge.groups.monitor import ANSWER_WITHIN, GroupMonitor
 from sparkps.driver_bridge.groups.progress import ProgressBar
@@ -32,6 +34,8 @@ from sparkps.driver_bridge.groups.states import Event
 from sparkps.driver_bridge.groups.worker import Train
 from sparkps.driver_bridge.input.choice import GroupInput
 from sparkps.driver_bridge.input.scan import check_input
+from sparkps.driver_bridge.resources import build, describe_workers, worker_profile
+from sparkps.driver_bridge.spark.cluster import what_there_is
 from sparkps.driver_bridge.spark.jobs import SparkJob
 from sparkps.driver_bridge.spark.master import Master
 from sparkps.driver_bridge.spark.slots import check_platform, choose_num_workers, count_slots, observe
@@ -106,10 +110,16 @@ class Group:
         self.consistency = check_consistency(consistency)
         master, conf, observed = observe(ps.spark)
         check_platform(conf)
+        gpus = ps.settings.workers.gpus
         #: What the cluster can run at once, as it is now: admission and messages go by it.
-        self._slots = count_slots(master, conf, observed)
+        self._slots = count_slots(master, conf, observed, gpus=gpus, reserved=ps.reserved_slots)
         self.num_workers = choose_num_workers(num_workers, self._slots)
         self.name = f"{name}-{secrets.token_hex(3)}"
+        profile = worker_profile(master, conf, gpus)
+        #: What is asked of Spark, in words.
+        self._asked = describe_workers(master, conf, profile, self.num_workers)
+        #: None, unless the workers share out the driver's.
+        self._gpus = gpus_of_driver(ps.spark, gpus)
         self._ps = ps
         self._settings = ps.settings.workers
         self._train = train
@@ -137,6 +147,7 @@ class Group:
             group=self.name,
             tag=self._tag,
             check=ps.control.check,
+            profile=None if profile is None else build(profile),
         )
         #: The running group, while a `with` block is in it.
         self._block = ExitStack()
@@ -212,9 +223,8 @@ class Group:
         ps, slots = self._ps, self._slots.limit or 0
         # What this thread reads when the ranks have ended must not need the coordinator then.
         connect(ps.address)
-        stage = self._rows.stage_of(
-            lambda fetched: RankTask(ps.address, replace(spec, start=()), self._train, self._rows.schema, self._settings, slots, fetched)
-        )
+        task = RankTask(ps.address, replace(spec, start=()), self._train, self._rows.schema, self._settings, slots, None, self._gpus)
+        stage = self._rows.stage_of(lambda fetched: dataclasses.replace(task, fetched=fetched))
 
         def submit() -> SparkJob[list[Any]]:
             return SparkJob(ps.spark, self._tag, f"sparkps: training of {self.name}", stage).start()
@@ -228,6 +238,8 @@ class Group:
             start_timeout=self._settings.group_start_timeout,
             slots=slots,
             bar=ProgressBar(self._label, self._progress, ps.spark),
+            look_around=lambda: f"Spark was asked for {self._asked}. {what_there_is(ps.spark)}",
+            remedy=self._slots.remedy,
         )
         self._life.at_end(EndStep.TELL, lambda error: None if monitor.settled.is_set() else self._tell(spec, error))
         self._life.at_end(EndStep.JOB, lambda _: _end_job(monitor))

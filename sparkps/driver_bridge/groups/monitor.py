@@ -60,6 +60,10 @@ class GroupMonitor:
     slots : int
         Task slots of the cluster, for messages.
     bar : ProgressBar
+    look_around : callable
+        Says what the group has asked Spark for, and what the cluster has, where ranks have not started in time.
+    remedy : str
+        What to change to get more slots, as a part of a sentence.
     """
 
     def __init__(
@@ -73,6 +77,8 @@ class GroupMonitor:
         start_timeout: float,
         slots: int,
         bar: ProgressBar,
+        look_around: Callable[[], str] = str,
+        remedy: str = "",
     ) -> None:
         self.control = control
         self.group = group
@@ -93,6 +99,8 @@ class GroupMonitor:
         #: How often a job was lost with a task, by rank; -1: Spark did not say with which.
         self._failures: Counter[int] = Counter()
         self._bar = bar
+        self._look_around = look_around
+        self._remedy = remedy
         #: Until then tasks of a job that was submitted again start.
         self._restarted_by = 0.0
         #: When every rank had finished, by a look; 0: not yet.
@@ -212,8 +220,11 @@ class GroupMonitor:
             self.cause = self._alone
             return True
         if not self._started_at and now > self._began + self.start_timeout:
-            self.cause = self.fail(self._late(report))
-            return True
+            late = self._late(report)  # takes a while: meanwhile they may have started
+            again = self.look()
+            if again is None or not again.all_started:
+                self.cause = self.fail(late)
+                return True
         return False
 
     def _job_is_done(self, now: float) -> bool:
@@ -280,7 +291,7 @@ class GroupMonitor:
             return DeadlineExceeded(
                 f"The workers of group {self.group.name!r} must start within {timeout:g} s.", group=self.group.name
             )
-        return not_started(report, self.group, self.start_timeout, self.slots)
+        return not_started(report, self.group, self.start_timeout, self.slots, self._look_around(), self._remedy)
 
 
 __all__ = ["ANSWER_WITHIN", "GroupMonitor"]

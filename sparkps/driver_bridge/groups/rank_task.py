@@ -20,6 +20,7 @@ from sparkps.client.control import ControlClient
 from sparkps.client.session import Session, connect, disconnect
 from sparkps.config import PREFIX, WorkerSettings
 from sparkps.driver_bridge.groups.causes import not_started
+from sparkps.driver_bridge.groups.devices import DriverGpus, devices_of
 from sparkps.driver_bridge.groups.rank_lease import RankLease, acquire, is_unreached
 from sparkps.driver_bridge.groups.worker import STATE, Train, Worker
 from sparkps.driver_bridge.input.batches import Batches, input_failure, rows_of_spark
@@ -67,6 +68,8 @@ class RankTask:
     slots: int
     #: Rows by rank, or None: the rows are those that the task is given.
     fetched: RankRows | None = None
+    #: GPUs of the driver, where the ranks share those out; None: what Spark gives to the task counts.
+    of_driver: DriverGpus | None = None
 
     def __call__(self, rows: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """As a task of `mapInArrow`, with the rows of its partition."""
@@ -87,13 +90,12 @@ class RankTask:
 
         context = TaskContext.get()
         assert context is not None, "runs in a Spark task"
-        gpus = context.resources().get("gpu")
-        device = gpus.addresses[0] if gpus is not None and gpus.addresses else None
         rank = context.partitionId()
-        yield RankEnd(rank, *self.run(rank, context.taskAttemptId(), rows, device))
+        devices = devices_of(context.resources(), rank, self.of_driver)
+        yield RankEnd(rank, *self.run(rank, context.taskAttemptId(), rows, devices))
 
     def run(
-        self, rank: int, attempt: int, rows: Iterator[pa.RecordBatch], device: str | None
+        self, rank: int, attempt: int, rows: Iterator[pa.RecordBatch], devices: tuple[str, ...]
     ) -> tuple[str, bytes | None]:
         """Be `rank` until it has finished, here or at another attempt; outcome and pickled result."""
         batches, lease_check = self._batches(rank, rows)
@@ -110,7 +112,7 @@ class RankTask:
                 if isinstance(held, Recorded):
                     return (FINISHED, held.result) if held.result is not None else (LOST_RESULT, None)
                 lease_check.append(held.check)
-                outcome = self._hold(held, batches, device)
+                outcome = self._hold(held, batches, devices)
                 if outcome is not None:
                     return outcome
         finally:
@@ -135,11 +137,11 @@ class RankTask:
         )
         return batches, checks
 
-    def _hold(self, lease: RankLease, batches: Batches, device: str | None) -> tuple[str, bytes | None] | None:
+    def _hold(self, lease: RankLease, batches: Batches, devices: tuple[str, ...]) -> tuple[str, bytes | None] | None:
         """Train as long as the rank is ours; None: another attempt has it."""
         session = connect(self.address)
         try:
-            result = self._train(session, lease, batches, device)
+            result = self._train(session, lease, batches, devices)
             lease.finish(result if len(result) <= MAX_RECORDED_RESULT else None)
             return FINISHED, result
         except _LargeResultLostError:
@@ -178,7 +180,7 @@ class RankTask:
             return False
         return False
 
-    def _train(self, session: Session, lease: RankLease, batches: Batches, device: str | None) -> bytes:
+    def _train(self, session: Session, lease: RankLease, batches: Batches, devices: tuple[str, ...]) -> bytes:
         if not lease.wait_started(self.settings.group_start_timeout + _START_GRACE):
             raise not_started(lease.state(), self.group, self.settings.group_start_timeout, self.slots)
         _, stored = session.takeover(self.group.group, lease.rank, lease.incarnation)
@@ -188,7 +190,7 @@ class RankTask:
         if kind == _LARGE_RESULT:
             raise _LargeResultLostError
         session.waited_seconds = 0.0
-        worker = Worker(session, lease, state if kind == STATE else None, device)
+        worker = Worker(session, lease, state if kind == STATE else None, devices)
         returned = self.train(worker, batches)
         pickled = pickle_result(returned)
         self._check_size(pickled)

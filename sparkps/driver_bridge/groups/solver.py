@@ -29,7 +29,7 @@ class SolverMember:
 
     def __init__(self, lease: RankLease, session: Session) -> None:
         #: What the calling thread works with; it reports as any other rank does.
-        self.worker = Worker(session, lease, None, None)
+        self.worker = Worker(session, lease, None, ())
         #: Renewed in the background until `finish`, or the group's end.
         self._lease = lease
         self._session = session

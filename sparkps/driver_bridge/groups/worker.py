@@ -31,13 +31,18 @@ class Worker:
         0 .. num_workers - 1.
     num_workers : int
     device : str or None
-        Address of the GPU that Spark gave to this task.
+        Address of the GPU that this worker has (`spark.sparkps.worker.gpus`), as the discovery script names it: its index for
+        ``torch.device(f"cuda:{worker.device}")``. Of several the first; None: it has none. Several workers have the same one
+        where each has but a share.
+    devices : tuple of str
+        Addresses of all GPUs that this worker has.
     """
 
-    def __init__(self, session: Session, lease: RankLease, state: bytes | None, device: str | None) -> None:
+    def __init__(self, session: Session, lease: RankLease, state: bytes | None, devices: tuple[str, ...]) -> None:
         self.rank = lease.rank
         self.num_workers = lease.group.num_workers
-        self.device = device
+        self.devices = devices
+        self.device = devices[0] if devices else None
         self._session = session
         self._lease = lease
         self._state = state

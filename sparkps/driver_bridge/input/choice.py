@@ -20,6 +20,7 @@ from sparkps.driver_bridge.spark.jobs import SparkJob
 from sparkps.errors import InputFailed
 
 if TYPE_CHECKING:
+    from pyspark.resource import ResourceProfile
     from pyspark.sql import DataFrame
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,8 @@ class GroupInput:
         Of the staging job.
     check : callable
         Called while rows are staged; raises where nobody will train on them.
+    profile : ResourceProfile, optional
+        What the ranks' tasks run in. Staging, and all else that is done for the rows, stays in Spark's default one.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class GroupInput:
         group: str,
         tag: str,
         check: Callable[[], None],
+        profile: ResourceProfile | None = None,
     ) -> None:
         self.df = plainly_named(df)
         self.num_workers = num_workers
@@ -67,6 +71,7 @@ class GroupInput:
         self._group = group
         self._tag = tag
         self._check = check
+        self._profile = profile
 
     @property
     def reader(self) -> str:
@@ -105,17 +110,14 @@ class GroupInput:
         anything yet.
         """
         if self.fetched is None:
-            direct = read_directly(self.df, self.num_workers, task_of(None), again=True)
+            direct = read_directly(self.df, self.num_workers, task_of(None), again=True, profile=self._profile)
             if not isinstance(direct, Shuffle):
                 return direct.collect
             self.why_staged = direct.reason  # files have come or gone since the plan was looked at
             self._stage()
-        task = task_of(self.fetched)
-        return (
-            self.df.sparkSession.sparkContext.parallelize(range(self.num_workers), self.num_workers)
-            .mapPartitions(task.on_partition)
-            .collect
-        )
+        ranks = self.df.sparkSession.sparkContext.parallelize(range(self.num_workers), self.num_workers)
+        ended = ranks.mapPartitions(task_of(self.fetched).on_partition)
+        return (ended if self._profile is None else ended.withResources(self._profile)).collect
 
     def remove(self) -> None:
         """Remove what was staged."""

@@ -16,6 +16,7 @@ from sparkps.errors import ConfigError, InvalidInput
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from pyspark.resource import ResourceProfile
     from pyspark.sql import DataFrame
 
 #: Output of a rank's task: `outcome` is one of worker.OUTCOMES.
@@ -114,13 +115,16 @@ def arrow_schema(df: DataFrame) -> pa.Schema:
     return pa.schema(fields)
 
 
-def read_directly(df: DataFrame, num_workers: int, run: Run, *, again: bool = False) -> DataFrame | Shuffle:
+def read_directly(
+    df: DataFrame, num_workers: int, run: Run, *, again: bool = False, profile: ResourceProfile | None = None
+) -> DataFrame | Shuffle:
     """The DataFrame that runs `run` once per rank over the scan of `df`, or why there is none.
 
     Runs no job. The partitions are those of this very plan: what `collect` runs is what was looked at. With `again` the plan
-    was looked at before, with another `run`, and only the number of partitions is.
+    was looked at before, with another `run`, and only the number of partitions is. Its tasks run in `profile`; None: in Spark's
+    default one.
     """
-    ranked = df.coalesce(num_workers).mapInArrow(run, OUTPUT_SCHEMA)
+    ranked = df.coalesce(num_workers).mapInArrow(run, OUTPUT_SCHEMA, profile=profile)
     reason = "" if again else shuffle_in_plan(ranked)
     if reason:
         return Shuffle(reason)

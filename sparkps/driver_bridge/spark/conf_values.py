@@ -28,13 +28,13 @@ def number(conf: Mapping[str, str], key: str, default: int) -> int:
         raise ConfigError(f"`{key}` must be a number. Got {raw!r} instead.", key=key) from None
 
 
-def fraction(conf: Mapping[str, str], key: str, default: float) -> float:
+def fraction(conf: Mapping[str, str], key: str, default: float, *, or_zero: bool = False) -> float:
     """A number that may be a fraction, as Spark takes it for what a task needs.
 
     Raises
     ------
     ConfigError
-        It is no number, or not above 0.
+        It is no number above 0, nor 0 where that may be.
     """
     raw = conf.get(key)
     if raw is None or not raw.strip():
@@ -42,9 +42,10 @@ def fraction(conf: Mapping[str, str], key: str, default: float) -> float:
     try:
         value = float(raw)
     except ValueError:
-        value = 0.0
-    if not value > 0:
-        raise ConfigError(f"`{key}` must be a number above 0. Got {raw!r} instead.", key=key)
+        value = -1.0
+    if not (value > 0 or (or_zero and value == 0)):
+        least = "of at least 0" if or_zero else "above 0"
+        raise ConfigError(f"`{key}` must be a number {least}. Got {raw!r} instead.", key=key)
     return value
 
 

@@ -68,8 +68,17 @@ class Master:
     @property
     def cores_of_worker(self) -> int:
         """Cores of each Worker of a local-cluster master; 0 for any other."""
-        match = re.fullmatch(r"local-cluster\[\s*[0-9]+\s*,\s*([0-9]+)\s*,\s*[0-9]+\s*\]", self.name)
-        return int(match[1]) if match else 0
+        return self._worker[0]
+
+    @property
+    def memory_of_worker(self) -> int:
+        """Bytes of each Worker of a local-cluster master; 0 for any other."""
+        return self._worker[1] << 20
+
+    @property
+    def _worker(self) -> tuple[int, int]:
+        match = re.fullmatch(r"local-cluster\[\s*[0-9]+\s*,\s*([0-9]+)\s*,\s*([0-9]+)\s*\]", self.name)
+        return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
 __all__ = ["Master"]

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from operator import index
 from typing import Any
 
+from sparkps.driver_bridge.profiles import Profile, gpu_slots
+from sparkps.driver_bridge.resources import worker_profile
+from sparkps.driver_bridge.spark.conf_values import flag, fraction, is_dynamic, number
 from sparkps.driver_bridge.spark.master import Master
 from sparkps.errors import ConfigError, InvalidInput, NotEnoughSlots
 
@@ -35,13 +38,15 @@ class Observed:
 
     #: Processors of the driver's machine, as the JVM counts them: what `local[*]` means.
     cpus: int
-    #: Tasks that the executors registered so far can run at once.
+    #: Tasks of the default profile that the executors registered so far can run at once.
     running_slots: int
+    #: Executors registered so far.
+    executors: int = 0
 
 
 @dataclass(frozen=True)
 class Slots:
-    """Tasks that can run at once."""
+    """Tasks of workers that can run at once."""
 
     #: What a group gets when nothing else is asked for: >= 1.
     default: int
@@ -49,10 +54,14 @@ class Slots:
     limit: int | None
     #: What to change to get more, as the end of a sentence.
     remedy: str
+    #: Slots beside them that nodes hold.
+    reserved: int = 0
 
 
-def count_slots(master: str, conf: Mapping[str, str], observed: Observed) -> Slots:
-    """Tasks that the cluster can run at once under `conf`.
+def count_slots(
+    master: str, conf: Mapping[str, str], observed: Observed, *, gpus: float = 0.0, reserved: int = 0
+) -> Slots:
+    """Tasks of workers that the cluster can run at once under `conf`.
 
     Parameters
     ----------
@@ -61,6 +70,10 @@ def count_slots(master: str, conf: Mapping[str, str], observed: Observed) -> Slo
     conf : mapping of str to str
         Entries of the SparkConf.
     observed : Observed
+    gpus : float
+        GPUs of one worker: `spark.sparkps.worker.gpus`.
+    reserved : int
+        Slots of the default profile's executors that nodes hold (`resources.reserved_slots`).
 
     Returns
     -------
@@ -73,55 +86,109 @@ def count_slots(master: str, conf: Mapping[str, str], observed: Observed) -> Slo
     >>> yarn = {"spark.executor.instances": "3", "spark.executor.cores": "4", "spark.task.cpus": "2"}
     >>> count_slots("yarn", yarn, Observed(cpus=8, running_slots=0)).default
     6
+    >>> count_slots("yarn", yarn, Observed(cpus=8, running_slots=0), reserved=2).limit
+    4
     """
-    local = Master(master).cores(observed.cpus)
-    if local is not None:
-        limit = _fit(local, conf)
-        return Slots(
-            max(limit, 1), limit, f"give `spark.master` a thread for each worker (it is {master!r})"
-        )
-    if Master(master).is_standalone:
-        return _standalone(conf, observed)
-    return _managed(conf, observed)
+    profile = worker_profile(master, conf, gpus)
+    kind = Master(master)
+    if kind.in_driver:
+        return _in_driver(kind, conf, observed, gpus)
+    if kind.accounts_memory and is_dynamic(master, conf):
+        return _dynamic(conf, observed, profile)
+    executors = _fixed_executors(kind, conf)
+    if executors is None:
+        return _standalone(conf, observed, profile, reserved)
+    each = _fit(executors.cores, conf)
+    served = _served_by_gpus(executors.gpus, profile, conf, each)
+    limit = max(min(executors.count * each - reserved, executors.count * served), 0)
+    sure = executors.count * served - _lost_to_nodes(each, served, reserved)
+    return Slots(max(sure, 1), limit, executors.remedy, reserved)
 
 
-def _standalone(conf: Mapping[str, str], observed: Observed) -> Slots:
+@dataclass(frozen=True)
+class _Executors:
+    """Executors that an application has from its start to its end, all alike."""
+
+    count: int
+    cores: int
+    gpus: int
+    remedy: str
+
+
+def _in_driver(kind: Master, conf: Mapping[str, str], observed: Observed, gpus: float) -> Slots:
+    """Slots of a local master: its threads, and where workers have GPUs, those of the driver."""
+    limit = _fit(kind.cores(observed.cpus) or 1, conf)
+    remedy = f"give `spark.master` a thread for each worker (it is {kind.name!r})"
+    if gpus:
+        served = gpu_slots(number(conf, "spark.driver.resource.gpu.amount", 0), gpus)
+        if served < limit:
+            limit, remedy = served, "raise `spark.driver.resource.gpu.amount`, or lower `spark.sparkps.worker.gpus`"
+    return Slots(max(limit, 1), limit, remedy)
+
+
+def _fixed_executors(kind: Master, conf: Mapping[str, str]) -> _Executors | None:
+    """The executors, if the configuration says how many there are: not on standalone, which takes what Workers offer."""
+    gpus = number(conf, "spark.executor.resource.gpu.amount", 0)
+    if kind.cores_of_worker:
+        cores = min(number(conf, "spark.executor.cores", kind.cores_of_worker), kind.cores_of_worker)
+        if is_dynamic(kind.name, conf):
+            gpus = number(conf, "spark.worker.resource.gpu.amount", 0) // max(kind.cores_of_worker // cores, 1)
+        count = (kind.cores(0) or 0) // cores
+        return _Executors(count, cores, gpus, f"give `spark.master` more cores (it is {kind.name!r})")
+    if kind.is_standalone:
+        return None
+    return _Executors(
+        number(conf, "spark.executor.instances", _DEFAULT_INSTANCES),
+        number(conf, "spark.executor.cores", 1),
+        gpus,
+        "raise `spark.executor.instances` or `spark.executor.cores` (or lower `spark.task.cpus`)",
+    )
+
+
+def _standalone(conf: Mapping[str, str], observed: Observed, profile: Profile | None, reserved: int) -> Slots:
     """Slots on standalone: executors take what the Workers offer, up to `spark.cores.max`."""
     most = conf.get("spark.cores.max") or conf.get("spark.deploy.defaultCores")
-    limit = _fit(int(most), conf) if most else None
-    default = observed.running_slots if limit is None or observed.running_slots else limit
-    return Slots(
-        max(default, 1),
-        limit,
-        "raise `spark.cores.max` (or lower `spark.task.cpus`), and give the cluster more Workers",
+    limit = max(_fit(int(most), conf) - reserved, 0) if most else None
+    running = observed.running_slots - reserved if observed.running_slots else limit or 0
+    if profile is not None and profile.executor is None and observed.executors:
+        gpus = number(conf, "spark.executor.resource.gpu.amount", 0)
+        running = min(running, observed.executors * gpu_slots(gpus, profile.gpus))
+    remedy = "raise `spark.cores.max` (or lower `spark.task.cpus`), and give the cluster more Workers"
+    return Slots(max(running, 1), limit, remedy, reserved)
+
+
+def _dynamic(conf: Mapping[str, str], observed: Observed, profile: Profile | None) -> Slots:
+    """Slots on YARN or Kubernetes with dynamic allocation, whose limits hold for each profile."""
+    cores = number(conf, "spark.executor.cores", 1)
+    if profile is None:
+        gpus = number(conf, "spark.executor.resource.gpu.amount", 0)
+        each, running = _served_by_gpus(gpus, None, conf, _fit(cores, conf)), observed.running_slots
+    else:
+        each, running = profile.tasks_per_executor, 0
+    most = conf.get("spark.dynamicAllocation.maxExecutors")
+    first = max(
+        number(conf, "spark.dynamicAllocation.minExecutors", 0),
+        number(conf, "spark.dynamicAllocation.initialExecutors", 0),
+        number(conf, "spark.executor.instances", 0),
     )
+    limit = int(most) * each if most and int(most) < _INFINITE else None
+    default = limit if limit is not None else max(first * each, running)
+    return Slots(max(default, 1), limit, "raise `spark.dynamicAllocation.maxExecutors` or `spark.executor.cores`")
 
 
-def _managed(conf: Mapping[str, str], observed: Observed) -> Slots:
-    """Slots on YARN or Kubernetes: executors of a fixed size, their number fixed or dynamic."""
-    each = _slots_per_executor(conf)
-    if _flag(conf, "spark.dynamicAllocation.enabled"):
-        most = conf.get("spark.dynamicAllocation.maxExecutors")
-        first = max(
-            _number(conf, "spark.dynamicAllocation.minExecutors", 0),
-            _number(conf, "spark.dynamicAllocation.initialExecutors", 0),
-            _number(conf, "spark.executor.instances", 0),
-        )
-        limit = int(most) * each if most and int(most) < _INFINITE else None
-        default = limit if limit is not None else max(first * each, observed.running_slots)
-        return Slots(max(default, 1), limit, "raise `spark.dynamicAllocation.maxExecutors` or `spark.executor.cores`")
-    total = _number(conf, "spark.executor.instances", _DEFAULT_INSTANCES) * each
-    return Slots(
-        max(total, 1), total, "raise `spark.executor.instances` or `spark.executor.cores` (or lower `spark.task.cpus`)"
-    )
+def _served_by_gpus(gpus: int, profile: Profile | None, conf: Mapping[str, str], slots: int) -> int:
+    """How many of an executor's slots its GPUs serve: all of them where a task needs none."""
+    each = profile.gpus if profile is not None else fraction(conf, "spark.task.resource.gpu.amount", 0.0, or_zero=True)
+    return min(slots, gpu_slots(gpus, each)) if each else slots
 
 
-def _slots_per_executor(conf: Mapping[str, str]) -> int:
-    slots = _fit(_number(conf, "spark.executor.cores", 1), conf)
-    per_task = conf.get("spark.task.resource.gpu.amount")
-    if per_task and float(per_task) > 0:
-        slots = min(slots, int(float(conf.get("spark.executor.resource.gpu.amount", "0")) / float(per_task) + 1e-9))
-    return slots
+def _lost_to_nodes(each: int, served: int, reserved: int) -> int:
+    """Slots of workers that nodes may cost: on executors where GPUs do not serve all slots nodes first take the others, or come
+    together on few of them, as Spark likes."""
+    if not each:
+        return 0
+    full, rest = divmod(reserved, each)
+    return full * served + max(0, rest - (each - served))
 
 
 def observe(spark: Any) -> tuple[str, dict[str, str], Observed]:
@@ -132,7 +199,8 @@ def observe(spark: Any) -> tuple[str, dict[str, str], Observed]:
     java = context._jsc.sc()
     profile = java.resourceProfileManager().defaultResourceProfile()
     cpus = context._jvm.java.lang.Runtime.getRuntime().availableProcessors()
-    return context.master, conf, Observed(cpus=cpus, running_slots=java.maxNumConcurrentTasks(profile))
+    executors = java.getExecutorMemoryStatus().size() - 1  # the driver is one of them
+    return context.master, conf, Observed(cpus, java.maxNumConcurrentTasks(profile), executors)
 
 
 def choose_num_workers(asked: int | None, slots: Slots) -> int:
@@ -153,13 +221,25 @@ def choose_num_workers(asked: int | None, slots: Slots) -> int:
         )
     asked = index(asked)  # of numpy's, too
     if slots.limit is not None and asked > slots.limit:
-        raise NotEnoughSlots(
-            f"All workers of a group run at once. The cluster has {slots.limit} task slots, {asked} workers were asked for:"
-            f" ask for fewer (`num_workers`), or {slots.remedy}.",
-            slots=slots.limit,
-            asked=asked,
-        )
+        raise _too_many(asked, slots, slots.limit)
     return asked
+
+
+def _too_many(asked: int, slots: Slots, limit: int) -> NotEnoughSlots:
+    fewer = "ask for fewer (`num_workers`), or " if limit else ""
+    if slots.reserved:
+        has = (
+            f"The cluster has {limit + slots.reserved} task slots, of which nodes hold {slots.reserved}. {asked} workers were asked for,"
+            f" for which it must have {asked + slots.reserved} in all"
+        )
+    else:
+        has = f"The cluster has {limit} task slots, {asked} workers were asked for"
+    return NotEnoughSlots(
+        f"All workers of a group run at once. {has}: {fewer}{slots.remedy}.",
+        slots=limit,
+        reserved=slots.reserved,
+        asked=asked,
+    )
 
 
 def check_platform(conf: Mapping[str, str]) -> None:
@@ -172,7 +252,7 @@ def check_platform(conf: Mapping[str, str]) -> None:
     """
     for switch, limit in _IDLE_KILLERS:
         seconds = _seconds(conf.get(limit, "0"))
-        if seconds > 0 and _flag(conf, switch):
+        if seconds > 0 and flag(conf, switch):
             raise ConfigError(
                 f"A worker trains for a long time without sending rows to Spark, and `{limit}` = {conf[limit]} with `{switch}` = true would"
                 f" kill it. Set `{switch}` to false, or `{limit}` to 0.",
@@ -189,22 +269,8 @@ def check_platform(conf: Mapping[str, str]) -> None:
 
 def _fit(cores: int, conf: Mapping[str, str]) -> int:
     """Tasks that `cores` run at once; a task may take a fraction of a core."""
-    cpus = float(conf.get("spark.task.cpus") or 1)
+    cpus = fraction(conf, "spark.task.cpus", 1.0)
     return int(cores / cpus + 1e-9)
-
-
-def _number(conf: Mapping[str, str], key: str, default: int) -> int:
-    raw = conf.get(key)
-    if raw is None or raw == "":
-        return default
-    try:
-        return int(float(raw))
-    except ValueError:
-        raise ConfigError(f"`{key}` must be a number. Got {raw!r} instead.", key=key) from None
-
-
-def _flag(conf: Mapping[str, str], key: str) -> bool:
-    return conf.get(key, "false").strip().lower() == "true"
 
 
 def _seconds(raw: str) -> float:

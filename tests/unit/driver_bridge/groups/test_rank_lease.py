@@ -226,7 +226,7 @@ def run(coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch) -> Callable[.
 
     def go(train: Callable[..., Any]) -> Any:
         task = RankTask(ADDRESS, spec, train, SCHEMA, WorkerSettings(), slots=2)
-        return task.run(0, 7, iter([]), None)
+        return task.run(0, 7, iter([]), ())
 
     return go
 

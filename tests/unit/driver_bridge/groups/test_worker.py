@@ -117,7 +117,7 @@ def tier(monkeypatch):
 
 def run(tier, train, *, rank=0, attempt=7, settings=None):
     task = RankTask(ADDRESS, tier.coordinator.spec, train, SCHEMA, settings or WorkerSettings(), slots=2)
-    return task.run(rank, attempt, iter([ROWS]), None)
+    return task.run(rank, attempt, iter([ROWS]), ())
 
 
 def recorded(tier, rank=0):
