@@ -14,6 +14,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
+from sparkps.errors import InvalidInput
 from sparkps.testing.processes import ProcessName
 from tests.harness import guard
 from tests.harness.waiting import wait_until
@@ -40,7 +41,10 @@ class Daemon:
     def __init__(self, name: str, pid: int, log: pathlib.Path) -> None:
         self.name = name
         self.log = log
-        self.process = ProcessName.of(pid, name)
+        try:
+            self.process = ProcessName.of(pid, name)
+        except InvalidInput:
+            self.process = ProcessName(pid, "", name)  # it has ended at once: its log says why
 
     @property
     def runs(self) -> bool:

@@ -67,18 +67,21 @@ def _descendants() -> list[int]:
 def _end_all() -> None:
     """Kill all descendants, again and again: those that are left may start others meanwhile."""
     began = time.monotonic()
-    while (below := _descendants()) and time.monotonic() - began < _END:
-        for pid in below:
+    while not _all_reaped() and time.monotonic() - began < _END:
+        for pid in _descendants():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        _reap()
         time.sleep(0.02)
 
 
-def _reap() -> None:
-    with suppress(ChildProcessError):
+def _all_reaped() -> bool:
+    """Take leave of children that have ended; whether there are no others. Who loses its parent is a child."""
+    try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
+    except ChildProcessError:
+        return True
+    return False
 
 
 def main() -> None:

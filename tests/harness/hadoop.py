@@ -15,6 +15,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import sys
 import time
 import urllib.error
@@ -54,11 +55,13 @@ _MAIN = {
     "nodemanager": "org.apache.hadoop.yarn.server.nodemanager.NodeManager",
 }
 
-#: They start a third faster so, and five of them leave the cores to others.
+#: JVMs that live for minutes start faster so, and leave the cores to others.
+_QUICK = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+
 _JVM = (
-    "-XX:+UseSerialGC",
-    "-XX:TieredStopAtLevel=1",
+    *_QUICK,
     "-Dlog4j2.configurationFile=conf/log4j2.properties",
+    "-Djdk.net.hosts.file=conf/hosts",
     "-Djava.net.preferIPv4Stack=true",
     "--add-opens=java.base/java.lang=ALL-UNNAMED",
     "--add-opens=java.base/java.io=ALL-UNNAMED",
@@ -153,6 +156,7 @@ class HadoopCluster:
             raise AssertionError(reason)
         self._classpath = os.pathsep.join(["conf", *classpath()])
         write_configuration(self.conf_dir, self._configuration())
+        (self.conf_dir / "hosts").write_text(_hosts())
         self._guard = Guard(self._base)
         try:
             self._start()
@@ -303,6 +307,7 @@ class HadoopCluster:
             "PYSPARK_DRIVER_PYTHON": sys.executable,
             "PYTHONPATH": str(ROOT),
             "SPARK_LOCAL_IP": HOSTS[0],
+            "SPARK_SUBMIT_OPTS": " ".join(_QUICK),
         }
 
     def spark_conf(self, archive: bool = False) -> dict[str, str]:
@@ -321,6 +326,9 @@ class HadoopCluster:
             "spark.driver.host": HOSTS[0],  # in client mode; Spark leaves it out in cluster mode
             "spark.driver.bindAddress": HOSTS[0],
             "spark.driver.memory": "512m",
+            "spark.driver.defaultJavaOptions": " ".join(_QUICK),
+            "spark.executor.defaultJavaOptions": " ".join(_QUICK),
+            "spark.yarn.am.extraJavaOptions": " ".join(_QUICK),
             "spark.executor.memory": "512m",
             "spark.executor.cores": "1",
             "spark.executor.instances": "2",
@@ -408,7 +416,7 @@ class HadoopCluster:
             listed = (_get(f"http://{node['nodeHTTPAddress']}/ws/v1/node/containers")["containers"] or {}).get("container", [])
             for one in listed:
                 if one["state"] not in ("COMPLETE", "DONE") and not one["state"].startswith(("EXITED", "CONTAINER_CLEAN")):
-                    host = node["nodeHostName"].replace("localhost", HOSTS[0])
+                    host = node["nodeHostName"]
                     size = (int(one["totalMemoryNeededMB"]), int(one["totalVCoresNeeded"]))
                     found.append(Container(one["id"], _application_of(one["id"]), host, *size))
         return sorted((one for one in found if application in ("", one.application)), key=lambda one: one.id)
@@ -432,6 +440,12 @@ class HadoopCluster:
             text = file.read_text(errors="replace").splitlines()[-lines:]
             shown.append("\n".join([f"==== {file.parent.name}/{file.name}", *text]))
         return "\n".join(shown)
+
+
+def _hosts() -> str:
+    """All names that daemons know. Addresses come first as names, so that YARN and Spark call hosts by these, wherever this runs."""
+    lines = [f"{host} {host}" for host in HOSTS] + [f"{HOSTS[0]} localhost {socket.gethostname()}"]
+    return "\n".join([*lines, ""])
 
 
 def _application_of(container: str) -> str:

@@ -72,9 +72,9 @@ def why_not() -> str:
         return "Hadoop's daemons are watched through /proc, which this system has not"
     if not java():
         return "no java was found: set JAVA_HOME, or install a JDK of version 17 or newer"
-    if missing := [artefact for artefact in _ARTEFACTS if not _jar_of(artefact).exists()]:
-        if shutil.which("mvn") is None:
-            return f"no mvn was found on PATH, and {cache_folder()} lacks {', '.join(_jar_of(one).name for one in missing)}"
+    missing = [_jar_of(one).name for one in _ARTEFACTS if not _jar_of(one).exists()]
+    if missing and shutil.which("mvn") is None:
+        return f"no mvn was found on PATH, and {cache_folder()} lacks {', '.join(missing)}"
     return ""
 
 
