@@ -23,6 +23,7 @@ from sparkps.driver_bridge import resources
 from sparkps.driver_bridge.launchers.coordinated import STATE_WITHIN, CoordinatedTier
 from sparkps.driver_bridge.launchers.node_jobs import NodeJob, Seen, executors, spread
 from sparkps.driver_bridge.launchers.node_task import NodeTask
+from sparkps.driver_bridge.spark.cluster import check_fits, what_there_is
 from sparkps.driver_bridge.spark.slots import check_platform
 from sparkps.errors import SparkPSError, TierError
 from sparkps.wire.messages.control import NodeGone, TierStatus
@@ -61,6 +62,7 @@ class ExecutorsTier(CoordinatedTier):
         self.profile = resources.node_profile(master, conf, settings)
         for warning in resources.warnings(master, conf, settings.num_nodes, settings.node.node_memory):
             log.warning("%s", warning)
+        check_fits(spark, self.profile, settings.num_nodes)
         self._java_profile = resources.build(self.profile)
         self._host = conf.get("spark.driver.host", "127.0.0.1")
         self._listens_at = f"tcp://{_numeric(conf.get('spark.driver.bindAddress', self._host))}"
@@ -115,7 +117,8 @@ class ExecutorsTier(CoordinatedTier):
         said = [f"Asked for: {resources.describe(self.profile, self._settings.num_nodes)}."]
         said += [f"Node job {job.number} has failed {job.failure}." for job in self._jobs.values() if job.failure]
         less = f"`{PREFIX}numNodes`, `{PREFIX}nodeCores`, `{PREFIX}nodeMemory`"
-        return " ".join([*said, f"Ask for less ({less}), end other applications, or raise `{PREFIX}startTimeout`."])
+        remedy = f"Ask for less ({less}), end other applications, or raise `{PREFIX}startTimeout`."
+        return " ".join([*said, what_there_is(self._spark), remedy])
 
     def _watch(self) -> None:
         """Tell the coordinator of nodes that have gone with their tasks, until the tier ends."""
