@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 #: Directories whose tests may start processes.
-PROCESS_LEVELS = frozenset({"cluster", "faults", "spark", "yarn"})
+PROCESS_LEVELS = frozenset({"cluster", "faults", "spark"})
 
 #: Directories whose tests need Spark -> time limit of each, in seconds.
 SPARK_LIMITS = {"spark": 120, "yarn": 300}

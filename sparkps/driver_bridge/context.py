@@ -175,7 +175,7 @@ class PSContext(TierLife):
     @property
     def reserved_slots(self) -> int:
         """Task slots of Spark's executors that the tier's nodes hold, and workers cannot have; 0 where nodes run elsewhere."""
-        return int(getattr(self._tier, "reserved_slots", 0))
+        return 0 if self._tier is None else self._tier.reserved_slots
 
     # ---- worker groups -------------------------------------------------------------------------------------------------
 

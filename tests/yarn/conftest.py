@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.conftest import tier_processes
 from tests.harness.hadoop import HadoopCluster
 from tests.harness.hadoop_files import why_not
+from tests.harness.waiting import wait_until
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +19,4 @@ def hadoop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HadoopCluster]:
         pytest.skip(reason)
     with HadoopCluster(tmp_path_factory.mktemp("hadoop")) as cluster:
         yield cluster
+        assert wait_until(lambda: not tier_processes(), 30), "no node, and no coordinator, outlives its application"

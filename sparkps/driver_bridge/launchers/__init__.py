@@ -36,6 +36,10 @@ class RunningTier(Protocol):
     #: What table handles carry.
     address: TierAddress
 
+    @property
+    def reserved_slots(self) -> int:
+        """Task slots of Spark's default profile that the nodes hold."""
+
     def ended(self) -> SparkPSError | None:
         """Why nobody can ask the coordinator anything any more; None: it runs, as far as is known. Never waits."""
 

@@ -16,14 +16,17 @@ import logging
 import socket
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sparkps.config import PREFIX, Settings, conf_of
 from sparkps.driver_bridge import resources
 from sparkps.driver_bridge.launchers.coordinated import STATE_WITHIN, CoordinatedTier
-from sparkps.driver_bridge.launchers.node_jobs import NodeJob, Seen, executors, spread
+from sparkps.driver_bridge.launchers.node_jobs import NodeJob
 from sparkps.driver_bridge.launchers.node_task import NodeTask
+from sparkps.driver_bridge.launchers.places import Place, executors, hosts_of_yarn, spread
 from sparkps.driver_bridge.spark.cluster import check_fits, what_there_is
+from sparkps.driver_bridge.spark.master import Master
 from sparkps.driver_bridge.spark.slots import check_platform
 from sparkps.errors import SparkPSError, TierError
 from sparkps.wire.messages.control import NodeGone, TierStatus
@@ -57,13 +60,14 @@ class ExecutorsTier(CoordinatedTier):
 
     def __init__(self, settings: Settings, spark: SparkSession) -> None:
         self._spark = spark
-        conf = conf_of(spark)
-        master = spark.sparkContext.master or ""
+        conf, master = conf_of(spark), spark.sparkContext.master or ""
+        self._is_yarn = Master(master).is_yarn
         self.profile = resources.node_profile(master, conf, settings)
         for warning in resources.warnings(master, conf, settings.num_nodes, settings.node.node_memory):
             log.warning("%s", warning)
         check_fits(spark, self.profile, settings.num_nodes)
         self._java_profile = resources.build(self.profile)
+        self._slots_of = partial(resources.reserved_slots, master, conf, settings)
         self._host = conf.get("spark.driver.host", "127.0.0.1")
         self._listens_at = f"tcp://{_numeric(conf.get('spark.driver.bindAddress', self._host))}"
         #: By number; those that have ended go. Owner: `_lock`.
@@ -72,6 +76,11 @@ class ExecutorsTier(CoordinatedTier):
         self._failed = ""
         super().__init__(settings)
         self._watcher = threading.Thread(target=self._watch, name="sparkps-node-jobs", daemon=True)
+
+    @property
+    def reserved_slots(self) -> int:
+        """See `RunningTier.reserved_slots`."""
+        return self._slots_of(len(self._jobs))
 
     def _advertised(self) -> str:
         self._port = _free_port(self._listens_at)
@@ -86,13 +95,33 @@ class ExecutorsTier(CoordinatedTier):
         if not self._watcher.is_alive():
             self._watcher.start()
         task = NodeTask(self.address, self._settings, number)
-        taken = [job.places for job in self._jobs.values()]
-        # With executors of its own for each node the resource manager spreads them.
-        places = [] if self.profile.executor is not None else spread(self._executors(), taken)
+        places = spread(self._candidates(), self._taken())
         self._jobs[number] = NodeJob(self._spark, task, self._java_profile, places, self._ended)
         self._jobs[number].start()
 
-    def _executors(self) -> list[Seen]:
+    def _candidates(self) -> list[Place]:
+        """Where nodes may be, as far as that is known. Standalone spreads executors by itself, Kubernetes by its pod templates."""
+        if self.profile.executor is None:
+            return self._executors()
+        return hosts_of_yarn(self._spark) if self._is_yarn else []
+
+    def _taken(self) -> list[Place]:
+        """Where the nodes are; of those that have not joined yet, where they shall be."""
+        hosts: dict[int, str] = {}
+        if self._is_started:
+            with contextlib.suppress(SparkPSError):
+                nodes = self.control.request(TierStatus(0, fresh=False), STATE_WITHIN).report["nodes"]
+                hosts = {node["job"]: node["host"] for node in nodes if node["state"] == "up"}
+        found = []
+        for number, job in self._jobs.items():
+            intended = job.places[0] if job.places else None
+            if number in hosts and (intended is None or intended.host != hosts[number]):
+                found.append(Place(hosts[number]))
+            elif intended is not None:
+                found.append(intended)
+        return found
+
+    def _executors(self) -> list[Place]:
         """The executors of the default profile; at the start some may be on their way still."""
         number, cores = self._settings.num_nodes, self._settings.num_nodes * self._settings.node_cores
         began, pause = time.monotonic(), threading.Event()

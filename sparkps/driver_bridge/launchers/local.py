@@ -36,6 +36,11 @@ class LocalTier(CoordinatedTier):
         #: Why data is gone with a node; None: it is not. A restore brings it back, which only the coordinator knows: see `lost`.
         self._data_lost: SparkPSError | None = None
 
+    @property
+    def reserved_slots(self) -> int:
+        """See `RunningTier.reserved_slots`: nodes are no tasks."""
+        return 0
+
     def _advertised(self) -> str:
         return f"ipc://{self.directory}/coordinator"
 

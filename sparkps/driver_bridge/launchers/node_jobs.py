@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from py4j.protocol import Py4JError
 
+from sparkps.driver_bridge.launchers.places import Place
 from sparkps.driver_bridge.spark.failures import root_cause
 from sparkps.driver_bridge.spark.jobs import NODES_TAG, SparkJob
 
@@ -41,52 +41,6 @@ class Attempt(NamedTuple):
     failure: str
 
 
-class Seen(NamedTuple):
-    """An executor that has registered."""
-
-    executor: str
-    host: str
-    cores: int
-
-
-def executors(spark: SparkSession) -> list[Seen]:
-    """The executors of the default profile that are there."""
-    found = spark.sparkContext._jsc.sc().statusStore().executorList(True)
-    seen = [found.apply(i) for i in range(found.size())]
-    return [
-        Seen(each.id(), each.hostPort().rpartition(":")[0], each.totalCores())
-        for each in seen
-        if each.id() != "driver" and each.resourceProfileId() == 0
-    ]
-
-
-def spread(candidates: Sequence[Seen], taken: Sequence[Sequence[Seen]]) -> list[Seen]:
-    """The executors on which one more node is best: on hosts with the fewest, there on executors with the fewest.
-
-    Parameters
-    ----------
-    candidates : sequence of Seen
-    taken : sequence of sequence of Seen
-        Where each of the other nodes is, or shall be: one of these.
-
-    Examples
-    --------
-    >>> a, b, c = Seen("0", "here", 2), Seen("1", "here", 2), Seen("2", "there", 2)
-    >>> [place.executor for place in spread([a, b, c], [[a]])]
-    ['2']
-    >>> [place.executor for place in spread([a, b, c], [[a], [c]])]
-    ['1']
-    """
-    hosts: Counter[str] = Counter()
-    on: Counter[str] = Counter()
-    for places in taken:
-        for place in places[:1]:
-            hosts[place.host] += 1
-            on[place.executor] += 1
-    ranked = sorted(candidates, key=lambda each: (hosts[each.host], on[each.executor]))
-    return ranked[:1]
-
-
 class NodeJob:
     """A Spark job of one task, in a profile of its own, that runs one node.
 
@@ -95,8 +49,8 @@ class NodeJob:
     spark : SparkSession
     task : NodeTask
     profile : ResourceProfile
-    places : sequence of Seen
-        Executors on which Spark shall run it if it can (see `spread`); none: anywhere.
+    places : sequence of Place
+        Where Spark shall run it if it can; none: anywhere.
     on_end : callable
         Called with this job when it has ended, in a thread of its own.
     """
@@ -106,7 +60,7 @@ class NodeJob:
         spark: SparkSession,
         task: NodeTask,
         profile: ResourceProfile,
-        places: Sequence[Seen],
+        places: Sequence[Place],
         on_end: Callable[[NodeJob], None],
     ) -> None:
         self.number = task.job
@@ -144,7 +98,7 @@ class NodeJob:
         converters = jvm.scala.jdk.javaapi.CollectionConverters
         names, rows = jvm.java.util.ArrayList(), jvm.java.util.ArrayList()
         for place in self.places:
-            names.add(f"executor_{place.host}_{place.executor}")  # as Spark writes ExecutorCacheTaskLocation
+            names.add(place.location)
         rows.add(jvm.scala.Tuple2(pickled, converters.asScala(names).toSeq()))
         any_class = getattr(getattr(jvm.scala.reflect, "ClassTag$"), "MODULE$").Any()
         made = self._context._jsc.sc().makeRDD(converters.asScala(rows).toSeq(), any_class)
@@ -213,4 +167,4 @@ def _attempt(task: Any) -> Attempt:
     return Attempt(task.taskId(), task.host(), task.executorId(), failure)
 
 
-__all__ = ["Attempt", "NodeJob", "Seen", "executors", "spread"]
+__all__ = ["Attempt", "NodeJob"]

@@ -16,6 +16,7 @@ class ToyTier:
         self.settings = settings
         self.address = TierAddress("toy", "ipc:///nowhere/at/all")
         self.is_stopped = False
+        self.reserved_slots = 0
 
     def ended(self) -> SparkPSError | None:
         return None

@@ -1,0 +1,100 @@
+"""Where nodes shall run: on different hosts, and on different executors, as far as there are any.
+
+A resource manager that starts an executor for each node may put all of them on one host. Spark tells it where a waiting task would
+like to be, so a node's task likes a host that has fewer nodes than others.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from py4j.protocol import Py4JError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+log = logging.getLogger(__name__)
+
+
+class Place(NamedTuple):
+    """Where a node may run."""
+
+    host: str
+    #: Spark's id of an executor there; empty: any, such as one that is still to be started.
+    executor: str = ""
+    cores: int = 0
+
+    @property
+    def location(self) -> str:
+        """As Spark writes the preference of a task: a host, or an executor (its ExecutorCacheTaskLocation)."""
+        return f"executor_{self.host}_{self.executor}" if self.executor else self.host
+
+
+def executors(spark: SparkSession) -> list[Place]:
+    """The executors of the default profile that are there."""
+    found = spark.sparkContext._jsc.sc().statusStore().executorList(True)
+    seen = [found.apply(i) for i in range(found.size())]
+    return [
+        Place(each.hostPort().rpartition(":")[0], each.id(), each.totalCores())
+        for each in seen
+        if each.id() != "driver" and each.resourceProfileId() == 0
+    ]
+
+
+def hosts_of_yarn(spark: SparkSession) -> list[Place]:
+    """The hosts whose NodeManagers run, those with the most free memory first; none where YARN does not say."""
+    context: Any = spark.sparkContext
+    jvm = context._jvm
+    try:
+        client = jvm.org.apache.hadoop.yarn.client.api.YarnClient.createYarnClient()
+        client.init(jvm.org.apache.hadoop.yarn.conf.YarnConfiguration(context._jsc.hadoopConfiguration()))
+        client.start()
+        try:
+            state = jvm.org.apache.hadoop.yarn.api.records.NodeState
+            states = context._gateway.new_array(state, 1)
+            states[0] = state.RUNNING
+            free = {report.getNodeId().getHost(): _free(report) for report in client.getNodeReports(states)}
+        finally:
+            client.stop()
+    except Py4JError as error:
+        log.debug("YARN does not tell its hosts: %s", error)
+        return []
+    return [Place(host) for host in sorted(free, key=lambda host: -free[host])]
+
+
+def _free(report: Any) -> int:
+    used = report.getUsed()
+    return int(report.getCapability().getMemorySize()) - (int(used.getMemorySize()) if used is not None else 0)
+
+
+def spread(candidates: Sequence[Place], taken: Iterable[Place]) -> list[Place]:
+    """The place where one more node is best: on a host with the fewest nodes, there on an executor with the fewest.
+
+    Parameters
+    ----------
+    candidates : sequence of Place
+    taken : iterable of Place
+        Where each of the other nodes is, or shall be.
+
+    Returns
+    -------
+    list of Place
+        One, or none where there are no candidates.
+
+    Examples
+    --------
+    >>> a, b, c = Place("here", "0"), Place("here", "1"), Place("there", "2")
+    >>> [place.executor for place in spread([a, b, c], [a])]
+    ['2']
+    >>> [place.executor for place in spread([a, b, c], [a, c])]
+    ['1']
+    """
+    nodes = list(taken)
+    hosts, on = Counter(place.host for place in nodes), Counter((place.host, place.executor) for place in nodes)
+    return sorted(candidates, key=lambda each: (hosts[each.host], on[each.host, each.executor]))[:1]
+
+
+__all__ = ["Place", "executors", "hosts_of_yarn", "spread"]
