@@ -231,8 +231,8 @@ class WorkerSettings:
     memory_budget: int = _size("workerMemoryBudget", 1 << 30, 1 << 16)
     #: Largest result of a rank, pickled: it goes through the memory of Spark's JVMs, which a larger one can end.
     max_result_bytes: int = _size("maxResultBytes", 64 << 20, 1 << 10, 1 << 30)
-    #: Who reads plain Parquet files on a local master: "auto", the ranks themselves; "spark", Spark.
-    parquet_reader: str = _choice("parquetReader", "auto", ("auto", "spark"))
+    #: Who reads plain Parquet files: "auto", the ranks themselves where they reach them for sure; "files", the ranks; "spark", Spark.
+    parquet_reader: str = _choice("parquetReader", "auto", ("auto", "files", "spark"))
     #: Where staged input goes; every executor must reach it. Empty: `local_dir`, right on one host only.
     staging_dir: str = _path("stagingDir")
     #: Where workers spill and local staging goes. Empty: the system's temporary directory.

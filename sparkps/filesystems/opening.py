@@ -30,10 +30,11 @@ _ALIASES = {"s3a": "s3", "s3n": "s3"}
 #: Schemes of WebHDFS, and that of the web.
 _WEB = {"webhdfs": "http", "swebhdfs": "https"}
 
-_LIMITS = Limits()
+#: Of requests to an HDFS over HTTP, where nothing else is said.
+LIMITS = Limits()
 
 
-def open_filesystem(url: str, what: str = "The URL", token: str = "") -> tuple[Any, str]:
+def open_filesystem(url: str, what: str = "The URL", token: str = "", limits: Limits = LIMITS) -> tuple[Any, str]:
     """The file system of a URL, and the path of the URL in it.
 
     Parameters
@@ -44,6 +45,8 @@ def open_filesystem(url: str, what: str = "The URL", token: str = "") -> tuple[A
         What it is to users, as the start of a sentence.
     token : str
         A delegation token of HDFS, as URLs have it. Empty: that of ``HADOOP_TOKEN_FILE_LOCATION``, if there is one.
+    limits : Limits, optional
+        Of requests to an HDFS over HTTP.
 
     Returns
     -------
@@ -61,13 +64,13 @@ def open_filesystem(url: str, what: str = "The URL", token: str = "") -> tuple[A
     """
     scheme, _, rest = url.partition("://")
     if scheme == "hdfs":
-        return _hdfs(url, what, token)
+        return _hdfs(url, what, token, limits)
     if scheme in _WEB:
         parts = _parts(url, what)
         if not parts.netloc:
             raise ConfigError(f"{what} must name a NameNode's web server, as {scheme}://host:9870/path. Got {url!r}.", url=url)
         user, _, place = parts.netloc.rpartition("@")
-        return _webhdfs((f"{_WEB[scheme]}://{place}",), place, user, token), unquote(parts.path) or "/"
+        return _as_arrow(_client((f"{_WEB[scheme]}://{place}",), place, user, token, limits)), path_of(url)
     return _known(f"{_ALIASES.get(scheme, scheme)}://{rest}", url, scheme, what)
 
 
@@ -77,7 +80,18 @@ def can_be_shared(url: str) -> bool:
     return scheme.rpartition("+")[2] not in ("file", "local", "memory", "mock")
 
 
-def webhdfs_of(url: str, token: str = "") -> WebHdfs:
+def path_of(url: str) -> str:
+    """The path of a URL, with what was escaped in it.
+
+    Examples
+    --------
+    >>> path_of("hdfs://host:8020/a%20b"), path_of("hdfs://host")
+    ('/a b', '/')
+    """
+    return unquote(urlsplit(url).path) or "/"
+
+
+def webhdfs_of(url: str, token: str = "", limits: Limits = LIMITS) -> WebHdfs:
     """A client of the HDFS of an ``hdfs://`` URL, over HTTP.
 
     Raises
@@ -95,17 +109,12 @@ def webhdfs_of(url: str, token: str = "") -> WebHdfs:
             f" core-site.xml has an hdfs:// as `fs.defaultFS`. Got {url!r}.",
             url=url,
         )
-    return _client(web_addresses(authority, properties), authority, user, token)
+    return _client(web_addresses(authority, properties), authority, user, token, limits)
 
 
-def _hdfs(url: str, what: str, token: str) -> tuple[Any, str]:
-    path = unquote(_parts(url, what).path) or "/"
-    found = _libhdfs(url)
-    if found is not None:
-        return found, path
-    from sparkps.filesystems.webhdfs_arrow import as_arrow
-
-    return as_arrow(webhdfs_of(url, token)), path
+def _hdfs(url: str, what: str, token: str, limits: Limits) -> tuple[Any, str]:
+    _parts(url, what)
+    return _libhdfs(url) or _as_arrow(webhdfs_of(url, token, limits)), path_of(url)
 
 
 def _libhdfs(url: str) -> Any | None:
@@ -120,18 +129,18 @@ def _libhdfs(url: str) -> Any | None:
         return None
 
 
-def _webhdfs(addresses: tuple[str, ...], authority: str, user: str, token: str) -> Any:
+def _as_arrow(client: WebHdfs) -> Any:
     from sparkps.filesystems.webhdfs_arrow import as_arrow
 
-    return as_arrow(_client(addresses, authority, user, token))
+    return as_arrow(client)
 
 
-def _client(addresses: tuple[str, ...], authority: str, user: str, token: str) -> WebHdfs:
+def _client(addresses: tuple[str, ...], authority: str, user: str, token: str, limits: Limits) -> WebHdfs:
     environment = hadoop_environment()
     if not token:
         held = token_for(authority, _tokens(environment.token_file))
         token = held.url_string() if held is not None else ""
-    return WebHdfs(addresses, user=user or environment.user, token=token, limits=_LIMITS)
+    return WebHdfs(addresses, user=user or environment.user, token=token, limits=limits)
 
 
 def _tokens(file: str) -> list[Token]:
@@ -184,4 +193,4 @@ def _unknown(url: str, scheme: str, what: str, why: str) -> ConfigError:
     )
 
 
-__all__ = ["can_be_shared", "open_filesystem", "webhdfs_of"]
+__all__ = ["LIMITS", "can_be_shared", "open_filesystem", "path_of", "webhdfs_of"]

@@ -228,6 +228,8 @@ class WebHdfs:
             return Answer(connection, connection.getresponse())
         except BaseException as error:
             connection.close()
+            if isinstance(error, ConnectionError):
+                raise ConnectionResetError(errno.ECONNRESET, f"{_place(url)} ended the connection without an answer") from None
             if isinstance(error, http.client.HTTPException):
                 raise OSError(errno.EPROTO, f"{_place(url)} answered what is no HTTP: {error!r}") from None
             if isinstance(error, TimeoutError):
@@ -378,6 +380,8 @@ class _Told:
             with suppress(http.client.HTTPException, ConnectionError, TimeoutError):
                 _check(Answer(upload._connection, upload._connection.getresponse()), upload._where)
         upload.abort()
+        if isinstance(error, ConnectionError):
+            raise ConnectionResetError(errno.ECONNRESET, f"{upload._where} ended the connection", upload._path) from None
         if isinstance(error, TimeoutError):
             raise TimeoutError(errno.ETIMEDOUT, f"{upload._where} took nothing, or did not answer, in time", upload._path) from None
         if isinstance(error, http.client.HTTPException):

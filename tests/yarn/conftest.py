@@ -17,6 +17,6 @@ def hadoop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HadoopCluster]:
     """HDFS and YARN on loopback: two NodeManagers of 6 GiB and 8 cores each; skipped, with the reason, where they cannot be had."""
     if reason := why_not():
         pytest.skip(reason)
-    with HadoopCluster(tmp_path_factory.mktemp("hadoop")) as cluster:
+    with HadoopCluster(tmp_path_factory.mktemp("hadoop"), tokens=True) as cluster:
         yield cluster
         assert wait_until(lambda: not tier_processes(), 30), "no node, and no coordinator, outlives its application"

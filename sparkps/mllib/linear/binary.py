@@ -49,6 +49,11 @@ class BinaryClassificationModel(LinearModel, ColumnSetters):
         """The intercept as a vector."""
         return Vectors.dense([self.intercept])
 
+    @property
+    def link_(self) -> str:
+        """See `LinearModel.link_`."""
+        return self._objective().link
+
     def predictRaw(self, value: Vector) -> DenseVector:
         """Raw prediction of one vector: [-margin, margin]."""
         margin = self._margin(value)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sparkps.kernels.compiled import Kernel
 from sparkps.mllib.data.labels import LabelRule
 from sparkps.mllib.data.store import Chunk
+from sparkps.mllib.linear.links import LINKS
 from sparkps.mllib.solvers.objective import LabelSums, Start
 
 #: Where losses are looked for: the module of the loss's name.
@@ -38,6 +39,8 @@ class Loss(ABC):
     label_rule: ClassVar[LabelRule]
     #: Made by `loss_kernel.fused`.
     kernel: ClassVar[Kernel]
+    #: What margins mean, by its name in `links.LINKS`; empty: they are predictions.
+    link: ClassVar[str] = ""
 
     def __init_subclass__(cls, *, name: str = "", **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -73,8 +76,16 @@ class Loss(ABC):
         return float(totals[0]), float(totals[1])
 
     def probabilities(self, margins: NDArray[Any]) -> NDArray[Any]:
-        """Of label 1 at each margin, float64 (n,); for losses whose margins mean one."""
-        raise NotImplementedError(f"margins of {self.name} are no probabilities")
+        """Of label 1 at each margin, float64 (n,); for losses whose margins mean one.
+
+        Examples
+        --------
+        >>> loss_named("logistic")().probabilities(np.array([0.0])).tolist()
+        [0.5]
+        """
+        if not self.link:
+            raise NotImplementedError(f"margins of {self.name} are no probabilities")
+        return LINKS[self.link](margins)
 
 
 def loss_named(name: str) -> type[Loss]:

@@ -119,6 +119,11 @@ class LinearModel(LinearTransformer, MLWritable):
             raise RuntimeError(f"No training summary available for this {type(self).__name__}")
         return self._summary
 
+    @property
+    def link_(self) -> str:
+        """What a margin means, by its name in `links.LINKS`; empty: it is the prediction."""
+        return ""
+
     # ---- one vector ----------------------------------------------------------------------------------------------------
 
     def predict(self, value: Vector) -> float:

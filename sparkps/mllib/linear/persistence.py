@@ -4,6 +4,8 @@
 
     path/metadata/part-*        one line of JSON: class, uid, Params, and what the model knows besides its coefficients
     path/data/*.parquet         key bigint, weight double: one row per coefficient that is not 0
+
+`mllib.scoring` reads the same files without Spark.
 """
 
 from __future__ import annotations
@@ -100,9 +102,8 @@ class ModelWriter(MLWriter):
         """Metadata last: a directory without it is no model."""
         weights = weights_of(self.model.coefficients_, self.sparkSession)
         weights.write.parquet(f"{path}/data")
-        DefaultParamsWriter.saveMetadata(
-            self.model, path, self.sparkSession, extraMetadata={"sparkps": self.model.facts_}
-        )
+        facts = {**self.model.facts_, "link": self.model.link_}
+        DefaultParamsWriter.saveMetadata(self.model, path, self.sparkSession, extraMetadata={"sparkps": facts})
 
 
 class EstimatorWriter(DefaultParamsWriter):

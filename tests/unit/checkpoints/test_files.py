@@ -7,7 +7,7 @@ import errno
 import os
 import pathlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyarrow.fs
@@ -20,6 +20,7 @@ from sparkps.checkpoints.store import CheckpointStore
 from sparkps.driver_bridge.checkpointing import store_at
 from sparkps.errors import CheckpointError, ConfigError
 from sparkps.testing.failing_files import FailingFiles, FileFault
+from tests.harness.fake_webhdfs import FakeWebHdfs
 from tests.unit.checkpoints.samples import holds, write
 
 
@@ -40,10 +41,18 @@ def failing_never(path: pathlib.Path) -> Files:
     return open_files(f"failing+{path.as_uri()}?fault=error&at=1000000")
 
 
-@pytest.fixture(params=[local, arrow, of_fsspec, failing_never])
-def files(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Files:
+def of_webhdfs(path: pathlib.Path) -> Files:
+    return open_files(f"webhdfs://127.0.0.1:{path.parts[1]}/checkpoints")
+
+
+@pytest.fixture(params=[local, arrow, of_fsspec, failing_never, of_webhdfs])
+def files(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Iterator[Files]:
     opened: Callable[[pathlib.Path], Files] = request.param
-    return opened(tmp_path / "not there yet")
+    if opened is not of_webhdfs:
+        yield opened(tmp_path / "not there yet")
+        return
+    with FakeWebHdfs() as server:
+        yield opened(pathlib.Path("/", server.url.rpartition(":")[2]))
 
 
 def test_five_verbs(files: Files) -> None:

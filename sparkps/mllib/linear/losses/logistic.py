@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sparkps.mllib.data.labels import BinaryLabels
 from sparkps.mllib.linear.loss import Loss
@@ -73,6 +72,7 @@ class Logistic(Loss, name="logistic"):
 
     label_rule = BinaryLabels()
     kernel = fused("logistic_loss_and_gradient", block)
+    link = "sigmoid"
 
     def start(self, sums: LabelSums) -> Start:
         """The intercept that is best without features; where all labels are equal it is infinite, and the solution.
@@ -88,17 +88,6 @@ class Logistic(Loss, name="logistic"):
         if positive in (0.0, weight):
             return Start(math.inf if positive else -math.inf, solved="all labels are equal")
         return Start(math.log(positive / (weight - positive)))
-
-    def probabilities(self, margins: NDArray[Any]) -> NDArray[Any]:
-        """Of label 1: 1 / (1 + exp(-margin)), without overflow.
-
-        Examples
-        --------
-        >>> Logistic().probabilities(np.array([0.0, -np.inf, 800.0])).tolist()
-        [0.5, 0.0, 1.0]
-        """
-        e = np.exp(-np.abs(margins))
-        return np.where(margins >= 0, 1.0, e) / (1.0 + e)
 
 
 __all__ = ["Logistic", "block"]

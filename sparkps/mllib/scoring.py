@@ -1,0 +1,282 @@
+"""Saved models in plain Python: loaded from where `model.save` has put them, and scored without Spark, Java, numba or a tier.
+
+Examples
+--------
+>>> from sparkps.mllib.scoring import load_model                       # doctest: +SKIP
+>>> model = load_model("hdfs://namenode:8020/models/clicks")           # doctest: +SKIP
+>>> model.predict_proba(rows)[:, 1]    # rows: scipy's CSR or numpy    # doctest: +SKIP
+array([0.03, 0.71])
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparkps.arrow import numbers
+from sparkps.errors import InvalidInput
+from sparkps.filesystems.opening import open_filesystem
+from sparkps.mllib.linear.links import LINKS
+
+Array = NDArray[Any]
+
+#: Columns of a matrix for which a table of all coefficients is made: one look-up each then, instead of a search.
+_TABLE_COLUMNS = 1 << 24
+
+
+class Coefficients(NamedTuple):
+    """Coefficients that are not 0."""
+
+    #: Indices of features, int64 (n,), ascending.
+    keys: Array
+    #: float64 (n,).
+    values: Array
+
+
+@dataclass(frozen=True)
+class LinearScorer:
+    """A saved linear model.
+
+    Rows are given as a matrix of numpy or scipy (any of its sparse formats), of shape (n, features); or, with indices of any size, as
+    ``(indices, values)`` of one row, or as ``(indptr, indices, values)`` of many, as CSR has them. Scores are the same to the last bit
+    as those of `transform` in Spark.
+
+    Attributes
+    ----------
+    coefficients : Coefficients
+    intercept : float
+    num_features : int
+    width : int
+        Features that every row must have; 0: any number.
+    link : str
+        What a margin means; "sigmoid": the logarithm of the odds of label 1. Empty: it is the prediction.
+    threshold : float
+        Label 1 is predicted where its probability is above.
+    name, uid : str
+        Class and id of the model that was saved.
+
+    Examples
+    --------
+    >>> model = LinearScorer(Coefficients(np.array([1, 10**12]), np.array([2.0, 0.5])), intercept=-1.0, link="sigmoid")
+    >>> model.decision_function(np.array([[9.0, 1.0], [0.0, 0.0]])).tolist()
+    [1.0, -1.0]
+    >>> model.predict(([1, 10**12], [1.0, 4.0])).tolist()
+    [1.0]
+    """
+
+    coefficients: Coefficients
+    intercept: float
+    num_features: int = 0
+    width: int = 0
+    link: str = ""
+    threshold: float = 0.5
+    name: str = ""
+    uid: str = ""
+
+    def decision_function(self, rows: Any) -> Array:
+        """intercept + Σ x·w of each row, float64 (n,)."""
+        if isinstance(rows, np.ndarray):
+            return self._of_matrix(rows)
+        if isinstance(rows, tuple):
+            return self._of_entries(*_entries_of(rows))
+        matrix = rows.tocsr() if hasattr(rows, "tocsr") else None
+        if matrix is None:
+            return self._of_matrix(np.asarray(rows))
+        self._check_width(matrix.shape[1])
+        return self._of_entries(matrix.indptr, matrix.indices, matrix.data)
+
+    def predict_proba(self, rows: Any) -> Array:
+        """Probabilities of labels 0 and 1 of each row, float64 (n, 2).
+
+        Raises
+        ------
+        InvalidInput
+            The model's margins mean none.
+        """
+        p = self._probabilities(rows)
+        return np.stack([1.0 - p, p], axis=1)
+
+    def predict(self, rows: Any) -> Array:
+        """What is predicted of each row, float64 (n,): a label, 0.0 or 1.0, or a number."""
+        if not self.link:
+            return self.decision_function(rows)
+        return (self._probabilities(rows) > self.threshold).astype(np.float64)
+
+    def _probabilities(self, rows: Any) -> Array:
+        if self.link not in LINKS:
+            raise InvalidInput(
+                f"The margins of a model must mean probabilities, by one of {sorted(LINKS)}. Those of {self.name or 'this model'} mean"
+                f" {self.link or 'predictions'!r}: use `decision_function`."
+            )
+        return LINKS[self.link](self.decision_function(rows))
+
+    def _of_matrix(self, rows: Array) -> Array:
+        """Column by column, in the order in which the entries of one row are added."""
+        if rows.ndim != 2 or rows.dtype.kind not in "fiub":
+            raise InvalidInput(f"Rows must be a matrix of numbers, of shape (n, features). Got {rows.dtype} of shape {rows.shape}.")
+        self._check_width(rows.shape[1])
+        keys, values = self.coefficients
+        total = np.full(len(rows), float(self.intercept))
+        for key, value in zip(keys.tolist(), values, strict=True):  # float64 of numpy: products are, too
+            if key >= rows.shape[1]:
+                break
+            if key >= 0:
+                total += rows[:, key] * value
+        return total
+
+    def _of_entries(self, indptr: Array, indices: Array, values: Array) -> Array:
+        """Row by row, in the order of entries; the intercept is the first of them."""
+        lengths = np.diff(indptr)
+        count = len(lengths)
+        found = self._coefficients_of(np.asarray(indices, np.int64))
+        starts = np.arange(count) + indptr[:-1] - indptr[0]
+        terms = np.empty(count + len(found))
+        is_entry = np.ones(len(terms), bool)
+        is_entry[starts] = False
+        terms[starts] = self.intercept
+        # What has no coefficient adds nothing, be it infinite.
+        terms[is_entry] = np.multiply(values, found, where=found != 0, out=np.zeros(len(found)))
+        return np.bincount(np.repeat(np.arange(count), lengths + 1), weights=terms, minlength=count)
+
+    def _coefficients_of(self, indices: Array) -> Array:
+        keys, values = self.coefficients
+        if not len(keys) or not len(indices):
+            return np.zeros(len(indices))
+        top = int(indices.max()) + 1
+        if indices.min() >= 0 and top <= min(_TABLE_COLUMNS, 16 * len(indices)):
+            table = np.zeros(top)
+            inside = (keys >= 0) & (keys < top)
+            table[keys[inside]] = values[inside]
+            return table[indices]
+        at = np.minimum(np.searchsorted(keys, indices), len(keys) - 1)
+        return np.where(keys[at] == indices, values[at], 0.0)
+
+    def _check_width(self, columns: int) -> None:
+        if self.width and columns != self.width:
+            raise InvalidInput(f"Rows must have {self.width} features, as those of the training had. Got {columns}.")
+
+
+def _entries_of(rows: tuple[Any, ...]) -> tuple[Array, Array, Array]:
+    """Rows given as tuples, as CSR has them."""
+    if len(rows) == 2:
+        indices, values = np.asarray(rows[0]), np.asarray(rows[1])
+        indptr = np.array([0, len(indices)]) if indices.ndim else np.zeros(0)
+    elif len(rows) == 3:
+        indptr, indices, values = (np.asarray(part) for part in rows)
+    else:
+        raise InvalidInput(f"Rows must be a matrix, (indices, values), or (indptr, indices, values). Got a tuple of {len(rows)}.")
+    if not len(indices):
+        indices, values = indices.astype(np.int64), values.astype(np.float64)
+    ends = indptr.ndim == 1 and len(indptr) > 0 and indptr[0] == 0 and indptr[-1] == len(indices) and bool((np.diff(indptr) >= 0).all())
+    if not ends or indices.ndim != 1 or indices.shape != values.shape or indices.dtype.kind not in "iu" or values.dtype.kind not in "fiub":
+        raise InvalidInput(
+            "Rows must be (indices, values) of one row, or (indptr, indices, values) of many: integers, and as many numbers; indptr"
+            f" ascending from 0 to their count. Got {[str(part)[:40] for part in rows]}."
+        )
+    return indptr, indices, values
+
+
+# ---- files ---------------------------------------------------------------------------------------------------------------
+
+
+def load_model(url: str | os.PathLike[str]) -> LinearScorer:
+    """A linear model that was saved, from any file system that Python opens; Spark is not needed.
+
+    Parameters
+    ----------
+    url : str or PathLike
+        What was given to `save`: a path, or a URL (see `sparkps.filesystems.opening`).
+
+    Raises
+    ------
+    InvalidInput
+        There is no such model.
+    ConfigError
+        Nobody knows such a URL, or what it needs is not installed or not set.
+    """
+    import pyarrow as pa
+
+    place = os.fspath(url)
+    local = place if "://" in place else f"file://{os.path.abspath(place)}"  # noqa: PTH100 - as text
+    filesystem, path = _opened(local)
+    try:
+        metadata = _metadata(filesystem, path)
+        coefficients = _coefficients(filesystem, path) if isinstance(metadata.get("sparkps"), dict) else None
+    except (OSError, ValueError, pa.ArrowException) as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise InvalidInput(f"A model must be read from a path where one was saved. Got {said!r} for {place!r}.", path=place) from error
+    if coefficients is None:
+        raise InvalidInput(
+            f"{place!r} must hold a linear model of sparkps. Got a {metadata.get('class')}; the models of a pipeline are below 'stages'.",
+            path=place,
+        )
+    facts = metadata["sparkps"]
+    return LinearScorer(
+        coefficients,
+        float(facts["intercept"]),
+        int(facts["numFeatures"]),
+        int(facts.get("width") or 0),
+        facts.get("link", ""),
+        _threshold(metadata),
+        metadata["class"].rpartition(".")[2],
+        metadata["uid"],
+    )
+
+
+def _opened(url: str) -> tuple[Any, str]:
+    if url.startswith("file://"):
+        from pyarrow.fs import LocalFileSystem
+
+        return LocalFileSystem(), url.removeprefix("file://")
+    return open_filesystem(url, "The path of a model")
+
+
+def _metadata(filesystem: Any, path: str) -> dict[str, Any]:
+    """The one line of JSON that Spark has written."""
+    for name in _parts_of(filesystem, f"{path}/metadata"):
+        with filesystem.open_input_stream(name) as file:
+            if text := file.read():
+                found = json.loads(text)
+                if isinstance(found, dict):
+                    return found
+    raise ValueError("its metadata are empty")
+
+
+def _coefficients(filesystem: Any, path: str) -> Coefficients:
+    import pyarrow.parquet as pq
+
+    tables = []
+    for name in _parts_of(filesystem, f"{path}/data"):
+        with filesystem.open_input_file(name) as file:
+            tables.append(pq.ParquetFile(file, pre_buffer=True).read(["key", "weight"]))
+    keys, values = (
+        np.concatenate([np.empty(0, dtype), *(numbers(chunk) for table in tables for chunk in table.column(name).chunks)])
+        for name, dtype in (("key", np.int64), ("weight", np.float64))
+    )
+    order = np.argsort(keys, kind="stable")
+    return Coefficients(keys[order], values[order])
+
+
+def _parts_of(filesystem: Any, folder: str) -> Sequence[str]:
+    """Files of a folder, without those that Spark keeps for itself."""
+    from pyarrow.fs import FileSelector, FileType
+
+    found = filesystem.get_file_info(FileSelector(folder))
+    return sorted(one.path for one in found if one.type == FileType.File and one.base_name[0] not in "._")
+
+
+def _threshold(metadata: dict[str, Any]) -> float:
+    """Of label 1; pyspark.ml takes two `thresholds` for one, too."""
+    given = {**metadata.get("defaultParamMap", {}), **metadata.get("paramMap", {})}
+    if len(pair := metadata.get("paramMap", {}).get("thresholds") or []) == 2:
+        return 1.0 / (1.0 + pair[0] / pair[1]) if pair[1] else 1.0
+    return float(given.get("threshold", 0.5))
+
+
+__all__ = ["Coefficients", "LinearScorer", "load_model"]
