@@ -95,9 +95,11 @@ def count_slots(
         return _in_driver(kind, conf, observed, gpus)
     if kind.accounts_memory and is_dynamic(master, conf):
         return _dynamic(conf, observed, profile)
-    executors = _fixed_executors(kind, conf)
-    if executors is None:
+    if kind.is_standalone:
         return _standalone(conf, observed, profile, reserved)
+    if kind.cores_of_worker and profile is not None and profile.executor is not None:
+        return _local_cluster(kind, conf, profile, reserved)
+    executors = _fixed_executors(kind, conf)
     each = _fit(executors.cores, conf)
     served = _served_by_gpus(executors.gpus, profile, conf, each)
     limit = max(min(executors.count * each - reserved, executors.count * served), 0)
@@ -126,17 +128,24 @@ def _in_driver(kind: Master, conf: Mapping[str, str], observed: Observed, gpus: 
     return Slots(max(limit, 1), limit, remedy)
 
 
-def _fixed_executors(kind: Master, conf: Mapping[str, str]) -> _Executors | None:
-    """The executors, if the configuration says how many there are: not on standalone, which takes what Workers offer."""
+def _local_cluster(kind: Master, conf: Mapping[str, str], profile: Profile, reserved: int) -> Slots:
+    """Slots of executors with GPUs, which the Workers of a local-cluster start when they are asked for."""
+    assert profile.executor is not None
+    gpus, cores = number(conf, "spark.worker.resource.gpu.amount", 0), kind.cores_of_worker
+    total = kind.cores(0) or 0
+    executors = total // cores * min(cores // profile.executor.cores, gpus // profile.executor.gpus)
+    limit = max(min(_fit(total, conf) - reserved, executors * profile.tasks_per_executor), 0)
+    remedy = f"give `spark.master` more cores (it is {kind.name!r}), or raise `spark.worker.resource.gpu.amount` (it is {gpus})"
+    return Slots(max(limit, 1), limit, remedy, reserved)
+
+
+def _fixed_executors(kind: Master, conf: Mapping[str, str]) -> _Executors:
+    """The executors, where the configuration says how many there are."""
     gpus = number(conf, "spark.executor.resource.gpu.amount", 0)
     if kind.cores_of_worker:
         cores = min(number(conf, "spark.executor.cores", kind.cores_of_worker), kind.cores_of_worker)
-        if is_dynamic(kind.name, conf):
-            gpus = number(conf, "spark.worker.resource.gpu.amount", 0) // max(kind.cores_of_worker // cores, 1)
         count = (kind.cores(0) or 0) // cores
         return _Executors(count, cores, gpus, f"give `spark.master` more cores (it is {kind.name!r})")
-    if kind.is_standalone:
-        return None
     return _Executors(
         number(conf, "spark.executor.instances", _DEFAULT_INSTANCES),
         number(conf, "spark.executor.cores", 1),
