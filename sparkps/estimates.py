@@ -105,7 +105,7 @@ def estimate(
     num_nodes, replication : int
         Of the tier.
     tables : int
-        Such tables with the same keys, in one table group: ``sparkps.mllib``'s L-BFGS keeps about 25 vectors.
+        Such tables with the same keys, in one table group: ``sparkps.mllib``'s L-BFGS keeps 24 vectors.
     dense : bool
 
     Returns
