@@ -1,5 +1,5 @@
-# Targets: demo, test, check, schedules, mutants, bench, clean. Every one sets up .venv first (scripts/setup says what is missing).
-.PHONY: help setup demo check test schedules mutants bench clean
+# Targets: demo, cluster, cluster-stop, test, check, schedules, mutants, bench, clean. Every one sets up .venv first (scripts/setup says what is missing).
+.PHONY: help setup demo cluster cluster-stop check test schedules mutants bench clean
 .DEFAULT_GOAL := help
 
 BIN := .venv/bin
@@ -7,6 +7,7 @@ PYTEST := $(BIN)/python -m pytest -q
 
 help:
 	@echo 'make demo   train logistic regression on real data; ARGS="--input FILE ..." for your own (--help lists all)'
+	@echo 'make cluster  HDFS and YARN on this machine, to try things on, until Ctrl-C or make cluster-stop; needs Java and Maven'
 	@echo 'make test   style, types and the whole test suite'
 	@echo 'make check  style and types only'
 	@echo 'make schedules  simulated schedules by seed, to the first that breaks a promise: COUNT=1000000 SEED=1'
@@ -20,6 +21,12 @@ setup:
 demo: setup
 	@scripts/demo $(ARGS)
 
+cluster: setup
+	@scripts/cluster $(ARGS)
+
+cluster-stop:
+	@scripts/cluster --stop
+
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -32,6 +39,7 @@ test: check
 	$(PYTEST) tests/cluster
 	$(PYTEST) tests/faults
 	$(PYTEST) tests/spark
+	$(PYTEST) tests/yarn
 
 COUNT ?= 100000
 SEED ?= 1

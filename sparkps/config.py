@@ -14,6 +14,7 @@ Times are seconds (a plain number, or ``10s``, ``500ms``, ``2m``, ``1h``), sizes
 from __future__ import annotations
 
 import dataclasses
+import getpass
 import os
 import re
 import tempfile
@@ -230,8 +231,8 @@ class WorkerSettings:
     memory_budget: int = _size("workerMemoryBudget", 1 << 30, 1 << 16)
     #: Largest result of a rank, pickled: it goes through the memory of Spark's JVMs, which a larger one can end.
     max_result_bytes: int = _size("maxResultBytes", 64 << 20, 1 << 10, 1 << 30)
-    #: Who reads plain Parquet files on a local master: "auto", the ranks themselves; "spark", Spark.
-    parquet_reader: str = _choice("parquetReader", "auto", ("auto", "spark"))
+    #: Who reads plain Parquet files: "auto", the ranks themselves where they reach them for sure; "files", the ranks; "spark", Spark.
+    parquet_reader: str = _choice("parquetReader", "auto", ("auto", "files", "spark"))
     #: Where staged input goes; every executor must reach it. Empty: `local_dir`, right on one host only.
     staging_dir: str = _path("stagingDir")
     #: Where workers spill and local staging goes. Empty: the system's temporary directory.
@@ -412,6 +413,37 @@ def is_text(path: str) -> bool:
         return path.encode() == os.fsencode(path)
     except UnicodeEncodeError:
         return False
+
+
+@dataclass(frozen=True)
+class HadoopEnvironment:
+    """What the environment of a process says of Hadoop."""
+
+    #: Directories of its XML files, the first of which holds; they need not exist.
+    conf_dirs: tuple[Path, ...]
+    #: In whose name it is spoken to, where nobody has to prove it.
+    user: str
+    #: File of delegation tokens; empty: none.
+    token_file: str
+
+
+def hadoop_environment() -> HadoopEnvironment:
+    """``HADOOP_CONF_DIR`` and others, as Hadoop's own programs read them; in a container of YARN also what Spark has put there."""
+    named = [os.environ.get(key, "") for key in ("HADOOP_CONF_DIR", "YARN_CONF_DIR")]
+    if home := os.environ.get("HADOOP_HOME", ""):
+        named.append(f"{home}/etc/hadoop")
+    shipped = Path("__spark_conf__")
+    conf_dirs = (shipped / "__hadoop_conf__", shipped, *(Path(one) for one in named if one))
+    # In containers, which may run as another user, SPARK_USER is who has submitted the application.
+    user = os.environ.get("HADOOP_USER_NAME") or os.environ.get("SPARK_USER") or _user()
+    return HadoopEnvironment(conf_dirs, user, os.environ.get("HADOOP_TOKEN_FILE_LOCATION", ""))
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a process whose user has no name
+        return ""
 
 
 def python_is_named() -> bool:

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 #: Directories whose tests may start processes.
-PROCESS_LEVELS = frozenset({"cluster", "faults", "spark"})
+PROCESS_LEVELS = frozenset({"cluster", "faults", "spark", "yarn"})
 
-#: Time limit of a test with Spark, in seconds.
-SPARK_LIMIT = 120
+#: Directories whose tests need Spark -> time limit of each, in seconds.
+SPARK_LIMITS = {"spark": 120, "yarn": 300}
 
 #: Seconds that processes and threads have to end after their test.
 GRACE = 10.0
@@ -50,12 +50,13 @@ def _level(item: pytest.Item) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark everything in tests/spark, and give it more time: the start of the session counts in the first test."""
+    """Mark what needs Spark, and give it more time: the start of a session or a cluster counts in the first test."""
     for item in items:
-        if _level(item) == "spark":
-            item.add_marker(pytest.mark.spark)
+        level = _level(item)
+        if level in SPARK_LIMITS:
+            item.add_marker(getattr(pytest.mark, level))
             if item.get_closest_marker("timeout") is None:
-                item.add_marker(pytest.mark.timeout(SPARK_LIMIT))
+                item.add_marker(pytest.mark.timeout(SPARK_LIMITS[level]))
 
 
 def tier_processes() -> dict[int, str]:

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from sparkps.errors import ConfigError
+from sparkps.filesystems.opening import open_filesystem
 
 #: What has the buffer protocol.
 Buffer = Any
@@ -261,7 +262,8 @@ def open_files(url: str) -> Files:
         return LocalFiles(url)
     if scheme == "file":
         return LocalFiles(url_of(unquote(urlsplit(url).path)))
-    return _remote(url, scheme)
+    filesystem, path = open_filesystem(url, "The URL of checkpoints")
+    return ArrowFiles(filesystem, path, url)
 
 
 def url_of(place: str | os.PathLike[str]) -> str:
@@ -321,36 +323,6 @@ def absolute_url(url: str) -> str:
     ('file:///tmp/x', 's3://bucket/x')
     """
     return url if "://" in url else open_files(url).url
-
-
-def _remote(url: str, scheme: str) -> ArrowFiles:
-    from pyarrow import ArrowInvalid, ArrowNotImplementedError
-    from pyarrow.fs import FileSystem, FSSpecHandler, PyFileSystem
-
-    try:
-        filesystem, path = FileSystem.from_uri(url)
-        return ArrowFiles(filesystem, path, url)
-    except (ArrowInvalid, ArrowNotImplementedError) as error:
-        first = str(error)  # not a file system of pyarrow's, or not in this build of it
-    except OSError as error:
-        raise _unknown(url, scheme, str(error)) from None
-    try:
-        from fsspec.core import url_to_fs
-    except ImportError:
-        raise _unknown(url, scheme, f"{first}; and fsspec is not installed") from None
-    try:
-        filesystem, path = url_to_fs(url)
-    except (ValueError, ImportError, OSError) as error:
-        raise _unknown(url, scheme, str(error)) from None
-    return ArrowFiles(PyFileSystem(FSSpecHandler(filesystem)), path, url)
-
-
-def _unknown(url: str, scheme: str, why: str) -> ConfigError:
-    return ConfigError(
-        f"The URL of checkpoints must be of a file system that pyarrow or fsspec can open. Got {url!r}: {why}. Give a path, or install"
-        f" on the driver and all nodes what fsspec needs for {scheme!r}, and set its credentials there.",
-        url=url,
-    )
 
 
 __all__ = ["ArrowFiles", "FileInfo", "Files", "LocalFiles", "absolute_url", "check_shared", "open_files", "url_of"]

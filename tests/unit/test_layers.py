@@ -19,13 +19,14 @@ BASE = {
 #: Layer -> layers that it may import, itself included.
 MAY_IMPORT = {
     **dict.fromkeys(BASE, BASE),
+    "filesystems": BASE | {"filesystems"},
     "wire": BASE | {"wire"},
     "kernels": BASE | {"wire", "kernels"},
-    "checkpoints": BASE | {"wire", "checkpoints"},
+    "checkpoints": BASE | {"filesystems", "wire", "checkpoints"},
     "ps_nodes": BASE | {"wire", "kernels", "checkpoints", "ps_nodes"},
     "client": BASE | {"wire", "kernels", "client"},
-    "driver_bridge": BASE | {"wire", "kernels", "checkpoints", "client", "driver_bridge"},
-    "mllib": BASE | {"wire", "kernels", "checkpoints", "client", "driver_bridge", "mllib"},
+    "driver_bridge": BASE | {"filesystems", "wire", "kernels", "checkpoints", "client", "driver_bridge"},
+    "mllib": BASE | {"filesystems", "wire", "kernels", "checkpoints", "client", "driver_bridge", "mllib"},
     "estimates": BASE | {"ps_nodes", "driver_bridge"},
     "testing": BASE | {"wire", "kernels", "checkpoints", "ps_nodes", "client", "driver_bridge", "testing"},
 }
@@ -40,6 +41,7 @@ NEVER = {
     "descriptors": HEAVY - {"zmq"},
     "arrow": HEAVY - {"pyarrow"},
     "spill": HEAVY - {"pyarrow"},
+    "filesystems": HEAVY - {"pyarrow"},
     "wire": HEAVY | {"threading", "time", "socket"},
     "kernels": HEAVY - {"numba"},
     "checkpoints": HEAVY - {"pyarrow"},

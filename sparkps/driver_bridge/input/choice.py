@@ -91,10 +91,10 @@ class GroupInput:
             self._stage()
 
     def _are_plain_parquet(self) -> bool:
-        if self._settings.parquet_reader != "auto":
+        if self._settings.parquet_reader == "spark":
             return False
         try:
-            found = plain_parquet(self.df, self.schema, self.num_workers)
+            found = plain_parquet(self.df, self.schema, self.num_workers, self._settings.parquet_reader)
         except Py4JError as error:  # a plan of a kind that was not foreseen: Spark knows how to run it
             found = NotPlain(str(error))
         if isinstance(found, NotPlain):

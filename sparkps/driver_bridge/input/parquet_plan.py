@@ -1,4 +1,4 @@
-"""Whether a DataFrame is nothing but columns of local Parquet files, so that ranks may read the files themselves.
+"""Whether a DataFrame is nothing but columns of Parquet files that ranks reach, so that ranks may read the files themselves.
 
 Deliberately narrow: columns of numbers and of lists and structs of numbers, whose type in every file is the one that Spark gives
 them, selected, renamed or made doubles, without filter, partition column or cache. Everything else is left to Spark.
@@ -8,18 +8,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlparse
 
 import pyarrow as pa
 
 from sparkps.driver_bridge.input.parquet import ParquetInput, RowGroup, row_groups, share_out
 from sparkps.driver_bridge.input.scan import elements
 from sparkps.driver_bridge.spark.master import Master
+from sparkps.filesystems.opening import can_be_shared, path_of
+from sparkps.filesystems.webhdfs import Limits
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-#: More files than this are left to Spark: their footers are read here, one after the other.
+#: Limits of the look at files: where a file system does not answer soon, Spark reads.
+_GLANCE = Limits(connect=3.0, silence=10.0, tries=1)
+
+#: More files than this are left to Spark: their footers are read here.
 MOST_FILES = 1000
 
 _SQL = "org.apache.spark.sql."
@@ -48,7 +52,7 @@ class _Column:
     to_double: bool
 
 
-def plain_parquet(df: DataFrame, schema: pa.Schema, num_workers: int) -> ParquetInput | NotPlain:
+def plain_parquet(df: DataFrame, schema: pa.Schema, num_workers: int, reader: str = "auto") -> ParquetInput | NotPlain:
     """The files beneath `df`, shared out over `num_workers` ranks, or why Spark must read them. Runs no job.
 
     Parameters
@@ -57,9 +61,9 @@ def plain_parquet(df: DataFrame, schema: pa.Schema, num_workers: int) -> Parquet
     schema : pyarrow.Schema
         Of the record batches of `df`.
     num_workers : int
+    reader : str
+        "auto": files of a path are the ranks' only where these are on this host. "files": the user says that every executor has them.
     """
-    if not Master(df.sparkSession.sparkContext.master or "").on_this_host:
-        return NotPlain("the files may be on another host")
     found = _selected_columns(df)
     if isinstance(found, NotPlain):
         return found
@@ -74,21 +78,26 @@ def plain_parquet(df: DataFrame, schema: pa.Schema, num_workers: int) -> Parquet
     wanted = dict.fromkeys(
         (source, column.to_double, field.type) for source, column, field in zip(sources, columns, schema, strict=True)
     )
+    here = reader == "files" or Master(df.sparkSession.sparkContext.master or "").on_this_host
+    if not here and not all(can_be_shared(url) for url in files):
+        return NotPlain("the files may be on another host")
+    try:
+        footers = row_groups([_place(url) for url in sorted(files)], _GLANCE)
+    except OSError as error:
+        return NotPlain(str(error))  # Spark tells the user, or was told to ignore it, or knows a way that Python does not
     groups: list[RowGroup] = []
-    for url in sorted(files):
-        parsed = urlparse(url)
-        if parsed.scheme != "file":
-            return NotPlain(f"its files are at {parsed.scheme}:")
-        try:
-            mine, held = row_groups(unquote(parsed.path))
-        except (OSError, pa.ArrowException) as error:
-            return NotPlain(f"{url}: {error}")  # Spark tells the user, or was told to ignore it
+    for url, (mine, held) in zip(sorted(files), footers, strict=True):
         for name, to_double, kind in wanted:
             at = held.get_all_field_indices(name)
             if len(at) != 1 or "." in name or not _fits(held.field(at[0]).type, kind, to_double):
                 return NotPlain(f"{url} holds column {name!r} in another form")
         groups += mine
     return ParquetInput(schema, sources, share_out(groups, num_workers))
+
+
+def _place(url: str) -> str:
+    """A file's path on this host, or its URL."""
+    return path_of(url) if url.startswith("file:") else url
 
 
 def _selected_columns(df: DataFrame) -> tuple[list[_Column], Any] | NotPlain:

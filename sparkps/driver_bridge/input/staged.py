@@ -7,11 +7,8 @@ read. Files are Arrow IPC streams, read batch by batch and never mapped.
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
-import os
 import re
-import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +21,7 @@ from py4j.protocol import Py4JError
 
 from sparkps.arrow import bytes_column, int_column, numbers
 from sparkps.driver_bridge.input.scan import RANK_COLUMN, order_by_content
+from sparkps.driver_bridge.input.staged_files import check_kept, make_root, open_input, open_output, remove, remove_all
 from sparkps.driver_bridge.spark.master import Master
 from sparkps.errors import ConfigError, GroupError
 from sparkps.storage import cannot_keep, reason
@@ -86,7 +84,7 @@ class StagedInput:
         for file in self.files[rank]:
             rows = 0
             try:
-                with _open_input(file.path) as stream, pa.ipc.open_stream(stream) as reader:
+                with open_input(file.path) as stream, pa.ipc.open_stream(stream) as reader:
                     for batch in reader:
                         rows += batch.num_rows
                         yield batch
@@ -102,10 +100,10 @@ class StagedInput:
     def remove(self) -> None:
         """Remove all files, if they are still there; what cannot be removed is logged."""
         try:
-            _remove_all(self.root)
+            remove_all(self.root)
         except FileNotFoundError:
             pass
-        except OSError as error:
+        except (OSError, ConfigError) as error:
             log.warning("staged rows stay behind in %s: %s", self.root, error)
 
 
@@ -137,8 +135,7 @@ def staging_root(spark: Any, staging_dir: str, scratch: str) -> str:
     try:
         if "://" in staging_dir:
             root = f"{staging_dir.rstrip('/')}/sparkps-{context.applicationId}-{_random_name()}"
-            filesystem, path = _filesystem(root)
-            filesystem.create_dir(path)
+            make_root(root)
             return root
         Path(parent).mkdir(parents=True, exist_ok=True)
         return tempfile.mkdtemp(prefix="sparkps-staging-", dir=parent)
@@ -284,7 +281,7 @@ class _RankFiles:
     def _writer(self, rank: int, schema: pa.Schema) -> pa.RecordBatchStreamWriter:
         if rank not in self._streams:
             path = f"{self.directory}/rank-{rank}.arrows"
-            stream = _open_output(path)
+            stream = open_output(path)
             self._streams[rank] = path, stream, pa.ipc.new_stream(stream, schema)
         return self._streams[rank][2]
 
@@ -294,6 +291,7 @@ class _RankFiles:
         ranks = sorted(self._streams)
         try:
             sizes = [self._finished(rank) for rank in ranks]
+            check_kept(self.directory)
         except OSError as error:
             raise self._error(error) from None
         columns = [
@@ -319,7 +317,7 @@ class _RankFiles:
             with contextlib.suppress(OSError):  # it fails as the write before it
                 stream.close()
         with contextlib.suppress(OSError):
-            _remove(self.directory)
+            remove(self.directory)
 
     def _error(self, error: OSError) -> GroupError:
         rows = sum(self._rows.values())
@@ -342,65 +340,6 @@ def _quoted(text: str) -> str | None:
     """Our own error in what Spark says of a failed task: its name starts a line of the worker's traceback."""
     found = re.search(rf"GroupError: ({_STAGED} .*)", text)
     return found[1].rstrip("'\" ") if found is not None else None
-
-
-def _remove_all(root: str) -> None:
-    """Remove `root` for good, though attempts that Spark has cancelled may still be writing there.
-
-    On other file systems than a local one an attempt that opens a file at this very moment may leave it.
-    """
-    if "://" in root:
-        _remove(root)
-        return
-    # Under another name nothing is added to it while it is emptied; what they open from now on has no place to be.
-    aside = f"{root}-removed"
-    Path(root).rename(aside)
-    _remove(aside)
-
-
-def _remove(directory: str) -> None:
-    """Remove a directory and all in it."""
-    if "://" in directory:
-        filesystem, path = _filesystem(directory)
-        filesystem.delete_dir(path)
-    else:
-        shutil.rmtree(directory)
-
-
-def _filesystem(url: str) -> tuple[Any, str]:
-    from pyarrow import fs
-
-    try:
-        filesystem, path = fs.FileSystem.from_uri(url)
-    except (pa.ArrowInvalid, ValueError) as error:
-        raise OSError(f"{url}: {error}") from None
-    return filesystem, path
-
-
-def _open_output(path: str) -> Any:
-    if "://" in path:
-        filesystem, inner = _filesystem(path)
-        _check_there(filesystem, inner.rsplit("/", 2)[0])
-        filesystem.create_dir(inner.rpartition("/")[0])
-        return filesystem.open_output_stream(inner)
-    # Not its parents: a root that is gone, or that this host does not see, must not be made anew where nobody looks.
-    Path(path).parent.mkdir(exist_ok=True)
-    return pa.OSFile(path, "wb")
-
-
-def _check_there(filesystem: Any, root: str) -> None:
-    """Raise if the directory of the whole job is gone: it must not be made anew where nobody looks."""
-    from pyarrow import fs
-
-    if filesystem.get_file_info(root).type == fs.FileType.NotFound:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), root)
-
-
-def _open_input(path: str) -> Any:
-    if "://" in path:
-        filesystem, inner = _filesystem(path)
-        return filesystem.open_input_stream(inner)
-    return pa.OSFile(path, "rb")
 
 
 def _random_name() -> str:

@@ -20,7 +20,7 @@ def file(tmp_path: pathlib.Path) -> pathlib.Path:
 
 
 def shared(file: pathlib.Path, num_workers: int) -> ParquetInput:
-    groups, schema = row_groups(str(file))
+    ((groups, schema),) = row_groups([str(file)])
     return ParquetInput(schema, ("x",), share_out(groups, num_workers))
 
 

@@ -1,0 +1,1 @@
+"""File systems by URL, for Python processes: `opening` is the way in."""

@@ -1,0 +1,196 @@
+"""The one place that opens a URL for a Python process: as a file system of pyarrow, and a path in it.
+
+================================  =========================================================================================
+``hdfs://``                       libhdfs, where pyarrow finds one (ARROW_LIBHDFS_DIR, CLASSPATH); else WebHDFS, at the address
+                                  that the Hadoop configuration names, or port 9870
+``webhdfs://``, ``swebhdfs://``   WebHDFS at this host and port
+``s3a://``, ``s3n://``            as ``s3://``
+all others                        whatever pyarrow, or else fsspec, knows: ``file``, ``s3``, ``gs``, ``abfs``, ``memory`` ...
+================================  =========================================================================================
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from sparkps.config import hadoop_environment
+from sparkps.errors import ConfigError
+from sparkps.filesystems.hadoop_conf import default_authority, read_properties, web_addresses
+from sparkps.filesystems.tokens import Token, read_tokens, token_for
+from sparkps.filesystems.webhdfs import Limits, WebHdfs
+
+log = logging.getLogger(__name__)
+
+#: What Hadoop calls a file system that Python knows by another name.
+_ALIASES = {"s3a": "s3", "s3n": "s3"}
+
+#: Schemes of WebHDFS, and that of the web.
+_WEB = {"webhdfs": "http", "swebhdfs": "https"}
+
+#: Of requests to an HDFS over HTTP, where nothing else is said.
+LIMITS = Limits()
+
+
+def open_filesystem(url: str, what: str = "The URL", token: str = "", limits: Limits = LIMITS) -> tuple[Any, str]:
+    """The file system of a URL, and the path of the URL in it.
+
+    Parameters
+    ----------
+    url : str
+        With a scheme.
+    what : str
+        What it is to users, as the start of a sentence.
+    token : str
+        A delegation token of HDFS, as URLs have it. Empty: that of ``HADOOP_TOKEN_FILE_LOCATION``, if there is one.
+    limits : Limits, optional
+        Of requests to an HDFS over HTTP.
+
+    Returns
+    -------
+    (pyarrow.fs.FileSystem, str)
+
+    Raises
+    ------
+    ConfigError
+        Nobody knows such a URL, or what it needs is not installed or not set.
+
+    Examples
+    --------
+    >>> open_filesystem("file:///tmp/x")[1]
+    '/tmp/x'
+    """
+    scheme, _, rest = url.partition("://")
+    if scheme == "hdfs":
+        return _hdfs(url, what, token, limits)
+    if scheme in _WEB:
+        parts = _parts(url, what)
+        if not parts.netloc:
+            raise ConfigError(f"{what} must name a NameNode's web server, as {scheme}://host:9870/path. Got {url!r}.", url=url)
+        user, _, place = parts.netloc.rpartition("@")
+        return _as_arrow(_client((f"{_WEB[scheme]}://{place}",), place, user, token, limits)), path_of(url)
+    return _known(f"{_ALIASES.get(scheme, scheme)}://{rest}", url, scheme, what)
+
+
+def can_be_shared(url: str) -> bool:
+    """Whether a URL means the same files on every host, as far as its scheme tells: neither a host's nor a process's own."""
+    scheme = url.partition("://")[0].lower() if "://" in url else "file"
+    return scheme.rpartition("+")[2] not in ("file", "local", "memory", "mock")
+
+
+def path_of(url: str) -> str:
+    """The path of a URL, with what was escaped in it.
+
+    Examples
+    --------
+    >>> path_of("hdfs://host:8020/a%20b"), path_of("hdfs://host")
+    ('/a b', '/')
+    """
+    return unquote(urlsplit(url).path) or "/"
+
+
+def webhdfs_of(url: str, token: str = "", limits: Limits = LIMITS) -> WebHdfs:
+    """A client of the HDFS of an ``hdfs://`` URL, over HTTP.
+
+    Raises
+    ------
+    ConfigError
+        The URL names no host, and no Hadoop configuration names a default.
+    """
+    parts = _parts(url, "The URL")
+    properties = read_properties(hadoop_environment().conf_dirs)
+    user, _, authority = parts.netloc.rpartition("@")
+    authority = authority or default_authority(properties)
+    if not authority:
+        raise ConfigError(
+            f"The URL of an HDFS must name its NameNode, as hdfs://host:8020/path, unless HADOOP_CONF_DIR names a directory whose"
+            f" core-site.xml has an hdfs:// as `fs.defaultFS`. Got {url!r}.",
+            url=url,
+        )
+    return _client(web_addresses(authority, properties), authority, user, token, limits)
+
+
+def _hdfs(url: str, what: str, token: str, limits: Limits) -> tuple[Any, str]:
+    _parts(url, what)
+    return _libhdfs(url) or _as_arrow(webhdfs_of(url, token, limits)), path_of(url)
+
+
+def _libhdfs(url: str) -> Any | None:
+    """The HDFS of a URL through Hadoop's own library; None where that cannot be used."""
+    from pyarrow.fs import HadoopFileSystem
+
+    parts = urlsplit(url)
+    try:
+        return HadoopFileSystem(parts.hostname or "default", parts.port or 0, user=parts.username)
+    except (OSError, ImportError) as error:  # not installed, or without its jars
+        log.debug("WebHDFS instead of libhdfs: %s", error)
+        return None
+
+
+def _as_arrow(client: WebHdfs) -> Any:
+    from sparkps.filesystems.webhdfs_arrow import as_arrow
+
+    return as_arrow(client)
+
+
+def _client(addresses: tuple[str, ...], authority: str, user: str, token: str, limits: Limits) -> WebHdfs:
+    environment = hadoop_environment()
+    if not token:
+        held = token_for(authority, _tokens(environment.token_file))
+        token = held.url_string() if held is not None else ""
+    return WebHdfs(addresses, user=user or environment.user, token=token, limits=limits)
+
+
+def _tokens(file: str) -> list[Token]:
+    """What `HADOOP_TOKEN_FILE_LOCATION` holds."""
+    try:
+        return read_tokens(Path(file)) if file else []
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"HADOOP_TOKEN_FILE_LOCATION must name a file of Hadoop's credentials, or nothing. Got {file!r}: {error}.", file=file
+        ) from None
+
+
+def _known(spelled: str, url: str, scheme: str, what: str) -> tuple[Any, str]:
+    """Whatever pyarrow or fsspec knows."""
+    from pyarrow import ArrowInvalid, ArrowNotImplementedError
+    from pyarrow.fs import FileSystem, FSSpecHandler, PyFileSystem
+
+    try:
+        filesystem, path = FileSystem.from_uri(spelled)
+        return filesystem, path
+    except (ArrowInvalid, ArrowNotImplementedError) as error:
+        first = str(error)  # not a file system of pyarrow's, or not in this build of it
+    except OSError as error:
+        raise _unknown(url, scheme, what, str(error)) from None
+    try:
+        from fsspec.core import url_to_fs
+    except ImportError:
+        raise _unknown(url, scheme, what, f"{first}; and fsspec is not installed") from None
+    try:
+        filesystem, path = url_to_fs(spelled)
+    except ImportError as error:
+        raise _unknown(url, scheme, what, f"{error}; `pip install 'fsspec[{_ALIASES.get(scheme, scheme)}]'`") from None
+    except (ValueError, OSError) as error:
+        raise _unknown(url, scheme, what, str(error)) from None
+    return PyFileSystem(FSSpecHandler(filesystem)), path
+
+
+def _parts(url: str, what: str) -> Any:
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        raise ConfigError(f"{what} must be a URL, as hdfs://host:8020/path. Got {url!r}: {error}.", url=url) from None
+
+
+def _unknown(url: str, scheme: str, what: str, why: str) -> ConfigError:
+    return ConfigError(
+        f"{what} must be of a file system that pyarrow or fsspec can open. Got {url!r}: {why}. Give a path, or install"
+        f" on the driver, the executors and all nodes what fsspec needs for {scheme!r}, and set its credentials there.",
+        url=url,
+    )
+
+
+__all__ = ["LIMITS", "can_be_shared", "open_filesystem", "path_of", "webhdfs_of"]
