@@ -125,3 +125,35 @@ def test_workers_with_executors_of_their_own_see_their_own_gpu(tmp_path: pathlib
     check(told)
     assert {worker["device"] for worker in told["shared"]["workers"]} <= {"card0", "card1"}
     assert max(told["profiles"]) > 0, "workers and nodes have"
+
+
+LOCAL = """
+from pyspark.sql import SparkSession
+from sparkps import PSContext
+
+sys.excepthook = lambda kind, error, trace: say(error=f"{kind.__name__}: {error}")
+builder = SparkSession.builder.master("local[4]")
+for key, value in CONF.items():
+    builder = builder.config(key, value)
+spark = builder.getOrCreate()
+told = {}
+for gpus in ("1", "0.5"):
+    spark.conf.set("spark.sparkps.worker.gpus", gpus)
+    with PSContext(spark, num_nodes=1) as ps:
+        told[gpus] = list(ps.run(spark.range(0, 40, 1, 8), lambda worker, batches: [worker.device, list(worker.devices)]))
+say(**told)
+"""
+
+
+def test_on_a_local_master_workers_share_out_the_gpus_of_the_driver(tmp_path: pathlib.Path) -> None:
+    script = tmp_path / "discover.sh"
+    script.write_text("""#!/bin/sh\necho '{"name": "gpu", "addresses": ["card0", "card1"]}'\n""")
+    script.chmod(0o755)
+    driver = {"spark.driver.resource.gpu.amount": "2", "spark.driver.resource.gpu.discoveryScript": str(script)}
+    settings = {key: value for key, value in conf(tmp_path).items() if not key.startswith("spark.worker.")}
+    with DriverProgram(f"CONF = {({**settings, **driver})!r}\n{LOCAL}", PYSPARK_PYTHON=sys.executable) as program:
+        told = program.hear(100)
+        assert "error" not in told, told["error"]
+        program.wait(30)
+    assert told["1"] == [["card0", ["card0"]], ["card1", ["card1"]]], "as many workers as there are GPUs"
+    assert [device for device, _ in told["0.5"]] == ["card0", "card0", "card1", "card1"]
