@@ -12,6 +12,7 @@ from sparkps.client.session import disconnect
 from sparkps.client.tables import SparseTable
 from sparkps.config import NodeSettings, Settings
 from sparkps.driver_bridge.launchers import local
+from sparkps.estimates import PROCESS_BYTES
 from sparkps.optim import Adam
 from sparkps.specs import TableSpec
 from sparkps.wire.messages.control import CreateTable, TierStatus
@@ -25,11 +26,14 @@ def test_node_of_the_estimated_memory_takes_all_rows(rows: int) -> None:
         control = ControlClient.of(tier.address)
         spec = control.request(CreateTable(0, TableSpec("w", "sparse", 8, "float32", optimizer=Adam(0.1)))).spec
         table = SparseTable(tier.address, spec)
+        pid = control.request(TierStatus(0, fresh=True)).report["nodes"][0]["pid"]
+        table.push(np.zeros(1, np.int64), np.ones((1, 8), np.float32))
+        assert psutil.Process(pid).memory_info().rss < PROCESS_BYTES, "with its kernels, and a row"
         for part in np.array_split(np.random.default_rng(1).permutation(rows).astype(np.int64), 20):
             table.push(part, np.ones((len(part), 8), np.float32))
         node = control.request(TierStatus(0, fresh=True)).report["nodes"][0]
         assert node["memory_limit"] == said.node_memory
-        taken = psutil.Process(node["pid"]).memory_info().rss
+        taken = psutil.Process(pid).memory_info().rss
         assert 0.5 * said.bytes_per_node < taken < 0.9 * said.node_memory
     finally:
         disconnect(tier.address)

@@ -57,8 +57,10 @@ rows = spark.range(0, 40, 1, 2).selectExpr("cast(id as string) as seen")
 made = spark.range(0, 40, 1, 2).mapInArrow(etl, "seen string")
 with PSContext(spark, num_nodes=1) as ps:
     told = {"direct": run(rows, 2), "staged": run(made.repartition(2), 2)}
-profile = build(node_profile(context.master, dict(context.getConf().getAll()), Settings()))
+nodes = node_profile(context.master, dict(context.getConf().getAll()), Settings())
+profile = build(nodes)
 told["nodes"] = context.parallelize([0, 1], 2).withResources(profile).mapPartitions(lambda _: [seen()]).collect()
+told["again"] = build(nodes).id == profile.id
 spark.conf.set("spark.sparkps.worker.gpus", "0.5")
 with PSContext(spark, num_nodes=1) as ps:
     told["shared"] = run(rows, 4 if SHARED else 2)
@@ -110,6 +112,7 @@ def check(told: dict[str, Any]) -> None:
         assert told[name]["reader"] == reader
     assert [worker["rows"] for worker in told["staged"]["workers"]] == [[""], [""]], "tasks that made the rows had none"
     assert told["nodes"] == [[], []]
+    assert told["again"], "executors of one profile serve whoever asks for the same"
 
 
 def test_workers_on_executors_of_the_application_see_their_own_gpu(tmp_path: pathlib.Path) -> None:
@@ -146,7 +149,7 @@ say(**told)
 
 
 def test_on_a_local_master_workers_share_out_the_gpus_of_the_driver(tmp_path: pathlib.Path) -> None:
-    script = tmp_path / "discover.sh"
+    script = tmp_path / "of_driver.sh"
     script.write_text("""#!/bin/sh\necho '{"name": "gpu", "addresses": ["card0", "card1"]}'\n""")
     script.chmod(0o755)
     driver = {"spark.driver.resource.gpu.amount": "2", "spark.driver.resource.gpu.discoveryScript": str(script)}

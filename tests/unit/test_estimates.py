@@ -10,7 +10,6 @@ from sparkps import optim
 from sparkps.driver_bridge.resources import NODE_HEAP, NODE_PROCESSES
 from sparkps.errors import InvalidInput
 from sparkps.estimates import PROCESS_BYTES
-from sparkps.host_memory import resident_bytes
 from sparkps.ps_nodes.tables.dense import DenseShards
 from sparkps.ps_nodes.tables.index import KeyIndex
 from sparkps.ps_nodes.tables.sparse import SparseShards
@@ -79,12 +78,6 @@ def test_container_is_what_spark_is_asked_for() -> None:
     said = sparkps.estimate(1_000_000)
     assert (said.heap, said.overhead) == (NODE_HEAP, said.node_memory + NODE_PROCESSES)
     assert f"nodeMemory  {said.node_memory >> 20}m" in str(said)
-
-
-def test_an_interpreter_with_kernels_takes_no_more_than_is_reckoned_for_a_process() -> None:
-    """This one has the kernels of the tables above, and pytest."""
-    filled(300, 1, "float32", optim.SGD(0.1))
-    assert resident_bytes() < PROCESS_BYTES
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from operator import index
 from typing import Any
 
 from sparkps.driver_bridge.profiles import Profile, gpu_slots
-from sparkps.driver_bridge.resources import worker_profile
+from sparkps.driver_bridge.resources import check_dynamic, worker_profile
 from sparkps.driver_bridge.spark.conf_values import flag, fraction, is_dynamic, number
 from sparkps.driver_bridge.spark.master import Master
 from sparkps.errors import ConfigError, InvalidInput, NotEnoughSlots
@@ -79,6 +79,11 @@ def count_slots(
     -------
     Slots
 
+    Raises
+    ------
+    ConfigError
+        Such workers could never run, or never all at once.
+
     Examples
     --------
     >>> count_slots("local[4]", {}, Observed(cpus=8, running_slots=4)).limit
@@ -89,8 +94,9 @@ def count_slots(
     >>> count_slots("yarn", yarn, Observed(cpus=8, running_slots=0), reserved=2).limit
     4
     """
-    profile = worker_profile(master, conf, gpus)
-    kind = Master(master)
+    kind, profile = Master(master), worker_profile(master, conf, gpus)
+    if is_dynamic(master, conf):
+        check_dynamic(conf)
     if kind.in_driver:
         return _in_driver(kind, conf, observed, gpus)
     if kind.accounts_memory and is_dynamic(master, conf):

@@ -232,6 +232,7 @@ def test_profiles_in_words() -> None:
         ("yarn", {"spark.executor.memoryOverhead": "1536m"}, 0, ""),
         ("yarn", {"spark.executor.memory": "20g"}, 0, ""),
         ("k8s://https://host", {"spark.executor.memoryOverhead": "2g"}, 2 * GIB, "should be at least 2560m.* It is 2 GiB"),
+        ("k8s://https://host", {"spark.executor.memory": "2g"}, 0, "It is 819 MiB"),
         ("spark://host:7077", {"spark.dynamicAllocation.enabled": "true"}, 0, "Set `spark.executor.cores`"),
         ("spark://host:7077", DYNAMIC, 0, ""),
         ("spark://host:7077", {}, 0, ""),

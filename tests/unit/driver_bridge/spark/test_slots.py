@@ -98,6 +98,11 @@ def test_slots_beside_nodes_and_with_gpus(master, conf, gpus, reserved, default,
     assert (slots.default, slots.limit) == (default, limit)
 
 
+def test_dynamic_allocation_that_asks_for_some_of_the_executors_only_is_refused():
+    with pytest.raises(ConfigError, match=r"executorAllocationRatio` = 0\.5"):
+        count_slots("yarn", {**DYNAMIC, "spark.dynamicAllocation.executorAllocationRatio": "0.5"}, EIGHT)
+
+
 def test_error_says_how_many_slots_nodes_hold_and_how_many_are_needed_in_all():
     conf = {"spark.executor.instances": "2", "spark.executor.cores": "2"}
     slots = count_slots("yarn", conf, EIGHT, reserved=2)
