@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sparkps.consistency import ASP, BSP, SSP
     from sparkps.driver_bridge.context import PSContext
     from sparkps.driver_bridge.groups.report import WorkerLost
+    from sparkps.estimates import estimate
 
 __version__ = "0.1.0"
 
@@ -29,9 +30,10 @@ _HOMES = {
     "SSP": "sparkps.consistency",
     "SparseTable": "sparkps.client.tables",
     "WorkerLost": "sparkps.driver_bridge.groups.report",
+    "estimate": "sparkps.estimates",
 }
 
-__all__ = ["ASP", "BSP", "SSP", "DenseTable", "KeySet", "PSContext", "SparseTable", "WorkerLost", "__version__"]
+__all__ = ["ASP", "BSP", "SSP", "DenseTable", "KeySet", "PSContext", "SparseTable", "WorkerLost", "__version__", "estimate"]
 
 
 def __getattr__(name: str) -> Any:

@@ -139,8 +139,7 @@ def warnings(master: str, conf: Mapping[str, str], num_nodes: int, node_memory: 
     if not values.is_dynamic(master, conf):
         return _warnings_of_fixed(master, conf, node_memory or DEFAULT_NODE_MEMORY)
     found = []
-    least = values.number(conf, f"{_DYNAMIC}minExecutors", 0)
-    if least > num_nodes:
+    if (least := values.number(conf, f"{_DYNAMIC}minExecutors", 0)) > num_nodes:
         found.append(
             f"`{_DYNAMIC}minExecutors` = {least} applies to each profile: Spark keeps {least} executors of the size of a node for"
             f" {num_nodes} node{'s' if num_nodes > 1 else ''}, {least - num_nodes} of them idle. Set it to {num_nodes} or less."
@@ -198,16 +197,14 @@ def check_dynamic(conf: Mapping[str, str]) -> None:
     ConfigError
         Names the key.
     """
-    kept = (
+    moved = values.flag(conf, "spark.storage.decommission.shuffleBlocks.enabled", default=True)
+    is_kept = (
         values.flag(conf, f"{_DYNAMIC}shuffleTracking.enabled", default=True)
         or values.flag(conf, "spark.shuffle.service.enabled")
-        or (
-            values.flag(conf, "spark.decommission.enabled")
-            and values.flag(conf, "spark.storage.decommission.shuffleBlocks.enabled", default=True)
-        )
+        or (moved and values.flag(conf, "spark.decommission.enabled"))
         or "spark.shuffle.sort.io.plugin.class" in conf
     )
-    if not kept:
+    if not is_kept:
         raise ConfigError(
             f"`{_DYNAMIC}enabled` = true needs somebody to keep shuffled rows of executors that go. Set"
             f" `{_DYNAMIC}shuffleTracking.enabled` to true, or start a shuffle service and set `spark.shuffle.service.enabled`.",
@@ -313,14 +310,14 @@ def _gpu_executor(master: str, conf: Mapping[str, str], cpus: float, gpus: float
             f"`{_EXECUTOR_GPU}amount` must be at least the GPUs of one worker, `{_GPUS}` = {gpus:g}. Got {amount} instead.",
             key=f"{_EXECUTOR_GPU}amount",
         )
-    is_kubernetes = Master(master).is_kubernetes
+    vendor = VENDOR if Master(master).is_kubernetes else ""
     return Executor(
         cores,
         values.size(conf, "spark.executor.memory", 1 << 30),
         values.size(conf, "spark.executor.memoryOverhead", 0),
         amount,
         _discovery(master, conf),
-        conf.get(f"{_EXECUTOR_GPU}vendor", VENDOR) if is_kubernetes else conf.get(f"{_EXECUTOR_GPU}vendor", ""),
+        conf.get(f"{_EXECUTOR_GPU}vendor", vendor),
         values.size(conf, "spark.memory.offHeap.size", 0, 1) if values.flag(conf, "spark.memory.offHeap.enabled") else None,
     )
 
@@ -363,7 +360,7 @@ def _task_cpus(conf: Mapping[str, str]) -> float:
 def _warnings_of_fixed(master: str, conf: Mapping[str, str], node_memory: int) -> list[str]:
     if not Master(master).accounts_memory:
         return []
-    has = values.size(conf, "spark.executor.memoryOverhead", _usual_overhead(conf))
+    has = values.size(conf, "spark.executor.memoryOverhead", _usual_overhead(master, conf))
     needs = node_memory + NODE_PROCESSES
     if has >= needs:
         return []
@@ -375,9 +372,10 @@ def _warnings_of_fixed(master: str, conf: Mapping[str, str], node_memory: int) -
     return [warning]
 
 
-def _usual_overhead(conf: Mapping[str, str]) -> int:
+def _usual_overhead(master: str, conf: Mapping[str, str]) -> int:
     heap = values.size(conf, "spark.executor.memory", 1 << 30)
-    share = values.fraction(conf, "spark.executor.memoryOverheadFactor", 0.1)
+    usual = 0.4 if Master(master).is_kubernetes else 0.1  # of an application in Python
+    share = values.fraction(conf, "spark.executor.memoryOverheadFactor", usual)
     return max(int(share * heap), values.size(conf, "spark.executor.minMemoryOverhead", 384 * MIB))
 
 

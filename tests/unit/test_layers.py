@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "client": BASE | {"wire", "kernels", "client"},
     "driver_bridge": BASE | {"filesystems", "wire", "kernels", "checkpoints", "client", "driver_bridge"},
     "mllib": BASE | {"filesystems", "wire", "kernels", "checkpoints", "client", "driver_bridge", "mllib"},
+    "estimates": BASE | {"ps_nodes", "driver_bridge"},
     "testing": BASE | {"wire", "kernels", "checkpoints", "ps_nodes", "client", "driver_bridge", "testing"},
 }
 
@@ -49,6 +50,7 @@ NEVER = {
     "driver_bridge": {"torch"},
     "mllib": {"torch"},
     "testing": {"torch"},
+    "estimates": HEAVY,
 }
 
 #: Packages that a layer imports inside functions only, so that `import sparkps` and the coordinator start fast.

@@ -133,7 +133,7 @@ def _check_container(profile: Profile, count: int, memory: int, most: int, cores
     )
     raise ConfigError(
         f"Each executor must fit where it is to run. Asked for were {describe(profile, count)}: {shown_size(memory)} and"
-        f" {profile.executor.cores} cores each. {what} has {shown_size(most)} and {cores} cores. {less}.",
+        f" {_counted(profile.executor.cores, 'core')} each. {what} has {shown_size(most)} and {_counted(cores, 'core')}. {less}.",
         key=key,
         asked=memory,
         largest=most,
@@ -152,9 +152,10 @@ def _check_slots(kind: Master, conf: dict[str, str], profile: Profile, count: in
         return
     workers = f", and {beside} slot at least for a worker beside them: {count + beside} in all" if beside else ""
     raise ConfigError(
-        f"Without dynamic allocation {profile.name} run on the executors of the default profile. There are {executors} of {cores} cores,"
-        f" which hold {has} tasks of {profile.cpus:g} cores. {count} were asked for{workers}. Raise `spark.executor.instances` or"
-        f" `spark.executor.cores`, ask for fewer {profile.name}, or set `spark.dynamicAllocation.enabled` to true.",
+        f"Without dynamic allocation {profile.name} run on the executors of the default profile. There are {executors} of"
+        f" {_counted(cores, 'core')}, which hold {_counted(has, 'task')} of {_counted(profile.cpus, 'core')}. {count} were asked"
+        f" for{workers}. Raise `spark.executor.instances` or `spark.executor.cores`, ask for fewer {profile.name}, or set"
+        " `spark.dynamicAllocation.enabled` to true.",
         key="spark.executor.instances",
         slots=has,
         asked=count,
@@ -258,8 +259,8 @@ def yarn_in_words(yarn: Yarn) -> str:
     )
 
 
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
+def _counted(count: float, what: str) -> str:
+    return f"{count:g} {what}{'' if count == 1 else 's'}"
 
 
 def _within(seconds: float, look: Callable[[], T]) -> T | None:

@@ -12,7 +12,7 @@ from operator import index
 from typing import Any
 
 from sparkps.driver_bridge.profiles import Profile, gpu_slots
-from sparkps.driver_bridge.resources import worker_profile
+from sparkps.driver_bridge.resources import check_dynamic, worker_profile
 from sparkps.driver_bridge.spark.conf_values import flag, fraction, is_dynamic, number
 from sparkps.driver_bridge.spark.master import Master
 from sparkps.errors import ConfigError, InvalidInput, NotEnoughSlots
@@ -79,6 +79,11 @@ def count_slots(
     -------
     Slots
 
+    Raises
+    ------
+    ConfigError
+        Such workers could never run, or never all at once.
+
     Examples
     --------
     >>> count_slots("local[4]", {}, Observed(cpus=8, running_slots=4)).limit
@@ -89,15 +94,18 @@ def count_slots(
     >>> count_slots("yarn", yarn, Observed(cpus=8, running_slots=0), reserved=2).limit
     4
     """
-    profile = worker_profile(master, conf, gpus)
-    kind = Master(master)
+    kind, profile = Master(master), worker_profile(master, conf, gpus)
+    if is_dynamic(master, conf):
+        check_dynamic(conf)
     if kind.in_driver:
         return _in_driver(kind, conf, observed, gpus)
     if kind.accounts_memory and is_dynamic(master, conf):
         return _dynamic(conf, observed, profile)
-    executors = _fixed_executors(kind, conf)
-    if executors is None:
+    if kind.is_standalone:
         return _standalone(conf, observed, profile, reserved)
+    if kind.cores_of_worker and profile is not None and profile.executor is not None:
+        return _local_cluster(kind, conf, profile, reserved)
+    executors = _fixed_executors(kind, conf)
     each = _fit(executors.cores, conf)
     served = _served_by_gpus(executors.gpus, profile, conf, each)
     limit = max(min(executors.count * each - reserved, executors.count * served), 0)
@@ -126,17 +134,24 @@ def _in_driver(kind: Master, conf: Mapping[str, str], observed: Observed, gpus: 
     return Slots(max(limit, 1), limit, remedy)
 
 
-def _fixed_executors(kind: Master, conf: Mapping[str, str]) -> _Executors | None:
-    """The executors, if the configuration says how many there are: not on standalone, which takes what Workers offer."""
+def _local_cluster(kind: Master, conf: Mapping[str, str], profile: Profile, reserved: int) -> Slots:
+    """Slots of executors with GPUs, which the Workers of a local-cluster start when they are asked for."""
+    assert profile.executor is not None
+    gpus, cores = number(conf, "spark.worker.resource.gpu.amount", 0), kind.cores_of_worker
+    total = kind.cores(0) or 0
+    executors = total // cores * min(cores // profile.executor.cores, gpus // profile.executor.gpus)
+    limit = max(min(_fit(total, conf) - reserved, executors * profile.tasks_per_executor), 0)
+    remedy = f"give `spark.master` more cores (it is {kind.name!r}), or raise `spark.worker.resource.gpu.amount` (it is {gpus})"
+    return Slots(max(limit, 1), limit, remedy, reserved)
+
+
+def _fixed_executors(kind: Master, conf: Mapping[str, str]) -> _Executors:
+    """The executors, where the configuration says how many there are."""
     gpus = number(conf, "spark.executor.resource.gpu.amount", 0)
     if kind.cores_of_worker:
         cores = min(number(conf, "spark.executor.cores", kind.cores_of_worker), kind.cores_of_worker)
-        if is_dynamic(kind.name, conf):
-            gpus = number(conf, "spark.worker.resource.gpu.amount", 0) // max(kind.cores_of_worker // cores, 1)
         count = (kind.cores(0) or 0) // cores
         return _Executors(count, cores, gpus, f"give `spark.master` more cores (it is {kind.name!r})")
-    if kind.is_standalone:
-        return None
     return _Executors(
         number(conf, "spark.executor.instances", _DEFAULT_INSTANCES),
         number(conf, "spark.executor.cores", 1),

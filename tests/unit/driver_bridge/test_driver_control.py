@@ -135,15 +135,38 @@ def watch(control: Control, jobs: list[Job]) -> Iterator[Callable[[], GroupMonit
         jobs.append(Job())
         return jobs[-1]
 
-    def make() -> GroupMonitor:
+    def make(start_timeout: float = 30.0, **more: Any) -> GroupMonitor:
         bar: Any = SimpleNamespace(update=lambda ranks, lost: None, close=lambda well: None)
         address = c.TierAddress("tier", control.endpoint)
         stand_in = StandIn(address, control, GROUP, "wait", 1.0)  # type: ignore[arg-type]
-        return GroupMonitor(control, GROUP, submit, stand_in, most_failures=4, start_timeout=30.0, slots=2, bar=bar)  # type: ignore[arg-type]
+        options = {"most_failures": 4, "start_timeout": start_timeout, "slots": 2, "bar": bar, **more}
+        return GroupMonitor(control, GROUP, submit, stand_in, **options)  # type: ignore[arg-type]
 
     yield make
     for job in jobs:
         job.end()
+
+
+def test_ranks_that_do_not_start_are_told_with_what_was_asked_for_and_what_there_is(
+    control: Control, watch: Callable[..., GroupMonitor]
+) -> None:
+    control.answer = lambda message: report(started=False)
+    watching = watch(0.05, look_around=lambda: "Spark has no executor.", remedy="raise `spark.executor.instances`")
+    assert watching.settled.wait(10)
+    with pytest.raises(DeadlineExceeded, match=r"Spark has no executor\. Ask for fewer .*, raise `spark\.executor\.instances`, or"):
+        watching.check()
+
+
+def test_ranks_that_start_while_the_driver_looks_around_are_not_late(control: Control, watch: Callable[..., GroupMonitor]) -> None:
+    control.answer = lambda message: report(started=False)
+
+    def look_around() -> str:
+        control.answer = lambda message: report(started=True)
+        return "Spark has two executors."
+
+    watching = watch(0.05, look_around=look_around)
+    assert wait_until(lambda: watching.start_seconds > 0)
+    watching.check()
 
 
 @pytest.mark.parametrize("how", ["gone", "silent"])

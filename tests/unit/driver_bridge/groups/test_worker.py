@@ -239,6 +239,9 @@ def test_start_error_says_what_was_asked_and_what_there_is():
     error = not_started(coordinator.request(c.GroupState(0, 1)), coordinator.spec, 60, 2)
     assert isinstance(error, DeadlineExceeded)
     assert (error.missing, error.slots, error.asked) == ([0, 1, 2], 2, 3)
+    told = not_started(coordinator.request(c.GroupState(0, 1)), coordinator.spec, 60, 0, "Spark was asked for 3 GPUs.", "raise `x`")
+    assert "not known, 3 workers were asked for. Spark was asked for 3 GPUs. Ask for fewer" in told.message
+    assert "end the other jobs, raise `x`, or raise `spark.sparkps.groupStartTimeout`." in told.message
 
 
 def test_a_fenced_attempt_waits_for_the_result_of_its_successor(tier):

@@ -51,6 +51,69 @@ def test_slots(master, conf, default, limit):
     assert (slots.default, slots.limit) == (default, limit)
 
 
+DYNAMIC = {"spark.dynamicAllocation.enabled": "true", "spark.executor.cores": "4"}
+GPUS = {"spark.executor.resource.gpu.amount": "2"}
+SCRIPT = {"spark.files": "discover-gpu.sh"}
+
+
+@pytest.mark.parametrize(
+    ("master", "conf", "gpus", "reserved", "default", "limit"),
+    [
+        # nodes beside workers on executors of a fixed number
+        ("yarn", {"spark.executor.instances": "3", "spark.executor.cores": "4"}, 0, 2, 10, 10),
+        ("yarn", {}, 0, 2, 1, 0),
+        ("local-cluster[2,4,1024]", {}, 0, 3, 5, 5),
+        ("spark://host:7077", {"spark.cores.max": "8"}, 0, 3, 3, 5),
+        ("spark://host:7077", {}, 0, 2, 4, None),
+        # nodes that have executors of their own
+        ("yarn", {**DYNAMIC, "spark.dynamicAllocation.maxExecutors": "3"}, 0, 0, 12, 12),
+        # GPUs of a fixed number of executors: two slots of four have one
+        ("yarn", {"spark.executor.instances": "3", "spark.executor.cores": "4", **GPUS}, 1, 0, 6, 6),
+        ("yarn", {"spark.executor.instances": "3", "spark.executor.cores": "4", **GPUS}, 0.5, 0, 12, 12),
+        ("yarn", {"spark.executor.instances": "3", "spark.executor.cores": "4", **GPUS}, 2, 0, 3, 3),
+        # nodes may fill one executor, whose GPUs nobody has then
+        ("yarn", {"spark.executor.instances": "3", "spark.executor.cores": "4", **GPUS}, 1, 2, 6, 6),
+        ("yarn", {"spark.executor.instances": "3", "spark.executor.cores": "4", **GPUS}, 1, 3, 5, 6),
+        ("yarn", {"spark.executor.instances": "3", "spark.executor.cores": "4", **GPUS}, 1, 4, 4, 6),
+        ("yarn", {"spark.executor.instances": "3", "spark.executor.cores": "4", **GPUS}, 1, 8, 2, 4),
+        ("local-cluster[2,4,1024]", GPUS, 1, 0, 4, 4),
+        ("spark://host:7077", GPUS, 1, 0, 4, None),
+        # executors with GPUs of their own: four slots each
+        ("yarn", {**DYNAMIC, **SCRIPT, "spark.dynamicAllocation.maxExecutors": "3"}, 1, 0, 12, 12),
+        ("yarn", {**DYNAMIC, **SCRIPT, **GPUS, "spark.dynamicAllocation.maxExecutors": "3"}, 1, 0, 6, 6),
+        ("yarn", {**DYNAMIC, **SCRIPT, "spark.dynamicAllocation.initialExecutors": "2"}, 1, 0, 8, None),
+        ("yarn", {**DYNAMIC, **SCRIPT}, 1, 0, 1, None),
+        ("local-cluster[2,4,1024]", {**DYNAMIC, "spark.worker.resource.gpu.amount": "4"}, 1, 0, 8, 8),
+        ("local-cluster[2,4,1024]", {**DYNAMIC, "spark.worker.resource.gpu.amount": "4"}, 1, 2, 6, 6),
+        ("local-cluster[2,4,1024]", {**DYNAMIC, "spark.executor.cores": "1", "spark.worker.resource.gpu.amount": "2"}, 1, 0, 4, 4),
+        ("local-cluster[2,4,1024]", DYNAMIC, 1, 0, 1, 0),
+        # a local master has the GPUs of the driver
+        ("local[4]", {"spark.driver.resource.gpu.amount": "1"}, 0.5, 0, 2, 2),
+        ("local[4]", {"spark.driver.resource.gpu.amount": "8"}, 1, 0, 4, 4),
+    ],
+)
+def test_slots_beside_nodes_and_with_gpus(master, conf, gpus, reserved, default, limit):
+    observed = Observed(cpus=8, running_slots=6, executors=2)
+    slots = count_slots(master, conf, observed, gpus=gpus, reserved=reserved)
+    assert (slots.default, slots.limit) == (default, limit)
+
+
+def test_dynamic_allocation_that_asks_for_some_of_the_executors_only_is_refused():
+    with pytest.raises(ConfigError, match=r"executorAllocationRatio` = 0\.5"):
+        count_slots("yarn", {**DYNAMIC, "spark.dynamicAllocation.executorAllocationRatio": "0.5"}, EIGHT)
+
+
+def test_error_says_how_many_slots_nodes_hold_and_how_many_are_needed_in_all():
+    conf = {"spark.executor.instances": "2", "spark.executor.cores": "2"}
+    slots = count_slots("yarn", conf, EIGHT, reserved=2)
+    with pytest.raises(NotEnoughSlots, match=r"4 task slots, of which nodes hold 2\. 3 workers .* 5 in all: ask for fewer") as caught:
+        choose_num_workers(3, slots)
+    assert (caught.value.slots, caught.value.reserved, caught.value.asked) == (2, 2, 3)
+    none_left = count_slots("yarn", {}, EIGHT, reserved=2)
+    with pytest.raises(NotEnoughSlots, match=r"2 task slots, of which nodes hold 2\. 1 workers .* 3 in all: raise"):
+        choose_num_workers(None, none_left)
+
+
 def test_default_number_of_workers_is_what_can_run_at_once():
     assert choose_num_workers(None, count_slots("local[5]", {}, EIGHT)) == 5
 
