@@ -8,6 +8,9 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
+#: Tag of the jobs that are nodes: each is one task, and runs as long as its node.
+NODES_TAG = "sparkps-nodes"
+
 #: Seconds between two looks while waiting: how long Ctrl-C may take.
 _LOOK_EVERY = 0.25
 
@@ -96,4 +99,4 @@ class SparkJob(Generic[T]):
         return not self._thread.is_alive()
 
 
-__all__ = ["SparkJob"]
+__all__ = ["NODES_TAG", "SparkJob"]
