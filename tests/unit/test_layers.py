@@ -20,11 +20,12 @@ BASE = {
 MAY_IMPORT = {
     **dict.fromkeys(BASE, BASE),
     "wire": BASE | {"wire"},
+    "log_forwarding": BASE | {"wire", "log_forwarding"},
     "kernels": BASE | {"wire", "kernels"},
     "checkpoints": BASE | {"wire", "checkpoints"},
-    "ps_nodes": BASE | {"wire", "kernels", "checkpoints", "ps_nodes"},
+    "ps_nodes": BASE | {"wire", "kernels", "checkpoints", "log_forwarding", "ps_nodes"},
     "client": BASE | {"wire", "kernels", "client"},
-    "driver_bridge": BASE | {"wire", "kernels", "checkpoints", "client", "driver_bridge"},
+    "driver_bridge": BASE | {"wire", "kernels", "checkpoints", "client", "log_forwarding", "driver_bridge"},
     "mllib": BASE | {"wire", "kernels", "checkpoints", "client", "driver_bridge", "mllib"},
     "testing": BASE | {"wire", "kernels", "checkpoints", "ps_nodes", "client", "driver_bridge", "testing"},
 }
@@ -39,6 +40,7 @@ NEVER = {
     "descriptors": HEAVY - {"zmq"},
     "arrow": HEAVY - {"pyarrow"},
     "spill": HEAVY - {"pyarrow"},
+    "log_forwarding": HEAVY - {"zmq"},
     "wire": HEAVY | {"threading", "time", "socket"},
     "kernels": HEAVY - {"numba"},
     "checkpoints": HEAVY - {"pyarrow"},

@@ -8,8 +8,10 @@ the coordinator fails the task: then Spark is the one to tell.
 from __future__ import annotations
 
 import logging
+import socket
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -25,6 +27,7 @@ from sparkps.driver_bridge.groups.worker import STATE, Train, Worker
 from sparkps.driver_bridge.input.batches import Batches, input_failure, rows_of_spark
 from sparkps.driver_bridge.input.scan import RankRows, with_names
 from sparkps.errors import Fenced, InvalidInput, SparkPSError, to_wire
+from sparkps.log_forwarding import LogForwarder
 from sparkps.plain import cut, name_of, text_of
 from sparkps.specs import GroupSpec
 from sparkps.wire.messages.control import MAX_RECORDED_RESULT, Cause, Recorded, Renew, TierAddress
@@ -67,6 +70,8 @@ class RankTask:
     slots: int
     #: Rows by rank, or None: the rows are those that the task is given.
     fetched: RankRows | None = None
+    #: What is logged here at this level or above, the user's function included, also reaches the driver's log; empty: nothing does.
+    log_level: str = ""
 
     def __call__(self, rows: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """As a task of `mapInArrow`, with the rows of its partition."""
@@ -90,7 +95,14 @@ class RankTask:
         gpus = context.resources().get("gpu")
         device = gpus.addresses[0] if gpus is not None and gpus.addresses else None
         rank = context.partitionId()
-        yield RankEnd(rank, *self.run(rank, context.taskAttemptId(), rows, device))
+        with self._log_forwarded(rank):
+            ended = self.run(rank, context.taskAttemptId(), rows, device)
+        yield RankEnd(rank, *ended)
+
+    def _log_forwarded(self, rank: int) -> AbstractContextManager[Any]:
+        if not self.log_level:
+            return nullcontext()
+        return LogForwarder(self.address.coordinator, f"rank {rank} on {socket.gethostname()}", self.log_level)
 
     def run(
         self, rank: int, attempt: int, rows: Iterator[pa.RecordBatch], device: str | None
