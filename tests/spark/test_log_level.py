@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import sys
 
 import pytest
 
@@ -17,7 +18,7 @@ HERE = socket.gethostname()
 def talking(worker, batches):
     logging.getLogger("mine").info("rank %d has begun", worker.rank)
     logging.getLogger("mine").debug("not at this level")
-    print("standard output is no record")
+    sys.stderr.write("standard error is no record\n")
     worker.tick()
     if worker.rank == 1:
         logging.getLogger("mine").error("about to fail")
