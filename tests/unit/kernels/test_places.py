@@ -152,7 +152,7 @@ def test_kernels_of_another_user_do_not_count(home: pathlib.Path, monkeypatch: p
     assert not each.is_cached()
 
 
-def test_a_directory_that_was_asked_for_is_the_only_one(
+def test_a_directory_that_was_asked_for_is_the_only_one_beside_that_of_the_environment(
     home: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SPARKPS_KERNEL_CACHE_DIR", str(tmp_path / "asked"))
