@@ -13,6 +13,7 @@ from sparkps.client.session import disconnect, end_all
 from sparkps.driver_bridge.arguments import settings_of
 from sparkps.driver_bridge.driver_control import DriverControl
 from sparkps.driver_bridge.launchers import RunningTier, launch
+from sparkps.driver_bridge.log_fetching import LogFetching
 from sparkps.driver_bridge.signals import EndOfDriver, EndOfSpark
 from sparkps.driver_bridge.spark.python_workers import start_python_workers, use_this_python
 from sparkps.driver_bridge.spark.session import has_stopped, running_context
@@ -56,6 +57,8 @@ class TierLife:
         self._workers_started.set()
         #: Nobody has asked for this context itself: it was made for whoever needs one.
         self._is_shared = False
+        #: Brings what other processes log to the driver's log, where `spark.sparkps.logLevel` asks for it.
+        self._log_fetching: LogFetching | None = None
         #: None until the tier has started.
         self._end_of_spark: EndOfSpark | None = None
         with TierLife._lock:
@@ -78,6 +81,8 @@ class TierLife:
         self.address: TierAddress = self._tier.address
         #: To the coordinator.
         self.control = DriverControl.for_tier(self.address, self._tier.ended)
+        if self.settings.log_level:
+            self._log_fetching = LogFetching(self.control.request, self.settings.log_level).begin()
         log.info("tier %s is ready: %d nodes", self.address.tier_id, self.settings.num_nodes)
 
     @classmethod
@@ -124,6 +129,8 @@ class TierLife:
             self._workers_started.wait(_START_PATIENCE)
             if self._tier is None:
                 return
+            if self._log_fetching is not None:
+                self._log_fetching.end()
             disconnect(self._tier.address)
             end_all(self._tier.address)
             self._tier.stop()

@@ -1,17 +1,22 @@
 """Compiling and loading kernels before they are called. Kernels belong to the package that declares them.
 
 The tier's are in `sparkps.kernels`; an estimator names the packages of its own. ``python -m sparkps.kernels.ahead`` compiles
-those of the packages that it is given, or everything, for instance while an image of a container is built.
+those of the packages that it is given, or everything. With ``--ship`` it puts them into the Python environment itself, where every
+process of that environment finds them, also where it was unpacked on another host with the same kind of processor: for an archive of
+the environment, or an image of a container.
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import pkgutil
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
 
+from sparkps.kernels import places
 from sparkps.kernels.compiled import Kernel, declared
 
 #: Owner of the kernels that nodes and clients call.
@@ -80,12 +85,50 @@ def load_kept(dtype: str, *owners: str) -> None:
             each.ready(("", dtype))
 
 
-def main(owners: list[str]) -> None:
-    """Compile the kernels of `owners`, or all, and tell of each on standard error."""
-    warm(
-        *(owners or [EVERYTHING]),
-        progress=lambda done, of, name: print(f"sparkps: compiling kernel {done + 1} of {of}, {name}", file=sys.stderr),  # noqa: T201
-    )
+def ship(*owners: str, progress: Callable[[int, int, str], None] | None = None) -> Path:
+    """Put the kernels of `owners`, or all, into the Python environment: those on disk as they are, others are compiled.
+
+    Parameters
+    ----------
+    *owners : str
+    progress : callable, optional
+        As in `warm`.
+
+    Returns
+    -------
+    Path
+        The directory (`places.shipped`).
+
+    Raises
+    ------
+    OSError
+        It cannot be written.
+    """
+    directory, wanted = places.shipped(), owners or (EVERYTHING,)
+    directory.mkdir(parents=True, exist_ok=True)
+    for each in kernels_of(*wanted):
+        each.copy_to(directory)
+    places.use(directory)
+    warm(*wanted, progress=progress)
+    if not is_warm(*wanted):
+        raise OSError(f"not all compiled kernels could be written to {str(directory)!r}")
+    return directory
+
+
+def main(argv: list[str]) -> None:
+    """Compile the kernels of the packages that are given, or all, and tell of each on standard error."""
+    parser = argparse.ArgumentParser(prog="python -m sparkps.kernels.ahead", description="Compiles kernels ahead of their use.")
+    parser.add_argument("owners", nargs="*", default=[EVERYTHING], help="packages or modules that declare them (default: all of sparkps)")
+    parser.add_argument("--ship", action="store_true", help="put them into the Python environment, to go where it goes")
+    arguments = parser.parse_args(argv)
+
+    def tell(done: int, of: int, name: str) -> None:
+        sys.stderr.write(f"sparkps: compiling kernel {done + 1} of {of}, {name}\n")
+
+    if arguments.ship:
+        sys.stderr.write(f"sparkps: compiled kernels are in {ship(*arguments.owners, progress=tell)}\n")
+    else:
+        warm(*arguments.owners, progress=tell)
 
 
 if __name__ == "__main__":

@@ -222,6 +222,19 @@ class Kernel:
         disk, directories = _DiskCache(self.python), places.searched()
         return all(disk.find(signature, directories) is not None for _, signature in self.signatures())
 
+    def copy_to(self, directory: Path) -> None:
+        """Write to `directory` what of it is on disk elsewhere.
+
+        Raises
+        ------
+        OSError
+        """
+        disk, elsewhere = _DiskCache(self.python), places.searched()
+        for _, signature in self.signatures():
+            code = disk.find(signature, [directory])
+            if code is None and (code := disk.find(signature, elsewhere)) is not None:
+                files.write(directory / disk.name(signature), code)
+
     def _prepare(self, dtype: str) -> Any:
         with _compiling:
             if dtype in self._ready:

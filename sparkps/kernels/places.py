@@ -4,8 +4,9 @@
 2. ``sparkps-kernels-<uid>`` in the system's temporary directory, where home is read-only, full or missing. It must be this
    user's, and nobody else's to write: what it holds is executed.
 
-Kernels are looked for in all of them, so that a read-only home that holds them is good enough. Without numba: whoever only
-asks where kernels are need not import it.
+Kernels are looked for in all of them, so that a read-only home that holds them is good enough, and in ``share/sparkps/kernels`` of the
+Python environment, which `ahead.ship` fills: there they travel with the environment to other hosts. Without numba: whoever only asks
+where kernels are need not import it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +50,10 @@ _found: Places | None = None
 
 
 def use(directory: str | os.PathLike[str] | None) -> None:
-    """Keep and look for compiled kernels in this directory alone; None: where the environment says, else in the usual ones."""
+    """Keep compiled kernels in this directory alone, and look for them there and in those of the environment.
+
+    None: where ``SPARKPS_KERNEL_CACHE_DIR`` says, else in the usual directories.
+    """
     global _given, _told, _found
     _given, _told, _found = Path(directory).absolute() if directory else None, None, None
 
@@ -71,7 +76,15 @@ def searched() -> list[Path]:
     """Directories in which kernels are looked for, in this order."""
     asked = given()
     usual = [asked] if asked is not None else [path for path, _ in _usual()]
-    return [*([_told] if _told is not None else []), *(path for path in usual if path != _told)]
+    return list(dict.fromkeys([*([_told] if _told is not None else []), *usual, shipped()]))
+
+
+def shipped() -> Path:
+    """Where kernels are that belong to the Python environment, wherever that was unpacked; only read, but by `ahead.ship`.
+
+    They are trusted as the Python code beside them: what belongs to this user or to root, and nobody else can write (see `files`).
+    """
+    return Path(sys.prefix) / "share" / "sparkps" / "kernels"
 
 
 def found() -> Places:
@@ -137,4 +150,4 @@ def _make_private(path: Path) -> None:
         raise OSError(f"it must be this user's alone (mode 700); its mode is {stat.S_IMODE(made.st_mode):o}")
 
 
-__all__ = ["Places", "choose", "found", "given", "look_first_in", "searched", "use"]
+__all__ = ["Places", "choose", "found", "given", "look_first_in", "searched", "shipped", "use"]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import zmq
 
 from sparkps.errors import ProtocolError
+from sparkps.log_forwarding import LogForwarder
 from sparkps.ps_nodes.handlers.commands import command, welcome
 from sparkps.ps_nodes.pulse import Pulse
 from sparkps.wire.codec import decode, encode
@@ -70,9 +71,12 @@ class CoordinatorLink:
         self.socket.setsockopt(zmq.LINGER, 500)
         self.socket.setsockopt(zmq.ROUTING_ID, b"\x01" + secrets.token_bytes(c.ROUTING_ID_BYTES - 1))
         self.socket.connect(coordinator)
+        self._coordinator = coordinator
         self._endpoint = endpoint
         self._origin = origin
         self._service = service
+        #: Sends what this process logs to the driver's log, where that is wanted.
+        self._log: LogForwarder | None = None
         #: When the I/O thread last came round (seconds, monotonic).
         self.seen_at = time.monotonic()
         self._pulse = Pulse(context, coordinator, lambda: self.seen_at)
@@ -163,6 +167,9 @@ class CoordinatorLink:
         self.node = message.node
         self._pulse.begin(self.node, message.settings.heartbeat_interval)  # to make all tables may take longer than the deadline
         welcome(self._service.state, message)
+        if message.log_level:
+            origin = f"node {message.node} on {net.gethostname()}"
+            self._log = LogForwarder(self._coordinator, origin, message.log_level).begin()
         log.info("node %d of tier %s at %s", self.node, message.tier_id, self._endpoint)
 
     def _alive(self, message: c.Alive) -> None:
@@ -210,6 +217,8 @@ class CoordinatorLink:
     def close(self) -> None:
         """Close the connection."""
         self._pulse.close()
+        if self._log is not None:
+            self._log.close()
         self.socket.close()
 
 

@@ -14,6 +14,7 @@ from sparkps.driver_bridge.coordinator.commands import Commands, Then
 from sparkps.driver_bridge.coordinator.connections import Connections
 from sparkps.driver_bridge.coordinator.leases import Groups
 from sparkps.driver_bridge.coordinator.load import LoadMeter
+from sparkps.driver_bridge.coordinator.log_book import LogBook
 from sparkps.driver_bridge.coordinator.moves import Moves
 from sparkps.driver_bridge.coordinator.node_registry import NodeRegistry, described
 from sparkps.driver_bridge.coordinator.placing import Placing
@@ -123,6 +124,8 @@ class Core:
         self.groups = Groups(settings.workers.lease_ttl)
         #: What nodes were told to do, and have not answered.
         self.commands = Commands()
+        #: What processes of the tier have logged, where the driver wants it.
+        self.log_book = LogBook()
         #: What was asked last on every connection.
         self.connections = Connections()
         self.clock = Clock()

@@ -27,6 +27,7 @@ from sparkps.driver_bridge.coordinator.journal import Journal
 from sparkps.driver_bridge.coordinator.tier import Outgoing, Tier
 from sparkps.errors import ProtocolError, to_wire
 from sparkps.lifeline import watch_stdin
+from sparkps.log_forwarding import Listening, Outbox
 from sparkps.wire.codec import decode, encode, sequence_of
 from sparkps.wire.messages import control as c
 
@@ -77,6 +78,11 @@ class Coordinator:
         #: The driver ended without stopping the tier.
         self.orphaned = False
         self._next_warning = 0.0
+        #: What this process itself logs, where the driver wants it.
+        self._outbox: Outbox | None = None
+        if settings.log_level:
+            self._outbox = Outbox(settings.log_level)
+            Listening(self._outbox).begin()
         self._begin()
 
     def _begin(self) -> None:
@@ -114,6 +120,8 @@ class Coordinator:
             poller.poll(IDLE_MS)
             is_empty = self._receive()
             now = time.monotonic()
+            if self._outbox is not None:
+                self.tier.log_book.add("coordinator", *self._outbox.take())
             if is_empty or now - ticked_at > LONGEST_READING:
                 ticked_at = now
                 self._send(self.tier.tick(now))

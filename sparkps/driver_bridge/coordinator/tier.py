@@ -20,6 +20,7 @@ from sparkps.driver_bridge.coordinator.handlers import (
     checkpoints,
     groups,
     lifecycle,
+    logs,
     moving,
     nodes,
     rebalancing,
@@ -44,13 +45,14 @@ HANDLERS: Handlers = {
     **checkpoints.HANDLERS,
     **restoring.HANDLERS,
     **lifecycle.HANDLERS,
+    **logs.HANDLERS,
 }
 
 #: Of these a repetition does no harm, and nobody waits for the answer of one.
-_NOTICES = (c.Heartbeat, c.CommandDone)
+_NOTICES = (c.Heartbeat, c.CommandDone, c.LogLines)
 
 #: Requests that change nothing that a coordinator which is started again does not learn anew.
-_QUESTIONS = (c.Attach, c.FindTable, c.Renew, c.GroupState, c.TierStatus)
+_QUESTIONS = (c.Attach, c.FindTable, c.Renew, c.GroupState, c.TierStatus, c.FetchLog)
 #: Answers that say the same: ask again.
 _ASK_AGAIN = (c.Refused, c.Wait, c.Queued)
 
@@ -234,9 +236,12 @@ class Tier(Core):
             group.heard_at = min(group.heard_at, limit - 0.1) if number in unheard else max(group.heard_at, limit)
         groups.end_unheard(self)
 
-    def _notice(self, sender: bytes, message: c.Heartbeat | c.CommandDone) -> None:
+    def _notice(self, sender: bytes, message: c.Heartbeat | c.CommandDone | c.LogLines) -> None:
         """A message that nobody waits to be answered; of those that change nothing there is no event."""
         command = self.commands.next
+        if isinstance(message, c.LogLines):
+            self._handle(sender, message)
+            return
         if isinstance(message, c.Heartbeat):
             self._handle(sender, message)
             silent = message.report.get("silent_replicas")

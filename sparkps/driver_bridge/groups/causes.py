@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sparkps.driver_bridge.spark.failures import loss_of, root_cause
 from sparkps.errors import DeadlineExceeded, GroupError, InputFailed, SparkPSError, WorkerFailed, from_wire
 from sparkps.plain import name_of, text_of
 from sparkps.specs import GroupSpec
@@ -72,4 +73,20 @@ def not_started(report: GroupReport, group: GroupSpec, timeout: float, slots: in
     )
 
 
-__all__ = ["left", "not_started", "raise_first_cause", "told"]
+def worker_lost(error: BaseException, group: GroupSpec) -> WorkerFailed | None:
+    """The error for a rank whose process is gone for good, by what Spark says of the job; None where it does not say of which."""
+    loss = loss_of(error)
+    if loss is None:
+        return None
+    return WorkerFailed(
+        f"Rank {loss.task} of worker group {group.name!r} was lost with its process on {loss.host} (executor {loss.executor}):"
+        f" {loss.reason}.",
+        group=group.name,
+        rank=loss.task,
+        host=loss.host,
+        executor=loss.executor,
+        cause=root_cause(error),
+    )
+
+
+__all__ = ["left", "not_started", "raise_first_cause", "told", "worker_lost"]

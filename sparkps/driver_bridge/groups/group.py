@@ -221,9 +221,12 @@ class Group:
     def _monitored(self, spec: GroupSpec) -> GroupMonitor:
         """Start the group's Spark job, and watch over it."""
         ps, slots = self._ps, self._slots.limit or 0
+        settings, level = self._settings, self._ps.settings.log_level
         # What this thread reads when the ranks have ended must not need the coordinator then.
         connect(ps.address)
-        task = RankTask(ps.address, replace(spec, start=()), self._train, self._rows.schema, self._settings, slots, None, self._gpus)
+        task = RankTask(
+            ps.address, replace(spec, start=()), self._train, self._rows.schema, settings, slots, of_driver=self._gpus, log_level=level
+        )
         stage = self._rows.stage_of(lambda fetched: dataclasses.replace(task, fetched=fetched))
 
         def submit() -> SparkJob[list[Any]]:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sparkps.client.control import ControlClient
-from sparkps.driver_bridge.groups.causes import not_started
+from sparkps.driver_bridge.groups.causes import not_started, worker_lost
 from sparkps.driver_bridge.groups.progress import ProgressBar
 from sparkps.driver_bridge.groups.rank_lease import SOLVER_ATTEMPT, is_unreached
 from sparkps.driver_bridge.groups.rank_task import RankEnd
@@ -245,15 +245,16 @@ class GroupMonitor:
             failed = InputFailed("", group=self.group.name)
             self.cause = input_failed(self.fail(input_failed(failed, error)), error)
             return True
-        self.cause = self.fail(
-            WorkerFailed(
-                f"The Spark job of worker group {self.group.name!r} failed, and no rank could say why: {said}. A worker's process may have"
-                " been killed (memory?); see the executors' logs.",
-                group=self.group.name,
-                cause=said,
-            )
-        )
+        self.cause = self.fail(worker_lost(error, self.group) or self._unexplained(said))
         return True
+
+    def _unexplained(self, said: str) -> SparkPSError:
+        return WorkerFailed(
+            f"The Spark job of worker group {self.group.name!r} failed, and no rank could say why: {said}. A worker's process may have"
+            " been killed (memory?); see the executors' logs.",
+            group=self.group.name,
+            cause=said,
+        )
 
     def _goes_on(self, error: BaseException) -> bool:
         """Whether the job may succeed if it is submitted again: as it is, or without the rank that it was lost with too often."""

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sparkps.driver_bridge.spark.console import bar_of
+
 #: Names that the bar itself shows, or that say nothing to a reader.
 _OWN = frozenset({"epoch", "epochs", "loss", "clock", "waited_seconds", "rows"})
 
@@ -89,7 +91,7 @@ class ProgressBar:
             self._bar = _tqdm()(
                 desc=description, bar_format=_STARTING, leave=True, file=sys.stderr, dynamic_ncols=True, disable=False
             )
-            self._spark_bar = _console_progress(spark)
+            self._spark_bar = None if spark is None else bar_of(spark)
 
     def update(self, ranks: Sequence[Mapping[str, Any]], lost: int = 0) -> None:
         """Show the figures of all ranks, and how many others the group has gone on without."""
@@ -145,14 +147,6 @@ def _tqdm() -> Any:
     from tqdm import tqdm
 
     return tqdm
-
-
-def _console_progress(spark: Any) -> Any:
-    """Spark's own console progress bar, if it draws one."""
-    if spark is None:
-        return None
-    bar = spark.sparkContext._jsc.sc().progressBar()
-    return bar.get() if bar.isDefined() else None
 
 
 __all__ = ["ProgressBar", "is_watched", "summarize"]

@@ -8,8 +8,10 @@ the coordinator fails the task: then Spark is the one to tell.
 from __future__ import annotations
 
 import logging
+import socket
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -26,6 +28,7 @@ from sparkps.driver_bridge.groups.worker import STATE, Train, Worker
 from sparkps.driver_bridge.input.batches import Batches, input_failure, rows_of_spark
 from sparkps.driver_bridge.input.scan import RankRows, with_names
 from sparkps.errors import Fenced, InvalidInput, SparkPSError, to_wire
+from sparkps.log_forwarding import LogForwarder
 from sparkps.plain import cut, name_of, text_of
 from sparkps.specs import GroupSpec
 from sparkps.wire.messages.control import MAX_RECORDED_RESULT, Cause, Recorded, Renew, TierAddress
@@ -70,6 +73,8 @@ class RankTask:
     fetched: RankRows | None = None
     #: GPUs of the driver, where the ranks share those out; None: what Spark gives to the task counts.
     of_driver: DriverGpus | None = None
+    #: What is logged here at this level or above, the user's function included, also reaches the driver's log; empty: nothing does.
+    log_level: str = ""
 
     def __call__(self, rows: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """As a task of `mapInArrow`, with the rows of its partition."""
@@ -92,7 +97,14 @@ class RankTask:
         assert context is not None, "runs in a Spark task"
         rank = context.partitionId()
         devices = devices_of(context.resources(), rank, self.of_driver)
-        yield RankEnd(rank, *self.run(rank, context.taskAttemptId(), rows, devices))
+        with self._log_forwarded(rank):
+            ended = self.run(rank, context.taskAttemptId(), rows, devices)
+        yield RankEnd(rank, *ended)
+
+    def _log_forwarded(self, rank: int) -> AbstractContextManager[Any]:
+        if not self.log_level:
+            return nullcontext()
+        return LogForwarder(self.address.coordinator, f"rank {rank} on {socket.gethostname()}", self.log_level)
 
     def run(
         self, rank: int, attempt: int, rows: Iterator[pa.RecordBatch], devices: tuple[str, ...]

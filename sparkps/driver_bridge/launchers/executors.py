@@ -26,6 +26,8 @@ from sparkps.driver_bridge.launchers.node_jobs import NodeJob
 from sparkps.driver_bridge.launchers.node_task import NodeTask
 from sparkps.driver_bridge.launchers.places import Place, executors, hosts_of_yarn, spread
 from sparkps.driver_bridge.spark.cluster import check_fits, what_there_is
+from sparkps.driver_bridge.spark.console import KeepOff
+from sparkps.driver_bridge.spark.interrupts import SpareNodes
 from sparkps.driver_bridge.spark.master import Master
 from sparkps.driver_bridge.spark.slots import check_platform
 from sparkps.errors import SparkPSError, TierError
@@ -70,6 +72,8 @@ class ExecutorsTier(CoordinatedTier):
         self._slots_of = partial(resources.reserved_slots, master, conf, settings)
         self._host = conf.get("spark.driver.host", "127.0.0.1")
         self._listens_at = f"tcp://{_numeric(conf.get('spark.driver.bindAddress', self._host))}"
+        #: What Spark does to all jobs, and must not do to those of nodes.
+        self._keep_off, self._spare = KeepOff(spark), SpareNodes(spark)
         #: By number; those that have ended go. Owner: `_lock`.
         self._jobs: dict[int, NodeJob] = {}
         #: Why a job has failed for good while the tier started.
@@ -93,6 +97,8 @@ class ExecutorsTier(CoordinatedTier):
 
     def _start_node(self, number: int) -> None:
         if not self._watcher.is_alive():
+            self._keep_off.begin()
+            self._spare.begin()
             self._watcher.start()
         task = NodeTask(self.address, self._settings, number)
         places = spread(self._candidates(), self._taken())
@@ -199,6 +205,8 @@ class ExecutorsTier(CoordinatedTier):
         for job in list(self._jobs.values()):
             if not job.end(max(0.0, deadline - time.monotonic())):
                 log.warning("node job %d has not ended: Spark ends it with the application", job.number)
+        self._spare.end()
+        self._keep_off.end()
         self._end_children([], grace)
 
 

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import logging
 import re
+from dataclasses import dataclass
 from typing import Any
 
 from sparkps.errors import InputFailed, SparkPSError
 from sparkps.plain import cut
 
 log = logging.getLogger(__name__)
+
+#: What Spark says of a task that was lost, up to the reason.
+_LOST_TASK = re.compile(r"Lost task (\d+)\.\d+ in stage \S+ \(TID \d+\) \((\S+) executor (\S+)\): (.*)", re.DOTALL)
+
+#: An executor that is gone, up to the reason of the resource manager.
+_LOST_EXECUTOR = re.compile(r"^ExecutorLostFailure \(.*?\)\s*(?:Reason:)?\s*", re.DOTALL)
+
+#: What a Python worker says when it crashes and Spark lets it (`spark.python.worker.faulthandler.enabled`), and where it was.
+_FAULT = re.compile(r"Fatal Python error: ([^\n]+)(?:.*?File \"([^\"]+)\", line (\d+) in (\S+))?", re.DOTALL)
+
+#: Signs that the system has killed a process, as it does where memory is short.
+_KILLED = re.compile(r"exit(?:ed with)?(?: exit)? code (?:is )?137|SIGKILL|exceeding .*memory|OOM", re.IGNORECASE)
 
 #: Characters of one sentence.
 _LONGEST = 2000
@@ -62,6 +75,57 @@ def lost_task(error: BaseException) -> int:
     """
     found = re.search(r"\bTask (\d+) in stage \d+\.\d+ failed", str(error))
     return int(found[1]) if found else -1
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A task whose process was lost."""
+
+    #: Number of its partition: the rank.
+    task: int
+    host: str
+    executor: str
+    #: One sentence, without a full stop: what is known of the end of the process, and what to set.
+    reason: str
+
+
+def loss_of(error: BaseException) -> Loss | None:
+    """The task that a job has failed with because a process was lost: where it ran, and why; None if Spark does not say.
+
+    Examples
+    --------
+    >>> loss_of(RuntimeError("Lost task 1.3 in stage 5.0 (TID 12) (host-b executor 3): ExecutorLostFailure (executor 3 exited caused by one"
+    ...     " of the running tasks) Reason: Command exited with code 1"))
+    Loss(task=1, host='host-b', executor='3', reason='its executor was lost: Command exited with code 1')
+    """
+    found = _LOST_TASK.search(str(error))
+    if found is None or not is_lost_worker(error):
+        return None
+    said = _STACK.split(found[4], maxsplit=1)[0].strip()
+    return Loss(int(found[1]), found[2], found[3], cut(_reason(said), _LONGEST))
+
+
+def _reason(said: str) -> str:
+    executor = _LOST_EXECUTOR.match(said)
+    if executor is not None:
+        why = re.sub(r"\[\d{4}-[^\]]+\]", "", said[executor.end() :])  # the resource manager's time of each line
+        why = " ".join(why.split()).rstrip(".")
+        hint = "" if "memoryOverhead" in why or not _KILLED.search(why) else f". {_MORE_MEMORY}"
+        return f"its executor was lost: {why or 'Spark does not say why'}{hint}"
+    fault = _FAULT.search(said)
+    if fault is not None:
+        where = f", in {fault[4]} ({fault[2]}, line {fault[3]})" if fault[4] else ""
+        return f"its Python process crashed: {fault[1]}{where}"
+    if "Python worker exited unexpectedly" in said:
+        return f"its Python process was killed, or crashed without a word. {_MORE_MEMORY}"
+    return " ".join(_without_package(said).split()).rstrip(".")
+
+
+#: What to set where a process was killed.
+_MORE_MEMORY = (
+    "If the system has killed it for its memory, raise `spark.executor.memoryOverhead`, or lower `spark.sparkps.workerMemoryBudget`;"
+    " `spark.python.worker.faulthandler.enabled` tells where a crash was"
+)
 
 
 def was_cancelled(error: BaseException) -> bool:
@@ -135,4 +199,4 @@ def _without_package(said: str) -> str:
     return re.sub(r"^(?:\w+\.)+(?=[A-Z])", "", said)
 
 
-__all__ = ["input_failed", "is_lost_worker", "lost_task", "root_cause", "was_cancelled"]
+__all__ = ["Loss", "input_failed", "is_lost_worker", "loss_of", "lost_task", "root_cause", "was_cancelled"]

@@ -52,7 +52,7 @@ def no_home(home: pathlib.Path) -> pathlib.Path:
 
 def test_the_users_cache_directory_comes_first(home: pathlib.Path, private: pathlib.Path) -> None:
     assert places.found() == places.Places(home / ".cache" / "sparkps" / "kernels", ())
-    assert places.searched() == [home / ".cache" / "sparkps" / "kernels", private]
+    assert places.searched() == [home / ".cache" / "sparkps" / "kernels", private, places.shipped()]
     assert not private.exists()
 
 
@@ -152,11 +152,11 @@ def test_kernels_of_another_user_do_not_count(home: pathlib.Path, monkeypatch: p
     assert not each.is_cached()
 
 
-def test_a_directory_that_was_asked_for_is_the_only_one(
+def test_a_directory_that_was_asked_for_is_the_only_one_beside_that_of_the_environment(
     home: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SPARKPS_KERNEL_CACHE_DIR", str(tmp_path / "asked"))
-    assert places.searched() == [tmp_path / "asked"]
+    assert places.searched() == [tmp_path / "asked", places.shipped()]
     assert places.found() == places.Places(tmp_path / "asked", ())
     places.use(tmp_path / "set")
     assert places.found() == places.Places(tmp_path / "set", ())

@@ -43,6 +43,7 @@ def _welcome(core: Core, seq: int, node: int, is_placed: bool) -> c.Welcome:
         [group.spec for group in core.groups.running.values()],
         core.settings.node,
         core.nodes.infos(),
+        core.settings.log_level,
     )
 
 

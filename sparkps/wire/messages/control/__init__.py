@@ -32,6 +32,7 @@ All messages, and the values that they carry, are importable from here; a new on
 from sparkps.wire.messages.base import ControlMessage as ControlMessage
 from sparkps.wire.messages.control.checkpoints import *
 from sparkps.wire.messages.control.groups import *
+from sparkps.wire.messages.control.logs import *
 from sparkps.wire.messages.control.nodes import *
 from sparkps.wire.messages.control.tables import *
 from sparkps.wire.messages.control.tier import *

@@ -72,6 +72,8 @@ class Welcome(ControlMessage, frozen=True, tag=120):
     settings: NodeSettings
     #: Every node that ever joined.
     nodes: list[NodeInfo] = []
+    #: What the node logs at this level or above it sends to the coordinator, for the driver's log; empty: nothing.
+    log_level: str = ""
 
 
 class Alive(ControlMessage, frozen=True, tag=121):

@@ -26,7 +26,8 @@ SAMPLES: dict[type, Any] = {
         c.Renew(0, 1, 0, 0), c.ReleaseRank(0, 1, 0, 0), c.FinishRank(0, 1, 0, 0), c.FailRank(0, 1, 0, 0, c.Cause("TierError", "x")),
         c.GroupState(0, 1), c.ScaleTier(0, 3, 60.0), c.DrainNode(0, 0, 60.0), c.TierStatus(0), c.StopTier(0),
         c.TakeCheckpoint(0, "/x", "00000001-00000000"), c.CheckpointTaken(0, "/x", "00000001-00000000", {}, 1, 1.0),
-        c.RestoreCheckpoint(0, "/x", "00000001-00000000", []),
+        c.RestoreCheckpoint(0, "/x", "00000001-00000000", []), c.FetchLog(0, 0),
+        c.LogLines(0, "node 0 on host", [c.LogLine(20, "sparkps", "said")]),
     )
 }  # fmt: skip
 
@@ -60,7 +61,7 @@ def test_the_table_says_what_is_meant() -> None:
         c.FindTable, c.DropTable, c.EndGroup, c.Lease, c.Renew, c.ReleaseRank, c.FinishRank, c.FailRank, c.GroupState,
         c.ScaleTier, c.DrainNode, c.CheckpointTaken, c.RestoreCheckpoint,
     }  # fmt: skip
-    anywhere = {c.NodeGone, c.Heartbeat, c.CommandDone, c.TierStatus}
+    anywhere = {c.NodeGone, c.Heartbeat, c.CommandDone, c.TierStatus, c.LogLines, c.FetchLog}
 
     def allowed(state: TierState) -> set[Event]:
         return {event for event in TRANSITIONS if isinstance(TRANSITIONS[event][state], TierState)}
@@ -97,7 +98,7 @@ def do(world: World, event: Event) -> SparkPSError | None:
     try:
         if isinstance(event, Own):
             world.tier.enter(event)
-        elif event in (c.Heartbeat, c.CommandDone):
+        elif event in (c.Heartbeat, c.CommandDone, c.LogLines):
             world.deliver(CLIENT, SAMPLES[event])
         else:
             world.ask(CLIENT, SAMPLES[event])

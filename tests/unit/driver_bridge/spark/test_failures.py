@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sparkps.driver_bridge.spark.failures import input_failed, is_lost_worker, root_cause, was_cancelled
+from sparkps.driver_bridge.spark.failures import input_failed, is_lost_worker, loss_of, root_cause, was_cancelled
 from sparkps.errors import InputFailed, WorkerFailed
 
 
@@ -113,3 +113,51 @@ def test_only_failures_of_the_input_are_explained() -> None:
     assert input_failed(told, None) is told
     other = WorkerFailed("x")
     assert input_failed(other, job) is other
+
+
+# ---- processes that the system or the resource manager has ended -------------------------------------------------------
+
+LOST = (
+    "An error occurred while calling z:org.apache.spark.api.python.PythonRDD.collectAndServe.\n: org.apache.spark.SparkException: Job"
+    " aborted due to stage failure: Task 1 in stage 5.0 failed 4 times, most recent failure: Lost task 1.3 in stage 5.0 (TID 12)"
+    " (host-b executor 3): {}\n\nDriver stacktrace:\n\tat org.apache.spark.scheduler.DAGScheduler.abort(DAGScheduler.scala:1)"
+)
+GONE = "ExecutorLostFailure (executor 3 exited caused by one of the running tasks) Reason: "
+YARN = "Container killed by YARN for exceeding physical memory limits. 1.5 GB of 1.5 GB physical memory used. Consider boosting"
+FAULT = (
+    "org.apache.spark.SparkException: Python worker exited unexpectedly (crashed): Fatal Python error: Segmentation fault\n\n"
+    'Current thread 0x00007f01 (most recent call first):\n  File "/x/ctypes.py", line 519 in string_at\n  File "/x/mine.py", line 10 in f\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (f"{GONE}{YARN} spark.executor.memoryOverhead.", f"its executor was lost: {YARN} spark.executor.memoryOverhead"),
+        (
+            GONE + "[2026-11-22 12:00:01.503]Container killed on request. Exit code is 137\n[2026-11-22 12:00:01.5]Killed by signal",
+            "its executor was lost: Container killed on request. Exit code is 137 Killed by signal. If the system has killed it",
+        ),
+        (GONE + "Command exited with code 1", "its executor was lost: Command exited with code 1"),
+        ("ExecutorLostFailure (executor 3 exited)", "its executor was lost: Spark does not say why"),
+        (FAULT, "its Python process crashed: Segmentation fault, in string_at (/x/ctypes.py, line 519)"),
+        (
+            "org.apache.spark.SparkException: Python worker exited unexpectedly (crashed): \n\n\tat org.apache.spark.X(X.scala:3)",
+            "its Python process was killed, or crashed without a word. If the system has killed it for its memory, raise",
+        ),
+        ("java.net.SocketException: Broken pipe", "SocketException: Broken pipe"),
+    ],
+)
+def test_where_a_process_was_lost_and_why(said: str, reason: str) -> None:
+    loss = loss_of(JobError(LOST.format(said)))
+    assert loss is not None
+    assert (loss.task, loss.host, loss.executor) == (1, "host-b", "3")
+    assert loss.reason.startswith(reason)
+    assert "\n" not in loss.reason
+    if "memoryOverhead" not in reason and "137" not in reason and "killed" not in reason:
+        assert loss.reason == reason
+
+
+def test_a_function_that_raises_is_no_lost_process() -> None:
+    assert loss_of(JobError(LOST.format(UDF.format("ValueError: Broken pipe")))) is None
+    assert loss_of(JobError("Job 7 cancelled")) is None
