@@ -29,7 +29,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--consistency", default="bsp", help="bsp, ssp or asp; for the mini-batch solvers")
     parser.add_argument("--num-workers", type=int, help="default: what Spark runs at once")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", default="out/model")
+    parser.add_argument("--deterministic", action="store_true", help="the same model on any cluster, for one number of workers")
+    parser.add_argument("--checkpoints", help="URL of a directory: what is killed goes on from there when it is started again")
+    parser.add_argument("--output", default="out/model", help="path or URL")
     parser.add_argument("--terminal", default="/dev/stderr", help="draws progress (spark-submit's stderr is a pipe: /dev/tty)")
     return parser.parse_args()
 
@@ -62,8 +64,9 @@ def main() -> None:
     spark = SparkSession.builder.appName("train_logistic").getOrCreate()
     train, test = load(spark, args)
     estimator = LogisticRegression(solver=args.solver, regParam=args.reg, maxIter=args.iterations, seed=args.seed)
-    estimator.setParams(consistency=args.consistency, **({"numWorkers": args.num_workers} if args.num_workers else {}))
-    with PSContext(spark, num_nodes=2):
+    estimator.setParams(consistency=args.consistency, deterministic=args.deterministic, checkpointDir=args.checkpoints or "")
+    estimator.setParams(**({"numWorkers": args.num_workers} if args.num_workers else {}))
+    with PSContext(spark):
         with pathlib.Path(args.terminal).open("w") as terminal, redirect_stderr(terminal):
             model = estimator.fit(train)
         model.write().overwrite().save(args.output)

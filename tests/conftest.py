@@ -94,7 +94,7 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
 
     What a fixture of wider scope holds was there before the test and is not counted.
     """
-    starts_processes = _level(request.node) in PROCESS_LEVELS
+    starts_processes = _level(request.node) in PROCESS_LEVELS and request.node.get_closest_marker("renews_nodes") is None
     threads = set(threading.enumerate())
     processes = set(tier_processes()) if starts_processes else set()
     yield

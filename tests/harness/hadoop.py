@@ -28,6 +28,7 @@ from typing import Any, Self
 
 import pyspark
 
+from sparkps.kernels import places
 from tests.harness.daemons import Daemon, Guard
 from tests.harness.hadoop_files import (
     SPARK_JARS,
@@ -340,6 +341,9 @@ class HadoopCluster:
             "spark.yarn.appMasterEnv.PYTHONPATH": str(ROOT),
             "spark.executorEnv.PYTHONPATH": str(ROOT),
             "spark.executorEnv.PYSPARK_PYTHON": sys.executable,
+            # Containers have another home: without it each compiles kernels for the first time.
+            "spark.executorEnv.SPARKPS_KERNEL_CACHE_DIR": str(places.found().kept_in),
+            "spark.yarn.appMasterEnv.SPARKPS_KERNEL_CACHE_DIR": str(places.found().kept_in),
             "spark.yarn.scheduler.heartbeat.interval-ms": "500",
             "spark.yarn.report.interval": "200ms",
         }

@@ -24,7 +24,7 @@ from sparkps.driver_bridge import resources
 from sparkps.driver_bridge.launchers.coordinated import STATE_WITHIN, CoordinatedTier
 from sparkps.driver_bridge.launchers.node_jobs import NodeJob
 from sparkps.driver_bridge.launchers.node_task import NodeTask
-from sparkps.driver_bridge.launchers.places import Place, executors, hosts_of_yarn, spread
+from sparkps.driver_bridge.launchers.places import Place, executors, hosts_of_yarn, patience, spread
 from sparkps.driver_bridge.spark.cluster import check_fits, what_there_is
 from sparkps.driver_bridge.spark.console import KeepOff
 from sparkps.driver_bridge.spark.interrupts import SpareNodes
@@ -41,9 +41,8 @@ log = logging.getLogger(__name__)
 #: Seconds between two looks at the attempts of the nodes' tasks.
 LOOK_EVERY = 0.5
 
-#: Seconds that executors of the default profile have to register before nodes are spread over those that are there: the first ones,
-#: and more than those that have room for all nodes.
-FIRST_WITHIN, MORE_WITHIN = 10.0, 3.0
+#: Seconds that the first executor of the default profile has to register before nodes are started wherever there will be room.
+FIRST_WITHIN = 10.0
 
 _NO_PACKAGE = (
     ". The Python that executors run must have sparkps and what it needs: name one that does (PYSPARK_PYTHON or `spark.pyspark.python`), or"
@@ -64,6 +63,8 @@ class ExecutorsTier(CoordinatedTier):
         self._spark = spark
         conf, master = conf_of(spark), spark.sparkContext.master or ""
         self._is_yarn = Master(master).is_yarn
+        #: Executors of the default profile that there will be, where Spark was told; else as many as there are nodes.
+        self._expected = int(conf.get("spark.executor.instances") or settings.num_nodes)
         self.profile = resources.node_profile(master, conf, settings)
         for warning in resources.warnings(master, conf, settings.num_nodes, settings.node.node_memory):
             log.warning("%s", warning)
@@ -128,15 +129,17 @@ class ExecutorsTier(CoordinatedTier):
         return found
 
     def _executors(self) -> list[Place]:
-        """The executors of the default profile; at the start some may be on their way still."""
-        number, cores = self._settings.num_nodes, self._settings.num_nodes * self._settings.node_cores
-        began, pause = time.monotonic(), threading.Event()
-        while True:
-            seen = executors(self._spark)
-            patience = MORE_WITHIN if sum(each.cores for each in seen) >= cores else FIRST_WITHIN
-            if self._is_started or len(seen) >= number or time.monotonic() - began > patience:
-                return seen
+        """The executors of the default profile; at the start of an application some are on their way still (see `patience`)."""
+        number, cores = min(self._settings.num_nodes, self._expected), self._settings.num_nodes * self._settings.node_cores
+        began, pause = time.time(), threading.Event()
+        while not self._is_started:
+            seen, now = executors(self._spark), time.time()
+            if len(seen) >= number and sum(each.cores for each in seen) >= cores:
+                break
+            if now > (patience(self._spark.sparkContext.startTime / 1e3, seen) if seen else began + FIRST_WITHIN):
+                break
             pause.wait(LOOK_EVERY)
+        return executors(self._spark)
 
     def _number_staying(self, going: set[int], report: dict[str, Any]) -> int:
         # the job of a node that is dead has another attempt

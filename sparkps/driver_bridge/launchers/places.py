@@ -26,6 +26,8 @@ class Place(NamedTuple):
     #: Spark's id of an executor there; empty: any, such as one that is still to be started.
     executor: str = ""
     cores: int = 0
+    #: When it registered (seconds since 1970).
+    since: float = 0.0
 
     @property
     def location(self) -> str:
@@ -38,10 +40,29 @@ def executors(spark: SparkSession) -> list[Place]:
     found = spark.sparkContext._jsc.sc().statusStore().executorList(True)
     seen = [found.apply(i) for i in range(found.size())]
     return [
-        Place(each.hostPort().rpartition(":")[0], each.id(), each.totalCores())
+        Place(each.hostPort().rpartition(":")[0], each.id(), each.totalCores(), each.addTime().getTime() / 1e3)
         for each in seen
         if each.id() != "driver" and each.resourceProfileId() == 0
     ]
+
+
+def patience(started: float, seen: Sequence[Place]) -> float:
+    """Until when to wait for executors that are on their way: one takes about as long as another on a machine that is as busy.
+
+    Parameters
+    ----------
+    started : float
+        When the application did (seconds since 1970).
+    seen : sequence of Place
+        Executors that have registered; at least one.
+
+    Examples
+    --------
+    >>> patience(100.0, [Place("here", "0", 1, since=106.0)])
+    111.0
+    """
+    first = min(place.since for place in seen)
+    return first + 0.5 * max(first - started, 0.0) + 2.0
 
 
 def hosts_of_yarn(spark: SparkSession) -> list[Place]:
