@@ -1,5 +1,5 @@
-# Targets: demo, test, check, schedules, mutants, bench, clean. Every one sets up .venv first (scripts/setup says what is missing).
-.PHONY: help setup demo check test schedules mutants bench clean
+# Targets: demo, test, check, schedules, mutants, bench, pack, clean. Every one sets up .venv first (scripts/setup says what is missing).
+.PHONY: help setup demo check test schedules mutants bench pack clean
 .DEFAULT_GOAL := help
 
 BIN := .venv/bin
@@ -12,6 +12,7 @@ help:
 	@echo 'make schedules  simulated schedules by seed, to the first that breaks a promise: COUNT=1000000 SEED=1'
 	@echo 'make mutants    breaks one invariant at a time and says which test catches it'
 	@echo 'make bench  push and pull of 5 M keys; benchmarks/README.md names the others'
+	@echo 'make pack   out/environment.tar.gz: Python, sparkps and its compiled kernels for executors; ARGS="more packages"'
 	@echo 'make clean  removes what the targets made, .venv excepted'
 
 setup:
@@ -43,6 +44,9 @@ mutants: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks.push_pull $(ARGS)
+
+pack: setup
+	@scripts/pack $(ARGS)
 
 clean:
 	rm -rf out build dist spark-warehouse metastore_db derby.log artifacts .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
