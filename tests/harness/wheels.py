@@ -9,8 +9,11 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def wheel_in(directory: pathlib.Path) -> pathlib.Path:
-    """Make one: the package's modules, and what says which version they are."""
-    made = directory / "sparkps-0.1.0-py3-none-any.whl"
+    """Make one: the package's modules, and what says which version they are.
+
+    It is a zip by name, too: of other archives in `--py-files` Python workers of Spark hear on YARN only.
+    """
+    made = directory / "sparkps-0.1.0.zip"
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted((ROOT / "sparkps").rglob("*")):
             if path.suffix == ".py" or path.name == "py.typed":
