@@ -1,5 +1,6 @@
-# Targets: demo, cluster, cluster-stop, test, check, schedules, mutants, bench, clean. Every one sets up .venv first (scripts/setup says what is missing).
-.PHONY: help setup demo cluster cluster-stop check test schedules mutants bench clean
+# Targets: demo, cluster, cluster-stop, test, check, schedules, mutants, bench, pack, clean.
+# Every one sets up .venv first (scripts/setup says what is missing).
+.PHONY: help setup demo cluster cluster-stop check test schedules mutants bench pack clean
 .DEFAULT_GOAL := help
 
 BIN := .venv/bin
@@ -13,6 +14,7 @@ help:
 	@echo 'make schedules  simulated schedules by seed, to the first that breaks a promise: COUNT=1000000 SEED=1'
 	@echo 'make mutants    breaks one invariant at a time and says which test catches it'
 	@echo 'make bench  push and pull of 5 M keys; benchmarks/README.md names the others'
+	@echo 'make pack   out/environment.tar.gz: Python, sparkps and its compiled kernels for executors; ARGS="more packages"'
 	@echo 'make clean  removes what the targets made, .venv excepted'
 
 setup:
@@ -51,6 +53,9 @@ mutants: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks.push_pull $(ARGS)
+
+pack: setup
+	@scripts/pack $(ARGS)
 
 clean:
 	rm -rf out build dist spark-warehouse metastore_db derby.log artifacts .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -17,6 +17,7 @@ import dataclasses
 import getpass
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -461,6 +462,10 @@ def child_environment(settings: Settings) -> dict[str, str]:
     environment = dict(os.environ)
     if settings.kernel_cache_dir:
         environment["SPARKPS_KERNEL_CACHE_DIR"] = settings.kernel_cache_dir
+    archives = [entry for entry in sys.path if Path(entry).is_file()]
+    if archives:  # of `--py-files`: in a Python worker they are on its path, and not in the environment
+        inherited = environment.get("PYTHONPATH", "").split(os.pathsep)
+        environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([*archives, *filter(None, inherited)]))
     # One kernel call runs on one thread of the node's own pool; a second pool beneath it would only fight for cores.
     environment.setdefault("OMP_NUM_THREADS", "1")
     return environment

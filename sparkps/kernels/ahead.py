@@ -9,6 +9,7 @@ the environment, or an image of a container.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import pkgutil
 import sys
@@ -33,7 +34,7 @@ def kernels_of(*owners: str) -> list[Kernel]:
 
 @cache
 def _modules(owner: str) -> frozenset[str]:
-    """Names of a module, or of a package with all below it, imported."""
+    """Names of a module, or of a package with all below it that can be imported here, imported."""
     return frozenset(_imported(owner))
 
 
@@ -42,7 +43,9 @@ def _imported(name: str) -> Iterator[str]:
     yield name
     for found in pkgutil.iter_modules(getattr(module, "__path__", ())):
         if not found.name.startswith("__"):
-            yield from _imported(f"{name}.{found.name}")
+            # What needs an extra that is not installed cannot be called here either.
+            with contextlib.suppress(ModuleNotFoundError):
+                yield from _imported(f"{name}.{found.name}")
 
 
 def is_warm(*owners: str) -> bool:

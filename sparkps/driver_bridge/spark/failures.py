@@ -78,7 +78,7 @@ def lost_task(error: BaseException) -> int:
 
 
 @dataclass(frozen=True)
-class Loss:
+class LostTask:
     """A task whose process was lost."""
 
     #: Number of its partition: the rank.
@@ -89,20 +89,20 @@ class Loss:
     reason: str
 
 
-def loss_of(error: BaseException) -> Loss | None:
+def loss_of(error: BaseException) -> LostTask | None:
     """The task that a job has failed with because a process was lost: where it ran, and why; None if Spark does not say.
 
     Examples
     --------
     >>> loss_of(RuntimeError("Lost task 1.3 in stage 5.0 (TID 12) (host-b executor 3): ExecutorLostFailure (executor 3 exited caused by one"
     ...     " of the running tasks) Reason: Command exited with code 1"))
-    Loss(task=1, host='host-b', executor='3', reason='its executor was lost: Command exited with code 1')
+    LostTask(task=1, host='host-b', executor='3', reason='its executor was lost: Command exited with code 1')
     """
     found = _LOST_TASK.search(str(error))
     if found is None or not is_lost_worker(error):
         return None
     said = _STACK.split(found[4], maxsplit=1)[0].strip()
-    return Loss(int(found[1]), found[2], found[3], cut(_reason(said), _LONGEST))
+    return LostTask(int(found[1]), found[2], found[3], cut(_reason(said), _LONGEST))
 
 
 def _reason(said: str) -> str:
@@ -199,4 +199,4 @@ def _without_package(said: str) -> str:
     return re.sub(r"^(?:\w+\.)+(?=[A-Z])", "", said)
 
 
-__all__ = ["Loss", "input_failed", "is_lost_worker", "loss_of", "lost_task", "root_cause", "was_cancelled"]
+__all__ = ["LostTask", "input_failed", "is_lost_worker", "loss_of", "lost_task", "root_cause", "was_cancelled"]

@@ -9,11 +9,14 @@ An interrupt in the middle of a call of the JVM must not disturb the calls of ot
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from py4j.clientserver import ClientServerConnection
+from py4j.java_gateway import GatewayConnection
 
 from sparkps.driver_bridge.spark.console import integers
 from sparkps.driver_bridge.spark.jobs import NODES_TAG
@@ -30,7 +33,8 @@ _EVENTS_WITHIN = 1000
 _REASON = "as part of cancellation of all jobs"
 
 
-_of_py4j = ClientServerConnection.send_command
+#: How py4j sends, by the class of the connection: one for each thread, or those that all threads share (`PYSPARK_PIN_THREAD=false`).
+_SENDS: dict[type, Callable[..., Any]] = {cls: cls.send_command for cls in (ClientServerConnection, GatewayConnection)}
 
 
 class SpareNodes:
@@ -47,13 +51,15 @@ class SpareNodes:
     def begin(self) -> None:
         """From now on nodes are spared."""
         vars(self._context)["cancelAllJobs"] = self.cancel_others
-        ClientServerConnection.send_command = _send_command
+        for connection, send_command in _SENDS.items():
+            connection.send_command = _guarded(send_command)  # type: ignore[attr-defined]
 
     def end(self) -> None:
         """Let the SparkContext cancel all jobs again; does nothing the second time."""
         if vars(self._context).get("cancelAllJobs") == self.cancel_others:
             del vars(self._context)["cancelAllJobs"]
-            ClientServerConnection.send_command = _of_py4j
+            for connection, send_command in _SENDS.items():
+                connection.send_command = send_command  # type: ignore[attr-defined]
 
     def cancel_others(self) -> None:
         """Cancel all jobs but those of nodes.
@@ -100,19 +106,24 @@ def _let_events_arrive(spark: Any) -> None:
         log.debug("Spark's events are late", exc_info=True)
 
 
-def _send_command(connection: Any, command: str) -> str:
-    """As py4j's own, but a connection whose call is interrupted is left alone from then on, and closed when nobody holds it any more.
+def _guarded(send_command: Callable[..., Any]) -> Callable[..., Any]:
+    """A connection's way to send, after which one whose call was interrupted is left alone, and closed when nobody holds it any more.
 
     py4j itself would tell the JVM to close it, and the JVM closes those of all threads. Then py4j sends once more what they had asked
     for, without their local properties: each job that a thread waits for would run a second time.
     """
-    try:
-        return str(_of_py4j(connection, command))
-    except Exception:
-        raise
-    except BaseException:  # KeyboardInterrupt, whoever raised it
-        connection.socket = None
-        raise
+
+    @functools.wraps(send_command)
+    def guarded(connection: Any, *command: Any) -> Any:
+        try:
+            return send_command(connection, *command)
+        except Exception:
+            raise
+        except BaseException:  # KeyboardInterrupt, whoever raised it
+            connection.socket = None
+            raise
+
+    return guarded
 
 
 __all__ = ["PATIENCE", "SpareNodes"]

@@ -47,6 +47,19 @@ def test_a_module_that_is_not_there_is_an_import_error() -> None:
         ahead.is_warm("sparkps.nowhere")
 
 
+def test_what_lacks_an_extra_is_left_out(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has all extras: greenlet is for simulations, torch for deep models."""
+    package = tmp_path / "kernels_with_extras"
+    (package / "simulated").mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "plain.py").write_text(f"from {__name__} import _halved\n")
+    (package / "simulated" / "__init__.py").write_text("import a_package_that_nobody_has\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert ahead._modules("kernels_with_extras") == {"kernels_with_extras", "kernels_with_extras.plain"}
+    with pytest.raises(ModuleNotFoundError):
+        ahead._modules("kernels_with_extras.simulated")
+
+
 @pytest.mark.parametrize("dtype", compiled.FLOATS)
 @pytest.mark.parametrize("kind", ["sparse", "dense"])
 def test_a_node_with_a_table_has_loaded_all_that_the_table_calls(
