@@ -139,6 +139,28 @@ def test_a_command_without_an_answer_ends_at_its_deadline(world: World) -> None:
         world.reply(DRIVER)
 
 
+# ---- jobs of a launcher ------------------------------------------------------------------------------------------------
+
+
+def test_a_job_of_the_launcher_has_one_node_at_a_time(world: World) -> None:
+    first = world.ask(b"n7", c.NodeHello(0, "tcp://a:1", "a", 1, 4, 70))
+    assert first.nodes[-1].job == 4
+    refused = world.ask(b"n8", c.NodeHello(0, "tcp://b:1", "b", 2, 4, 71))
+    assert isinstance(refused, c.Refused)
+    assert "one node at a time. Attempt 71 must wait: node 2 (tcp://a:1, process 1 on a) is up" in refused.message
+    world.ask(b"n8", c.NodeHello(0, "tcp://b:1", "b", 2, 5, 72))
+    world.ask(DRIVER, c.NodeGone(0, "", "its executor is gone", 999))
+    assert [info.state for info in world.tier.nodes.infos()] == ["up"] * 4, "no such attempt"
+    world.ask(DRIVER, c.NodeGone(0, "", "its executor is gone", 70))
+    assert [(info.state, info.reason) for info in world.tier.nodes.infos()][2] == ("dead", "its executor is gone")
+    assert world.ask(b"n9", c.NodeHello(0, "tcp://c:1", "c", 3, 4, 71)).node == 4, "now it is its turn"
+
+
+def test_nodes_without_a_job_do_not_stand_in_each_others_way(world: World) -> None:
+    world.ask(DRIVER, c.NodeGone(0, "", "nobody"))
+    assert [info.state for info in world.tier.nodes.infos()] == ["up", "up"]
+
+
 # ---- dead nodes --------------------------------------------------------------------------------------------------------
 
 
