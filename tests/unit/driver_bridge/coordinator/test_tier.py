@@ -10,7 +10,7 @@ import pytest
 
 from sparkps.driver_bridge.coordinator.clock import LONGEST_STEP
 from sparkps.driver_bridge.coordinator.states import TierState
-from sparkps.errors import FunctionFailed, SparkPSError
+from sparkps.errors import FunctionFailed, SparkPSError, TierError
 from sparkps.specs import NUM_BUCKETS, TableSpec
 from sparkps.wire.messages import control as c
 from tests.unit.driver_bridge.coordinator.world import DRIVER, WORKER, W, World, admit, kinds
@@ -143,11 +143,11 @@ def test_a_command_without_an_answer_ends_at_its_deadline(world: World) -> None:
 
 
 def test_a_job_of_the_launcher_has_one_node_at_a_time(world: World) -> None:
+    world.ask(DRIVER, c.ScaleTier(0, 4, 60.0))
     first = world.ask(b"n7", c.NodeHello(0, "tcp://a:1", "a", 1, 4, 70))
     assert first.nodes[-1].job == 4
-    refused = world.ask(b"n8", c.NodeHello(0, "tcp://b:1", "b", 2, 4, 71))
-    assert isinstance(refused, c.Refused)
-    assert "one node at a time. Attempt 71 must wait: node 2 (tcp://a:1, process 1 on a) is up" in refused.message
+    with pytest.raises(TierError, match=r"one node at a time. Attempt 71 must wait: node 2 \(tcp://a:1, process 1 on a\) is up"):
+        world.ask(b"n8", c.NodeHello(0, "tcp://b:1", "b", 2, 4, 71))
     world.ask(b"n8", c.NodeHello(0, "tcp://b:1", "b", 2, 5, 72))
     world.ask(DRIVER, c.NodeGone(0, "", "its executor is gone", 999))
     assert [info.state for info in world.tier.nodes.infos()] == ["up"] * 4, "no such attempt"
