@@ -67,7 +67,7 @@ def interrupted(directory: pathlib.Path, master: str, beginning: str) -> list[di
     quiet = session(master, spark_ui_showConsoleProgress="false")
     lines = [quiet, f"directory = {str(directory)!r}", FAKE_NODE, BEGINNINGS[beginning], PROGRAM]
     with DriverProgram("\n".join(lines)) as program:
-        assert wait_until(lambda: any(directory.glob("user-started-*")), 100, 0.05), program.errors
+        assert wait_until(lambda: any(directory.glob("user-started-*")), 150, 0.05), program.errors
         program.interrupt()
         while not said or "put_back" not in said[-1]:
             said.append(program.hear())
