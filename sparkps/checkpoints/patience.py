@@ -11,7 +11,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -36,6 +36,10 @@ class Patience:
     attempts: int = 6
     #: Seconds before the second attempt; doubled before each later one.
     pause: float = 0.1
+
+    def within(self, seconds: float) -> Patience:
+        """The same, for whoever waits for at most so many seconds."""
+        return replace(self, seconds=min(self.seconds, seconds), attempt_seconds=min(self.attempt_seconds, seconds))
 
 
 #: What is not told otherwise.

@@ -14,6 +14,7 @@ from typing import TypeVar
 from sparkps.checkpoints.files import absolute_url, check_shared, url_of
 from sparkps.checkpoints.manifest import Checkpoint, Manifest, Owner
 from sparkps.checkpoints.parts import cuts, part_of
+from sparkps.checkpoints.patience import PATIENCE
 from sparkps.checkpoints.plan import assemble, to_rest_on
 from sparkps.checkpoints.store import CheckpointStore, Skipped, none_sound
 from sparkps.client.control import ControlClient
@@ -32,8 +33,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
 T = TypeVar("T")
 
 
-def store_at(url: str | os.PathLike[str]) -> CheckpointStore:
-    """The checkpoints at a URL.
+def store_at(url: str | os.PathLike[str], timeout: float = LIMIT) -> CheckpointStore:
+    """The checkpoints at a URL; no operation on files there takes longer than `timeout` seconds.
 
     Raises
     ------
@@ -42,7 +43,7 @@ def store_at(url: str | os.PathLike[str]) -> CheckpointStore:
     """
     place = url_of(url)
     check_shared(place)
-    return CheckpointStore(absolute_url(place))
+    return CheckpointStore(absolute_url(place), PATIENCE.within(timeout))
 
 
 def writable_store_at(url: str | os.PathLike[str]) -> CheckpointStore:
@@ -97,7 +98,7 @@ def take(
     extra : bytes
         Kept in the manifest.
     """
-    asking = _Asking(control, store_at(url), time.monotonic() + timeout, group, given_up, owner, extra)
+    asking = _Asking(control, store_at(url, timeout), time.monotonic() + timeout, group, given_up, owner, extra)
     return _patiently(lambda: _taken(asking), asking.deadline, lambda: unless() or given_up())
 
 
@@ -177,7 +178,7 @@ def restore(
     control: ControlClient, url: str | os.PathLike[str], checkpoint: str | None = None, timeout: float = LIMIT
 ) -> Checkpoint:
     """Restore all tables of a checkpoint; see `PSContext.restore`."""
-    store = store_at(url)
+    store = store_at(url, timeout)
     return Checkpoint.of(store.url, restored(control, store, candidates(store, checkpoint), timeout))
 
 

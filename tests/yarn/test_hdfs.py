@@ -127,10 +127,10 @@ def test_checkpoint_ends_at_its_deadline_while_a_daemon_is_stopped_and_the_next_
         try:
             began = time.monotonic()
             with pytest.raises((CheckpointError, DeadlineExceeded)):
-                checkpointing.take(tier.control, url, 8.0)
+                checkpointing.take(tier.control, url, 5.0)
             with pytest.raises((CheckpointError, DeadlineExceeded)):
-                checkpointing.restore(tier.control, url, first.id, 8.0)
-            assert time.monotonic() - began < 60.0
+                checkpointing.restore(tier.control, url, first.id, 5.0)
+            assert time.monotonic() - began < 45.0
             np.testing.assert_array_equal(table.pull(KEYS), rows)
         finally:
             stopped.go_on()
@@ -179,13 +179,13 @@ def test_saved_model_scores_in_a_plain_process(hdfs: HadoopCluster, spark: Any, 
     url = f"{hdfs.hdfs}/models/one"
     LogisticRegression(maxIter=5, regParam=0.01).fit(rows).save(url)
     probabilities = np.stack([row.probability.toArray() for row in LogisticRegressionModel.load(url).transform(rows).collect()])
-    np.testing.assert_array_equal(load_model(url).predict_proba(x), probabilities)
+    np.testing.assert_allclose(load_model(url).predict_proba(x), probabilities, rtol=1e-9)
     np.save(tmp_path / "x.npy", x)
     code = "import sys, numpy as np; from sparkps.mllib.scoring import load_model as load\n"
     code += "np.save(sys.argv[2] + '/p.npy', load(sys.argv[1]).predict_proba(np.load(sys.argv[2] + '/x.npy')))\n"
     code += "assert 'pyspark' not in sys.modules and 'numba' not in sys.modules"
     subprocess.run([sys.executable, "-c", code, url, str(tmp_path)], check=True, timeout=60)
-    np.testing.assert_array_equal(np.load(tmp_path / "p.npy"), probabilities)
+    np.testing.assert_allclose(np.load(tmp_path / "p.npy"), probabilities, rtol=1e-9)
 
 
 # ---- delegation tokens ---------------------------------------------------------------------------------------------------

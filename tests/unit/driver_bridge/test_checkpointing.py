@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pathlib
+import time
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from sparkps.driver_bridge import checkpointing
 from sparkps.errors import CheckpointDamaged, CheckpointError, NodeUnreachable
 from sparkps.specs import GroupSpec
 from sparkps.wire.messages import control as c
+from tests.harness.fake_webhdfs import FakeWebHdfs
 from tests.unit.driver_bridge.coordinator_of_files import CoordinatorOfFiles
 
 
@@ -136,3 +138,14 @@ def test_one_that_turns_out_damaged_is_passed_over(tmp_path: pathlib.Path, monke
     assert checkpointing.restore(control, tmp_path).id == old.id  # type: ignore[arg-type]
     with pytest.raises(CheckpointDamaged):
         checkpointing.restore(control, tmp_path, new.id)  # type: ignore[arg-type]
+
+
+def test_file_system_that_never_answers_is_waited_for_no_longer_than_asked() -> None:
+    with FakeWebHdfs() as server:
+        server.faults = [("", "silent")] * 100
+        url = f"webhdfs://{server.url.removeprefix('http://')}/checkpoints"
+        for call in (checkpointing.take, checkpointing.restore):
+            began = time.monotonic()
+            with pytest.raises(CheckpointError, match=r"within 0\.5 s"):
+                call(CoordinatorOfFiles(), url, timeout=0.5)  # type: ignore[operator]
+            assert time.monotonic() - began < 5.0

@@ -1,4 +1,4 @@
-"""Saved models in plain Python: the scores of Spark to the last bit, from files as Spark writes them."""
+"""Saved models in plain Python: the scores of our executors to the last bit, from files as Spark writes them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ VALUES = RNG.normal(size=len(KEYS)) * 10.0 ** RNG.integers(-3, 2, len(KEYS))
 MODEL = LinearScorer(Coefficients(KEYS, VALUES), 0.1, 40, 40, "sigmoid", 0.5)
 
 
-def in_spark(rows: sparse.csr_matrix) -> np.ndarray:
+def in_executors(rows: sparse.csr_matrix) -> np.ndarray:
     """Margins as an executor computes them."""
     codes = np.zeros(rows.shape[0], np.int8)
     features = Features(rows.indptr.astype(np.int32), rows.indices.astype(np.int64), rows.data, codes, 0)
@@ -35,10 +35,10 @@ def in_spark(rows: sparse.csr_matrix) -> np.ndarray:
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "int64"])
-def test_scores_are_those_of_spark_to_the_last_bit(dtype: str) -> None:
+def test_scores_are_those_of_executors_to_the_last_bit(dtype: str) -> None:
     dense = (DENSE * 100).astype(dtype)
     rows = sparse.csr_matrix(dense)
-    expected = in_spark(sparse.csr_matrix((rows.data.astype(np.float32 if dtype == "float32" else np.float64), rows.indices, rows.indptr)))
+    expected = in_executors(sparse.csr_matrix((rows.data.astype(np.float32 if dtype == "float32" else np.float64), rows.indices, rows.indptr)))
     triple = (rows.indptr, rows.indices.astype(np.int64), rows.data)
     for given in (rows, rows.tocoo(), sparse.csr_array(dense), dense, triple, dense.tolist()):
         np.testing.assert_array_equal(MODEL.decision_function(given), expected)
