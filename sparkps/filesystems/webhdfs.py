@@ -60,7 +60,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Status:
+class HdfsStatus:
     """A file or directory."""
 
     path: str
@@ -70,7 +70,7 @@ class Status:
     changed: float
 
 
-class Refused(OSError):
+class RefusedByHdfs(OSError):
     """The answer of a server that is not the one to ask now."""
 
 
@@ -97,14 +97,14 @@ class WebHdfs:
 
     # ---- verbs -----------------------------------------------------------------------------------------------------
 
-    def status(self, path: str) -> Status | None:
+    def status(self, path: str) -> HdfsStatus | None:
         """What there is at `path`; None if nothing is."""
         try:
             return _status(path, self._ask("GET", "GETFILESTATUS", path, "FileStatus"))
         except FileNotFoundError:
             return None
 
-    def listing(self, path: str) -> list[Status]:
+    def listing(self, path: str) -> list[HdfsStatus]:
         """What a directory holds, by name; `FileNotFoundError` if there is none."""
         found = self._ask("GET", "LISTSTATUS", path, "FileStatuses").get("FileStatus", [])
         if len(found) == 1 and not found[0].get("pathSuffix"):
@@ -208,7 +208,7 @@ class WebHdfs:
                 if not _passes(error):
                     raise
                 # What the first one said may be that it is on standby: of several errors the last by another cause tells more.
-                first = error if first is None or isinstance(first, Refused) else first
+                first = error if first is None or isinstance(first, RefusedByHdfs) else first
                 if self._active == at:
                     self._active = (at + 1) % len(self.addresses)
                 if time.monotonic() >= end:
@@ -423,7 +423,7 @@ def _silent(url: str, limits: Limits) -> TimeoutError:
 
 def _passes(error: OSError) -> bool:
     """Whether another try may do: the server is not there, silent, or not the active one."""
-    return isinstance(error, (Refused, ConnectionError, TimeoutError)) or error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH, None)
+    return isinstance(error, (RefusedByHdfs, ConnectionError, TimeoutError)) or error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH, None)
 
 
 def _check(answer: Answer, who: str) -> None:
@@ -437,17 +437,17 @@ def _check(answer: Answer, who: str) -> None:
     except (ValueError, KeyError, TypeError):
         kind, message = "", [f"HTTP status {answer.status}"]
     if kind in _ELSEWHERE:
-        raise Refused(errno.EAGAIN, f"{who}: {message[0]}")
+        raise RefusedByHdfs(errno.EAGAIN, f"{who}: {message[0]}")
     made, number = _KINDS.get(kind, (PermissionError, errno.EACCES) if answer.status == 401 else (OSError, errno.EIO))
     hint = "; give a delegation token (HADOOP_TOKEN_FILE_LOCATION), or HADOOP_USER_NAME" if made is PermissionError else ""
     raise made(number, f"{who}: {message[0]}{hint}")
 
 
-def _status(path: str, one: dict[str, Any]) -> Status:
+def _status(path: str, one: dict[str, Any]) -> HdfsStatus:
     try:
-        return Status(path, one["type"] == "DIRECTORY", int(one["length"]), one["modificationTime"] / 1000.0)
+        return HdfsStatus(path, one["type"] == "DIRECTORY", int(one["length"]), one["modificationTime"] / 1000.0)
     except (KeyError, TypeError, ValueError):
         raise OSError(errno.EPROTO, f"WebHDFS must say type, length and time of a file. Got {one!r}", path) from None
 
 
-__all__ = ["Answer", "Limits", "Status", "Upload", "WebHdfs"]
+__all__ = ["Answer", "Limits", "HdfsStatus", "Upload", "WebHdfs"]

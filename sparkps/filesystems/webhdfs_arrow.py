@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow.fs import FileInfo, FileSelector, FileSystemHandler, FileType, PyFileSystem
 
-from sparkps.filesystems.webhdfs import Answer, Status, Upload, WebHdfs
+from sparkps.filesystems.webhdfs import Answer, HdfsStatus, Upload, WebHdfs
 
 
 def as_arrow(client: WebHdfs) -> PyFileSystem:
@@ -102,7 +102,7 @@ class _Handler(FileSystemHandler):  # type: ignore[misc]  # pyarrow has no types
         raise NotImplementedError("files are written once, and never appended to")
 
 
-def _info(path: str, status: Status | None) -> FileInfo:
+def _info(path: str, status: HdfsStatus | None) -> FileInfo:
     if status is None:
         return FileInfo(path, FileType.NotFound)
     kind = FileType.Directory if status.is_folder else FileType.File

@@ -40,7 +40,7 @@ class Coefficients(NamedTuple):
 
 
 @dataclass(frozen=True)
-class LinearScorer:
+class SavedLinearModel:
     """A saved linear model.
 
     Rows are given as a matrix of numpy or scipy (any of its sparse formats), of shape (n, features); or, with indices of any size, as
@@ -63,7 +63,7 @@ class LinearScorer:
 
     Examples
     --------
-    >>> model = LinearScorer(Coefficients(np.array([1, 10**12]), np.array([2.0, 0.5])), intercept=-1.0, link="sigmoid")
+    >>> model = SavedLinearModel(Coefficients(np.array([1, 10**12]), np.array([2.0, 0.5])), intercept=-1.0, link="sigmoid")
     >>> model.decision_function(np.array([[9.0, 1.0], [0.0, 0.0]])).tolist()
     [1.0, -1.0]
     >>> model.predict(([1, 10**12], [1.0, 4.0])).tolist()
@@ -185,7 +185,7 @@ def _entries_of(rows: tuple[Any, ...]) -> tuple[Array, Array, Array]:
 # ---- files ---------------------------------------------------------------------------------------------------------------
 
 
-def load_model(url: str | os.PathLike[str]) -> LinearScorer:
+def load_model(url: str | os.PathLike[str]) -> SavedLinearModel:
     """A linear model that was saved, from any file system that Python opens; Spark is not needed.
 
     Parameters
@@ -217,7 +217,7 @@ def load_model(url: str | os.PathLike[str]) -> LinearScorer:
             path=place,
         )
     facts = metadata["sparkps"]
-    return LinearScorer(
+    return SavedLinearModel(
         coefficients,
         float(facts["intercept"]),
         int(facts["numFeatures"]),
@@ -279,4 +279,4 @@ def _threshold(metadata: dict[str, Any]) -> float:
     return float(given.get("threshold", 0.5))
 
 
-__all__ = ["Coefficients", "LinearScorer", "load_model"]
+__all__ = ["Coefficients", "SavedLinearModel", "load_model"]

@@ -13,14 +13,14 @@ import pytest
 
 from sparkps.client.control import ControlClient
 from sparkps.config import NodeSettings, Settings
-from sparkps.driver_bridge.launchers.coordinated import CoordinatedTier
+from sparkps.driver_bridge.launchers.launched import LaunchedTier
 from sparkps.driver_bridge.launchers.node_task import NodeTask
 from sparkps.errors import SparkPSError, TierError
 from sparkps.wire.messages.control import StopTier, TierStatus
 from tests.harness.waiting import wait_until
 
 
-class OnlyCoordinator(CoordinatedTier):
+class OnlyCoordinator(LaunchedTier):
     """Whoever tests it starts the nodes."""
 
     reserved_slots = 0

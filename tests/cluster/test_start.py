@@ -165,10 +165,10 @@ def test_a_full_disk_is_named_when_a_tier_cannot_start(temporary: pathlib.Path) 
 def test_a_disk_that_fills_while_a_tier_starts_is_named(temporary: pathlib.Path) -> None:
     """The directory had room when it was made, and has none for the logs."""
     fill = (
-        "import resource\nfrom sparkps.driver_bridge.launchers import coordinated\nmake = coordinated.socket_directory\n"
+        "import resource\nfrom sparkps.driver_bridge.launchers import launched\nmake = launched.socket_directory\n"
         "def fill():\n    made = make()\n"
         "    resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))\n    return made\n"
-        "coordinated.socket_directory = fill\n"
+        "launched.socket_directory = fill\n"
     )
     with DriverProgram(fill + START.replace("SETTINGS", "{}").replace("EDIT", ""), TMPDIR=str(temporary)) as driver:
         said = driver.hear()

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 from sparkps.config import PREFIX, Settings, conf_of
 from sparkps.driver_bridge import resources
-from sparkps.driver_bridge.launchers.coordinated import STATE_WITHIN, CoordinatedTier
+from sparkps.driver_bridge.launchers.launched import STATE_WITHIN, LaunchedTier
+from sparkps.driver_bridge.launchers.locations import Location, executors, hosts_of_yarn, patience, spread
 from sparkps.driver_bridge.launchers.node_jobs import NodeJob
 from sparkps.driver_bridge.launchers.node_task import NodeTask
-from sparkps.driver_bridge.launchers.places import Place, executors, hosts_of_yarn, patience, spread
 from sparkps.driver_bridge.spark.cluster import check_fits, what_there_is
 from sparkps.driver_bridge.spark.console import KeepOff
 from sparkps.driver_bridge.spark.interrupts import SpareNodes
@@ -50,7 +50,7 @@ _NO_PACKAGE = (
 )
 
 
-class ExecutorsTier(CoordinatedTier):
+class ExecutorsTier(LaunchedTier):
     """A tier of nodes in executors; use `launch`.
 
     Parameters
@@ -106,13 +106,13 @@ class ExecutorsTier(CoordinatedTier):
         self._jobs[number] = NodeJob(self._spark, task, self._java_profile, places, self._ended)
         self._jobs[number].start()
 
-    def _candidates(self) -> list[Place]:
+    def _candidates(self) -> list[Location]:
         """Where nodes may be, as far as that is known. Standalone spreads executors by itself, Kubernetes by its pod templates."""
         if self.profile.executor is None:
             return self._executors()
         return hosts_of_yarn(self._spark) if self._is_yarn else []
 
-    def _taken(self) -> list[Place]:
+    def _taken(self) -> list[Location]:
         """Where the nodes are; of those that have not joined yet, where they shall be."""
         hosts: dict[int, str] = {}
         if self._is_started:
@@ -123,12 +123,12 @@ class ExecutorsTier(CoordinatedTier):
         for number, job in self._jobs.items():
             intended = job.places[0] if job.places else None
             if number in hosts and (intended is None or intended.host != hosts[number]):
-                found.append(Place(hosts[number]))
+                found.append(Location(hosts[number]))
             elif intended is not None:
                 found.append(intended)
         return found
 
-    def _executors(self) -> list[Place]:
+    def _executors(self) -> list[Location]:
         """The executors of the default profile; at the start of an application some are on their way still (see `patience`)."""
         number, cores = min(self._settings.num_nodes, self._expected), self._settings.num_nodes * self._settings.node_cores
         began, pause = time.time(), threading.Event()

@@ -14,14 +14,14 @@ from typing import Any
 
 from sparkps.config import Settings
 from sparkps.driver_bridge.launchers.children import Child
-from sparkps.driver_bridge.launchers.coordinated import STATE_WITHIN, CoordinatedTier
+from sparkps.driver_bridge.launchers.launched import STATE_WITHIN, LaunchedTier
 from sparkps.errors import SparkPSError, TierError
 from sparkps.wire.messages.control import NodeGone, TierStatus
 
 log = logging.getLogger(__name__)
 
 
-class LocalTier(CoordinatedTier):
+class LocalTier(LaunchedTier):
     """A tier of child processes; use `launch`.
 
     Parameters

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from py4j.protocol import Py4JError
 
-from sparkps.driver_bridge.launchers.places import Place
+from sparkps.driver_bridge.launchers.locations import Location
 from sparkps.driver_bridge.spark.failures import root_cause
 from sparkps.driver_bridge.spark.jobs import NODES_TAG, SparkJob
 
@@ -30,7 +30,7 @@ END_WITHIN = 5.0
 _ENDED = ("FAILED", "KILLED")
 
 
-class Attempt(NamedTuple):
+class TaskAttempt(NamedTuple):
     """One attempt at the task of a job, as Spark's scheduler sees it."""
 
     #: Spark's number of it, unique in an application.
@@ -49,7 +49,7 @@ class NodeJob:
     spark : SparkSession
     task : NodeTask
     profile : ResourceProfile
-    places : sequence of Place
+    places : sequence of Location
         Where Spark shall run it if it can; none: anywhere.
     on_end : callable
         Called with this job when it has ended, in a thread of its own.
@@ -60,7 +60,7 @@ class NodeJob:
         spark: SparkSession,
         task: NodeTask,
         profile: ResourceProfile,
-        places: Sequence[Place],
+        places: Sequence[Location],
         on_end: Callable[[NodeJob], None],
     ) -> None:
         self.number = task.job
@@ -98,7 +98,7 @@ class NodeJob:
         converters = jvm.scala.jdk.javaapi.CollectionConverters
         names, rows = jvm.java.util.ArrayList(), jvm.java.util.ArrayList()
         for place in self.places:
-            names.add(place.location)
+            names.add(place.preference)
         rows.add(jvm.scala.Tuple2(pickled, converters.asScala(names).toSeq()))
         any_class = getattr(getattr(jvm.scala.reflect, "ClassTag$"), "MODULE$").Any()
         made = self._context._jsc.sc().makeRDD(converters.asScala(rows).toSeq(), any_class)
@@ -135,7 +135,7 @@ class NodeJob:
 
     # ---- attempts ------------------------------------------------------------------------------------------------------
 
-    def newly_failed(self) -> list[Attempt]:
+    def newly_failed(self) -> list[TaskAttempt]:
         """Attempts that have ended since the last look, while the job goes on."""
         found = []
         try:
@@ -148,7 +148,7 @@ class NodeJob:
             log.debug("Spark does not tell of the attempts of node job %d: %s", self.number, error)
         return found
 
-    def _attempts(self) -> Iterator[Attempt]:
+    def _attempts(self) -> Iterator[TaskAttempt]:
         java = self._context._jsc.sc()
         store = java.statusStore()
         for job in java.statusTracker().getJobIdsForTag(self._job.tag):
@@ -159,12 +159,12 @@ class NodeJob:
                     yield _attempt(tasks.apply(j))
 
 
-def _attempt(task: Any) -> Attempt:
+def _attempt(task: Any) -> TaskAttempt:
     failure = ""
     if task.status() in _ENDED:
         said = task.errorMessage()
         failure = root_cause(RuntimeError(said.get())).removeprefix("RuntimeError: ") if said.isDefined() else task.status()
-    return Attempt(task.taskId(), task.host(), task.executorId(), failure)
+    return TaskAttempt(task.taskId(), task.host(), task.executorId(), failure)
 
 
-__all__ = ["Attempt", "NodeJob"]
+__all__ = ["TaskAttempt", "NodeJob"]

@@ -37,6 +37,7 @@ class FakeTier:
         self.settings = settings
         self.address = TierAddress("t1", "ipc:///nowhere/at/all")
         self.stops = 0
+        self.reserved_slots = 0
         #: Why the coordinator is gone, if it is, and why a node is.
         self.gone: TierError | None = None
         self.node_gone: TierError | None = None
@@ -59,8 +60,8 @@ def tiers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[FakeTier]]:
     """The tiers that were launched."""
     launched: list[FakeTier] = []
 
-    def launch(settings: Any, master: str) -> FakeTier:
-        launchers.choose(settings.launch, master)
+    def launch(settings: Any, spark: Any) -> FakeTier:
+        launchers.choose(settings.launch, spark.sparkContext.master)
         launched.append(FakeTier(settings))
         return launched[-1]
 
@@ -88,8 +89,7 @@ def test_settings_come_from_spark_and_arguments_win(tiers: list[FakeTier]) -> No
         ({"replication": 3}, "`replication` (`spark.sparkps.replication`) must be at most `num_nodes` (`spark.sparkps.numNodes`), 2"),
         ({"replication": 0}, "replication` must be an int in [1, 3]"),
         ({"replication_ack": "maybe"}, "replicationAck` must be one of 'sync', 'async'"),
-        ({"launch": "executors"}, "launchers that exist now: 'auto', 'local'. Got 'executors'"),
-        ({"launch": "attach"}, "launchers that exist now"),
+        ({"launch": "attach"}, "launchers that exist now: 'auto', 'local', 'executors'. Got 'attach'"),
         ({"launch": "magic"}, "launchers that exist now"),
         ({"launch": "black magic"}, "launch` must be a name"),
     ],
@@ -122,12 +122,21 @@ def test_numbers_of_nodes_are_whole(tiers: list[FakeTier], wrong: Any) -> None:
             ps.scale(3, timeout=0)
 
 
-def test_auto_needs_a_local_master_and_local_takes_any(tiers: list[FakeTier]) -> None:
-    with pytest.raises(ConfigError, match=r"needs a local master.*Got master 'yarn'"):
-        PSContext(FakeSpark("yarn"))
-    for master in ("local", "local[*]", "local[4,2]", "local-cluster[2,1,1024]"):
-        PSContext(FakeSpark(master)).stop()
-    PSContext(FakeSpark("spark://localhost:7077"), launch="local").stop()
+@pytest.mark.parametrize(
+    ("master", "launcher"),
+    [
+        ("local", "local"),
+        ("local[*]", "local"),
+        ("local[4,2]", "local"),
+        ("local-cluster[2,1,1024]", "local"),  # all on this host
+        ("spark://localhost:7077", "executors"),
+        ("yarn", "executors"),
+        ("k8s://https://host:6443", "executors"),
+    ],
+)
+def test_the_launcher_fits_the_master(master: str, launcher: str) -> None:
+    assert launchers.choose("auto", master) == launcher
+    assert [launchers.choose(asked, master) for asked in launchers.LAUNCHERS] == list(launchers.LAUNCHERS)
 
 
 def test_sessions_that_cannot_have_a_tier(tiers: list[FakeTier]) -> None:

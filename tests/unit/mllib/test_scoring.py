@@ -18,13 +18,13 @@ from sparkps.errors import ConfigError, InvalidInput
 from sparkps.mllib.coefficients import LocalCoefficients
 from sparkps.mllib.data.features import Features
 from sparkps.mllib.linear.scoring import margins
-from sparkps.mllib.scoring import Coefficients, LinearScorer, load_model
+from sparkps.mllib.scoring import Coefficients, SavedLinearModel, load_model
 
 RNG = np.random.default_rng(3)
 DENSE = RNG.normal(size=(60, 40)) * (RNG.random((60, 40)) < 0.4)
 KEYS = np.flatnonzero(RNG.random(40) < 0.7)
 VALUES = RNG.normal(size=len(KEYS)) * 10.0 ** RNG.integers(-3, 2, len(KEYS))
-MODEL = LinearScorer(Coefficients(KEYS, VALUES), 0.1, 40, 40, "sigmoid", 0.5)
+MODEL = SavedLinearModel(Coefficients(KEYS, VALUES), 0.1, 40, 40, "sigmoid", 0.5)
 
 
 def in_executors(rows: sparse.csr_matrix) -> np.ndarray:
@@ -38,7 +38,8 @@ def in_executors(rows: sparse.csr_matrix) -> np.ndarray:
 def test_scores_are_those_of_executors_to_the_last_bit(dtype: str) -> None:
     dense = (DENSE * 100).astype(dtype)
     rows = sparse.csr_matrix(dense)
-    expected = in_executors(sparse.csr_matrix((rows.data.astype(np.float32 if dtype == "float32" else np.float64), rows.indices, rows.indptr)))
+    data = rows.data.astype(np.float32 if dtype == "float32" else np.float64)
+    expected = in_executors(sparse.csr_matrix((data, rows.indices, rows.indptr)))
     triple = (rows.indptr, rows.indices.astype(np.int64), rows.data)
     for given in (rows, rows.tocoo(), sparse.csr_array(dense), dense, triple, dense.tolist()):
         np.testing.assert_array_equal(MODEL.decision_function(given), expected)
@@ -46,13 +47,13 @@ def test_scores_are_those_of_executors_to_the_last_bit(dtype: str) -> None:
 
 
 def test_indices_of_any_size_and_those_without_coefficient() -> None:
-    model = LinearScorer(Coefficients(np.array([-7, 5, 10**15]), np.array([1.0, 2.0, 4.0])), 0.5)
+    model = SavedLinearModel(Coefficients(np.array([-7, 5, 10**15]), np.array([1.0, 2.0, 4.0])), 0.5)
     assert model.decision_function(([10**15, 6, 5, -7], [1.0, np.inf, 3.0, 2.0])).tolist() == [12.5]
     assert model.decision_function(([], [])).tolist() == [0.5]
     assert model.decision_function(([0, 0, 1], [5], [1.0])).tolist() == [0.5, 2.5]
     assert model.decision_function(np.empty((0, 3))).tolist() == []
     assert model.predict(([5], [1.0])).tolist() == [2.5], "without a link the margin is the prediction"
-    assert LinearScorer(Coefficients(np.empty(0, np.int64), np.empty(0)), 0.5).predict(sparse.csr_matrix((2, 3))).tolist() == [0.5, 0.5]
+    assert SavedLinearModel(Coefficients(np.empty(0, np.int64), np.empty(0)), 0.5).predict(sparse.csr_matrix((2, 3))).tolist() == [0.5, 0.5]
 
 
 def test_probabilities_and_labels() -> None:
@@ -61,7 +62,7 @@ def test_probabilities_and_labels() -> None:
     np.testing.assert_array_equal(p.sum(axis=1), 1.0)
     np.testing.assert_array_equal(MODEL.predict(DENSE), (p[:, 1] > 0.5).astype(float))
     with pytest.raises(InvalidInput, match="use `decision_function`"):
-        LinearScorer(MODEL.coefficients, 0.1).predict_proba(DENSE)
+        SavedLinearModel(MODEL.coefficients, 0.1).predict_proba(DENSE)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 import zmq
 
 from sparkps.config import NodeSettings
-from sparkps.ps_nodes.coordinator_link import CoordinatorLink
+from sparkps.ps_nodes.coordinator_link import CoordinatorLink, Origin
 from sparkps.wire.codec import decode, encode
 from sparkps.wire.messages import control as c
 
@@ -36,7 +36,7 @@ def link(context: zmq.Context[Any], tmp_path: pathlib.Path) -> Iterator[Coordina
     service: Any = SimpleNamespace(
         state=SimpleNamespace(settings=SETTINGS), report=lambda: dict(REPORT)
     )
-    made = CoordinatorLink(context, f"ipc://{tmp_path}/c", "ipc://node", service)
+    made = CoordinatorLink(context, f"ipc://{tmp_path}/c", "ipc://node", service, Origin())
     made.socket.setsockopt(zmq.LINGER, 0)
     made.node = 0
     yield made

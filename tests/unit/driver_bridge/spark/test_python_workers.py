@@ -24,10 +24,10 @@ def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_driver_s_own_unless_another_one_was_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = context()
-    use_this_python(made)
-    assert made.pythonExec == sys.executable
-    for other in (context("yarn"), context("local-cluster[1,1,1024]"), context(**{"spark.pyspark.python": "p"})):
+    for made in (context(), context("local-cluster[1,1,1024]")):
+        use_this_python(made)
+        assert made.pythonExec == sys.executable
+    for other in (context("yarn"), context("spark://here:7077"), context(**{"spark.pyspark.python": "p"})):
         use_this_python(other)
         assert other.pythonExec == "python3"
     monkeypatch.setenv("PYSPARK_PYTHON", "p")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from sparkps.driver_bridge.launchers.places import Place, patience, spread
+from sparkps.driver_bridge.launchers.locations import Location, patience, spread
 
 
 @pytest.mark.parametrize("nodes", range(1, 9))
 def test_no_host_and_no_executor_has_two_nodes_more_than_another(nodes: int) -> None:
-    candidates = [Place(host, f"{host}{number}", 4) for host, number in (("a", 0), ("a", 1), ("b", 0), ("c", 0), ("c", 1))]
-    taken: list[Place] = []
+    candidates = [Location(host, f"{host}{number}", 4) for host, number in (("a", 0), ("a", 1), ("b", 0), ("c", 0), ("c", 1))]
+    taken: list[Location] = []
     for _ in range(nodes):
         taken += spread(candidates, taken)
     on_hosts = [sum(place.host == host for place in taken) for host in "abc"]
@@ -21,17 +21,17 @@ def test_no_host_and_no_executor_has_two_nodes_more_than_another(nodes: int) -> 
 
 
 def test_a_host_whose_node_has_gone_gets_the_next_one() -> None:
-    candidates = [Place("a"), Place("b")]
-    assert spread(candidates, [Place("a", "7")]) == [Place("b")]
-    assert spread([], [Place("a")]) == []
+    candidates = [Location("a"), Location("b")]
+    assert spread(candidates, [Location("a", "7")]) == [Location("b")]
+    assert spread([], [Location("a")]) == []
 
 
 def test_locations_are_as_spark_writes_them() -> None:
-    assert Place("host", "3").location == "executor_host_3"
-    assert Place("host").location == "host"
+    assert Location("host", "3").preference == "executor_host_3"
+    assert Location("host").preference == "host"
 
 
 def test_executors_on_their_way_are_waited_for_as_long_as_the_machine_is_slow() -> None:
-    assert patience(0.0, [Place("a", since=4.0), Place("b", since=2.0)]) == 5.0
-    assert patience(0.0, [Place("a", since=30.0)]) == 47.0
-    assert patience(50.0, [Place("a", since=30.0)]) == 32.0, "a clock that was set back"
+    assert patience(0.0, [Location("a", since=4.0), Location("b", since=2.0)]) == 5.0
+    assert patience(0.0, [Location("a", since=30.0)]) == 47.0
+    assert patience(50.0, [Location("a", since=30.0)]) == 32.0, "a clock that was set back"

@@ -42,7 +42,7 @@ STATE_WITHIN = 5.0
 LOOK_EVERY = 0.02
 
 
-class CoordinatedTier(ABC):
+class LaunchedTier(ABC):
     """A tier whose coordinator is a child process of the driver; a launcher says where its nodes run.
 
     Parameters
@@ -286,4 +286,4 @@ class CoordinatedTier(ABC):
         end([*children, *([self._coordinator] if self._coordinator is not None else [])], grace)
 
 
-__all__ = ["LOOK_EVERY", "STATE_WITHIN", "CoordinatedTier"]
+__all__ = ["LOOK_EVERY", "STATE_WITHIN", "LaunchedTier"]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """Where a node may run."""
 
     host: str
@@ -30,42 +30,42 @@ class Place(NamedTuple):
     since: float = 0.0
 
     @property
-    def location(self) -> str:
+    def preference(self) -> str:
         """As Spark writes the preference of a task: a host, or an executor (its ExecutorCacheTaskLocation)."""
         return f"executor_{self.host}_{self.executor}" if self.executor else self.host
 
 
-def executors(spark: SparkSession) -> list[Place]:
+def executors(spark: SparkSession) -> list[Location]:
     """The executors of the default profile that are there."""
     found = spark.sparkContext._jsc.sc().statusStore().executorList(True)
     seen = [found.apply(i) for i in range(found.size())]
     return [
-        Place(each.hostPort().rpartition(":")[0], each.id(), each.totalCores(), each.addTime().getTime() / 1e3)
+        Location(each.hostPort().rpartition(":")[0], each.id(), each.totalCores(), each.addTime().getTime() / 1e3)
         for each in seen
         if each.id() != "driver" and each.resourceProfileId() == 0
     ]
 
 
-def patience(started: float, seen: Sequence[Place]) -> float:
+def patience(started: float, seen: Sequence[Location]) -> float:
     """Until when to wait for executors that are on their way: one takes about as long as another on a machine that is as busy.
 
     Parameters
     ----------
     started : float
         When the application did (seconds since 1970).
-    seen : sequence of Place
+    seen : sequence of Location
         Executors that have registered; at least one.
 
     Examples
     --------
-    >>> patience(100.0, [Place("here", "0", 1, since=106.0)])
+    >>> patience(100.0, [Location("here", "0", 1, since=106.0)])
     111.0
     """
     first = min(place.since for place in seen)
     return first + 0.5 * max(first - started, 0.0) + 2.0
 
 
-def hosts_of_yarn(spark: SparkSession) -> list[Place]:
+def hosts_of_yarn(spark: SparkSession) -> list[Location]:
     """The hosts whose NodeManagers run, those with the most free memory first; none where YARN does not say."""
     context: Any = spark.sparkContext
     jvm = context._jvm
@@ -83,7 +83,7 @@ def hosts_of_yarn(spark: SparkSession) -> list[Place]:
     except Py4JError as error:
         log.debug("YARN does not tell its hosts: %s", error)
         return []
-    return [Place(host) for host in sorted(free, key=lambda host: -free[host])]
+    return [Location(host) for host in sorted(free, key=lambda host: -free[host])]
 
 
 def _free(report: Any) -> int:
@@ -91,23 +91,23 @@ def _free(report: Any) -> int:
     return int(report.getCapability().getMemorySize()) - (int(used.getMemorySize()) if used is not None else 0)
 
 
-def spread(candidates: Sequence[Place], taken: Iterable[Place]) -> list[Place]:
+def spread(candidates: Sequence[Location], taken: Iterable[Location]) -> list[Location]:
     """The place where one more node is best: on a host with the fewest nodes, there on an executor with the fewest.
 
     Parameters
     ----------
-    candidates : sequence of Place
-    taken : iterable of Place
+    candidates : sequence of Location
+    taken : iterable of Location
         Where each of the other nodes is, or shall be.
 
     Returns
     -------
-    list of Place
+    list of Location
         One, or none where there are no candidates.
 
     Examples
     --------
-    >>> a, b, c = Place("here", "0"), Place("here", "1"), Place("there", "2")
+    >>> a, b, c = Location("here", "0"), Location("here", "1"), Location("there", "2")
     >>> [place.executor for place in spread([a, b, c], [a])]
     ['2']
     >>> [place.executor for place in spread([a, b, c], [a, c])]
@@ -118,4 +118,4 @@ def spread(candidates: Sequence[Place], taken: Iterable[Place]) -> list[Place]:
     return sorted(candidates, key=lambda each: (hosts[each.host], on[each.host, each.executor]))[:1]
 
 
-__all__ = ["Place", "executors", "hosts_of_yarn", "spread"]
+__all__ = ["Location", "executors", "hosts_of_yarn", "spread"]
