@@ -124,7 +124,8 @@ def test_workers_on_executors_of_the_application_see_their_own_gpu(tmp_path: pat
 
 
 def test_workers_with_executors_of_their_own_see_their_own_gpu(tmp_path: pathlib.Path) -> None:
-    dynamic = {"spark.dynamicAllocation.enabled": "true", "spark.executor.cores": "1", "spark.dynamicAllocation.executorIdleTimeout": "20s"}
+    # Six cores are enough for all executors, so that none has to go, and be started again, on a busy machine.
+    dynamic = {"spark.dynamicAllocation.enabled": "true", "spark.executor.cores": "1", "spark.dynamicAllocation.executorIdleTimeout": "5m"}
     told = told_by({**conf(tmp_path), **dynamic}, shared=False)
     check(told)
     assert max(told["profiles"]) > 0, "workers and nodes have"
