@@ -69,6 +69,7 @@ class ExecutorsTier(LaunchedTier):
         for warning in resources.warnings(master, conf, settings.num_nodes, settings.node.node_memory):
             log.warning("%s", warning)
         check_fits(spark, self.profile, settings.num_nodes)
+        resources.worker_profile(master, conf, settings.workers.gpus)  # what is wrong with it is told now, not at the first run
         self._java_profile = resources.build(self.profile)
         self._slots_of = partial(resources.reserved_slots, master, conf, settings)
         self._host = conf.get("spark.driver.host", "127.0.0.1")
@@ -189,6 +190,11 @@ class ExecutorsTier(LaunchedTier):
             with self._lock:
                 if self._is_started and not self._stopping.is_set():
                     self._start_missing(report, is_restart=True)
+
+    def scale(self, num_nodes: int, seconds: float) -> None:
+        """See `RunningTier.scale`; more nodes than can ever be placed are refused."""
+        check_fits(self._spark, self.profile, num_nodes)
+        super().scale(num_nodes, seconds)
 
     # ---- end -----------------------------------------------------------------------------------------------------------
 
