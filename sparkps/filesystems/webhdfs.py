@@ -450,4 +450,4 @@ def _status(path: str, one: dict[str, Any]) -> HdfsStatus:
         raise OSError(errno.EPROTO, f"WebHDFS must say type, length and time of a file. Got {one!r}", path) from None
 
 
-__all__ = ["Answer", "Limits", "HdfsStatus", "Upload", "WebHdfs"]
+__all__ = ["Answer", "HdfsStatus", "Limits", "Upload", "WebHdfs"]

@@ -16,7 +16,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240), pytest.mark.renews_nod
 
 CLOCKS = 100
 
-#: One-task jobs are copied, too, as soon as they run for a second: those of nodes at once.
 SETTINGS = {
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
@@ -24,13 +23,17 @@ SETTINGS = {
     "spark.executor.memory": "512m",
     "spark.ui.enabled": "false",
     "spark.sql.shuffle.partitions": "2",
+    "spark.task.maxFailures": "4",
+    "spark.sparkps.leaseTtl": "1s",
+    "spark.sparkps.nodeMemory": "256m",
+}
+
+#: With these one-task jobs are copied, too, as soon as they run for a second: those of nodes at once.
+COPIES = {
     "spark.speculation": "true",
     "spark.speculation.interval": "100ms",
     "spark.speculation.task.duration.threshold": "1s",
     "spark.speculation.minTaskRuntime": "100ms",
-    "spark.task.maxFailures": "4",
-    "spark.sparkps.leaseTtl": "1s",
-    "spark.sparkps.nodeMemory": "256m",
 }
 
 #: What a program may do besides.
@@ -56,16 +59,23 @@ def copies():
 """
 
 
+#: The program that the tests talk to.
+PROGRAM = TRAININGS + MORE + OBEY.replace("DEEDS = {", "DEEDS = {'interrupted': interrupted, 'cancelled': cancelled, 'copies': copies, ")
+
+
 @pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Obedient]:
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Those of a session on the cluster."""
     directory = tmp_path_factory.mktemp("standalone")
     with StandaloneCluster(directory, cores=3) as cluster:
-        settings = {**SETTINGS, "spark.master": cluster.endpoint, "spark.local.dir": str(directory / "local")}
-        program = session(settings) + TRAININGS + MORE + OBEY.replace("DEEDS = {", "DEEDS = {'interrupted': interrupted, "
-            "'cancelled': cancelled, 'copies': copies, ")
-        with DriverProgram(program) as process:
-            yield Obedient(process)
+        yield {**SETTINGS, "spark.master": cluster.endpoint, "spark.local.dir": str(directory / "local")}
     assert wait_until(lambda: not tier_processes(), 30), "no node, and no coordinator, outlives its application"
+
+
+@pytest.fixture(scope="module")
+def driver(settings: dict[str, str]) -> Iterator[Obedient]:
+    with DriverProgram(session(settings) + PROGRAM) as process:
+        yield Obedient(process)
 
 
 @pytest.fixture(scope="module")
@@ -75,12 +85,6 @@ def undisturbed(driver: Obedient) -> int:
 
 def test_nodes_are_on_different_hosts(driver: Obedient) -> None:
     assert sorted(host for _, host in driver.started["nodes"]) == sorted(HOSTS)
-
-
-def test_copies_of_nodes_wait_and_no_node_is_lost_to_its_own(driver: Obedient, undisturbed: int) -> None:
-    assert driver.ask("train", clocks=CLOCKS)["crc"] == undisturbed
-    assert driver.ask("copies")["running"] == 4, "two nodes, and a copy of each that waits"
-    assert driver.ask("whole")["nodes"] == driver.started["nodes"], "the same as at the start"
 
 
 def test_interrupts_end_the_call_and_no_node(driver: Obedient) -> None:
@@ -98,3 +102,14 @@ def test_a_process_killed_in_the_middle_changes_no_bit(driver: Obedient, undistu
 
 def test_a_program_that_ends_leaves_nothing_behind(driver: Obedient) -> None:
     assert driver.end() == 0, driver.program.errors[-3000:]
+
+
+def test_copies_of_nodes_wait_and_no_node_is_lost_to_its_own(settings: dict[str, str], undisturbed: int) -> None:
+    with DriverProgram(session({**settings, **COPIES}) + PROGRAM) as process:
+        driver = Obedient(process)
+        assert wait_until(lambda: driver.ask("copies")["running"] == 4, 20, 0.2), "two nodes, and a copy of each that waits"
+        assert driver.ask("train", clocks=CLOCKS)["crc"] == undisturbed
+        assert driver.ask("whole")["nodes"] == driver.started["nodes"], "the same as at the start"
+        assert driver.ask("train", clocks=CLOCKS, strike="node")["crc"] == undisturbed, "a copy takes over"
+        assert len(driver.ask("whole")["nodes"]) == 2
+        assert driver.end() == 0, driver.program.errors[-3000:]

@@ -167,4 +167,4 @@ def _attempt(task: Any) -> TaskAttempt:
     return TaskAttempt(task.taskId(), task.host(), task.executorId(), failure)
 
 
-__all__ = ["TaskAttempt", "NodeJob"]
+__all__ = ["NodeJob", "TaskAttempt"]

@@ -16,6 +16,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ from sparkps.wire.messages.control import NodeGone, TierAddress, TierStatus
 
 #: Seconds between two looks whether another attempt's node is still up.
 LOOK_EVERY = 1.0
+
+#: Seconds that the first attempt at a job has for its node to join, before a copy starts one.
+FIRST_WITHIN = 10.0
 
 #: Seconds that a node has to exit when its task is interrupted.
 END_WITHIN = 5.0
@@ -119,14 +123,22 @@ class NodeTask:
         assert context is not None, "runs in a Spark task"
         control = ControlClient(self.address.coordinator, self.address.control_timeout)
         try:
-            while not self._has_ended(control, context.taskAttemptId()):
+            while not self._has_ended(control, context.taskAttemptId(), context.attemptNumber() == 0):
                 continue
         finally:
             control.close()
         return iter(())
 
-    def _has_ended(self, control: ControlClient, attempt: int) -> bool:
+    def _has_ended(self, control: ControlClient, attempt: int, is_first: bool = True) -> bool:
         """Run the node once, when no other attempt has one; False: another attempt was faster.
+
+        Parameters
+        ----------
+        control : ControlClient
+        attempt : int
+            Spark's number of it.
+        is_first : bool
+            Whether it is no retry and no copy: it was sent to where the node shall be, and others leave it some time to start.
 
         Raises
         ------
@@ -135,7 +147,7 @@ class NodeTask:
         """
         known_as = executor_host.spark_name()
         machine = executor_host.machine(known_as)
-        if not self._wait_for_turn(control, machine):
+        if not self._wait_for_turn(control, machine, 0.0 if is_first else FIRST_WITHIN):
             return True
         node = NodeProcess(self._command(attempt, known_as, machine), self._environment())
         try:
@@ -145,8 +157,8 @@ class NodeTask:
         if status == 0:
             return True
         self._tell(control, attempt, node.fate())
-        is_over, is_taken = self._state(control, machine)
-        if is_over or is_taken:
+        is_over, states = self._state(control, machine)
+        if is_over or "up" in states:
             return is_over
         lines = "\n".join(node.last_lines)
         raise TierError(
@@ -164,17 +176,18 @@ class NodeTask:
         # The task's own search path: packages may have come with the application.
         return {**child_environment(self.settings), "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 
-    def _wait_for_turn(self, control: ControlClient, machine: str) -> bool:
-        """Wait while another attempt's node is up; False: the tier has ended meanwhile."""
-        pause = threading.Event()
+    def _wait_for_turn(self, control: ControlClient, machine: str, patience: float) -> bool:
+        """Wait while another attempt's node is up, or may yet come up; False: the tier has ended meanwhile."""
+        began, pause = time.monotonic(), threading.Event()
         while True:
-            is_over, is_taken = self._state(control, machine)
-            if is_over or not is_taken:
+            is_over, states = self._state(control, machine)
+            is_starting = not states and time.monotonic() - began < patience
+            if is_over or not ("up" in states or is_starting):
                 return not is_over
             pause.wait(LOOK_EVERY)
 
-    def _state(self, control: ControlClient, machine: str) -> tuple[bool, bool]:
-        """Whether the tier ends, and whether a node of this job is up."""
+    def _state(self, control: ControlClient, machine: str) -> tuple[bool, set[str]]:
+        """Whether the tier ends, and the states of all nodes that this job has had."""
         try:
             report = control.request(TierStatus(0, fresh=False)).report
         except SparkPSError as error:
@@ -184,8 +197,7 @@ class NodeTask:
                 " executors reach, and let them connect to its ports.",
                 endpoint=self.address.coordinator,
             ) from None
-        is_up = any(node.get("job") == self.job and node["state"] == "up" for node in report["nodes"])
-        return report["state"] in _ENDING, is_up
+        return report["state"] in _ENDING, {node["state"] for node in report["nodes"] if node.get("job") == self.job}
 
     def _tell(self, control: ControlClient, attempt: int, fate: str) -> None:
         """Tell the coordinator that the node is gone: others lead what it led at once."""
