@@ -44,8 +44,8 @@ class PSContext(TierLife):
         When a write is acknowledged: "sync", when every copy has it; "async", when the primary has it, which is faster, and what was
         acknowledged last may be lost with a node. Default `spark.sparkps.replicationAck`, which is "sync".
     launch : str, optional
-        How nodes are started, by the name of a launcher: "local" makes them child processes of the driver, and "auto" does that on
-        a `local[*]` master. Default `spark.sparkps.launch`, which is "auto".
+        How nodes are started, by the name of a launcher: "local" makes them child processes of the driver, "executors" one-task
+        Spark jobs, and "auto" is the one that fits the master. Default `spark.sparkps.launch`, which is "auto".
 
     Raises
     ------
@@ -60,8 +60,8 @@ class PSContext(TierLife):
     Ctrl-C ends the call under way, and the tier goes on. Only one PSContext is active at a time.
 
     Each node has a memory limit, `spark.sparkps.nodeMemory`: by default half the memory of its host or container, shared out among the
-    nodes there. A node that comes to 90 % of it refuses new rows and tables with `OutOfNodeMemory`, and goes on with the rows that it
-    has; `status()` has ``memory_bytes`` and ``memory_limit`` of each.
+    nodes there, and 1 GiB in an executor. A node that comes to 90 % of it refuses new rows and tables with `OutOfNodeMemory`, and goes on
+    with the rows that it has; `status()` has ``memory_bytes`` and ``memory_limit`` of each.
 
     Examples
     --------
