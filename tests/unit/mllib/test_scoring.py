@@ -38,7 +38,8 @@ def in_executors(rows: sparse.csr_matrix) -> np.ndarray:
 def test_scores_are_those_of_executors_to_the_last_bit(dtype: str) -> None:
     dense = (DENSE * 100).astype(dtype)
     rows = sparse.csr_matrix(dense)
-    expected = in_executors(sparse.csr_matrix((rows.data.astype(np.float32 if dtype == "float32" else np.float64), rows.indices, rows.indptr)))
+    values = rows.data.astype(np.float32 if dtype == "float32" else np.float64)
+    expected = in_executors(sparse.csr_matrix((values, rows.indices, rows.indptr)))
     triple = (rows.indptr, rows.indices.astype(np.int64), rows.data)
     for given in (rows, rows.tocoo(), sparse.csr_array(dense), dense, triple, dense.tolist()):
         np.testing.assert_array_equal(MODEL.decision_function(given), expected)
