@@ -20,7 +20,7 @@ from sparkps.checkpoints.patience import Patience, PatientFiles, checksum
 from sparkps.config import Settings
 from sparkps.driver_bridge import checkpointing
 from sparkps.driver_bridge.launchers import local
-from sparkps.driver_bridge.spark.tokens import obtain_token
+from sparkps.driver_bridge.spark.tokens import held_token, obtain_token
 from sparkps.errors import CheckpointError, DeadlineExceeded
 from sparkps.filesystems.opening import open_filesystem, webhdfs_of
 from sparkps.filesystems.tokens import Token
@@ -215,3 +215,10 @@ def test_driver_obtains_a_token_from_the_jvm_that_python_can_renew(hdfs: HadoopC
     assert client.status("/") is not None
     client.cancel_token(text)
     assert obtain_token(spark, "file:///tmp", hdfs.user) == ""
+    jvm = spark.sparkContext._jvm
+    user = jvm.org.apache.hadoop.security.UserGroupInformation.createRemoteUser("ann")
+    assert held_token(spark, user, token.service) == ""
+    given = jvm.org.apache.hadoop.security.token.Token()
+    given.decodeFromUrlString(text)
+    user.addToken(given)
+    assert [held_token(spark, user, service) for service in (token.service, "other:1", None)] == [text, "", text]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from py4j.protocol import Py4JError, Py4JJavaError
+from py4j.protocol import Py4JJavaError
 
 from sparkps.filesystems.tokens import KINDS
 
@@ -35,23 +35,30 @@ def obtain_token(spark: SparkSession, url: str, renewer: str) -> str:
         if issued is not None:
             return str(issued.encodeToUrlString())
         service = filesystem.getCanonicalServiceName()
+        if service is None:  # a file system without tokens
+            return ""
     except Py4JJavaError as error:  # who came by a token, as in cluster mode, is given no other one
         log.debug("no new delegation token for %s: %s", url, error)
         service = None
-    return _held(jvm, service)
+    return held_token(spark, jvm.org.apache.hadoop.security.UserGroupInformation.getCurrentUser(), service)
 
 
-def _held(jvm: object, service: str | None) -> str:
-    """The token that the application was started with, of a service or the only one of HDFS."""
-    try:
-        user = jvm.org.apache.hadoop.security.UserGroupInformation.getCurrentUser()  # type: ignore[attr-defined]
-        tokens = [token for token in user.getCredentials().getAllTokens() if token.getKind().toString() in KINDS]
-    except Py4JError as error:
-        log.debug("no delegation tokens: %s", error)
-        return ""
-    named = [token for token in tokens if token.getService().toString() == service]
+def held_token(spark: SparkSession, user: Any, service: str | None) -> str:
+    """The token that a user of the JVM has, of a service, or if that is not known the only one of any HDFS; empty: none.
+
+    Parameters
+    ----------
+    spark : SparkSession
+    user : JavaObject
+        A UserGroupInformation.
+    service : str or None
+    """
+    jvm = spark.sparkContext._jvm
+    assert jvm is not None, "the session runs"
+    tokens = [one for one in jvm.java.util.ArrayList(user.getTokens()) if one.getKind().toString() in KINDS]
+    named = [one for one in tokens if one.getService().toString() == service]
     found = named or (tokens if service is None and len(tokens) == 1 else [])
     return str(found[0].encodeToUrlString()) if found else ""
 
 
-__all__ = ["obtain_token"]
+__all__ = ["held_token", "obtain_token"]
