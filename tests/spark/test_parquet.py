@@ -12,9 +12,11 @@ from pyspark.ml.linalg import Vectors, VectorUDT
 from pyspark.sql import functions as sf
 from pyspark.sql.types import StructType
 
+from sparkps.driver_bridge.input import parquet_plan
 from sparkps.driver_bridge.input.parquet import ParquetInput
 from sparkps.driver_bridge.input.parquet_plan import NotPlain, plain_parquet
 from sparkps.driver_bridge.input.scan import arrow_schema
+from sparkps.driver_bridge.spark.master import Master
 from sparkps.errors import WorkerFailed
 from sparkps.mllib.data.rows import Columns
 from sparkps.mllib.data.selection import select_rows
@@ -185,6 +187,14 @@ def test_looking_at_files_runs_no_job(spark, numbers):
     before = tracker.getJobIdsForGroup(None)
     plain(df)
     assert tracker.getJobIdsForGroup(None) == before
+
+
+def test_files_of_a_path_are_the_ranks_on_a_cluster_only_where_the_user_says_so(spark, numbers, monkeypatch):
+    df = spark.read.parquet(numbers).select("id")
+    monkeypatch.setattr(parquet_plan, "Master", lambda name: Master("yarn"))
+    assert plain(df) == NotPlain("the files may be on another host")
+    found = plain_parquet(df, arrow_schema(df), 2, "files")
+    assert sorted(row[0] for rows in rows_of(found) for row in rows) == list(range(1000))
 
 
 # ---- in a group --------------------------------------------------------------------------------------------------------

@@ -103,7 +103,8 @@ def test_the_image_has_what_the_settings_name() -> None:
     image = (CONF / "kubernetes" / "Dockerfile").read_text()
     conf = properties("kubernetes")
     assert f"COPY conf/{DISCOVERY_SCRIPT} {DISCOVERY_IN_IMAGE}" in image
-    assert f"SPARKPS_KERNEL_CACHE_DIR={conf['spark.sparkps.kernelCacheDir']}" in image
+    assert "RUN python -m sparkps.kernels.ahead --ship" in image, "without kernels a pod's first node compiles for half a minute"
+    assert "spark.sparkps.kernelCacheDir" not in conf, "those of the image are found by themselves"
     for copied in re.findall(r"^COPY (?!--)(.+) \S+$", image, re.MULTILINE):
         assert all((ROOT / name).exists() for name in copied.split()), copied
     base = re.search(r"FROM python:([0-9.]+)", image)

@@ -20,6 +20,7 @@ from sparkps.checkpoints.patience import Patience, PatientFiles, checksum
 from sparkps.config import Settings
 from sparkps.driver_bridge import checkpointing
 from sparkps.driver_bridge.launchers import local
+from sparkps.driver_bridge.spark.tokens import held_token, obtain_token
 from sparkps.errors import CheckpointError, DeadlineExceeded
 from sparkps.filesystems.opening import open_filesystem, webhdfs_of
 from sparkps.filesystems.tokens import Token
@@ -203,3 +204,21 @@ def test_token_is_issued_renewed_and_cancelled(hdfs: HadoopCluster) -> None:
     client.cancel_token(text)
     with pytest.raises(PermissionError, match=r"[Tt]oken"):
         client.renew_token(text)
+
+
+def test_driver_obtains_a_token_from_the_jvm_that_python_can_renew(hdfs: HadoopCluster, spark: Any) -> None:
+    text = obtain_token(spark, f"{hdfs.hdfs}/any", hdfs.user)
+    token = Token.from_url_string(text)
+    assert (token.kind, token.service) == ("HDFS_DELEGATION_TOKEN", hdfs.hdfs.removeprefix("hdfs://"))
+    client = webhdfs_of(hdfs.hdfs, text)
+    assert client.renew_token(text) > time.time() + 3600
+    assert client.status("/") is not None
+    client.cancel_token(text)
+    assert obtain_token(spark, "file:///tmp", hdfs.user) == ""
+    jvm = spark.sparkContext._jvm
+    user = jvm.org.apache.hadoop.security.UserGroupInformation.createRemoteUser("ann")
+    assert held_token(spark, user, token.service) == ""
+    given = jvm.org.apache.hadoop.security.token.Token()
+    given.decodeFromUrlString(text)
+    user.addToken(given)
+    assert [held_token(spark, user, service) for service in (token.service, "other:1", None)] == [text, "", text]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import pathlib
 import pickle
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from sparkps.driver_bridge.input.parquet import ParquetInput, row_groups, share_out
 from sparkps.errors import InvalidInput
+from tests.harness.fake_webhdfs import FakeWebHdfs
 
 
 @pytest.fixture
@@ -38,3 +40,22 @@ def test_a_file_that_was_written_anew_is_refused(file: pathlib.Path, rows: int, 
     pq.write_table(pa.table({"x": range(rows)}), file, row_group_size=size)
     with pytest.raises(InvalidInput, match="must stay as it is"):
         list(before.read(0))
+
+
+def test_rank_that_cannot_open_a_file_says_what_to_set(file: pathlib.Path) -> None:
+    shared_out = shared(file, 1)
+    file.unlink()
+    with pytest.raises(InvalidInput, match=r"Every executor must be able to open.*No such file.*`spark\.sparkps\.parquetReader` to spark"):
+        list(shared_out.read(0))
+
+
+def test_files_by_url_are_read_by_few_large_requests(tmp_path: pathlib.Path) -> None:
+    columns = {name: np.random.default_rng(0).random(50_000) for name in "abcd"}
+    pq.write_table(pa.table(columns), tmp_path / "x", row_group_size=25_000)
+    with FakeWebHdfs() as server:
+        server.files["/a b/x"] = (tmp_path / "x").read_bytes()
+        ((groups, schema),) = row_groups([f"webhdfs://{server.url.removeprefix('http://')}/a%20b/x"])
+        server.asked.clear()
+        read = list(ParquetInput(schema, tuple("abcd"), share_out(groups, 1)).read(0))
+    np.testing.assert_array_equal(np.concatenate([batch.column(2).to_numpy() for batch in read]), columns["c"])
+    assert sum(operation == "READ" for operation, _ in server.asked) <= 4, "the footer, and each row group"
