@@ -34,6 +34,9 @@ SETTINGS = {
 
 ITERATIONS = 10
 
+#: Trains until it is killed.
+ENDLESS = ("--solver", "adagrad", "--iterations", "1000000")
+
 
 @pytest.fixture(scope="module")
 def on_hdfs(hadoop: HadoopCluster) -> str:
@@ -45,7 +48,7 @@ def on_hdfs(hadoop: HadoopCluster) -> str:
 @pytest.fixture(scope="module")
 def expected(spark: SparkSession) -> np.ndarray:
     """The coefficients that local[2] finds."""
-    rows = spark.read.format("libsvm").option("numFeatures", 692).load(str(SAMPLE))
+    rows = spark.read.format("libsvm").option("numFeatures", 692).load(SAMPLE.as_uri())
     estimator = LogisticRegression(solver="lbfgs", regParam=1e-4, maxIter=ITERATIONS, seed=0)
     estimator.setParams(numWorkers=2, deterministic=True)
     with PSContext(spark, num_nodes=1):
@@ -77,7 +80,7 @@ def test_a_submitted_job_gives_the_model_of_a_laptop(
 @pytest.mark.parametrize("how", ["yarn application -kill", "SIGKILL of the driver"])
 def test_an_application_that_is_killed_leaves_nothing_behind(hadoop: HadoopCluster, on_hdfs: str, how: str) -> None:
     mode = "cluster" if how.startswith("yarn") else "client"
-    command = hadoop.submit("--deploy-mode", mode, *arguments(on_hdfs, f"{on_hdfs}/never", "--iterations", "100000"), **SETTINGS)
+    command = hadoop.submit("--deploy-mode", mode, *arguments(on_hdfs, f"{on_hdfs}/never", *ENDLESS), **SETTINGS)
     before = {one.id for one in hadoop.applications()}
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     submitted = subprocess.Popen(command, env=hadoop.environment(), start_new_session=True, **silent)
