@@ -20,7 +20,8 @@ from sparkps.config import hadoop_environment
 from sparkps.errors import ConfigError
 from sparkps.filesystems.hadoop_conf import default_authority, read_properties, web_addresses
 from sparkps.filesystems.tokens import Token, read_tokens, token_for
-from sparkps.filesystems.webhdfs import Limits, WebHdfs
+from sparkps.filesystems.webhdfs import WebHdfs
+from sparkps.filesystems.webhdfs_http import LIMITS, Limits
 
 log = logging.getLogger(__name__)
 
@@ -29,9 +30,6 @@ _ALIASES = {"s3a": "s3", "s3n": "s3"}
 
 #: Schemes of WebHDFS, and that of the web.
 _WEB = {"webhdfs": "http", "swebhdfs": "https"}
-
-#: Of requests to an HDFS over HTTP, where nothing else is said.
-LIMITS = Limits()
 
 
 def open_filesystem(url: str, what: str = "The URL", token: str = "", limits: Limits = LIMITS) -> tuple[Any, str]:
@@ -193,4 +191,4 @@ def _unknown(url: str, scheme: str, what: str, why: str) -> ConfigError:
     )
 
 
-__all__ = ["LIMITS", "can_be_shared", "open_filesystem", "path_of", "webhdfs_of"]
+__all__ = ["can_be_shared", "open_filesystem", "path_of", "webhdfs_of"]

@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 from pyarrow.fs import FileInfo, FileSelector, FileSystemHandler, FileType, PyFileSystem
 
-from sparkps.filesystems.webhdfs import Answer, HdfsStatus, Upload, WebHdfs
+from sparkps.filesystems.webhdfs import HdfsStatus, WebHdfs
+from sparkps.filesystems.webhdfs_http import Answer, Upload
 
 
 def as_arrow(client: WebHdfs) -> PyFileSystem:

@@ -15,7 +15,6 @@ import json
 import os
 import pathlib
 import signal
-import socket
 import sys
 import time
 import urllib.error
@@ -30,21 +29,11 @@ import pyspark
 
 from sparkps.kernels import places
 from tests.harness.daemons import Daemon, Guard
-from tests.harness.hadoop_files import (
-    SPARK_JARS,
-    classpath,
-    free_ports,
-    java,
-    spark_archive,
-    why_not,
-    write_configuration,
-)
+from tests.harness.hadoop_conf import HOSTS, free_ports, hdfs_site, host_names, write_configuration, yarn_site
+from tests.harness.hadoop_files import SPARK_JARS, classpath, java, spark_archive, why_not
 from tests.harness.waiting import wait_until
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-
-#: Addresses of the NodeManagers; all else is on the first.
-HOSTS = ("127.0.0.1", "127.0.0.2")
 
 #: Seconds for a daemon to be ready, and for an answer over HTTP.
 _READY, _ANSWER = 120.0, 10.0
@@ -157,7 +146,7 @@ class HadoopCluster:
             raise AssertionError(reason)
         self._classpath = os.pathsep.join(["conf", *classpath()])
         write_configuration(self.conf_dir, self._configuration())
-        (self.conf_dir / "hosts").write_text(_hosts())
+        (self.conf_dir / "hosts").write_text(host_names())
         self._guard = Guard(self._base)
         try:
             self._start()
@@ -245,8 +234,8 @@ class HadoopCluster:
                 "hadoop.http.staticuser.user": self.user,
                 "hadoop.tmp.dir": self._base / "data" / "tmp",
             },
-            "hdfs-site.xml": self._hdfs_site(here[1]),
-            "yarn-site.xml": self._yarn_site(here[2:]),
+            "hdfs-site.xml": hdfs_site(self._base / "data", here[1], tokens=self._tokens),
+            "yarn-site.xml": yarn_site(here[2:], *self._size, pmem_check=self._pmem_check),
             "capacity-scheduler.xml": {
                 "yarn.scheduler.capacity.root.queues": "default",
                 "yarn.scheduler.capacity.root.default.capacity": 100,
@@ -259,42 +248,6 @@ class HadoopCluster:
         for name, properties in self._more.items():
             files.setdefault(name, {}).update(properties)
         return files
-
-    def _hdfs_site(self, web: str) -> dict[str, object]:
-        return {
-            "dfs.namenode.name.dir": self._base / "data" / "names",
-            "dfs.datanode.data.dir": self._base / "data" / "blocks",
-            "dfs.namenode.http-address": web,
-            "dfs.namenode.safemode.extension": 0,
-            "dfs.namenode.datanode.registration.ip-hostname-check": False,
-            "dfs.namenode.delegation.token.always-use": self._tokens,
-            "dfs.datanode.hostname": HOSTS[0],
-            "dfs.datanode.address": f"{HOSTS[0]}:0",
-            "dfs.datanode.http.address": f"{HOSTS[0]}:0",
-            "dfs.datanode.ipc.address": f"{HOSTS[0]}:0",
-            "dfs.webhdfs.enabled": True,
-            "dfs.replication": 1,
-            "dfs.permissions.enabled": False,
-        }
-
-    def _yarn_site(self, here: list[str]) -> dict[str, object]:
-        memory, vcores = self._size
-        manager = ("webapp.address", "address", "scheduler.address", "resource-tracker.address", "admin.address")
-        return {
-            "yarn.resourcemanager.hostname": HOSTS[0],
-            **{f"yarn.resourcemanager.{key}": address for key, address in zip(manager, here, strict=True)},
-            "yarn.resourcemanager.nodemanagers.heartbeat-interval-ms": 200,
-            "yarn.resourcemanager.connect.retry-interval.ms": 200,  # NodeManagers need not wait for it to be there
-            "yarn.scheduler.minimum-allocation-mb": 128,
-            "yarn.scheduler.maximum-allocation-mb": memory,
-            "yarn.scheduler.maximum-allocation-vcores": vcores,
-            "yarn.nodemanager.resource.memory-mb": memory,
-            "yarn.nodemanager.resource.cpu-vcores": vcores,
-            "yarn.nodemanager.vmem-check-enabled": False,
-            "yarn.nodemanager.pmem-check-enabled": self._pmem_check,
-            "yarn.nodemanager.disk-health-checker.enable": False,
-            "yarn.nodemanager.resource-monitor.interval-ms": 500,
-        }
 
     # ---- what programs need ----------------------------------------------------------------------------------------
 
@@ -444,12 +397,6 @@ class HadoopCluster:
             text = file.read_text(errors="replace").splitlines()[-lines:]
             shown.append("\n".join([f"==== {file.parent.name}/{file.name}", *text]))
         return "\n".join(shown)
-
-
-def _hosts() -> str:
-    """All names that daemons know. Addresses come first as names, so that YARN and Spark call hosts by these, wherever this runs."""
-    lines = [f"{host} {host}" for host in HOSTS] + [f"{HOSTS[0]} localhost {socket.gethostname()}"]
-    return "\n".join([*lines, ""])
 
 
 def _application_of(container: str) -> str:

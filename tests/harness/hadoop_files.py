@@ -1,4 +1,4 @@
-"""What a Hadoop on loopback needs: jars, from Maven and from pyspark, kept beside other caches of this user; and its configuration."""
+"""What a Hadoop on loopback needs: jars, from Maven and from pyspark, kept beside other caches of this user."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ import os
 import pathlib
 import re
 import shutil
-import socket
 import subprocess
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
-from xml.sax.saxutils import escape
 
 import pyspark
 
@@ -31,19 +28,6 @@ _ARTEFACTS = (
 
 #: Jars of pyspark that Hadoop's daemons need.
 _OF_SPARK = ("hadoop-client-api-", "hadoop-client-runtime-", "slf4j-api-", "log4j-", "jcl-over-slf4j-", "javax.servlet-api-")
-
-#: First port that is tried, and after the last: below those that systems give to outgoing connections.
-_PORTS = range(12_000, 32_000)
-
-_LOGGING = """\
-rootLogger.level = info
-rootLogger.appenderRef.stdout.ref = console
-appender.console.type = Console
-appender.console.name = console
-appender.console.target = SYSTEM_ERR
-appender.console.layout.type = PatternLayout
-appender.console.layout.pattern = %d{HH:mm:ss.SSS} %p %c{1}: %m%n%ex
-"""
 
 
 def hadoop_version() -> str:
@@ -125,43 +109,4 @@ def spark_archive() -> pathlib.Path:
     return archive
 
 
-def write_configuration(folder: pathlib.Path, files: Mapping[str, Mapping[str, object]]) -> None:
-    """A directory for HADOOP_CONF_DIR: names of XML files and their properties; and how daemons log."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, properties in files.items():
-        lines = [
-            f"<property><name>{escape(key)}</name><value>{escape(_text(value))}</value></property>"
-            for key, value in properties.items()
-        ]
-        (folder / name).write_text("\n".join(["<configuration>", *lines, "</configuration>", ""]))
-    (folder / "log4j2.properties").write_text(_LOGGING)
-
-
-def _text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def free_ports(host: str) -> Iterator[int]:
-    """Ports on which nobody listens, one after the other. Where a run begins differs, so that two seldom ask for the same."""
-    start = os.getpid() * 37 % len(_PORTS)
-    for port in [*_PORTS[start:], *_PORTS[:start]]:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except OSError:
-                continue
-        yield port
-
-
-__all__ = [
-    "SPARK_JARS",
-    "cache_folder",
-    "classpath",
-    "free_ports",
-    "hadoop_version",
-    "java",
-    "spark_archive",
-    "why_not",
-    "write_configuration",
-]
+__all__ = ["SPARK_JARS", "cache_folder", "classpath", "hadoop_version", "java", "spark_archive", "why_not"]

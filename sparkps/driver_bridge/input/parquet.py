@@ -23,8 +23,8 @@ import numpy as np
 import pyarrow as pa
 
 from sparkps.errors import ConfigError, InvalidInput
-from sparkps.filesystems.opening import LIMITS, open_filesystem, path_of
-from sparkps.filesystems.webhdfs import Limits
+from sparkps.filesystems.opening import open_filesystem, path_of
+from sparkps.filesystems.webhdfs_http import LIMITS, Limits
 
 #: Bytes of one record batch, about, and its most rows: small enough to be taken in while they are in the processor's cache.
 _BATCH_BYTES, _BATCH_ROWS = 4 << 20, 8192

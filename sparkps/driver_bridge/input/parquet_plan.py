@@ -15,7 +15,7 @@ from sparkps.driver_bridge.input.parquet import ParquetInput, RowGroup, row_grou
 from sparkps.driver_bridge.input.scan import elements
 from sparkps.driver_bridge.spark.master import Master
 from sparkps.filesystems.opening import can_be_shared, path_of
-from sparkps.filesystems.webhdfs import Limits
+from sparkps.filesystems.webhdfs_http import Limits
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import pytest
 from pyarrow.fs import FileSelector, FileType
 
-from sparkps.filesystems.webhdfs import Limits, WebHdfs
+from sparkps.filesystems.webhdfs import WebHdfs
 from sparkps.filesystems.webhdfs_arrow import as_arrow
+from sparkps.filesystems.webhdfs_http import Limits
 from tests.harness.fake_webhdfs import FakeWebHdfs
 
 QUICK = Limits(connect=1.0, silence=0.2, tries=3, seconds=5.0)
