@@ -123,12 +123,14 @@ def tier_of(ps: Any) -> RelayedTier:
     return tier
 
 
-def launch(settings: Settings) -> RelayedTier:
+def launch(settings: Settings, spark: Any = None) -> RelayedTier:
     """Start a tier behind relays, and wait until it is ready.
 
     Parameters
     ----------
     settings : Settings
+    spark : SparkSession, optional
+        Not needed: nodes are no Spark tasks.
     """
     tier = RelayedTier(settings)
     tier.start()
