@@ -14,7 +14,7 @@ import pytest
 from sparkps.client.control import ControlClient
 from sparkps.config import NodeSettings, Settings
 from sparkps.driver_bridge.launchers.launched import LaunchedTier
-from sparkps.driver_bridge.launchers.node_task import NodeTask
+from sparkps.driver_bridge.launchers.node_task import NodeProcess, NodeTask
 from sparkps.errors import SparkPSError, TierError
 from sparkps.wire.messages.control import StopTier, TierStatus
 from tests.harness.waiting import wait_until
@@ -86,18 +86,28 @@ class Tried:
 def tier(monkeypatch: pytest.MonkeyPatch) -> Iterator[OnlyCoordinator]:
     # A node of this test binds TCP, and its coordinator does not.
     monkeypatch.setattr("sparkps.driver_bridge.launchers.executor_host.towards", lambda endpoint: "127.0.0.1")
+    started: list[NodeProcess] = []
+
+    def start(*arguments: Any) -> NodeProcess:
+        started.append(NodeProcess(*arguments))
+        return started[-1]
+
+    monkeypatch.setattr("sparkps.driver_bridge.launchers.node_task.NodeProcess", start)
     node = NodeSettings(heartbeat_interval=0.2, heartbeat_deadline=10.0)
     made = OnlyCoordinator(Settings(num_nodes=1, node_cores=2, node=node))
     made._start_coordinator()
     assert wait_until((made.directory / "coordinator").exists, 20)
     yield made
     made.stop()
+    for each in started:  # as when Spark ends their tasks: one may have come too late to be told that the tier has ended
+        each.end()
 
 
 def test_a_copy_waits_and_takes_over_when_the_node_is_gone(tier: OnlyCoordinator) -> None:
     first = Tried(tier, 3, 10)
     assert wait_until(lambda: len(tier.up()) == 1, 20)
     copy = Tried(tier, 3, 11)
+    assert wait_until(lambda: "memory_bytes" in tier.up()[0], 20), "its first heartbeat follows what it logs of itself"
     (node,) = tier.up()
     assert (node["job"], node["attempt"]) == (3, 10)
     os.kill(node["pid"], signal.SIGKILL)

@@ -97,7 +97,7 @@ def test_a_process_killed_in_the_middle_changes_no_bit(driver: Obedient, undistu
     told = driver.ask("train", clocks=CLOCKS, strike=strike)
     assert len(told["struck"]) == 1
     assert told["crc"] == undisturbed
-    assert sorted(host for _, host in driver.ask("whole")["nodes"]) == sorted(HOSTS)
+    assert len(driver.ask("whole")["nodes"]) == 2, "where Spark tries the task again"
 
 
 def test_a_program_that_ends_leaves_nothing_behind(driver: Obedient) -> None:
