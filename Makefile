@@ -1,6 +1,6 @@
-# Targets: demo, cluster, cluster-stop, test, check, schedules, mutants, bench, pack, clean.
+# Targets: demo, cluster, cluster-stop, test, test-yarn, check, schedules, mutants, bench, pack, clean.
 # Every one sets up .venv first (scripts/setup says what is missing).
-.PHONY: help setup demo cluster cluster-stop check test schedules mutants bench pack clean
+.PHONY: help setup demo cluster cluster-stop check test test-yarn schedules mutants bench pack clean
 .DEFAULT_GOAL := help
 
 BIN := .venv/bin
@@ -10,6 +10,7 @@ help:
 	@echo 'make demo   train logistic regression on real data; ARGS="--input FILE ..." for your own (--help lists all)'
 	@echo 'make cluster  HDFS and YARN on this machine, to try things on, until Ctrl-C or make cluster-stop; needs Java and Maven'
 	@echo 'make test   style, types and the whole test suite'
+	@echo 'make test-yarn  all tests on YARN and HDFS, a quarter of an hour; make test has the first of them'
 	@echo 'make check  style and types only'
 	@echo 'make schedules  simulated schedules by seed, to the first that breaks a promise: COUNT=1000000 SEED=1'
 	@echo 'make mutants    breaks one invariant at a time and says which test catches it'
@@ -33,7 +34,7 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# Fast tests first; Spark last. Kernels are compiled ahead, once, so that no test's time limit has to hold it.
+# Fast tests first; then Spark, then YARN. Kernels are compiled ahead, once, so that no test's time limit has to hold it.
 test: check
 	$(BIN)/python -m sparkps.kernels.ahead
 	$(PYTEST) tests/unit
@@ -41,6 +42,9 @@ test: check
 	$(PYTEST) tests/cluster
 	$(PYTEST) tests/faults
 	$(PYTEST) tests/spark
+	$(PYTEST) tests/yarn/test_jobs.py
+
+test-yarn: setup
 	$(PYTEST) tests/yarn
 
 COUNT ?= 100000
