@@ -202,7 +202,9 @@ def load_model(url: str | os.PathLike[str]) -> SavedLinearModel:
     """
     import pyarrow as pa
 
-    place = os.fspath(url)
+    place = os.fspath(url) if isinstance(url, os.PathLike) else url
+    if not isinstance(place, str) or not place:
+        raise InvalidInput(f"`url` must be the path or URL that a model was saved to. Got {url!r} instead.")
     local = place if "://" in place else f"file://{os.path.abspath(place)}"  # noqa: PTH100 - as text
     filesystem, path = _opened(local)
     try:

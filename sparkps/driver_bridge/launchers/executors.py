@@ -30,7 +30,7 @@ from sparkps.driver_bridge.spark.console import KeepOff
 from sparkps.driver_bridge.spark.interrupts import SpareNodes
 from sparkps.driver_bridge.spark.master import Master
 from sparkps.driver_bridge.spark.slots import check_platform
-from sparkps.errors import SparkPSError, TierError
+from sparkps.errors import ConfigError, SparkPSError, TierError
 from sparkps.wire.messages.control import NodeGone, TierStatus
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ class ExecutorsTier(LaunchedTier):
         self._slots_of = partial(resources.reserved_slots, master, conf, settings)
         self._host = conf.get("spark.driver.host", "127.0.0.1")
         self._listens_at = f"tcp://{_numeric(conf.get('spark.driver.bindAddress', self._host))}"
+        self._port = _free_port(self._listens_at)
         #: What Spark does to all jobs, and must not do to those of nodes.
         self._keep_off, self._spare = KeepOff(spark), SpareNodes(spark)
         #: By number; those that have ended go. Owner: `_lock`.
@@ -89,7 +90,6 @@ class ExecutorsTier(LaunchedTier):
         return self._slots_of(len(self._jobs))
 
     def _advertised(self) -> str:
-        self._port = _free_port(self._listens_at)
         return f"tcp://{self._host}:{self._port}"
 
     def _bound(self) -> str:
@@ -224,17 +224,25 @@ def _numeric(host: str) -> str:
     try:
         return socket.gethostbyname(host)
     except OSError as error:
-        raise TierError(
-            f"`spark.driver.host` and `spark.driver.bindAddress` must name this machine. Got {host!r}: {error}. Set them to an address"
-            " that the executors reach.",
-            key="spark.driver.host",
-        ) from None
+        raise _not_here(host, error) from None
+
+
+def _not_here(host: str, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"`spark.driver.host` and `spark.driver.bindAddress` must name this machine. Got {host!r}: {error}. Set them to an address"
+        " that the executors reach.",
+        key="spark.driver.host",
+    )
 
 
 def _free_port(listens_at: str) -> int:
     """A TCP port at which nobody listens."""
+    address = listens_at.removeprefix("tcp://")
     with socket.socket() as probe:
-        probe.bind((listens_at.removeprefix("tcp://"), 0))
+        try:
+            probe.bind((address, 0))
+        except OSError as error:
+            raise _not_here(address, error) from None
         port: int = probe.getsockname()[1]
         return port
 

@@ -56,6 +56,12 @@ def test_indices_of_any_size_and_those_without_coefficient() -> None:
     assert SavedLinearModel(Coefficients(np.empty(0, np.int64), np.empty(0)), 0.5).predict(sparse.csr_matrix((2, 3))).tolist() == [0.5, 0.5]
 
 
+@pytest.mark.parametrize("wrong", ["", None, 3, b"/tmp/x"])
+def test_what_is_no_path_is_refused(wrong: object) -> None:
+    with pytest.raises(InvalidInput, match="`url` must be the path or URL that a model was saved to"):
+        load_model(wrong)  # type: ignore[arg-type]
+
+
 def test_probabilities_and_labels() -> None:
     p = MODEL.predict_proba(DENSE)
     np.testing.assert_allclose(p[:, 1], 1 / (1 + np.exp(-MODEL.decision_function(DENSE))))
