@@ -102,10 +102,11 @@ class Sender(Links):
                 self._pump_until(lambda: self._may_send(piece), deadline, lambda at: self._held_up(piece, at))
                 now = self.network.now()
                 deadline = now + self.limit
-            if piece.node in self._dead:
-                self._hold_back(piece, now, deadline)
-            else:
-                self._transmit(piece, now, deadline)
+            for part in self._up_to_date(piece):
+                if part.node in self._dead:
+                    self._hold_back(part, now, deadline)
+                else:
+                    self._transmit(part, now, deadline)
 
     def _check_open(self, what: str) -> None:
         if self.over is not None:
@@ -119,6 +120,15 @@ class Sender(Links):
             return not waiting or self._is_lost(piece.node)
         lane = self._lanes[piece.node]
         return lane.has_credit(up=piece.up, down=piece.down) and not (piece.write and self._refusals.writes)
+
+    def _up_to_date(self, piece: Piece) -> list[Piece]:
+        """A write as the placement has it by which others are on their way now; it was cut before, and has waited for room.
+
+        To where its rows were it must not go: the next write would be at the new place before it, and it would count as known there.
+        """
+        if piece.again is None or not (piece.write and 0 < piece.epoch < self.routing.epoch):
+            return [piece]
+        return piece.again(GONE, self.routing)
 
     def _hold_back(self, piece: Piece, now: float, deadline: float) -> None:
         """A request to a node that is gone: as if that had refused it."""

@@ -12,6 +12,8 @@ from sparkps.client.futures import Future
 from sparkps.client.order import GONE, Refusals, RefusedPiece
 from sparkps.client.pieces import Piece
 from sparkps.errors import DeadlineExceeded
+from sparkps.specs import NUM_BUCKETS
+from sparkps.wire.hashing import buckets_of
 from sparkps.wire.messages import data as m
 from sparkps.wire.messages.base import Message
 from tests.harness.placements import initial, join
@@ -147,6 +149,26 @@ def test_a_new_placement_lets_no_write_overtake_another_at_any_shard() -> None:
     assert session.routing.epoch == 2
 
 
+def test_a_write_that_waited_for_room_while_the_placement_changed_goes_where_the_next_one_goes() -> None:
+    """To where its rows were it would come back from behind the next one, and count as known."""
+    tier = StrictTier(nodes=2, chunk_bytes=1 << 12, push_credit_bytes=1 << 12)
+    tier.placement = [[0]] * NUM_BUCKETS
+    session = tier.session()
+    w = tier.sparse(session)
+    for node in tier.nodes:
+        node.placement, node.slow, node.epoch = [[1]] * NUM_BUCKETS, 0.01, 2  # type: ignore[attr-defined]
+    tier.nodes[0].slow = 0.5  # type: ignore[attr-defined]
+    keys = np.arange(600)  # two pieces, of which the second waits until the first one was refused, and its rows were taken elsewhere
+    last = keys[buckets_of(keys) > 200]
+    futures = [w.add_async(each, np.ones((len(each), 1))) for each in (keys, last)]
+    for future in futures:
+        future.result()
+    applied = tier.nodes[1].applied  # type: ignore[attr-defined]
+    assert len(applied) == len(keys) + len(last)
+    for key in last.tolist():
+        assert [call for call, each in applied if each == key] == [1, 2], "stamps rise at every shard"
+
+
 def test_no_new_write_is_sent_while_a_refused_one_waits() -> None:
     tier = FakeTier()
     session = tier.session()
@@ -160,7 +182,7 @@ def test_no_new_write_is_sent_while_a_refused_one_waits() -> None:
     assert [step.call for step in node.of(m.Step)] == [1, 2]
     w.add_async([3], [[1.0]])
     assert [(step.call, step.seq) for step in node.of(m.Step)] == [(1, 1), (2, 2), (1, 3), (3, 4)]
-    assert [step.epoch for step in node.of(m.Step)] == [1, 1, 2, 1], "each says by which placement it was cut"
+    assert [step.epoch for step in node.of(m.Step)] == [1, 1, 2, 2], "what has waited is cut by the placement of those before it"
     assert tier.network.time == pytest.approx(100.5), "it waited until no write was in flight"
     assert node.of(m.Step)[2].acked >= 1
 
