@@ -118,6 +118,7 @@ class Placing:
         for row, leader in zip(self.placement, self.leaders, strict=False):
             taker = row[0]
             if leader is not None and leader != taker:
+                assert leader in row or taker not in up, "who leads keeps its rows until it has confirmed that it gives the lead up"
                 assert self.told.get(taker) != self.epoch, "nobody is told to lead what another one still leads"
 
 

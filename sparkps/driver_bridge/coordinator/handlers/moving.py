@@ -170,10 +170,12 @@ def cut_off(core: Core, primary: int, silent: Iterable[int]) -> bool:
     False: it has none of theirs.
     """
     without = set(silent) & set(core.nodes.up()) - {primary}
-    if core.state not in _MOVING or not without or not _shares(core.placing.given_back(without), primary, without):
+    # Who has not confirmed that it gives a lead up leads, between these two at least: it has the rows, and keeps them.
+    placement = core.placing.given_back({primary, *without})
+    if core.state not in _MOVING or not without or not _shares(placement, primary, without):
         return False
     log.warning("node %d cannot reach nodes %s: it goes on without their copies of its buckets", primary, sorted(without))
-    held = with_copies(core.placing.given_back(without), core.moves.interrupt())
+    held = with_copies(placement, core.moves.interrupt())
     core.moves.fail(f"node {primary} could not reach nodes {sorted(without)}")
     core.moves.rest(core.clock.now)
     publish(core, [[node for node in row if node not in without] if row[0] == primary else row for row in held])

@@ -279,6 +279,8 @@ def test_random_schedules(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
                 world.tick()
             case 6 if rng.random() < 0.3:
                 world.restart()
+            case 7 if rng.random() < 0.3 and len(alive) > 3:
+                world.ask(b"driver", c.DrainNode(0, rng.choice(alive).node, 600.0))
             case _:
                 world.step(anyhow=True)
     for member in world.members:
@@ -362,3 +364,24 @@ def test_a_lead_that_is_refused_while_its_giver_dies_is_lost_with_it() -> None:
     world.settle()
     assert world.replies[b"driver", number] == c.Accepted(number)
     assert world.tier.state is TierState.READY
+
+
+def test_who_takes_leads_of_a_node_that_it_cannot_reach_takes_nothing_from_it_unless_that_has_confirmed() -> None:
+    """Its copies must not be dropped: it has given up the leads perhaps, and nobody else has all that it took."""
+    world = Members(3, 2)
+    world.ask(b"driver", c.DrainNode(0, 0, 600.0))
+
+    def taken() -> set[int]:
+        rows = zip(world.tier.nodes.placement, world.tier.placing.leaders, strict=True)
+        return {row[0] for row, leader in rows if leader == 0 != row[0]}
+
+    while not taken():
+        assert world.step()
+    (taker, *_) = taken()
+    heartbeat = c.Heartbeat(1, taker, {"silent_replicas": [0]})
+    world.route(world.tier.receive(world.members[taker].connection, heartbeat, world.now))
+    had = [row for row, leader in zip(world.tier.nodes.placement, world.tier.placing.leaders, strict=True) if leader == 0]
+    assert had
+    assert all(0 in row for row in had)
+    world.settle()
+    assert not any(0 in row for row in world.tier.nodes.placement)
