@@ -271,6 +271,10 @@ class ClockBuffers:
         for later in [each for each in self._parts if each > clock]:
             self._split(later, buckets, rank)
 
+    def clocks(self) -> list[int]:
+        """Those of which something is kept."""
+        return list(self._parts)
+
     def size(self, clock: int) -> int:
         """Keys and elements that a clock's close will touch, about."""
         return sum(part.size for _, part in self._parts.get(clock, ()))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sparkps.errors import CheckpointError, Fenced, SparkPSError
+from sparkps.errors import CheckpointError, Fenced, GroupError, SparkPSError
 from sparkps.plain import name_of, text_of
 from sparkps.ps_nodes.clock_buffers import ClockBuffers
 from sparkps.ps_nodes.due_closes import DueCloses, Then
@@ -80,6 +80,8 @@ class ClosingGroup:
         #: Why the group ended, if it did; and where that is still to be shipped to.
         self._cause: SparkPSError | None = None
         self._ends: Places = ()
+        #: What whoever asks for more is told while the last closes are applied; None: it goes on.
+        self._over: Fenced | None = None
         #: Seconds that pulls of each rank were parked.
         self.waited = [0.0] * spec.num_ranks
 
@@ -279,7 +281,7 @@ class ClosingGroup:
             if (when_cut := self._closes.take_when_cut()) is not None:
                 then = [*then, when_cut]
             ends, self._ends = self._ends, ()
-        self._ship(ends, lambda: entries.ShipEnd(self.spec.group))
+        self._ship(ends, lambda: entries.ShipEnd(self.spec.group, reason is not self._over))
         for parked in waiting:
             parked.fail(reason)
         for each in then:
@@ -300,13 +302,21 @@ class ClosingGroup:
         return self._cause
 
     def close(self, done: Callable[[], None]) -> None:
-        """The group is over: what is due is applied first, then `done` is called; later requests are fenced."""
+        """The group is over: what is due is applied first, then `done` is called; requests are fenced from now on."""
+        fenced = Fenced(f"Worker group {self.spec.name!r} has ended; its ranks must stop.", group=self.spec.group)
+        with self._lock:
+            self._over = self._over or fenced
 
         def over(_: SparkPSError | None) -> None:
-            self.end(Fenced(f"Worker group {self.spec.name!r} has ended; its ranks must stop.", group=self.spec.group))
+            self.end(self._over or fenced)
             done()
 
         self.when_applied(over)
+
+    def end_when_applied(self, node: int) -> None:
+        """The group has ended at a node whose buckets come here: nobody can go on, when what is due here is applied."""
+        cause = GroupError(f"Worker group {self.spec.name!r} must go on at every node. It has ended at node {node}.", group=self.spec.group)
+        self.when_applied(lambda _: self.end(cause))
 
     def _ship(self, places: Places, make: Callable[[], entries.LogEntry]) -> None:
         if places:

@@ -10,16 +10,17 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from sparkps.errors import SparkPSError
-from sparkps.ps_nodes.clock_buffers import Kept, Part, Write, write_all
+from sparkps.ps_nodes.clock_buffers import Part, Write, write_all
 from sparkps.ps_nodes.closing import ClosingGroup, ParkedRequest, as_cause
 from sparkps.ps_nodes.memory_budget import MemoryBudget
 from sparkps.ps_nodes.replication import shipping
 from sparkps.ps_nodes.replication.copies import Copies, Places
+from sparkps.ps_nodes.replication.replica_group import Share
 from sparkps.ps_nodes.shards import Entry, Shards
 from sparkps.ps_nodes.tables.directory import Tables
 from sparkps.specs import GroupSpec
 from sparkps.wire.buckets import union
-from sparkps.wire.effects import Apply, Buffer, ShardClock, Standing
+from sparkps.wire.effects import Apply, Buffer, Standing
 from sparkps.wire.marks import ShardMark
 from sparkps.wire.messages import log as entries
 from sparkps.wire.messages.data import Member
@@ -235,6 +236,8 @@ class NodeGroup(ClosingGroup):
     def _check(self) -> None:
         if self._cause is not None:
             raise self._cause
+        if self._over is not None:
+            raise self._over
 
     # ---- buckets that come and go ----------------------------------------------------------------------------------------
 
@@ -242,27 +245,27 @@ class NodeGroup(ClosingGroup):
         """The lock under which the group decides: while it is held, nothing of it changes."""
         return self._lock
 
-    def share_of(self, bucket: int) -> tuple[int, ShardClock, list[Kept]]:
+    def share_of(self, bucket: int) -> Share:
         """What the group has in a bucket: its logical time, and what is buffered. Under `still`."""
         kept = self._buffers.export(bucket)
-        return self.spec.group, self._clock.export_shard(bucket, {each.clock for each in kept}), kept
+        return Share(self.spec.group, self._clock.export_shard(bucket, {each.clock for each in kept}), kept)
 
-    def give(self, bucket: int) -> tuple[ShardClock, list[Kept]]:
+    def give(self, bucket: int) -> Share:
         """A bucket goes to another primary, with all that the group has in it. Under `still`."""
-        _, shard, kept = self.share_of(bucket)
+        share = self.share_of(bucket)
         self._clock.remove_shard(bucket)
         self._buffers.remove(bucket)
         self._closes.leave(bucket)
-        return shard, kept
+        return share
 
     def hold(self, bucket: int) -> None:
         """A bucket begins here, empty. Under `still`."""
         self._clock.hold(bucket)
 
-    def adopt(self, shard: ShardClock, kept: Sequence[Kept]) -> Callable[[], None] | None:
+    def adopt(self, share: Share) -> Callable[[], None] | None:
         """A bucket comes; returns what must be run because of it, if anything. Under `still`."""
-        self._buffers.adopt(shard.bucket, kept)
-        return self._follow(self._clock.import_shard(shard))
+        self._buffers.adopt(share.clock.bucket, share.kept)
+        return self._follow(self._clock.import_shard(share.clock))
 
     def marks_at(self, bucket: int, ticked: Sequence[int], marks: Iterable[ShardMark], tables: Iterable[int]) -> None:
         """A bucket was restored with what ranks had ticked and written there. Under `still`."""

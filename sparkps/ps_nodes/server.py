@@ -145,7 +145,7 @@ class Node:
         everything.register(self._data, zmq.POLLIN)
         self.control.hello()
         looked_at = 0.0
-        while not self._stopping and not self.control.over and not self.service.fenced:
+        while not self._stopping and not self.control.over and not self.service.state.must_end:
             full = self.service.dispatcher.queued_bytes > self._memory.most(REQUESTS, MOST_QUEUED_BYTES)
             self._watch_peers(aside, everything)
             ready = dict(aside.poll(20) if full else everything.poll(IDLE_MS))
@@ -166,8 +166,9 @@ class Node:
                     self._look_around(now)
                 except Exception:  # rows are worth more than a figure that could not be reported
                     log.exception("a look around failed")
-        if self.service.fenced:
-            log.error("exit: %s", self.service.fenced)
+        if self.service.state.must_end:
+            self._why = self.service.state.must_end
+            log.error("exit: %s", self._why)
             self.control.status = 1
         self.control.say_goodbye(self._why)
         self._close()

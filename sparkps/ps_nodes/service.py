@@ -67,8 +67,6 @@ class Service:
         self._send_to_node = send_to_node
         self.state = ServerState(self.io, pool, now, self._ship, memory)
         self.state.tell_sessions = self._tell_sessions
-        #: Why the node must exit: it was declared dead, and others do its work.
-        self.fenced = ""
         self.dispatcher = Dispatcher(pool, partial(requests.run, self.state))
         self.state.memory.queues.append(lambda: self.dispatcher.queued_bytes)
         self._replies = SessionReplies(self.io, self.dispatcher, send)
@@ -149,7 +147,7 @@ class Service:
         elif isinstance(message, NotKept):
             self.state.copies.not_kept(message.node, message.generation)
         elif isinstance(message, NotShipped) and message.epoch > self.state.epoch:
-            self.fenced = f"node {node} has heard, by epoch {message.epoch}, that this node is dead"
+            self.state.must_end = f"node {node} has heard, by epoch {message.epoch}, that this node is dead"
 
     def _ship(self, node: int, frames: list[Any]) -> None:
         info = self.state.nodes.get(node)

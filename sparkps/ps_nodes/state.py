@@ -112,7 +112,7 @@ class ServerState:
         self.cut: Cut | None = None
         #: A checkpoint that is being written. Set by the I/O thread.
         self.writing: Writing | None = None
-        #: Worker groups that are open, by id.
+        #: Worker groups that are open, or close what is due before they end, by id. Owner: the I/O thread; changed under `shards.still`.
         self.groups: dict[int, NodeGroup] = {}
         #: Those that were ever open, the last ones: what other nodes ship of them may come later than their end.
         self.group_specs: dict[int, GroupSpec] = {}
@@ -129,6 +129,8 @@ class ServerState:
         self.memory = MemoryBudget() if memory is None else memory
         self.memory.copied_by = lambda node: self.copies.copied_by(node)[0]
         self.memory.queues += [self._buffered, self.copies.nbytes, self.followers.nbytes, self._kept_aside]
+        #: Why the node must end at once, empty: it need not. It was declared dead, or cannot say any more what it holds.
+        self.must_end = ""
         #: Frames that were no message, and messages that no node takes.
         self.dropped = 0
 
@@ -169,17 +171,29 @@ class ServerState:
         self.group_specs[spec.group] = spec
         while len(self.group_specs) > MOST_SPECS:
             del self.group_specs[next(iter(self.group_specs))]
-        if spec.group not in self.groups:
-            self.memory.set_buffers(self.settings.buffer_bytes)
-            self.groups[spec.group] = NodeGroup(
-                check_group_spec(spec),
-                self.tables,
-                self.shards,
-                self.now,
-                self.memory,
-                self.copies,
-                self.bucket_bits,
-            )
+        if spec.group in self.groups:
+            return
+        self.memory.set_buffers(self.settings.buffer_bytes)
+        made = NodeGroup(
+            check_group_spec(spec), self.tables, self.shards, self.now, self.memory, self.copies, self.bucket_bits
+        )
+        with self.shards.still():  # a copy of a bucket that is begun knows it, or is begun before anybody speaks in it
+            self.groups[spec.group] = made
+
+    def close_group(self, group: int, done: Callable[[], None] = lambda: None) -> None:
+        """A worker group is over: what is due is applied, wherever its buckets are by then; `done` is called when it is there."""
+        closed = self.groups.get(group)
+        if closed is None:
+            done()
+            return
+
+        def over() -> None:
+            with self.shards.still():
+                if self.groups.get(group) is closed:
+                    del self.groups[group]
+            done()
+
+        closed.close(lambda: self.io.post(over))
 
     def forget(self, session: int) -> None:
         """A session will repeat nothing any more."""

@@ -87,6 +87,9 @@ def drawn_with_replicas(seed: int) -> Schedule:
         scenario = replace(scenario, writers=1, burst=rng.choice([2, 3, 5]))
     # Slower networks than deadlines allow for would have copies given up all the time.
     weather = replace(base.weather, delay=min(base.weather.delay, 0.05))
+    faults = replace(faults, ends=rng.choice([None, 0.0, 0.5, 3.0]), drains=rng.choice([0, 1, 2]) if nodes > 2 else 0)
+    if nodes > 2 and rng.random() < 0.3:  # buckets without copies may move, but nothing may be lost
+        scenario, faults = replace(scenario, replication=1, moves=True), replace(faults, kills=0, stops=0, cuts=0, drains=nodes - 1)
     return Schedule(seed, scenario, weather, faults)
 
 

@@ -80,6 +80,10 @@ class Faults:
     kills: int = 0
     stops: int = 0
     cuts: int = 0
+    #: Nodes drained, each at a random time in [0, until).
+    drains: int = 0
+    #: A group that has finished is closed within so long, while all else goes on; None: when everything is over.
+    ends: float | None = None
 
     @property
     def forgetful(self) -> bool:
@@ -139,6 +143,8 @@ class World:
         #: Groups that have failed, and those whose ranks have all finished.
         self.failed: set[int] = set()
         self.finished: set[int] = set()
+        #: Groups that were closed before all else was over.
+        self.closed: set[int] = set()
         #: The table that comes and goes, while there is one.
         self.passing: SparseTable | None = None
         self.processes: list[tuple[Process, Program]] = []
@@ -228,6 +234,8 @@ class World:
         for number in range(faults.kills + faults.stops + faults.cuts):
             how = self._kill_node if number < faults.kills else self._stop_node if number < faults.kills + faults.stops else self._cut_node
             at(rng.uniform(0, faults.until), self._hurt, how, 0)
+        for _ in range(faults.drains):
+            at(rng.uniform(0, faults.until), self._drain_node)
 
     def _hurt(self, how: Callable[[], None], tries: int) -> None:
         """Something happens to a node, when the last such thing is over."""
@@ -247,6 +255,12 @@ class World:
 
     def _kill_node(self) -> None:
         self.tier.kill(self._some_node())
+
+    def _drain_node(self) -> None:
+        """A node is to give up its buckets and to go; the coordinator refuses where too few would be left."""
+        assert isinstance(self.tier, ReplicatedTier)
+        if not self._draining:
+            self.tier.drain(self._some_node(), PATIENCE)
 
     def _stop_node(self) -> None:
         """A node stands still: for a moment, or for so long that it is taken for dead."""
@@ -324,7 +338,7 @@ class World:
 
     def _succeed(self, group: int, rank: int, process: Process) -> None:
         current, program = self._current[group, rank]
-        if current is process and not (program.finished and process.ended) and not self._draining:
+        if current is process and not (program.finished and process.ended) and not (self._draining or group in self.closed):
             self._attempt(group, rank, program.incarnation + 1)
 
     def _fail(self) -> None:
@@ -354,7 +368,7 @@ class World:
             raise error
         if isinstance(program, Rank):
             replaced = self._current[program.group, program.rank][0] is not process
-            if isinstance(error, Fenced) and replaced:
+            if isinstance(error, Fenced) and (replaced or program.group in self.closed):
                 return
             if program.group in self.failed and isinstance(error, GroupError):
                 return
@@ -366,9 +380,17 @@ class World:
         if group in self.finished or group in self.failed or not all(program.finished for program in ranks):
             return
         self.finished.add(group)
+        if self.rng is not None and self.faults.ends is not None:
+            self.clockwork.after(self.rng.random() * self.faults.ends, self._close, group)
         if isinstance(self.tier, ReplicatedTier) and not self.tier.is_restored:
             return  # nodes do not agree yet who leads what: the tables are looked at when they do
         self.ledger.check_finished(group, self.read(), f"when group {group} had finished a read of all nodes")
+
+    def _close(self, group: int) -> None:
+        """A group is closed, as the driver does it, while buckets may be on their way from node to node."""
+        if not self._draining:
+            self.closed.add(group)
+            self.tier.command(c.CloseGroup(0, self.groups[group].group))
 
     def _drain(self) -> None:
         """The groups are closed, as the driver does it; then everything is over."""

@@ -15,7 +15,8 @@ from sparkps.checkpoints.parts import times_of
 from sparkps.errors import SparkPSError
 from sparkps.kernels.layout import ENTRY
 from sparkps.ps_nodes.checkpointing import cuts
-from sparkps.ps_nodes.replication.snapshots import Share, made
+from sparkps.ps_nodes.replication.replica_group import Share
+from sparkps.ps_nodes.replication.snapshots import made
 from sparkps.ps_nodes.shards import Entry
 from sparkps.ps_nodes.tables.bucket_rows import BucketRows
 from sparkps.specs import NUM_BUCKETS

@@ -283,7 +283,7 @@ class Writing:
             if not group.is_synchronous and group.is_going_on:
                 self._groups.append(GroupPart(number, -1, group.starts_now()))
                 for bucket in self._buckets:
-                    self._times[bucket].append(ShardTime.of(number, group.share_of(bucket)[1]))
+                    self._times[bucket].append(ShardTime.of(number, group.share_of(bucket).clock))
         with self._change:
             self._ordered = self._begun
 

@@ -181,11 +181,7 @@ def _fail_group(state: ServerState, message: c.FailGroup, done: Done) -> None:
 @_carries_out(c.CloseGroup)
 def _close_group(state: ServerState, message: c.CloseGroup, done: Done) -> None:
     state.answers.forget_group(message.group)
-    closed = state.groups.pop(message.group, None)
-    if closed is None:
-        done(None)
-    else:
-        closed.close(lambda: done(None))
+    state.close_group(message.group, lambda: done(None))
 
 
 @_carries_out(c.RegisterFunction)

@@ -105,7 +105,8 @@ class Copies:
             return self._shipped.get(target, 0), self._caught_up.get(target, 0)
 
     def end(self, target: int, buckets: int) -> None:
-        """Entries of these buckets go to `target` no more; a log that was given up is over with its last bucket."""
+        """Entries of these buckets go to `target` no more. With its last bucket the log is over: no placement names a copy there, so
+        nobody waits for one, and it may be that nobody is there any more."""
         with self._lock:
             for held in (self._shipped, self._caught_up):
                 left = held.get(target, 0) & ~buckets
@@ -113,13 +114,9 @@ class Copies:
                     held[target] = left
                 else:
                     held.pop(target, None)
-            over = target not in self._shipped and target in self._broken
-            sent = self._logs.get(target)
-            # No placement names a copy there any more: nobody has to wait for it.
-            due = sent.release() if sent is not None and target not in self._shipped else []
+            over = target not in self._shipped
         if over:
             self.forget(target)
-        _call(due)
 
     def forget(self, target: int) -> None:
         """The node is gone: nobody waits for it."""

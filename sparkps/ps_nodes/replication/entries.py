@@ -224,7 +224,7 @@ def _settle(follower: Follower, message: log.ShipSettle, _: list[Any]) -> None:
 
 
 def _end(follower: Follower, message: log.ShipEnd, _: list[Any]) -> None:
-    follower.end_group(message.group)
+    follower.end_group(message.group, message.failed)
 
 
 def _forget(follower: Follower, message: log.ShipForget, _: list[Any]) -> None:

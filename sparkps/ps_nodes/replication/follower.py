@@ -9,18 +9,18 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from sparkps.errors import UnknownTable
+from sparkps.errors import Fenced, UnknownTable
 from sparkps.ps_nodes.replication.answers import Answers
 from sparkps.ps_nodes.replication.holds import Hold
-from sparkps.ps_nodes.replication.replica_group import ReplicaGroup
+from sparkps.ps_nodes.replication.replica_group import ReplicaGroup, Share
 from sparkps.ps_nodes.shards import Pool, Shards
 from sparkps.ps_nodes.tables.directory import Tables
 from sparkps.specs import GroupSpec
 from sparkps.wire.buckets import buckets_in
-from sparkps.wire.marks import SessionMarks
+from sparkps.wire.marks import SessionMarks, WriterMark
 
 log = logging.getLogger(__name__)
 
@@ -185,6 +185,9 @@ class Follower:
                 self._carry_out(self, message, arrays)
         except UnknownTable:  # it was dropped meanwhile: on the primary, too
             log.debug("an entry of node %d is for a table that was dropped", self.source)
+        except Fenced as error:  # the rank's successor has spoken to a node that has led one of these buckets, and not yet to the source
+            log.warning("node %d does not know yet of a rank's successor: its copies here are to be made anew (%s)", self.source, error)
+            self.broken = True
         except Exception:
             self.fail("an entry of node %d could not be carried out: its copies here do not count", self.source)
 
@@ -206,10 +209,6 @@ class Follower:
         """A worker group in these buckets; None: it has ended, or there is no bucket."""
         return self._group(number, self.held) if self.held else None
 
-    def group_without(self, number: int, bucket: int) -> ReplicaGroup | None:
-        """A worker group that gets `bucket` next."""
-        return self._group(number, self.held & ~(1 << bucket))
-
     def _group(self, number: int, held: int) -> ReplicaGroup | None:
         found = self.groups.get(number)
         if found is None and number not in self._ended and (spec := self._spec_of(number)) is not None:
@@ -218,10 +217,33 @@ class Follower:
                 found.clock.hold(bucket)
         return found
 
-    def end_group(self, number: int) -> None:
-        """A worker group is over at the primary."""
-        self.groups.pop(number, None)
+    def end_group(self, number: int, failed: bool) -> None:
+        """A worker group is over at the primary. What is still due, in buckets that it has given up, is kept for who leads them next."""
+        group = self.groups.get(number)
+        if group is not None and (failed or not group.has_due):
+            del self.groups[number]
         self._ended.add(number)
+
+    def has_ended(self, number: int) -> bool:
+        """Whether a worker group is known to be over at the primary."""
+        return number in self._ended
+
+    def bring(self, bucket: int, marks: list[WriterMark], shares: Iterable[Share]) -> None:
+        """A bucket comes with what sessions have written there, and with what every group has in it that is open where it comes from.
+
+        A group without a share has ended there: nodes hear of that at different moments, and it must not be asked about this bucket.
+        """
+        before, shares = self.held & ~(1 << bucket), list(shares)
+        self.held |= 1 << bucket
+        self.marks.adopt(bucket, marks)
+        for number in set(self.groups).difference(share.group for share in shares):
+            self.end_group(number, failed=False)
+            if number in self.groups:
+                self.groups[number].clock.hold(bucket)
+        for share in shares:
+            group = self._group(share.group, before)
+            if group is not None:
+                group.adopt(share)
 
     def hold(self, bucket: int) -> None:
         """A bucket is copied from its beginning."""

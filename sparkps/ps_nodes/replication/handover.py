@@ -10,9 +10,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sparkps.errors import TierError
+from sparkps.plain import name_of, text_of
 from sparkps.ps_nodes.closed import Serving
 from sparkps.ps_nodes.replication.follower import Follower
 from sparkps.ps_nodes.shards import Entry
@@ -95,6 +97,8 @@ class _Change:
         self._is_made = False
         #: To be run when the locks are free: closes that are due.
         self._follow: list[Callable[[], None]] = []
+        #: Groups that were closed here, and not yet where buckets come from.
+        self._reopened: set[int] = set()
 
     def begin(self) -> None:
         """It is its turn: followers come to a stop, when they have carried out all that is here."""
@@ -142,6 +146,13 @@ class _Change:
         state = self._state
         try:
             self._check()
+        except TierError as error:  # nothing is changed
+            log.warning("the placement of epoch %d is not taken over: %s", self._epoch, error)
+            self._go_on()
+            self._end(error)
+            return
+        try:
+            self._reopen()
             with ExitStack() as still:
                 for _, group in sorted(state.groups.items()):
                     still.enter_context(group.still())
@@ -156,19 +167,35 @@ class _Change:
             state.copies.ship(given, lambda place: (ShipGiven(packed(place.buckets)), []))
             self._let_go()
         except Exception as error:
+            # What was given is here no more, and may be nowhere else: nobody must be told that it is kept, or wait for it.
             log.exception("the placement of epoch %d could not be taken over", self._epoch)
+            state.must_end = f"the placement of epoch {self._epoch} was taken over in part only: {name_of(error)}: {text_of(error)}"
             self._end(error)
             return
-        finally:
-            for follower in self._followers:
-                follower.go_on()
+        self._go_on()
         for follow in self._follow:
             state.pool.submit(follow)
+        for number in self._reopened:
+            state.close_group(number)
         self._release()
         self._is_made = True
         self._when_handed_over(lambda: state.io.post(lambda: self._end(None)))
         if len(state.placing) > 1:
             self.hurry()
+
+    def _go_on(self) -> None:
+        for follower in self._followers:
+            follower.go_on()
+
+    def _reopen(self) -> None:
+        """What is still due in buckets that come is applied, though its group was closed here: not yet where they come from."""
+        state = self._state
+        sources = {self._follower_with(bucket) for bucket in buckets_in(self._gained & ~self._anew)}
+        for follower in sources:
+            for number, shadow in {} if follower is None else follower.groups.items():
+                if number not in state.groups:
+                    state.open_group(shadow.spec)
+                    self._reopened.add(number)
 
     def _check(self) -> None:
         """That there is a copy of all that it is to lead: nothing was changed yet."""
@@ -192,16 +219,9 @@ class _Change:
             row = self._rows[bucket]
             marks = state.shards.marks.export(bucket)
             state.shards.marks.remove(bucket)
-            shares = [(number, *group.give(bucket)) for number, group in state.groups.items()]
-            if state.node not in row:
-                continue
-            follower = state.followers.of(row[0])
-            follower.held |= 1 << bucket
-            follower.marks.adopt(bucket, marks)
-            for number, shard, kept in shares:
-                group = follower.group_without(number, bucket)
-                if group is not None:
-                    group.adopt(shard, kept)
+            shares = [group.give(bucket) for group in state.groups.values()]
+            if state.node in row:
+                state.followers.of(row[0]).bring(bucket, marks, shares)
 
     def _gain(self) -> None:
         """Logical time of buckets that were copied becomes the node's own."""
@@ -216,10 +236,12 @@ class _Change:
             state.sessions.remember([mark.session for mark in marks], state.now())
             for number, own in state.groups.items():
                 shadow = follower.groups.get(number)
-                if shadow is None:  # nobody has spoken in it
+                if shadow is None:  # nobody has spoken in it, or it has ended there
                     own.hold(bucket)
+                    if follower.has_ended(number):
+                        self._follow.append(partial(own.end_when_applied, follower.source))
                     continue
-                follow = own.adopt(*shadow.give(bucket))
+                follow = own.adopt(shadow.give(bucket))
                 if follow is not None:
                     self._follow.append(follow)
             follower.let_go(bucket)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from sparkps.ps_nodes.clock_buffers import ClockBuffers, Closed, Kept, Part, Write
 from sparkps.ps_nodes.tables.directory import Tables
@@ -10,6 +11,16 @@ from sparkps.specs import GroupSpec
 from sparkps.wire.clock import GroupClock
 from sparkps.wire.effects import Apply, Buffer, DropAbove, Effect, ShardClock
 from sparkps.wire.messages.data import Member
+
+
+class Share(NamedTuple):
+    """What a group has in a bucket."""
+
+    #: Its id.
+    group: int
+    #: Its logical time there, and what is buffered.
+    clock: ShardClock
+    kept: Sequence[Kept]
 
 
 class ReplicaGroup:
@@ -59,20 +70,24 @@ class ReplicaGroup:
         """A clock closes in these buckets."""
         return self.buffers.take(clock, buckets)
 
+    @property
+    def has_due(self) -> bool:
+        """Whether something is buffered of a clock that every rank has ticked."""
+        return any(self.clock.has_ticked(clock) for clock in self.buffers.clocks())
+
     # ---- buckets that come and go ----------------------------------------------------------------------------------------
 
-    def adopt(self, shard: ShardClock, kept: Sequence[Kept]) -> None:
+    def adopt(self, share: Share) -> None:
         """A bucket comes, with what is buffered for it."""
-        self.buffers.adopt(shard.bucket, kept)
-        self._follow(self.clock.import_shard(shard))
+        self.buffers.adopt(share.clock.bucket, share.kept)
+        self._follow(self.clock.import_shard(share.clock))
 
-    def give(self, bucket: int) -> tuple[ShardClock, list[Kept]]:
+    def give(self, bucket: int) -> Share:
         """A bucket goes, with all that the group has in it."""
         kept = self.buffers.export(bucket)
         shard = self.clock.export_shard(bucket, {each.clock for each in kept})
-        self.clock.remove_shard(bucket)
-        self.buffers.remove(bucket)
-        return shard, kept
+        self.drop(bucket)
+        return Share(self.spec.group, shard, kept)
 
     def drop(self, bucket: int) -> None:
         """A copy is let go of."""

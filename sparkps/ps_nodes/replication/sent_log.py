@@ -148,12 +148,6 @@ class SentLog:
             due.append(self._waiting.popleft()[1])
         return due
 
-    def release(self) -> list[Then]:
-        """Nobody waits for what is under way any more; returns whom to call."""
-        due = [then for _, then in self._waiting]
-        self._waiting.clear()
-        return due
-
     def close(self) -> list[Then]:
         """Nobody waits for it any more; returns whom to call."""
         self.closed = True

@@ -10,12 +10,12 @@ from sparkps.errors import TierError
 from sparkps.ps_nodes import functions
 from sparkps.ps_nodes.clock_buffers import CallPart, Kept
 from sparkps.ps_nodes.replication.answers import Answered
+from sparkps.ps_nodes.replication.replica_group import Share
 from sparkps.ps_nodes.replication.shipping import calls_of
 from sparkps.ps_nodes.shards import Entry
 from sparkps.ps_nodes.tables.bucket_rows import BucketRows
 from sparkps.ps_nodes.tables.directory import Tables
 from sparkps.ps_nodes.tables.operations import targets_of
-from sparkps.wire.effects import ShardClock
 from sparkps.wire.marks import WriterMark
 from sparkps.wire.messages import log
 from sparkps.wire.messages.data import Op
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from sparkps.ps_nodes.replication.follower import Follower
     from sparkps.ps_nodes.state import ServerState
 
-#: What a group has in a bucket: its id, logical time, and what is buffered.
-Share = tuple[int, ShardClock, list[Kept]]
+
+class _Changed(Exception):
+    """A worker group was opened, or a table created, between two looks."""
 
 
 def send_bucket(
@@ -51,6 +52,8 @@ def _send_bucket(
     def look() -> None:
         if state.epoch != epoch:
             raise _given_up(target)
+        if any(group not in groups for group in state.groups.values()) or state.tables.shards_of(bit) != entry.shards:
+            raise _Changed
         state.copies.begin(target, bit)
         places.extend(state.copies.reserve_at(target, bit))
         marks.extend(state.shards.marks.export(bucket))
@@ -58,7 +61,7 @@ def _send_bucket(
 
     def copy() -> Any:
         answers.extend(state.answers.export(bucket))
-        return state.tables.copy_bucket(bucket)
+        return state.tables.copy_bucket(bucket, entry.shards)
 
     def copied(rows: Any, error: BaseException | None) -> None:
         if error is not None:
@@ -83,6 +86,9 @@ def _send_bucket(
             for group in groups:
                 still.enter_context(group.still())
             its_turn = state.shards.order_with(entry, look)
+    except _Changed:
+        state.pool.submit(_send_bucket, state, bucket, target, epoch, then)
+        return
     except Exception as error:  # whatever it is, what was begun is given up, and the coordinator plans anew
         if places:
             state.copies.give_up_at(target)
@@ -128,13 +134,13 @@ def made(
 ) -> tuple[log.ShipBucket, list[Any]]:
     """The entry that brings a bucket to a node that copies it, with its arrays."""
     groups, arrays = [], list[Any]()
-    for group, clock, kept in shares:
+    for share in shares:
         writes = []
-        for each in kept:
+        for each in share.kept:
             write, its = _kept_write(each)
             writes.append(write)
             arrays += its
-        groups.append(log.GroupShare(group, clock, writes))
+        groups.append(log.GroupShare(share.group, share.clock, writes))
     described = [(group, number, stamp, len(given)) for group, number, stamp, given in answers]
     for _, _, _, given in answers:
         arrays += given
@@ -157,17 +163,15 @@ def adopt(follower: Follower, message: log.ShipBucket, arrays: list[Any]) -> Non
     if follower.held >> bucket & 1:
         follower.drop(bucket)
     tables.hold(1 << bucket)
-    follower.held |= 1 << bucket
-    follower.marks.adopt(bucket, message.marks)
-    for share in message.groups:
-        kept = []
-        for write in share.kept:
+    shares = []
+    for told in message.groups:
+        kept = list[Kept]()
+        for write in told.kept:
             its = arrays[at : at + _arrays_of(write)]
             at += len(its)
             kept += _kept(tables, bucket, write, its)
-        group = follower.group_without(share.group, bucket)
-        if group is not None:
-            group.adopt(share.clock, kept)
+        shares.append(Share(told.group, told.clock, kept))
+    follower.bring(bucket, message.marks, shares)
     for group_number, rank, stamp, count in message.answers:
         writer = rank if group_number == 0 else (group_number, rank)
         follower.answers.keep(writer, stamp, 1 << bucket, arrays[at : at + count])
@@ -178,7 +182,8 @@ def adopt(follower: Follower, message: log.ShipBucket, arrays: list[Any]) -> Non
         if error is not None:
             follower.fail("bucket %d of node %d could not be taken over: %r", bucket, follower.source, error)
 
-    follower.shards.apply(Entry(tables.shards_of(1 << bucket), lambda: tables.adopt_bucket(rows), done))
+    shards = tables.shards_of(1 << bucket)
+    follower.shards.apply(Entry(shards, lambda: tables.adopt_bucket(rows, shards), done))
 
 
 def _arrays_of(write: log.KeptWrite) -> int:
@@ -201,4 +206,4 @@ def _kept(tables: Tables, bucket: int, write: log.KeptWrite, arrays: list[Any]) 
     return [Kept(write.clock, write.rank, write.ordinal, target)]
 
 
-__all__ = ["Share", "adopt", "made", "send_bucket", "send_buckets"]
+__all__ = ["adopt", "made", "send_bucket", "send_buckets"]

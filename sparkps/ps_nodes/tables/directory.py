@@ -7,7 +7,7 @@ unknown to others at once, and keeps its place in its index until the last one l
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -269,8 +269,14 @@ class Tables:
         """All shards in these buckets (bits): what an `Entry` names that needs all tables there."""
         return dict.fromkeys([table.order for table in list(self.by_id.values())], buckets)
 
-    def copy_bucket(self, bucket: int) -> BucketRows:
+    def copy_bucket(self, bucket: int, orders: Container[int] | None = None) -> BucketRows:
         """All that is here of one bucket. The caller keeps writers from it, as an `Entry` on its shards does.
+
+        Parameters
+        ----------
+        bucket : int
+        orders : container of int, optional
+            Only tables whose `order` is among these: those that the entry names. Writers of one created since wait for nobody.
 
         Raises
         ------
@@ -279,7 +285,8 @@ class Tables:
         """
         with self._changing:
             self._check_held(bucket)
-            indexes, tables = dict(self._indexes), dict(self.by_id)
+            tables = self._ordered_by(orders)
+            indexes = {number: index for number, index in self._indexes.items() if orders is None or -number in orders}
         keys = {number: index.keys_of(bucket) for number, index in indexes.items()}
         copies = {}
         for number, table in tables.items():
@@ -289,11 +296,11 @@ class Tables:
             copies[number] = TableRows(0 if table.index is None else table.spec.index, table.steps.of(bucket), tuple(planes))
         return BucketRows(bucket, keys, copies)
 
-    def adopt_bucket(self, rows: BucketRows) -> None:
+    def adopt_bucket(self, rows: BucketRows, orders: Container[int] | None = None) -> None:
         """A bucket that is here gets all that `copy_bucket` gave elsewhere, in place of what it has.
 
         Tables that `rows` lacks begin with first rows for its keys; those that are not here are ignored. The caller keeps all others
-        from the bucket; keys may be inserted into other buckets meanwhile.
+        from the bucket; keys may be inserted into other buckets meanwhile. `orders` as for `copy_bucket`.
 
         Raises
         ------
@@ -308,17 +315,23 @@ class Tables:
         rows.check()
         with self._changing:
             self._check_held(bucket)
-            for number, table in self.by_id.items():
+            tables = self._ordered_by(orders)
+            for number, table in tables.items():
                 _check_fits(table, bucket, rows.tables.get(number))
             for number, index in self._indexes.items():
+                if orders is not None and -number not in orders:
+                    continue
                 begun = [t for t in self.by_id.values() if t.index is index and t.spec.table not in rows.tables]
                 index.replace(bucket, rows.keys.get(number, _NO_KEYS), [t for t in begun if isinstance(t, SparseShards)])
-            for number, table in self.by_id.items():
+            for number, table in tables.items():
                 given = rows.tables.get(number)
                 if given is not None:
                     table.replace(bucket, given.planes, given.step)
                 elif table.index is None and table.held >> bucket & 1:
                     table.begin(bucket)
+
+    def _ordered_by(self, orders: Container[int] | None) -> dict[int, Table]:
+        return {number: table for number, table in self.by_id.items() if orders is None or table.order in orders}
 
     def _check_held(self, bucket: int) -> None:
         if not self.held >> bucket & 1:

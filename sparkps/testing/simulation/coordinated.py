@@ -108,6 +108,10 @@ class CoordinatedTier(SimulatedTier):
                 self.hosts[number].kill()
         elif isinstance(message, c.ReportNow):
             self._answer(number, message.seq, None)
+        elif isinstance(message, c.StopNode):
+            self._answer(number, message.seq, None)
+            self.wires.note(f"{self.hosts[number].name} is told to stop, and exits")
+            self.hosts[number].kill()
         elif isinstance(message, c.CopyBuckets):
             some = [bucket for bucket in message.buckets if bucket in self.used]
             copying = c.CopyBuckets(message.seq, some, message.target, message.nodes)
@@ -129,8 +133,8 @@ class CoordinatedTier(SimulatedTier):
 
     def _beat(self, number: int) -> None:
         host, service = self.hosts[number], self.nodes[number]
-        if host.dead or service.fenced:
-            if service.fenced:
+        if host.dead or service.state.must_end:
+            if service.state.must_end:
                 host.kill()
             return
 
@@ -176,6 +180,10 @@ class CoordinatedTier(SimulatedTier):
     def declare_dead(self, number: int) -> None:
         """The launcher has seen a node exit."""
         self.ask("launcher", c.NodeGone(0, str(number), "it was killed"), lambda _: None)
+
+    def drain(self, number: int, seconds: float) -> None:
+        """The driver wants a node to give up its buckets, and to go."""
+        self.ask("driver that drains", c.DrainNode(0, number, seconds), lambda _: None)
 
     def command(self, message: Any, done: Callable[[], None] = lambda: None) -> None:
         """Let the coordinator close or fail a group."""

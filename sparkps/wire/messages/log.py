@@ -106,9 +106,12 @@ class ShipSettle(LogEntry, frozen=True, tag=52):
 
 
 class ShipEnd(LogEntry, frozen=True, tag=55):
-    """A worker group is over, well or not: nothing of it is taken any more, and what is buffered goes."""
+    """A worker group is over: nothing of it is taken any more. If it has failed, what is buffered goes; else all is closed that was
+    led here to the end, and what is due in buckets that were given up is for their new primary.
+    """
 
     group: int
+    failed: bool
 
 
 class ShipForget(LogEntry, frozen=True, tag=53):

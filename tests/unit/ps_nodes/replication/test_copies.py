@@ -97,7 +97,7 @@ def test_a_primary_that_was_declared_dead_acknowledges_nothing_and_learns_of_it(
     message, _ = add(client)
     nodes.deliver()
     assert not done(client, message)
-    assert "dead" in nodes.services[0].fenced
+    assert "dead" in nodes.services[0].state.must_end
     assert nodes.rows(1, 3) == {}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -219,6 +220,32 @@ def test_a_bucket_that_comes_again_before_it_has_gone_stays() -> None:
     assert told == [None]
     assert not nodes.services[1].state.followers.of(0).broken
     assert nodes.rows(1, 3) == nodes.rows(0, 3)
+
+
+@pytest.mark.parametrize("moment", ["order_with", "copy_bucket", "adopt_bucket"])
+def test_a_table_that_is_created_and_written_while_a_copy_is_made_is_there_once(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes, client = two_nodes(ALONE)
+    add(client)
+    nodes.deliver()
+    state = nodes.services[1 if moment == "adopt_bucket" else 0].state
+    place = state.shards if moment == "order_with" else state.tables
+    real, created = getattr(place, moment), []
+
+    def at_that_moment(*args: Any) -> Any:
+        if not created:
+            created.append(True)
+            ident, nodes.services[0].io._ident = nodes.services[0].io._ident, threading.get_ident()
+            nodes.table(2)
+            client.send(*client.add(SOME, table=2))
+            nodes.services[0].io._ident = ident
+        return real(*args)
+
+    monkeypatch.setattr(place, moment, at_that_moment)
+    told = nodes.copy([3], 0, 1)
+    nodes.deliver()
+    assert told == [None]
+    assert nodes.rows(0, 3, 2) == nodes.rows(1, 3, 2) == dict.fromkeys(SOME, 1.0)
+    assert nodes.rows(0, 3) == nodes.rows(1, 3)
 
 
 def test_a_copy_made_later_knows_the_write_that_comes_again() -> None:
