@@ -8,6 +8,7 @@ replaced by words that say so. What is fit stays as it is, so that an error may 
 from __future__ import annotations
 
 import itertools
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -184,4 +185,12 @@ def _is_small_array(value: Any) -> bool:
     return hasattr(type(value), "tolist") and isinstance(size, int) and size <= MOST_VALUES
 
 
-__all__ = ["DEEPEST", "INT_RANGE", "LONGEST_NAME", "LONGEST_TEXT", "cut", "fit", "fit_attributes", "name_of", "shown", "text_of"]
+def is_text(path: str) -> bool:
+    """Whether a path is the same in UTF-8, as messages and zmq write it, as the system has it; names are bytes, and may be any."""
+    try:
+        return path.encode() == os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+
+
+__all__ = ["DEEPEST", "INT_RANGE", "LONGEST_NAME", "LONGEST_TEXT", "cut", "fit", "fit_attributes", "is_text", "name_of", "shown", "text_of"]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from sparkps.config import hadoop_environment
+from sparkps.environment import hadoop_environment
 from sparkps.errors import ConfigError
 from sparkps.filesystems.hadoop_conf import default_authority, read_properties, web_addresses
 from sparkps.filesystems.tokens import Token, read_tokens, token_for

@@ -19,7 +19,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from sparkps.config import kernel_cache_dir, user_cache_dir
+from sparkps.environment import kernel_cache_dir, user_cache_dir
 from sparkps.kernels.files import UnfitFileError, trust
 from sparkps.storage import reason, set_aside
 

@@ -10,7 +10,6 @@ import re
 import msgspec
 import pytest
 
-from sparkps import config
 from sparkps.config import ClientSettings, NodeSettings, Settings, WorkerSettings, keys, parse_bytes, parse_seconds
 from sparkps.errors import ConfigError
 
@@ -118,43 +117,12 @@ def test_fields_are_checked_however_they_are_set() -> None:
         Settings(num_nodes=True)
 
 
-def test_kernel_cache_directory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SPARKPS_KERNEL_CACHE_DIR", raising=False)
-    assert config.kernel_cache_dir() == ""
-    monkeypatch.setenv("SPARKPS_KERNEL_CACHE_DIR", "/elsewhere")
-    assert config.kernel_cache_dir() == "/elsewhere"
-    environment = config.child_environment(Settings(kernel_cache_dir="/third"))
-    assert environment["SPARKPS_KERNEL_CACHE_DIR"] == "/third"
-
-
-def test_users_cache_directory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/some/home")
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    assert config.user_cache_dir() == pathlib.Path("/some/home/.cache")
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert config.user_cache_dir() == pathlib.Path("/some/home/.cache")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/of/caches")
-    assert config.user_cache_dir() == pathlib.Path("/of/caches")
-
-
-def test_a_user_without_a_home_has_no_cache_directory(monkeypatch: pytest.MonkeyPatch) -> None:
-    def nowhere() -> pathlib.Path:
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(pathlib.Path, "home", nowhere)
-    assert config.user_cache_dir() is None
-
-
 def test_a_path_that_cannot_travel_is_refused_as_a_setting_and_not_told_to_clients() -> None:
     name = os.fsdecode(b"/bad\xff")
     with pytest.raises(ConfigError, match=r"`spark\.sparkps\.kernelCacheDir` must be"):
         Settings(kernel_cache_dir=name)
     with pytest.raises(ConfigError, match=r"`spark\.sparkps\.localDir` must be"):
         WorkerSettings(local_dir=name)
-    assert config.with_client_kernels(Settings(), pathlib.Path(name)).client.kernel_cache_dir == ""
-    assert config.with_client_kernels(Settings(), None).client.kernel_cache_dir == ""
-    assert config.with_client_kernels(Settings(), pathlib.Path("/good")).client.kernel_cache_dir == "/good"
 
 
 def test_kernels_are_kept_on_a_disk_not_at_a_url() -> None:

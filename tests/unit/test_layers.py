@@ -12,7 +12,7 @@ PACKAGE = ROOT / "sparkps"
 
 #: Modules beneath all layers: values, names and rules that every process shares.
 BASE = {
-    "errors", "plain", "specs", "optim", "initializers", "config", "consistency", "lifeline", "sockets", "descriptors", "storage",
+    "errors", "plain", "specs", "optim", "initializers", "config", "environment", "consistency", "lifeline", "sockets", "descriptors", "storage",
     "arrow", "spill", "host_memory",
 }  # fmt: skip
 
@@ -199,7 +199,7 @@ def test_coordinator_starts_without_numba_and_pyspark(module):
     assert not closure(module) & {"numba", "llvmlite", "pyspark", "torch", "pandas", "pyarrow"}
 
 
-def test_environment_is_read_in_config_only():
-    texts = {dotted(path): path.read_text() for path in modules() if path.name != "config.py"}
+def test_environment_is_read_in_one_module_only():
+    texts = {dotted(path): path.read_text() for path in modules() if path.name != "environment.py"}
     readers = [name for name, text in texts.items() if "os.environ" in text or "getenv" in text]
     assert not readers

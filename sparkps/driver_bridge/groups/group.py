@@ -19,7 +19,6 @@ from sparkps.consistency import BSP, Consistency, check_consistency
 from sparkps.driver_bridge.groups import admission, solver
 from sparkps.driver_bridge.groups.causes import left
 from sparkps.driver_bridge.groups.checkpoints import plan_of
-from sparkps.driver_bridge.groups.devices import gpus_of_driver
 from sparkps.driver_bridge.groups.life import EndStep, Life
 from sparkps.driver_bridge.groups.monitor import ANSWER_WITHIN, GroupMonitor
 from sparkps.driver_bridge.groups.progress import ProgressBar
@@ -32,13 +31,11 @@ from sparkps.driver_bridge.groups.running import RunningGroup, Terms, ended_if_i
 from sparkps.driver_bridge.groups.stand_in import StandIn, check_on_worker_loss
 from sparkps.driver_bridge.groups.states import Event
 from sparkps.driver_bridge.groups.worker import Train
+from sparkps.driver_bridge.groups.workers_plan import plan_workers
 from sparkps.driver_bridge.input.choice import GroupInput
 from sparkps.driver_bridge.input.scan import check_input
-from sparkps.driver_bridge.resources import build, describe_workers, worker_profile
 from sparkps.driver_bridge.spark.cluster import what_there_is
 from sparkps.driver_bridge.spark.jobs import SparkJob
-from sparkps.driver_bridge.spark.master import Master
-from sparkps.driver_bridge.spark.slots import check_platform, choose_num_workers, count_slots, observe
 from sparkps.errors import InvalidInput
 from sparkps.specs import GroupSpec, RankStart
 from sparkps.wire.messages.control import AdmitGroup, Cause, FailRank
@@ -108,18 +105,9 @@ class Group:
         _check_words(name, label, deterministic=deterministic, progress=progress)
         self._on_worker_loss = check_on_worker_loss(on_worker_loss)
         self.consistency = check_consistency(consistency)
-        master, conf, observed = observe(ps.spark)
-        check_platform(conf)
-        gpus = ps.settings.workers.gpus
-        #: What the cluster can run at once, as it is now: admission and messages go by it.
-        self._slots = count_slots(master, conf, observed, gpus=gpus, reserved=ps.reserved_slots)
-        self.num_workers = choose_num_workers(num_workers, self._slots)
+        self._plan = plan_workers(ps, num_workers)
+        self.num_workers = self._plan.num_workers
         self.name = f"{name}-{secrets.token_hex(3)}"
-        profile = worker_profile(master, conf, gpus)
-        #: What is asked of Spark, in words.
-        self._asked = describe_workers(master, conf, profile, self.num_workers)
-        #: None, unless the workers share out the driver's.
-        self._gpus = gpus_of_driver(ps.spark, gpus)
         self._ps = ps
         self._settings = ps.settings.workers
         self._train = train
@@ -127,8 +115,6 @@ class Group:
         self._timeout = timeout
         self._progress = progress
         self._label = label or self.name
-        #: A local master fails a job at the first lost task, so the job is submitted again instead, as often as the task may fail.
-        self._most_failures = int(conf.get("spark.task.maxFailures", "4")) if Master(master).in_driver else 1
         #: What the group's Spark jobs are cancelled by.
         self._tag = f"sparkps-{self.name}"
         #: Planned; notes what is to be undone from the start on.
@@ -147,7 +133,7 @@ class Group:
             group=self.name,
             tag=self._tag,
             check=ps.control.check,
-            profile=None if profile is None else build(profile),
+            profile=self._plan.profile,
         )
         #: The running group, while a `with` block is in it.
         self._block = ExitStack()
@@ -210,22 +196,22 @@ class Group:
         control, longest, tag = self._ps.control, self._settings.admission_timeout, secrets.token_hex(8)
         self._life.at_end(EndStep.GROUP, lambda _: admission.withdraw(control, tag, ANSWER_WITHIN))
         ranks = self.num_workers + self._has_solver
-        slots = self._slots.limit or self._slots.default
+        slots = self._plan.slots.limit or self._plan.slots.default
         asking = AdmitGroup(0, self.name, self.num_workers, ranks, self.consistency.bound, slots, tag, start)
         limit = longest if self._timeout is None else min(self._timeout, longest)
-        spec = admission.admit(control, asking, limit, self._slots.remedy)
+        spec = admission.admit(control, asking, limit, self._plan.slots.remedy)
         self._life.at_end(EndStep.GROUP, lambda _: admission.end(control, spec))
         self._life.at_end(EndStep.TELL, lambda error: self._tell(spec, error))
         return spec
 
     def _monitored(self, spec: GroupSpec) -> GroupMonitor:
         """Start the group's Spark job, and watch over it."""
-        ps, slots = self._ps, self._slots.limit or 0
+        ps, slots = self._ps, self._plan.slots.limit or 0
         settings, level = self._settings, self._ps.settings.log_level
         # What this thread reads when the ranks have ended must not need the coordinator then.
         connect(ps.address)
         task = RankTask(
-            ps.address, replace(spec, start=()), self._train, self._rows.schema, settings, slots, of_driver=self._gpus, log_level=level
+            ps.address, replace(spec, start=()), self._train, self._rows.schema, settings, slots, of_driver=self._plan.gpus, log_level=level
         )
         stage = self._rows.stage_of(lambda fetched: dataclasses.replace(task, fetched=fetched))
 
@@ -237,12 +223,12 @@ class Group:
             spec,
             submit,
             StandIn(ps.address, ps.control, spec, self._on_worker_loss, self._settings.lease_ttl),
-            most_failures=self._most_failures,
+            most_failures=self._plan.most_failures,
             start_timeout=self._settings.group_start_timeout,
             slots=slots,
             bar=ProgressBar(self._label, self._progress, ps.spark),
-            look_around=lambda: f"Spark was asked for {self._asked}. {what_there_is(ps.spark)}",
-            remedy=self._slots.remedy,
+            look_around=lambda: f"Spark was asked for {self._plan.asked}. {what_there_is(ps.spark)}",
+            remedy=self._plan.slots.remedy,
         )
         self._life.at_end(EndStep.TELL, lambda error: None if monitor.settled.is_set() else self._tell(spec, error))
         self._life.at_end(EndStep.JOB, lambda _: _end_job(monitor))

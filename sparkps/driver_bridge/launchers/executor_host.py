@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from sparkps.config import machine_of_container
+from sparkps.environment import machine_of_container
 
 #: Ancestors of a Python task that are looked through for the executor's JVM: Python's daemon is one of them.
 _GENERATIONS = 6

@@ -21,12 +21,13 @@ from typing import Any, Self
 import msgspec
 
 from sparkps.client.control import ControlClient
-from sparkps.config import PREFIX, Settings, child_environment, with_client_kernels
+from sparkps.config import PREFIX, Settings
 from sparkps.driver_bridge.launchers import ANSWER_GRACE
 from sparkps.driver_bridge.launchers.children import Child, end
 from sparkps.driver_bridge.launchers.restarts import Restarts
 from sparkps.driver_bridge.launchers.scratch import socket_directory
 from sparkps.driver_bridge.launchers.warming import warm_kernels
+from sparkps.environment import child_environment, with_client_kernels
 from sparkps.errors import DeadlineExceeded, NodeUnreachable, SparkPSError, TierError
 from sparkps.kernels import places
 from sparkps.lifeline import JOURNAL

@@ -23,9 +23,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from sparkps.client.control import ControlClient
-from sparkps.config import Settings, child_environment
+from sparkps.config import Settings
 from sparkps.driver_bridge.launchers import executor_host
 from sparkps.driver_bridge.launchers.children import LAST_LINES
+from sparkps.environment import child_environment
 from sparkps.errors import SparkPSError, TierError
 from sparkps.wire.messages.control import NodeGone, TierAddress, TierStatus
 

@@ -8,8 +8,8 @@ import os
 import tempfile
 from pathlib import Path
 
-from sparkps.config import is_text
 from sparkps.errors import ConfigError
+from sparkps.plain import is_text
 from sparkps.storage import why_unwritable
 
 log = logging.getLogger(__name__)

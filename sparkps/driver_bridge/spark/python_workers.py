@@ -14,9 +14,9 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from sparkps.config import python_is_named
 from sparkps.driver_bridge.spark.jobs import SparkJob
 from sparkps.driver_bridge.spark.master import Master
+from sparkps.environment import python_is_named
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import pyarrow.fs
 import pytest
 
 from sparkps.checkpoints.files import open_files
-from sparkps.config import hadoop_environment
+from sparkps.environment import hadoop_environment
 from sparkps.errors import ConfigError
 from sparkps.filesystems import opening
 from sparkps.filesystems.hadoop_conf import read_properties, web_addresses
