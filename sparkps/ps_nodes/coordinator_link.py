@@ -29,8 +29,9 @@ log = logging.getLogger(__name__)
 #: So many heartbeats without an answer are a silence, however short the deadline is.
 MISSED = 4
 
-#: Seconds after which a hello that was not answered is sent again.
-HELLO_AGAIN = 2.0
+#: Seconds after which a hello that was not answered is sent again, and after which a node that nobody has welcomed ends: whoever starts
+#: nodes hears why, and starts another one.
+HELLO_AGAIN, JOIN_LIMIT = 2.0, 60.0
 
 
 class Origin(NamedTuple):
@@ -93,12 +94,12 @@ class CoordinatorLink:
         self.outlives_coordinator = False
         self._seq = 0
         self._next_beat = 0.0
-        self._heard_at = time.monotonic()
+        self._heard_at = self._began = time.monotonic()
         #: The coordinator has been silent for longer than the deadline.
         self._is_silent = False
 
     def hello(self) -> None:
-        """Say that the node can take requests; again and again, until it is welcome: a coordinator that dies loses what it has heard."""
+        """Say that the node can take requests; again, until it is welcome: a coordinator that dies loses what it has heard."""
         if self._hello is None:
             origin = self._origin
             hello = c.NodeHello(self._number(), self._endpoint, origin.host or net.gethostname(), os.getpid(), origin.job, origin.attempt)
@@ -110,6 +111,9 @@ class CoordinatorLink:
         """Send a heartbeat if it is due; without a life line, give up if the coordinator was silent too long."""
         settings = self._service.state.settings
         if self.node < 0 and now >= self._hello_at:
+            if now - self._began > JOIN_LIMIT:
+                self._give_up(now - self._began)
+                return
             self.hello()
         if self.node >= 0 and now >= self._next_beat:
             self._next_beat = now + settings.heartbeat_interval
@@ -121,6 +125,15 @@ class CoordinatorLink:
         if now - self._heard_at > patience and not self._is_silent:
             self._is_silent = True
             self._fall_silent(now - self._heard_at)
+
+    def _give_up(self, seconds: float) -> None:
+        log.error(
+            "the coordinator at %s must answer a node that wants to join. It has not for %.0f s: exit. This machine must reach the driver"
+            " there, at any port; `spark.driver.host` says by which name or address.",
+            self._coordinator,
+            seconds,
+        )
+        self.over, self.status = True, 1
 
     def _fall_silent(self, seconds: float) -> None:
         if self.outlives_coordinator:

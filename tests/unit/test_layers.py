@@ -12,8 +12,8 @@ PACKAGE = ROOT / "sparkps"
 
 #: Modules beneath all layers: values, names and rules that every process shares.
 BASE = {
-    "errors", "plain", "specs", "optim", "initializers", "config", "environment", "consistency", "lifeline", "sockets", "descriptors", "storage",
-    "arrow", "spill", "host_memory",
+    "errors", "plain", "specs", "optim", "initializers", "config", "environment", "consistency", "lifeline", "sockets", "descriptors",
+    "storage", "arrow", "spill", "host_memory",
 }  # fmt: skip
 
 #: Layer -> layers that it may import, itself included.

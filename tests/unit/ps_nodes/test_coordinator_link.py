@@ -51,6 +51,17 @@ def test_node_that_nobody_watches_ends_with_a_silent_coordinator(link: Coordinat
     assert (link.over, link.status) == (True, 1)
 
 
+def test_node_that_nobody_welcomes_ends_and_says_what_must_be_reached(link: CoordinatorLink, caplog: pytest.LogCaptureFixture) -> None:
+    link.node, link.outlives_coordinator = -1, True
+    now = time.monotonic()
+    for second in range(0, 58, 2):
+        link.heartbeat(now + second)
+    assert not link.over
+    link.heartbeat(now + 61)
+    assert (link.over, link.status) == (True, 1)
+    assert "spark.driver.host" in caplog.text
+
+
 def test_node_with_a_life_line_outlives_its_coordinator_for_good(link: CoordinatorLink) -> None:
     link.outlives_coordinator = True
     now = time.monotonic()
