@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SAMPLE = pathlib.Path(pyspark.__file__).parent / "data" / "mllib" / "sample_libsvm_data.txt"
 
 
-def settings(on_hdfs: str) -> dict[str, str]:
+def settings() -> dict[str, str]:
     """What users of YARN have: dynamic allocation and speculation."""
     return {
         "spark_dynamicAllocation_enabled": "true",
@@ -32,7 +32,6 @@ def settings(on_hdfs: str) -> dict[str, str]:
         "spark_executor_instances": "0",
         "spark_speculation": "true",
         "spark_sparkps_nodeMemory": "256m",
-        "spark_sparkps_stagingDir": f"{on_hdfs}/staged",
     }
 
 
@@ -70,7 +69,7 @@ def test_a_submitted_job_gives_the_model_of_a_laptop(
 ) -> None:
     output = f"{on_hdfs}/model-{mode}"
     more = ["--iterations", str(ITERATIONS), "--checkpoints", f"{on_hdfs}/checkpoints-{mode}"]
-    command = hadoop.submit("--deploy-mode", mode, *arguments(on_hdfs, output, *more), **settings(on_hdfs))
+    command = hadoop.submit("--deploy-mode", mode, *arguments(on_hdfs, output, *more), **settings())
     ran = subprocess.run(command, env=hadoop.environment(), capture_output=True, text=True, timeout=280, check=False)
     assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-3000:] + hadoop.logs(hadoop.applications()[-1].id)[-6000:]
     monkeypatch.setenv("HADOOP_CONF_DIR", str(hadoop.conf_dir))
@@ -84,7 +83,7 @@ def test_a_submitted_job_gives_the_model_of_a_laptop(
 @pytest.mark.parametrize("how", ["yarn application -kill", "SIGKILL of the driver"])
 def test_an_application_that_is_killed_leaves_nothing_behind(hadoop: HadoopCluster, on_hdfs: str, how: str) -> None:
     mode = "cluster" if how.startswith("yarn") else "client"
-    command = hadoop.submit("--deploy-mode", mode, *arguments(on_hdfs, f"{on_hdfs}/never", *ENDLESS), **settings(on_hdfs))
+    command = hadoop.submit("--deploy-mode", mode, *arguments(on_hdfs, f"{on_hdfs}/never", *ENDLESS), **settings())
     before = {one.id for one in hadoop.applications()}
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     submitted = subprocess.Popen(command, env=hadoop.environment(), start_new_session=True, **silent)

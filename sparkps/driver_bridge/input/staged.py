@@ -22,6 +22,7 @@ from py4j.protocol import Py4JError
 from sparkps.arrow import bytes_column, int_column, numbers
 from sparkps.driver_bridge.input.scan import RANK_COLUMN, order_by_content
 from sparkps.driver_bridge.input.staged_files import check_kept, make_root, open_input, open_output, remove, remove_all
+from sparkps.driver_bridge.spark.application_files import application_directory
 from sparkps.driver_bridge.spark.master import Master
 from sparkps.errors import ConfigError, GroupError
 from sparkps.storage import cannot_keep, reason
@@ -114,7 +115,8 @@ def staging_root(spark: Any, staging_dir: str, scratch: str) -> str:
     ----------
     spark : SparkSession
     staging_dir : str
-        ``spark.sparkps.stagingDir``: a path that every machine sees, or a URL. Empty: `scratch`, on one host only.
+        ``spark.sparkps.stagingDir``: a path that every machine sees, or a URL. Empty: on one host `scratch`, on YARN the
+        application's own directory.
     scratch : str
         A directory of the driver's machine. Empty: Spark's own, which goes with the application.
 
@@ -124,6 +126,7 @@ def staging_root(spark: Any, staging_dir: str, scratch: str) -> str:
         No directory is set on a cluster, or it cannot be written; names the setting.
     """
     context = spark.sparkContext
+    staging_dir = staging_dir or application_directory(spark)
     if not staging_dir and not Master(context.master).on_this_host:
         raise ConfigError(
             "This input must be staged, and on a cluster the files must go where every executor can read them. Set"
