@@ -45,6 +45,7 @@ DISCOVERY_IN_IMAGE = f"/opt/sparkps/{DISCOVERY_SCRIPT}"
 #: Who makes the GPUs, as Kubernetes names them, where nothing is said.
 VENDOR = "nvidia.com"
 
+_LONG_TASKS = "spark.speculation.task.duration.threshold"
 _DYNAMIC = "spark.dynamicAllocation."
 _EXECUTOR_GPU = f"spark.executor.resource.{GPU}."
 _GPUS = f"{PREFIX}worker.gpus"
@@ -136,9 +137,14 @@ def warnings(master: str, conf: Mapping[str, str], num_nodes: int, node_memory: 
     node_memory : int
         Bytes of `nodeMemory`; 0: none is set.
     """
-    if not values.is_dynamic(master, conf):
-        return _warnings_of_fixed(master, conf, node_memory or DEFAULT_NODE_MEMORY)
     found = []
+    if conf.get("spark.speculation", "false").lower() == "true" and conf.get(_LONG_TASKS):
+        found.append(
+            f"`{_LONG_TASKS}` has Spark copy every task that runs for so long, those of nodes too: a copy waits in an executor of its own"
+            " until its node is gone. Leave the setting out, or count with twice as many executors for nodes."
+        )
+    if not values.is_dynamic(master, conf):
+        return found + _warnings_of_fixed(master, conf, node_memory or DEFAULT_NODE_MEMORY)
     if (least := values.number(conf, f"{_DYNAMIC}minExecutors", 0)) > num_nodes:
         found.append(
             f"`{_DYNAMIC}minExecutors` = {least} applies to each profile: Spark keeps {least} executors of the size of a node for"

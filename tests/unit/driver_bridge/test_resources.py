@@ -237,6 +237,8 @@ def test_profiles_in_words() -> None:
         ("spark://host:7077", DYNAMIC, 0, ""),
         ("spark://host:7077", {}, 0, ""),
         ("local[2]", {}, 0, ""),
+        ("yarn", {**DYNAMIC, "spark.speculation": "true", "spark.speculation.task.duration.threshold": "10min"}, 0, "copy every task"),
+        ("yarn", {**DYNAMIC, "spark.speculation.task.duration.threshold": "10min"}, 0, ""),
     ],
 )
 def test_warnings(master: str, conf: dict[str, str], memory: int, said: str) -> None:
