@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutants.mutant import CLOSING, HANDOVER, Mutant
+from tests.mutants.mutant import CLOSING, FOLLOWER, HANDOVER, Mutant
 
 _COORDINATOR = "sparkps/driver_bridge/coordinator"
 _RESTORING = f"{_COORDINATOR}/handlers/restoring.py"
@@ -106,8 +106,8 @@ TAKEOVERS = (
     ),
     Mutant(
         "marks go with the lead for ever",
-        HANDOVER,
-        "            follower.marks.adopt(bucket, marks)\n",
+        FOLLOWER,
+        "        self.marks.adopt(bucket, marks)\n",
         "",
     ),
     Mutant(
