@@ -32,7 +32,7 @@ MOVES = (
     Mutant(
         "a bucket comes into a group that has ended where it comes from, without being there",
         FOLLOWER,
-        "            self.end_group(number, failed=False)\n",
+        "            self.groups[number].clock.hold(bucket)\n",
         "            pass\n",
     ),
     Mutant(

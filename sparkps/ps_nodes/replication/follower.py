@@ -231,15 +231,13 @@ class Follower:
     def bring(self, bucket: int, marks: list[WriterMark], shares: Iterable[Share]) -> None:
         """A bucket comes with what sessions have written there, and with what every group has in it that is open where it comes from.
 
-        A group without a share has ended there: nodes hear of that at different moments, and it must not be asked about this bucket.
+        One that has ended there, of which nodes hear at different moments, has nothing in it.
         """
         before, shares = self.held & ~(1 << bucket), list(shares)
         self.held |= 1 << bucket
         self.marks.adopt(bucket, marks)
         for number in set(self.groups).difference(share.group for share in shares):
-            self.end_group(number, failed=False)
-            if number in self.groups:
-                self.groups[number].clock.hold(bucket)
+            self.groups[number].clock.hold(bucket)
         for share in shares:
             group = self._group(share.group, before)
             if group is not None:

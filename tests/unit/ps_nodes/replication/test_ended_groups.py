@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -64,17 +65,31 @@ def ranks_that_have_finished(nodes: Nodes) -> None:
 # ---- it ends -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_bucket_goes_step_by_step_though_its_group_has_ended_here_and_not_yet_there() -> None:
+def both_halves() -> Nodes:
+    """Two nodes that know of their own buckets, and of the other's, that somebody speaks in a group; node 1 has closed it."""
     nodes = Nodes(HALVES, 2)
     nodes.table()
     nodes.group(1, 0)
     for node in (0, 1):
         takes_over(nodes, node)
     assert all(GROUP in nodes.services[node].state.followers.of(1 - node).groups for node in (0, 1))
-    nodes.command(1, c.CloseGroup(0, GROUP))  # node 0 hears of it later
+    nodes.command(1, c.CloseGroup(0, GROUP))
+    return nodes
+
+
+def test_a_copy_is_let_go_of_though_its_group_had_ended_when_it_came() -> None:
+    nodes = both_halves()
+    for epoch, row in ((2, [0, 1]), (3, [0])):
+        told = nodes.command(1, c.SetPlacement(0, epoch, but_for_bucket_3(row), nodes.infos()))
+    nodes.deliver()
+    assert told == [None]
+    assert not nodes.services[1].state.tables.held >> 3 & 1
+
+
+def test_a_bucket_goes_to_and_fro_though_its_group_has_ended_here_and_not_yet_there() -> None:
+    nodes = both_halves()
     nodes.place(but_for_bucket_3([0, 1]), first=(1,))
     nodes.place(but_for_bucket_3([0]))
-    assert not nodes.services[1].state.tables.held >> 3 & 1
     nodes.command(0, c.CloseGroup(0, GROUP))
     nodes.copy([3], 0, 1)
     nodes.deliver()
@@ -138,28 +153,32 @@ def test_a_group_that_failed_at_a_primary_does_not_go_on_where_its_buckets_go() 
 # ---- it begins -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_copy_knows_a_group_that_is_opened_while_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    nodes = Nodes(HALVES, 2)
+def test_a_copy_has_what_a_group_keeps_that_is_opened_while_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = Nodes(ALONE, 2)
     nodes.table()
-    nodes.place(but_for_bucket_3([1]))
-    shards, opened = nodes.services[1].state.shards, []
-    real = shards.order_with
+    state = nodes.services[0].state
+    rank, real = client_of(nodes, 300), state.shards.order_with
 
     def order_with(*args: Any) -> bool:
-        if not opened:
-            opened.append(GROUP)
+        if rank.member is None:  # in the middle of a copy: the group begins, and its first write is kept
+            ident, nodes.services[0].io._ident = nodes.services[0].io._ident, threading.get_ident()
             for service in nodes.services:
                 service.state.open_group(GroupSpec(GROUP, "g", 1, 1, 0))
+            at = m.Member(GROUP, 0, 1, -1)
+            for message in (m.Takeover(at), m.Settle(at)):
+                rank.send(Numbered(rank.number, rank.next(), rank.acked, message))
+            rank.member = m.Member(GROUP, 0, 1, 0)
+            rank.send(*rank.add(SOME))
+            nodes.services[0].io._ident = ident
         return real(*args)
 
-    monkeypatch.setattr(shards, "order_with", order_with)
-    told = nodes.copy([3], 1, 0)
+    monkeypatch.setattr(state.shards, "order_with", order_with)
+    told = nodes.copy([3], 0, 1)
     nodes.deliver()
     assert told == [None]
-    takes_over(nodes, 1)
-    nodes.place(HALVES)
-    nodes.place(but_for_bucket_3([0, 1]), first=(1,))
-    assert nodes.services[0].state.bucket_bits >> 3 & 1
+    rank.send(rank.tick())
+    nodes.deliver()
+    assert nodes.rows(0, 3) == nodes.rows(1, 3) == dict.fromkeys(SOME, 1.0)
 
 
 # ---- what cannot be taken over, or kept ------------------------------------------------------------------------------------
