@@ -60,7 +60,7 @@ class Token:
 
 
 @dataclass(frozen=True)
-class Terms:
+class TokenTerms:
     """What a NameNode has written into a token."""
 
     #: Whose token it is, by the full name, and who may renew it.
@@ -71,7 +71,7 @@ class Terms:
     ends: float
 
     @classmethod
-    def of(cls, text: str) -> Terms | None:
+    def of(cls, text: str) -> TokenTerms | None:
         """The terms of a token as a URL has it; None: it is not one that an HDFS has issued."""
         try:
             reader = _Reader(Token.from_url_string(text).identifier)
@@ -89,7 +89,7 @@ def user_of(text: str) -> str:
     An HDFS where nobody has to prove who he is does not read tokens, and takes whoever gives no name for a user of its own. One that
     reads them takes no name that differs from theirs, and may have shortened it by its own rules: a name with a realm is not sent.
     """
-    terms = Terms.of(text)
+    terms = TokenTerms.of(text)
     return terms.owner if terms is not None and "@" not in terms.owner and "/" not in terms.owner else ""
 
 
@@ -239,4 +239,4 @@ def _protobuf_file(reader: _Reader) -> list[Token]:
     return found
 
 
-__all__ = ["KINDS", "Terms", "Token", "next_renewal", "read_tokens", "token_for", "user_of"]
+__all__ = ["KINDS", "TokenTerms", "Token", "next_renewal", "read_tokens", "token_for", "user_of"]

@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sparkps.filesystems.tokens import Terms, next_renewal
+from sparkps.filesystems.tokens import TokenTerms, next_renewal
 from sparkps.wire.messages.control import NodeToken
 
 #: Seconds that a token lives unless it is renewed, where no renewal has told: what Hadoop says if nothing else is set.
@@ -66,7 +66,7 @@ class Renewals:
         for service, token in tokens.items():
             if service in self._lives and self._lives[service].token == token:
                 continue
-            terms = Terms.of(token.text)
+            terms = TokenTerms.of(token.text)
             since, ends = (min(terms.issued, now), terms.ends) if terms is not None else (now, float("inf"))
             expires = max(now, min(since + UNKNOWN_LIFE, ends))
             self._lives[service] = _Life(token, since, expires, ends, now, next_renewal(now, since, expires))
