@@ -74,7 +74,7 @@ class NodeTokens:
         request: Callable[[Any, float], Any],
         obtain: Callable[[str], Obtained],
         is_needed: Callable[[], bool],
-        look_every: float = LOOK_EVERY,
+        look_every: float,
     ) -> None:
         self._request = request
         self._obtain = obtain
@@ -93,7 +93,7 @@ class NodeTokens:
         def is_needed() -> bool:
             return jvm.tokens_are_used(spark) or uses_tokens(read_properties(hadoop_environment().conf_dirs))
 
-        return cls(request, lambda url: within(OBTAIN_WITHIN, lambda: jvm.obtain_token(spark, url)), is_needed)
+        return cls(request, lambda url: within(OBTAIN_WITHIN, lambda: jvm.obtain_token(spark, url)), is_needed, LOOK_EVERY)
 
     def begin(self, known: Iterable[str] = ()) -> NodeTokens:
         """Look after tokens from now on; those for URLs that are known already are obtained beside what goes on."""

@@ -239,4 +239,4 @@ def _protobuf_file(reader: _Reader) -> list[Token]:
     return found
 
 
-__all__ = ["KINDS", "TokenTerms", "Token", "next_renewal", "read_tokens", "token_for", "user_of"]
+__all__ = ["KINDS", "Token", "TokenTerms", "next_renewal", "read_tokens", "token_for", "user_of"]

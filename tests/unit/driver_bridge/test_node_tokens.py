@@ -144,7 +144,7 @@ def test_whatever_goes_wrong_the_checkpoint_goes_on(tier: Tier, caplog: pytest.L
     def broken() -> bool:
         raise RuntimeError("the JVM is gone")
 
-    NodeTokens(tier.request, tier.obtain, broken).see_to(URL)
+    NodeTokens(tier.request, tier.obtain, broken, 1.0).see_to(URL)
     assert "the JVM is gone" in caplog.text
     assert tier.asked == []
 

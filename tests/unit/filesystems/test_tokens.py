@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparkps.filesystems.tokens import TokenTerms, Token, next_renewal, read_tokens, token_for, user_of
+from sparkps.filesystems.tokens import Token, TokenTerms, next_renewal, read_tokens, token_for, user_of
 from tests.unit.filesystems.token_files import issued, protobuf_file, writable_file
 
 TOKENS = [
