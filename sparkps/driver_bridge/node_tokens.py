@@ -142,11 +142,11 @@ class NodeTokens:
         if not got.text:
             self._warn(known, service, got.why or "there is none")
             return
-        token = NodeToken(service, got.text, list(web_addresses_of(known.url)))
+        token = NodeToken(service, got.text, list(web_addresses_of(known.url)), got.is_new)
         if token == known.given:
             log.debug("there is no newer delegation token for %s", service)
             return
-        if got.is_new:
+        if token.is_ours:
             known.issued.append(token)
         held_tokens.hold(service, token.text)
         if self._over.is_set():

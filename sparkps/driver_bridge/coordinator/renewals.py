@@ -6,7 +6,8 @@ A token's life::
               └────fails────> tried again, ever sooner ──3/4 of its time are over──> due
 
 It is renewed at once, since only that tells when it ends. One that is *due* needs another in its place: it ends for good, or those who
-may renew it do not answer, or refuse. A refusal is no reason to give up: the driver may have no other token either.
+may renew it do not answer, or refuse. A refusal is no reason to give up: the driver may have no other token either. One that was not
+issued for the tier, as that which YARN gives to an application, is not for the tier to renew: it is due when Hadoop would end it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from sparkps.wire.messages.control import NodeToken
 
 #: Seconds that a token lives unless it is renewed, where no renewal has told: what Hadoop says if nothing else is set.
 UNKNOWN_LIFE = 86_400.0
+
+#: No time at all.
+NEVER = float("inf")
 
 #: Least seconds between two renewals, however wrong a clock is.
 _SOONEST = 1.0
@@ -36,11 +40,11 @@ class _Life:
     #: When it was issued or last renewed, and when it ends unless it is renewed.
     since: float
     expires: float
-    #: When it ends for good; infinity: not known.
+    #: When it ends for good; `NEVER`: that is not known.
     ends: float
-    #: When to renew it next; `since <= due_at`.
+    #: When to renew it next; `NEVER` where that would change nothing.
     next_at: float
-    #: When 3/4 of its time are over.
+    #: When 3/4 of its time are over; `since <= due_at`.
     due_at: float
     #: The last renewal has failed, and why, numbers left out; empty: it has not.
     failure: str = ""
@@ -67,9 +71,10 @@ class Renewals:
             if service in self._lives and self._lives[service].token == token:
                 continue
             terms = TokenTerms.of(token.text)
-            since, ends = (min(terms.issued, now), terms.ends) if terms is not None else (now, float("inf"))
+            since, ends = (min(terms.issued, now), terms.ends) if terms is not None else (now, NEVER)
             expires = max(now, min(since + UNKNOWN_LIFE, ends))
-            self._lives[service] = _Life(token, since, expires, ends, now, next_renewal(now, since, expires))
+            first = now if token.is_ours else NEVER
+            self._lives[service] = _Life(token, since, expires, ends, first, next_renewal(now, since, expires))
 
     def to_renew(self, now: float) -> list[NodeToken]:
         """Tokens whose renewal is to be tried now."""
@@ -77,7 +82,7 @@ class Renewals:
 
     def wait(self, now: float) -> float | None:
         """Seconds until `to_renew` has something; None: never, as it is."""
-        waits = [life.next_at - now for life in self._lives.values() if life.next_at < float("inf")]
+        waits = [life.next_at - now for life in self._lives.values() if life.next_at < NEVER]
         return max(0.0, min(waits)) if waits else None
 
     def renewed(self, token: NodeToken, expires: float, now: float) -> bool:
@@ -90,7 +95,7 @@ class Renewals:
         was_failing = bool(life.failure)
         life.was_renewed, life.since, life.expires, life.failure = True, now, expires, ""
         life.due_at = max(now + _SOONEST, next_renewal(now, now, expires))
-        life.next_at = float("inf") if life.is_last else life.due_at
+        life.next_at = NEVER if life.is_last else life.due_at
         return was_failing
 
     def failed(self, token: NodeToken, why: str, now: float) -> bool:
@@ -106,7 +111,9 @@ class Renewals:
     def due(self, now: float) -> set[str]:
         """Services whose token must be replaced."""
         return {
-            service for service, life in self._lives.items() if now >= life.due_at and (life.failure or life.is_last)
+            service
+            for service, life in self._lives.items()
+            if now >= life.due_at and (life.failure or life.is_last or not life.token.is_ours)
         }
 
     def validate(self) -> None:
@@ -114,7 +121,7 @@ class Renewals:
         for service, life in self._lives.items():
             assert life.token.service == service
             assert life.due_at >= life.since
-            assert life.next_at < float("inf") or life.is_last, "a token that may live longer is renewed some day"
+            assert life.next_at < NEVER or life.is_last or not life.token.is_ours, "what may live longer is renewed some day"
 
     def _life(self, token: NodeToken) -> _Life | None:
         """Of a token that has not been replaced meanwhile."""

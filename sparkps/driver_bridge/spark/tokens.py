@@ -53,12 +53,12 @@ def obtain_token(spark: SparkSession, url: str, renewer: str = "") -> Obtained:
     try:
         user = jvm.org.apache.hadoop.security.UserGroupInformation.getCurrentUser()
         filesystem = jvm.org.apache.hadoop.fs.Path(url).getFileSystem(configuration)
-        issued = filesystem.getDelegationToken(renewer or user.getShortUserName())
-        if issued is not None:
-            return Obtained(str(issued.encodeToUrlString()), is_new=True)
         service = filesystem.getCanonicalServiceName()
         if service is None:  # a file system without tokens
             return Obtained(why=why)
+        issued = filesystem.getDelegationToken(renewer or user.getShortUserName())
+        if issued is not None:
+            return Obtained(str(issued.encodeToUrlString()), is_new=True)
     except Py4JJavaError as error:  # who came by a token, as in cluster mode, is given no other one
         why = _first_line(error)
     except Py4JError as error:

@@ -27,6 +27,7 @@ class Tier:
 
     def __init__(self) -> None:
         self.given: list[tuple[str, str]] = []
+        self.is_ours = True
         self.due: list[str] = []
         self.error: SparkPSError | None = None
         self.asked: list[str] = []
@@ -39,6 +40,7 @@ class Tier:
             raise self.error
         if isinstance(message, GiveToken):
             self.given.append((message.token.service, message.token.text))
+            self.is_ours = message.token.is_ours
             self.due = [service for service in self.due if service != message.token.service]
             return Accepted(1)
         assert isinstance(message, FindDueTokens)
@@ -114,6 +116,7 @@ def test_the_same_token_again_is_not_given_again(tier: Tier, tokens: NodeTokens)
     tier.due = [SERVICE]
     assert wait_until(lambda: len(tier.asked) >= 4, 10), "it is asked for, for the cluster may give another"
     assert tier.given == [(SERVICE, "of-the-container")]
+    assert not tier.is_ours
 
 
 def test_what_cannot_be_had_is_told_once_with_the_reason_and_tried_again(

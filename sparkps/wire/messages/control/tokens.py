@@ -16,6 +16,8 @@ class NodeToken(msgspec.Struct, frozen=True, array_like=True):
     text: str
     #: Web servers of its NameNodes, where it is renewed.
     addresses: list[str]
+    #: It was issued for this tier, which so may renew it; another renews it, or nobody.
+    is_ours: bool = True
 
     def __repr__(self) -> str:
         return f"NodeToken({self.service!r})"

@@ -80,6 +80,15 @@ def test_one_that_nobody_here_may_renew_is_due_when_hadoop_would_end_it() -> Non
     assert renewals.wait(START) == 300.0
 
 
+def test_one_that_others_gave_is_not_renewed_but_replaced_in_time() -> None:
+    one = NodeToken("nn:8020", token().text, [], is_ours=False)
+    renewals = holding(one)
+    assert renewals.wait(START) is None
+    assert renewals.to_renew(START + WEEK) == []
+    assert not renewals.due(START + 0.7 * UNKNOWN_LIFE)
+    assert renewals.due(START + 0.76 * UNKNOWN_LIFE) == {"nn:8020"}
+
+
 @pytest.mark.parametrize("is_told", [True, False], ids=["the token tells", "renewals tell"])
 def test_at_its_last_end_it_is_replaced_and_not_renewed(is_told: bool) -> None:
     last = START + 2.5 * DAY
