@@ -95,10 +95,10 @@ class NodeTokens:
 
         return cls(request, lambda url: within(OBTAIN_WITHIN, lambda: jvm.obtain_token(spark, url)), is_needed, LOOK_EVERY)
 
-    def begin(self, known: Iterable[str] = ()) -> NodeTokens:
-        """Look after tokens from now on; those for URLs that are known already are obtained beside what goes on."""
+    def begin(self, known: Callable[[], Iterable[str]] = tuple) -> NodeTokens:
+        """Look after tokens from now on; those for the URLs that `known` gives are obtained beside what goes on."""
         held_tokens.ask_for_more(self.see_to)
-        self._thread = threading.Thread(target=self._look_on, args=(tuple(known),), name="sparkps-node-tokens", daemon=True)
+        self._thread = threading.Thread(target=self._look_on, args=(known,), name="sparkps-node-tokens", daemon=True)
         self._thread.start()
         return self
 
@@ -169,8 +169,13 @@ class NodeTokens:
                 why,
             )
 
-    def _look_on(self, known: tuple[str, ...]) -> None:
-        for url in known:
+    def _look_on(self, known: Callable[[], Iterable[str]]) -> None:
+        try:
+            urls = list(known())
+        except Exception as error:  # Spark may have ended already
+            log.debug("file systems for which tokens are needed cannot be found: %s", error)
+            urls = []
+        for url in urls:
             self.see_to(url)
         while not self._over.wait(self._look_every):
             self._look()

@@ -87,7 +87,7 @@ class TierLife:
         self.control = DriverControl.for_tier(self.address, self._tier.ended)
         if self.settings.log_level:
             self._log_fetching = LogFetching(self.control.request, self.settings.log_level).begin()
-        self._node_tokens = NodeTokens.of(self.spark, self.control.request).begin(known_filesystems(self.spark))
+        self._node_tokens = NodeTokens.of(self.spark, self.control.request).begin(lambda: known_filesystems(self.spark))
         log.info("tier %s is ready: %d nodes", self.address.tier_id, self.settings.num_nodes)
 
     @classmethod

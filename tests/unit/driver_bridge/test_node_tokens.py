@@ -90,14 +90,24 @@ def test_a_checkpoint_asks_for_one(tier: Tier, tokens: NodeTokens) -> None:
 
 def test_where_nobody_needs_one_none_is_asked_for(tier: Tier, tokens: NodeTokens) -> None:
     tier.is_needed = False
-    tokens.begin([URL])
+    tokens.begin(lambda: [URL])
     held_tokens.see_to(URL)
     assert tier.asked == []
 
 
 def test_for_known_file_systems_they_come_without_being_asked_for(tier: Tier, tokens: NodeTokens) -> None:
-    tokens.begin(["file:///", "hdfs://nn:8020"])
+    tokens.begin(lambda: ["file:///", "hdfs://nn:8020"])
     assert wait_until(lambda: tier.given == [(SERVICE, "token-1")], 10)
+
+
+def test_file_systems_that_cannot_be_found_out_do_no_harm(tier: Tier, tokens: NodeTokens) -> None:
+    def broken() -> list[str]:
+        raise RuntimeError("no session")
+
+    tokens.begin(broken)
+    tokens.see_to(URL)
+    tier.due = [SERVICE]
+    assert wait_until(lambda: len(tier.given) == 2, 10), "the thread goes on"
 
 
 def test_one_that_ends_is_replaced(tier: Tier, tokens: NodeTokens) -> None:
