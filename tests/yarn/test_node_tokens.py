@@ -7,6 +7,8 @@ processes send is seen on its way, by a server between them and the NameNode.
 from __future__ import annotations
 
 import http.client
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -121,6 +123,8 @@ def test_nodes_write_with_the_tiers_tokens_which_are_renewed_replaced_and_ended(
             renewed = [at for asked, status, at in between.of("RENEWDELEGATIONTOKEN") if asked["token"] == first and status == 200]
             assert renewed[-1] - renewed[0] > INTERVAL, "it has lived for longer than it would have by itself"
             assert not [status for _, status, _ in between.of("RENEWDELEGATIONTOKEN") if status != 200]
+            os.kill(ps.status()["coordinator"]["pid"], signal.SIGKILL)
+            assert wait_until(lambda: ps.status()["coordinator"]["restarts"] == 1, 20)
             ps.scale(3)
             before = len(between.of("CREATE"))
             ps.checkpoint(f"{hdfs.hdfs}/of-nodes")
