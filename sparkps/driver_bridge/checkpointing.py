@@ -19,6 +19,7 @@ from sparkps.checkpoints.plan import assemble, to_rest_on
 from sparkps.checkpoints.store import CheckpointStore, Skipped, none_sound
 from sparkps.client.control import ControlClient
 from sparkps.errors import CheckpointDamaged, CheckpointError, SparkPSError
+from sparkps.filesystems import held_tokens
 from sparkps.specs import NUM_BUCKETS, GroupSpec
 from sparkps.wire.messages.control import CheckpointTaken, CheckpointWritten, RestoreCheckpoint, TakeCheckpoint
 
@@ -43,6 +44,7 @@ def store_at(url: str | os.PathLike[str], timeout: float = LIMIT) -> CheckpointS
     """
     place = url_of(url)
     check_shared(place)
+    held_tokens.see_to(place)
     return CheckpointStore(absolute_url(place), PATIENCE.within(timeout))
 
 

@@ -14,9 +14,11 @@ from sparkps.driver_bridge.arguments import settings_of
 from sparkps.driver_bridge.driver_control import DriverControl
 from sparkps.driver_bridge.launchers import RunningTier, launch
 from sparkps.driver_bridge.log_fetching import LogFetching
+from sparkps.driver_bridge.node_tokens import NodeTokens
 from sparkps.driver_bridge.signals import EndOfDriver, EndOfSpark
 from sparkps.driver_bridge.spark.python_workers import start_python_workers, use_this_python
 from sparkps.driver_bridge.spark.session import has_stopped, running_context
+from sparkps.driver_bridge.spark.tokens import known_filesystems
 from sparkps.errors import ConfigError, InvalidInput, SparkPSError, TierError
 from sparkps.wire.messages.control import TierAddress
 
@@ -59,6 +61,8 @@ class TierLife:
         self._is_shared = False
         #: Brings what other processes log to the driver's log, where `spark.sparkps.logLevel` asks for it.
         self._log_fetching: LogFetching | None = None
+        #: Sees to it that nodes have the delegation tokens that they need.
+        self._node_tokens: NodeTokens | None = None
         #: None until the tier has started.
         self._end_of_spark: EndOfSpark | None = None
         with TierLife._lock:
@@ -83,6 +87,7 @@ class TierLife:
         self.control = DriverControl.for_tier(self.address, self._tier.ended)
         if self.settings.log_level:
             self._log_fetching = LogFetching(self.control.request, self.settings.log_level).begin()
+        self._node_tokens = NodeTokens.of(self.spark, self.control.request).begin(lambda: known_filesystems(self.spark))
         log.info("tier %s is ready: %d nodes", self.address.tier_id, self.settings.num_nodes)
 
     @classmethod
@@ -131,9 +136,13 @@ class TierLife:
                 return
             if self._log_fetching is not None:
                 self._log_fetching.end()
+            if self._node_tokens is not None:
+                self._node_tokens.end()
             disconnect(self._tier.address)
             end_all(self._tier.address)
             self._tier.stop()
+            if self._node_tokens is not None:
+                self._node_tokens.cancel()
             ControlClient.of(self._tier.address).close()
             log.info("tier %s has stopped", self._tier.address.tier_id)
 

@@ -57,6 +57,18 @@ def default_authority(properties: Mapping[str, str]) -> str:
     return rest.partition("/")[0] if scheme == "hdfs" else ""
 
 
+def uses_tokens(properties: Mapping[str, str]) -> bool:
+    """Whether an HDFS issues delegation tokens, and processes without a login of their own need one.
+
+    Examples
+    --------
+    >>> uses_tokens({"hadoop.security.authentication": "kerberos"}), uses_tokens({})
+    (True, False)
+    """
+    always = properties.get("dfs.namenode.delegation.token.always-use", "").lower() == "true"
+    return always or properties.get("hadoop.security.authentication", "simple").lower() != "simple"
+
+
 def web_addresses(authority: str, properties: Mapping[str, str]) -> tuple[str, ...]:
     """Addresses of the web servers of an HDFS's NameNodes, of which one is active.
 
@@ -100,4 +112,4 @@ def web_addresses(authority: str, properties: Mapping[str, str]) -> tuple[str, .
     return (address("", host) if ours else f"{scheme}://{host}:{port}",)
 
 
-__all__ = ["HTTPS_PORT", "HTTP_PORT", "default_authority", "read_properties", "web_addresses"]
+__all__ = ["HTTPS_PORT", "HTTP_PORT", "default_authority", "read_properties", "uses_tokens", "web_addresses"]

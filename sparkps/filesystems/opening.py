@@ -1,8 +1,8 @@
 """The one place that opens a URL for a Python process: as a file system of pyarrow, and a path in it.
 
 ================================  =========================================================================================
-``hdfs://``                       libhdfs, where pyarrow finds one (ARROW_LIBHDFS_DIR, CLASSPATH); else WebHDFS, at the address
-                                  that the Hadoop configuration names, or port 9870
+``hdfs://``                       libhdfs, where pyarrow finds one (ARROW_LIBHDFS_DIR, CLASSPATH), and the tier has no token, which libhdfs
+                                  would not take; else WebHDFS, at the address that the Hadoop configuration names, or port 9870
 ``webhdfs://``, ``swebhdfs://``   WebHDFS at this host and port
 ``s3a://``, ``s3n://``            as ``s3://``
 all others                        whatever pyarrow, or else fsspec, knows: ``file``, ``s3``, ``gs``, ``abfs``, ``memory`` ...
@@ -12,12 +12,14 @@ all others                        whatever pyarrow, or else fsspec, knows: ``fil
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from sparkps.environment import hadoop_environment
 from sparkps.errors import ConfigError
+from sparkps.filesystems import held_tokens
 from sparkps.filesystems.hadoop_conf import default_authority, read_properties, web_addresses
 from sparkps.filesystems.tokens import Token, read_tokens, token_for
 from sparkps.filesystems.webhdfs import WebHdfs
@@ -31,6 +33,9 @@ _ALIASES = {"s3a": "s3", "s3n": "s3"}
 #: Schemes of WebHDFS, and that of the web.
 _WEB = {"webhdfs": "http", "swebhdfs": "https"}
 
+#: Schemes of an HDFS.
+_HDFS = ("hdfs", *_WEB)
+
 
 def open_filesystem(url: str, what: str = "The URL", token: str = "", limits: Limits = LIMITS) -> tuple[Any, str]:
     """The file system of a URL, and the path of the URL in it.
@@ -42,7 +47,8 @@ def open_filesystem(url: str, what: str = "The URL", token: str = "", limits: Li
     what : str
         What it is to users, as the start of a sentence.
     token : str
-        A delegation token of HDFS, as URLs have it. Empty: that of ``HADOOP_TOKEN_FILE_LOCATION``, if there is one.
+        A delegation token of HDFS, as URLs have it. Empty: that which the tier has given to this process, or else that of
+        ``HADOOP_TOKEN_FILE_LOCATION``, if there is one.
     limits : Limits, optional
         Of requests to an HDFS over HTTP.
 
@@ -97,10 +103,8 @@ def webhdfs_of(url: str, token: str = "", limits: Limits = LIMITS) -> WebHdfs:
     ConfigError
         The URL names no host, and no Hadoop configuration names a default.
     """
-    parts = _parts(url, "The URL")
     properties = read_properties(hadoop_environment().conf_dirs)
-    user, _, authority = parts.netloc.rpartition("@")
-    authority = authority or default_authority(properties)
+    user, authority = _parts(url, "The URL").netloc.rpartition("@")[0], service_of(url, properties)
     if not authority:
         raise ConfigError(
             f"The URL of an HDFS must name its NameNode, as hdfs://host:8020/path, unless HADOOP_CONF_DIR names a directory whose"
@@ -110,9 +114,43 @@ def webhdfs_of(url: str, token: str = "", limits: Limits = LIMITS) -> WebHdfs:
     return _client(web_addresses(authority, properties), authority, user, token, limits)
 
 
+def service_of(url: str, properties: Mapping[str, str] | None = None) -> str:
+    """Host and port, or name service, of the HDFS of a URL, by which its token is held; empty: it is no URL of an HDFS.
+
+    Parameters
+    ----------
+    url : str
+    properties : dict, optional
+        Of the Hadoop configuration; default: what this process finds.
+
+    Examples
+    --------
+    >>> service_of("hdfs://ann@namenode:8020/x"), service_of("file:///x")
+    ('namenode:8020', '')
+    """
+    if "://" not in url:
+        return ""
+    parts = _parts(url, "The URL")
+    if parts.scheme not in _HDFS:
+        return ""
+    place = str(parts.netloc.rpartition("@")[2])
+    if place or parts.scheme in _WEB:
+        return place
+    return default_authority(read_properties(hadoop_environment().conf_dirs) if properties is None else properties)
+
+
+def web_addresses_of(url: str) -> tuple[str, ...]:
+    """Web servers of the NameNodes of an HDFS, by a URL with a host."""
+    scheme, service = url.partition("://")[0], service_of(url)
+    if scheme in _WEB:
+        return (f"{_WEB[scheme]}://{service}",)
+    return web_addresses(service, read_properties(hadoop_environment().conf_dirs))
+
+
 def _hdfs(url: str, what: str, token: str, limits: Limits) -> tuple[Any, str]:
     _parts(url, what)
-    return _libhdfs(url) or _as_arrow(webhdfs_of(url, token, limits)), path_of(url)
+    libhdfs = None if token or held_tokens.held(service_of(url)) else _libhdfs(url)
+    return libhdfs or _as_arrow(webhdfs_of(url, token, limits)), path_of(url)
 
 
 def _libhdfs(url: str) -> Any | None:
@@ -135,10 +173,12 @@ def _as_arrow(client: WebHdfs) -> Any:
 
 def _client(addresses: tuple[str, ...], authority: str, user: str, token: str, limits: Limits) -> WebHdfs:
     environment = hadoop_environment()
-    if not token:
-        held = token_for(authority, _tokens(environment.token_file))
-        token = held.url_string() if held is not None else ""
-    return WebHdfs(addresses, user=user or environment.user, token=token, limits=limits)
+    if token:
+        return WebHdfs(addresses, user=user or environment.user, token=token, limits=limits)
+    in_file = None if held_tokens.held(authority) else token_for(authority, _tokens(environment.token_file))
+    own = in_file.url_string() if in_file is not None else ""
+    # A client may outlive a token: the tier's is asked for anew at each request.
+    return WebHdfs(addresses, user=user or environment.user, token=lambda: held_tokens.held(authority) or own, limits=limits)
 
 
 def _tokens(file: str) -> list[Token]:
@@ -191,4 +231,4 @@ def _unknown(url: str, scheme: str, what: str, why: str) -> ConfigError:
     )
 
 
-__all__ = ["can_be_shared", "open_filesystem", "path_of", "webhdfs_of"]
+__all__ = ["can_be_shared", "open_filesystem", "path_of", "service_of", "web_addresses_of", "webhdfs_of"]

@@ -3,7 +3,8 @@
 A token is what a NameNode takes for a proof of identity. It ends after a day, unless who may renews it before, and for good after a
 week (``dfs.namenode.delegation.token.renew-interval`` and ``max-lifetime``). Renewing changes nothing in it.
 
-References: org.apache.hadoop.security.Credentials (the file), org.apache.hadoop.security.token.Token (a token, and as a URL has it).
+References: org.apache.hadoop.security.Credentials (the file), org.apache.hadoop.security.token.Token (a token, and as a URL has it),
+org.apache.hadoop.security.token.delegation.AbstractDelegationTokenIdentifier (what is in one).
 """
 
 from __future__ import annotations
@@ -56,6 +57,40 @@ class Token:
         """
         reader = _Reader(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
         return _writable_token(reader)
+
+
+@dataclass(frozen=True)
+class TokenTerms:
+    """What a NameNode has written into a token."""
+
+    #: Whose token it is, by the full name, and who may renew it.
+    owner: str
+    renewer: str
+    #: When it was issued, and when it ends for good (seconds since 1970).
+    issued: float
+    ends: float
+
+    @classmethod
+    def of(cls, text: str) -> TokenTerms | None:
+        """The terms of a token as a URL has it; None: it is not one that an HDFS has issued."""
+        try:
+            reader = _Reader(Token.from_url_string(text).identifier)
+            if reader.take(1) != b"\0":
+                return None
+            owner, renewer, _ = (reader.take(reader.vint()).decode() for _ in range(3))
+            return cls(owner, renewer, reader.vint() / 1000.0, reader.vint() / 1000.0)
+        except ValueError:
+            return None
+
+
+def user_of(text: str) -> str:
+    """The user whose name a request with this token must have, too; empty: none, the token says it.
+
+    An HDFS where nobody has to prove who he is does not read tokens, and takes whoever gives no name for a user of its own. One that
+    reads them takes no name that differs from theirs, and may have shortened it by its own rules: a name with a realm is not sent.
+    """
+    terms = TokenTerms.of(text)
+    return terms.owner if terms is not None and "@" not in terms.owner and "/" not in terms.owner else ""
 
 
 def read_tokens(path: Path) -> list[Token]:
@@ -204,4 +239,4 @@ def _protobuf_file(reader: _Reader) -> list[Token]:
     return found
 
 
-__all__ = ["KINDS", "Token", "next_renewal", "read_tokens", "token_for"]
+__all__ = ["KINDS", "Token", "TokenTerms", "next_renewal", "read_tokens", "token_for", "user_of"]

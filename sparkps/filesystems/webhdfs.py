@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
+from sparkps.filesystems.tokens import user_of
 from sparkps.filesystems.webhdfs_http import LIMITS, Answer, Limits, RefusedByHdfs, Upload, check, request
 
 T = TypeVar("T")
@@ -44,15 +45,15 @@ class WebHdfs:
         Web servers of its NameNodes, as ``http://host:9870``; that which is active is found, and found again.
     user : str
         On whose behalf, where no one has to prove it.
-    token : str
-        A delegation token, as a URL has it; then `user` is that of the token.
+    token : str or callable
+        A delegation token, as a URL has it, or what gives the one to use now, maybe an empty one; `user` is then that of the token.
     limits : Limits
     """
 
-    def __init__(self, addresses: Sequence[str], *, user: str = "", token: str = "", limits: Limits = LIMITS) -> None:
+    def __init__(self, addresses: Sequence[str], *, user: str = "", token: str | Callable[[], str] = "", limits: Limits = LIMITS) -> None:
         self.addresses = tuple(addresses)
         self.limits = limits
-        self._as = {"delegation": token} if token else {"user.name": user} if user else {}
+        self._user, self._token = user, token
         #: Index of the address that answered last. A race of two threads costs a request to the wrong one.
         self._active = 0
 
@@ -180,7 +181,12 @@ class WebHdfs:
         raise first
 
     def _url(self, address: str, operation: str, path: str, parameters: dict[str, str]) -> str:
-        return f"{address}/webhdfs/v1{quote(path)}?{urlencode({'op': operation, **self._as, **parameters})}"
+        return f"{address}/webhdfs/v1{quote(path)}?{urlencode({'op': operation, **self._identity(), **parameters})}"
+
+    def _identity(self) -> dict[str, str]:
+        token = self._token if isinstance(self._token, str) else self._token()
+        user = user_of(token) if token else self._user
+        return ({"delegation": token} if token else {}) | ({"user.name": user} if user else {})
 
     def _name(self) -> str:
         return f"WebHDFS at {self.addresses[self._active]}"

@@ -46,6 +46,8 @@ class FakeWebHdfs:
         self.folders: set[str] = {"/"}
         self.asked: list[tuple[str, dict[str, str]]] = []
         self.faults: list[tuple[str, str]] = [("", "StandbyException")] * 1000 if standby else []
+        #: What a renewal answers: the end of the token, in milliseconds since 1970.
+        self.token_ends = 1_700_000_086_400_000
         #: Silent answers wait for it.
         self.over = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
@@ -188,7 +190,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._json(Token={"urlString": f"token-for-{self.asks['renewer']}"})
 
     def _renewdelegationtoken(self) -> None:
-        self._json(long=1_700_000_086_400_000)
+        self._json(long=self.fake.token_ends)
 
     def _canceldelegationtoken(self) -> None:
         self._answer(200, b"")

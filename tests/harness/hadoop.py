@@ -101,6 +101,8 @@ class HadoopCluster:
         Whether a container that takes more memory than it asked for is killed.
     tokens : bool
         Whether HDFS issues delegation tokens although nobody has to prove who they are (``always-use``).
+    yarn : bool
+        Whether there is a YARN, too.
     heap_mb : int
         Of each daemon.
     settings : dict, optional
@@ -126,6 +128,7 @@ class HadoopCluster:
         vcores: int = 8,
         pmem_check: bool = False,
         tokens: bool = False,
+        yarn: bool = True,
         heap_mb: int = 512,
         settings: Mapping[str, Mapping[str, object]] | None = None,
     ) -> None:
@@ -133,7 +136,7 @@ class HadoopCluster:
         self._base = directory / f"hadoop-{os.getpid()}-{time.time_ns()}"
         self.conf_dir = self._base / "conf"
         self._size = (memory_mb, vcores)
-        self._pmem_check, self._tokens, self._heap = pmem_check, tokens, heap_mb
+        self._pmem_check, self._tokens, self._heap, self._has_yarn = pmem_check, tokens, heap_mb, yarn
         self._more = settings or {}
         self.hdfs = self.webhdfs = self.resource_manager = ""
         self._guard: Guard | None = None
@@ -157,18 +160,20 @@ class HadoopCluster:
 
     def _start(self) -> None:
         """All at once: each waits for those that it needs."""
-        self.resourcemanager = self._daemon("resourcemanager")
+        if self._has_yarn:
+            self.resourcemanager = self._daemon("resourcemanager")
         self.namenode = self._daemon("namenode")
         self.datanode = self._daemon("datanode")
-        for host in HOSTS:
+        for host in HOSTS if self._has_yarn else ():
             self.nodemanagers.append(self._daemon("nodemanager", host))
-        for daemon, ready in (
-            (self.resourcemanager, "Transitioned to active state"),
-            (self.datanode, "successfully registered with NN"),
-            *((one, "Registered with ResourceManager") for one in self.nodemanagers),
-        ):
-            daemon.wait_for(ready, _READY)
+        if self._has_yarn:
+            self.resourcemanager.wait_for("Transitioned to active state", _READY)
+        self.datanode.wait_for("successfully registered with NN", _READY)
+        for one in self.nodemanagers:
+            one.wait_for("Registered with ResourceManager", _READY)
         self._wait_for(self._can_be_written, "HDFS must take files", self.namenode)
+        if not self._has_yarn:
+            return
         self._wait_for(lambda: self._nodes() == len(HOSTS), f"{len(HOSTS)} NodeManagers must be ready", self.resourcemanager)
 
     def _daemon(self, name: str, host: str = "") -> Daemon:

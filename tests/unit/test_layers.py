@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "log_forwarding": BASE | {"wire", "log_forwarding"},
     "kernels": BASE | {"wire", "kernels"},
     "checkpoints": BASE | {"filesystems", "wire", "checkpoints"},
-    "ps_nodes": BASE | {"wire", "kernels", "checkpoints", "log_forwarding", "ps_nodes"},
+    "ps_nodes": BASE | {"filesystems", "wire", "kernels", "checkpoints", "log_forwarding", "ps_nodes"},
     "client": BASE | {"wire", "kernels", "client"},
     "driver_bridge": BASE | {"filesystems", "wire", "kernels", "checkpoints", "client", "log_forwarding", "driver_bridge"},
     "mllib": BASE | {"filesystems", "wire", "kernels", "checkpoints", "client", "driver_bridge", "mllib"},

@@ -207,14 +207,14 @@ def test_token_is_issued_renewed_and_cancelled(hdfs: HadoopCluster) -> None:
 
 
 def test_driver_obtains_a_token_from_the_jvm_that_python_can_renew(hdfs: HadoopCluster, spark: Any) -> None:
-    text = obtain_token(spark, f"{hdfs.hdfs}/any", hdfs.user)
+    text = obtain_token(spark, f"{hdfs.hdfs}/any", hdfs.user).text
     token = Token.from_url_string(text)
     assert (token.kind, token.service) == ("HDFS_DELEGATION_TOKEN", hdfs.hdfs.removeprefix("hdfs://"))
     client = webhdfs_of(hdfs.hdfs, text)
     assert client.renew_token(text) > time.time() + 3600
     assert client.status("/") is not None
     client.cancel_token(text)
-    assert obtain_token(spark, "file:///tmp", hdfs.user) == ""
+    assert obtain_token(spark, "file:///tmp", hdfs.user).text == ""
     jvm = spark.sparkContext._jvm
     user = jvm.org.apache.hadoop.security.UserGroupInformation.createRemoteUser("ann")
     assert held_token(spark, user, token.service) == ""

@@ -126,6 +126,9 @@ class Core:
         self.commands = Commands()
         #: What processes of the tier have logged, where the driver wants it.
         self.log_book = LogBook()
+        #: Delegation tokens that nodes use, by service; and the services whose token ends soon, for good, as the shell has found.
+        self.tokens: dict[str, c.NodeToken] = {}
+        self.due_tokens: set[str] = set()
         #: What was asked last on every connection.
         self.connections = Connections()
         self.clock = Clock()

@@ -25,6 +25,7 @@ from sparkps.config import Settings
 from sparkps.descriptors import ConnectionCap, raise_limit
 from sparkps.driver_bridge.coordinator.journal import Journal
 from sparkps.driver_bridge.coordinator.tier import Outgoing, Tier
+from sparkps.driver_bridge.coordinator.token_renewal import TokenRenewal
 from sparkps.errors import ProtocolError, to_wire
 from sparkps.lifeline import watch_stdin
 from sparkps.log_forwarding import Listening, Outbox
@@ -78,6 +79,8 @@ class Coordinator:
         #: The driver ended without stopping the tier.
         self.orphaned = False
         self._next_warning = 0.0
+        #: Renews the delegation tokens of the tier, on a thread of its own.
+        self._renewal = TokenRenewal()
         #: What this process itself logs, where the driver wants it.
         self._outbox: Outbox | None = None
         if settings.log_level:
@@ -122,6 +125,8 @@ class Coordinator:
             now = time.monotonic()
             if self._outbox is not None:
                 self.tier.log_book.add("coordinator", *self._outbox.take())
+            self._renewal.hold(self.tier.tokens)
+            self.tier.due_tokens = self._renewal.due()
             if is_empty or now - ticked_at > LONGEST_READING:
                 ticked_at = now
                 self._send(self.tier.tick(now))
@@ -130,6 +135,7 @@ class Coordinator:
             if self.told_to_stop and not stopping:
                 stopping = True
                 self._send(self.tier.stop(now))
+        self._renewal.end()
         # A client that sees the connection end before it has read the last answer loses that answer.
         threading.Event().wait(PARTING)
         if self._journal is not None:

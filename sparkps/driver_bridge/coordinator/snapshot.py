@@ -30,6 +30,7 @@ PARTS = (
     "hollow",
     "catalog",
     "groups",
+    "tokens",
     "connections",
 )
 #: What is as in a new coordinator when the moment is quiet: something is under way there, or nodes are still to be told.

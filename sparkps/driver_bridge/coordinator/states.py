@@ -92,6 +92,8 @@ _ROWS: dict[Event, tuple[Outcome, ...]] = {
     c.TakeCheckpoint:   _MAKES,
     c.CheckpointTaken:  _USES,
     c.RestoreCheckpoint: _USES,
+    c.GiveToken:        _USES,
+    c.FindDueTokens:    _ANYWHERE,
     c.TierStatus:       _ANYWHERE,
     c.LogLines:         _ANYWHERE,
     c.FetchLog:         _ANYWHERE,

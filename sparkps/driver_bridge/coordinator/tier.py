@@ -27,6 +27,7 @@ from sparkps.driver_bridge.coordinator.handlers import (
     restoring,
     scaling,
     tables,
+    tokens,
 )
 from sparkps.driver_bridge.coordinator.recovery import go_on_at
 from sparkps.driver_bridge.coordinator.states import Own, TierState
@@ -46,13 +47,14 @@ HANDLERS: Handlers = {
     **restoring.HANDLERS,
     **lifecycle.HANDLERS,
     **logs.HANDLERS,
+    **tokens.HANDLERS,
 }
 
 #: Of these a repetition does no harm, and nobody waits for the answer of one.
 _NOTICES = (c.Heartbeat, c.CommandDone, c.LogLines)
 
 #: Requests that change nothing that a coordinator which is started again does not learn anew.
-_QUESTIONS = (c.Attach, c.FindTable, c.Renew, c.GroupState, c.TierStatus, c.FetchLog)
+_QUESTIONS = (c.Attach, c.FindTable, c.Renew, c.GroupState, c.TierStatus, c.FetchLog, c.FindDueTokens)
 #: Answers that say the same: ask again.
 _ASK_AGAIN = (c.Refused, c.Wait, c.Queued)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sparkps.errors import OutOfNodeMemory, ProtocolError, TierError
+from sparkps.filesystems import held_tokens
 from sparkps.ps_nodes import functions
 from sparkps.ps_nodes.checkpointing import cuts, loading, writing
 from sparkps.ps_nodes.closed import Serving
@@ -59,6 +60,7 @@ def welcome(state: ServerState, message: c.Welcome) -> None:
         for group in message.groups:
             state.open_group(group)
     state.share_memory()
+    _hold(message.tokens)
     for name, blob in message.functions:
         _load(state, name, blob, lambda error: log.error("a function is not known here: %s", error) if error else None)
 
@@ -131,6 +133,17 @@ def _verify_checkpoint(state: ServerState, message: c.VerifyCheckpoint, done: Do
 @_carries_out(c.LoadCheckpoint)
 def _load_checkpoint(state: ServerState, message: c.LoadCheckpoint, done: Done) -> None:
     loading.load(state, message, done)
+
+
+@_carries_out(c.TakeTokens)
+def _take_tokens(state: ServerState, message: c.TakeTokens, done: Done) -> None:
+    _hold(message.tokens)
+    done(None)
+
+
+def _hold(tokens: list[c.NodeToken]) -> None:
+    for token in tokens:
+        held_tokens.hold(token.service, token.text)
 
 
 @_carries_out(c.CreateTable)

@@ -11,12 +11,12 @@ import pytest
 from sparkps.checkpoints.files import open_files
 from sparkps.environment import hadoop_environment
 from sparkps.errors import ConfigError
-from sparkps.filesystems import opening
-from sparkps.filesystems.hadoop_conf import read_properties, web_addresses
-from sparkps.filesystems.opening import can_be_shared, open_filesystem, webhdfs_of
+from sparkps.filesystems import held_tokens, opening
+from sparkps.filesystems.hadoop_conf import read_properties, uses_tokens, web_addresses
+from sparkps.filesystems.opening import can_be_shared, open_filesystem, service_of, webhdfs_of
 from sparkps.filesystems.tokens import Token
 from tests.harness.fake_webhdfs import FakeWebHdfs
-from tests.unit.filesystems.token_files import writable_file
+from tests.unit.filesystems.token_files import issued, writable_file
 
 
 @pytest.fixture(autouse=True)
@@ -122,6 +122,67 @@ def test_token_of_the_token_file_is_sent(
     monkeypatch.setenv("HADOOP_TOKEN_FILE_LOCATION", str(tmp_path / "none"))
     with pytest.raises(ConfigError, match="HADOOP_TOKEN_FILE_LOCATION must name a file"):
         open_filesystem(f"webhdfs://{address}/d")
+
+
+@pytest.fixture
+def held(server: FakeWebHdfs) -> Iterator[str]:
+    """The address of the server, for which tokens that are held end with the test."""
+    address = server.url.removeprefix("http://")
+    yield address
+    held_tokens.hold(address, "")
+
+
+def test_token_of_the_tier_is_sent_rather_than_that_of_the_file_and_the_newest_one_at_any_time(
+    server: FakeWebHdfs, held: str, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    (tmp_path / "tokens").write_bytes(writable_file([Token(b"x", b"y", "HDFS_DELEGATION_TOKEN", held)]))
+    monkeypatch.setenv("HADOOP_TOKEN_FILE_LOCATION", str(tmp_path / "tokens"))
+    before = open_files(f"webhdfs://{held}/d")
+    sent = []
+    for token in (issued("ann", 1.0, 2.0), issued("ann@REALM", 1.0, 2.0)):
+        held_tokens.hold(held, token.url_string())
+        for files in (before, open_files(f"webhdfs://{held}/d")):
+            files.write(f"x{len(sent)}", [b"1"])
+            sent.append((server.asked[-2][1].get("delegation"), server.asked[-2][1].get("user.name")))
+        assert sent[-2:] == [(token.url_string(), "ann" if len(sent) == 2 else None)] * 2
+    held_tokens.hold(held, "")
+    before.write("last", [b"1"])
+    in_file = Token(b"x", b"y", "HDFS_DELEGATION_TOKEN", held).url_string()
+    assert server.asked[-2][1]["delegation"] == in_file, "without one it is as before"
+
+
+def test_libhdfs_is_not_taken_where_it_would_not_use_the_token_of_the_tier(
+    server: FakeWebHdfs, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    write_conf(tmp_path / "conf", "hdfs-site.xml", **of_site(server, **{"dfs.nameservices": "main"}))
+    monkeypatch.setenv("HADOOP_CONF_DIR", str(tmp_path / "conf"))
+    monkeypatch.setattr("sparkps.filesystems.opening._libhdfs", lambda url: "libhdfs")
+    assert open_filesystem("hdfs://main/x")[0] == "libhdfs"
+    held_tokens.hold("main", "secret")
+    try:
+        assert open_filesystem("hdfs://main/x")[0].type_name == "py::webhdfs"
+    finally:
+        held_tokens.hold("main", "")
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [("hdfs://nn:8020/x", "nn:8020"), ("hdfs://ann@main/x", "main"), ("hdfs:///x", "nn:9"), ("webhdfs://h:1/x", "h:1"),
+     ("swebhdfs://h/x", "h"), ("webhdfs:///x", ""), ("file:///x", ""), ("/x", ""), ("s3://bucket/x", "")],
+)  # fmt: skip
+def test_service_of_a_url(url: str, expected: str, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    write_conf(tmp_path / "conf", "core-site.xml", **{"fs.defaultFS": "hdfs://nn:9"})
+    monkeypatch.setenv("HADOOP_CONF_DIR", str(tmp_path / "conf"))
+    assert service_of(url) == expected
+
+
+@pytest.mark.parametrize(
+    ("properties", "expected"),
+    [({}, False), ({"hadoop.security.authentication": "Simple"}, False), ({"hadoop.security.authentication": "kerberos"}, True),
+     ({"dfs.namenode.delegation.token.always-use": "TRUE"}, True), ({"dfs.namenode.delegation.token.always-use": "false"}, False)],
+)  # fmt: skip
+def test_where_tokens_are_used(properties: dict[str, str], expected: bool) -> None:
+    assert uses_tokens(properties) is expected
 
 
 # ---- others --------------------------------------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparkps.filesystems.tokens import Token, next_renewal, read_tokens, token_for
-from tests.unit.filesystems.token_files import protobuf_file, writable_file
+from sparkps.filesystems.tokens import Token, TokenTerms, next_renewal, read_tokens, token_for, user_of
+from tests.unit.filesystems.token_files import issued, protobuf_file, writable_file
 
 TOKENS = [
     Token(b"\0id" * 90, b"pass", "HDFS_DELEGATION_TOKEN", "10.0.0.1:8020"),
@@ -56,6 +56,18 @@ def test_token_of_a_service_or_the_only_one() -> None:
 
 def test_no_secret_is_shown() -> None:
     assert "pass" not in repr(TOKENS[0])
+
+
+def test_terms_that_a_namenode_has_written_into_a_token() -> None:
+    text = issued("ann@REALM", 1_700_000_000.5, 1_700_604_800.25, renewer="yarn").url_string()
+    assert TokenTerms.of(text) == TokenTerms("ann@REALM", "yarn", 1_700_000_000.5, 1_700_604_800.25)
+    assert [TokenTerms.of(other) for other in ("", "token", TOKENS[0].url_string(), TOKENS[1].url_string())] == [None] * 4
+
+
+@pytest.mark.parametrize(("owner", "expected"), [("ann", "ann"), ("ann@REALM", ""), ("hdfs/host@REALM", ""), ("", "")])
+def test_name_that_goes_with_a_token_is_its_owners_unless_it_has_a_realm(owner: str, expected: str) -> None:
+    assert user_of(issued(owner, 1.0, 2.0).url_string()) == expected
+    assert user_of("no token") == ""
 
 
 def test_renewal_is_in_time_and_again_in_time_after_failures() -> None:

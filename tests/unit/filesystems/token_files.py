@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from sparkps.filesystems.tokens import Token
 
 
+def _vlong(value: int) -> bytes:
+    """A number that is not negative as Hadoop's WritableUtils write it."""
+    if value <= 127:
+        return bytes([value])
+    data = value.to_bytes((value.bit_length() + 7) // 8, "big")
+    return bytes([256 - 112 - len(data)]) + data
+
+
 def _sized(data: bytes) -> bytes:
-    """With its length, as Hadoop's WritableUtils write a number."""
-    if len(data) <= 127:
-        return bytes([len(data)]) + data
-    length = len(data).to_bytes((len(data).bit_length() + 7) // 8, "big")
-    return bytes([256 - 112 - len(length)]) + length + data
+    return _vlong(len(data)) + data
 
 
 def _field(number: int, data: bytes) -> bytes:
@@ -46,4 +50,11 @@ def protobuf_file(tokens: Sequence[Token]) -> bytes:
     return b"HDTS\1" + _varint(len(whole)) + whole
 
 
-__all__ = ["protobuf_file", "writable_file"]
+def issued(owner: str, at: float, ends: float, renewer: str = "", service: str = "nn:8020", password: bytes = b"proof") -> Token:
+    """A token as a NameNode issues it; times in seconds since 1970."""
+    names = b"".join(_sized(name.encode()) for name in (owner, renewer or owner, ""))
+    identifier = b"\0" + names + _vlong(int(at * 1000)) + _vlong(int(ends * 1000)) + _vlong(7) + _vlong(2)
+    return Token(identifier, password, "HDFS_DELEGATION_TOKEN", service)
+
+
+__all__ = ["issued", "protobuf_file", "writable_file"]

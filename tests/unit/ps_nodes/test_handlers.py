@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pathlib
 
+import pytest
+
 import sparkps.ps_nodes
+from sparkps.config import NodeSettings
+from sparkps.filesystems import held_tokens
 from sparkps.ps_nodes.coordinator_link import _TAKEN
 from sparkps.ps_nodes.handlers import requests
 from sparkps.ps_nodes.handlers.commands import COMMANDS, welcome
@@ -30,6 +34,23 @@ def test_every_command_has_somebody_who_carries_it_out() -> None:
         c.CreateTable, c.DropTable, c.RegisterFunction, c.OpenGroup, c.FailGroup, c.CloseGroup, c.SetPlacement, c.ReportNow, c.StopNode,
     }  # fmt: skip
     assert commands <= COMMANDS.keys() | _TAKEN.keys()
+
+
+def test_tokens_are_held_from_a_welcome_or_a_command_on_and_shown_nowhere(caplog: pytest.LogCaptureFixture) -> None:
+    first, second, other = (c.NodeToken(name, text, []) for name, text in (("a:1", "hush-1"), ("a:1", "hush-2"), ("b:1", "hush-3")))
+    try:
+        node = LoneNode()
+        welcome(node.service.state, c.Welcome(1, 0, "t1", 0, [], [], [], [], NodeSettings(), tokens=[first]))
+        assert (held_tokens.held("a:1"), held_tokens.held("b:1")) == ("hush-1", "")
+        with caplog.at_level("DEBUG"):
+            assert node.command(c.TakeTokens(1, [second, other])) == [None]
+        assert (held_tokens.held("a:1"), held_tokens.held("b:1")) == ("hush-2", "hush-3")
+    finally:
+        for service in ("a:1", "b:1"):
+            held_tokens.hold(service, "")
+    assert "hush" not in caplog.text
+    assert "hush" not in repr(c.TakeTokens(1, [second])) + repr(c.GiveToken(1, second)) + str([second])
+    assert "hush" not in repr(node.service.report())
 
 
 def test_what_is_no_command_is_told_so() -> None:

@@ -44,6 +44,7 @@ def _welcome(core: Core, seq: int, node: int, is_placed: bool) -> c.Welcome:
         core.settings.node,
         core.nodes.infos(),
         core.settings.log_level,
+        list(core.tokens.values()),
     )
 
 

@@ -17,7 +17,7 @@ Any request may be answered by `Refused` instead of what its docstring says. Thr
 *A node* sends `NodeHello`, again under the same number until it gets `Welcome` with all tables, functions and groups that
 exist; then it sends a `Heartbeat` every ``heartbeat_interval`` seconds, each answered by `Alive`, and carries out commands
 (`CreateTable`, `DropTable`, `RegisterFunction`, `OpenGroup`, `FailGroup`, `CloseGroup`, `SetPlacement`, `CopyBuckets`, `HoldClocks`,
-`WriteCheckpoint`, `ReleaseClocks`, `VerifyCheckpoint`, `LoadCheckpoint`, `ReportNow`, `StopNode`), each answered by one
+`WriteCheckpoint`, `ReleaseClocks`, `VerifyCheckpoint`, `LoadCheckpoint`, `TakeTokens`, `ReportNow`, `StopNode`), each answered by one
 `CommandDone`. Commands reach a node once and in order; they are idempotent all the same, since a `Welcome` may already hold what a
 command brings, and a coordinator that was started again sends what was under way once more. The first `SetPlacement` comes when all
 nodes are there.
@@ -36,4 +36,5 @@ from sparkps.wire.messages.control.logs import *
 from sparkps.wire.messages.control.nodes import *
 from sparkps.wire.messages.control.tables import *
 from sparkps.wire.messages.control.tier import *
+from sparkps.wire.messages.control.tokens import *
 from sparkps.wire.messages.control.values import *

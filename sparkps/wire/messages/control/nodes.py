@@ -7,6 +7,7 @@ from typing import Any
 from sparkps.config import NodeSettings
 from sparkps.specs import GroupSpec, TableSpec
 from sparkps.wire.messages.base import ControlMessage
+from sparkps.wire.messages.control.tokens import NodeToken
 from sparkps.wire.messages.control.values import Cause, NodeInfo
 
 # ---- node -> coordinator ----------------------------------------------------------------------------------------------
@@ -74,6 +75,8 @@ class Welcome(ControlMessage, frozen=True, tag=120):
     nodes: list[NodeInfo] = []
     #: What the node logs at this level or above it sends to the coordinator, for the driver's log; empty: nothing.
     log_level: str = ""
+    #: Delegation tokens for the file systems that the tier uses.
+    tokens: list[NodeToken] = []
 
 
 class Alive(ControlMessage, frozen=True, tag=121):

@@ -221,6 +221,28 @@ def test_tables_functions_and_groups_are_there_again(world: Mortal) -> None:
     assert isinstance(world.ask(b"driver", c.AdmitGroup(0, "run-a", 1, 1, 0, 1, "a")), c.Admitted)
 
 
+def test_tokens_are_there_again_and_whoever_joins_then_has_them(world: Mortal) -> None:
+    old, new, other = (c.NodeToken(service, text, ["http://nn:9870"]) for service, text in (("a:1", "x"), ("a:1", "y"), ("b:1", "z")))
+    for token in (old, other, new):
+        assert isinstance(world.ask(b"driver", c.GiveToken(0, token)), c.Accepted)
+    world.restart()
+    assert world.tier.tokens == {"a:1": new, "b:1": other}
+    told = [message for message in world.commands[b"n0"] if isinstance(message, c.TakeTokens)]
+    assert [message.tokens for message in told] == [[old], [other], [new]], "nobody is told again"
+    assert sorted(world.join(2).tokens, key=lambda token: token.service) == [new, other]
+
+
+def test_a_token_under_way_is_handed_over_by_the_next_coordinator(world: Mortal) -> None:
+    world.deaf = {b"n1"}
+    token = c.NodeToken("a:1", "x", [])
+    assert world.ask(b"driver", c.GiveToken(0, token)) is None
+    world.restart()
+    world.deaf = set()
+    world.deliver(b"n1", c.Heartbeat(99, 1))
+    assert isinstance(world.reply(b"driver"), c.Accepted)
+    assert world.commands[b"n1"][-1].tokens == [token]
+
+
 def test_an_answer_that_was_lost_with_the_coordinator_is_given_again(world: Mortal) -> None:
     first = world.ask(b"driver", c.CreateTable(0, W))
     commands = len(world.commands[b"n0"])
@@ -334,7 +356,7 @@ def test_questions_and_renewals_are_not_journaled(world: Mortal) -> None:
 
 def test_all_that_a_coordinator_knows_is_in_a_snapshot_or_is_not_journaled() -> None:
     """Who adds something to the core says which it is."""
-    not_journaled = {"tier_id", "settings", "meter", "clock", "commands", "garbage", "log_book", "_out"}
+    not_journaled = {"tier_id", "settings", "meter", "clock", "commands", "garbage", "log_book", "due_tokens", "_out"}
     assert {*vars(Core("t", Settings()))} == {*snapshot.PARTS, *snapshot.QUIET, *not_journaled}
 
 

@@ -27,7 +27,8 @@ SAMPLES: dict[type, Any] = {
         c.GroupState(0, 1), c.ScaleTier(0, 3, 60.0), c.DrainNode(0, 0, 60.0), c.TierStatus(0), c.StopTier(0),
         c.TakeCheckpoint(0, "/x", "00000001-00000000"), c.CheckpointTaken(0, "/x", "00000001-00000000", {}, 1, 1.0),
         c.RestoreCheckpoint(0, "/x", "00000001-00000000", []), c.FetchLog(0, 0),
-        c.LogLines(0, "node 0 on host", [c.LogLine(20, "sparkps", "said")]),
+        c.LogLines(0, "node 0 on host", [c.LogLine(20, "sparkps", "said")]), c.FindDueTokens(0),
+        c.GiveToken(0, c.NodeToken("host:8020", "secret", ["http://host:9870"])),
     )
 }  # fmt: skip
 
@@ -59,9 +60,9 @@ def test_the_table_says_what_is_meant() -> None:
     """Written out once more: a table that is held against itself alone may say anything."""
     making, using = {c.CreateTable, c.RegisterFunction, c.AdmitGroup, c.TakeCheckpoint}, {
         c.FindTable, c.DropTable, c.EndGroup, c.Lease, c.Renew, c.ReleaseRank, c.FinishRank, c.FailRank, c.GroupState,
-        c.ScaleTier, c.DrainNode, c.CheckpointTaken, c.RestoreCheckpoint,
+        c.ScaleTier, c.DrainNode, c.CheckpointTaken, c.RestoreCheckpoint, c.GiveToken,
     }  # fmt: skip
-    anywhere = {c.NodeGone, c.Heartbeat, c.CommandDone, c.TierStatus, c.LogLines, c.FetchLog}
+    anywhere = {c.NodeGone, c.Heartbeat, c.CommandDone, c.TierStatus, c.LogLines, c.FetchLog, c.FindDueTokens}
 
     def allowed(state: TierState) -> set[Event]:
         return {event for event in TRANSITIONS if isinstance(TRANSITIONS[event][state], TierState)}

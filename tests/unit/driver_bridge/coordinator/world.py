@@ -18,6 +18,7 @@ DRIVER, WORKER = b"driver", b"worker"
 
 COMMANDS = (
     c.CreateTable, c.DropTable, c.RegisterFunction, c.OpenGroup, c.FailGroup, c.CloseGroup, c.SetPlacement, c.ReportNow, c.StopNode,
+    c.TakeTokens,
 )  # fmt: skip
 
 
