@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sparkps.config import hadoop_environment
 from sparkps.driver_bridge.spark import tokens as jvm
 from sparkps.driver_bridge.spark.tokens import Obtained
+from sparkps.environment import hadoop_environment
 from sparkps.errors import SparkPSError
 from sparkps.filesystems import held_tokens
 from sparkps.filesystems.hadoop_conf import read_properties, uses_tokens
