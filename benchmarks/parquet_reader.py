@@ -52,7 +52,7 @@ def read_all(worker: Any, batches: Any) -> float:
 
 def seconds(ps: PSContext, rows: DataFrame, reader: str, repeats: int) -> float:
     """Median of the time of the slowest rank, after a run that does not count."""
-    times = []
+    times: list[float] = []
     for _ in range(repeats + 1):
         ran = ps.run(rows, read_all, num_workers=WORKERS, progress=False)
         assert ran.report.reader == READERS[reader], ran.report.reader
