@@ -370,6 +370,10 @@ class HadoopCluster:
         ]
         return sorted(made, key=lambda one: one.id)
 
+    def submitted_at(self, application: str) -> float:
+        """When the ResourceManager took it (seconds since 1970)."""
+        return float(_get(f"{self.resource_manager}/ws/v1/cluster/apps/{application}")["app"]["startedTime"]) / 1e3
+
     def containers(self, application: str = "") -> list[Container]:
         """Containers that run, of one application or of all, by their ids."""
         nodes = (_get(f"{self.resource_manager}/ws/v1/cluster/nodes")["nodes"] or {}).get("node", [])

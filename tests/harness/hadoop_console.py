@@ -18,10 +18,22 @@ from tests.harness.waiting import wait_until
 
 FOLDER = ROOT / "out" / "cluster"
 _PID = FOLDER / "pid"
+#: The file with settings of applications, in the folder.
+_PROPERTIES = "spark.conf"
 _SAMPLE = "/data/sample_libsvm_data.txt"
 
 #: Seconds that the cluster has to end.
 _END = 40.0
+
+#: Over the settings of the cluster's own tests: what users of YARN have. Nodes get containers beside those of workers, and a
+#: program that fails does so once.
+_SETTINGS = {
+    "spark.dynamicAllocation.enabled": "true",
+    "spark.dynamicAllocation.shuffleTracking.enabled": "true",
+    "spark.dynamicAllocation.maxExecutors": "4",
+    "spark.executor.instances": "0",
+    "spark.yarn.maxAppAttempts": "1",
+}
 
 _MESSAGE = """
 HDFS and YARN are up after {seconds:.0f} s.
@@ -63,13 +75,15 @@ def start(memory_mb: int, vcores: int) -> int:
         _say("The cluster has ended.")
     finally:
         _PID.unlink(missing_ok=True)
+        (FOLDER / _PROPERTIES).unlink(missing_ok=True)
     return 0
 
 
 def message(cluster: HadoopCluster, seconds: float) -> str:
     """How to use the cluster; the properties that its applications need are written to a file beside it."""
-    properties = FOLDER / "spark.conf"
-    properties.write_text("".join(f"{key} {value}\n" for key, value in cluster.spark_conf().items()))
+    properties = FOLDER / _PROPERTIES
+    settings = {**cluster.spark_conf(), **_SETTINGS, "spark.sparkps.stagingDir": f"{cluster.hdfs}/tmp/sparkps"}
+    properties.write_text("".join(f"{key} {value}\n" for key, value in settings.items()))
     inherited = cluster.environment()
     needed = ("HADOOP_CONF_DIR", "PYSPARK_PYTHON", "PYTHONPATH", "SPARK_LOCAL_IP")
     words = ["env", *(f"{key}={inherited[key]}" for key in needed)]

@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -28,9 +29,10 @@ _REGISTERED = "Successfully registered with master"
 class _Daemon:
     """A JVM of Spark's own; its log is read to the end, so that it never waits for us."""
 
-    def __init__(self, name: str, host: str, directory: pathlib.Path, *arguments: str) -> None:
+    def __init__(self, name: str, host: str, directory: pathlib.Path, *arguments: str, options: str = "") -> None:
         home = pathlib.Path(pyspark.__file__).parent
         environment = {**os.environ, "SPARK_HOME": str(home), "SPARK_LOCAL_IP": host, "SPARK_DAEMON_MEMORY": "256m"}
+        environment["SPARK_WORKER_OPTS"] = options
         self._process = subprocess.Popen(
             [str(home / "bin" / "spark-class"), f"org.apache.spark.deploy.{name}", "--host", host, *arguments],
             stdout=subprocess.DEVNULL,
@@ -80,11 +82,18 @@ class StandaloneCluster:
     directory : Path
         What the Workers write.
     cores : int
+    memory : str
+        Of each Worker.
+    settings : mapping, optional
+        Spark's settings of the Workers, as ``{"spark.worker.resource.gpu.amount": "1"}``.
     """
 
-    def __init__(self, directory: pathlib.Path, cores: int = 2) -> None:
+    def __init__(
+        self, directory: pathlib.Path, cores: int = 2, memory: str = "1g", settings: Mapping[str, str] | None = None
+    ) -> None:
         self._directory = directory
-        self._cores = str(cores)
+        self._cores, self._memory = str(cores), memory
+        self._options = " ".join(f"-D{key}={value}" for key, value in (settings or {}).items())
         self._daemons: list[_Daemon] = []
         #: For `spark.master`.
         self.endpoint = ""
@@ -95,7 +104,7 @@ class StandaloneCluster:
             self.endpoint = master.wait_for(_ENDPOINT.pattern)[1]
             for host in HOSTS:
                 work = str(self._directory / host)
-                size = ("--cores", self._cores, "--memory", "1g", "--webui-port", "0", "--work-dir", work)
+                size = ("--cores", self._cores, "--memory", self._memory, "--webui-port", "0", "--work-dir", work)
                 self._start("worker.Worker", host, *size, self.endpoint)
             for worker in self._daemons[1:]:
                 worker.wait_for(_REGISTERED)
@@ -105,7 +114,7 @@ class StandaloneCluster:
         return self
 
     def _start(self, name: str, host: str, *arguments: str) -> _Daemon:
-        self._daemons.append(_Daemon(name, host, self._directory, *arguments))
+        self._daemons.append(_Daemon(name, host, self._directory, *arguments, options=self._options))
         return self._daemons[-1]
 
     def end(self) -> None:

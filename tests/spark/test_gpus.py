@@ -1,4 +1,4 @@
-"""Declared GPUs on a local-cluster: each worker sees its own, and nobody else sees any."""
+"""Declared GPUs on a local-cluster and on a standalone cluster: each worker sees its own, and nobody else sees any."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.harness.processes import DriverProgram
+from tests.harness.standalone import StandaloneCluster
 
 #: Two Workers in the driver's JVM, each of which starts executors, JVMs of their own.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -31,7 +32,7 @@ from sparkps.config import Settings
 from sparkps.driver_bridge.resources import build, node_profile
 
 sys.excepthook = lambda kind, error, trace: say(error=f"{kind.__name__}: {error}")
-builder = SparkSession.builder.master("local-cluster[2,3,2048]")
+builder = SparkSession.builder
 for key, value in CONF.items():
     builder = builder.config(key, value)
 spark = builder.getOrCreate()
@@ -81,6 +82,7 @@ def conf(directory: pathlib.Path) -> dict[str, str]:
     script.write_text(DISCOVERY.format(directory=directory))
     script.chmod(0o755)
     return {
+        "spark.master": "local-cluster[2,3,2048]",
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.memory": "512m",
@@ -131,6 +133,16 @@ def test_workers_with_executors_of_their_own_see_their_own_gpu(tmp_path: pathlib
     assert max(told["profiles"]) > 0, "workers and nodes have"
 
 
+def test_workers_on_a_standalone_cluster_see_their_own_gpu(tmp_path: pathlib.Path) -> None:
+    settings = conf(tmp_path)
+    of_workers = {key: settings.pop(key) for key in list(settings) if key.startswith("spark.worker.")}
+    with StandaloneCluster(tmp_path, cores=3, settings=of_workers) as cluster:
+        settings |= {"spark.master": cluster.endpoint, "spark.executor.resource.gpu.amount": "1"}
+        told = told_by({**settings, "spark.local.dir": str(tmp_path / "local")}, shared=False)
+    check(told)
+    assert told["profiles"] == [0], "nobody has executors of their own"
+
+
 LOCAL = """
 from pyspark.sql import SparkSession
 from sparkps import PSContext
@@ -154,7 +166,7 @@ def test_on_a_local_master_workers_share_out_the_gpus_of_the_driver(tmp_path: pa
     script.write_text("""#!/bin/sh\necho '{"name": "gpu", "addresses": ["card0", "card1"]}'\n""")
     script.chmod(0o755)
     driver = {"spark.driver.resource.gpu.amount": "2", "spark.driver.resource.gpu.discoveryScript": str(script)}
-    settings = {key: value for key, value in conf(tmp_path).items() if not key.startswith("spark.worker.")}
+    settings = {key: value for key, value in conf(tmp_path).items() if not key.startswith(("spark.worker.", "spark.master"))}
     with DriverProgram(f"CONF = {({**settings, **driver})!r}\n{LOCAL}", PYSPARK_PYTHON=sys.executable) as program:
         told = program.hear(100)
         assert "error" not in told, told["error"]

@@ -7,6 +7,7 @@ import time
 import numpy as np
 import pytest
 
+from benchmarks.first_step import column
 from benchmarks.soak_load import WORKERS, Load, Progress
 from benchmarks.stragglers import Curve, Delays, loss, modelled
 
@@ -70,3 +71,17 @@ def test_recovery_is_the_time_to_the_end_of_a_push_that_every_rank_began_after_t
     progress.finished(1)
     assert progress.pushed_after(time.monotonic(), 5.0) is None
     assert not progress.all_run()
+
+
+def test_the_parts_of_a_start_are_all_of_it():
+    at = 1000.0
+    tier = {"asked": at + 13, "executors": at + 20, "processes": at + 23, "ready": at + 24}
+    names = ("began", "admitted", "tasks", "ranks", "rows", "step", "ended")
+    fits = [{name: at + first + i for i, name in enumerate(names)} | {"kernels": 0.5} for first in (24, 60)]
+    fits[1]["tasks"] = at + 30  # its executors were there before it was admitted
+    told = {"submitted": at, "accepted": at + 5, "python": at + 10, "entered": at + 11, "session": at + 13}
+    *parts, whole, kernels, _ = column({**told, "tier kernels": 2.0, "tier": tier, "fits": fits, "compiled": True}, 0)
+    assert (sum(parts), kernels) == (whole, 2.5)
+    *parts, whole, kernels, _ = column({**told, "tier kernels": 2.0, "tier": tier, "fits": fits, "compiled": True}, 1)
+    assert [part for part in parts if part != ""] == [1.0, 0.0, 2.0, 1.0, 1.0]
+    assert (whole, kernels) == (5.0, 0.5)
