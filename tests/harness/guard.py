@@ -20,6 +20,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
@@ -29,20 +30,20 @@ _END = 20.0
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _start(order: dict[str, object]) -> int:
+def _start(order: dict[str, Any]) -> int:
     """Start one process, in a session of its own; it is killed when the guard is."""
     with Path(str(order["log"])).open("ab") as log:
         process = subprocess.Popen(
-            order["command"],  # type: ignore[arg-type]
+            order["command"],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=order["environment"],  # type: ignore[arg-type]
+            env=order["environment"],
             cwd=str(order["folder"]),
             start_new_session=True,
             preexec_fn=lambda: _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0),
         )
-    return process.pid
+    return int(process.pid)
 
 
 def _descendants() -> list[int]:

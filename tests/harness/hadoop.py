@@ -181,7 +181,7 @@ class HadoopCluster:
         command = [java(), f"-Xmx{self._heap}m", *_JVM, "-cp", self._classpath, _MAIN[name]]
         if host:
             folders = {key: self._base / "data" / host / key for key in ("local", "log")}
-            properties = {f"yarn.nodemanager.{key}-dirs": folder for key, folder in folders.items()}
+            properties = {f"yarn.nodemanager.{key}-dirs": str(folder) for key, folder in folders.items()}
             properties["yarn.nodemanager.bind-host"] = properties["yarn.nodemanager.hostname"] = host
             properties["yarn.nodemanager.address"] = properties["yarn.nodemanager.localizer.address"] = f"{host}:0"
             properties["yarn.nodemanager.webapp.address"] = f"{host}:0"
