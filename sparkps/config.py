@@ -36,7 +36,7 @@ REPLICATED_DEADLINE = 2.5
 MOST_NODES = 256
 
 _SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_BYTES = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_BYTES = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def parse_seconds(raw: str) -> float:
 
 def parse_bytes(raw: str) -> int:
     """Bytes of ``4096``, ``64k``, ``2m``, ``1g``; ``kb`` and ``kib`` are the same as ``k``."""
-    match = re.fullmatch(r"([0-9]+)\s*([bkmgt]?)(?:i?b)?", raw.lower())
+    match = re.fullmatch(r"([0-9]+)\s*([bkmgtp]?)(?:i?b)?", raw.lower())
     if match is None:
         raise ValueError(raw)
     return int(match[1]) * _BYTES[match[2] or "b"]

@@ -130,11 +130,12 @@ def estimate(
     from sparkps.optim import SGD
     from sparkps.ps_nodes.tables.optimizers import rule_of
 
-    numbers = {"rows": rows, "dim": dim, "num_nodes": num_nodes, "replication": replication, "tables": tables}
-    _check(numbers, dtype, optimizer)
+    given = {"rows": rows, "dim": dim, "num_nodes": num_nodes, "replication": replication, "tables": tables}
+    rows, dim, num_nodes, replication, tables = (_whole(name, value) for name, value in given.items())
+    _check(dim, num_nodes, replication, dtype, optimizer, dense=dense)
     rule = rule_of(SGD(1.0) if optimizer is None else optimizer)
     value = (4 if dtype == "float32" else 8) * rule.planes
-    copy = rows * dim * value * tables if dense else _of_keys(rows, dim * value * tables)
+    copy = rows * value * tables if dense else _of_keys(rows, dim * value * tables)
     share = copy / NUM_BUCKETS
     here = share * _buckets(num_nodes, replication)
     most = max(here, share * _buckets(num_nodes - 1, replication)) if num_nodes > replication > 1 else here
@@ -174,14 +175,21 @@ def _buckets(nodes: int, replication: int) -> int:
     return math.ceil(NUM_BUCKETS * replication / nodes)
 
 
-def _check(numbers: dict[str, Any], dtype: str, optimizer: object) -> None:
+def _whole(name: str, value: Any) -> int:
+    """A number that counts something: of numpy's too, and 1e8."""
+    is_whole = hasattr(value, "__index__") or (isinstance(value, float) and value.is_integer())
+    if isinstance(value, bool) or not is_whole or value < 1:
+        raise InvalidInput(f"`{name}` must be an int >= 1. Got {value!r} instead.")
+    return int(value)
+
+
+def _check(dim: int, num_nodes: int, replication: int, dtype: str, optimizer: object, *, dense: bool) -> None:
     from sparkps.optim import Optimizer
 
-    for name, value in numbers.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InvalidInput(f"`{name}` must be an int >= 1. Got {value!r} instead.")
-    if numbers["replication"] > numbers["num_nodes"]:
-        raise InvalidInput(f"`replication` must be at most `num_nodes` ({numbers['num_nodes']}). Got {numbers['replication']} instead.")
+    if replication > num_nodes:
+        raise InvalidInput(f"`replication` must be at most `num_nodes` ({num_nodes}). Got {replication} instead.")
+    if dense and dim != 1:
+        raise InvalidInput(f"`dim` is of sparse tables; of a dense one `rows` counts all elements. Got dim={dim} instead: leave it out.")
     if dtype not in ("float32", "float64"):
         raise InvalidInput(f"`dtype` must be 'float32' or 'float64'. Got {dtype!r} instead.")
     if optimizer is not None and not isinstance(optimizer, Optimizer):

@@ -15,10 +15,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import unquote, urlsplit
 
 from sparkps.errors import ConfigError
-from sparkps.filesystems.opening import open_filesystem
+from sparkps.filesystems.opening import open_filesystem, path_of
 
 #: What has the buffer protocol.
 Buffer = Any
@@ -80,7 +79,7 @@ class LocalFiles:
 
     def __init__(self, path: str) -> None:
         self._root = Path(path).absolute()
-        self.url = self._root.as_uri()
+        self.url = f"file://{self._root}"
 
     def write(self, name: str, chunks: Sequence[Buffer]) -> None:
         """See `Files`."""
@@ -261,7 +260,7 @@ def open_files(url: str) -> Files:
     if not scheme:
         return LocalFiles(url)
     if scheme == "file":
-        return LocalFiles(url_of(unquote(urlsplit(url).path)))
+        return LocalFiles(path_of(url))
     filesystem, path = open_filesystem(url, "The URL of checkpoints")
     return ArrowFiles(filesystem, path, url)
 

@@ -10,6 +10,7 @@ from sparkps.client.tables import DenseTable, SparseTable
 from sparkps.consistency import BSP, Consistency
 from sparkps.driver_bridge.arguments import function_name, pickled_function, positive_seconds, whole_number
 from sparkps.driver_bridge.launchers import ANSWER_GRACE
+from sparkps.driver_bridge.profiles import Held
 from sparkps.driver_bridge.table_specs import dense_spec, sparse_spec
 from sparkps.driver_bridge.tier_life import TierLife
 from sparkps.initializers import Initializer, Zeros
@@ -173,9 +174,9 @@ class PSContext(TierLife):
         return self.address
 
     @property
-    def reserved_slots(self) -> int:
-        """Task slots of Spark's executors that the tier's nodes hold, and workers cannot have; 0 where nodes run elsewhere."""
-        return 0 if self._tier is None else self._tier.reserved_slots
+    def held_by_nodes(self) -> Held:
+        """Cores of Spark's executors that the tier's nodes hold, and workers cannot have; none where nodes run elsewhere."""
+        return Held() if self._tier is None else self._tier.held_by_nodes
 
     # ---- worker groups -------------------------------------------------------------------------------------------------
 

@@ -91,6 +91,18 @@ def _known(built: ResourceProfile) -> ResourceProfile:
     return ResourceProfile(_java_resource_profile=equal.get()) if equal.isDefined() else built
 
 
+@dataclass(frozen=True)
+class Held:
+    """Cores of workers' executors that nodes hold: so many nodes, each so many cores."""
+
+    nodes: int = 0
+    cores: int = 1
+
+    def slots(self, cpus: float) -> int:
+        """Slots of tasks of `cpus` cores that they may cost, wherever Spark puts them."""
+        return self.nodes * math.ceil(self.cores / cpus - 1e-9)
+
+
 def describe(profile: Profile, count: int) -> str:
     """What `count` tasks of a profile ask for, as a part of a sentence.
 

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from sparkps.config import PREFIX, Settings
-from sparkps.driver_bridge.profiles import GPU, Executor, Profile, build, describe, gpu_slots
+from sparkps.driver_bridge.profiles import GPU, Executor, Held, Profile, build, describe, gpu_slots
 from sparkps.driver_bridge.spark import conf_values as values
 from sparkps.driver_bridge.spark.conf_values import MIB, shown_size
 from sparkps.driver_bridge.spark.master import Master
@@ -32,6 +32,9 @@ NODE_HEAP = 512 * MIB
 
 #: Beside that heap and the rows: the rest of the JVM, Python's daemon, and the task that watches the node.
 NODE_PROCESSES = 512 * MIB
+
+#: `spark.executor.instances` where nothing is set and dynamic allocation is off.
+DEFAULT_INSTANCES = 2
 
 #: `nodeMemory` of a node in an executor, where none is set: the host's memory is not ours there.
 DEFAULT_NODE_MEMORY = 1 << 30
@@ -83,7 +86,8 @@ def node_profile(master: str, conf: Mapping[str, str], settings: Settings) -> Pr
     check_dynamic(conf)
     check_most(conf, settings.num_nodes, "nodes")
     memory = settings.node.node_memory or DEFAULT_NODE_MEMORY
-    off_heap = 0 if values.flag(conf, "spark.memory.offHeap.enabled") else None
+    # Of the JVM around a node, which needs none; Spark takes no less where the application has some.
+    off_heap = MIB if values.flag(conf, "spark.memory.offHeap.enabled") else None
     return Profile("nodes", Executor(cores, NODE_HEAP, memory + NODE_PROCESSES, off_heap=off_heap), cores)
 
 
@@ -144,11 +148,18 @@ def warnings(master: str, conf: Mapping[str, str], num_nodes: int, node_memory: 
             " until its node is gone. Leave the setting out, or count with twice as many executors for nodes."
         )
     if not values.is_dynamic(master, conf):
-        return found + _warnings_of_fixed(master, conf, node_memory or DEFAULT_NODE_MEMORY)
+        return found + _warnings_of_fixed(master, conf, num_nodes, node_memory or DEFAULT_NODE_MEMORY)
+    nodes = f"{num_nodes} node{'s' if num_nodes > 1 else ''}"
     if (least := values.number(conf, f"{_DYNAMIC}minExecutors", 0)) > num_nodes:
         found.append(
             f"`{_DYNAMIC}minExecutors` = {least} applies to each profile: Spark keeps {least} executors of the size of a node for"
-            f" {num_nodes} node{'s' if num_nodes > 1 else ''}, {least - num_nodes} of them idle. Set it to {num_nodes} or less."
+            f" {nodes}, {least - num_nodes} of them idle. Set it to {num_nodes} or less."
+        )
+    first = max((f"{_DYNAMIC}initialExecutors", "spark.executor.instances"), key=lambda key: values.number(conf, key, 0))
+    if (count := values.number(conf, first, 0)) > max(num_nodes, least):
+        found.append(
+            f"`{first}` = {count} applies to each profile: Spark may start {count} executors of the size of a node for {nodes}, and keep"
+            f" them until they have been idle for `{_DYNAMIC}executorIdleTimeout`. Leave it out, or set it to {num_nodes} or less."
         )
     if Master(master).is_standalone and not conf.get("spark.executor.cores"):
         found.append(
@@ -182,14 +193,14 @@ def describe_workers(master: str, conf: Mapping[str, str], profile: Profile | No
     return describe(profile, count)
 
 
-def reserved_slots(master: str, conf: Mapping[str, str], settings: Settings, num_nodes: int) -> int:
-    """Task slots that nodes take from those of workers, wherever Spark puts them; 0 where they get executors of their own beside them.
+def held_by_nodes(master: str, conf: Mapping[str, str], settings: Settings, num_nodes: int) -> Held:
+    """What nodes take of the cores of workers; nothing where they get executors of their own beside them.
 
     On standalone and local-cluster executors of all profiles share the cores that there are.
     """
     if Master(master).in_driver or (Master(master).accounts_memory and values.is_dynamic(master, conf)):
-        return 0
-    return num_nodes * math.ceil(settings.node_cores / _task_cpus(conf) - 1e-9)
+        return Held()
+    return Held(num_nodes, settings.node_cores)
 
 
 # ---- what Spark would refuse, or wait for without end ------------------------------------------------------------------
@@ -363,17 +374,21 @@ def _task_cpus(conf: Mapping[str, str]) -> float:
     return int(cpus) if cpus == int(cpus) else cpus
 
 
-def _warnings_of_fixed(master: str, conf: Mapping[str, str], node_memory: int) -> list[str]:
+def _warnings_of_fixed(master: str, conf: Mapping[str, str], num_nodes: int, node_memory: int) -> list[str]:
     if not Master(master).accounts_memory:
         return []
     has = values.size(conf, "spark.executor.memoryOverhead", _usual_overhead(master, conf))
-    needs = node_memory + NODE_PROCESSES
+    executors = max(values.number(conf, "spark.executor.instances", DEFAULT_INSTANCES), 1)
+    on_one = math.ceil(num_nodes / executors)
+    needs = on_one * (node_memory + NODE_PROCESSES)
     if has >= needs:
         return []
+    nodes = "a node is" if on_one == 1 else f"{on_one} nodes are"
     warning = (
         "Without dynamic allocation nodes keep their rows in executors of the default profile, beside the heap. With"
-        f" `{PREFIX}nodeMemory` of {shown_size(node_memory)}, `spark.executor.memoryOverhead` should be at least {needs // MIB}m, and as"
-        f" much more for each further node on one executor. It is {shown_size(has)}, and the cluster kills a container that takes more."
+        f" `{PREFIX}nodeMemory` of {shown_size(node_memory)}, `spark.executor.memoryOverhead` should be at least {needs // MIB}m where"
+        f" {nodes} on one executor, and as much more for each further one. It is {shown_size(has)}, and the cluster kills a container that"
+        " takes more."
     )
     return [warning]
 
@@ -388,6 +403,7 @@ def _usual_overhead(master: str, conf: Mapping[str, str]) -> int:
 
 
 __all__ = [
+    "DEFAULT_INSTANCES",
     "DEFAULT_NODE_MEMORY",
     "NODE_HEAP",
     "NODE_PROCESSES",
@@ -399,8 +415,8 @@ __all__ = [
     "describe",
     "describe_workers",
     "gpu_slots",
+    "held_by_nodes",
     "node_profile",
-    "reserved_slots",
     "warnings",
     "worker_profile",
 ]

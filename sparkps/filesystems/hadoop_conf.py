@@ -13,6 +13,9 @@ _FILES = ("core-site.xml", "hdfs-site.xml", "__spark_hadoop_conf__.xml")
 #: Ports of a NameNode's web server, where nothing else is said.
 HTTP_PORT, HTTPS_PORT = 9870, 9871
 
+#: Port of a NameNode where a URL names none.
+RPC_PORT = 8020
+
 #: Rounds in which ``${...}`` in values is replaced.
 _ROUNDS = 20
 
@@ -55,6 +58,12 @@ def default_authority(properties: Mapping[str, str]) -> str:
     """Host and port, or name service, of ``fs.defaultFS`` where that is an HDFS; else empty."""
     scheme, _, rest = properties.get("fs.defaultFS", properties.get("fs.default.name", "")).partition("://")
     return rest.partition("/")[0] if scheme == "hdfs" else ""
+
+
+def _spelled_out(authority: str) -> str:
+    """Host and port of a NameNode: names of hosts have no case, and the port that Hadoop takes is not always written."""
+    host, port = (authority.rpartition(":")[::2]) if re.search(r":[0-9]+$", authority) else (authority, str(RPC_PORT))
+    return f"{host.lower()}:{port}"
 
 
 def uses_tokens(properties: Mapping[str, str]) -> bool:
@@ -108,7 +117,7 @@ def web_addresses(authority: str, properties: Mapping[str, str]) -> tuple[str, .
     if authority in services:
         return (address(f".{authority}", rpc_host(f".{authority}", authority)),)
     host = authority.rpartition(":")[0] if re.search(r":[0-9]+$", authority) else authority
-    ours = authority in (default_authority(properties), properties.get("dfs.namenode.rpc-address"))
+    ours = _spelled_out(authority) in map(_spelled_out, (default_authority(properties), properties.get("dfs.namenode.rpc-address", "")))
     return (address("", host) if ours else f"{scheme}://{host}:{port}",)
 
 

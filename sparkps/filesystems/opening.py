@@ -85,14 +85,25 @@ def can_be_shared(url: str) -> bool:
 
 
 def path_of(url: str) -> str:
-    """The path of a URL, with what was escaped in it.
+    """The path of a URL as users write it, and Hadoop reads it: all behind the host, whatever it is (org.apache.hadoop.fs.Path).
 
     Examples
     --------
-    >>> path_of("hdfs://host:8020/a%20b"), path_of("hdfs://host")
-    ('/a b', '/')
+    >>> path_of("hdfs://host:8020/run#1/a%20b?"), path_of("hdfs://host")
+    ('/run#1/a%20b?', '/')
     """
-    return unquote(urlsplit(url).path) or "/"
+    return "/" + url.partition("://")[2].partition("/")[2]
+
+
+def path_of_uri(uri: str) -> str:
+    """The path of a URI as Spark lists files, in which what could be taken for something else is escaped.
+
+    Examples
+    --------
+    >>> path_of_uri("hdfs://host:8020/run%231/a%20b"), path_of_uri("file:/tmp/x")
+    ('/run#1/a b', '/tmp/x')
+    """
+    return unquote(urlsplit(uri).path) or "/"
 
 
 def webhdfs_of(url: str, token: str = "", limits: Limits = LIMITS) -> WebHdfs:
@@ -108,7 +119,8 @@ def webhdfs_of(url: str, token: str = "", limits: Limits = LIMITS) -> WebHdfs:
     if not authority:
         raise ConfigError(
             f"The URL of an HDFS must name its NameNode, as hdfs://host:8020/path, unless HADOOP_CONF_DIR names a directory whose"
-            f" core-site.xml has an hdfs:// as `fs.defaultFS`. Got {url!r}.",
+            f" core-site.xml has an hdfs:// as `fs.defaultFS` (outside YARN `spark.hadoop.fs.defaultFS` is known to the JVM alone). Got"
+            f" {url!r}.",
             url=url,
         )
     return _client(web_addresses(authority, properties), authority, user, token, limits)
@@ -194,10 +206,12 @@ def _tokens(file: str) -> list[Token]:
 def _known(spelled: str, url: str, scheme: str, what: str) -> tuple[Any, str]:
     """Whatever pyarrow or fsspec knows."""
     from pyarrow import ArrowInvalid, ArrowNotImplementedError
-    from pyarrow.fs import FileSystem, FSSpecHandler, PyFileSystem
+    from pyarrow.fs import FileSystem, FSSpecHandler, LocalFileSystem, PyFileSystem
 
+    if scheme == "file":
+        return LocalFileSystem(), path_of(url)
     try:
-        filesystem, path = FileSystem.from_uri(spelled)
+        filesystem, path = FileSystem.from_uri(spelled.replace("%", "%25").replace("#", "%23"))
         return filesystem, path
     except (ArrowInvalid, ArrowNotImplementedError) as error:
         first = str(error)  # not a file system of pyarrow's, or not in this build of it
@@ -231,4 +245,4 @@ def _unknown(url: str, scheme: str, what: str, why: str) -> ConfigError:
     )
 
 
-__all__ = ["can_be_shared", "open_filesystem", "path_of", "service_of", "web_addresses_of", "webhdfs_of"]
+__all__ = ["can_be_shared", "open_filesystem", "path_of", "path_of_uri", "service_of", "web_addresses_of", "webhdfs_of"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import json
+import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -194,7 +195,9 @@ class WebHdfs:
 
 def _passes(error: OSError) -> bool:
     """Whether another try may do: the server is not there, silent, or not the active one."""
-    return isinstance(error, (RefusedByHdfs, ConnectionError, TimeoutError)) or error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH, None)
+    if isinstance(error, (RefusedByHdfs, ConnectionError, TimeoutError, socket.gaierror)):  # a pod that is down has no name
+        return True
+    return error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH, None)
 
 
 def _status(path: str, one: dict[str, Any]) -> HdfsStatus:

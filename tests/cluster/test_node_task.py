@@ -15,6 +15,7 @@ from sparkps.client.control import ControlClient
 from sparkps.config import NodeSettings, Settings
 from sparkps.driver_bridge.launchers.launched import LaunchedTier
 from sparkps.driver_bridge.launchers.node_task import NodeProcess, NodeTask
+from sparkps.driver_bridge.profiles import Held
 from sparkps.errors import SparkPSError, TierError
 from sparkps.wire.messages.control import StopTier, TierStatus
 from tests.harness.waiting import wait_until
@@ -23,7 +24,7 @@ from tests.harness.waiting import wait_until
 class OnlyCoordinator(LaunchedTier):
     """Whoever tests it starts the nodes."""
 
-    reserved_slots = 0
+    held_by_nodes = Held()
 
     def _advertised(self) -> str:
         return f"ipc://{self.directory}/coordinator"

@@ -12,8 +12,8 @@ from sparkps.driver_bridge.resources import (
     DISCOVERY_IN_IMAGE,
     DISCOVERY_SCRIPT,
     NODE_PROCESSES,
+    held_by_nodes,
     node_profile,
-    reserved_slots,
     warnings,
     worker_profile,
 )
@@ -67,8 +67,8 @@ def test_profiles_can_be_had_without_a_warning(name: str) -> None:
     if node.executor is not None:
         assert node.executor.overhead == settings.node.node_memory + NODE_PROCESSES
     assert warnings(master, conf, settings.num_nodes, settings.node.node_memory) == []
-    reserved = reserved_slots(master, conf, settings, settings.num_nodes)
-    slots = count_slots(master, conf, Observed(2, 0), gpus=settings.workers.gpus, reserved=reserved)
+    held = held_by_nodes(master, conf, settings, settings.num_nodes)
+    slots = count_slots(master, conf, Observed(2, 0), gpus=settings.workers.gpus, held=held)
     assert slots.limit is not None
     assert slots.limit >= 8
 

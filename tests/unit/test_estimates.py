@@ -87,3 +87,11 @@ def test_container_is_what_spark_is_asked_for() -> None:
 def test_numbers_that_cannot_be(wrong: dict[str, object]) -> None:
     with pytest.raises(InvalidInput, match=next(iter(wrong))):
         sparkps.estimate(**{"rows": 10, **wrong})  # type: ignore[arg-type]
+
+
+def test_numbers_of_any_kind_are_numbers_and_elements_have_no_dim() -> None:
+    assert sparkps.estimate(np.int64(1000)).bytes_per_copy == sparkps.estimate(1e3).bytes_per_copy == sparkps.estimate(1000).bytes_per_copy
+    with pytest.raises(InvalidInput, match=r"`rows` must be an int"):
+        sparkps.estimate(1000.5)
+    with pytest.raises(InvalidInput, match=r"of a dense one `rows` counts all elements"):
+        sparkps.estimate(1000, 16, dense=True)

@@ -43,7 +43,7 @@ def plan_workers(ps: PSContext, num_workers: int | None) -> WorkersPlan:
     master, conf, observed = observe(ps.spark)
     check_platform(conf)
     gpus = ps.settings.workers.gpus
-    slots = count_slots(master, conf, observed, gpus=gpus, reserved=ps.reserved_slots)
+    slots = count_slots(master, conf, observed, gpus=gpus, held=ps.held_by_nodes)
     number = choose_num_workers(num_workers, slots)
     profile = worker_profile(master, conf, gpus)
     # A local master fails a job at the first lost task, so the job is submitted again instead, as often as the task may fail.

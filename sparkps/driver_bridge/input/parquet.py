@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 
 from sparkps.errors import ConfigError, InvalidInput
-from sparkps.filesystems.opening import open_filesystem, path_of
+from sparkps.filesystems.opening import open_filesystem, path_of_uri
 from sparkps.filesystems.webhdfs_http import LIMITS, Limits
 
 #: Bytes of one record batch, about, and its most rows: small enough to be taken in while they are in the processor's cache.
@@ -137,7 +137,7 @@ class _Sources:
         if key not in self._places:
             self._places[key] = open_filesystem(key, "A Parquet file", limits=self._limits)
         filesystem, root = self._places[key]
-        return pq.ParquetFile(root.rstrip("/") + path_of(path), filesystem=filesystem, pre_buffer=True)
+        return pq.ParquetFile(root.rstrip("/") + path_of_uri(path), filesystem=filesystem, pre_buffer=True)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import pyarrow as pa
 from sparkps.driver_bridge.input.parquet import ParquetInput, RowGroup, row_groups, share_out
 from sparkps.driver_bridge.input.scan import elements
 from sparkps.driver_bridge.spark.master import Master
-from sparkps.filesystems.opening import can_be_shared, path_of
+from sparkps.filesystems.opening import can_be_shared, path_of_uri
 from sparkps.filesystems.webhdfs_http import Limits
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def plain_parquet(df: DataFrame, schema: pa.Schema, num_workers: int, reader: st
 
 def _place(url: str) -> str:
     """A file's path on this host, or its URL."""
-    return path_of(url) if url.startswith("file:") else url
+    return path_of_uri(url) if url.startswith("file:") else url
 
 
 def _selected_columns(df: DataFrame) -> tuple[list[_Column], Any] | NotPlain:

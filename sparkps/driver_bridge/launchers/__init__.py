@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from sparkps.config import PREFIX, Settings
+from sparkps.driver_bridge.profiles import Held
 from sparkps.driver_bridge.spark.master import Master
 from sparkps.errors import ConfigError, SparkPSError
 from sparkps.wire.messages.control import TierAddress
@@ -37,8 +38,8 @@ class RunningTier(Protocol):
     address: TierAddress
 
     @property
-    def reserved_slots(self) -> int:
-        """Task slots of Spark's default profile that the nodes hold."""
+    def held_by_nodes(self) -> Held:
+        """Cores of executors of Spark's default profile that the nodes hold."""
 
     def ended(self) -> SparkPSError | None:
         """Why nobody can ask the coordinator anything any more; None: it runs, as far as is known. Never waits."""

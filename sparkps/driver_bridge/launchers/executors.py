@@ -25,6 +25,7 @@ from sparkps.driver_bridge.launchers.launched import STATE_WITHIN, LaunchedTier
 from sparkps.driver_bridge.launchers.locations import Location, executors, hosts_of_yarn, patience, spread
 from sparkps.driver_bridge.launchers.node_jobs import NodeJob
 from sparkps.driver_bridge.launchers.node_task import NodeTask
+from sparkps.driver_bridge.profiles import Held
 from sparkps.driver_bridge.spark.cluster import check_fits, what_there_is
 from sparkps.driver_bridge.spark.console import KeepOff
 from sparkps.driver_bridge.spark.interrupts import SpareNodes
@@ -71,7 +72,7 @@ class ExecutorsTier(LaunchedTier):
         check_fits(spark, self.profile, settings.num_nodes)
         resources.worker_profile(master, conf, settings.workers.gpus)  # what is wrong with it is told now, not at the first run
         self._java_profile = resources.build(self.profile)
-        self._slots_of = partial(resources.reserved_slots, master, conf, settings)
+        self._held_by = partial(resources.held_by_nodes, master, conf, settings)
         self._host = conf.get("spark.driver.host", "127.0.0.1")
         self._listens_at = f"tcp://{_numeric(conf.get('spark.driver.bindAddress', self._host))}"
         self._port = _free_port(self._listens_at)
@@ -85,9 +86,9 @@ class ExecutorsTier(LaunchedTier):
         self._watcher = threading.Thread(target=self._watch, name="sparkps-node-jobs", daemon=True)
 
     @property
-    def reserved_slots(self) -> int:
-        """See `RunningTier.reserved_slots`."""
-        return self._slots_of(len(self._jobs))
+    def held_by_nodes(self) -> Held:
+        """See `RunningTier.held_by_nodes`."""
+        return self._held_by(len(self._jobs))
 
     def _advertised(self) -> str:
         return f"tcp://{self._host}:{self._port}"
@@ -123,7 +124,10 @@ class ExecutorsTier(LaunchedTier):
         found = []
         for number, job in self._jobs.items():
             intended = job.places[0] if job.places else None
-            if number in hosts and (intended is None or intended.host != hosts[number]):
+            # On executors that there are the executor counts: Spark may know its host by another name than the machine's, as a pod's.
+            if number in hosts and self.profile.executor is None and (running := job.running()) is not None:
+                found.append(Location(running.host, running.executor))
+            elif number in hosts and (intended is None or intended.host != hosts[number]):
                 found.append(Location(hosts[number]))
             elif intended is not None:
                 found.append(intended)

@@ -15,6 +15,7 @@ from typing import Any
 from sparkps.config import Settings
 from sparkps.driver_bridge.launchers.children import Child
 from sparkps.driver_bridge.launchers.launched import STATE_WITHIN, LaunchedTier
+from sparkps.driver_bridge.profiles import Held
 from sparkps.errors import SparkPSError, TierError
 from sparkps.wire.messages.control import NodeGone, TierStatus
 
@@ -37,9 +38,9 @@ class LocalTier(LaunchedTier):
         self._data_lost: SparkPSError | None = None
 
     @property
-    def reserved_slots(self) -> int:
-        """See `RunningTier.reserved_slots`: nodes are no tasks."""
-        return 0
+    def held_by_nodes(self) -> Held:
+        """See `RunningTier.held_by_nodes`: nodes are no tasks."""
+        return Held()
 
     def _advertised(self) -> str:
         return f"ipc://{self.directory}/coordinator"

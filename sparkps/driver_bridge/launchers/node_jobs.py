@@ -148,6 +148,14 @@ class NodeJob:
             log.debug("Spark does not tell of the attempts of node job %d: %s", self.number, error)
         return found
 
+    def running(self) -> TaskAttempt | None:
+        """The first attempt that runs, as far as Spark tells."""
+        try:
+            return next((attempt for attempt in self._attempts() if not attempt.failure), None)
+        except Py4JError as error:
+            log.debug("Spark does not tell where node job %d runs: %s", self.number, error)
+            return None
+
     def _attempts(self) -> Iterator[TaskAttempt]:
         java = self._context._jsc.sc()
         store = java.statusStore()

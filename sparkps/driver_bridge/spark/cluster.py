@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sparkps.driver_bridge.profiles import Profile, describe
-from sparkps.driver_bridge.resources import check_most
-from sparkps.driver_bridge.spark.conf_values import MIB, is_dynamic, number, shown_size
+from sparkps.driver_bridge.resources import DEFAULT_INSTANCES, check_most
+from sparkps.driver_bridge.spark.conf_values import MIB, fraction, is_dynamic, number, shown_size
 from sparkps.driver_bridge.spark.master import Master
 from sparkps.errors import ConfigError
 
@@ -142,24 +142,53 @@ def _check_container(profile: Profile, count: int, memory: int, most: int, cores
 
 def _check_slots(kind: Master, conf: dict[str, str], profile: Profile, count: int) -> None:
     """Tasks on the executors of the default profile, whose number is fixed."""
-    if kind.is_standalone or kind.in_driver:
+    if kind.in_driver:
         return
-    cores = number(conf, "spark.executor.cores", kind.cores_of_worker or 1)
-    executors = (kind.cores(0) or 0) // cores if kind.cores_of_worker else number(conf, "spark.executor.instances", 2)
-    has = executors * int(cores / profile.cpus + 1e-9)
-    beside = int(profile.name == "nodes")
-    if count <= has and executors * cores - count * profile.cpus >= beside:
+    # One worker, at least, is to run beside nodes.
+    worker = fraction(conf, "spark.task.cpus", 1.0) if profile.name == "nodes" else 0.0
+    if kind.is_standalone:
+        _check_most_cores(conf, profile, count, worker)
         return
-    workers = f", and {beside} slot at least for a worker beside them: {count + beside} in all" if beside else ""
+    cores = max(number(conf, "spark.executor.cores", kind.cores_of_worker or 1), 1)
+    executors = (kind.cores(0) or 0) // cores if kind.cores_of_worker else number(conf, "spark.executor.instances", DEFAULT_INSTANCES)
+    each = int(cores / profile.cpus + 1e-9)
+    if count <= executors * each and _is_room(executors, cores, each, count, profile.cpus, worker):
+        return
+    workers = f", and {_counted(worker, 'core')} at least on one executor for a worker beside them: {count + 1} in all" if worker else ""
     raise ConfigError(
         f"Without dynamic allocation {profile.name} run on the executors of the default profile. There are {executors} of"
-        f" {_counted(cores, 'core')}, which hold {_counted(has, 'task')} of {_counted(profile.cpus, 'core')}. {count} were asked"
-        f" for{workers}. Raise `spark.executor.instances` or `spark.executor.cores`, ask for fewer {profile.name}, or set"
+        f" {_counted(cores, 'core')}, which hold {_counted(executors * each, 'task')} of {_counted(profile.cpus, 'core')}. {count} were"
+        f" asked for{workers}. Raise `spark.executor.instances` or `spark.executor.cores`, ask for fewer {profile.name}, or set"
         " `spark.dynamicAllocation.enabled` to true.",
         key="spark.executor.instances",
-        slots=has,
+        slots=executors * each,
         asked=count,
     )
+
+
+def _is_room(executors: int, cores: int, each: int, count: int, cpus: float, worker: float) -> bool:
+    """Whether a worker fits beside `count` tasks that are put together as closely as they can be."""
+    if not worker:
+        return True
+    full, rest = divmod(count, max(each, 1))
+    free = cores - rest * cpus if full < executors else 0.0
+    return free + 1e-9 >= worker or (full + bool(rest) < executors and cores + 1e-9 >= worker)
+
+
+def _check_most_cores(conf: dict[str, str], profile: Profile, count: int, worker: float) -> None:
+    """What an application on standalone may have at most; how many cores the Workers have is not known."""
+    key = "spark.cores.max"
+    most = number(conf, key, 0)
+    needs = count * profile.cpus + worker
+    if most and needs > most + 1e-9:
+        beside = f" and one worker beside them {_counted(worker, 'core')}" if worker else ""
+        raise ConfigError(
+            f"`{key}` must be at least {needs:g}: {count} {profile.name} need {_counted(profile.cpus, 'core')} each{beside}. Got {most}"
+            f" instead. Raise it, or ask for fewer {profile.name}.",
+            key=key,
+            slots=most,
+            asked=count,
+        )
 
 
 # ---- looking ---------------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ def number(conf: Mapping[str, str], key: str, default: int) -> int:
         return default
     try:
         return int(float(raw))
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ConfigError(f"`{key}` must be a number. Got {raw!r} instead.", key=key) from None
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from operator import index
 from typing import Any
 
-from sparkps.driver_bridge.profiles import Profile, gpu_slots
-from sparkps.driver_bridge.resources import check_dynamic, worker_profile
+from sparkps.driver_bridge.profiles import Held, Profile, gpu_slots
+from sparkps.driver_bridge.resources import DEFAULT_INSTANCES, check_dynamic, worker_profile
 from sparkps.driver_bridge.spark.conf_values import flag, fraction, is_dynamic, number
 from sparkps.driver_bridge.spark.master import Master
 from sparkps.errors import ConfigError, InvalidInput, NotEnoughSlots
@@ -23,13 +23,14 @@ _IDLE_KILLERS = (
     ("spark.sql.execution.pyspark.udf.killOnIdleTimeout", "spark.sql.execution.pyspark.udf.idleTimeoutSeconds"),
 )
 
-#: Spark's own defaults (`spark.executor.instances` where dynamic allocation is off).
-_DEFAULT_INSTANCES = 2
-
 #: Spark's "no limit" for numbers of executors.
 _INFINITE = (1 << 31) - 1
 
 _TIME = re.compile(r"\s*([0-9]+)\s*(us|ms|s|m|min|h|d)?\s*\Z")
+
+
+#: Where nodes hold no cores of workers' executors.
+_NOTHING = Held()
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Slots:
 
 
 def count_slots(
-    master: str, conf: Mapping[str, str], observed: Observed, *, gpus: float = 0.0, reserved: int = 0
+    master: str, conf: Mapping[str, str], observed: Observed, *, gpus: float = 0.0, held: Held = _NOTHING
 ) -> Slots:
     """Tasks of workers that the cluster can run at once under `conf`.
 
@@ -72,8 +73,8 @@ def count_slots(
     observed : Observed
     gpus : float
         GPUs of one worker: `spark.sparkps.worker.gpus`.
-    reserved : int
-        Slots of the default profile's executors that nodes hold (`resources.reserved_slots`).
+    held : Held
+        What nodes hold of the default profile's executors (`resources.held_by_nodes`).
 
     Returns
     -------
@@ -91,10 +92,11 @@ def count_slots(
     >>> yarn = {"spark.executor.instances": "3", "spark.executor.cores": "4", "spark.task.cpus": "2"}
     >>> count_slots("yarn", yarn, Observed(cpus=8, running_slots=0)).default
     6
-    >>> count_slots("yarn", yarn, Observed(cpus=8, running_slots=0), reserved=2).limit
+    >>> count_slots("yarn", yarn, Observed(cpus=8, running_slots=0), held=Held(2, 2)).limit
     4
     """
     kind, profile = Master(master), worker_profile(master, conf, gpus)
+    reserved = held.slots(fraction(conf, "spark.task.cpus", 1.0))
     if is_dynamic(master, conf):
         check_dynamic(conf)
     if kind.in_driver:
@@ -102,15 +104,17 @@ def count_slots(
     if kind.accounts_memory and is_dynamic(master, conf):
         return _dynamic(conf, observed, profile)
     if kind.is_standalone:
-        return _standalone(conf, observed, profile, reserved)
+        return _standalone(conf, observed, profile, held, reserved)
     if kind.cores_of_worker and profile is not None and profile.executor is not None:
         return _local_cluster(kind, conf, profile, reserved)
     executors = _fixed_executors(kind, conf)
     each = _fit(executors.cores, conf)
     served = _served_by_gpus(executors.gpus, profile, conf, each)
-    limit = max(min(executors.count * each - reserved, executors.count * served), 0)
+    # Nodes may be where their cores cost the fewest slots, or the most.
+    beside = _fit(executors.count * executors.cores - held.nodes * held.cores, conf)
+    limit = max(min(executors.count * each, beside, executors.count * served), 0)
     sure = executors.count * served - _lost_to_nodes(each, served, reserved)
-    return Slots(max(sure, 1), limit, executors.remedy, reserved)
+    return Slots(max(sure, 1), limit, executors.remedy, executors.count * each - max(beside, 0) if held.nodes else 0)
 
 
 @dataclass(frozen=True)
@@ -149,27 +153,28 @@ def _fixed_executors(kind: Master, conf: Mapping[str, str]) -> _Executors:
     """The executors, where the configuration says how many there are."""
     gpus = number(conf, "spark.executor.resource.gpu.amount", 0)
     if kind.cores_of_worker:
-        cores = min(number(conf, "spark.executor.cores", kind.cores_of_worker), kind.cores_of_worker)
+        cores = min(max(number(conf, "spark.executor.cores", kind.cores_of_worker), 1), kind.cores_of_worker)
         count = (kind.cores(0) or 0) // cores
         return _Executors(count, cores, gpus, f"give `spark.master` more cores (it is {kind.name!r})")
     return _Executors(
-        number(conf, "spark.executor.instances", _DEFAULT_INSTANCES),
+        number(conf, "spark.executor.instances", DEFAULT_INSTANCES),
         number(conf, "spark.executor.cores", 1),
         gpus,
         "raise `spark.executor.instances` or `spark.executor.cores` (or lower `spark.task.cpus`)",
     )
 
 
-def _standalone(conf: Mapping[str, str], observed: Observed, profile: Profile | None, reserved: int) -> Slots:
+def _standalone(conf: Mapping[str, str], observed: Observed, profile: Profile | None, held: Held, reserved: int) -> Slots:
     """Slots on standalone: executors take what the Workers offer, up to `spark.cores.max`."""
-    most = conf.get("spark.cores.max") or conf.get("spark.deploy.defaultCores")
-    limit = max(_fit(int(most), conf) - reserved, 0) if most else None
+    most = number(conf, "spark.cores.max", 0) or number(conf, "spark.deploy.defaultCores", 0)
+    limit = max(_fit(most - held.nodes * held.cores, conf), 0) if most else None
     running = observed.running_slots - reserved if observed.running_slots else limit or 0
     if profile is not None and profile.executor is None and observed.executors:
         gpus = number(conf, "spark.executor.resource.gpu.amount", 0)
         running = min(running, observed.executors * gpu_slots(gpus, profile.gpus))
     remedy = "raise `spark.cores.max` (or lower `spark.task.cpus`), and give the cluster more Workers"
-    return Slots(max(running, 1), limit, remedy, reserved)
+    taken = _fit(most, conf) - limit if most and limit is not None else reserved
+    return Slots(max(running, 1), limit, remedy, taken)
 
 
 def _dynamic(conf: Mapping[str, str], observed: Observed, profile: Profile | None) -> Slots:
@@ -180,13 +185,13 @@ def _dynamic(conf: Mapping[str, str], observed: Observed, profile: Profile | Non
         each, running = _served_by_gpus(gpus, None, conf, _fit(cores, conf)), observed.running_slots
     else:
         each, running = profile.tasks_per_executor, 0
-    most = conf.get("spark.dynamicAllocation.maxExecutors")
+    most = number(conf, "spark.dynamicAllocation.maxExecutors", _INFINITE)
     first = max(
         number(conf, "spark.dynamicAllocation.minExecutors", 0),
         number(conf, "spark.dynamicAllocation.initialExecutors", 0),
         number(conf, "spark.executor.instances", 0),
     )
-    limit = int(most) * each if most and int(most) < _INFINITE else None
+    limit = most * each if most < _INFINITE else None
     default = limit if limit is not None else max(first * each, running)
     return Slots(max(default, 1), limit, "raise `spark.dynamicAllocation.maxExecutors` or `spark.executor.cores`")
 

@@ -12,6 +12,7 @@ import pytest
 
 from sparkps.driver_bridge import launchers, tier_life
 from sparkps.driver_bridge.context import PSContext
+from sparkps.driver_bridge.profiles import Held
 from sparkps.errors import ConfigError, InvalidInput, TierError
 from sparkps.wire.messages.control import TierAddress
 from tests.harness.waiting import wait_until
@@ -37,7 +38,7 @@ class FakeTier:
         self.settings = settings
         self.address = TierAddress("t1", "ipc:///nowhere/at/all")
         self.stops = 0
-        self.reserved_slots = 0
+        self.held_by_nodes = Held()
         #: Why the coordinator is gone, if it is, and why a node is.
         self.gone: TierError | None = None
         self.node_gone: TierError | None = None

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sparkps.config import Settings
+from sparkps.driver_bridge.profiles import Held
 from sparkps.driver_bridge.resources import (
     DEFAULT_NODE_MEMORY,
     DISCOVERY_IN_IMAGE,
@@ -17,8 +18,8 @@ from sparkps.driver_bridge.resources import (
     Profile,
     describe,
     describe_workers,
+    held_by_nodes,
     node_profile,
-    reserved_slots,
     warnings,
     worker_profile,
 )
@@ -60,11 +61,11 @@ def test_node_without_a_size_gets_the_usual_one() -> None:
     assert (executor.cores, executor.overhead) == (1, DEFAULT_NODE_MEMORY + NODE_PROCESSES)
 
 
-def test_node_asks_for_no_memory_off_the_heap_though_others_do() -> None:
+def test_node_asks_for_the_least_memory_off_the_heap_that_spark_takes_where_others_have_some() -> None:
     off_heap = {"spark.memory.offHeap.enabled": "true", "spark.memory.offHeap.size": "8g"}
     executor = node_profile("yarn", {**DYNAMIC, **off_heap}, Settings()).executor
     assert executor is not None
-    assert executor.off_heap == 0
+    assert executor.off_heap == 1 << 20
 
 
 @pytest.mark.parametrize(
@@ -112,10 +113,11 @@ def test_shuffled_rows_may_be_kept_by_others(kept: dict[str, str]) -> None:
 @pytest.mark.parametrize("master", CLUSTERS)
 def test_slots_that_nodes_take_from_workers(master: str) -> None:
     conf = {"spark.executor.cores": "4", "spark.task.cpus": "2"}
-    assert reserved_slots(master, conf, settings(nodeCores=3), 2) == 4, "two slots each"
-    dynamic = reserved_slots(master, {**conf, **DYNAMIC}, settings(nodeCores=3), 2)
-    assert dynamic == (0 if master == "yarn" or master.startswith("k8s") else 4), "all executors share the Workers' cores"
-    assert reserved_slots("local[4]", conf, Settings(), 2) == 0
+    assert held_by_nodes(master, conf, settings(nodeCores=3), 2) == Held(2, 3)
+    assert Held(2, 3).slots(2.0) == 4, "two slots each"
+    dynamic = held_by_nodes(master, {**conf, **DYNAMIC}, settings(nodeCores=3), 2)
+    assert bool(dynamic.nodes) != (master == "yarn" or master.startswith("k8s")), "all executors share the Workers' cores"
+    assert held_by_nodes("local[4]", conf, Settings(), 2) == Held()
 
 
 # ---- workers -----------------------------------------------------------------------------------------------------------
@@ -230,6 +232,9 @@ def test_profiles_in_words() -> None:
         ("yarn", {**DYNAMIC, "spark.dynamicAllocation.minExecutors": "2"}, 0, ""),
         ("yarn", {}, 0, "should be at least 1536m.* It is 384 MiB"),
         ("yarn", {"spark.executor.memoryOverhead": "1536m"}, 0, ""),
+        ("yarn", {"spark.executor.memoryOverhead": "1536m", "spark.executor.instances": "1"}, 0, "at least 3072m where 2 nodes are on one"),
+        ("yarn", {**DYNAMIC, "spark.executor.instances": "4"}, 0, "executor.instances` = 4 .* 4 executors of the size of a node for 2"),
+        ("yarn", {**DYNAMIC, "spark.dynamicAllocation.initialExecutors": "2"}, 0, ""),
         ("yarn", {"spark.executor.memory": "20g"}, 0, ""),
         ("k8s://https://host", {"spark.executor.memoryOverhead": "2g"}, 2 * GIB, "should be at least 2560m.* It is 2 GiB"),
         ("k8s://https://host", {"spark.executor.memory": "2g"}, 0, "It is 819 MiB"),

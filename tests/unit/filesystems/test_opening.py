@@ -102,7 +102,7 @@ def test_user_of_requests(
 ) -> None:
     for key, value in environment.items():
         monkeypatch.setenv(key, value)
-    filesystem, path = open_filesystem(f"webhdfs://{url_user}{server.url.removeprefix('http://')}/a%20b")
+    filesystem, path = open_filesystem(f"webhdfs://{url_user}{server.url.removeprefix('http://')}/a b")
     filesystem.create_dir(path)
     assert server.asked[-1][1]["user.name"] == expected
     assert "/a b" in server.folders
@@ -196,7 +196,7 @@ def test_libhdfs_is_taken_where_pyarrow_finds_it(monkeypatch: pytest.MonkeyPatch
         return "libhdfs"
 
     monkeypatch.setattr(pyarrow.fs, "HadoopFileSystem", made)
-    assert open_filesystem("hdfs://ann@nn:8020/a%20b") == ("libhdfs", "/a b")
+    assert open_filesystem("hdfs://ann@nn:8020/a%20b#?") == ("libhdfs", "/a%20b#?")
     assert open_filesystem("hdfs:///x") == ("libhdfs", "/x")
     assert asked == [("nn", 8020, "ann"), ("default", 0, None)]
 
@@ -232,3 +232,13 @@ def test_environment_names_directories_in_hadoops_order(monkeypatch: pytest.Monk
     monkeypatch.setenv("HADOOP_CONF_DIR", "/etc/hadoop")
     named = [str(one) for one in hadoop_environment().conf_dirs]
     assert named == ["__spark_conf__/__hadoop_conf__", "__spark_conf__", "/etc/hadoop", "/etc/yarn", "/opt/hadoop/etc/hadoop"]
+
+
+@pytest.mark.parametrize(
+    ("authority", "default"),
+    [("nn", "hdfs://nn:8020"), ("nn:8020", "hdfs://nn"), ("NN:8020", "hdfs://nn:8020"), ("nn:9", "hdfs://nn:9/user")],
+)
+def test_a_name_node_has_its_web_address_however_it_is_spelled(authority: str, default: str) -> None:
+    properties = {"fs.defaultFS": default, "dfs.namenode.http-address": "web:50070"}
+    assert web_addresses(authority, properties) == ("http://web:50070",)
+    assert web_addresses("other:8020", properties) == ("http://other:9870",)

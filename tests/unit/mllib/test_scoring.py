@@ -146,3 +146,8 @@ def test_nothing_of_spark_and_numba_is_imported(tmp_path: pathlib.Path) -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=50)
     assert ran.stdout.split("\n")[:2] == ["[1.]", "[]"]
+
+
+def test_label_1_is_predicted_above_the_threshold_only() -> None:
+    model = SavedLinearModel(Coefficients(np.array([0]), np.array([1.0])), intercept=0.0, link="sigmoid", threshold=0.5)
+    assert model.predict(np.array([[0.0], [1.0]])).tolist() == [0.0, 1.0]

@@ -13,6 +13,7 @@ import pytest
 import zmq
 
 from sparkps.config import NodeSettings
+from sparkps.ps_nodes import coordinator_link
 from sparkps.ps_nodes.coordinator_link import CoordinatorLink, Origin
 from sparkps.wire.codec import decode, encode
 from sparkps.wire.messages import control as c
@@ -107,3 +108,38 @@ def test_a_report_that_no_message_can_hold_is_sent_without_its_details(
     link._take(c.ReportNow(5))
     beat, done = sent
     assert beat.report == done.report == {"rows": 1}
+
+
+def bare_link(origin: Origin, sent: list[Any]) -> CoordinatorLink:
+    made = object.__new__(CoordinatorLink)
+    fields = {"_hello": None, "_seq": 0, "_endpoint": "tcp://a:1", "_origin": origin, "_coordinator": "tcp://c:1", "node": -1, "_log": None}
+    vars(made).update(fields, socket=SimpleNamespace(send_multipart=sent.append))
+    return made
+
+
+def test_a_node_says_on_which_machine_and_for_which_attempt_it_runs() -> None:
+    sent: list[Any] = []
+    bare_link(Origin("host-a", 3, 7), sent).hello()
+    hello, _ = decode(sent[0])
+    assert (hello.host, hello.job, hello.attempt) == ("host-a", 3, 7)
+
+
+@pytest.mark.parametrize("level", ["", "INFO"])
+def test_what_a_node_logs_is_forwarded_where_the_welcome_says_so(monkeypatch: pytest.MonkeyPatch, level: str) -> None:
+    begun: list[tuple[str, str]] = []
+
+    class Forwarder:
+        def __init__(self, coordinator: str, origin: str, wanted: str) -> None:
+            begun.append((coordinator, wanted))
+
+        def begin(self) -> Forwarder:
+            return self
+
+    monkeypatch.setattr(coordinator_link, "LogForwarder", Forwarder)
+    monkeypatch.setattr(coordinator_link, "welcome", lambda *_: None)
+    made = bare_link(Origin(), [])
+    made._pulse = SimpleNamespace(begin=lambda *_: None)  # type: ignore[assignment]
+    made._service = SimpleNamespace(state=None)  # type: ignore[assignment]
+    settings = SimpleNamespace(heartbeat_interval=1.0)
+    made._welcome(SimpleNamespace(node=0, settings=settings, log_level=level, tier_id="t"))  # type: ignore[arg-type]
+    assert begun == ([("tcp://c:1", level)] if level else [])

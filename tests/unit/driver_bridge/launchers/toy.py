@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sparkps.config import Settings
+from sparkps.driver_bridge.profiles import Held
 from sparkps.errors import SparkPSError
 from sparkps.wire.messages.control import TierAddress
 
@@ -16,7 +17,7 @@ class ToyTier:
         self.settings = settings
         self.address = TierAddress("toy", "ipc:///nowhere/at/all")
         self.is_stopped = False
-        self.reserved_slots = 0
+        self.held_by_nodes = Held()
 
     def ended(self) -> SparkPSError | None:
         return None

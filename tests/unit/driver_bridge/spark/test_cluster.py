@@ -155,6 +155,8 @@ def test_what_fits_is_taken() -> None:
     check_fits(session("spark://host:7077", **dynamic), NODES, 2)
     check_fits(session("yarn", spark_executor_instances="3", spark_executor_cores="4"), Profile("nodes", None, 2), 5)
     check_fits(session("spark://host:7077"), Profile("nodes", None, 2), 5)
+    check_fits(session("spark://host:7077", spark_cores_max="6"), Profile("nodes", None, 1), 5)
+    check_fits(session("yarn", spark_executor_instances="1", spark_executor_cores="3", spark_task_cpus="2"), Profile("nodes", None, 1), 1)
 
 
 def test_nobody_is_refused_because_yarn_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,8 +191,19 @@ def test_nobody_is_refused_because_yarn_does_not_answer(monkeypatch: pytest.Monk
         (session("yarn"), Profile("nodes", None, 1), 2, "are 2 of 1 core, which hold 2 tasks of 1 core. 2 were asked for, .*: 3 in all"),
         (session("yarn"), Profile("workers", None, 1), 3, "hold 2 tasks of 1 core. 3 were asked for. Raise"),
         (session("local-cluster[1,3,512]"), Profile("nodes", None, 2), 2, "hold 1 task of 2 cores"),
+        (session("spark://host:7077", spark_cores_max="5"), Profile("nodes", None, 1), 5, "cores.max` must be at least 6: 5 nodes .*Got 5"),
+        (
+            session("yarn", spark_executor_instances="1", spark_executor_cores="2", spark_task_cpus="2"),
+            Profile("nodes", None, 1),
+            1,
+            "2 cores at least on one executor for a worker",
+        ),
     ],
 )
 def test_what_can_never_be_is_refused_with_the_numbers(spark: Any, profile: Profile, count: int, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         check_fits(spark, profile, count)
+
+
+def test_a_look_at_the_cluster_takes_seconds_at_most() -> None:
+    assert cluster._PATIENCE <= 5

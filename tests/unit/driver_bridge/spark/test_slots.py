@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sparkps.driver_bridge.profiles import Held
 from sparkps.driver_bridge.spark.slots import Observed, Slots, check_platform, choose_num_workers, count_slots
 from sparkps.errors import ConfigError, InvalidInput, NotEnoughSlots
 
@@ -62,6 +63,10 @@ SCRIPT = {"spark.files": "discover-gpu.sh"}
         # nodes beside workers on executors of a fixed number
         ("yarn", {"spark.executor.instances": "3", "spark.executor.cores": "4"}, 0, 2, 10, 10),
         ("yarn", {}, 0, 2, 1, 0),
+        # cores that are left over beside a worker cost nothing: at best all nodes are there, at worst each is in a worker's place
+        ("yarn", {"spark.executor.instances": "3", "spark.executor.cores": "3", "spark.task.cpus": "2"}, 0, 3, 1, 3),
+        ("local-cluster[1,3,1536]", {"spark.task.cpus": "2"}, 0, 1, 1, 1),
+        ("spark://host:7077", {"spark.cores.max": "3", "spark.task.cpus": "2"}, 0, 1, 5, 1),
         ("local-cluster[2,4,1024]", {}, 0, 3, 5, 5),
         ("spark://host:7077", {"spark.cores.max": "8"}, 0, 3, 3, 5),
         ("spark://host:7077", {}, 0, 2, 4, None),
@@ -94,7 +99,7 @@ SCRIPT = {"spark.files": "discover-gpu.sh"}
 )
 def test_slots_beside_nodes_and_with_gpus(master, conf, gpus, reserved, default, limit):
     observed = Observed(cpus=8, running_slots=6, executors=2)
-    slots = count_slots(master, conf, observed, gpus=gpus, reserved=reserved)
+    slots = count_slots(master, conf, observed, gpus=gpus, held=Held(reserved))
     assert (slots.default, slots.limit) == (default, limit)
 
 
@@ -105,11 +110,11 @@ def test_dynamic_allocation_that_asks_for_some_of_the_executors_only_is_refused(
 
 def test_error_says_how_many_slots_nodes_hold_and_how_many_are_needed_in_all():
     conf = {"spark.executor.instances": "2", "spark.executor.cores": "2"}
-    slots = count_slots("yarn", conf, EIGHT, reserved=2)
+    slots = count_slots("yarn", conf, EIGHT, held=Held(2))
     with pytest.raises(NotEnoughSlots, match=r"4 task slots, of which nodes hold 2\. 3 workers .* 5 in all: ask for fewer") as caught:
         choose_num_workers(3, slots)
     assert (caught.value.slots, caught.value.reserved, caught.value.asked) == (2, 2, 3)
-    none_left = count_slots("yarn", {}, EIGHT, reserved=2)
+    none_left = count_slots("yarn", {}, EIGHT, held=Held(2))
     with pytest.raises(NotEnoughSlots, match=r"2 task slots, of which nodes hold 2\. 1 workers .* 3 in all: raise"):
         choose_num_workers(None, none_left)
 
