@@ -12,8 +12,10 @@ A process can be named so that others on its host can tell whether it is gone: s
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import re
+import signal
 import socket
 import threading
 import time
@@ -29,6 +31,15 @@ JOURNAL = ".journal"
 
 #: Seconds between two looks while waiting.
 _LOOK_EVERY = 0.05
+
+#: Of Linux (linux/prctl.h).
+_PR_SET_PDEATHSIG = 1
+
+
+def wake_with_parent() -> None:
+    """Let the system wake this process up when the one that has started it ends: stopped (SIGSTOP), it would never find that out."""
+    with contextlib.suppress(OSError, AttributeError):  # not on this system
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGCONT, 0, 0, 0)
 
 
 def watch_stdin(gone: Callable[[], object], descriptor: int = 0) -> None:

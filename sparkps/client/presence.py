@@ -40,9 +40,9 @@ def is_removed(endpoint: str) -> bool:
 
 
 def may_return(endpoint: str) -> bool:
-    """Whether a process that has ended may be started again at a local endpoint: there is a journal to go on from."""
+    """Whether a process that has ended may be started again at an endpoint: there is a journal to go on from, or may be on another host."""
     kind, _, where = endpoint.partition("://")
-    return kind == "ipc" and not where.startswith("@") and os.path.lexists(where + lifeline.JOURNAL)
+    return kind == "tcp" or (kind == "ipc" and not where.startswith("@") and os.path.lexists(where + lifeline.JOURNAL))
 
 
 def why_gone(endpoint: str) -> str:

@@ -19,9 +19,12 @@ from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 from sparkps.filesystems.tokens import user_of
-from sparkps.filesystems.webhdfs_http import LIMITS, Answer, Limits, RefusedByHdfs, Upload, check, request
+from sparkps.filesystems.webhdfs_http import LIMITS, Answer, Limits, RefusedByHdfs, Upload, Within, check, request
 
 T = TypeVar("T")
+
+#: No token ends later (milliseconds since 1970).
+_LATEST = 1 << 53
 
 #: Most redirections of one request.
 _REDIRECTIONS = 3
@@ -69,7 +72,10 @@ class WebHdfs:
 
     def listing(self, path: str) -> list[HdfsStatus]:
         """What a directory holds, by name; `FileNotFoundError` if there is none."""
-        found = self._ask("GET", "LISTSTATUS", path, "FileStatuses").get("FileStatus", [])
+        found = self._ask("GET", "LISTSTATUS", path, "FileStatuses")
+        found = found.get("FileStatus", []) if isinstance(found, dict) else None
+        if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+            raise OSError(errno.EPROTO, f"{self._name()} must list what a directory holds, and did not", path)
         if len(found) == 1 and not found[0].get("pathSuffix"):
             raise NotADirectoryError(errno.ENOTDIR, "It is a file", path)
         made = [_status(f"{path.rstrip('/')}/{one.get('pathSuffix')}", one) for one in found]
@@ -82,7 +88,18 @@ class WebHdfs:
 
     def delete(self, path: str, *, recursive: bool = False) -> bool:
         """Remove a file, an empty directory, or with `recursive` all of one; whether there was anything."""
-        return self._ask("DELETE", "DELETE", path, "boolean", recursive=str(recursive).lower()) is True
+        tries = iter(range(1 << 30))
+
+        def counted(address: str) -> Any:
+            attempt = next(tries)
+            try:
+                return self._answered(address, "DELETE", "DELETE", path, "boolean", {"recursive": str(recursive).lower()})
+            except FileNotFoundError:
+                if attempt:  # the answer to one that was carried out has been lost
+                    return True
+                raise
+
+        return self._again(counted) is True
 
     def read(self, path: str, offset: int, length: int) -> bytes:
         """`length` bytes at `offset`, or as many as there are."""
@@ -115,11 +132,16 @@ class WebHdfs:
     def delegation_token(self, renewer: str) -> str:
         """A new delegation token, which `renewer` may renew; empty where this HDFS issues none."""
         made = self._ask("GET", "GETDELEGATIONTOKEN", "/", "Token", renewer=renewer)
+        if made and not (isinstance(made, dict) and isinstance(made.get("urlString"), str)):
+            raise OSError(errno.EPROTO, f"{self._name()} must give a token as a URL has it, and gave none")
         return str(made["urlString"]) if made else ""
 
     def renew_token(self, token: str) -> float:
         """Make a delegation token live longer; the time of its end, in seconds since 1970."""
-        return float(self._ask("PUT", "RENEWDELEGATIONTOKEN", "/", "long", token=token)) / 1000.0
+        expires = self._ask("PUT", "RENEWDELEGATIONTOKEN", "/", "long", token=token)
+        if isinstance(expires, bool) or not isinstance(expires, int) or not 0 < expires < _LATEST:
+            raise OSError(errno.EPROTO, f"{self._name()} must say when a token ends, in milliseconds. Got {expires!r:.40}")
+        return expires / 1000.0
 
     def cancel_token(self, token: str) -> None:
         """End a delegation token."""
@@ -130,18 +152,19 @@ class WebHdfs:
     def _ask(self, method: str, operation: str, path: str, key: str, **parameters: str) -> Any:
         """What an answer has under `key`, if it must have one; a request that has been carried out may be sent again."""
 
-        def attempt(address: str) -> Any:
-            with request(method, self._url(address, operation, path, parameters), self.limits) as answer:
-                check(answer, self._name())
-                body = answer.read_all()
-            if not key:
-                return None
-            try:
-                return json.loads(body)[key]
-            except (ValueError, KeyError, TypeError):
-                raise OSError(errno.EPROTO, f"{self._name()} must answer {operation} with {key}. Got {body[:100]!r}", path) from None
+        return self._again(lambda address: self._answered(address, method, operation, path, key, parameters))
 
-        return self._again(attempt)
+    def _answered(self, address: str, method: str, operation: str, path: str, key: str, parameters: dict[str, str]) -> Any:
+        url = self._url(address, operation, path, parameters)
+        with Within(self.limits) as within, request(method, url, self.limits, within) as answer:
+            check(answer, self._name())
+            body = answer.read_all()
+        if not key:
+            return None
+        try:
+            return json.loads(body)[key]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise OSError(errno.EPROTO, f"{self._name()} must answer {operation} with {key}. Got {body[:100]!r}", path) from None
 
     def _open(self, address: str, path: str, offset: int, length: int | None) -> Answer:
         parameters = {"offset": str(offset)} | ({"length": str(length)} if length is not None else {})
@@ -202,8 +225,11 @@ def _passes(error: OSError) -> bool:
 
 def _status(path: str, one: dict[str, Any]) -> HdfsStatus:
     try:
-        return HdfsStatus(path, one["type"] == "DIRECTORY", int(one["length"]), one["modificationTime"] / 1000.0)
-    except (KeyError, TypeError, ValueError):
+        length = one["length"]
+        if isinstance(length, bool) or not isinstance(length, int) or length < 0:
+            raise ValueError(length)
+        return HdfsStatus(path, one["type"] == "DIRECTORY", length, one["modificationTime"] / 1000.0)
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise OSError(errno.EPROTO, f"WebHDFS must say type, length and time of a file. Got {one!r}", path) from None
 
 

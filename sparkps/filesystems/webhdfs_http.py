@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import http.client
 import json
+import re
+import socket
+import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -25,8 +28,20 @@ _KINDS: dict[str, tuple[type[OSError], int]] = {
     "NSQuotaExceededException": (OSError, errno.EDQUOT),
 }
 
+#: Bytes that are read at once of an answer whose length is not known.
+_PIECE = 1 << 20
+
 #: Bytes of an error's body that are read.
 _MOST_ERROR = 1 << 16
+
+#: Bytes of an answer that is no file: a directory of a million files.
+_MOST_ANSWER = 1 << 28
+
+#: What a server may say again of a request, and nobody else shall read.
+_TOKEN = re.compile(r"(?<=delegation=)[^&\s]+|(?<=token=)[^&\s]+")
+
+#: Statuses of servers, or of what stands before them, that cannot answer now.
+_NOT_NOW = frozenset({502, 503, 504})
 
 #: Small pieces of a file are sent together, up to so many bytes.
 _TOGETHER = 1 << 20
@@ -53,9 +68,41 @@ class RefusedByHdfs(OSError):
     """The answer of a server that is not the one to ask now."""
 
 
-def request(method: str, url: str, limits: Limits) -> Answer:
+class Within:
+    """A request and its whole answer have so long as one try may take: then the connection ends, though bytes go on coming.
+
+    Parameters
+    ----------
+    limits : Limits
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._timer = threading.Timer(limits.seconds, self._end)
+        self._timer.daemon = True
+        self._sockets: list[socket.socket] = []
+
+    def __enter__(self) -> Within:
+        self._timer.start()
+        return self
+
+    def add(self, connection: http.client.HTTPConnection) -> None:
+        """This connection ends, too."""
+        self._sockets.append(connection.sock)
+
+    def _end(self) -> None:
+        for one in self._sockets:
+            with suppress(OSError):  # it has ended
+                one.shutdown(socket.SHUT_RDWR)
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+
+def request(method: str, url: str, limits: Limits, within: Within | None = None) -> Answer:
     """Send a request without a body; its answer, of which only the head has come."""
     connection = connected(url, limits)
+    if within is not None:
+        within.add(connection)
     try:
         connection.request(method, _target(url), headers={"Content-Length": "0"} if method == "PUT" else {})
         return Answer(connection, connection.getresponse())
@@ -87,8 +134,10 @@ class Answer:
         """Up to `most` bytes; empty at the end. An answer that ends too early raises."""
         try:
             data = self._response.read(most)
-        except http.client.IncompleteRead as error:
+        except (http.client.IncompleteRead, ValueError, AttributeError) as error:  # closed, when its time was over
             raise self._cut() from error
+        except http.client.HTTPException as error:
+            raise OSError(errno.EPROTO, f"{self._peer()} answered what is no HTTP: {error!r}") from None
         except TimeoutError:
             raise TimeoutError(errno.ETIMEDOUT, f"{self._peer()} fell silent in the middle of an answer") from None
         if self._left is not None:
@@ -107,7 +156,13 @@ class Answer:
 
     def read_all(self) -> bytes:
         """The rest."""
-        return self.read_up_to(1 << 62) if self._left is None else self.read_up_to(self._left)
+        parts, have = [], 0
+        while data := self.read(_PIECE):
+            parts.append(data)
+            have += len(data)
+            if have > _MOST_ANSWER:
+                raise OSError(errno.EFBIG, f"{self._peer()} must answer with {_MOST_ANSWER} bytes at most, and did not")
+        return b"".join(parts)
 
     def _cut(self) -> OSError:
         return ConnectionAbortedError(errno.ECONNABORTED, f"{self._peer()} ended an answer too early")
@@ -220,11 +275,15 @@ class _Told:
 
 def connected(url: str, limits: Limits) -> http.client.HTTPConnection:
     """A new connection, already made."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise OSError(errno.EPROTO, f"WebHDFS redirects to what is no web address: {error}") from None
     kinds: dict[str, type[http.client.HTTPConnection]] = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
     if parts.scheme not in kinds or not parts.hostname:
         raise OSError(errno.EPROTO, f"WebHDFS redirects to {_place(url)!r}, which is no web address")
-    connection = kinds[parts.scheme](parts.hostname, parts.port, timeout=limits.connect)
+    connection = kinds[parts.scheme](parts.hostname, port, timeout=limits.connect)
     try:
         connection.connect()
     except OSError as error:
@@ -261,11 +320,12 @@ def check(answer: Answer, who: str) -> None:
         kind, message = str(remote["exception"]), str(remote["message"]).strip().splitlines() or [""]
     except (ValueError, KeyError, TypeError):
         kind, message = "", [f"HTTP status {answer.status}"]
-    if kind in _ELSEWHERE:
+    message[0] = _TOKEN.sub("...", message[0])
+    if kind in _ELSEWHERE or (not kind and answer.status in _NOT_NOW):
         raise RefusedByHdfs(errno.EAGAIN, f"{who}: {message[0]}")
     made, number = _KINDS.get(kind, (PermissionError, errno.EACCES) if answer.status == 401 else (OSError, errno.EIO))
     hint = "; give a delegation token (HADOOP_TOKEN_FILE_LOCATION), or HADOOP_USER_NAME" if made is PermissionError else ""
     raise made(number, f"{who}: {message[0]}{hint}")
 
 
-__all__ = ["LIMITS", "Answer", "Limits", "RefusedByHdfs", "Upload", "check", "connected", "request"]
+__all__ = ["LIMITS", "Answer", "Limits", "RefusedByHdfs", "Upload", "Within", "check", "connected", "request"]

@@ -39,7 +39,7 @@ class Coefficients(NamedTuple):
     values: Array
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SavedLinearModel:
     """A saved linear model.
 
@@ -78,6 +78,11 @@ class SavedLinearModel:
     threshold: float = 0.5
     name: str = ""
     uid: str = ""
+
+    def __repr__(self) -> str:
+        width = self.width or self.num_features
+        of = f"{width} features" if width else "any features"
+        return f"<{self.name or 'SavedLinearModel'} {self.uid}: {len(self.coefficients.keys)} coefficients of {of}>".replace(" :", ":")
 
     def decision_function(self, rows: Any) -> Array:
         """intercept + Σ x·w of each row, float64 (n,)."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sparkps.descriptors import raise_limit
-from sparkps.lifeline import tidy_up, watch_stdin
+from sparkps.lifeline import tidy_up, wake_with_parent, watch_stdin
 
 #: Exit status of a node that ends although its tier needs it, as on SIGTERM.
 ENDED = 4
@@ -33,6 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parse(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     raise_limit()
+    wake_with_parent()
     # The I/O thread must get the interpreter back soon after a kernel of the pool returns.
     sys.setswitchinterval(0.0005)
     from sparkps.ps_nodes.coordinator_link import Origin

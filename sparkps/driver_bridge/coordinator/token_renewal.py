@@ -14,6 +14,9 @@ from sparkps.wire.messages.control import NodeToken
 
 log = logging.getLogger(__name__)
 
+#: Seconds after which it is looked again, however late the next renewal is: clocks are set, and there is a longest wait.
+LONGEST_WAIT = 3600.0
+
 #: Of one renewal: a NameNode that is silent delays those of other tokens by no more than this.
 LIMITS = Limits(connect=5.0, silence=10.0, tries=2, seconds=10.0)
 
@@ -89,7 +92,8 @@ class TokenRenewal:
                 waiting = self._renewals.to_renew(now)
                 if waiting:
                     return waiting[0]
-                self._change.wait(self._renewals.wait(now))
+                wait = self._renewals.wait(now)
+                self._change.wait(wait if wait is None else min(wait, LONGEST_WAIT))
         return None
 
     def _renewed(self, token: NodeToken, expires: float) -> None:

@@ -30,6 +30,7 @@ from sparkps.driver_bridge.spark.cluster import check_fits, what_there_is
 from sparkps.driver_bridge.spark.console import KeepOff
 from sparkps.driver_bridge.spark.interrupts import SpareNodes
 from sparkps.driver_bridge.spark.master import Master
+from sparkps.driver_bridge.spark.session import has_stopped
 from sparkps.driver_bridge.spark.slots import check_platform
 from sparkps.errors import ConfigError, SparkPSError, TierError
 from sparkps.wire.messages.control import NodeGone, TierStatus
@@ -181,7 +182,7 @@ class ExecutorsTier(LaunchedTier):
 
     def _replace(self, job: NodeJob) -> None:
         job.wait()
-        if self._stopping.is_set():
+        if self._stopping.is_set() or has_stopped(self._spark.sparkContext):  # what has ended it is no failure
             return
         if why := job.why():
             log.error("node job %d has failed: %s", job.number, why)

@@ -266,10 +266,15 @@ class LaunchedTier(ABC):
             return
         with self._lock:  # whoever is starting a node has done so then
             self._stopping.set()
-        grace = self._settings.stop_timeout if self._tell_to_stop() else 0.0
-        self.control.close()
-        self._end_nodes(grace)
-        shutil.rmtree(self.directory, ignore_errors=True)
+        try:
+            grace = self._settings.stop_timeout if self._tell_to_stop() else 0.0
+            self.control.close()
+            self._end_nodes(grace)
+        except BaseException:  # an interrupt: nothing may be left all the same
+            self._end_nodes(0.0)
+            raise
+        finally:
+            shutil.rmtree(self.directory, ignore_errors=True)
 
     def _tell_to_stop(self) -> bool:
         """Whether the coordinator has told the nodes to exit; what cannot be told is ended by signals."""

@@ -157,6 +157,8 @@ class NodeJob:
             return None
 
     def _attempts(self) -> Iterator[TaskAttempt]:
+        if self._context._jsc is None:  # Spark has stopped
+            return
         java = self._context._jsc.sc()
         store = java.statusStore()
         for job in java.statusTracker().getJobIdsForTag(self._job.tag):

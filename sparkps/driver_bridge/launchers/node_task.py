@@ -12,6 +12,7 @@ when one has ended in good order.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import subprocess
 import sys
@@ -38,6 +39,11 @@ FIRST_WITHIN = 10.0
 
 #: Seconds that a node has to exit when its task is interrupted.
 END_WITHIN = 5.0
+
+#: Seconds between two looks whether a node that runs is dead to its tier; one that does not hang ends by itself between two of them.
+LOOK_FOR_HUNG = 5.0
+
+log = logging.getLogger(__name__)
 
 _ENDING = ("stopping", "stopped")
 
@@ -72,11 +78,18 @@ class NodeProcess:
             sys.stderr.write(text)
             sys.stderr.flush()
 
-    def wait(self) -> int:
-        """Wait for its end; the exit status, below 0 the signal."""
-        status = self._process.wait()
+    def wait(self, seconds: float | None = None) -> int | None:
+        """Wait for its end; the exit status, below 0 the signal. None: it has not ended in time."""
+        try:
+            status = self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
         self._reader.join(END_WITHIN)
         return status
+
+    def kill(self) -> None:
+        """It does not end by itself."""
+        self._process.kill()
 
     def fate(self) -> str:
         """What became of it, in one phrase."""
@@ -152,7 +165,7 @@ class NodeTask:
             return True
         node = NodeProcess(self._command(attempt, known_as, machine), self._environment())
         try:
-            status = node.wait()
+            status = self._status_of(node, control, attempt)
         finally:
             node.end()
         if status == 0:
@@ -165,6 +178,22 @@ class NodeTask:
         raise TierError(
             f"A node must run until it is told to stop. That of job {self.job} on {machine}: {node.fate()}. The end of its log:\n{lines}"
         )
+
+    def _status_of(self, node: NodeProcess, control: ControlClient, attempt: int) -> int:
+        """Wait for the node's end. One that the tier has declared dead, and that does not end by that, hangs: another takes its place."""
+        looks = 0
+        while (status := node.wait(LOOK_FOR_HUNG)) is None:
+            looks = looks + 1 if self._is_dead(control, attempt) else 0
+            if looks > 1:
+                log.warning("the node of job %d is dead to its tier and goes on: it is killed", self.job)
+                node.kill()
+        return status
+
+    def _is_dead(self, control: ControlClient, attempt: int) -> bool:
+        with contextlib.suppress(SparkPSError):  # who cannot be asked now may be asked later
+            nodes = control.request(TierStatus(0, fresh=False)).report["nodes"]
+            return any(each.get("job") == self.job and each.get("attempt") == attempt and each["state"] == "dead" for each in nodes)
+        return False
 
     def _command(self, attempt: int, known_as: str, machine: str) -> list[str]:
         bind, advertise = executor_host.addresses(self.address.coordinator, known_as)
@@ -180,8 +209,15 @@ class NodeTask:
     def _wait_for_turn(self, control: ControlClient, machine: str, patience: float) -> bool:
         """Wait while another attempt's node is up, or may yet come up; False: the tier has ended meanwhile."""
         began, pause = time.monotonic(), threading.Event()
+        was_reached = False
         while True:
-            is_over, states = self._state(control, machine)
+            try:
+                is_over, states = self._state(control, machine)
+            except TierError:
+                if was_reached:  # and will not come back: the driver has given up, or is gone
+                    return False
+                raise
+            was_reached = True
             is_starting = not states and time.monotonic() - began < patience
             if is_over or not ("up" in states or is_starting):
                 return not is_over

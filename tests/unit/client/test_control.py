@@ -13,7 +13,7 @@ import msgspec
 import pytest
 import zmq
 
-from sparkps.client.control import ControlClient
+from sparkps.client.control import RETURN_PATIENCE, ControlClient
 from sparkps.client.presence import Peer, Presence
 from sparkps.errors import DeadlineExceeded, NodeUnreachable, ProtocolError, TierError
 from sparkps.wire.codec import MAGIC, decode, encode
@@ -84,7 +84,8 @@ def test_a_coordinator_that_has_ended_since_is_noticed_when_the_next_request_sta
     began = time.monotonic()
     with pytest.raises(NodeUnreachable, match="nobody listens"):
         client.request(c.TierStatus(0))
-    assert time.monotonic() - began < 2.0
+    # On another host one might take its place: nobody here sees whether there is a journal.
+    assert time.monotonic() - began < 2.0 + (RETURN_PATIENCE if endpoint.startswith("tcp") else 0.0)
     client.close()
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import http.client
 import json
 import socket
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -157,3 +159,98 @@ def test_a_name_node_whose_name_nobody_knows_now_does_not_hide_the_other_one(mon
     with FakeWebHdfs() as server:
         WebHdfs(["http://gone:9870", server.url], limits=QUICK).make_folder("/x")
         assert "/x" in server.folders
+
+
+def _trickle(handler: Any, head: bool) -> None:
+    """One byte after the other, without end."""
+    if not head:
+        handler.send_response(200)
+        handler.end_headers()
+    with contextlib.suppress(OSError):
+        while True:
+            handler.wfile.write(b"x")
+            handler.wfile.flush()
+            threading.Event().wait(0.02)
+
+
+@pytest.mark.parametrize("head", [False, True])
+def test_a_server_that_never_ends_its_answer_is_left_when_the_time_is_over(head: bool) -> None:
+    server = _server(lambda handler: _trickle(handler, head))
+    began = time.monotonic()
+    try:
+        with pytest.raises(OSError):
+            WebHdfs([_url(server)], limits=Limits(connect=1.0, silence=1.0, tries=2, seconds=0.4)).status("/x")
+        assert time.monotonic() - began < 5.0
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_an_answer_that_does_not_say_how_long_it_is_is_read_to_its_end() -> None:
+    def answer(handler: Any) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        handler.wfile.write(b'{"FileStatus": {"type": "FILE", "length": 7, "modificationTime": 1000}}')
+
+    server = _server(answer)
+    try:
+        status = WebHdfs([_url(server)], limits=QUICK).status("/x")
+        assert status is not None
+        assert status.nbytes == 7
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("operation", "said"),
+    [
+        (lambda hdfs: hdfs.status("/x"), {"FileStatus": {"type": "FILE", "length": -5, "modificationTime": 0}}),
+        (lambda hdfs: hdfs.status("/x"), {"FileStatus": {"type": "FILE", "length": "7", "modificationTime": 0}}),
+        (lambda hdfs: hdfs.listing("/x"), {"FileStatuses": None}),
+        (lambda hdfs: hdfs.listing("/x"), {"FileStatuses": {"FileStatus": [None]}}),
+        (lambda hdfs: hdfs.delegation_token("me"), {"Token": {"other": 1}}),
+        (lambda hdfs: hdfs.delegation_token("me"), {"Token": "x"}),
+        (lambda hdfs: hdfs.renew_token("t"), {"long": 1 << 63}),
+        (lambda hdfs: hdfs.renew_token("t"), {"long": "soon"}),
+        (lambda hdfs: hdfs.renew_token("t"), {"long": float("nan")}),
+    ],
+)
+def test_what_makes_no_sense_is_an_error_of_the_server(operation: Any, said: dict[str, Any]) -> None:
+    server = _server(lambda handler: _json(handler, 200, **said))
+    try:
+        with pytest.raises(OSError, match=r"WebHDFS"):
+            operation(WebHdfs([_url(server)], limits=QUICK))
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_name_node_behind_a_gateway_that_cannot_answer_now_does_not_hide_the_other_one() -> None:
+    def busy(handler: Any) -> None:
+        handler.send_response(503)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    server = _server(busy)
+    try:
+        with FakeWebHdfs() as other:
+            WebHdfs([_url(server), other.url], limits=QUICK).make_folder("/x")
+            assert "/x" in other.folders
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_token_that_a_server_says_again_is_shown_to_nobody() -> None:
+    def echo(handler: Any) -> None:
+        _json(handler, 403, RemoteException={"exception": "SecurityException", "message": f"bad token {handler.path}"})
+
+    server = _server(echo)
+    try:
+        with pytest.raises(PermissionError) as raised:
+            WebHdfs([_url(server)], token="SECRET", limits=QUICK).status("/x")
+        assert "SECRET" not in str(raised.value)
+    finally:
+        server.shutdown()
+        server.server_close()

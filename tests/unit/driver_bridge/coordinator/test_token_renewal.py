@@ -129,3 +129,20 @@ def test_a_silent_namenode_blocks_neither_the_coordinator_nor_its_end(server: Fa
         client.close()
     assert not thread.is_alive()
     assert time.monotonic() - began < 5.0
+
+
+def test_a_token_that_lives_for_ages_does_not_end_the_thread() -> None:
+    renewed = threading.Event()
+
+    def renew(token: c.NodeToken) -> float:
+        if token.service == "ages":
+            return float(1 << 53)
+        renewed.set()
+        return time.time() + 60.0
+
+    renewal = TokenRenewal(renew)
+    renewal.hold({"ages": c.NodeToken("ages", "a", [], True)})
+    threading.Event().wait(0.2)
+    renewal.hold({name: c.NodeToken(name, name[0], [], True) for name in ("ages", "other")})
+    assert renewed.wait(5.0)
+    renewal.end()

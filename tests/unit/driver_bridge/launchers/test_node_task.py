@@ -11,6 +11,7 @@ import pytest
 from sparkps.config import Settings
 from sparkps.driver_bridge.launchers import node_task
 from sparkps.driver_bridge.launchers.node_task import NodeTask
+from sparkps.errors import TierError
 from sparkps.wire.messages.control import TierAddress
 
 
@@ -40,3 +41,43 @@ def test_the_process_has_its_life_line_its_cores_and_the_packages_of_the_task(mo
     assert command[command.index("--threads") + 1] == "2"
     monkeypatch.setattr(sys, "path", ["/came/with/the/application", ""])
     assert task()._environment()["PYTHONPATH"] == "/came/with/the/application"
+
+
+class Hanging:
+    """A process that ends when it is killed, and not before."""
+
+    def __init__(self) -> None:
+        self.was_killed = False
+
+    def wait(self, seconds: float | None = None) -> int | None:
+        return -9 if self.was_killed else None
+
+    def kill(self) -> None:
+        self.was_killed = True
+
+
+def test_a_node_that_is_dead_to_its_tier_and_does_not_end_is_killed() -> None:
+    def seen(state: str, attempt: int = 7) -> list[dict[str, Any]]:
+        return [{"job": 3, "attempt": attempt, "state": state}]
+
+    hanging = Hanging()
+    control = asked(seen("up"), seen("dead", attempt=6), seen("dead"), seen("up"), seen("dead"), seen("dead"))
+    assert task()._status_of(hanging, control, 7) == -9  # type: ignore[arg-type]
+    assert control.request().report["nodes"] == seen("dead"), "in two looks that follow each other"
+
+
+def test_a_copy_whose_coordinator_has_gone_ends_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [(False, {"up"}), TierError("nobody listens there")]
+
+    def state(*_: Any) -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(NodeTask, "_state", state)
+    monkeypatch.setattr(node_task, "LOOK_EVERY", 0.0)
+    assert not task()._wait_for_turn(None, "here", 0.0)  # type: ignore[arg-type]
+    answers.append(TierError("nobody listens there"))
+    with pytest.raises(TierError, match="nobody listens"):
+        task()._wait_for_turn(None, "here", 0.0)  # type: ignore[arg-type]
