@@ -178,7 +178,9 @@ class HadoopCluster:
 
     def _daemon(self, name: str, host: str = "") -> Daemon:
         assert self._guard is not None
-        command = [java(), f"-Xmx{self._heap}m", *_JVM, "-cp", self._classpath, _MAIN[name]]
+        scratch = self._base / "tmp"  # of the daemons' web servers, which remove nothing when they are killed
+        scratch.mkdir(exist_ok=True)
+        command = [java(), f"-Xmx{self._heap}m", f"-Djava.io.tmpdir={scratch}", *_JVM, "-cp", self._classpath, _MAIN[name]]
         if host:
             folders = {key: self._base / "data" / host / key for key in ("local", "log")}
             properties = {f"yarn.nodemanager.{key}-dirs": str(folder) for key, folder in folders.items()}
