@@ -62,11 +62,11 @@ def shape(df: DataFrame, label: str, features: str) -> DataFrame:
 def main() -> None:
     args = arguments()
     spark = SparkSession.builder.appName("train_logistic").getOrCreate()
-    train, test = load(spark, args)
     estimator = LogisticRegression(solver=args.solver, regParam=args.reg, maxIter=args.iterations, seed=args.seed)
     estimator.setParams(consistency=args.consistency, deterministic=args.deterministic, checkpointDir=args.checkpoints or "")
     estimator.setParams(**({"numWorkers": args.num_workers} if args.num_workers else {}))
-    with PSContext(spark):
+    with PSContext(spark):  # first: what it cannot have is said before anything is read
+        train, test = load(spark, args)
         with pathlib.Path(args.terminal).open("w") as terminal, redirect_stderr(terminal):
             model = estimator.fit(train)
         model.write().overwrite().save(args.output)
