@@ -12,7 +12,7 @@ import msgspec
 import pytest
 import zmq
 
-from sparkps.client.control import ControlClient
+from sparkps.client.control import RETURN_PATIENCE, ControlClient
 from sparkps.config import NodeSettings, Settings
 from sparkps.driver_bridge.coordinator.server import Coordinator
 from sparkps.errors import DeadlineExceeded, NodeUnreachable, SparkPSError, TableMismatch, UnknownTable
@@ -119,7 +119,7 @@ def test_nobody_listens(tmp_path: pathlib.Path) -> None:
         ControlClient(f"ipc://{tmp_path}/nobody").request(c.TierStatus(0))
     with pytest.raises(NodeUnreachable, match=r"must be reachable at tcp://.*nobody listens"):
         ControlClient("tcp://127.0.0.1:1").request(c.TierStatus(0))
-    assert time.monotonic() - began < 3.0
+    assert time.monotonic() - began < 3.0 + RETURN_PATIENCE, "at a port one might be started again"
 
 
 def test_a_coordinator_that_does_not_answer(tmp_path: pathlib.Path) -> None:
