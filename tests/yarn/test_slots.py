@@ -55,7 +55,7 @@ def test_what_has_no_slots_is_refused_with_how_many_it_takes(driver: Obedient) -
     told = driver.ask("refused")
     assert told["nodes"].startswith("ConfigError: ")
     assert "There are 2 of 2 cores, which hold 4 tasks" in told["nodes"]
-    assert "4 were asked for, and 1 slot at least for a worker beside them: 5 in all" in told["nodes"]
+    assert "4 were asked for, and 1 core at least on one executor for a worker beside them: 5 in all" in told["nodes"]
     assert told["workers"].startswith("NotEnoughSlots: ")
     assert "has 4 task slots, of which nodes hold 2. 3 workers were asked for, for which it must have 5 in all" in told["workers"]
 
