@@ -88,18 +88,18 @@ class WebHdfs:
 
     def delete(self, path: str, *, recursive: bool = False) -> bool:
         """Remove a file, an empty directory, or with `recursive` all of one; whether there was anything."""
-        tries = iter(range(1 << 30))
+        may_be_done = False
 
-        def counted(address: str) -> Any:
-            attempt = next(tries)
+        def attempt(address: str) -> bool:
+            nonlocal may_be_done
             try:
-                return self._answered(address, "DELETE", "DELETE", path, "boolean", {"recursive": str(recursive).lower()})
-            except FileNotFoundError:
-                if attempt:  # the answer to one that was carried out has been lost
-                    return True
+                answer = self._answered(address, "DELETE", "DELETE", path, "boolean", {"recursive": str(recursive).lower()})
+            except (ConnectionError, TimeoutError) as error:
+                may_be_done |= not isinstance(error, ConnectionRefusedError)
                 raise
+            return answer is True or may_be_done  # what is not there now the request removed whose answer was lost
 
-        return self._again(counted) is True
+        return self._again(attempt)
 
     def read(self, path: str, offset: int, length: int) -> bytes:
         """`length` bytes at `offset`, or as many as there are."""
@@ -107,7 +107,7 @@ class WebHdfs:
             return b""
 
         def attempt(address: str) -> bytes:
-            with self._open(address, path, offset, length) as answer:
+            with Within(self.limits, length) as within, self._open(address, path, offset, length, within) as answer:
                 return answer.read_up_to(length)
 
         return self._again(attempt)
@@ -166,11 +166,11 @@ class WebHdfs:
         except (ValueError, KeyError, TypeError, RecursionError):
             raise OSError(errno.EPROTO, f"{self._name()} must answer {operation} with {key}. Got {body[:100]!r}", path) from None
 
-    def _open(self, address: str, path: str, offset: int, length: int | None) -> Answer:
+    def _open(self, address: str, path: str, offset: int, length: int | None, within: Within | None = None) -> Answer:
         parameters = {"offset": str(offset)} | ({"length": str(length)} if length is not None else {})
         url = self._url(address, "OPEN", path, parameters)
         for _ in range(_REDIRECTIONS):
-            answer = request("GET", url, self.limits)
+            answer = request("GET", url, self.limits, within)
             try:
                 check(answer, self._name())
             except BaseException:

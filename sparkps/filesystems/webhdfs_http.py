@@ -28,6 +28,9 @@ _KINDS: dict[str, tuple[type[OSError], int]] = {
     "NSQuotaExceededException": (OSError, errno.EDQUOT),
 }
 
+#: Bytes of a file a second, at least.
+_SLOWEST = 1 << 18
+
 #: Bytes that are read at once of an answer whose length is not known.
 _PIECE = 1 << 20
 
@@ -74,11 +77,15 @@ class Within:
     Parameters
     ----------
     limits : Limits
+    nbytes : int
+        Of a file, that are to come: the time that they may take comes on top.
     """
 
-    def __init__(self, limits: Limits) -> None:
-        self._timer = threading.Timer(limits.seconds, self._end)
+    def __init__(self, limits: Limits, nbytes: int = 0) -> None:
+        self._timer = threading.Timer(limits.seconds + nbytes / _SLOWEST, self._end)
         self._timer.daemon = True
+        self._seconds = self._timer.interval
+        self._is_over = False
         self._sockets: list[socket.socket] = []
 
     def __enter__(self) -> Within:
@@ -90,12 +97,15 @@ class Within:
         self._sockets.append(connection.sock)
 
     def _end(self) -> None:
+        self._is_over = True
         for one in self._sockets:
             with suppress(OSError):  # it has ended
                 one.shutdown(socket.SHUT_RDWR)
 
     def __exit__(self, *_: object) -> None:
         self._timer.cancel()
+        if self._is_over:  # whatever it looks like: what has come is not all
+            raise TimeoutError(errno.ETIMEDOUT, f"WebHDFS must have answered within {self._seconds:.3g} s, and did not")
 
 
 def request(method: str, url: str, limits: Limits, within: Within | None = None) -> Answer:

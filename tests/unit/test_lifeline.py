@@ -199,3 +199,34 @@ def test_a_forked_child_has_a_name_of_its_own() -> None:
     os.close(reader)
     assert name != this_process()
     assert is_gone(name)
+
+
+#: Stops itself, as a debugger might stop it; says so when it goes on.
+_STOPS = '''
+import os, pathlib, signal, sys
+from sparkps.lifeline import wake_with_parent
+wake_with_parent()
+pathlib.Path(sys.argv[1]).write_text(str(os.getpid()))
+os.kill(os.getpid(), signal.SIGSTOP)
+pathlib.Path(sys.argv[1] + ".on").touch()
+'''
+
+#: Starts that one.
+_STARTS = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', sys.argv[1], sys.argv[2]]); time.sleep(60)"
+
+
+def test_a_stopped_process_goes_on_when_the_one_that_started_it_is_gone(tmp_path: pathlib.Path) -> None:
+    said, goes_on = tmp_path / "pid", tmp_path / "pid.on"
+    parent = subprocess.Popen([sys.executable, "-c", _STARTS, _STOPS, str(said)])
+
+    def is_stopped() -> bool:
+        pid = said.read_text() if said.exists() else ""
+        return bool(pid) and pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+    try:
+        assert wait_until(is_stopped, 20.0)
+        assert not goes_on.exists()
+    finally:
+        parent.kill()
+        parent.wait()
+    assert wait_until(goes_on.exists, 10.0)

@@ -170,16 +170,17 @@ def _trickle(handler: Any, head: bool) -> None:
         while True:
             handler.wfile.write(b"x")
             handler.wfile.flush()
-            threading.Event().wait(0.02)
+            threading.Event().wait(0.1)
 
 
+@pytest.mark.parametrize("ask", [lambda hdfs: hdfs.status("/x"), lambda hdfs: hdfs.read("/x", 0, 1000)], ids=["status", "read"])
 @pytest.mark.parametrize("head", [False, True])
-def test_a_server_that_never_ends_its_answer_is_left_when_the_time_is_over(head: bool) -> None:
+def test_a_server_that_never_ends_its_answer_is_left_when_the_time_is_over(head: bool, ask: Any) -> None:
     server = _server(lambda handler: _trickle(handler, head))
     began = time.monotonic()
     try:
         with pytest.raises(OSError):
-            WebHdfs([_url(server)], limits=Limits(connect=1.0, silence=1.0, tries=2, seconds=0.4)).status("/x")
+            ask(WebHdfs([_url(server)], limits=Limits(connect=1.0, silence=1.0, tries=2, seconds=0.4)))
         assert time.monotonic() - began < 5.0
     finally:
         server.shutdown()
@@ -251,6 +252,24 @@ def test_a_token_that_a_server_says_again_is_shown_to_nobody() -> None:
         with pytest.raises(PermissionError) as raised:
             WebHdfs([_url(server)], token="SECRET", limits=QUICK).status("/x")
         assert "SECRET" not in str(raised.value)
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_file_that_was_removed_by_a_request_whose_answer_was_lost_was_there() -> None:
+    asked: list[int] = []
+
+    def answer(handler: Any) -> None:
+        asked.append(1)
+        if len(asked) > 1:
+            _json(handler, 200, boolean=False)
+
+    server = _server(answer)
+    try:
+        assert WebHdfs([_url(server)], limits=QUICK).delete("/x")
+        assert len(asked) == 2
+        assert not WebHdfs([_url(server)], limits=QUICK).delete("/y")
     finally:
         server.shutdown()
         server.server_close()

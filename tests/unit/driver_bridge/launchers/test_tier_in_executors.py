@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import threading
 from types import SimpleNamespace
 from typing import Any
@@ -192,3 +193,33 @@ def test_nodes_stay_off_the_progress_bar_and_survive_interrupts_from_the_first_o
     made._start_node(0)
     made._start_node(1)
     assert called == ["keep off", "spare", "watch", "job", "job"]
+
+
+def test_an_interrupt_in_the_middle_of_a_stop_leaves_nothing_all_the_same(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
+    def end_nodes(self: ExecutorsTier, grace: float) -> None:
+        waits.append(grace)
+        if grace:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(ExecutorsTier, "_tell_to_stop", lambda self: True)
+    monkeypatch.setattr(ExecutorsTier, "_end_nodes", end_nodes)
+    directory = tmp_path / "tier"
+    directory.mkdir()
+    made = tier(_stopping=threading.Event(), _lock=threading.Lock(), control=SimpleNamespace(close=lambda: None), directory=directory)
+    with pytest.raises(KeyboardInterrupt):
+        made.stop()
+    assert waits[-1] == 0.0
+    assert not directory.exists()
+
+
+def test_jobs_that_end_with_spark_itself_have_not_failed(caplog: pytest.LogCaptureFixture) -> None:
+    ended: Any = object.__new__(NodeJob)
+    ended._context = SimpleNamespace(_jsc=None)
+    ended._ended = set()
+    assert ended.newly_failed() == []
+    spark = SimpleNamespace(sparkContext=SimpleNamespace(_jsc=None))
+    made: Any = tier(_stopping=threading.Event(), _spark=spark)
+    made._replace(SimpleNamespace(wait=lambda: None, why=lambda: "SparkContext was shut down"))
+    assert not caplog.records

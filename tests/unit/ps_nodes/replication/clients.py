@@ -10,8 +10,10 @@ import numpy as np
 
 from sparkps.ps_nodes import functions
 from sparkps.wire.buckets import packed
+from sparkps.wire.codec import decode
 from sparkps.wire.hashing import buckets_of
 from sparkps.wire.messages import data as m
+from sparkps.wire.messages import log
 from sparkps.wire.placement import Placement
 from tests.harness.requests import Numbered
 from tests.unit.ps_nodes.lone_node import GROUP, TABLE, Client
@@ -82,6 +84,17 @@ def at_epoch(message: Numbered, epoch: int) -> Numbered:
     """The same by a newer placement."""
     fields = {name: getattr(message.message, name) for name in message.message.__struct_fields__}
     return Numbered(message.session, message.seq, message.acked, type(message.message)(**{**fields, "epoch": epoch}))
+
+
+def lose_the_close(nodes: Nodes) -> None:
+    """Node 0 closes a clock, and node 1 gets all that is shipped but for that."""
+    for pool in nodes.pools:
+        pool.run()
+    kept = [each for each in nodes.shipped if not isinstance(decode(each[2])[0], log.ShipClose)]
+    assert len(kept) == len(nodes.shipped) - 1
+    nodes.shipped.clear()
+    nodes.shipped.extend(kept)
+    nodes.deliver()
 
 
 def fail_over(nodes: Nodes) -> None:

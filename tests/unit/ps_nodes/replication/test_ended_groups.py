@@ -9,10 +9,8 @@ import pytest
 
 from sparkps.ps_nodes.replication.follower import Follower
 from sparkps.specs import GroupSpec
-from sparkps.wire.codec import decode
 from sparkps.wire.messages import control as c
 from sparkps.wire.messages import data as m
-from sparkps.wire.messages import log
 from sparkps.wire.placement import Placement
 from tests.harness.requests import Numbered
 from tests.unit.ps_nodes.lone_node import GROUP
@@ -26,6 +24,7 @@ from tests.unit.ps_nodes.replication.clients import (
     client_of,
     done,
     fail_over,
+    lose_the_close,
     rank_of,
     two_nodes,
 )
@@ -123,13 +122,7 @@ def test_nobody_asks_for_more_of_a_group_that_is_being_closed(monkeypatch: pytes
 def test_what_was_due_at_a_primary_that_died_is_closed_though_the_group_has_ended_here() -> None:
     nodes = Nodes(PAIR, 2)
     ranks_that_have_finished(nodes)
-    for pool in nodes.pools:
-        pool.run()
-    kept = [each for each in nodes.shipped if not isinstance(decode(each[2])[0], log.ShipClose)]
-    assert len(kept) == len(nodes.shipped) - 1
-    nodes.shipped.clear()
-    nodes.shipped.extend(kept)
-    nodes.deliver()
+    lose_the_close(nodes)
     assert nodes.command(1, c.CloseGroup(0, GROUP)) == [None]
     assert nodes.rows(1, 3) == {}
     fail_over(nodes)

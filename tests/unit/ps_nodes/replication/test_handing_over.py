@@ -16,10 +16,8 @@ from sparkps.checkpoints.plan import assemble
 from sparkps.checkpoints.store import CheckpointStore
 from sparkps.errors import GroupError, TierError
 from sparkps.ps_nodes.checkpointing import loading, writing
-from sparkps.wire.codec import decode
 from sparkps.wire.messages import control as c
 from sparkps.wire.messages import data as m
-from sparkps.wire.messages import log
 from tests.unit.ps_nodes.lone_node import GROUP, Client
 from tests.unit.ps_nodes.replication.clients import (
     ALONE,
@@ -29,6 +27,7 @@ from tests.unit.ps_nodes.replication.clients import (
     add,
     at_epoch,
     fail_over,
+    lose_the_close,
     rank_of,
     two_nodes,
 )
@@ -89,13 +88,7 @@ def test_a_clock_that_is_due_when_its_primary_dies_is_closed_by_the_next_one() -
     nodes.deliver()
     for rank in ranks:
         rank.send(rank.tick())
-    for pool in nodes.pools:
-        pool.run()
-    kept = [each for each in nodes.shipped if not isinstance(decode(each[2])[0], log.ShipClose)]
-    assert len(kept) == len(nodes.shipped) - 1
-    nodes.shipped.clear()
-    nodes.shipped.extend(kept)
-    nodes.deliver()
+    lose_the_close(nodes)
     assert nodes.rows(1, 3) == {}
     fail_over(nodes)
     nodes.deliver()
