@@ -205,7 +205,10 @@ class WebHdfs:
         raise first
 
     def _url(self, address: str, operation: str, path: str, parameters: dict[str, str]) -> str:
-        return f"{address}/webhdfs/v1{quote(path)}?{urlencode({'op': operation, **self._identity(), **parameters})}"
+        # Who has a token is given no other one by it.
+        own = {"user.name": self._user} if self._user else {}
+        who = own if operation == "GETDELEGATIONTOKEN" else self._identity()
+        return f"{address}/webhdfs/v1{quote(path)}?{urlencode({'op': operation, **who, **parameters})}"
 
     def _identity(self) -> dict[str, str]:
         token = self._token if isinstance(self._token, str) else self._token()

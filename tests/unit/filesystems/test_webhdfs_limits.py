@@ -273,3 +273,20 @@ def test_a_file_that_was_removed_by_a_request_whose_answer_was_lost_was_there() 
     finally:
         server.shutdown()
         server.server_close()
+
+
+def test_a_token_is_not_asked_for_with_another_one() -> None:
+    paths: list[str] = []
+
+    def answer(handler: Any) -> None:
+        paths.append(handler.path)
+        _json(handler, 200, Token={"urlString": "t"})
+
+    server = _server(answer)
+    try:
+        assert WebHdfs([_url(server)], user="ann", token="other", limits=QUICK).delegation_token("me") == "t"
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert "delegation=" not in paths[0]
+    assert "user.name=ann" in paths[0]
