@@ -166,6 +166,58 @@ def combine_buckets(tables: Any, coefficients: Any, constant: float, index: Any,
         unlock(word)
 
 
+@kernel(lambda _: (_TABLES, HEADS, _BUCKETS, _ELEMENTS, array(types.float64, 2)))
+def column_dots_buckets(tables: Any, index: Any, buckets: Any, elements: Any, out: Any) -> None:
+    """Sums of the products of tables 0 and 1, each column apart, for each bucket."""
+    dim = out.shape[1]
+    block = max(BLOCK // dim, 1) * dim
+    room = np.empty((2, block))
+    out[:] = 0.0
+    for run in range(buckets.shape[0]):
+        bucket = buckets[run]
+        word = lock_word(index, bucket)
+        lock(word)
+        first, second = _rows_address(tables, 0, bucket), _rows_address(tables, 1, bucket)
+        for begin in range(0, elements[run], block):
+            count = min(block, elements[run] - begin)
+            left = float64_at(_load_block(first, tables[0, 1], begin, count, float64_at(address_of(data(room), 0))))
+            right = float64_at(_load_block(second, tables[1, 1], begin, count, float64_at(address_of(data(room), block))))
+            if dim == 1:
+                out[run, 0] += dot(left, right, count)
+                continue
+            for row in range(0, count, dim):
+                for column in range(dim):
+                    out[run, column] += left[row + column] * right[row + column]
+        unlock(word)
+
+
+@inlined
+def _axpy_columns(target: Any, source: Any, alphas: Any, dim: int, count: int) -> None:
+    for row in range(0, count, dim):
+        for column in range(dim):
+            target[row + column] += alphas[column] * source[row + column]
+
+
+@kernel(lambda _: (_TABLES, given(types.float64), HEADS, _BUCKETS, _ELEMENTS))
+def column_axpy_buckets(tables: Any, alphas: Any, index: Any, buckets: Any, elements: Any) -> None:
+    """Adds alphas[k] times column k of table 1 to column k of table 0."""
+    dim = alphas.shape[0]
+    for run in range(buckets.shape[0]):
+        bucket = buckets[run]
+        word = lock_word(index, bucket)
+        lock(word)
+        target, source = _rows_address(tables, 0, bucket), _rows_address(tables, 1, bucket)
+        if tables[0, 1] == 4 and tables[1, 1] == 4:
+            _axpy_columns(float32_at(target), float32_at(source), alphas, dim, elements[run])
+        elif tables[0, 1] == 4:
+            _axpy_columns(float32_at(target), float64_at(source), alphas, dim, elements[run])
+        elif tables[1, 1] == 4:
+            _axpy_columns(float64_at(target), float32_at(source), alphas, dim, elements[run])
+        else:
+            _axpy_columns(float64_at(target), float64_at(source), alphas, dim, elements[run])
+        unlock(word)
+
+
 @kernel(lambda _: (_TABLES, given(types.int64), types.int64, types.int64, given(types.int64)))
 def copy_bucket(tables: Any, locks: Any, bucket: int, most: int, targets: Any) -> int:
     """Copies the rows of all tables in one bucket, as they are at one moment; returns how many rows each has.

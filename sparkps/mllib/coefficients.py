@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from sparkps.client.frames import read_buckets
 from sparkps.client.tables import SparseTable
 from sparkps.mllib.data.keys import KeyMap
-from sparkps.mllib.data.store import INTERCEPT_KEY
 from sparkps.mllib.tables import drop_quietly
 from sparkps.specs import NUM_BUCKETS
 
@@ -121,7 +120,7 @@ def brought_here(table: SparseTable) -> LocalCoefficients:
     parts = list(read_buckets(table, range(NUM_BUCKETS)))
     keys = np.concatenate([np.empty(0, np.int64), *(keys for keys, _ in parts)])
     values = np.concatenate([np.empty(0), *(rows[:, 0].astype(np.float64) for _, rows in parts)])
-    keep = (values != 0) & (keys != INTERCEPT_KEY)
+    keep = (values != 0) & (keys >= 0)
     order = np.argsort(keys[keep])
     return LocalCoefficients(keys[keep][order], values[keep][order])
 

@@ -229,7 +229,25 @@ def _checked(call: FunctionCall, tables: Mapping[int, Table]) -> _Call:
                 function=name,
                 table=other.spec.name,
             )
+    if call.function in ("column_dots", "column_axpy"):
+        _check_columns(call, first)
     return _Call(call, operands, user)
+
+
+def _check_columns(call: FunctionCall, table: Table) -> None:
+    """Functions by column are for sparse tables, whose rows lie whole in a bucket, and take a factor for each column."""
+    if not isinstance(table, SparseShards):
+        raise InvalidInput(
+            f"The tables of {call.function!r} must be sparse. Got {table.spec.name!r}.", function=call.function, table=table.spec.name
+        )
+    factors = call.args.get("alphas")
+    if factors is not None and len(factors) != table.spec.dim:
+        raise InvalidInput(
+            f"{call.function!r} must get one of `alphas` for each of the {table.spec.dim} columns of {table.spec.name!r}."
+            f" Got {len(factors)}.",
+            function=call.function,
+            table=table.spec.name,
+        )
 
 
 def _aligned(first: Table, other: Table) -> bool:
@@ -324,6 +342,21 @@ def _combine(
     return []
 
 
+def _run_column_dots(tables: list[Table], _args: Mapping[str, Any], buckets: Buckets) -> Arrays:
+    out = np.empty((len(buckets), tables[0].spec.dim))
+    vectors.column_dots_buckets(_described(tables), tables[0].lock_heads, buckets, _elements(tables, buckets), out)
+    return [out]
+
+
+def _run_column_axpy(tables: list[Table], args: Mapping[str, Any], buckets: Buckets) -> Arrays:
+    target = tables[0]
+    target.changing(buckets)
+    alphas = np.array(args["alphas"], np.float64)
+    vectors.column_axpy_buckets(_described(tables), alphas, target.lock_heads, buckets, _elements(tables, buckets))
+    target.written(buckets)
+    return []
+
+
 def _run_fill(tables: list[Table], args: Mapping[str, Any], buckets: Buckets) -> Arrays:
     return _combine(tables[0], [], [], buckets, args["value"])
 
@@ -353,6 +386,8 @@ _RUNNERS: dict[str, Callable[[list[Table], Mapping[str, Any], Buckets], Arrays]]
     "nnz": _reduced(layout.NONZERO),
     "dot": _run_dot,
     "gram": _run_gram,
+    "column_dots": _run_column_dots,
+    "column_axpy": _run_column_axpy,
     "topk": _run_top,
     "fill": _run_fill,
     "scale": _run_scale,

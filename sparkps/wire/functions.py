@@ -20,6 +20,8 @@ scale                alpha                             None; w ← alpha·w
 axpy                 alpha, x                          None; w ← w + alpha·x
 copy                 source                            None; w ← source
 linear_combination   tables, coefficients              None; w ← sum of coefficient·table, in one pass; w may be among them
+column_dots          other                             ndarray (dim,): sum of products with `other`, each column apart (sparse)
+column_axpy          alphas, x                         None; column k of w ← itself + alphas[k]·column k of x (sparse)
 ==================== ================================= ======================================================================
 
 Functions that write act on every row that the table has. Dots and sums accumulate in float64.
@@ -152,11 +154,13 @@ BUILT_IN: dict[str, FunctionSpec] = {
         FunctionSpec("max", _greatest),
         FunctionSpec("nnz", _count),
         FunctionSpec("dot", _total, tables=("other",)),
+        FunctionSpec("column_dots", _total, tables=("other",)),
         FunctionSpec("gram", _total, table_lists=("left", "right")),
         FunctionSpec("topk", _top, arrays=2, plain={"k": _REQUIRED, "by": "value"}),
         FunctionSpec("fill", _nothing, arrays=0, plain={"value": _REQUIRED}, writes=True),
         FunctionSpec("scale", _nothing, arrays=0, plain={"alpha": _REQUIRED}, writes=True),
         FunctionSpec("axpy", _nothing, arrays=0, tables=("x",), plain={"alpha": _REQUIRED}, writes=True),
+        FunctionSpec("column_axpy", _nothing, arrays=0, tables=("x",), plain={"alphas": _REQUIRED}, writes=True),
         FunctionSpec("copy", _nothing, arrays=0, tables=("source",), writes=True),
         FunctionSpec(
             "linear_combination",
@@ -216,8 +220,9 @@ def build_call(name: str, table: int, args: Mapping[str, Any], table_id: Callabl
         plain[argument] = len(given)
     for argument, default in spec.plain.items():
         plain[argument] = _take(spec, left, argument, default)
-    if "coefficients" in plain:
-        plain["coefficients"] = _listed(name, "coefficients", plain["coefficients"])
+    for argument in ("coefficients", "alphas"):
+        if argument in plain:
+            plain[argument] = _listed(name, argument, plain[argument])
     return check(FunctionCall(name, ids, {**plain, **left}))
 
 
@@ -342,6 +347,10 @@ def _checked(spec: FunctionSpec, args: dict[str, Any]) -> dict[str, Any]:
             args[argument] = _number(name, argument, args[argument])
     if "coefficients" in spec.plain:
         args["coefficients"] = _coefficients(name, args["coefficients"], args["tables"])
+    if "alphas" in spec.plain:
+        if not isinstance(args["alphas"], (list, tuple)):
+            raise InvalidInput(f"The `alphas` of {name!r} must be a list. Got {_told(args['alphas'])} instead.", function=name)
+        args["alphas"] = [_number(name, "alphas", each) for each in args["alphas"]]
     if "k" in spec.plain:
         args["k"] = _integer(name, "k", args["k"], 1, MAX_TOP)
         if not isinstance(args["by"], str) or args["by"] not in ("value", "magnitude"):

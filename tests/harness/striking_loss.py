@@ -29,7 +29,7 @@ class StrikingLogistic(Logistic):
     def __init__(self, strike: Callable[[], None] | None = None, mark: str = "", kept: str = "", seconds: float = 0.0) -> None:
         self.strike, self.mark, self.kept, self.seconds = strike, mark, kept, seconds
 
-    def loss_and_gradient(self, chunks: Iterable[Chunk], state: Any, bias: float) -> tuple[float, float]:
+    def loss_and_gradient(self, chunks: Iterable[Chunk], state: Any, bias: Any) -> tuple[float, Any]:
         """See `Objective`."""
         threading.Event().wait(self.seconds)
         is_due = self.strike is not None and not pathlib.Path(self.mark).exists()

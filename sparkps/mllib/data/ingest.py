@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sparkps.mllib.data import kernels
 from sparkps.mllib.data.keys import KeyMap
 from sparkps.mllib.data.rows import RowReader, Rows
-from sparkps.mllib.data.store import INTERCEPT_KEY, Chunk, Spill, Store
+from sparkps.mllib.data.store import Chunk, Spill, Store, parameter_keys
 
 Array = NDArray[Any]
 
@@ -126,6 +126,7 @@ def ingest(
     budget: int = 1 << 40,
     scratch: str = "",
     chunk_entries: int = CHUNK_ENTRIES,
+    scalars: int = 0,
 ) -> Store:
     """Read all rows of a rank, once.
 
@@ -142,6 +143,8 @@ def ingest(
         A directory; empty: the system's temporary one.
     chunk_entries : int
         Entries of one chunk, about.
+    scalars : int
+        Parameters of the objective, besides the intercept, that belong to no feature.
 
     Raises
     ------
@@ -156,14 +159,14 @@ def ingest(
         builder.add(rows, numbers)
         width, skipped = max(width, rows.width), skipped + rows.skipped
     builder.flush()
-    intercept = int(numbers.number(np.array([INTERCEPT_KEY], np.int64))[0])
-    num_features = width or (int(numbers.keys.max()) + 1 if len(numbers) > 1 else 0)
+    num_features = width or (int(numbers.keys.max()) + 1 if len(numbers) else 0)
+    parameters = numbers.number(parameter_keys(scalars)).astype(np.int64)
     keys, place = order(np.array(numbers.keys))
     if place is not None:
         builder.renumber(place, scratch)
-        intercept = int(place[intercept])
+        parameters = place[parameters].astype(np.int64)
     return Store(
-        keys, intercept, builder.chunks, builder.spill, builder.lengths, num_features, skipped, width
+        keys, parameters, builder.chunks, builder.spill, builder.lengths, num_features, skipped, width
     )
 
 

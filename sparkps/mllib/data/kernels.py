@@ -232,22 +232,24 @@ def margins(indptr: Any, ids: Any, values: Any, coefficients: Any, bias: float, 
 # ---- coordinates -------------------------------------------------------------------------------------------------------
 
 
-@kernel(lambda _: (given(_F64), given(_F64), array(_F64, 2)))
+@kernel(lambda _: (given(_F64, 2), given(_F64), array(_F64, 3)))
 def enter(x: Any, inverse: Any, state: Any) -> None:
     """Coefficients of the raw features, x·inverse, into ``state[:, 0]``; the gradient ``state[:, 1]`` becomes 0."""
     for k in range(x.shape[0]):
-        state[k, 0] = x[k] * inverse[k]
-        state[k, 1] = 0.0
+        for output in range(x.shape[1]):
+            state[k, 0, output] = x[k, output] * inverse[k]
+            state[k, 1, output] = 0.0
 
 
-@kernel(lambda _: (given(_F64), given(_F64), given(_F64), _F64, given(_F64, 2), array(_F64)))
+@kernel(lambda _: (given(_F64, 2), given(_F64), given(_F64), _F64, given(_F64, 3), array(_F64, 2)))
 def leave(x: Any, inverse: Any, penalty: Any, scale: float, state: Any, gradient: Any) -> float:
     """gradient = scale·inverse·``state[:, 1]`` + penalty·x; returns ½ Σ penalty·x²."""
     total = 0.0
     for k in range(x.shape[0]):
-        pull = penalty[k] * x[k]
-        total += pull * x[k]
-        gradient[k] = scale * inverse[k] * state[k, 1] + pull
+        for output in range(x.shape[1]):
+            pull = penalty[k] * x[k, output]
+            total += pull * x[k, output]
+            gradient[k, output] = scale * inverse[k] * state[k, 1, output] + pull
     return 0.5 * total
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,19 @@ from sparkps.spill import SpilledBatches
 
 Array = NDArray[Any]
 
-#: Key of the intercept in a model's tables; features have keys from 0.
+#: Key of the intercept in a model's tables; features have keys from 0, further parameters from -2 downwards.
 INTERCEPT_KEY = -1
+
+
+def parameter_keys(scalars: int) -> Array:
+    """Keys of the intercept and of further parameters that belong to no feature, int64 (1 + scalars,).
+
+    Examples
+    --------
+    >>> parameter_keys(2).tolist()
+    [-1, -2, -3]
+    """
+    return INTERCEPT_KEY - np.arange(1 + scalars, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,8 @@ class Chunk:
     ids: Array
     #: float32 or float64 (nonzeros,), or empty where all are 1.
     values: Array
+    #: float64 (n,): what is added to a row's margin; empty where there is nothing.
+    offsets: Array = field(default_factory=lambda: np.empty(0))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -45,7 +58,7 @@ class Chunk:
     @property
     def nbytes(self) -> int:
         """Bytes of memory."""
-        return sum(part.nbytes for part in (self.labels, self.weights, self.indptr, self.ids, self.values))
+        return sum(part.nbytes for part in (self.labels, self.weights, self.indptr, self.ids, self.values, self.offsets))
 
     def rows(self, start: int, stop: int) -> Chunk:
         """Rows [start, stop)."""
@@ -56,6 +69,7 @@ class Chunk:
             np.ascontiguousarray(self.indptr[start : stop + 1] - first),
             self.ids[first:last],
             self.values[first:last],
+            self.offsets[start:stop],
         )
 
     @classmethod
@@ -153,10 +167,10 @@ class Store:
     (2, [1, 0, -1], [[0, 1, 0]])
     """
 
-    #: int64 (n,): key of each local number, in the order of the tier; the intercept's is among them.
+    #: int64 (n,): key of each local number, in the order of the tier; those of the parameters are among them.
     keys: Array
-    #: Local number of the intercept.
-    intercept: int
+    #: int64 (1 + scalars,): local numbers of the intercept and of further parameters without a feature.
+    parameters: Array
     #: Chunks in memory, then those in the file.
     chunks: list[Chunk]
     spill: Spill
@@ -214,4 +228,4 @@ def _no_rows() -> Chunk:
     return Chunk(np.empty(0), np.empty(0), np.zeros(1, np.int32), np.empty(0, np.int32), np.empty(0, np.float32))
 
 
-__all__ = ["INTERCEPT_KEY", "Chunk", "Spill", "Store"]
+__all__ = ["INTERCEPT_KEY", "Chunk", "Spill", "Store", "parameter_keys"]

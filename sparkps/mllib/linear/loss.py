@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,11 @@ class Loss(ABC):
     kernel: ClassVar[Kernel]
     #: What margins mean, by its name in `links.LINKS`; empty: they are predictions.
     link: ClassVar[str] = ""
+    #: See `Objective`: one margin a row, and one coefficient a feature.
+    outputs: ClassVar[int] = 1
+    dim: ClassVar[int] = 1
+    scalars: ClassVar[int] = 0
+    classes: ClassVar[int] = 0
 
     def __init_subclass__(cls, *, name: str = "", **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -53,27 +58,41 @@ class Loss(ABC):
         """See `Objective`."""
         return (self.kernel.module,)
 
+    def informed(self, sums: LabelSums) -> Self:
+        """See `Objective`; most losses need to know nothing."""
+        return self
+
+    def penalties(self, l1: float, l2: float) -> tuple[float, float]:
+        """See `Objective`; most losses take them as they are."""
+        return l1, l2
+
     @abstractmethod
     def start(self, sums: LabelSums) -> Start:
         """See `Objective`."""
 
-    def loss_and_gradient(self, chunks: Iterable[Chunk], state: NDArray[Any], bias: float) -> tuple[float, float]:
+    def published(self, rows: NDArray[Any], *, penalised: bool) -> NDArray[Any]:
+        """See `Objective`: as it is."""
+        return rows
+
+    def loss_and_gradient(
+        self, chunks: Iterable[Chunk], state: NDArray[Any], bias: NDArray[Any]
+    ) -> tuple[float, NDArray[Any]]:
         """See `Objective`.
 
         Examples
         --------
         >>> chunk = Chunk(np.array([1.0]), np.empty(0), np.array([0, 1], np.int32), np.zeros(1, np.int32), np.array([2.0]))
-        >>> state = np.zeros((1, 2))
-        >>> loss, derivative = loss_named("logistic")().loss_and_gradient([chunk], state, 0.0)
-        >>> round(loss, 12), derivative, state[0, 1].item()    # the loss is log(2)
-        (0.69314718056, -0.5, -1.0)
+        >>> state = np.zeros((1, 2, 1))
+        >>> loss, derivatives = loss_named("logistic")().loss_and_gradient([chunk], state, np.zeros(1))
+        >>> round(loss, 12), derivatives.tolist(), state[0, 1].tolist()    # the loss is log(2)
+        (0.69314718056, [-0.5], [-1.0])
         """
-        totals = np.zeros(2)
+        totals, pairs = np.zeros(2), state.reshape(len(state), 2)
         for chunk in chunks:
             self.kernel.of(chunk.values.dtype)(
-                chunk.indptr, chunk.ids, chunk.values, chunk.labels, chunk.weights, state, float(bias), totals
+                chunk.indptr, chunk.ids, chunk.values, chunk.labels, chunk.weights, chunk.offsets, pairs, float(bias[0]), totals
             )
-        return float(totals[0]), float(totals[1])
+        return float(totals[0]), totals[1:]
 
     def probabilities(self, margins: NDArray[Any]) -> NDArray[Any]:
         """Of label 1 at each margin, float64 (n,); for losses whose margins mean one.

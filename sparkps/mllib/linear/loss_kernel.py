@@ -103,15 +103,15 @@ def fused(name: str, loss: Block) -> Kernel:
     of_block = inlined(loss)
 
     def run(
-        indptr: Any, ids: Any, values: Any, labels: Any, weights: Any, state: Any, bias: float, totals: Any
+        indptr: Any, ids: Any, values: Any, labels: Any, weights: Any, offsets: Any, state: Any, bias: float, totals: Any
     ) -> None:
         """Adds to the gradient ``state[:, 1]`` of the weighted sum of losses at the coefficients ``state[:, 0]``.
 
         Both stand side by side because each entry needs both: one cache miss instead of two. Adds to `totals` the weighted
-        sums of losses and of their derivatives (the gradient of the bias).
+        sums of losses and of their derivatives (the gradient of the bias). A row's offset, 0 where there are none, is part of its margin.
         """
         entries, scalars, both = data(ids), data(values), data(state)
-        ones, plain = values.shape[0] == 0, weights.shape[0] == 0
+        ones, plain, shifted = values.shape[0] == 0, weights.shape[0] == 0, offsets.shape[0] > 0
         ahead = _AHEAD if state.shape[0] > _FAR else 0
         rows, stop = labels.shape[0], ids.shape[0]
         margins, losses, derivatives = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
@@ -128,6 +128,8 @@ def fused(name: str, loss: Block) -> Kernel:
                     margins[r - begin] = _margin_of_ones(first, last, entries, both, bias)
                 else:
                     margins[r - begin] = _margin(first, last, entries, scalars, both, bias)
+                if shifted:
+                    margins[r - begin] += offsets[r]
             of_block(margins, labels[begin:end], end - begin, room, losses, derivatives)
             for r in range(begin, end):
                 weight = 1.0 if plain else weights[r]
@@ -145,7 +147,9 @@ def fused(name: str, loss: Block) -> Kernel:
     run.__qualname__ = run.__name__ = name
     run.__module__ = loss.__module__
     made: Kernel = kernel(
-        lambda t: (given(_I32), given(_I32), given(t), given(_F64), given(_F64), array(_F64, 2), _F64, array(_F64)),
+        lambda t: (
+            given(_I32), given(_I32), given(t), given(_F64), given(_F64), given(_F64), array(_F64, 2), _F64, array(_F64)
+        ),
         dtypes=FLOATS,
     )(run)
     return made

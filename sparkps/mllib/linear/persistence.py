@@ -27,7 +27,6 @@ from sparkps.mllib.coefficients import (
     LocalCoefficients,
     TableCoefficients,
 )
-from sparkps.mllib.data.store import INTERCEPT_KEY
 from sparkps.mllib.tables import context_of, new_prefix
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def weights_of(coefficients: Coefficients, spark: SparkSession) -> DataFrame:
         table = pa.table({"key": pa.array(coefficients.keys), "weight": pa.array(coefficients.values)})
         return spark.createDataFrame(table, _SCHEMA)
     rows = coefficients.table.to_dataframe().select("key", sf.col("row")[0].cast("double").alias("weight"))
-    return rows.where((sf.col("key") != INTERCEPT_KEY) & (sf.col("weight") != 0))
+    return rows.where((sf.col("key") >= 0) & (sf.col("weight") != 0))
 
 
 def coefficients_from(weights: DataFrame, uid: str, limit: int = LOCAL_BYTES) -> Coefficients:

@@ -24,7 +24,7 @@ from sparkps.mllib.data.store import Store
 from sparkps.mllib.solvers.job import RankJob
 from sparkps.mllib.solvers.lbfgs import TRIAL, TRIAL_GRADIENT
 from sparkps.mllib.solvers.ranks import RankSummary, check_same_rows, check_weight, counts_of, weight_of
-from sparkps.mllib.solvers.scaling import FACTS, STATISTICS, Scaling, scaling
+from sparkps.mllib.solvers.scaling import FACTS, STATISTICS, label_sums, scaling
 from sparkps.mllib.solvers.vectors import FIRST_EVALUATION, STOP
 from sparkps.wire.messages.data import OpCode
 
@@ -41,7 +41,8 @@ class FullBatchTask:
         rank_job = self.rank_job
         reader = RowReader(rank_job.job.columns, worker.rank, rank_job.job.objective.label_rule)
         # Keys stay in order of appearance: frequent ones come early, so their coefficients lie close together.
-        store = ingest(batches.stream(), reader, budget=rank_job.budget, scratch=rank_job.scratch)
+        scalars = rank_job.job.objective.scalars
+        store = ingest(batches.stream(), reader, budget=rank_job.budget, scratch=rank_job.scratch, scalars=scalars)
         try:
             _FullBatch(worker, rank_job, store).run()
             return RankSummary.of(store)
@@ -56,12 +57,12 @@ class _FullBatch:
     worker: Any
     rank_job: RankJob
     store: Store
-    #: Coefficients of the raw features and their gradient, side by side.
+    #: (keys, 2, dim): coefficients of the raw features and their gradient, side by side.
     state: Array = field(init=False)
 
     def __post_init__(self) -> None:
         names, self.job = self.rank_job.names, self.rank_job.job
-        self.state = np.zeros((len(self.store.keys), 2))
+        self.state = np.zeros((len(self.store.keys), 2, self.job.objective.dim))
         statistics = self.worker.table(names.statistics)
         self.statistics: KeySet = statistics.register(self.store.keys)
         self.trial = self._keys_of(names.vector(TRIAL))
@@ -86,10 +87,11 @@ class _FullBatch:
             self._push_sums()
         if worker.clock == 1:
             self._push_squares()
-        self.weight, self.scaling = self._pull_scaling()
+        self._pull_scaling()
         if worker.clock == 2:
             if self.job.fit_intercept:
-                self._keys_of(self.rank_job.names.scaled_mean).assign(self.scaling.scaled_mean[:, None])
+                mean = np.repeat(self.scaling.scaled_mean[:, None], self.objective.dim, axis=1)
+                self._keys_of(self.rank_job.names.scaled_mean).assign(mean)
             worker.tick()
         while True:
             if (worker.clock - FIRST_EVALUATION) % 2:
@@ -100,13 +102,16 @@ class _FullBatch:
     def _push_sums(self) -> None:
         rows = np.zeros((len(self.store.keys), STATISTICS))
         sums = np.zeros((len(self.store.keys), 2))
-        facts = np.zeros(FACTS)
+        classes = self.job.objective.classes
+        facts = np.zeros(FACTS + classes)
         for chunk in self.store:
             kernels.column_sums.of(chunk.values.dtype)(chunk.indptr, chunk.ids, chunk.values, chunk.weights, sums)
             weights = chunk.weights if len(chunk.weights) else np.ones(len(chunk))
             labels = chunk.labels
             # Summed alike, so that equal labels give equal sums to the last bit: a loss asks whether all are 0, or 1.
-            facts += np.array([each.sum() for each in (weights, weights**2, weights * labels, weights * labels**2)])
+            facts[:FACTS] += [each.sum() for each in (weights, weights**2, weights * labels, weights * labels**2)]
+            if classes:
+                facts[FACTS:] += np.bincount(labels.astype(np.int64), weights, classes)
         if not np.isfinite(facts[:2]).all():
             check_weight(math.inf, self.job.columns)
         rows[:, :2], rows[:, 2] = sums, 1.0
@@ -128,42 +133,54 @@ class _FullBatch:
         self.statistics.add(rows)
         self.worker.tick()
 
-    def _pull_scaling(self) -> tuple[float, Scaling]:
+    def _pull_scaling(self) -> None:
+        """What all rows together say of features and labels: objective, weight, scaling."""
         statistics, facts = pull_together(self.worker.session, [self.statistics, self.facts])
-        weight = max(float(facts[0]), np.finfo(float).tiny)
-        job = self.job
-        found = scaling(
-            statistics, weight, facts[1], self.store.intercept, l2=job.l2, standardization=job.standardization
+        self.weight, job = max(float(facts[0]), np.finfo(float).tiny), self.job
+        sums = label_sums(facts)
+        self.objective = job.objective.informed(sums) if sums.weight > 0 else job.objective
+        _, l2 = self.objective.penalties(job.l1, job.l2)
+        self.scaling = scaling(
+            statistics, self.weight, facts[1], self.store.parameters, l2=l2, standardization=job.standardization
         )
-        return weight, found
 
     # ---- evaluation ----------------------------------------------------------------------------------------------------
 
     def _evaluate(self) -> bool:
         """One clock; whether it was the last."""
-        (command, shift), trial = pull_together(self.worker.session, [self.control, self.trial])
-        point = np.ascontiguousarray(trial.ravel())
+        (command, *shift), trial = pull_together(self.worker.session, [self.control, self.trial])
+        point = np.ascontiguousarray(trial)
         kernels.enter(point, self.scaling.inverse, self.state)
         if command == STOP:
-            self._publish(shift)
+            self._publish(np.array(shift))
             return True
-        at = self.store.intercept
-        bias = point[at] - shift if self.job.fit_intercept else 0.0
-        loss, derivative = self.job.objective.loss_and_gradient(self.store, self.state, bias)
-        self.state[at, 1] = derivative if self.job.fit_intercept else 0.0
-        gradient = np.empty((len(point), 1))
-        penalty = kernels.leave(
-            point, self.scaling.inverse, self.scaling.penalty, 1.0 / self.weight, self.state, gradient[:, 0]
-        )
-        totals = np.array([loss / self.weight + penalty, derivative / self.weight])
+        loss, derivatives = self.objective.loss_and_gradient(self.store, self.state, self._bias(point, np.array(shift)))
+        self._take_derivatives(derivatives)
+        gradient = np.empty_like(point)
+        penalty = kernels.leave(point, self.scaling.inverse, self.scaling.penalty, 1.0 / self.weight, self.state, gradient)
+        totals = np.append(loss / self.weight + penalty, derivatives[: self.objective.outputs] / self.weight)
         write_together(self.worker.session, OpCode.ADD, [(self.gradient, gradient), (self.totals, totals)])
         self.worker.tick()
         return False
 
-    def _publish(self, shift: float) -> None:
+    def _bias(self, point: Array, shift: Array) -> Array:
+        """Intercepts of the centred features, and further parameters: (outputs + scalars,)."""
+        at, *scalars = self.store.parameters
+        intercepts = point[at] - shift if self.job.fit_intercept else np.zeros(self.objective.outputs)
+        return np.append(intercepts, point[scalars, 0])
+
+    def _take_derivatives(self, derivatives: Array) -> None:
+        """Those by intercepts and further parameters, into their rows of the gradient."""
+        at, *scalars = self.store.parameters
+        outputs = self.objective.outputs
+        self.state[at, 1] = derivatives[:outputs] if self.job.fit_intercept else 0.0
+        self.state[scalars, 1, 0] = derivatives[outputs:]
+
+    def _publish(self, shift: Array) -> None:
         """The solution, in coefficients of the raw features, into the model's table."""
-        self.state[self.store.intercept, 0] -= shift
-        self.model.assign(np.ascontiguousarray(self.state[:, :1]))
+        self.state[self.store.parameters[0], 0] -= shift
+        penalised = self.job.l1 + self.job.l2 > 0
+        self.model.assign(self.objective.published(np.ascontiguousarray(self.state[:, 0]), penalised=penalised))
 
 
 __all__ = ["FullBatchTask"]

@@ -9,8 +9,9 @@ is a function of the rank's clock, so a rank that was lost goes on at its succes
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,9 @@ Array = NDArray[Any]
 
 #: What a rank keeps with each tick: sum of losses and weights of the running epoch.
 _STATE = struct.Struct("<dd")
+
+#: Columns of the table of losses, which has a row for each epoch: sum of losses, of weights, and seconds until its end.
+LOSSES = 3
 
 #: Server-side optimizers by the name of their solver; arguments: step size, l1, l2.
 OPTIMIZERS: dict[str, Callable[[float, float, float], Optimizer]] = {
@@ -153,6 +157,7 @@ class _MiniBatch:
         self.keeps_keysets = self.epochs > 1 and not store.is_spilled
         #: Sum of losses and of weights in the running epoch.
         self.running = _STATE.unpack(worker.state) if worker.state else (0.0, 0.0)
+        self.began = time.monotonic()
 
     # ---- steps ---------------------------------------------------------------------------------------------------------
 
@@ -219,7 +224,7 @@ class _MiniBatch:
                 self.keysets[number] = self.table.register(keys)
             keys = self.keysets[number]
         return _Batch(
-            Chunk(chunk.labels, chunk.weights, chunk.indptr, local, chunk.values), keys, schedule.size(number)
+            replace(chunk, ids=local), keys, schedule.size(number)
         )
 
     def _begin_pull(self, batch: _Batch) -> Callable[[], tuple[Array, Array]]:
@@ -235,29 +240,30 @@ class _MiniBatch:
         chunk = batch.chunk
         if not len(chunk):
             return
-        state = np.zeros((len(weights), 2))
-        state[:, 0] = weights[:, 0]
-        start = float(bias[0]) if self.job.fit_intercept else 0.0
-        loss, derivative = self.job.objective.loss_and_gradient([chunk], state, start)
+        state = np.zeros((len(weights), 2, self.job.objective.dim))
+        state[:, 0] = weights
+        start = np.asarray(bias, np.float64) if self.job.fit_intercept else np.zeros(len(bias))
+        loss, derivatives = self.job.objective.loss_and_gradient([chunk], state, start)
         # Rows that all have weight 0 are refused by the driver, who sees those of all ranks.
         scale = 1.0 / (batch.size * self.mean_weight) if self.mean_weight else 0.0
-        gradient = (state[:, 1:] * scale).astype(self.table.dtype)
+        gradient = (state[:, 1] * scale).astype(self.table.dtype)
         weight = float(chunk.weights.sum()) if len(chunk.weights) else float(len(chunk))
         self.running = self.running[0] + loss, self.running[1] + weight
         pushes: list[Any] = [(self.table, batch.keys, gradient)]
         if isinstance(batch.keys, KeySet):
             pushes = [(batch.keys, gradient)]
         if self.job.fit_intercept:
-            pushes.append((self.bias, np.array([derivative * scale], self.bias.dtype)))
+            pushes.append((self.bias, (derivatives * scale).astype(self.bias.dtype)))
         write_together(self.worker.session, OpCode.PUSH, pushes)
 
     def _end_epoch(self, epoch: int) -> None:
-        losses = np.zeros((self.epochs, 2))
-        losses[epoch - 1] = self.running
+        losses = np.zeros((self.epochs, LOSSES))
+        # The clock is one rank's.
+        losses[epoch - 1] = *self.running, time.monotonic() - self.began if self.worker.rank == 0 else 0.0
         self.losses.add_async(losses)
         loss = self.running[0] / self.running[1] if self.running[1] else None
         self.worker.report(epoch=epoch, epochs=self.epochs, loss=loss, rows=len(self.store))
         self.running = (0.0, 0.0)
 
 
-__all__ = ["OPTIMIZERS", "MiniBatchTask", "Schedule"]
+__all__ = ["LOSSES", "OPTIMIZERS", "MiniBatchTask", "Schedule"]

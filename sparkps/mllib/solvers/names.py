@@ -28,7 +28,7 @@ class TableNames:
 
     @property
     def coefficients(self) -> str:
-        """The model: one coefficient a feature."""
+        """The model: a row of coefficients a feature."""
         return f"{self.prefix}.coefficients"
 
     @property
@@ -43,22 +43,22 @@ class TableNames:
 
     @property
     def totals(self) -> str:
-        """Of the running evaluation: objective, and derivative by the bias."""
+        """Of the running evaluation: objective, and derivatives by the intercepts."""
         return f"{self.prefix}.totals"
 
     @property
     def control(self) -> str:
-        """`EVALUATE` or `STOP`, and the part of the margin that all rows share."""
+        """`EVALUATE` or `STOP`, and the part of each margin that all rows share."""
         return f"{self.prefix}.control"
 
     @property
     def intercept(self) -> str:
-        """The intercept, of a mini-batch training."""
+        """The intercepts, of a mini-batch training."""
         return f"{self.prefix}.intercept"
 
     @property
     def losses(self) -> str:
-        """Of each epoch, sum of losses and sum of weights."""
+        """Of each epoch, see `minibatch.LOSSES`."""
         return f"{self.prefix}.losses"
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from sparkps.mllib.data.labels import LabelRule
 from sparkps.mllib.data.store import Chunk
+
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -22,20 +25,42 @@ class LabelSums:
     labels: float
     #: Σ weight·label²: with the others, how much labels vary.
     squares: float
+    #: Σ weight²: with `weight`, how many rows there are in effect.
+    weight_squares: float = 0.0
+    #: float64 (classes,): Σ weight of the rows of each label; empty for an objective without classes.
+    classes: Array = field(default_factory=lambda: np.empty(0))
 
 
 @dataclass(frozen=True)
 class Start:
     """Where the training of a model with intercept begins."""
 
-    #: Margin of a row without features. It may be infinite where it is the solution.
-    intercept: float
-    #: Why the intercept alone is the solution already, in words; empty: it is not.
+    #: float64 (outputs,): margins of a row without features. They may be infinite where they are the solution.
+    intercepts: Array
+    #: Why the intercepts alone are the solution already, in words; empty: they are not.
     solved: str = ""
+    #: float64 (scalars,): the further parameters without a feature.
+    scalars: Array = field(default_factory=lambda: np.empty(0))
 
 
 class Objective(Protocol):
-    """A sum over rows that depends on their labels and on the margins m = b + Σ x·w. Picklable."""
+    """A sum over rows that depends on their labels and on their margins m_k = b_k + Σ x·w_k, one for each output k. Picklable."""
+
+    @property
+    def outputs(self) -> int:
+        """Margins of a row, and intercepts."""
+
+    @property
+    def dim(self) -> int:
+        """Values that the tables keep for a feature; as many as `outputs`, for a model that is linear."""
+
+    @property
+    def scalars(self) -> int:
+        """Parameters besides that belong to no feature: they are neither scaled nor penalised."""
+
+    @property
+    def classes(self) -> int:
+        """Labels 0 to classes - 1 whose weights `LabelSums.classes` has; 0: none."""
 
     @property
     def label_rule(self) -> LabelRule:
@@ -45,24 +70,42 @@ class Objective(Protocol):
     def kernels(self) -> tuple[str, ...]:
         """Packages and modules that declare its kernels."""
 
-    def start(self, sums: LabelSums) -> Start:
-        """Where to begin with rows of such labels; asked only where there is an intercept."""
+    def informed(self, sums: LabelSums) -> Objective:
+        """The objective that is minimised, now that the labels are known; asked by the driver and by every rank."""
 
-    def loss_and_gradient(self, chunks: Iterable[Chunk], state: NDArray[Any], bias: float) -> tuple[float, float]:
+    def penalties(self, l1: float, l2: float) -> tuple[float, float]:
+        """What the penalties weigh, of an objective that is `informed`."""
+
+    def start(self, sums: LabelSums) -> Start:
+        """Where to begin with rows of such labels."""
+
+    def published(self, rows: Array, *, penalised: bool) -> Array:
+        """The form in which a solution of a full-batch solver becomes the model, where many are as good.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n, dim), float64
+            Rows of features, or of the intercept.
+        penalised : bool
+            Whether a penalty tells between them.
+        """
+
+    def loss_and_gradient(self, chunks: Iterable[Chunk], state: Array, bias: Array) -> tuple[float, Array]:
         """Weighted sums over all rows, in their order.
 
         Parameters
         ----------
         chunks : iterable of Chunk
-        state : ndarray of shape (keys, 2), float64
+        state : ndarray of shape (keys, 2, dim), float64
             ``state[:, 0]`` holds the coefficients; the gradient is added to ``state[:, 1]``.
-        bias : float
+        bias : ndarray of shape (outputs + scalars,), float64
+            Intercepts, then the further parameters.
 
         Returns
         -------
         loss : float
-        derivative : float
-            Sum of the derivatives by the margin: the gradient of the bias.
+        derivatives : ndarray of shape (outputs + scalars,)
+            Sums of the derivatives by the margins, which are the gradient of the intercepts; then those by the further parameters.
         """
 
 

@@ -25,7 +25,24 @@ class Gram:
     right: tuple[str, ...]
 
 
-Operation = Combine | Gram
+@dataclass(frozen=True)
+class ColumnDots:
+    """The dot product of two vectors for each output apart: float64 (outputs,)."""
+
+    left: str
+    right: str
+
+
+@dataclass(frozen=True)
+class ColumnAxpy:
+    """target ← target + alpha_k·source, in each output k."""
+
+    target: str
+    alphas: tuple[float, ...]
+    source: str
+
+
+Operation = Combine | Gram | ColumnDots | ColumnAxpy
 
 
 class Vectors(Protocol):
@@ -35,7 +52,7 @@ class Vectors(Protocol):
         """The objective at the trial point; its gradient is then in the gradient vector."""
 
     def run(self, operations: Sequence[Operation]) -> list[NDArray[Any]]:
-        """Carry operations out in order; one array per `Gram`."""
+        """Carry operations out in order; one array per `Gram` and `ColumnDots`."""
 
 
-__all__ = ["Combine", "Gram", "Operation", "Vectors"]
+__all__ = ["ColumnAxpy", "ColumnDots", "Combine", "Gram", "Operation", "Vectors"]

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sparkps.mllib.solvers.objective import LabelSums
+
 Array = NDArray[Any]
 
-#: Elements of the table of facts, sums over all rows: weight, weight², weight·label, weight·label².
+#: Elements of the table of facts, sums over all rows: weight, weight², weight·label, weight·label²; after them the weight of each class.
 FACTS = 4
 
 #: Columns of the table of statistics: sum, weight of entries, number of ranks that hold the feature, centred squares.
@@ -26,18 +28,30 @@ _CONSTANT = 1e-10
 
 @dataclass(frozen=True)
 class Scaling:
-    """Per local feature, with the intercept among them."""
+    """Per local feature, with the parameters that belong to none among them."""
 
-    #: 1 / σ, and 0 for a feature that is constant; 1 for the intercept.
+    #: 1 / σ, and 0 for a feature that is constant; 1 for a parameter.
     inverse: Array
-    #: mean / σ; 0 for the intercept.
+    #: mean / σ; 0 for a parameter.
     scaled_mean: Array
     #: This rank's share of the penalty's weight.
     penalty: Array
 
 
+def label_sums(facts: Array) -> LabelSums:
+    """What the table of facts says of the labels.
+
+    Examples
+    --------
+    >>> label_sums(np.array([4.0, 6.0, 1.0, 1.0, 3.0, 1.0])).classes.tolist()
+    [3.0, 1.0]
+    """
+    weight, weight_squares, labels, squares = (float(each) for each in facts[:FACTS])
+    return LabelSums(weight, labels, squares, weight_squares, facts[FACTS:])
+
+
 def scaling(
-    statistics: Array, weight: float, weight_squares: float, intercept: int, *, l2: float, standardization: bool
+    statistics: Array, weight: float, weight_squares: float, parameters: Array, *, l2: float, standardization: bool
 ) -> Scaling:
     """Standard deviations and penalties out of the statistics of all rows.
 
@@ -46,8 +60,8 @@ def scaling(
     statistics : ndarray of shape (n, STATISTICS), float64
     weight, weight_squares : float
         Sum of the rows' weights and of their squares.
-    intercept : int
-        Row of the intercept.
+    parameters : ndarray of int64
+        Rows that belong to no feature: those of the intercept and of further parameters.
     l2 : float
     standardization : bool
 
@@ -56,7 +70,7 @@ def scaling(
     >>> x = np.array([1.0, 2.0, 3.0, 0.0])           # one feature, its zero left out
     >>> mean = x.mean(); entries = x[:3]
     >>> stats = np.array([[x.sum(), 3, 1, ((entries - mean) ** 2).sum()], [0, 0, 1, 0]])
-    >>> found = scaling(stats, 4.0, 4.0, 1, l2=0.1, standardization=True)
+    >>> found = scaling(stats, 4.0, 4.0, np.array([1]), l2=0.1, standardization=True)
     >>> bool(np.isclose(1 / found.inverse[0], x.std(ddof=1)))
     True
     """
@@ -71,8 +85,8 @@ def scaling(
     penalty = l2 / np.maximum(holders, 1.0)
     if not standardization:
         penalty = penalty * inverse**2
-    inverse[intercept], scaled_mean[intercept], penalty[intercept] = 1.0, 0.0, 0.0
+    inverse[parameters], scaled_mean[parameters], penalty[parameters] = 1.0, 0.0, 0.0
     return Scaling(inverse, scaled_mean, penalty)
 
 
-__all__ = ["FACTS", "STATISTICS", "Scaling", "scaling"]
+__all__ = ["FACTS", "STATISTICS", "Scaling", "label_sums", "scaling"]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sparkps.client.calls import call_functions
 from sparkps.client.tables import DenseTable, SparseTable, pull_together, write_together
 from sparkps.mllib.solvers.names import TableNames
-from sparkps.mllib.solvers.operations import Combine, Gram, Operation
+from sparkps.mllib.solvers.operations import ColumnAxpy, ColumnDots, Combine, Gram, Operation
 from sparkps.wire.messages.data import OpCode
 
 #: What the control table says: evaluate at the trial point, or it is over.
@@ -23,6 +23,10 @@ EVALUATE, STOP = 1.0, 2.0
 
 #: The clock at which the workers evaluate for the first time; before it they gather statistics.
 FIRST_EVALUATION = 3
+
+
+#: Operations that have a result.
+_ANSWERED = (Gram, ColumnDots)
 
 
 class SolverRank(Protocol):
@@ -42,8 +46,8 @@ class SolverRank(Protocol):
 class TierVectors:
     """Vectors on the tier, evaluated by the workers of a group; for the solver's thread.
 
-    Features are centred without touching the rows: with m the vector of mean / standard deviation, all margins are
-    moved by -m·x, which the solver sends along, and the gradient by -R·m, with R the derivative by the bias.
+    Features are centred without touching the rows: with m the vector of mean / standard deviation, all margins of an output are
+    moved by -m·x, which the solver sends along, and its gradient by -R·m, with R the derivative by its intercept.
 
     Parameters
     ----------
@@ -51,11 +55,14 @@ class TierVectors:
     names : TableNames
     trial, gradient : str
         Names of the vectors in which workers find the point and leave its gradient.
+    outputs : int
     centred : bool
         Whether features are centred.
     """
 
-    def __init__(self, solver: SolverRank, names: TableNames, trial: str, gradient: str, *, centred: bool) -> None:
+    def __init__(
+        self, solver: SolverRank, names: TableNames, trial: str, gradient: str, *, outputs: int = 1, centred: bool
+    ) -> None:
         self._solver = solver
         self._names = names
         self._trial, self._gradient = trial, gradient
@@ -65,26 +72,26 @@ class TierVectors:
         #: Operations without a result, sent with the next ones that have one.
         self._waiting: list[Operation] = []
         self._handles: dict[str, SparseTable] = {}
-        #: m·x at the last trial point.
-        self.shift = 0.0
+        #: m·x at the last trial point, of each output.
+        self.shift = np.zeros(outputs)
 
     def evaluate(self) -> float:
         """See `Vectors`: two clocks of the group."""
         self._announce(EVALUATE)
         self._solver.tick()
-        objective, derivative = pull_together(self._solver.session, [self._totals])[0]
+        objective, *derivatives = pull_together(self._solver.session, [self._totals])[0].tolist()
         if self._centred:
-            self._waiting.append(Combine(self._gradient, {self._gradient: 1.0, "m": -float(derivative)}))
+            self._waiting.append(ColumnAxpy(self._gradient, tuple(-each for each in derivatives), "m"))
         return float(objective)
 
     def run(self, operations: Sequence[Operation]) -> list[NDArray[Any]]:
         """See `Vectors`; operations without a result are put off and share a later request."""
         self._waiting += operations
-        if not any(isinstance(operation, Gram) for operation in operations):
+        if not any(isinstance(operation, _ANSWERED) for operation in operations):
             return []
         asked, self._waiting = self._waiting, []
         results = call_functions(self._solver.session, [self._call(operation) for operation in asked])
-        return [result for operation, result in zip(asked, results, strict=True) if isinstance(operation, Gram)]
+        return [result for operation, result in zip(asked, results, strict=True) if isinstance(operation, _ANSWERED)]
 
     def settle(self) -> None:
         """Have all that was put off carried out, so that the vectors are what the solver takes them for."""
@@ -101,11 +108,10 @@ class TierVectors:
         """Say what comes next; the workers see it, and the point, when the clock closes."""
         clear = Combine(self._gradient, {self._gradient: 0.0})
         if self._centred:
-            (found,) = self.run([clear, Gram((self._trial,), ("m",))])
-            self.shift = float(found[0, 0])
+            (self.shift,) = self.run([clear, ColumnDots(self._trial, "m")])
         else:
             self.run([clear, Gram((self._trial,), (self._trial,))])
-        what = [(self._control, np.array([command, self.shift])), (self._totals, np.zeros(2))]
+        what = [(self._control, np.array([command, *self.shift])), (self._totals, np.zeros(1 + len(self.shift)))]
         write_together(self._solver.session, OpCode.ASSIGN, what).result()
         self._solver.tick()
 
@@ -118,6 +124,11 @@ class TierVectors:
         if isinstance(operation, Gram):
             left, right = ([self._table(name) for name in names] for names in (operation.left, operation.right))
             return left[0], "gram", {"left": left, "right": right}
+        if isinstance(operation, ColumnDots):
+            return self._table(operation.left), "column_dots", {"other": self._table(operation.right)}
+        if isinstance(operation, ColumnAxpy):
+            given = {"x": self._table(operation.source), "alphas": list(operation.alphas)}
+            return self._table(operation.target), "column_axpy", given
         target, terms = self._table(operation.target), dict(operation.terms)
         if not any(terms.values()):
             return target, "fill", {"value": 0.0}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from sparkps.mllib.data.labels import FiniteLabels
 from sparkps.mllib.linear.loss import Loss
 from sparkps.mllib.linear.loss_kernel import fused
@@ -29,4 +31,4 @@ class PseudoHuber(Loss, name="pseudo_huber"):
     def start(self, sums: LabelSums) -> Start:
         """At the mean; where labels do not vary, it is the solution."""
         mean = sums.labels / sums.weight
-        return Start(mean, solved="labels do not vary" if sums.squares == mean * sums.labels else "")
+        return Start(np.array([mean]), solved="labels do not vary" if sums.squares == mean * sums.labels else "")

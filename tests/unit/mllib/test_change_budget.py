@@ -77,15 +77,15 @@ def test_a_loss_of_one_module_is_read_started_and_minimised() -> None:
     x, y = data()
     store = stored(objective, x, y)
     start = objective.start(LabelSums(120.0, float(y.sum()), float(y @ y)))
-    assert (start.intercept, start.solved) == (pytest.approx(y.mean()), "")
+    assert (start.intercepts, start.solved) == (pytest.approx([y.mean()]), "")
 
     def mean_loss(w: np.ndarray) -> tuple[float, np.ndarray]:
-        state = np.stack([np.append(w[:-1], 0.0), np.zeros(4)], axis=1)
-        total, slope = objective.loss_and_gradient(store, state, w[-1])
-        return total / 120, np.append(state[:3, 1], slope) / 120
+        state = np.stack([np.append(w[:-1], 0.0), np.zeros(4)], axis=1)[:, :, None]
+        total, slopes = objective.loss_and_gradient(store, state, w[-1:])
+        return total / 120, np.append(state[:3, 1, 0], slopes) / 120
 
     assert store.keys.tolist() == [0, 1, 2, -1]
-    vectors = NumpyVectors(mean_loss, np.append(np.zeros(3), start.intercept))
+    vectors = NumpyVectors(mean_loss, np.append(np.zeros(3), start.intercepts))
     Lbfgs(vectors, 200, 1e-12).minimize()
     best = minimize(lambda w: np.sqrt(1 + (x @ w[:-1] + w[-1] - y) ** 2).mean(), np.zeros(4), options={"gtol": 1e-9})
     np.testing.assert_allclose(vectors.held[POINT], best.x, atol=1e-5)

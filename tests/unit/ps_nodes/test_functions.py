@@ -65,6 +65,27 @@ def test_writers(tier: Tier) -> None:
     assert tier.call("nnz", "b") == 0
 
 
+def test_functions_by_column() -> None:
+    tier = Tier("sparse", [100])
+    a, c = (tier.values(name).astype(np.float64) for name in "ac")
+    assert tier.call("column_dots", other="c") == pytest.approx((a * c).sum(axis=0), rel=1e-11)
+    alphas = np.arange(1.0, 1.0 + a.shape[1])
+    for target, source in (("a", "c"), ("c", "a"), ("c", "c"), ("a", "a")):
+        before = {name: tier.values(name) for name in (target, source)}
+        assert tier.call("column_axpy", target, alphas=alphas, x=source) is None
+        expected = (before[target] + alphas * before[source]).astype(before[target].dtype)
+        np.testing.assert_allclose(tier.values(target), expected, rtol=1e-6)
+
+
+def test_functions_by_column_take_a_factor_for_each_column_of_a_sparse_table() -> None:
+    tier = Tier("sparse", [100])
+    wrong = np.ones(tier.values("a").shape[1] + 1)
+    with pytest.raises(InvalidInput, match="one of `alphas` for each of the"):
+        tier.call("column_axpy", alphas=wrong, x="c")
+    with pytest.raises(InvalidInput, match="must be sparse"):
+        Tier("dense", [100]).call("column_dots", other="c")
+
+
 @pytest.mark.parametrize("by", ["value", "magnitude"])
 @pytest.mark.parametrize("k", [1, 10, 5000])
 def test_top_k(tier: Tier, by: str, k: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ IDS = {"a": 1, "b": 2, "c": 3}
 RIGHT: dict[str, dict[str, Any]] = {
     **{name: {} for name in ("sum", "norm1", "norm2", "min", "max", "nnz")},
     "dot": {"other": "b"},
+    "column_dots": {"other": "b"},
+    "column_axpy": {"alphas": np.array([1, 2]), "x": "b"},
     "gram": {"left": ["a", "b"], "right": ["c"]},
     "topk": {"k": np.int64(3)},
     "fill": {"value": 1},
@@ -56,6 +59,8 @@ def test_every_function_can_be_called_and_is_plain_on_the_wire() -> None:
         ("linear_combination", {"tables": ["a"], "coefficients": 1.0}, "`coefficients` .* must be a list"),
         ("linear_combination", {"tables": ["a"], "coefficients": "1"}, "must be a list"),
         ("linear_combination", {"tables": "a", "coefficients": [1]}, "`tables` .* must be a list"),
+        ("column_axpy", {"alphas": 1.0, "x": "b"}, "`alphas` .* must be a list"),
+        ("column_axpy", {"alphas": [1.0, math.nan], "x": "b"}, "`alphas` .* must be finite"),
         ("gram", {"left": []}, "at least 1"),
         ("gram", {"left": 3}, "must be a list"),
         ("gram", {"left": ["a"] * 256}, "at most 256 tables"),

@@ -79,15 +79,16 @@ class Logistic(Loss, name="logistic"):
 
         Examples
         --------
-        >>> Logistic().start(LabelSums(weight=4.0, labels=3.0, squares=3.0)).intercept == math.log(3)
-        True
-        >>> Logistic().start(LabelSums(weight=4.0, labels=0.0, squares=0.0))
-        Start(intercept=-inf, solved='all labels are equal')
+        >>> Logistic().start(LabelSums(weight=4.0, labels=3.0, squares=3.0)).intercepts[0] == math.log(3)
+        np.True_
+        >>> start = Logistic().start(LabelSums(weight=4.0, labels=0.0, squares=0.0))
+        >>> start.intercepts.tolist(), start.solved
+        ([-inf], 'all labels are equal')
         """
         positive, weight = sums.labels, sums.weight
         if positive in (0.0, weight):
-            return Start(math.inf if positive else -math.inf, solved="all labels are equal")
-        return Start(math.log(positive / (weight - positive)))
+            return Start(np.array([math.inf if positive else -math.inf]), solved="all labels are equal")
+        return Start(np.array([math.log(positive / (weight - positive))]))
 
 
 __all__ = ["Logistic", "block"]

@@ -8,15 +8,17 @@ import pytest
 from sparkps.mllib.data import kernels
 
 
-def test_coordinates_in_and_out() -> None:
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_coordinates_in_and_out(outputs: int) -> None:
     rng = np.random.default_rng(4)
-    x, inverse, penalty, g = rng.normal(size=(4, 6))
-    state = np.full((6, 2), 7.0)
-    kernels.enter(x, inverse, state)
-    np.testing.assert_array_equal(state, np.stack([x * inverse, np.zeros(6)], axis=1))
+    x, g = rng.normal(size=(2, 6, outputs))
+    inverse, penalty = rng.normal(size=(2, 6, 1))
+    state = np.full((6, 2, outputs), 7.0)
+    kernels.enter(x, inverse.ravel(), state)
+    np.testing.assert_array_equal(state, np.stack([x * inverse, np.zeros((6, outputs))], axis=1))
     state[:, 1] = g
-    gradient = np.empty(6)
-    value = kernels.leave(x, inverse, penalty, 0.5, state, gradient)
+    gradient = np.empty((6, outputs))
+    value = kernels.leave(x, inverse.ravel(), penalty.ravel(), 0.5, state, gradient)
     np.testing.assert_allclose(gradient, 0.5 * inverse * g + penalty * x)
     assert value == pytest.approx(0.5 * (penalty * x**2).sum())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sparkps.mllib.data.ingest import ingest
+from sparkps.mllib.data.ingest import as_they_come, ingest
 from sparkps.mllib.data.keys import KeyMap
 from sparkps.mllib.data.rows import Columns, RowReader
 from sparkps.mllib.data.store import INTERCEPT_KEY, Chunk, Spill, Store
@@ -60,8 +60,15 @@ def test_the_rows_do_not_depend_on_order_or_budget() -> None:
     assert not plain.is_spilled
     assert spilled.is_spilled
     assert spilled.keys.tolist() == plain.keys.tolist()[::-1]
-    assert plain.keys[plain.intercept] == spilled.keys[spilled.intercept] == INTERCEPT_KEY
+    assert plain.keys[plain.parameters] == spilled.keys[spilled.parameters] == [INTERCEPT_KEY]
     assert contents(plain) == contents(spilled) == contents(spilled)
+
+
+@pytest.mark.parametrize("order", [as_they_come, reversed_order])
+def test_parameters_without_a_feature_have_keys_below_0_and_change_no_number_of_features(order) -> None:
+    store = read(order=order, scalars=2)
+    assert store.keys[store.parameters].tolist() == [-1, -2, -3]
+    assert store.num_features == read().num_features
 
 
 def test_all_rows_spill_under_a_budget_of_nothing(tmp_path) -> None:

@@ -45,9 +45,9 @@ def test_logistic_is_as_exact_as_the_library() -> None:
 @pytest.mark.parametrize(("positive", "intercept"), [(0.0, -math.inf), (4.0, math.inf)])
 def test_labels_that_are_all_equal_leave_nothing_to_train(positive: float, intercept: float) -> None:
     start = Logistic().start(LabelSums(4.0, positive, positive))
-    assert (start.intercept, start.solved) == (intercept, "all labels are equal")
+    assert (start.intercepts, start.solved) == (intercept, "all labels are equal")
 
 
 def test_training_starts_at_the_odds_of_the_labels() -> None:
     start = Logistic().start(LabelSums(5.0, 1.0, 1.0))
-    assert (start.intercept, start.solved) == (math.log(1 / 4), "")
+    assert (start.intercepts, start.solved) == (math.log(1 / 4), "")
