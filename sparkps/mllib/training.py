@@ -176,7 +176,7 @@ def in_terms_of_estimators(error: SparkPSError) -> SparkPSError:
         if attributes.get("cause") == CheckpointError.__name__:
             return CheckpointError(error.message.partition(f"{CheckpointError.__name__}: ")[2] or error.message)
         if attributes.get("cause") == InvalidInput.__name__ and "column" in attributes and found:
-            return InvalidInput(said, **{name: attributes[name] for name in ("column", "rank", "row") if name in attributes})
+            return InvalidInput(said, **{name: attributes[name] for name in ("column", "rank", "row", "label") if name in attributes})
     for name, param in _PARAMS.items():
         if name in error.message:
             return type(error)(error.message.replace(name, param), **attributes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -72,4 +73,36 @@ class BinaryLabels:
         return "For more than two classes wrap the estimator in pyspark.ml's OneVsRest; if the labels are two others, map them to 0 and 1."
 
 
-__all__ = ["BinaryLabels", "FiniteLabels", "LabelRule"]
+@dataclass(frozen=True)
+class ClassLabels:
+    """Whole numbers from 0 to below the number of classes, for classifiers.
+
+    Examples
+    --------
+    >>> ClassLabels(3).wrong(np.array([0.0, 2.0, 3.0, -1.0, 0.5, np.nan])).tolist()
+    [False, False, True, True, True, True]
+    """
+
+    #: Number of classes.
+    classes: int
+
+    @property
+    def must(self) -> str:
+        """See `LabelRule`."""
+        return f"a label must be a whole number from 0 to {self.classes - 1}"
+
+    def wrong(self, labels: Array) -> Array:
+        """See `LabelRule`."""
+        found: Array = ~((labels >= 0) & (labels < self.classes) & (labels == np.floor(labels)))
+        return found
+
+    def advice(self, label: float) -> str:
+        """Never to skip the rows of a class."""
+        if not math.isfinite(label):
+            return ""
+        if label != int(label):
+            return "Labels of classes are whole numbers; where they are quantities, it takes a regression."
+        return "Number the classes from 0, as pyspark.ml's StringIndexer does."
+
+
+__all__ = ["BinaryLabels", "ClassLabels", "FiniteLabels", "LabelRule"]

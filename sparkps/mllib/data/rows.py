@@ -146,6 +146,7 @@ class RowReader:
             column=name,
             rank=self.rank,
             row=self._seen + row,
+            **({"label": float(batch.column(0)[row].as_py())} if code == kernels.LABEL_WRONG else {}),
         )
 
     def _describe(self, code: int) -> tuple[str, str]:

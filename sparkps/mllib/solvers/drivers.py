@@ -174,8 +174,8 @@ class FullBatchDriver(SolverDriver):
         solver.tick()
         rows = trial.pull(keys)
         rows[0] -= vectors.shift
-        penalised = job.l1 + job.l2 > 0
-        intercepts = objective.published(rows[:1], penalised=penalised)[0] if job.fit_intercept else np.zeros(objective.outputs)
+        # No penalty is on intercepts.
+        intercepts = objective.published(rows[:1], penalised=False)[0] if job.fit_intercept else np.zeros(objective.outputs)
         return found, intercepts, rows[1:, 0]
 
     def _first(self, start: Start) -> Array:

@@ -72,7 +72,7 @@ def random_chunk(
     ids = rng.integers(0, features, indptr[-1]).astype(np.int32)
     entries = np.empty(0, np.float32) if values == "ones" else rng.normal(size=len(ids)).astype(values)
     weights = rng.uniform(0, 2, rows) if weighted else np.empty(0)
-    return Chunk(np.array(labels)[rng.integers(0, len(labels), rows)], weights, indptr, ids, entries)
+    return Chunk(np.array(labels, np.float64)[rng.integers(0, len(labels), rows)], weights, indptr, ids, entries)
 
 
 def vector_column(rows: Sequence[Any]) -> pa.StructArray:
