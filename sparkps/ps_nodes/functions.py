@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from sparkps.errors import FunctionFailed, InvalidInput, ProtocolError, UnknownTable
 from sparkps.kernels import layout, vectors
+from sparkps.kernels.elementwise import ELEMENTWISE
 from sparkps.ps_nodes import shard_copies
 from sparkps.ps_nodes.shard_copies import Outcome, Shard
 from sparkps.ps_nodes.tables.dense import DenseShards
@@ -377,6 +378,19 @@ def _run_linear_combination(tables: list[Table], args: Mapping[str, Any], bucket
     return _combine(tables[0], tables[1:], args["coefficients"], buckets)
 
 
+def _elementwise(name: str) -> Callable[[list[Table], Mapping[str, Any], Buckets], Arrays]:
+    numbers = tuple(BUILT_IN[name].plain)
+
+    def runner(tables: list[Table], args: Mapping[str, Any], buckets: Buckets) -> Arrays:
+        target, values = tables[0], np.array([args[number] for number in numbers], np.float64)
+        target.changing(buckets)
+        ELEMENTWISE[name](_described(tables), values, target.lock_heads, buckets, _elements(tables, buckets))
+        target.written(buckets)
+        return []
+
+    return runner
+
+
 _RUNNERS: dict[str, Callable[[list[Table], Mapping[str, Any], Buckets], Arrays]] = {
     "sum": _reduced(layout.SUM),
     "norm1": _reduced(layout.NORM1),
@@ -394,6 +408,7 @@ _RUNNERS: dict[str, Callable[[list[Table], Mapping[str, Any], Buckets], Arrays]]
     "axpy": _run_axpy,
     "copy": _run_copy,
     "linear_combination": _run_linear_combination,
+    **{name: _elementwise(name) for name in ELEMENTWISE},
 }
 
 

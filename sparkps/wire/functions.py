@@ -22,6 +22,10 @@ copy                 source                            None; w ← source
 linear_combination   tables, coefficients              None; w ← sum of coefficient·table, in one pass; w may be among them
 column_dots          other                             ndarray (dim,): sum of products with `other`, each column apart (sparse)
 column_axpy          alphas, x                         None; column k of w ← itself + alphas[k]·column k of x (sparse)
+divide               divisor                           None; w ← w / divisor
+add_squares          x, keep, weight                   None; w ← keep·w + weight·x², each value for itself
+adaptive_step        mean, square, rate, first,        None; w ← w - (rate·(mean/first) / (sqrt(square/second) + epsilon) + decay·w):
+                     second, epsilon, decay            a step of AdamW
 ==================== ================================= ======================================================================
 
 Functions that write act on every row that the table has. Dots and sums accumulate in float64.
@@ -58,6 +62,11 @@ MAX_ANSWER_BYTES = 256 << 20
 MAX_TOP = MAX_ANSWER_BYTES // 16
 
 _REQUIRED = object()
+
+#: Plain arguments that are finite numbers.
+_NUMBERS = frozenset(
+    ("alpha", "value", "divisor", "keep", "weight", "rate", "first", "second", "epsilon", "decay"),
+)
 
 
 @dataclass(frozen=True)
@@ -143,6 +152,10 @@ def _top(args: Mapping[str, Any], parts: Sequence[Part]) -> tuple[NDArray[np.int
     return keys[chosen], values[chosen]
 
 
+def _needed(*names: str) -> dict[str, Any]:
+    return dict.fromkeys(names, _REQUIRED)
+
+
 #: The functions that every node has.
 BUILT_IN: dict[str, FunctionSpec] = {
     spec.name: spec
@@ -168,6 +181,16 @@ BUILT_IN: dict[str, FunctionSpec] = {
             arrays=0,
             table_lists=("tables",),
             plain={"coefficients": _REQUIRED},
+            writes=True,
+        ),
+        FunctionSpec("divide", _nothing, arrays=0, plain=_needed("divisor"), writes=True),
+        FunctionSpec("add_squares", _nothing, arrays=0, tables=("x",), plain=_needed("keep", "weight"), writes=True),
+        FunctionSpec(
+            "adaptive_step",
+            _nothing,
+            arrays=0,
+            tables=("mean", "square"),
+            plain=_needed("rate", "first", "second", "epsilon", "decay"),
             writes=True,
         ),
     )
@@ -342,8 +365,8 @@ def _checked(spec: FunctionSpec, args: dict[str, Any]) -> dict[str, Any]:
     name = spec.name
     for argument in spec.table_lists:
         args[argument] = _integer(name, argument, args[argument], int(argument == "left"), MAX_TABLES - 1)
-    for argument in ("alpha", "value"):
-        if argument in spec.plain:
+    for argument in spec.plain:
+        if argument in _NUMBERS:
             args[argument] = _number(name, argument, args[argument])
     if "coefficients" in spec.plain:
         args["coefficients"] = _coefficients(name, args["coefficients"], args["tables"])

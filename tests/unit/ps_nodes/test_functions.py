@@ -86,6 +86,23 @@ def test_functions_by_column_take_a_factor_for_each_column_of_a_sparse_table() -
         Tier("dense", [100]).call("column_dots", other="c")
 
 
+def test_steps_of_adaptive_solvers_are_those_of_their_formulas_to_the_last_bit(tier: Tier) -> None:
+    a, b, c = (tier.values(name) for name in "abc")
+    tier.call("add_squares", "b", x="a", keep=0.999, weight=0.001)
+    b = b * 0.999 + 0.001 * (a * a)
+    assert np.array_equal(tier.values("b"), b)
+    tier.call("scale", "b", alpha=-1)
+    tier.call("add_squares", "b", x="b", keep=0.0, weight=1.0)
+    b = b * b
+    tier.call("adaptive_step", "a", mean="c", square="b", rate=0.3, first=0.1, second=0.001, epsilon=1e-8, decay=0.01)
+    a = a - (0.3 * (c / 0.1) / (np.sqrt(b / 0.001) + 1e-8) + 0.01 * a)
+    assert np.array_equal(tier.values("a"), a)
+    tier.call("divide", "a", divisor=3)
+    tier.call("divide", "c", divisor=7)
+    assert np.array_equal(tier.values("a"), a / 3)
+    assert np.array_equal(tier.values("c"), (c / 7).astype(np.float32))
+
+
 @pytest.mark.parametrize("by", ["value", "magnitude"])
 @pytest.mark.parametrize("k", [1, 10, 5000])
 def test_top_k(tier: Tier, by: str, k: int) -> None:

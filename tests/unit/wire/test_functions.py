@@ -37,6 +37,9 @@ RIGHT: dict[str, dict[str, Any]] = {
     "axpy": {"alpha": -1, "x": "b"},
     "copy": {"source": "b"},
     "linear_combination": {"tables": ["b", "c"], "coefficients": np.array([1, 2])},
+    "divide": {"divisor": 3},
+    "add_squares": {"x": "b", "keep": 0.999, "weight": 0.001},
+    "adaptive_step": {"mean": "b", "square": "c", "rate": 1, "first": 0.1, "second": 0.001, "epsilon": 1e-8, "decay": 0},
 }
 
 
