@@ -232,3 +232,31 @@ def lane_dot(a: np.ndarray, b: np.ndarray) -> float:
             block += product
         total += block
     return float(total)
+
+
+# ---- least squares ---------------------------------------------------------------------------------------------------
+
+
+def moments(rows: Sequence[Sequence[float]], labels: Sequence[float], weights: Sequence[float]) -> list[float]:
+    """Σ w·z·zᵀ with z = (x, 1, y), its lower triangle by rows, of dense rows x."""
+    size = len(rows[0]) + 2
+    packed = []
+    for i in range(size):
+        for j in range(i + 1):
+            total = 0.0
+            for x, y, w in zip(rows, labels, weights, strict=True):
+                z = [*x, 1.0, y]
+                total += w * z[i] * z[j]
+            packed.append(total)
+    return packed
+
+
+def lasso(gram: np.ndarray, products: np.ndarray, l1: np.ndarray, sweeps: int) -> np.ndarray:
+    """Coordinate descent on ½ wᵀ·gram·w - wᵀ·products + Σ l1·|w|, each coordinate from scratch."""
+    w = np.zeros(len(products))
+    for _ in range(sweeps):
+        for j in range(len(w)):
+            if gram[j, j] > 0:
+                rest = products[j] - sum(gram[j, i] * w[i] for i in range(len(w)) if i != j)
+                w[j] = math.copysign(max(abs(rest) - l1[j], 0.0), rest) / gram[j, j]
+    return w

@@ -46,6 +46,39 @@ class FiniteLabels:
         return ""
 
 
+@dataclass(frozen=True)
+class RangeLabels:
+    """Numbers of a range, for quantities that cannot be others.
+
+    Examples
+    --------
+    >>> RangeLabels(0.0, above=True).wrong(np.array([0.0, 2.5, np.inf])).tolist()
+    [True, False, True]
+    >>> RangeLabels(0.0, 1.0).must
+    'a label must be a number in [0, 1]'
+    """
+
+    low: float
+    high: float = math.inf
+    #: Whether `low` itself is wrong.
+    above: bool = False
+
+    @property
+    def must(self) -> str:
+        """See `LabelRule`."""
+        return f"a label must be a number in {'(' if self.above else '['}{self.low:g}, {self.high:g}{']' if self.high < math.inf else ')'}"
+
+    def wrong(self, labels: Array) -> Array:
+        """See `LabelRule`."""
+        low = labels > self.low if self.above else labels >= self.low
+        found: Array = ~(low & (labels <= self.high) & np.isfinite(labels))
+        return found
+
+    def advice(self, label: float) -> str:
+        """See `LabelRule`."""
+        return ""
+
+
 class BinaryLabels:
     """0 or 1, for classifiers with two classes.
 
@@ -105,4 +138,4 @@ class ClassLabels:
         return "Number the classes from 0, as pyspark.ml's StringIndexer does."
 
 
-__all__ = ["BinaryLabels", "ClassLabels", "FiniteLabels", "LabelRule"]
+__all__ = ["BinaryLabels", "ClassLabels", "FiniteLabels", "LabelRule", "RangeLabels"]
