@@ -63,6 +63,8 @@ def described(job: TrainingJob, num_workers: int) -> dict[str, str]:
         "labelCol": columns.label,
         "featuresCol": columns.features,
         "weightCol": columns.weight,
+        "offsetCol": columns.offset,
+        "validationIndicatorCol": columns.validation,
         "numFeatures": columns.num_features,
         "handleInvalid": columns.handle_invalid,
         "solver": job.solver,

@@ -6,7 +6,7 @@ array<float>, or struct<indices: array<bigint>, values: array<float>>.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,14 +22,20 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Features:
-    """One column of features, before its rows are checked."""
+    """The features of rows, before these are checked. Row r has the entries ``indices[indptr[r]:indptr[r + 1]]``."""
 
+    #: int32 (n + 1,).
     indptr: Array
+    #: int64 (nonzeros,).
     indices: Array
+    #: float64 or float32 (nonzeros,).
     values: Array
     #: Code of each row (`kernels.OK` ...), int8.
     codes: Array
+    #: Length of the vectors they came from; 0 where only indices are known.
     width: int
+    #: int32 (nonzeros,): number of the raw column that each entry came from; empty: not asked for, or there are none.
+    fields: Array = field(default_factory=lambda: np.empty(0, np.int32))
 
 
 def read_features(column: pa.Array, name: str, width: int = 0) -> Features:

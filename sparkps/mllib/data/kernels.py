@@ -27,6 +27,8 @@ _I32, _I64, _F64, _U8, _I8 = types.int32, types.int64, types.float64, types.uint
     LABEL_NULL,
     LABEL_WRONG,
     WEIGHT_INVALID,
+    OFFSET_INVALID,
+    INDICATOR_NULL,
     FEATURES_NULL,
     ENTRY_NULL,
     LENGTHS_DIFFER,
@@ -34,7 +36,7 @@ _I32, _I64, _F64, _U8, _I8 = types.int32, types.int64, types.float64, types.uint
     INDEX_TOO_LARGE,
     NOT_FINITE,
     (SIZE_DIFFERS),
-) = range(11)
+) = range(13)
 
 
 # ---- numbering of keys -------------------------------------------------------------------------------------------------
@@ -113,6 +115,13 @@ def renumber(ids: Any, place: Any) -> None:
     """ids ← place[ids]."""
     for i in range(ids.shape[0]):
         ids[i] = place[ids[i]]
+
+
+@kernel(lambda _: (given(_I32), given(_I32), array(_I32)))
+def lowest_fields(ids: Any, entry_fields: Any, fields: Any) -> None:
+    """``fields[ids[i]]`` ← the lower of itself and ``entry_fields[i]``."""
+    for i in range(ids.shape[0]):
+        fields[ids[i]] = min(fields[ids[i]], entry_fields[i])
 
 
 @kernel(lambda _: (given(_I32), array(_I32), _I32, array(_I32)))

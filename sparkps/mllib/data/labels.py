@@ -106,27 +106,40 @@ class BinaryLabels:
         return "For more than two classes wrap the estimator in pyspark.ml's OneVsRest; if the labels are two others, map them to 0 and 1."
 
 
+#: More classes than this are taken for a mistake, where their number is not known: a model has a vector for each.
+MOST_CLASSES = 1 << 20
+
+
 @dataclass(frozen=True)
 class ClassLabels:
-    """Whole numbers from 0 to below the number of classes, for classifiers.
+    """Whole numbers from 0, for classifiers with any number of classes.
+
+    Parameters
+    ----------
+    classes : int, optional
+        Their number K: labels are 0 to K - 1. None: not known yet, and at most `MOST_CLASSES`.
 
     Examples
     --------
-    >>> ClassLabels(3).wrong(np.array([0.0, 2.0, 3.0, -1.0, 0.5, np.nan])).tolist()
+    >>> ClassLabels(3).wrong(np.array([0.0, 2.0, 3.0, 0.5, -1.0, np.nan])).tolist()
     [False, False, True, True, True, True]
+    >>> ClassLabels(3).must
+    'a label must be a whole number from 0 to 2'
     """
 
-    #: Number of classes.
-    classes: int
+    classes: int | None = None
 
     @property
     def must(self) -> str:
         """See `LabelRule`."""
+        if self.classes is None:
+            return f"a label must be a whole number from 0, below {MOST_CLASSES}"
         return f"a label must be a whole number from 0 to {self.classes - 1}"
 
     def wrong(self, labels: Array) -> Array:
         """See `LabelRule`."""
-        found: Array = ~((labels >= 0) & (labels < self.classes) & (labels == np.floor(labels)))
+        inside = (labels >= 0) & (labels < (self.classes or MOST_CLASSES))
+        found: Array = ~inside | (np.floor(labels) != labels)
         return found
 
     def advice(self, label: float) -> str:
@@ -135,7 +148,9 @@ class ClassLabels:
             return ""
         if label != int(label):
             return "Labels of classes are whole numbers; where they are quantities, it takes a regression."
-        return "Number the classes from 0, as pyspark.ml's StringIndexer does."
+        if label == -1:
+            return "If the labels are -1 and 1, map -1 to 0."
+        return "Number the classes from 0 without gaps, as pyspark.ml's StringIndexer does."
 
 
-__all__ = ["BinaryLabels", "ClassLabels", "FiniteLabels", "LabelRule", "RangeLabels"]
+__all__ = ["MOST_CLASSES", "BinaryLabels", "ClassLabels", "FiniteLabels", "LabelRule", "RangeLabels"]

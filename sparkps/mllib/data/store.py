@@ -23,6 +23,9 @@ Array = NDArray[Any]
 #: Key of the intercept in a model's tables; features have keys from 0, further parameters from -2 downwards.
 INTERCEPT_KEY = -1
 
+_NO_NUMBERS = np.empty(0, np.float64)
+_NO_IDS = np.empty(0, np.int32)
+
 
 def parameter_keys(scalars: int) -> Array:
     """Keys of the intercept and of further parameters that belong to no feature, int64 (1 + scalars,).
@@ -50,7 +53,7 @@ class Chunk:
     #: float32 or float64 (nonzeros,), or empty where all are 1.
     values: Array
     #: float64 (n,): what is added to a row's margin; empty where there is nothing.
-    offsets: Array = field(default_factory=lambda: np.empty(0))
+    offsets: Array = field(default_factory=lambda: _NO_NUMBERS)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -77,25 +80,27 @@ class Chunk:
         """The rows of `parts`, one after the other."""
         if len(parts) == 1:
             return parts[0]
+        lengths = [len(part) for part in parts]
         bases = np.cumsum([0, *(len(part.ids) for part in parts)])
         indptr = np.concatenate([[0], *(part.indptr[1:] + base for part, base in zip(parts, bases, strict=False))])
         return cls(
             np.concatenate([part.labels for part in parts]),
-            _join_optional([part.weights for part in parts], [len(part) for part in parts]),
+            _join_optional([part.weights for part in parts], lengths),
             indptr.astype(np.int32),
             np.concatenate([part.ids for part in parts]),
             _join_optional([part.values for part in parts], [len(part.ids) for part in parts]),
+            _join_optional([part.offsets for part in parts], lengths, 0.0),
         )
 
 
-def _join_optional(parts: list[Array], lengths: list[int]) -> Array:
-    """Concatenation of arrays of which an empty one stands for ones."""
+def _join_optional(parts: list[Array], lengths: list[int], default: float = 1.0) -> Array:
+    """Concatenation of arrays of which an empty one stands for `default` throughout."""
     if not any(len(part) for part in parts):
         return parts[0]
     dtype = np.result_type(*(part.dtype for part in parts if len(part)))
     return np.concatenate(
         [
-            part.astype(dtype, copy=False) if len(part) else np.ones(n, dtype)
+            part.astype(dtype, copy=False) if len(part) else np.full(n, default, dtype)
             for part, n in zip(parts, lengths, strict=True)
         ]
     )
@@ -139,6 +144,8 @@ def _to_arrow(chunk: Chunk) -> pa.RecordBatch:
     columns = {"label": pa.array(chunk.labels), "ids": pa.ListArray.from_arrays(offsets, pa.array(chunk.ids))}
     if len(chunk.weights):
         columns["weight"] = pa.array(chunk.weights)
+    if len(chunk.offsets):
+        columns["offset"] = pa.array(chunk.offsets)
     if len(chunk.values):
         columns["values"] = pa.ListArray.from_arrays(offsets, pa.array(chunk.values))
     return pa.RecordBatch.from_pydict(columns)
@@ -147,9 +154,9 @@ def _to_arrow(chunk: Chunk) -> pa.RecordBatch:
 def _from_arrow(batch: pa.RecordBatch) -> Chunk:
     names = set(batch.schema.names)
     ids = batch.column("ids")
-    weights = batch.column("weight").to_numpy() if "weight" in names else np.empty(0, np.float64)
+    weights, offsets = (batch.column(name).to_numpy() if name in names else _NO_NUMBERS for name in ("weight", "offset"))
     values = batch.column("values").values.to_numpy() if "values" in names else np.empty(0, np.float32)
-    return Chunk(batch.column("label").to_numpy(), weights, ids.offsets.to_numpy(), ids.values.to_numpy(), values)
+    return Chunk(batch.column("label").to_numpy(), weights, ids.offsets.to_numpy(), ids.values.to_numpy(), values, offsets)
 
 
 @dataclass
@@ -182,6 +189,11 @@ class Store:
     skipped: int
     #: Length of the vectors; 0 where only indices are known.
     width: int = 0
+    #: int32 (n,): number of the raw column that each key came from, -1 for those of the parameters; empty: not asked for, or there are
+    #: no raw columns. A key of several columns (folded ones can meet) has the lowest of their numbers.
+    fields: Array = field(default_factory=lambda: _NO_IDS)
+    #: Rows that are set aside to measure on, with the same `keys` and numbers; None: no column says which.
+    validation: Store | None = None
     #: The last chunk read from the file, and its position.
     _window: tuple[int, Chunk] | None = None
 
@@ -222,6 +234,8 @@ class Store:
         """Drop the rows."""
         self.chunks.clear()
         self.spill.close()
+        if self.validation is not None:
+            self.validation.close()
 
 
 def _no_rows() -> Chunk:

@@ -99,7 +99,9 @@ class LinearEstimator(Estimator[M], LinearSetters, PredictionSetters, DefaultPar
     def _columns(self) -> Columns:
         weight = self.getWeightCol() if self.isDefined(self.weightCol) else ""
         strict: Literal["error", "skip"] = "skip" if self.getHandleInvalid() == "skip" else "error"
-        return Columns(self.getLabelCol(), self.getFeaturesCol(), weight or "", self.getNumFeatures(), strict)
+        return Columns(
+            self.getLabelCol(), self.getFeaturesCol(), weight or "", self.getNumFeatures(), strict, self._offset, self._validation
+        )
 
     def _checkpoint_dir(self) -> str:
         """Where checkpoints are written; empty: nowhere."""

@@ -35,6 +35,7 @@ from pyspark.ml.param.shared import (
 
 from sparkps.consistency import ASP, BSP, SSP, Consistency
 from sparkps.errors import InvalidInput
+from sparkps.mllib.params.row_columns import HasOffsetCol, HasValidationCol
 
 P = TypeVar("P", bound=Params)
 
@@ -282,6 +283,8 @@ class LinearParams(
     HasConsistency,
     HasHandleInvalid,
     HasDeterministic,
+    HasOffsetCol,
+    HasValidationCol,
 ):
     """Params of an estimator of the linear family.
 

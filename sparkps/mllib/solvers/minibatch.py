@@ -223,9 +223,7 @@ class _MiniBatch:
             if number not in self.keysets:
                 self.keysets[number] = self.table.register(keys)
             keys = self.keysets[number]
-        return _Batch(
-            replace(chunk, ids=local), keys, schedule.size(number)
-        )
+        return _Batch(replace(chunk, ids=local), keys, schedule.size(number))
 
     def _begin_pull(self, batch: _Batch) -> Callable[[], tuple[Array, Array]]:
         """Ask for the rows of a batch; the function that it gives waits for them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from sparkps.mllib.data.rows import Columns
 from sparkps.mllib.data.store import Store
 
 Array = NDArray[Any]
+
+log = logging.getLogger(__name__)
 
 #: Columns of the table of ranks, which has a row for each: rows, sum of their weights, length of their vectors (0: unknown).
 COUNTS = 3
@@ -96,11 +99,14 @@ class RankSummary:
     num_features: int
     #: Length of its vectors; 0 where only indices are known.
     width: int
+    #: Rows that it set aside to measure on.
+    validation_rows: int = 0
 
     @classmethod
     def of(cls, store: Store) -> RankSummary:
         """Figures of a rank's rows."""
-        return cls(len(store), store.skipped, store.num_features, store.width)
+        aside = 0 if store.validation is None else len(store.validation)
+        return cls(len(store), store.skipped, store.num_features, store.width, aside)
 
 
 @dataclass(frozen=True)
@@ -113,6 +119,8 @@ class Figures:
     num_features: int
     #: Length that vectors to be scored must have; 0: only indices were known.
     width: int
+    #: Rows that were set aside to measure on.
+    validation_rows: int = 0
 
     @classmethod
     def of(cls, ranks: list[RankSummary], columns: Columns) -> Figures:
@@ -124,16 +132,20 @@ class Figures:
             There are no rows, or vectors of different lengths.
         """
         rows, skipped = sum(each.rows for each in ranks), sum(each.skipped for each in ranks)
+        aside = sum(each.validation_rows for each in ranks)
         if not rows:
-            raise no_rows(skipped)
+            raise no_rows(skipped, aside)
+        if columns.validation and not aside:
+            log.warning("Column %r marks no row for validation: nothing was measured on such rows.", columns.validation)
         num_features = columns.num_features or max(each.num_features for each in ranks)
-        return cls(rows, skipped, num_features, common_width((each.width for each in ranks), columns))
+        return cls(rows, skipped, num_features, common_width((each.width for each in ranks), columns), aside)
 
 
-def no_rows(skipped: int) -> InvalidInput:
+def no_rows(skipped: int, aside: int = 0) -> InvalidInput:
     """There is nothing to train on."""
+    more = f", {aside} are for validation" if aside else ""
     return InvalidInput(
-        f"The training data must have at least one row. Got none ({skipped} were left out by handleInvalid)."
+        f"The training data must have at least one row. Got none ({skipped} were left out by handleInvalid{more})."
     )
 
 
