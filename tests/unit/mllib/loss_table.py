@@ -28,6 +28,10 @@ LOSSES = {
     "logistic": Row(
         lambda m, y: (np.logaddexp(0, m) - y * m, 1 / (1 + np.exp(-m)) - y), (0.0, 1.0), (-1.0, 0.5, 2.0, np.nan)
     ),
+    "hinge": Row(
+        lambda m, y: (max(0.0, 1 - (2 * y - 1) * m), (1 - 2 * y) if (2 * y - 1) * m < 1 else 0.0), (0.0, 1.0), (-1.0, 0.5, np.nan)
+    ),
+    "squared": Row(lambda m, y: (0.5 * (m - y) ** 2, m - y), (-1.5, 0.0, 40.0), (np.nan, np.inf)),
     pseudo_huber.PseudoHuber.name: Row(
         lambda m, y: (np.sqrt(1 + (m - y) ** 2) - 1, (m - y) / np.sqrt(1 + (m - y) ** 2)), (-1.5, 0.0, 40.0), (np.nan, np.inf)
     ),
