@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -234,6 +235,7 @@ def lane_dot(a: np.ndarray, b: np.ndarray) -> float:
     return float(total)
 
 
+
 # ---- least squares ---------------------------------------------------------------------------------------------------
 
 
@@ -260,3 +262,20 @@ def lasso(gram: np.ndarray, products: np.ndarray, l1: np.ndarray, sweeps: int) -
                 rest = products[j] - sum(gram[j, i] * w[i] for i in range(len(w)) if i != j)
                 w[j] = math.copysign(max(abs(rest) - l1[j], 0.0), rest) / gram[j, j]
     return w
+
+# ---- scores of rows --------------------------------------------------------------------------------------------------
+
+
+def margins(
+    indptr: Sequence[int], ids: Sequence[int], values: np.ndarray, coefficients: np.ndarray, biases: Sequence[float]
+) -> np.ndarray:
+    """bias + Σ x·w of each row and output, in the order of entries; a negative id has no coefficient."""
+    found = []
+    for begin, end in itertools.pairwise(indptr):
+        totals = [float(bias) for bias in biases]
+        for k in range(begin, end):
+            if ids[k] >= 0:
+                x = float(values[k]) if len(values) else 1.0
+                totals = [total + float(w) * x for total, w in zip(totals, coefficients[ids[k]], strict=True)]
+        found.append(totals)
+    return np.array(found)

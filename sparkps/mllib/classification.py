@@ -15,7 +15,8 @@ from typing import Any
 from pyspark import keyword_only
 from pyspark.ml.util import DefaultParamsReadable, MLReadable
 
-from sparkps.mllib.linear.binary import BinaryClassificationModel, BinaryClassifier
+from sparkps.mllib.linear.binary import BinaryClassifier
+from sparkps.mllib.linear.classifiers import ProbabilisticModel
 from sparkps.mllib.linear.spark_model import spark_model
 from sparkps.mllib.linear.summary import TrainingSummary
 from sparkps.mllib.params.shared import HasFamily, LinearParams, ProbabilisticParams
@@ -30,14 +31,13 @@ class LogisticRegressionTrainingSummary(TrainingSummary):
     """How a fit went."""
 
 
-class LogisticRegressionModel(BinaryClassificationModel, _LogisticRegressionParams, MLReadable["LogisticRegressionModel"]):
+class LogisticRegressionModel(ProbabilisticModel, _LogisticRegressionParams, MLReadable["LogisticRegressionModel"]):
     """A fitted logistic regression.
 
     Its coefficients are at the driver where they take at most 64 MiB; else they stay on the tier for as long as the model or
     a copy of it is referred to, and scoring pulls the rows of each batch.
     """
 
-    _loss = "logistic"
     _summary_class = LogisticRegressionTrainingSummary
     _scored_in_spark = True
 
@@ -57,7 +57,8 @@ class LogisticRegressionModel(BinaryClassificationModel, _LogisticRegressionPara
         """The same model as a pyspark.ml LogisticRegressionModel, where its coefficients fit in a vector."""
         from pyspark.ml.classification import LogisticRegressionModel as SparkModel
 
-        return spark_model(self, SparkModel, self.numClasses, False)
+        more = self.interceptVector, self.numClasses, self._is_multinomial
+        return spark_model(self, SparkModel, lambda: self.coefficientMatrix, *more)
 
 
 class LogisticRegression(

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from sparkps.arrow import numbers
 from sparkps.errors import InvalidInput
 from sparkps.filesystems.opening import open_filesystem
-from sparkps.mllib.linear.links import LINKS
+from sparkps.mllib.models.classes import class_of, class_of_two
+from sparkps.mllib.models.links import LINKS, PROBABILITIES
 
 Array = NDArray[Any]
 
@@ -30,12 +31,16 @@ Array = NDArray[Any]
 _TABLE_COLUMNS = 1 << 24
 
 
+#: How linear models predict; what was saved when all were binary classifiers or regressions has none.
+_KINDS = ("", "regression", "binary", "multinomial", "side")
+
+
 class Coefficients(NamedTuple):
     """Coefficients that are not 0."""
 
     #: Indices of features, int64 (n,), ascending.
     keys: Array
-    #: float64 (n,).
+    #: float64 (n,), or (n, K) of a model with a margin for each of K classes.
     values: Array
 
 
@@ -50,16 +55,21 @@ class SavedLinearModel:
     Attributes
     ----------
     coefficients : Coefficients
-    intercept : float
+    intercept : float, or ndarray of shape (K,)
     num_features : int
     width : int
         Features that every row must have; 0: any number.
     link : str
-        What a margin means; "sigmoid": the logarithm of the odds of label 1. Empty: it is the prediction.
+        What margins mean, by its name in `models.links.LINKS`. "sigmoid": the logarithm of the odds of label 1; "softmax": those of each
+        class to each other; of a regression its link function. Empty: the margin is the prediction.
     threshold : float
-        Label 1 is predicted where its probability is above.
+        Label 1 is predicted where its probability is above; or its margin, of a classifier without probabilities.
     name, uid : str
         Class and id of the model that was saved.
+    kind : str
+        "regression", "binary", "multinomial", or "side": two classes without probabilities. Empty: as `link` tells it.
+    thresholds : sequence of K floats, optional
+        What the probabilities of a multinomial model are divided by before the largest is chosen.
 
     Examples
     --------
@@ -71,13 +81,19 @@ class SavedLinearModel:
     """
 
     coefficients: Coefficients
-    intercept: float
+    intercept: float | Array
     num_features: int = 0
     width: int = 0
     link: str = ""
     threshold: float = 0.5
     name: str = ""
     uid: str = ""
+    kind: str = ""
+    thresholds: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.kind:
+            object.__setattr__(self, "kind", {"sigmoid": "binary", "softmax": "multinomial"}.get(self.link, "regression"))
 
     def __repr__(self) -> str:
         width = self.width or self.num_features
@@ -85,7 +101,42 @@ class SavedLinearModel:
         return f"<{self.name or 'SavedLinearModel'} {self.uid}: {len(self.coefficients.keys)} coefficients of {of}>".replace(" :", ":")
 
     def decision_function(self, rows: Any) -> Array:
-        """intercept + Σ x·w of each row, float64 (n,)."""
+        """Margins of each row, intercept + Σ x·w: float64 (n,), or (n, K) of a model with a margin for each class."""
+        margins = self._margins(rows)
+        return margins[:, 0] if self.coefficients.values.ndim == 1 else margins
+
+    def predict_proba(self, rows: Any) -> Array:
+        """Probabilities of the labels of each row, float64 (n, 2), or (n, K) of a model with a margin for each class.
+
+        Raises
+        ------
+        InvalidInput
+            The model's margins mean none.
+        """
+        return self._probabilities(self._margins(rows))
+
+    def predict(self, rows: Any) -> Array:
+        """What is predicted of each row, float64 (n,): a label, or a number."""
+        margins = self._margins(rows)
+        if self.kind == "binary":
+            return class_of_two(self._probabilities(margins)[:, 1], self.threshold)
+        if self.kind == "multinomial":
+            return class_of(margins, self._probabilities(margins), self.thresholds)
+        if self.kind == "side":
+            return class_of_two(margins[:, 0], self.threshold)
+        return LINKS[self.link](margins[:, 0])
+
+    def _probabilities(self, margins: Array) -> Array:
+        if self.link not in PROBABILITIES:
+            raise InvalidInput(
+                f"The margins of a model must mean probabilities, by one of {sorted(PROBABILITIES)}. Those of {self.name or 'this model'}"
+                f" mean {self.link or 'predictions'!r}: use `decision_function`."
+            )
+        found = LINKS[self.link](margins)
+        return found if self.kind == "multinomial" else np.hstack([1.0 - found, found])
+
+    def _margins(self, rows: Any) -> Array:
+        """Float64 (n, K)."""
         if isinstance(rows, np.ndarray):
             return self._of_matrix(rows)
         if isinstance(rows, tuple):
@@ -96,43 +147,24 @@ class SavedLinearModel:
         self._check_width(matrix.shape[1])
         return self._of_entries(matrix.indptr, matrix.indices, matrix.data)
 
-    def predict_proba(self, rows: Any) -> Array:
-        """Probabilities of labels 0 and 1 of each row, float64 (n, 2).
-
-        Raises
-        ------
-        InvalidInput
-            The model's margins mean none.
-        """
-        p = self._probabilities(rows)
-        return np.stack([1.0 - p, p], axis=1)
-
-    def predict(self, rows: Any) -> Array:
-        """What is predicted of each row, float64 (n,): a label, 0.0 or 1.0, or a number."""
-        if not self.link:
-            return self.decision_function(rows)
-        return (self._probabilities(rows) > self.threshold).astype(np.float64)
-
-    def _probabilities(self, rows: Any) -> Array:
-        if self.link not in LINKS:
-            raise InvalidInput(
-                f"The margins of a model must mean probabilities, by one of {sorted(LINKS)}. Those of {self.name or 'this model'} mean"
-                f" {self.link or 'predictions'!r}: use `decision_function`."
-            )
-        return LINKS[self.link](self.decision_function(rows))
+    @property
+    def _values(self) -> Array:
+        """Float64 (n, K)."""
+        values = self.coefficients.values
+        return values if values.ndim == 2 else values[:, None]
 
     def _of_matrix(self, rows: Array) -> Array:
         """Column by column, in the order in which the entries of one row are added."""
         if rows.ndim != 2 or rows.dtype.kind not in "fiub":
             raise InvalidInput(f"Rows must be a matrix of numbers, of shape (n, features). Got {rows.dtype} of shape {rows.shape}.")
         self._check_width(rows.shape[1])
-        keys, values = self.coefficients
-        total = np.full(len(rows), float(self.intercept))
+        keys, values = self.coefficients.keys, self._values
+        total = np.repeat(np.array(self.intercept, np.float64).reshape(1, -1), len(rows), axis=0)
         for key, value in zip(keys.tolist(), values, strict=True):  # float64 of numpy: products are, too
             if key >= rows.shape[1]:
                 break
             if key >= 0:
-                total += rows[:, key] * value
+                total += rows[:, key, None] * value
         return total
 
     def _of_entries(self, indptr: Array, indices: Array, values: Array) -> Array:
@@ -141,26 +173,31 @@ class SavedLinearModel:
         count = len(lengths)
         found = self._coefficients_of(np.asarray(indices, np.int64))
         starts = np.arange(count) + indptr[:-1] - indptr[0]
-        terms = np.empty(count + len(found))
-        is_entry = np.ones(len(terms), bool)
+        is_entry = np.ones(len(found) + count, bool)
         is_entry[starts] = False
-        terms[starts] = self.intercept
-        # What has no coefficient adds nothing, be it infinite.
-        terms[is_entry] = np.multiply(values, found, where=found != 0, out=np.zeros(len(found)))
-        return np.bincount(np.repeat(np.arange(count), lengths + 1), weights=terms, minlength=count)
+        rows = np.repeat(np.arange(count), lengths + 1)
+        margins = np.empty((count, found.shape[1]))
+        for output, intercept in enumerate(np.ravel(self.intercept)):
+            terms, own = np.empty(len(is_entry)), found[:, output]
+            terms[starts] = intercept
+            # What has no coefficient adds nothing, be it infinite.
+            terms[is_entry] = np.multiply(values, own, where=own != 0, out=np.zeros(len(own)))
+            margins[:, output] = np.bincount(rows, weights=terms, minlength=count)
+        return margins
 
     def _coefficients_of(self, indices: Array) -> Array:
-        keys, values = self.coefficients
+        """Float64 (n, K) of n indices."""
+        keys, values = self.coefficients.keys, self._values
         if not len(keys) or not len(indices):
-            return np.zeros(len(indices))
+            return np.zeros((len(indices), values.shape[1]))
         top = int(indices.max()) + 1
         if indices.min() >= 0 and top <= min(_TABLE_COLUMNS, 16 * len(indices)):
-            table = np.zeros(top)
+            table = np.zeros((top, values.shape[1]))
             inside = (keys >= 0) & (keys < top)
             table[keys[inside]] = values[inside]
             return table[indices]
         at = np.minimum(np.searchsorted(keys, indices), len(keys) - 1)
-        return np.where(keys[at] == indices, values[at], 0.0)
+        return np.where((keys[at] == indices)[:, None], values[at], 0.0)
 
     def _check_width(self, columns: int) -> None:
         if self.width and columns != self.width:
@@ -214,7 +251,9 @@ def load_model(url: str | os.PathLike[str]) -> SavedLinearModel:
     filesystem, path = _opened(local)
     try:
         metadata = _metadata(filesystem, path)
-        coefficients = _coefficients(filesystem, path) if isinstance(metadata.get("sparkps"), dict) else None
+        facts = metadata.get("sparkps")
+        is_linear = isinstance(facts, dict) and facts.get("kind", "") in _KINDS
+        coefficients = _coefficients(filesystem, path, metadata["sparkps"].get("dim", 1)) if is_linear else None
     except (OSError, ValueError, pa.ArrowException) as error:
         said = " ".join(str(error).split()) or type(error).__name__
         raise InvalidInput(f"A model must be read from a path where one was saved. Got {said!r} for {place!r}.", path=place) from error
@@ -223,16 +262,23 @@ def load_model(url: str | os.PathLike[str]) -> SavedLinearModel:
             f"{place!r} must hold a linear model of sparkps. Got a {metadata.get('class')}; the models of a pipeline are below 'stages'.",
             path=place,
         )
+    return _made(metadata, coefficients)
+
+
+def _made(metadata: dict[str, Any], coefficients: Coefficients) -> SavedLinearModel:
     facts = metadata["sparkps"]
+    intercepts = facts.get("intercepts", [facts.get("intercept", 0.0)])  # one `intercept`, where all models had one output
     return SavedLinearModel(
         coefficients,
-        float(facts["intercept"]),
+        float(intercepts[0]) if coefficients.values.ndim == 1 else np.array(intercepts, np.float64),
         int(facts["numFeatures"]),
         int(facts.get("width") or 0),
         facts.get("link", ""),
         _threshold(metadata),
         metadata["class"].rpartition(".")[2],
         metadata["uid"],
+        facts.get("kind", ""),
+        metadata.get("paramMap", {}).get("thresholds"),
     )
 
 
@@ -255,19 +301,19 @@ def _metadata(filesystem: Any, path: str) -> dict[str, Any]:
     raise ValueError("its metadata are empty")
 
 
-def _coefficients(filesystem: Any, path: str) -> Coefficients:
+def _coefficients(filesystem: Any, path: str, dim: int) -> Coefficients:
+    """Keys and values, of `dim` values a key."""
     import pyarrow.parquet as pq
 
-    tables = []
+    column, tables = "weight" if dim == 1 else "weights", []
     for name in _parts_of(filesystem, f"{path}/data"):
         with filesystem.open_input_file(name) as file:
-            tables.append(pq.ParquetFile(file, pre_buffer=True).read(["key", "weight"]))
-    keys, values = (
-        np.concatenate([np.empty(0, dtype), *(numbers(chunk) for table in tables for chunk in table.column(name).chunks)])
-        for name, dtype in (("key", np.int64), ("weight", np.float64))
-    )
+            tables.append(pq.ParquetFile(file, pre_buffer=True).read(["key", column]))
+    keys = np.concatenate([np.empty(0, np.int64), *(numbers(chunk) for table in tables for chunk in table.column("key").chunks)])
+    chunks = [chunk for table in tables for chunk in table.column(column).chunks]
+    flat = np.concatenate([np.empty(0), *(numbers(chunk if dim == 1 else chunk.flatten()) for chunk in chunks)])
     order = np.argsort(keys, kind="stable")
-    return Coefficients(keys[order], values[order])
+    return Coefficients(keys[order], flat[order] if dim == 1 else flat.reshape(-1, dim)[order])
 
 
 def _parts_of(filesystem: Any, folder: str) -> Sequence[str]:

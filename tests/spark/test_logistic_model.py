@@ -15,7 +15,7 @@ from sparkps import PSContext
 from sparkps.errors import InvalidInput, UnknownTable
 from sparkps.mllib.classification import LogisticRegression, LogisticRegressionModel
 from sparkps.mllib.coefficients import LocalCoefficients, TableCoefficients, collect
-from sparkps.mllib.linear import persistence
+from sparkps.mllib.models import persistence
 from sparkps.mllib.scoring import load_model
 
 
@@ -71,7 +71,7 @@ def test_files_are_parquet_and_json(spark, model, tmp_path):
     assert saved == dict(enumerate(model.coefficients.toArray().tolist()))
     metadata = json.loads(spark.read.text(f"{path}/metadata").first()[0])
     assert metadata["class"] == "sparkps.mllib.classification.LogisticRegressionModel"
-    assert metadata["sparkps"]["intercept"] == model.intercept
+    assert metadata["sparkps"]["intercepts"] == [model.intercept]
 
 
 def test_overwriting_must_be_asked_for(model, tmp_path):
@@ -162,7 +162,7 @@ def test_large_models_stay_on_the_tier(spark, ps, rows, tmp_path, monkeypatch, s
 def test_a_large_model_is_loaded_onto_the_tier(spark, ps, model, rows, tmp_path, monkeypatch):
     model.save(str(tmp_path / "model"))
     whole = persistence.coefficients_from
-    monkeypatch.setattr(persistence, "coefficients_from", lambda weights, uid: whole(weights, uid, limit=0))
+    monkeypatch.setattr(persistence, "coefficients_from", lambda weights, uid, dim: whole(weights, uid, dim, limit=0))
     loaded = LogisticRegressionModel.load(str(tmp_path / "model"))
     assert isinstance(loaded.coefficients_, TableCoefficients)
     np.testing.assert_allclose(probabilities(loaded, rows), probabilities(model, rows), rtol=1e-12)

@@ -148,6 +148,7 @@ MLLIB_ROOMS = {
     "tables": {"tables"},
     "solvers": {"solvers", "data", "tables"},
     "coefficients": {"coefficients", "data", "tables"},
+    "models": {"models", "coefficients", "data", "params", "tables"},
     "checkpoints": {"checkpoints", "params", "solvers", "tables"},
     "training": {"training", "checkpoints", "coefficients", "data", "solvers", "tables"},
 }

@@ -14,7 +14,7 @@ from sparkps.errors import InvalidInput
 from sparkps.mllib.data.rows import Columns
 from sparkps.mllib.linear.loss import Loss, loss_named
 from sparkps.mllib.linear.model import LinearModel
-from sparkps.mllib.linear.persistence import EstimatorWriter
+from sparkps.mllib.models.persistence import EstimatorWriter
 from sparkps.mllib.params.setters import LinearSetters, PredictionSetters
 from sparkps.mllib.params.shared import FULL_BATCH_SOLVERS, MINI_BATCH_SOLVERS, check_params, warn_of_unused
 from sparkps.mllib.solvers.job import TrainingJob

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sparkps.kernels.compiled import Kernel
 from sparkps.mllib.data.labels import LabelRule
 from sparkps.mllib.data.store import Chunk
-from sparkps.mllib.linear.links import LINKS
+from sparkps.mllib.models.links import LINKS
 from sparkps.mllib.solvers.objective import LabelSums, Start
 
 #: Where losses are looked for: the module of the loss's name.

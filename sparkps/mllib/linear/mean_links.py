@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sparkps.mllib.linear.links import sigmoid
 from sparkps.mllib.linear.special import normal_cdf, normal_density, normal_quantile
+from sparkps.mllib.models.links import sigmoid
 
 Array = NDArray[Any]
 

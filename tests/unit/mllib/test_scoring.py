@@ -17,7 +17,7 @@ from scipy import sparse
 from sparkps.errors import ConfigError, InvalidInput
 from sparkps.mllib.coefficients import LocalCoefficients
 from sparkps.mllib.data.features import Features
-from sparkps.mllib.linear.scoring import margins
+from sparkps.mllib.models.scoring import margins
 from sparkps.mllib.scoring import Coefficients, SavedLinearModel, load_model
 
 RNG = np.random.default_rng(3)
@@ -31,7 +31,7 @@ def in_executors(rows: sparse.csr_matrix) -> np.ndarray:
     """Margins as an executor computes them."""
     codes = np.zeros(rows.shape[0], np.int8)
     features = Features(rows.indptr.astype(np.int32), rows.indices.astype(np.int64), rows.data, codes, 0)
-    return margins(features, LocalCoefficients(KEYS, VALUES), 0.1)
+    return margins(features, LocalCoefficients(KEYS, VALUES[:, None]), [0.1])[:, 0]
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "int64"])
@@ -151,3 +151,51 @@ def test_nothing_of_spark_and_numba_is_imported(tmp_path: pathlib.Path) -> None:
 def test_label_1_is_predicted_above_the_threshold_only() -> None:
     model = SavedLinearModel(Coefficients(np.array([0]), np.array([1.0])), intercept=0.0, link="sigmoid", threshold=0.5)
     assert model.predict(np.array([[0.0], [1.0]])).tolist() == [0.0, 1.0]
+
+
+# ---- several outputs, and other kinds ------------------------------------------------------------------------------------
+
+MANY = RNG.normal(size=(len(KEYS), 3))
+OF_THREE = SavedLinearModel(Coefficients(KEYS, MANY), np.array([0.1, -0.2, 0.3]), 40, 40, "softmax")
+
+
+def test_scores_of_many_outputs_are_those_of_executors_to_the_last_bit() -> None:
+    rows = sparse.csr_matrix(DENSE)
+    features = Features(rows.indptr.astype(np.int32), rows.indices.astype(np.int64), rows.data, np.zeros(60, np.int8), 0)
+    expected = margins(features, LocalCoefficients(KEYS, MANY), [0.1, -0.2, 0.3])
+    for given in (rows, DENSE, (rows.indptr, rows.indices.astype(np.int64), rows.data)):
+        np.testing.assert_array_equal(OF_THREE.decision_function(given), expected)
+    p = OF_THREE.predict_proba(DENSE)
+    np.testing.assert_allclose(p, np.exp(expected) / np.exp(expected).sum(axis=1, keepdims=True))
+    np.testing.assert_array_equal(OF_THREE.predict(DENSE), expected.argmax(axis=1))
+
+
+def saved_with(folder: pathlib.Path, values: np.ndarray, facts: dict[str, Any], **params: Any) -> pathlib.Path:
+    """Coefficients of several values a key."""
+    saved(folder, paramMap=params, sparkps={"numFeatures": 40, "width": 40, **facts})
+    for part in (folder / "data").glob("*.parquet"):
+        part.unlink()
+    pq.write_table(pa.table({"key": KEYS, "weights": values.tolist()}), folder / "data" / "part-0.parquet")
+    return folder
+
+
+def test_a_model_of_many_outputs_is_loaded_as_it_was_saved(tmp_path: pathlib.Path) -> None:
+    facts = {"intercepts": [0.1, -0.2, 0.3], "link": "softmax", "kind": "multinomial", "dim": 3}
+    model = load_model(saved_with(tmp_path / "m", MANY, facts, thresholds=[1.0, 1e-9, 1.0]))
+    np.testing.assert_array_equal(model.decision_function(DENSE), OF_THREE.decision_function(DENSE))
+    assert set(model.predict(DENSE)) == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("link", "kind", "means"),
+    [("log", "regression", np.exp), ("", "regression", lambda m: m), ("", "side", lambda m: (m > 0.5).astype(float))],
+)
+def test_regressions_and_sides_predict_what_their_margins_mean(tmp_path: pathlib.Path, link: str, kind: str, means: Any) -> None:
+    facts = {"intercepts": [0.1], "numFeatures": 40, "width": 40, "link": link, "kind": kind, "dim": 1}
+    model = load_model(saved(tmp_path / "m", sparkps=facts))
+    np.testing.assert_allclose(model.predict(DENSE), means(model.decision_function(DENSE)), rtol=1e-12)
+
+
+def test_a_model_of_another_family_is_refused(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(InvalidInput, match="must hold a linear model"):
+        load_model(saved(tmp_path / "m", sparkps={"kind": "factors", "numFeatures": 40}))

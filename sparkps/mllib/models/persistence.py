@@ -3,7 +3,8 @@
 ::
 
     path/metadata/part-*        one line of JSON: class, uid, Params, and what the model knows besides its coefficients
-    path/data/*.parquet         key bigint, weight double: one row per coefficient that is not 0
+    path/data/*.parquet         key bigint, weight double: one row per feature whose coefficient is not 0; of a model with several values
+                                a feature: key bigint, weights array<double>
 
 `mllib.scoring` reads the same files without Spark.
 """
@@ -20,13 +21,7 @@ from pyspark.errors import PySparkException
 from pyspark.ml.util import DefaultParamsReader, DefaultParamsWriter, MLReader, MLWriter
 
 from sparkps.errors import InvalidInput
-from sparkps.mllib.coefficients import (
-    BYTES_PER_COEFFICIENT,
-    LOCAL_BYTES,
-    Coefficients,
-    LocalCoefficients,
-    TableCoefficients,
-)
+from sparkps.mllib.coefficients import LOCAL_BYTES, Coefficients, LocalCoefficients, TableCoefficients, bytes_of
 from sparkps.mllib.tables import context_of, new_prefix
 
 if TYPE_CHECKING:
@@ -34,31 +29,50 @@ if TYPE_CHECKING:
 
     from sparkps.client.tables import SparseTable
 
-_SCHEMA = "key bigint, weight double"
-
 
 def weights_of(coefficients: Coefficients, spark: SparkSession) -> DataFrame:
-    """Coefficients that are not 0 as a DataFrame (key bigint, weight double)."""
+    """Coefficients that are not 0 as a DataFrame: key bigint, and weight double or, of several values a key, weights array<double>."""
     from pyspark.sql import functions as sf
 
+    one = coefficients.dim == 1
     if isinstance(coefficients, LocalCoefficients):
-        table = pa.table({"key": pa.array(coefficients.keys), "weight": pa.array(coefficients.values)})
-        return spark.createDataFrame(table, _SCHEMA)
-    rows = coefficients.table.to_dataframe().select("key", sf.col("row")[0].cast("double").alias("weight"))
-    return rows.where((sf.col("key") >= 0) & (sf.col("weight") != 0))
+        table = pa.table({"key": pa.array(coefficients.keys), **_as_column(coefficients.values)})
+        return spark.createDataFrame(table, "key bigint, weight double" if one else "key bigint, weights array<double>")
+    row = sf.col("row").cast("array<double>")
+    kept = coefficients.table.to_dataframe().where(sf.exists("row", lambda value: value != 0) & (sf.col("key") >= 0))
+    return kept.select("key", row[0].alias("weight") if one else row.alias("weights"))
 
 
-def coefficients_from(weights: DataFrame, uid: str, limit: int = LOCAL_BYTES) -> Coefficients:
+def _as_column(values: Any) -> dict[str, pa.Array]:
+    """The column of a table of `weights_of`, by its name."""
+    count, dim = values.shape
+    if dim == 1:
+        return {"weight": pa.array(values[:, 0])}
+    flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+    return {"weights": pa.ListArray.from_arrays(pa.array(np.arange(count + 1, dtype=np.int32) * np.int32(dim)), flat)}
+
+
+def coefficients_from(weights: DataFrame, uid: str, dim: int, limit: int = LOCAL_BYTES) -> Coefficients:
     """Coefficients out of a DataFrame as `weights_of` gives it: at the driver, or past `limit` bytes on the tier."""
-    if weights.count() * BYTES_PER_COEFFICIENT <= limit:
-        table = weights.select("key", "weight").toArrow()
-        keys, values = (table.column(name).to_numpy() for name in ("key", "weight"))
+    columns = "key", "weight" if dim == 1 else "weights"
+    weights = weights.select(*columns)
+    if bytes_of(weights.count(), dim) <= limit:
+        table = weights.toArrow().combine_chunks()
+        keys = table.column(0).to_numpy()
+        rows = _rows_of(table.column(1), dim)
         order = np.argsort(keys, kind="stable")
-        return LocalCoefficients(keys[order], values[order])
+        return LocalCoefficients(keys[order], rows[order])
     ps = context_of(weights.sparkSession)
-    made = ps.sparse_table(f"{new_prefix(uid)}.coefficients", dim=1, dtype="float64")
-    weights.select("key", "weight").mapInArrow(_assign(made), "rows bigint").collect()
+    made = ps.sparse_table(f"{new_prefix(uid)}.coefficients", dim=dim, dtype="float64")
+    weights.mapInArrow(_assign(made), "rows bigint").collect()
     return TableCoefficients(made)
+
+
+def _rows_of(column: Any, dim: int) -> Any:
+    """Values (n, dim) of the second column of `weights_of`, in pieces or in one."""
+    pieces = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    flat = [(piece.flatten() if pa.types.is_list(piece.type) else piece).to_numpy(zero_copy_only=False) for piece in pieces]
+    return np.concatenate([np.empty(0), *flat]).reshape(-1, dim)
 
 
 def _assign(table: SparseTable) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
@@ -66,15 +80,15 @@ def _assign(table: SparseTable) -> Callable[[Iterable[pa.RecordBatch]], Iterator
 
     def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            keys, weights = (column.to_numpy(zero_copy_only=False) for column in batch.columns)
-            table.assign(keys, weights[:, None])
+            keys = batch.column(0).to_numpy(zero_copy_only=False)
+            table.assign(keys, _rows_of(batch.column(1), table.dim))
             yield pa.RecordBatch.from_arrays([pa.array([len(keys)])], ["rows"])
 
     return write
 
 
 class ModelWriter(MLWriter):
-    """Writes a model of the linear family.
+    """Writes a model.
 
     Parameters
     ----------
@@ -101,7 +115,8 @@ class ModelWriter(MLWriter):
         """Metadata last: a directory without it is no model."""
         weights = weights_of(self.model.coefficients_, self.sparkSession)
         weights.write.parquet(f"{path}/data")
-        facts = {**self.model.facts_, "link": self.model.link_}
+        model = self.model
+        facts = {**model.facts_, "link": model.link_, "kind": model.kind_, "dim": model.coefficients_.dim}
         DefaultParamsWriter.saveMetadata(self.model, path, self.sparkSession, extraMetadata={"sparkps": facts})
 
 
@@ -140,11 +155,26 @@ class ModelReader(MLReader[Any]):
             expected = f"{self.cls.__module__}.{self.cls.__name__}"
             if metadata["class"] != expected:
                 raise InvalidInput(f"{path!r} must hold a {expected}. Got a {metadata['class']}.", path=path)
+            facts = facts_of(metadata["sparkps"])
             weights = self.sparkSession.read.parquet(f"{path}/data")
-            model = self.cls._from_saved(coefficients_from(weights, metadata["uid"]), metadata["sparkps"])
+            model = self.cls._from_saved(coefficients_from(weights, metadata["uid"], facts.pop("dim")), facts)
         model._resetUid(metadata["uid"])
         DefaultParamsReader.getAndSetParams(model, metadata)
         return model
+
+
+def facts_of(saved: dict[str, Any]) -> dict[str, Any]:
+    """What a model knows, out of its metadata: models that were saved when all had one output named one `intercept`.
+
+    Examples
+    --------
+    >>> facts_of({"intercept": 0.5, "numFeatures": 3})
+    {'numFeatures': 3, 'intercepts': [0.5], 'dim': 1}
+    """
+    facts = {name: value for name, value in saved.items() if name != "intercept"}
+    facts.setdefault("intercepts", [saved.get("intercept", 0.0)])
+    facts.setdefault("dim", 1)
+    return facts
 
 
 @contextmanager
@@ -173,4 +203,4 @@ def first_cause(error: Exception) -> str:
     return text.strip().splitlines()[0].rstrip(".") if text.strip() else type(error).__name__
 
 
-__all__ = ["EstimatorWriter", "ModelReader", "ModelWriter", "coefficients_from", "first_cause", "weights_of"]
+__all__ = ["EstimatorWriter", "ModelReader", "ModelWriter", "coefficients_from", "facts_of", "first_cause", "weights_of"]

@@ -10,6 +10,9 @@ from sparkps.errors import InvalidInput
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
+#: The parts of what is predicted that are vectors; the others are doubles.
+VECTORS = frozenset({"raw", "probability"})
+
 #: Metadata of each output of a classifier, by part and number of classes, as pyspark.ml has it.
 _ATTRIBUTES = {
     "raw": lambda classes: {"num_attrs": classes},
@@ -46,11 +49,11 @@ def check_outputs(dataset: DataFrame, outputs: Mapping[str, str]) -> None:
 
 
 def struct_of(parts: Iterable[str]) -> Any:
-    """Spark type of what is predicted of a row: ``raw``, ``probability`` and ``prediction``, or some of them."""
+    """Spark type of what is predicted of a row: ``raw`` and ``probability`` are vectors, ``prediction`` and others doubles."""
     from pyspark.ml.linalg import VectorUDT
     from pyspark.sql.types import DoubleType, StructField, StructType
 
-    return StructType([StructField(part, DoubleType() if part == "prediction" else VectorUDT()) for part in parts])
+    return StructType([StructField(part, VectorUDT() if part in VECTORS else DoubleType()) for part in parts])
 
 
 def output(part: str, scored: Column, name: str, classes: int) -> Column:
@@ -58,9 +61,9 @@ def output(part: str, scored: Column, name: str, classes: int) -> Column:
     from pyspark.sql import functions as sf
 
     column = scored[part]
-    if part == "prediction":
+    if part not in VECTORS:
         column = sf.coalesce(column, sf.lit(float("nan")))  # so that Spark knows that it is never null
-    attributes: dict[str, Any] = {"ml_attr": _ATTRIBUTES[part](classes)} if classes else {}
+    attributes: dict[str, Any] = {"ml_attr": _ATTRIBUTES[part](classes)} if classes and part in _ATTRIBUTES else {}
     return column.alias(name, metadata=attributes)
 
 
@@ -94,4 +97,4 @@ def has_valid_features(features: Column, kind: Any, width: int) -> Column:
     return features.isNotNull() & long_enough(vector_to_array(features))
 
 
-__all__ = ["check_outputs", "has_valid_features", "never_null", "output", "struct_of"]
+__all__ = ["VECTORS", "check_outputs", "has_valid_features", "never_null", "output", "struct_of"]
