@@ -10,8 +10,8 @@ from pyspark.ml import Estimator
 from pyspark.ml.util import DefaultParamsWritable
 
 from sparkps.consistency import BSP
-from sparkps.errors import InvalidInput
 from sparkps.mllib.data.rows import Columns
+from sparkps.mllib.errors import InvalidParam
 from sparkps.mllib.linear.loss import Loss, loss_named
 from sparkps.mllib.linear.model import LinearModel
 from sparkps.mllib.models.persistence import EstimatorWriter
@@ -79,13 +79,13 @@ class LinearEstimator(Estimator[M], LinearSetters, PredictionSetters, DefaultPar
         solver = self.getSolver()
         warn_of_unused(self, solver)
         if self.getElasticNetParam() > 0 and self.getRegParam() > 0 and solver != "ftrl":
-            raise InvalidInput(
+            raise InvalidParam(
                 f"L1 needs solver='ftrl': with solver={solver!r} the `elasticNetParam` must be 0. Got"
                 f" {self.getElasticNetParam()!r} instead.",
                 param="elasticNetParam",
             )
         if solver in FULL_BATCH_SOLVERS and self.getConsistency().lower() != "bsp" and self.isSet(self.consistency):
-            raise InvalidInput(
+            raise InvalidParam(
                 f"solver={solver!r} needs consistency='bsp'. Got {self.getConsistency()!r} instead; mini-batch solvers take it.",
                 param="consistency",
             )

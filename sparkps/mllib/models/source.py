@@ -14,6 +14,7 @@ from sparkps.errors import InvalidInput
 from sparkps.mllib.data import kernels
 from sparkps.mllib.data.features import Features, read_features, shortened
 from sparkps.mllib.data.selection import check_features_type
+from sparkps.mllib.errors import InvalidColumn
 from sparkps.mllib.models.outputs import has_valid_features
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class FeaturesColumn:
     def check(self, dataset: DataFrame) -> None:
         """See `FeatureSource`."""
         if self.name not in dataset.columns:
-            raise InvalidInput(
+            raise InvalidColumn(
                 f"Column {self.name!r} must exist. The DataFrame has {', '.join(dataset.columns)}.", column=self.name
             )
         check_features_type(self.name, dataset.schema[self.name].dataType)

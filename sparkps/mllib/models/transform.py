@@ -16,6 +16,7 @@ from sparkps.driver_bridge.input.scan import quoted
 from sparkps.errors import InvalidInput
 from sparkps.mllib.coefficients import Coefficients, LocalCoefficients
 from sparkps.mllib.data.features import Features
+from sparkps.mllib.errors import InvalidColumn
 from sparkps.mllib.models.outputs import check_outputs, never_null, output, struct_of
 from sparkps.mllib.models.scoring import Scorer
 from sparkps.mllib.models.source import FeaturesColumn, FeatureSource
@@ -120,7 +121,7 @@ class ScoringModel(Model):
         if not self._offset:
             return
         if self._offset not in dataset.columns or not isinstance(dataset.schema[self._offset].dataType, NumericType):
-            raise InvalidInput(
+            raise InvalidColumn(
                 f"The `offsetCol` must name a numeric column. Got {self._offset!r}; the DataFrame has {', '.join(dataset.columns)}.",
                 param="offsetCol",
                 column=self._offset,
