@@ -279,3 +279,44 @@ def margins(
                 totals = [total + float(w) * x for total, w in zip(totals, coefficients[ids[k]], strict=True)]
         found.append(totals)
     return np.array(found)
+
+
+
+# ---- factorization machines ------------------------------------------------------------------------------------------
+
+
+def machine_margin(row: dict[int, float], linear: np.ndarray, factors: np.ndarray, bias: float) -> float:
+    """b + Σ w·x + Σ over pairs of features of the dot product of their factors, times both values."""
+    margin = bias + sum(linear[i] * x for i, x in row.items())
+    for i, x in row.items():
+        for j, y in row.items():
+            if i < j:
+                margin += float(factors[i] @ factors[j]) * x * y
+    return float(margin)
+
+
+class JavaRandom:
+    """java.util.Random, as its documentation defines it."""
+
+    def __init__(self, seed: int) -> None:
+        self._state = (seed ^ 0x5DEECE66D) & ((1 << 48) - 1)
+        self._next: float | None = None
+
+    def _bits(self, count: int) -> int:
+        self._state = (self._state * 0x5DEECE66D + 0xB) & ((1 << 48) - 1)
+        return self._state >> (48 - count)
+
+    def _uniform(self) -> float:
+        return ((self._bits(26) << 27) + self._bits(27)) / (1 << 53)
+
+    def normal(self) -> float:
+        if self._next is not None:
+            value, self._next = self._next, None
+            return value
+        while True:
+            first, second = 2 * self._uniform() - 1, 2 * self._uniform() - 1
+            size = first * first + second * second
+            if 0 < size < 1:
+                scale = math.sqrt(-2 * math.log(size) / size)
+                self._next = second * scale
+                return first * scale

@@ -135,7 +135,8 @@ class FullBatchDriver(SolverDriver):
         names, objective = self.names, self.job.objective
         model = tables.sparse(names.coefficients, dim=objective.dim, dtype="float64", group=names.prefix)
         for name in [names.scaled_mean, *(names.vector(name) for name in vector_names(HISTORY))]:
-            tables.sparse(name, dim=objective.dim, dtype="float64", group=names.prefix)
+            first = {"init": objective.initializer, "seed": self.job.seed} if name == names.vector(TRIAL) else {}
+            tables.sparse(name, dim=objective.dim, dtype="float64", group=names.prefix, **first)
         tables.sparse(names.statistics, dim=STATISTICS, dtype="float64", group=names.prefix)
         size_of_sums = 1 + objective.outputs
         for name, size in ((names.facts, FACTS + objective.classes), (names.totals, size_of_sums), (names.control, size_of_sums)):
@@ -231,7 +232,10 @@ class MiniBatchDriver(SolverDriver):
     def _create(self, tables: TrainingTables) -> SparseTable:
         job, names, optimizer = self.job, self.names, OPTIMIZERS[self.job.solver]
         objective = job.objective
-        model = tables.sparse(names.coefficients, dim=objective.dim, optimizer=optimizer(job.step_size, job.l1, job.l2))
+        first = {"init": objective.initializer, "seed": job.seed}
+        model = tables.sparse(
+            names.coefficients, dim=objective.dim, optimizer=optimizer(job.step_size, job.l1, job.l2), **first
+        )
         self.bias = tables.dense(names.intercept, shape=(objective.outputs,), optimizer=optimizer(job.step_size, 0.0, 0.0))
         self.losses = tables.dense(names.losses, shape=(max(1, job.max_iter), LOSSES), dtype="float64")
         return model
