@@ -62,7 +62,9 @@ class LinearEstimator(Estimator[M], LinearSetters, PredictionSetters, DefaultPar
 
     def _fit(self, dataset: DataFrame) -> M:
         self._check()
-        model: M = self._model._of(train(dataset, self._job()))
+        job = self._job()
+        model: M = self._model._of(train(dataset, job))
+        model._reads(job.columns.source)
         model._resetUid(self.uid)  # as in pyspark.ml, so that the estimator's Params are the model's, too
         return self._copyValues(model)
 
