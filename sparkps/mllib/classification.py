@@ -15,8 +15,8 @@ from typing import Any
 from pyspark import keyword_only
 from pyspark.ml.util import DefaultParamsReadable, MLReadable
 
-from sparkps.mllib.linear.binary import BinaryClassifier
 from sparkps.mllib.linear.classifiers import ProbabilisticModel
+from sparkps.mllib.linear.families import FamilyClassifier
 from sparkps.mllib.linear.spark_model import spark_model
 from sparkps.mllib.linear.summary import TrainingSummary
 from sparkps.mllib.params.shared import HasFamily, LinearParams, ProbabilisticParams
@@ -62,20 +62,20 @@ class LogisticRegressionModel(ProbabilisticModel, _LogisticRegressionParams, MLR
 
 
 class LogisticRegression(
-    BinaryClassifier[LogisticRegressionModel],
+    FamilyClassifier[LogisticRegressionModel],
     _LogisticRegressionParams,
     DefaultParamsReadable["LogisticRegression"],
 ):
-    """Binary logistic regression trained on the tier.
+    """Logistic regression trained on the tier: binomial, or multinomial where `family` or the labels say so.
 
     With solver ``lbfgs`` the objective, its optimum and the steps towards it are those of pyspark.ml: the mean of
-    log(1 + exp(-margin)) over the rows plus ``regParam/2·‖w‖²``, on standardized coefficients or, without `standardization`, on
-    plain ones. With ``sgd``, ``adagrad``, ``adam`` and ``ftrl`` the tier's optimizers apply the mean gradient of each
-    batch; L2 then acts on the features of the batch, and the penalties of ``ftrl`` are those of McMahan et al., which
-    weigh against the sum of these gradients over all steps. The features may be vectors, array<double>, or struct<indices: array<bigint>,
-    values: array<float>>, whose number has no limit.
+    log(1 + exp(-margin)), or of several classes the softmax loss, over the rows plus ``regParam/2·‖w‖²``, on standardized coefficients
+    or, without `standardization`, on plain ones. With ``sgd``, ``adagrad``, ``adam`` and ``ftrl`` the tier's optimizers apply the mean
+    gradient of each batch; L2 then acts on the features of the batch, and the penalties of ``ftrl`` are those of McMahan et al., which
+    weigh against the sum of these gradients over all steps. The features may be vectors, array<double>, or struct<indices:
+    array<bigint>, values: array<float>>, whose number has no limit.
 
-    The Params are those of pyspark.ml but for bounds on coefficients and ``family="multinomial"``, and ``solver``, ``stepSize``,
+    The Params are those of pyspark.ml but for bounds on coefficients, and ``solver``, ``stepSize``,
     ``batchSize``, ``numWorkers``, ``consistency``, ``staleness``, ``seed``, ``numFeatures``, ``handleInvalid``, ``deterministic``,
     ``checkpointDir`` and ``checkpointInterval`` (see `HasCheckpoints`).
 
@@ -88,7 +88,7 @@ class LogisticRegression(
 
     _loss = "logistic"
     _model = LogisticRegressionModel
-    _ranges = {"family": ("auto or binomial", lambda v: v.lower() in ("auto", "binomial"))}
+    _ranges = {"family": ("one of auto, binomial, multinomial", lambda v: v.lower() in ("auto", "binomial", "multinomial"))}
 
     @keyword_only
     def __init__(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,8 @@ from sparkps.kernels import ahead
 from sparkps.mllib.checkpoints import FitCheckpoints
 from sparkps.mllib.coefficients import Coefficients, TableCoefficients, collect
 from sparkps.mllib.data.selection import select_rows
-from sparkps.mllib.errors import InvalidRow
-from sparkps.mllib.solvers.drivers import DRIVERS, Solution, SolverDriver
+from sparkps.mllib.solvers.driver import Solution, SolverDriver
+from sparkps.mllib.solvers.drivers import DRIVERS
 from sparkps.mllib.solvers.job import RankJob, TrainingJob
 from sparkps.mllib.solvers.names import TableNames
 from sparkps.mllib.solvers.ranks import Figures
@@ -49,7 +50,19 @@ class Trained:
 
 
 def train(df: DataFrame, job: TrainingJob) -> Trained:
-    """Train on the rows of `df`.
+    """Train on the rows of `df`; see `train_grid`."""
+    (trained,) = train_grid(df, [job])
+    return trained
+
+
+def train_grid(df: DataFrame, jobs: Sequence[TrainingJob]) -> list[Trained]:
+    """Train several jobs on the rows of `df`, which are read once.
+
+    Parameters
+    ----------
+    df : DataFrame
+    jobs : sequence of TrainingJob
+        One, or several of one solver that takes grids, on the same columns and without checkpoints.
 
     Raises
     ------
@@ -60,11 +73,11 @@ def train(df: DataFrame, job: TrainingJob) -> Trained:
     WorkerFailed
         A rank failed; its first cause is told.
     """
-    rows = select_rows(check_input(df), job.columns)
+    rows = select_rows(check_input(df), jobs[0].columns)
     ps = context_of(df.sparkSession)
-    warm_kernels(KERNELS, *job.objective.kernels)
+    warm_kernels(KERNELS, *jobs[0].objective.kernels)
     try:
-        return _train(ps, rows, job)
+        return _train(ps, rows, jobs)
     except SparkPSError as error:
         told = in_terms_of_estimators(error)
         if told is error:
@@ -72,24 +85,26 @@ def train(df: DataFrame, job: TrainingJob) -> Trained:
         raise told from error
 
 
-def _train(ps: PSContext, rows: DataFrame, job: TrainingJob) -> Trained:
+def _train(ps: PSContext, rows: DataFrame, jobs: Sequence[TrainingJob]) -> list[Trained]:
+    job = jobs[0]
     if job.checkpoint_dir:
+        assert len(jobs) == 1, "a fit that keeps checkpoints is alone"
         with FitCheckpoints(job) as kept:
             trained = _train_kept(ps, rows, job, kept)
             kept.remove()
             return trained
-    driver = DRIVERS[job.solver](job, TableNames(new_prefix(job.uid)))
+    driver = DRIVERS[job.solver](jobs, TableNames(new_prefix(job.uid)))
     group = _group(ps, rows, driver)
     with TrainingTables(ps) as tables:
-        model = driver.create(tables, group.num_workers)
+        models = driver.create(tables, group.num_workers)
         with group as running:
-            solution, figures = driver.run(running, Unsaved())
-        return _trained(tables, model, solution, figures, job)
+            solutions, figures = driver.run(running, Unsaved())
+        return _trained(tables, models, solutions, figures, job)
 
 
-def _train_kept(ps: PSContext, rows: DataFrame, job: TrainingJob, kept: FitCheckpoints) -> Trained:
+def _train_kept(ps: PSContext, rows: DataFrame, job: TrainingJob, kept: FitCheckpoints) -> list[Trained]:
     """With checkpoints: goes on from those of an earlier attempt, and from its own when buckets are lost."""
-    driver = DRIVERS[job.solver](job, TableNames(kept.prefix))
+    driver = DRIVERS[job.solver]([job], TableNames(kept.prefix))
     begun = Source(kept.store, kept.is_mine, lambda name: name.startswith(kept.prefix))
     first = _group(ps, rows, driver, begun)
     plan = kept.begin(first.num_workers)
@@ -101,13 +116,13 @@ def _train_kept(ps: PSContext, rows: DataFrame, job: TrainingJob, kept: FitCheck
         rolled_back = replace(source, restores=lambda name: name.startswith(kept.prefix) or _exists(ps, name))
         return next(groups, None) or _group(ps, rows, driver, rolled_back)
 
-    def work(attempt: Attempt) -> tuple[Solution, Figures]:
+    def work(attempt: Attempt) -> tuple[list[Solution], Figures]:
         return driver.run(attempt.running, kept.saver(attempt))
 
     with TrainingTables(ps) as tables:
-        model = driver.create(tables, first.num_workers)
-        solution, figures = CheckpointedRun(make, ps.control, plan, patience_of(ps), work).run()
-        return _trained(tables, model, solution, figures, job)
+        models = driver.create(tables, first.num_workers)
+        solutions, figures = CheckpointedRun(make, ps.control, plan, patience_of(ps), work).run()
+        return _trained(tables, models, solutions, figures, job)
 
 
 def _exists(ps: PSContext, table: str) -> bool:
@@ -126,7 +141,7 @@ def _group(
 ) -> Group:
     """The workers of a training, and the checkpoints that they may go on from."""
     job, workers = driver.job, ps.settings.workers
-    task = driver.task(RankJob(job, driver.names, workers.memory_budget, workers.local_dir, resumes=source is not None))
+    task = driver.task(RankJob(driver.jobs, driver.names, workers.memory_budget, workers.local_dir, resumes=source is not None))
     return Group(
         ps,
         rows,
@@ -142,12 +157,17 @@ def _group(
     )
 
 
-def _trained(tables: TrainingTables, model: SparseTable, solution: Solution, figures: Figures, job: TrainingJob) -> Trained:
-    log.info("%s: %d iterations, %s", job.uid, solution.iterations, solution.reason)
-    coefficients = collect(model)
-    if isinstance(coefficients, TableCoefficients):
-        tables.keep(model)
-    return Trained(coefficients, solution, figures)
+def _trained(
+    tables: TrainingTables, models: Sequence[SparseTable], solutions: Sequence[Solution], figures: Figures, job: TrainingJob
+) -> list[Trained]:
+    found = []
+    for model, solution in zip(models, solutions, strict=True):
+        log.info("%s: %d iterations, %s", job.uid, solution.iterations, solution.reason)
+        coefficients = collect(model)
+        if isinstance(coefficients, TableCoefficients):
+            tables.keep(model)
+        found.append(Trained(coefficients, solution, figures))
+    return found
 
 
 def label_of(uid: str) -> str:
@@ -177,7 +197,7 @@ def in_terms_of_estimators(error: SparkPSError) -> SparkPSError:
         if attributes.get("cause") == CheckpointError.__name__:
             return CheckpointError(error.message.partition(f"{CheckpointError.__name__}: ")[2] or error.message)
         if attributes.get("cause") == InvalidInput.__name__ and "column" in attributes and found:
-            return InvalidRow(said, **{name: attributes[name] for name in ("column", "rank", "row", "label") if name in attributes})
+            return InvalidInput(said, **{name: attributes[name] for name in ("column", "rank", "row", "label") if name in attributes})
     for name, param in _PARAMS.items():
         if name in error.message:
             return type(error)(error.message.replace(name, param), **attributes)
@@ -200,4 +220,4 @@ def warm_kernels(*owners: str) -> None:
     log.warning("sparkps has compiled them in %.0f s.", time.monotonic() - began)
 
 
-__all__ = ["KERNELS", "Trained", "in_terms_of_estimators", "label_of", "train", "warm_kernels"]
+__all__ = ["KERNELS", "Trained", "in_terms_of_estimators", "label_of", "train", "train_grid", "warm_kernels"]

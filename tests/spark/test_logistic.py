@@ -178,7 +178,7 @@ def test_spilled_rows_give_the_same_model(spark, ps, rows, monkeypatch):
     plain = LogisticRegression(maxIter=5, deterministic=True, numWorkers=1).fit(rows)
 
     def without_room(job, names, budget, scratch, **more):
-        return RankJob(job, names, 0, scratch, **more)
+        return RankJob((job,), names, 0, scratch, **more)
 
     monkeypatch.setattr("sparkps.mllib.training.RankJob", without_room)
     spilled = LogisticRegression(maxIter=5, deterministic=True, numWorkers=1).fit(rows)

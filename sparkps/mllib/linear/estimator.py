@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 from pyspark import keyword_only
@@ -10,15 +10,18 @@ from pyspark.ml import Estimator
 from pyspark.ml.util import DefaultParamsWritable
 
 from sparkps.consistency import BSP
+from sparkps.errors import InvalidInput
 from sparkps.mllib.data.rows import Columns
-from sparkps.mllib.errors import InvalidParam
-from sparkps.mllib.linear.loss import Loss, loss_named
+from sparkps.mllib.linear.grids import grid_fits
+from sparkps.mllib.linear.loss import loss_named
 from sparkps.mllib.linear.model import LinearModel
 from sparkps.mllib.models.persistence import EstimatorWriter
 from sparkps.mllib.params.setters import LinearSetters, PredictionSetters
 from sparkps.mllib.params.shared import FULL_BATCH_SOLVERS, MINI_BATCH_SOLVERS, check_params, warn_of_unused
+from sparkps.mllib.solvers.drivers import grid_key
 from sparkps.mllib.solvers.job import TrainingJob
-from sparkps.mllib.training import train
+from sparkps.mllib.solvers.objective import Objective
+from sparkps.mllib.training import train_grid
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -60,13 +63,49 @@ class LinearEstimator(Estimator[M], LinearSetters, PredictionSetters, DefaultPar
         """The writer of the Params."""
         return EstimatorWriter(self)
 
+    def fitMultiple(self, dataset: DataFrame, paramMaps: Sequence[Any]) -> Iterator[tuple[int, M]]:
+        """Models of several settings, by their places; with a full-batch solver the rows are read once for all of them.
+
+        Parameters
+        ----------
+        dataset : DataFrame
+        paramMaps : sequence of dict
+            What each model has other than this estimator.
+        """
+        estimators = [self.copy(each) for each in paramMaps]
+
+        def fit(places: list[int]) -> list[M]:
+            return self._fit_grid(dataset, [estimators[place] for place in places])
+
+        return grid_fits([each._grid_key() for each in estimators], fit)
+
+    def _grid_key(self) -> str | None:
+        """What fits that are done together have in common; None: this one is done alone."""
+        try:
+            self._check()
+        except Exception:  # it will be raised when its turn comes
+            return None
+        return grid_key(self._job(self._objective()))
+
     def _fit(self, dataset: DataFrame) -> M:
-        self._check()
-        job = self._job()
-        model: M = self._model._of(train(dataset, job))
-        model._reads(job.columns.source)
-        model._resetUid(self.uid)  # as in pyspark.ml, so that the estimator's Params are the model's, too
-        return self._copyValues(model)
+        (model,) = self._fit_grid(dataset, [self])
+        return model
+
+    def _fit_grid(self, dataset: DataFrame, estimators: Sequence[Self]) -> list[M]:
+        """Models of estimators with one `_grid_key`, this one's own among them or of copies of it."""
+        for each in estimators:
+            each._check()
+        return self._trained(dataset, [(each, each._objective()) for each in estimators])
+
+    def _trained(self, dataset: DataFrame, fits: Sequence[tuple[Self, Objective]]) -> list[M]:
+        """Models of estimators with the objectives that fit the rows."""
+        found = train_grid(dataset, [estimator._job(objective) for estimator, objective in fits])
+        models: list[M] = []
+        for (estimator, _), trained in zip(fits, found, strict=True):
+            model = self._model._of(trained)
+            model._resetUid(estimator.uid)  # as in pyspark.ml, so that the estimator's Params are the model's, too
+            models.append(estimator._copyValues(model))
+        return models
 
     # ---- checks --------------------------------------------------------------------------------------------------------
 
@@ -81,20 +120,20 @@ class LinearEstimator(Estimator[M], LinearSetters, PredictionSetters, DefaultPar
         solver = self.getSolver()
         warn_of_unused(self, solver)
         if self.getElasticNetParam() > 0 and self.getRegParam() > 0 and solver != "ftrl":
-            raise InvalidParam(
+            raise InvalidInput(
                 f"L1 needs solver='ftrl': with solver={solver!r} the `elasticNetParam` must be 0. Got"
                 f" {self.getElasticNetParam()!r} instead.",
                 param="elasticNetParam",
             )
         if solver in FULL_BATCH_SOLVERS and self.getConsistency().lower() != "bsp" and self.isSet(self.consistency):
-            raise InvalidParam(
+            raise InvalidInput(
                 f"solver={solver!r} needs consistency='bsp'. Got {self.getConsistency()!r} instead; mini-batch solvers take it.",
                 param="consistency",
             )
 
     # ---- the job -------------------------------------------------------------------------------------------------------
 
-    def _objective(self) -> Loss:
+    def _objective(self) -> Objective:
         """What is minimised; of a loss with parameters of its own, to be made of the Params."""
         return loss_named(self._loss)()
 
@@ -110,12 +149,12 @@ class LinearEstimator(Estimator[M], LinearSetters, PredictionSetters, DefaultPar
         wanted = self.isDefined(self.checkpointDir) and self.getCheckpointInterval() > 0
         return self.getCheckpointDir() if wanted else ""
 
-    def _job(self) -> TrainingJob:
+    def _job(self, objective: Objective) -> TrainingJob:
         l1 = self.getRegParam() * self.getElasticNetParam()
         return TrainingJob(
             uid=self.uid,
             columns=self._columns(),
-            objective=self._objective(),
+            objective=objective,
             solver=self.getSolver(),
             max_iter=self.getMaxIter(),
             tol=self.getTol(),
@@ -129,6 +168,8 @@ class LinearEstimator(Estimator[M], LinearSetters, PredictionSetters, DefaultPar
             num_workers=self.getNumWorkers() or None,
             deterministic=self.getDeterministic(),
             seed=self.getSeed(),
+            early_stopping_rounds=self.getEarlyStoppingRounds(),
+            validation_tol=self.getValidationTol(),
             checkpoint_dir=self._checkpoint_dir(),
             checkpoint_interval=self.getCheckpointInterval(),
         )

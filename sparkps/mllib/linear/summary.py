@@ -21,11 +21,23 @@ class TrainingSummary:
     #: Rows trained on, and rows left out as invalid.
     rows: int
     skippedRows: int
+    #: Seconds from the beginning of the training to each element of `objectiveHistory`.
+    secondsHistory: list[float]
+    #: Mean loss of the rows that `validationIndicatorCol` sets aside, for each element of `objectiveHistory`; empty: there are none.
+    validationHistory: list[float]
 
     @classmethod
     def _of(cls, trained: Trained) -> Self:
         solution, figures = trained.solution, trained.figures
-        return cls(solution.history, solution.iterations, solution.reason, figures.rows, figures.skipped)
+        return cls(
+            solution.history,
+            solution.iterations,
+            solution.reason,
+            figures.rows,
+            figures.skipped,
+            solution.seconds,
+            solution.validation,
+        )
 
 
 __all__ = ["TrainingSummary"]

@@ -7,6 +7,7 @@ from typing import Self
 from pyspark.ml.param.shared import HasFeaturesCol, HasPredictionCol
 
 from sparkps.mllib.params.shared import HasCheckpoints, HasNumFeatures, LinearParams, ProbabilisticParams
+from sparkps.mllib.params.stopping import HasEarlyStopping
 
 
 class PredictionSetters(HasFeaturesCol, HasPredictionCol):
@@ -33,7 +34,7 @@ class ColumnSetters(PredictionSetters, ProbabilisticParams):
         return self._set(probabilityCol=value)
 
 
-class LinearSetters(LinearParams, HasNumFeatures, HasCheckpoints):
+class LinearSetters(LinearParams, HasNumFeatures, HasCheckpoints, HasEarlyStopping):
     """Setters of what training takes, for estimators."""
 
     def setLabelCol(self, value: str) -> Self:

@@ -62,6 +62,8 @@ class _FullBatch:
 
     def __post_init__(self) -> None:
         names, self.job = self.rank_job.names, self.rank_job.job
+        #: Place in the grid of the job that `objective` and `scaling` are of; -1: of none yet.
+        self.number = -1
         self.state = np.zeros((len(self.store.keys), 2, self.job.objective.dim))
         statistics = self.worker.table(names.statistics)
         self.statistics: KeySet = statistics.register(self.store.keys)
@@ -71,7 +73,7 @@ class _FullBatch:
             self.worker.table(name) for name in (names.ranks, names.facts, names.totals, names.control)
         )
         # Looked up now, for the end: the coordinator may be gone then, and training goes on.
-        self.model = self._keys_of(names.coefficients)
+        self.models = [self._keys_of(names.coefficients_of(number)) for number in range(len(self.rank_job.jobs))]
 
     def _keys_of(self, table: str) -> KeySet:
         return self.statistics.on(self.worker.table(table))
@@ -87,9 +89,10 @@ class _FullBatch:
             self._push_sums()
         if worker.clock == 1:
             self._push_squares()
-        self._pull_scaling()
+        self.sums = pull_together(self.worker.session, [self.statistics, self.facts])
+        self._take_up(0)
         if worker.clock == 2:
-            if self.job.fit_intercept:
+            if any(job.fit_intercept for job in self.rank_job.jobs):
                 mean = np.repeat(self.scaling.scaled_mean[:, None], self.objective.dim, axis=1)
                 self._keys_of(self.rank_job.names.scaled_mean).assign(mean)
             worker.tick()
@@ -133,9 +136,12 @@ class _FullBatch:
         self.statistics.add(rows)
         self.worker.tick()
 
-    def _pull_scaling(self) -> None:
-        """What all rows together say of features and labels: objective, weight, scaling."""
-        statistics, facts = pull_together(self.worker.session, [self.statistics, self.facts])
+    def _take_up(self, number: int) -> None:
+        """What all rows together say of features and labels, for a job of the grid: objective, weight, scaling."""
+        if number == self.number:
+            return
+        self.number, self.job = number, self.rank_job.jobs[number]
+        statistics, facts = self.sums
         self.weight, job = max(float(facts[0]), np.finfo(float).tiny), self.job
         sums = label_sums(facts)
         self.objective = job.objective.informed(sums) if sums.weight > 0 else job.objective
@@ -148,20 +154,35 @@ class _FullBatch:
 
     def _evaluate(self) -> bool:
         """One clock; whether it was the last."""
-        (command, *shift), trial = pull_together(self.worker.session, [self.control, self.trial])
+        (command, number, *shift), trial = pull_together(self.worker.session, [self.control, self.trial])
+        self._take_up(int(number))
         point = np.ascontiguousarray(trial)
         kernels.enter(point, self.scaling.inverse, self.state)
         if command == STOP:
             self._publish(np.array(shift))
-            return True
-        loss, derivatives = self.objective.loss_and_gradient(self.store, self.state, self._bias(point, np.array(shift)))
+            is_last = self.number == len(self.models) - 1
+            if not is_last:
+                self.worker.tick()
+            return is_last
+        bias = self._bias(point, np.array(shift))
+        aside = self._validate(bias)
+        loss, derivatives = self.objective.loss_and_gradient(self.store, self.state, bias)
         self._take_derivatives(derivatives)
         gradient = np.empty_like(point)
         penalty = kernels.leave(point, self.scaling.inverse, self.scaling.penalty, 1.0 / self.weight, self.state, gradient)
-        totals = np.append(loss / self.weight + penalty, derivatives[: self.objective.outputs] / self.weight)
+        totals = np.array([loss / self.weight + penalty, *derivatives[: self.objective.outputs] / self.weight, *aside])
         write_together(self.worker.session, OpCode.ADD, [(self.gradient, gradient), (self.totals, totals)])
         self.worker.tick()
         return False
+
+    def _validate(self, bias: Array) -> tuple[float, float]:
+        """Of rows that are not trained on: sums of losses and of weights."""
+        aside = self.store.validation
+        if aside is None or not len(aside):
+            return 0.0, 0.0
+        loss, _ = self.objective.loss_and_gradient(aside, self.state, bias)
+        self.state[:, 1] = 0.0  # their gradient is of no interest
+        return loss, weight_of(aside)
 
     def _bias(self, point: Array, shift: Array) -> Array:
         """Intercepts of the centred features, and further parameters: (outputs + scalars,)."""
@@ -180,7 +201,7 @@ class _FullBatch:
         """The solution, in coefficients of the raw features, into the model's table."""
         self.state[self.store.parameters[0], 0] -= shift
         penalised = self.job.l1 + self.job.l2 > 0
-        self.model.assign(self.objective.published(np.ascontiguousarray(self.state[:, 0]), penalised=penalised))
+        self.models[self.number].assign(self.objective.published(np.ascontiguousarray(self.state[:, 0]), penalised=penalised))
 
 
 __all__ = ["FullBatchTask"]

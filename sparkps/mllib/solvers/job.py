@@ -43,18 +43,19 @@ class TrainingJob:
     deterministic: bool
     #: Of the order of mini-batches.
     seed: int
+    #: Of rows for validation: iterations without a better loss after which training ends (0: never), and what counts as better.
+    early_stopping_rounds: int = 5
+    validation_tol: float = 0.0
     #: Where checkpoints of the training are written; empty: nowhere. And iterations from one to the next.
     checkpoint_dir: str = ""
     checkpoint_interval: int = 10
-    #: Of gradient descent over all rows: share of the rows that an iteration takes, drawn anew for each.
-    fraction: float = 1.0
 
 
 @dataclass(frozen=True)
 class RankJob:
-    """A job as its workers get it. Picklable."""
+    """A job, or a grid of jobs on the same rows, as the workers get it. Picklable."""
 
-    job: TrainingJob
+    jobs: tuple[TrainingJob, ...]
     #: The driver has made these tables.
     names: TableNames
     #: Bytes of rows that a rank keeps in memory, and the directory for the other rows: settings of the tier that trains.
@@ -62,6 +63,11 @@ class RankJob:
     scratch: str
     #: The training may go on from a checkpoint; then the rank's rows must be those of that time.
     resumes: bool = False
+
+    @property
+    def job(self) -> TrainingJob:
+        """The only job, or the first of them, which has the rows of all."""
+        return self.jobs[0]
 
 
 __all__ = ["RankJob", "TrainingJob"]

@@ -200,7 +200,7 @@ class Lbfgs:
     history : int
         Pairs to keep.
     report : callable, optional
-        Called with a `Progress` at the start and after each iteration.
+        Called with a `Progress` at the start and after each iteration; it may say why there should be no further one.
     keep : callable, optional
         Called between two iterations, with the number of those that are done and a function that gives the `LbfgsStanding`.
     """
@@ -211,7 +211,7 @@ class Lbfgs:
         max_iter: int,
         tol: float,
         history: int = 10,
-        report: Callable[[Progress], None] = lambda progress: None,
+        report: Callable[[Progress], str | None] = lambda progress: None,
         keep: Callable[[int, Callable[[], LbfgsStanding]], None] = lambda iteration, standing: None,
     ) -> None:
         self.vectors = vectors
@@ -234,8 +234,8 @@ class Lbfgs:
         """
         history = self._started() if begun is None else self._restored(begun)
         iteration, value, failed = len(history) - 1, history[-1], False
-        self.report(Progress(iteration, value, math.sqrt(self.pairs.gg)))
-        while (reason := self._converged(iteration, history)) is None:
+        stop = self.report(Progress(iteration, value, math.sqrt(self.pairs.gg)))
+        while (reason := stop or self._converged(iteration, history)) is None:
             if not failed:
                 self.keep(iteration, partial(self._standing, history))
             try:
@@ -251,7 +251,7 @@ class Lbfgs:
                 continue
             iteration += 1
             history.append(value)
-            self.report(Progress(iteration, value, math.sqrt(self.pairs.gg)))
+            stop = self.report(Progress(iteration, value, math.sqrt(self.pairs.gg)))
         return Minimum(history, iteration, reason, self.evaluations)
 
     def _standing(self, history: list[float]) -> LbfgsStanding:

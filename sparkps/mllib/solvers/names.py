@@ -31,6 +31,10 @@ class TableNames:
         """The model: a row of coefficients a feature."""
         return f"{self.prefix}.coefficients"
 
+    def coefficients_of(self, number: int) -> str:
+        """The model of one job of a grid; of the first it is `coefficients`."""
+        return f"{self.coefficients}.{number}" if number else self.coefficients
+
     @property
     def ranks(self) -> str:
         """What each rank has read, see `ranks.COUNTS`."""
@@ -43,12 +47,12 @@ class TableNames:
 
     @property
     def totals(self) -> str:
-        """Of the running evaluation: objective, and derivatives by the intercepts."""
+        """Of the running evaluation: objective, derivatives by the intercepts, and of rows for validation sums of losses and weights."""
         return f"{self.prefix}.totals"
 
     @property
     def control(self) -> str:
-        """`EVALUATE` or `STOP`, and the part of each margin that all rows share."""
+        """`EVALUATE` or `STOP`, of which job, and the part of each margin that all rows share."""
         return f"{self.prefix}.control"
 
     @property

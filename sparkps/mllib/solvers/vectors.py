@@ -21,6 +21,12 @@ from sparkps.wire.messages.data import OpCode
 #: What the control table says: evaluate at the trial point, or it is over.
 EVALUATE, STOP = 1.0, 2.0
 
+#: Elements of the control table before the shifts: what to do, and which job it is for.
+HEADER = 2
+
+#: Elements of the table of totals after the derivatives: of rows for validation, sum of losses and of weights.
+VALIDATION = 2
+
 #: The clock at which the workers evaluate for the first time; before it they gather statistics.
 FIRST_EVALUATION = 3
 
@@ -58,10 +64,12 @@ class TierVectors:
     outputs : int
     centred : bool
         Whether features are centred.
+    job : int
+        Place of the job in the grid of those that are trained on the same rows.
     """
 
     def __init__(
-        self, solver: SolverRank, names: TableNames, trial: str, gradient: str, *, outputs: int = 1, centred: bool
+        self, solver: SolverRank, names: TableNames, trial: str, gradient: str, *, outputs: int = 1, centred: bool, job: int = 0
     ) -> None:
         self._solver = solver
         self._names = names
@@ -74,12 +82,16 @@ class TierVectors:
         self._handles: dict[str, SparseTable] = {}
         #: m·x at the last trial point, of each output.
         self.shift = np.zeros(outputs)
+        #: Mean loss of the rows for validation at the last trial point; None: there are none.
+        self.validation: float | None = None
+        self._job = job
 
     def evaluate(self) -> float:
         """See `Vectors`: two clocks of the group."""
         self._announce(EVALUATE)
         self._solver.tick()
-        objective, *derivatives = pull_together(self._solver.session, [self._totals])[0].tolist()
+        objective, *derivatives, loss, weight = pull_together(self._solver.session, [self._totals])[0].tolist()
+        self.validation = loss / weight if weight else None
         if self._centred:
             self._waiting.append(ColumnAxpy(self._gradient, tuple(-each for each in derivatives), "m"))
         return float(objective)
@@ -111,7 +123,7 @@ class TierVectors:
             (self.shift,) = self.run([clear, ColumnDots(self._trial, "m")])
         else:
             self.run([clear, Gram((self._trial,), (self._trial,))])
-        what = [(self._control, np.array([command, *self.shift])), (self._totals, np.zeros(1 + len(self.shift)))]
+        what = [(self._control, np.array([command, self._job, *self.shift])), (self._totals, np.zeros(1 + len(self.shift) + VALIDATION))]
         write_together(self._solver.session, OpCode.ASSIGN, what).result()
         self._solver.tick()
 
@@ -136,4 +148,4 @@ class TierVectors:
         return target, "linear_combination", {"tables": tables, "coefficients": list(terms.values())}
 
 
-__all__ = ["EVALUATE", "FIRST_EVALUATION", "STOP", "SolverRank", "TierVectors"]
+__all__ = ["EVALUATE", "FIRST_EVALUATION", "HEADER", "STOP", "VALIDATION", "SolverRank", "TierVectors"]

@@ -160,15 +160,15 @@ def test_params_are_named_and_kept_as_in_pyspark() -> None:
     plain = LogisticRegression()
     assert plain.getCheckpointInterval() == 10
     assert not plain.isDefined(plain.checkpointDir)
-    assert plain._job().checkpoint_dir == ""
+    assert plain._job(plain._objective()).checkpoint_dir == ""
     assert "checkpointDir: URL of a directory" in plain.explainParams()
     set_ = LogisticRegression(checkpointDir="/a", checkpointInterval=3)
     assert (set_.getCheckpointDir(), set_.getCheckpointInterval()) == ("/a", 3)
     assert set_.setCheckpointDir("/b").setCheckpointInterval(4) is set_
-    job = set_.copy()._job()
+    job = set_.copy()._job(set_._objective())
     assert (job.checkpoint_dir, job.checkpoint_interval) == ("/b", 4)
-    assert set_.copy({set_.checkpointInterval: -1})._job().checkpoint_dir == ""
-    assert set_.setCheckpointDir("")._job().checkpoint_dir == ""
+    assert set_.copy({set_.checkpointInterval: -1})._job(set_._objective()).checkpoint_dir == ""
+    assert set_.setCheckpointDir("")._job(set_._objective()).checkpoint_dir == ""
 
 
 @pytest.mark.parametrize("interval", [0, -2])

@@ -1,1 +1,0 @@
-"""Factorization machines: models of pairs of features, each feature with a vector of factors."""

@@ -1,0 +1,227 @@
+"""The driver of full-batch training: a member of the group's clock, which says where the ranks evaluate.
+
+Several jobs on the same rows are solved one after the other: the ranks read their rows, and take statistics of them, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from sparkps.client.tables import SparseTable, pull_together
+from sparkps.driver_bridge.groups.running import RunningGroup
+from sparkps.mllib.data.store import parameter_keys
+from sparkps.mllib.solvers.driver import Solution, SolverDriver, Times
+from sparkps.mllib.solvers.fullbatch import FullBatchTask
+from sparkps.mllib.solvers.job import RankJob, TrainingJob
+from sparkps.mllib.solvers.lbfgs import (
+    POINT,
+    TRIAL,
+    TRIAL_GRADIENT,
+    Lbfgs,
+    LbfgsStanding,
+    Minimum,
+    Progress,
+    vector_names,
+)
+from sparkps.mllib.solvers.names import TableNames
+from sparkps.mllib.solvers.objective import Start
+from sparkps.mllib.solvers.operations import Combine
+from sparkps.mllib.solvers.ranks import Figures, check_weight, common_width, no_rows
+from sparkps.mllib.solvers.saving import Saver
+from sparkps.mllib.solvers.scaling import FACTS, STATISTICS, label_sums
+from sparkps.mllib.solvers.stopping import EarlyStopping
+from sparkps.mllib.solvers.vectors import HEADER, VALIDATION, TierVectors
+from sparkps.mllib.tables import TrainingTables
+
+Array = NDArray[Any]
+
+#: Pairs of vectors that L-BFGS keeps, as in pyspark.ml.
+HISTORY = 10
+
+#: The point at which rows for validation had the least loss.
+BEST = "best"
+
+
+class FitStanding(msgspec.Struct, frozen=True):
+    """Where a full-batch training was between two iterations, besides its vectors."""
+
+    solver: LbfgsStanding
+    #: Loss of the rows for validation, at the start and after each iteration.
+    validation: list[float]
+
+    def encoded(self) -> bytes:
+        """In bytes; numbers keep every bit."""
+        return msgspec.msgpack.encode(self)
+
+    @classmethod
+    def decoded(cls, data: bytes) -> FitStanding:
+        """Out of the bytes of `encoded`."""
+        return msgspec.msgpack.decode(data, type=cls)
+
+
+class FullBatchDriver(SolverDriver):
+    """L-BFGS, as a member of the group's clock: says where the ranks evaluate, and combines vectors on the tier."""
+
+    joins = True
+    takes_grids = True
+
+    def task(self, rank_job: RankJob) -> FullBatchTask:
+        """See `SolverDriver`."""
+        return FullBatchTask(rank_job)
+
+    def _create(self, tables: TrainingTables) -> list[SparseTable]:
+        names, objective = self.names, self.job.objective
+
+        def vector(name: str) -> SparseTable:
+            return tables.sparse(name, dim=objective.dim, dtype="float64", group=names.prefix)
+
+        models = [vector(names.coefficients_of(number)) for number in range(len(self.jobs))]
+        for name in [names.scaled_mean, *(names.vector(name) for name in self._vectors())]:
+            vector(name)
+        tables.sparse(names.statistics, dim=STATISTICS, dtype="float64", group=names.prefix)
+        sizes = {
+            names.facts: FACTS + objective.classes,
+            names.totals: 1 + objective.outputs + VALIDATION,
+            names.control: HEADER + objective.outputs,
+        }
+        for name, size in sizes.items():
+            tables.dense(name, shape=(size,), dtype="float64")
+        return models
+
+    def _vectors(self) -> list[str]:
+        best = [BEST] if any(job.columns.validation for job in self.jobs) else []
+        return [*vector_names(HISTORY), *best]
+
+    def run(self, group: RunningGroup, saver: Saver) -> tuple[list[Solution], Figures]:
+        """See `SolverDriver`."""
+        solutions = self._solve_all(group.solver, saver)
+        return solutions, Figures.of(group.wait(), self.job.columns)
+
+    def _solve_all(self, solver: Any, saver: Saver) -> list[Solution]:
+        """The solver's part of the group's clock."""
+        begun = None if saver.standing is None else FitStanding.decoded(saver.standing)
+        if begun is None:
+            solver.report(epoch=0, epochs=self.job.max_iter)
+            solver.tick()
+            solver.tick()
+        for name in self._vectors():  # all of them now: later the coordinator may be gone, and training goes on
+            solver.table(self.names.vector(name))
+        solutions = []
+        for number, job in enumerate(self.jobs):
+            solutions.append(_Fit(job, number, solver, self.names, saver).solve(begun))
+            begun = None
+        return solutions
+
+
+class _Fit:
+    """One job of the training.
+
+    Parameters
+    ----------
+    job : TrainingJob
+    number : int
+        Its place in the grid.
+    solver : Worker
+        The driver's member of the group.
+    names : TableNames
+    saver : Saver
+    """
+
+    def __init__(self, job: TrainingJob, number: int, solver: Any, names: TableNames, saver: Saver) -> None:
+        self.job, self.solver, self.names, self.saver = job, solver, names, saver
+        self.times = Times()
+        self.stopping = EarlyStopping(job.early_stopping_rounds, job.validation_tol)
+        self.vectors = TierVectors(
+            solver, names, TRIAL, TRIAL_GRADIENT, outputs=job.objective.outputs, centred=job.fit_intercept, job=number
+        )
+        self.trial = solver.table(names.vector(TRIAL))
+
+    def solve(self, begun: FitStanding | None) -> Solution:
+        """From the start, or from where an earlier attempt stood, until the ranks have the solution."""
+        job, keys = self.job, parameter_keys(self.job.objective.scalars)
+        if begun is None:
+            start = self._start()
+            if start.solved:
+                self._end(TRIAL)
+                return Solution(start.intercepts, [0.0], 0, start.solved, start.scalars, [0.0])
+            self._clear()
+            self.trial.assign(keys, self._first(start))
+        found = self._minimum(begun)
+        self._end(BEST if self.stopping.best is not None else POINT)
+        rows = self.trial.pull(keys)
+        rows[0] -= self.vectors.shift
+        # No penalty is on intercepts.
+        objective = job.objective
+        intercepts = objective.published(rows[:1], penalised=False)[0] if job.fit_intercept else np.zeros(objective.outputs)
+        seconds = self.times.of(len(found.history))
+        losses = self.stopping.losses
+        return Solution(intercepts, found.history, found.iterations, found.reason, rows[1:, 0], seconds, losses)
+
+    def _end(self, best: str) -> None:
+        """The ranks take the vector as their solution, and have written it when this comes back."""
+        self.vectors.finish(best)
+        self.solver.tick()
+
+    def _clear(self) -> None:
+        """The point is 0 again after the fit before; other vectors are written before they are read."""
+        self.vectors.run([Combine(TRIAL, {TRIAL: 0.0})])
+        self.vectors.settle()
+
+    def _first(self, start: Start) -> Array:
+        """Rows of the parameters without a feature, where training begins: (1 + scalars, dim)."""
+        rows = np.zeros((1 + len(start.scalars), self.job.objective.dim))
+        if self.job.fit_intercept:
+            rows[0] = start.intercepts
+        rows[1:, 0] = start.scalars
+        return rows
+
+    def _minimum(self, begun: FitStanding | None) -> Minimum:
+        job = self.job
+
+        def report(progress: Progress) -> str | None:
+            self.times.note()
+            self.solver.report(epoch=progress.iteration, epochs=job.max_iter, loss=progress.objective)
+            return self._validated()
+
+        def keep(iteration: int, standing: Callable[[], LbfgsStanding]) -> None:
+            # Every rank waits for the solver's tick: what is in the tables is what the solver knows of.
+            if self.saver.is_due(iteration):
+                self.vectors.settle()
+                self.saver.save(iteration, FitStanding(standing(), self.stopping.losses).encoded())
+
+        if begun is not None:
+            for loss in begun.validation:
+                self.stopping.tell(loss)
+        solver = Lbfgs(self.vectors, job.max_iter, job.tol, HISTORY, report, keep)
+        return solver.minimize(None if begun is None else begun.solver)
+
+    def _validated(self) -> str | None:
+        """Why training ends, by what rows for validation say of the point that was just accepted; None: it goes on."""
+        loss = self.vectors.validation
+        if loss is None:
+            return None
+        is_best, reason = self.stopping.tell(loss)
+        if is_best:
+            self.vectors.run([Combine(BEST, {POINT: 1.0})])
+        return reason
+
+    def _start(self) -> Start:
+        """Where to begin; raises where the rows of all ranks together cannot be trained on."""
+        solver, job = self.solver, self.job
+        facts, counts = pull_together(solver.session, [solver.table(name) for name in (self.names.facts, self.names.ranks)])
+        rows, _, widths = counts.T
+        sums = label_sums(facts)
+        if not rows.any():
+            raise no_rows(0)
+        check_weight(sums.weight, job.columns)
+        common_width(widths, job.columns)
+        found = job.objective.informed(sums).start(sums)
+        return found if job.fit_intercept else Start(np.zeros(len(found.intercepts)), "", found.scalars)
+
+
+__all__ = ["BEST", "HISTORY", "FitStanding", "FullBatchDriver"]

@@ -1,0 +1,96 @@
+"""Several fits at once, and fits that rows for validation end."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pyspark.ml.evaluation import BinaryClassificationEvaluator
+from pyspark.ml.linalg import Vectors
+from pyspark.ml.tuning import CrossValidator, ParamGridBuilder, TrainValidationSplit
+from pyspark.sql import functions as sf
+
+from sparkps.mllib.classification import LogisticRegression
+
+
+@pytest.fixture(scope="module")
+def rows(spark):
+    """400 rows of 30 features of which 3 matter: without a penalty a fit takes noise for more."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(400, 30))
+    y = rng.random(400) < 1 / (1 + np.exp(-2 * x[:, 0] + x[:, 1] - x[:, 2]))
+    aside = rng.random(400) < 0.5
+    data = [(float(a), Vectors.dense(b), bool(c)) for a, b, c in zip(y, x, aside, strict=True)]
+    return spark.createDataFrame(data, ["label", "features", "aside"]).repartition(2).cache()
+
+
+def test_a_grid_gives_the_models_of_single_fits_and_reads_the_rows_once(spark, ps, rows):
+    estimator = LogisticRegression(maxIter=30, tol=1e-9)
+    grid = (
+        ParamGridBuilder()
+        .addGrid(estimator.regParam, [0.0, 0.1])
+        .addGrid(estimator.standardization, [True, False])
+        .addGrid(estimator.fitIntercept, [True, False])
+        .build()
+    )
+    read = spark.sparkContext.accumulator(0)
+
+    @sf.udf("double")
+    def counted(label):
+        read.add(1)
+        return label
+
+    seen = rows.withColumn("label", counted.asNondeterministic()("label"))
+    together = dict(estimator.fitMultiple(seen, grid))
+    assert read.value == 400
+    for number, params in enumerate(grid):
+        alone = estimator.fit(rows, params)
+        found = together[number]
+        np.testing.assert_allclose(found.coefficients.toArray(), alone.coefficients.toArray(), rtol=1e-5, atol=1e-7)
+        assert found.intercept == pytest.approx(alone.intercept, rel=1e-5, abs=1e-7)
+        assert found.summary.totalIterations == alone.summary.totalIterations
+        assert found.getRegParam() == params[estimator.regParam]
+    assert [each["name"] for each in ps.status()["tables"]] == []
+
+
+def test_settings_that_cannot_share_rows_are_fitted_apart(ps, rows):
+    estimator = LogisticRegression(maxIter=3)
+    maps = [{}, {estimator.solver: "adagrad"}, {estimator.regParam: 0.3}, {estimator.regParam: -1.0}]
+    models = estimator.fitMultiple(rows, maps)
+    found = [next(models) for _ in range(3)]
+    assert [index for index, _ in found] == [0, 1, 2]
+    with pytest.raises(ValueError, match="regParam"):
+        next(models)
+
+
+@pytest.mark.parametrize("kind", [CrossValidator, TrainValidationSplit])
+def test_tuning_of_pyspark_chooses_the_better_penalty(ps, rows, kind):
+    estimator = LogisticRegression(maxIter=20)
+    grid = ParamGridBuilder().addGrid(estimator.regParam, [0.02, 50.0]).build()
+    tuned = kind(estimator=estimator, estimatorParamMaps=grid, evaluator=BinaryClassificationEvaluator(metricName="areaUnderPR"), seed=1)
+    assert tuned.fit(rows).bestModel.getRegParam() == 0.02
+
+
+def test_training_ends_where_rows_for_validation_stop_improving(ps, rows):
+    plain = LogisticRegression(maxIter=60, tol=0.0)
+    stopped = plain.copy().setValidationIndicatorCol("aside").setEarlyStoppingRounds(3).fit(rows)
+    summary = stopped.summary
+    assert "validation loss" in summary.reason
+    assert summary.totalIterations < 60
+    losses = summary.validationHistory
+    assert len(losses) == summary.totalIterations + 1
+    best = int(np.argmin(losses))
+    assert best == summary.totalIterations - 3
+    # The model is that of the best iteration, trained on the rows that are not set aside.
+    as_far = plain.copy({plain.maxIter: best}).fit(rows.where(~sf.col("aside")))
+    np.testing.assert_allclose(stopped.coefficients.toArray(), as_far.coefficients.toArray(), rtol=1e-6, atol=1e-8)
+    held = np.array(stopped.transform(rows.where("aside")).select("label", "probability").toPandas().values.tolist(), dtype=object)
+    p = np.array([each[1] for each in held[:, 1]])
+    y = held[:, 0].astype(float)
+    assert losses[best] == pytest.approx(-np.mean(y * np.log(p) + (1 - y) * np.log(1 - p)), rel=1e-6)
+
+
+def test_0_rounds_go_on_and_the_model_is_still_the_best(ps, rows):
+    estimator = LogisticRegression(maxIter=25, tol=0.0, validationIndicatorCol="aside", earlyStoppingRounds=0)
+    summary = estimator.fit(rows).summary
+    assert summary.totalIterations == 25
+    assert len(summary.validationHistory) == 26
