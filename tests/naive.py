@@ -236,6 +236,29 @@ def lane_dot(a: np.ndarray, b: np.ndarray) -> float:
 
 
 
+
+
+def pseudo_gradient(gradient: float, point: float, weight: float) -> float:
+    """Of the interval of subgradients of f + weight·|x|, the one of least magnitude."""
+    if point != 0:
+        return gradient + np.sign(point) * weight
+    return min(gradient + weight, 0.0) if gradient < 0 else max(gradient - weight, 0.0)
+
+
+def orthant_step(point: float, direction: float, guide: float, alpha: float) -> float:
+    """A step that ends at 0 where it leaves the orthant."""
+    orthant = np.sign(point) if point != 0 else np.sign(-guide)
+    moved = point + alpha * direction
+    return moved if np.sign(moved) == orthant else 0.0
+
+
+def free(point: float, gradient: float, lower: float, upper: float, margin: float) -> float:
+    """0 for a value that is held by one of its bounds."""
+    if gradient > 0:
+        return float(point > lower + margin)
+    return float(point < upper - margin) if gradient < 0 else 1.0
+
+
 # ---- least squares ---------------------------------------------------------------------------------------------------
 
 

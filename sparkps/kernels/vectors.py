@@ -20,18 +20,20 @@ from sparkps.kernels.lookup import lock_word
 #: Values of one table per block: 20 tables of float64 take 80 KiB.
 BLOCK = 512
 
-_TABLES = given(types.int64, 2)
-_BUCKETS = given(types.int32)
-_ELEMENTS = given(types.int64)
+#: Types of what most kernels take: tables, buckets, and how many values of each bucket.
+TABLES = given(types.int64, 2)
+BUCKETS = given(types.int32)
+ELEMENTS = given(types.int64)
 
 
 @inlined
-def _rows_address(tables: Any, table: int, bucket: int) -> int:
+def rows_address(tables: Any, table: int, bucket: int) -> int:
+    """Address of the rows of a table in one bucket."""
     return int64_at(tables[table, 0])[np.int64(bucket) * WIDTH + PLANE]
 
 
 @inlined
-def _load_block(address: int, size: int, begin: int, count: int, room: Any) -> int:
+def load_block(address: int, size: int, begin: int, count: int, room: Any) -> int:
     """Address of `count` float64 from element `begin` on; float32 are converted into `room`."""
     if size == 8:
         return address_of(float64_at(address), begin)
@@ -39,6 +41,14 @@ def _load_block(address: int, size: int, begin: int, count: int, room: Any) -> i
     for i in range(count):
         room[i] = np.float64(rows[begin + i])
     return address_of(room, 0)
+
+
+@inlined
+def _load_blocks(tables: Any, bucket: int, begin: int, count: int, room: Any, blocks: Any) -> None:
+    """Addresses of the values of all tables from `begin` on, as float64."""
+    for t in range(tables.shape[0]):
+        place = float64_at(address_of(data(room), t * BLOCK))
+        blocks[t] = load_block(rows_address(tables, t, bucket), tables[t, 1], begin, count, place)
 
 
 @inlined
@@ -64,7 +74,7 @@ def _reduce_block(kind: int, values: Any, ones: Any, count: int, total: float) -
     return total
 
 
-@kernel(lambda _: (types.int64, _TABLES, HEADS, _BUCKETS, _ELEMENTS, array(types.float64)))
+@kernel(lambda _: (types.int64, TABLES, HEADS, BUCKETS, ELEMENTS, array(types.float64)))
 def reduce_buckets(kind: int, tables: Any, index: Any, buckets: Any, elements: Any, out: Any) -> None:
     """One reduction (`layout.SUM` ...) of each bucket's values; an empty bucket has the sum 0, min inf, max -inf."""
     room = np.empty(BLOCK)
@@ -72,18 +82,18 @@ def reduce_buckets(kind: int, tables: Any, index: Any, buckets: Any, elements: A
     for run in range(buckets.shape[0]):
         word = lock_word(index, buckets[run])
         lock(word)
-        address = _rows_address(tables, 0, buckets[run])
+        address = rows_address(tables, 0, buckets[run])
         total = np.inf if kind == MIN else (-np.inf if kind == MAX else 0.0)
         for begin in range(0, elements[run], BLOCK):
             count = min(BLOCK, elements[run] - begin)
-            block = float64_at(_load_block(address, tables[0, 1], begin, count, data(room)))
+            block = float64_at(load_block(address, tables[0, 1], begin, count, data(room)))
             total = _reduce_block(kind, block, data(ones), count, total)
         out[run] = total
         unlock(word)
 
 
 @kernel(
-    lambda _: (_TABLES, types.int64, types.int64, HEADS, _BUCKETS, _ELEMENTS, array(types.float64, 3)),
+    lambda _: (TABLES, types.int64, types.int64, HEADS, BUCKETS, ELEMENTS, array(types.float64, 3)),
 )
 def gram_buckets(tables: Any, left: int, symmetric: int, index: Any, buckets: Any, elements: Any, out: Any) -> None:
     """Dot products of the first `left` tables with the others, for each bucket.
@@ -101,9 +111,7 @@ def gram_buckets(tables: Any, left: int, symmetric: int, index: Any, buckets: An
         lock(word)
         for begin in range(0, elements[run], BLOCK):
             count = min(BLOCK, elements[run] - begin)
-            for t in range(total):
-                place = float64_at(address_of(data(room), t * BLOCK))
-                blocks[t] = _load_block(_rows_address(tables, t, bucket), tables[t, 1], begin, count, place)
+            _load_blocks(tables, bucket, begin, count, room, blocks)
             for i in range(left):
                 for j in range(i if symmetric != 0 else 0, total - first):
                     out[run, i, j] += dot(float64_at(blocks[i]), float64_at(blocks[first + j]), count)
@@ -112,6 +120,48 @@ def gram_buckets(tables: Any, left: int, symmetric: int, index: Any, buckets: An
             for i in range(left):
                 for j in range(i):
                     out[run, i, j] = out[run, j, i]
+
+
+@kernel(lambda _: (TABLES, HEADS, BUCKETS, ELEMENTS, array(types.float64)))
+def weighted_norm1_buckets(tables: Any, index: Any, buckets: Any, elements: Any, out: Any) -> None:
+    """Sum of abs(value · weight) of each bucket; table 0 has the values, table 1 the weights."""
+    room = np.empty((2, BLOCK))
+    blocks = np.empty(2, np.int64)
+    for run in range(buckets.shape[0]):
+        word = lock_word(index, buckets[run])
+        lock(word)
+        total = 0.0
+        for begin in range(0, elements[run], BLOCK):
+            count = min(BLOCK, elements[run] - begin)
+            _load_blocks(tables, buckets[run], begin, count, room, blocks)
+            values, weights = float64_at(blocks[0]), float64_at(blocks[1])
+            for i in range(count):
+                total += abs(values[i] * weights[i])
+        out[run] = total
+        unlock(word)
+
+
+@kernel(lambda _: (TABLES, types.int64, HEADS, BUCKETS, ELEMENTS, array(types.float64, 3)))
+def weighted_gram_buckets(tables: Any, left: int, index: Any, buckets: Any, elements: Any, out: Any) -> None:
+    """Sums of weight · value · value: table 0 has the weights, `left` tables follow, then those that they are multiplied with."""
+    right = tables.shape[0] - 1 - left
+    room = np.empty((tables.shape[0], BLOCK))
+    blocks = np.empty(tables.shape[0], np.int64)
+    weighted = np.empty(BLOCK)
+    out[:] = 0.0
+    for run in range(buckets.shape[0]):
+        word = lock_word(index, buckets[run])
+        lock(word)
+        for begin in range(0, elements[run], BLOCK):
+            count = min(BLOCK, elements[run] - begin)
+            _load_blocks(tables, buckets[run], begin, count, room, blocks)
+            for i in range(left):
+                values, weights = float64_at(blocks[1 + i]), float64_at(blocks[0])
+                for k in range(count):
+                    weighted[k] = values[k] * weights[k]
+                for j in range(right):
+                    out[run, i, j] += dot(data(weighted), float64_at(blocks[1 + left + j]), count)
+        unlock(word)
 
 
 @inlined
@@ -127,12 +177,13 @@ def _set_block(rows: Any, begin: int, count: int, coefficient: float, sums: Any)
 
 
 @inlined
-def _store_block(rows: Any, begin: int, count: int, sums: Any) -> None:
+def store_block(rows: Any, begin: int, count: int, sums: Any) -> None:
+    """Write `count` values to the rows, from element `begin` on."""
     for i in range(count):
         rows[begin + i] = sums[i]
 
 
-@kernel(lambda _: (_TABLES, given(types.float64), types.float64, HEADS, _BUCKETS, _ELEMENTS))
+@kernel(lambda _: (TABLES, given(types.float64), types.float64, HEADS, BUCKETS, ELEMENTS))
 def combine_buckets(tables: Any, coefficients: Any, constant: float, index: Any, buckets: Any, elements: Any) -> None:
     """Table 0 becomes the sum of coefficient i times table i + 1, or `constant` where no table is given.
 
@@ -149,7 +200,7 @@ def combine_buckets(tables: Any, coefficients: Any, constant: float, index: Any,
             if terms == 0:
                 sums[:] = constant
             for term in range(terms):
-                address = _rows_address(tables, term + 1, bucket)
+                address = rows_address(tables, term + 1, bucket)
                 if tables[term + 1, 1] == 4 and term == 0:
                     _set_block(float32_at(address), begin, count, coefficients[term], data(sums))
                 elif tables[term + 1, 1] == 4:
@@ -158,15 +209,15 @@ def combine_buckets(tables: Any, coefficients: Any, constant: float, index: Any,
                     _set_block(float64_at(address), begin, count, coefficients[term], data(sums))
                 else:
                     _add_block(float64_at(address), begin, count, coefficients[term], data(sums))
-            target = _rows_address(tables, 0, bucket)
+            target = rows_address(tables, 0, bucket)
             if tables[0, 1] == 4:
-                _store_block(float32_at(target), begin, count, data(sums))
+                store_block(float32_at(target), begin, count, data(sums))
             else:
-                _store_block(float64_at(target), begin, count, data(sums))
+                store_block(float64_at(target), begin, count, data(sums))
         unlock(word)
 
 
-@kernel(lambda _: (_TABLES, HEADS, _BUCKETS, _ELEMENTS, array(types.float64, 2)))
+@kernel(lambda _: (TABLES, HEADS, BUCKETS, ELEMENTS, array(types.float64, 2)))
 def column_dots_buckets(tables: Any, index: Any, buckets: Any, elements: Any, out: Any) -> None:
     """Sums of the products of tables 0 and 1, each column apart, for each bucket."""
     dim = out.shape[1]
@@ -177,11 +228,11 @@ def column_dots_buckets(tables: Any, index: Any, buckets: Any, elements: Any, ou
         bucket = buckets[run]
         word = lock_word(index, bucket)
         lock(word)
-        first, second = _rows_address(tables, 0, bucket), _rows_address(tables, 1, bucket)
+        first, second = rows_address(tables, 0, bucket), rows_address(tables, 1, bucket)
         for begin in range(0, elements[run], block):
             count = min(block, elements[run] - begin)
-            left = float64_at(_load_block(first, tables[0, 1], begin, count, float64_at(address_of(data(room), 0))))
-            right = float64_at(_load_block(second, tables[1, 1], begin, count, float64_at(address_of(data(room), block))))
+            left = float64_at(load_block(first, tables[0, 1], begin, count, float64_at(address_of(data(room), 0))))
+            right = float64_at(load_block(second, tables[1, 1], begin, count, float64_at(address_of(data(room), block))))
             if dim == 1:
                 out[run, 0] += dot(left, right, count)
                 continue
@@ -198,7 +249,7 @@ def _axpy_columns(target: Any, source: Any, alphas: Any, dim: int, count: int) -
             target[row + column] += alphas[column] * source[row + column]
 
 
-@kernel(lambda _: (_TABLES, given(types.float64), HEADS, _BUCKETS, _ELEMENTS))
+@kernel(lambda _: (TABLES, given(types.float64), HEADS, BUCKETS, ELEMENTS))
 def column_axpy_buckets(tables: Any, alphas: Any, index: Any, buckets: Any, elements: Any) -> None:
     """Adds alphas[k] times column k of table 1 to column k of table 0."""
     dim = alphas.shape[0]
@@ -206,7 +257,7 @@ def column_axpy_buckets(tables: Any, alphas: Any, index: Any, buckets: Any, elem
         bucket = buckets[run]
         word = lock_word(index, bucket)
         lock(word)
-        target, source = _rows_address(tables, 0, bucket), _rows_address(tables, 1, bucket)
+        target, source = rows_address(tables, 0, bucket), rows_address(tables, 1, bucket)
         if tables[0, 1] == 4 and tables[1, 1] == 4:
             _axpy_columns(float32_at(target), float32_at(source), alphas, dim, elements[run])
         elif tables[0, 1] == 4:
@@ -218,7 +269,7 @@ def column_axpy_buckets(tables: Any, alphas: Any, index: Any, buckets: Any, elem
         unlock(word)
 
 
-@kernel(lambda _: (_TABLES, given(types.int64), types.int64, types.int64, given(types.int64)))
+@kernel(lambda _: (TABLES, given(types.int64), types.int64, types.int64, given(types.int64)))
 def copy_bucket(tables: Any, locks: Any, bucket: int, most: int, targets: Any) -> int:
     """Copies the rows of all tables in one bucket, as they are at one moment; returns how many rows each has.
 
@@ -233,7 +284,7 @@ def copy_bucket(tables: Any, locks: Any, bucket: int, most: int, targets: Any) -
         count = min(count, int64_at(tables[t, 0])[head + ROOM])
     if count <= most:
         for t in range(tables.shape[0]):
-            copy_bytes(targets[t], _rows_address(tables, t, bucket), count * tables[t, 1])
+            copy_bytes(targets[t], rows_address(tables, t, bucket), count * tables[t, 1])
     for i in range(locks.shape[0]):
         unlock(int64_at(locks[i] + 8 * (head + LOCK)))
     return count

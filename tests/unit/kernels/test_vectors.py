@@ -88,3 +88,17 @@ def test_copies_of_a_bucket_are_its_rows_or_nothing(most: int) -> None:
         assert np.array_equal(copy[:copied], table.rows_of(3)[:copied, 0])
         assert (copy[copied:] == -1.0).all()
         assert (table.lock_heads[:, layout.LOCK] == 0).all()
+
+
+@pytest.mark.parametrize("size", [10, 256 * 15, 256 * 1500 + 77])
+def test_sums_under_weights_equal_their_twins(size: int) -> None:
+    tables = tables_of(size, ["float64", "float32", "float64", "float64"])
+    first = tables[0]
+    where = first.lock_heads, BUCKETS, first.sizes(BUCKETS)
+    gram, norms = np.empty((len(BUCKETS), 2, 1)), np.empty(len(BUCKETS))
+    vectors.weighted_gram_buckets(described(tables), 2, *where, gram)
+    vectors.weighted_norm1_buckets(described(tables[:2]), *where, norms)
+    for b, bucket in enumerate(BUCKETS):
+        w, *left, right = (table.rows_of(bucket)[:, 0].astype(np.float64) for table in tables)
+        assert gram[b, :, 0].tolist() == [naive.lane_dot(each * w, right) for each in left]
+        assert norms[b] == pytest.approx(np.abs(w * left[0]).sum(), rel=1e-12)

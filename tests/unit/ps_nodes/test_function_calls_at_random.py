@@ -58,7 +58,9 @@ STRANGE: list[Any] = [
     {"k": 1},
 ]
 NAMES = [*BUILT_IN, "harmless", "never_registered", "", "\x00"]
-ARGUMENTS = ["alpha", "value", "k", "by", "left", "right", "tables", "coefficients", "source", "x", "other", "shard", ""]
+#: Arguments that are numbers.
+NUMBERS = ("alpha", "value", "margin", "divisor", "keep", "weight", "rate", "first", "second", "epsilon", "decay")
+ARGUMENTS = ["alpha", "alphas", "value", "k", "by", "left", "right", "tables", "coefficients", "source", "x", "other", "margin", "shard", ""]
 #: Tables of one index or shape are next to each other; 77 does not exist.
 TABLES = [1, 2, 3, 4, 5, 6, 7, 77, 0, -1, 2**63]
 
@@ -81,7 +83,8 @@ def random_call(rng: np.random.Generator) -> FunctionCall:
     name = str(rng.choice(NAMES))
     spec = spec_of(name)
     counts = {argument: int(rng.integers(0, 4)) for argument in spec.table_lists}
-    right = {"alpha": 0.5, "value": 2.0, "k": 3, "by": "value", "coefficients": [0.5] * counts.get("tables", 0)}
+    right: dict[str, Any] = dict.fromkeys(NUMBERS, 0.5)
+    right |= {"k": 3, "by": "value", "coefficients": [0.5] * counts.get("tables", 0), "alphas": [0.5, 2.0]}
     args: dict[str, Any] = {**counts, **{argument: right[argument] for argument in spec.plain}}
     used = rng.choice(TABLES[:3], 1 + len(spec.tables) + sum(counts.values())).tolist()
     for _ in range(int(rng.integers(0, 3))):

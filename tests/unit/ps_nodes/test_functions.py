@@ -11,7 +11,7 @@ import pytest
 from sparkps.errors import FunctionFailed, InvalidInput, ProtocolError, UnknownTable
 from sparkps.kernels import layout
 from sparkps.optim import FTRL
-from sparkps.ps_nodes import functions
+from sparkps.ps_nodes import built_in, functions
 from sparkps.ps_nodes.tables.dense import DenseShards
 from sparkps.ps_nodes.tables.index import KeyIndex
 from sparkps.ps_nodes.tables.sparse import SparseShards
@@ -101,6 +101,44 @@ def test_steps_of_adaptive_solvers_are_those_of_their_formulas_to_the_last_bit(t
     tier.call("divide", "c", divisor=7)
     assert np.array_equal(tier.values("a"), a / 3)
     assert np.array_equal(tier.values("c"), (c / 7).astype(np.float32))
+
+
+#: What the elementwise functions are called with besides the table that they write, and their twins.
+ELEMENTWISE: dict[str, tuple[dict[str, Any], Any]] = {
+    "product": ({"other": "c"}, lambda a, b, c: a * c),
+    "opposed": ({"other": "c"}, lambda a, b, c: np.where(a * c < 0, a, 0.0)),
+    "clip": ({"lower": "b", "upper": "c"}, lambda a, b, c: np.minimum(np.maximum(a, b), c)),
+    "free": (
+        {"point": "a", "gradient": "b", "lower": "c", "upper": "b", "margin": 0.5},
+        lambda a, b, c: 1.0 - ((b > 0) & (a <= c + 0.5) | (b < 0) & (a >= b - 0.5)),
+    ),
+    "pseudo_gradient": (
+        {"gradient": "b", "point": "a", "weights": "c"},
+        lambda a, b, c: np.where(a > 0, b + c, b - c),
+    ),
+    "orthant_step": (
+        {"point": "a", "direction": "b", "guide": "c", "alpha": 0.5},
+        lambda a, b, c: np.where(np.sign(a + 0.5 * b) == np.sign(a), a + 0.5 * b, 0.0),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_elementwise_functions_write_the_table_that_is_called_and_no_other(tier: Tier, name: str) -> None:
+    args, twin = ELEMENTWISE[name]
+    a, b, c = (tier.values(each) for each in "abc")
+    assert tier.call(name, "a", **args) is None
+    assert np.array_equal(tier.values("a"), twin(a, b, c))
+    assert np.array_equal(tier.values("b"), b)
+    assert np.array_equal(tier.values("c"), c)
+
+
+def test_sums_under_weights(tier: Tier) -> None:
+    x = {name: tier.values(name).ravel() for name in IDS}
+    assert tier.call("weighted_norm1", weights="c") == pytest.approx(np.abs(x["a"] * x["c"]).sum(), rel=1e-11)
+    left, right = ["a", "c"], ["b", "a", "c"]
+    expected = [[(x["c"] * x[i] * x[j]).sum() for j in right] for i in left]
+    assert tier.call("weighted_gram", "b", weights="c", left=left, right=right) == pytest.approx(np.array(expected), rel=1e-10)
 
 
 @pytest.mark.parametrize("by", ["value", "magnitude"])
@@ -309,4 +347,4 @@ def test_a_table_that_has_left_its_group_is_never_read_or_written_past_its_rows(
 
 
 def test_every_built_in_function_runs() -> None:
-    assert set(functions._RUNNERS) == set(BUILT_IN)
+    assert set(built_in.RUNNERS) == set(BUILT_IN)

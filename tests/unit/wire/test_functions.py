@@ -40,6 +40,14 @@ RIGHT: dict[str, dict[str, Any]] = {
     "divide": {"divisor": 3},
     "add_squares": {"x": "b", "keep": 0.999, "weight": 0.001},
     "adaptive_step": {"mean": "b", "square": "c", "rate": 1, "first": 0.1, "second": 0.001, "epsilon": 1e-8, "decay": 0},
+    "weighted_norm1": {"weights": "b"},
+    "weighted_gram": {"weights": "c", "left": ["a"], "right": ["a", "b"]},
+    "product": {"other": "b"},
+    "opposed": {"other": "b"},
+    "clip": {"lower": "b", "upper": "c"},
+    "free": {"point": "b", "gradient": "c", "lower": "b", "upper": "c", "margin": 0},
+    "pseudo_gradient": {"gradient": "b", "point": "c", "weights": "b"},
+    "orthant_step": {"point": "a", "direction": "b", "guide": "c", "alpha": np.float64(0.5)},
 }
 
 
@@ -68,6 +76,10 @@ def test_every_function_can_be_called_and_is_plain_on_the_wire() -> None:
         ("gram", {"left": 3}, "must be a list"),
         ("gram", {"left": ["a"] * 256}, "at most 256 tables"),
         ("gram", {"left": ["a"] * 200, "right": ["b"] * 56}, "at most 256 tables"),
+        ("weighted_gram", {"weights": "a", "left": ["a"]}, "`right` is missing"),
+        ("weighted_gram", {"weights": "a", "left": ["a"], "right": []}, "at least 1"),
+        ("free", {"point": "b", "gradient": "c", "lower": "b", "upper": "c", "margin": np.inf}, "must be finite"),
+        ("clip", {"lower": "b"}, "`upper` is missing"),
         ("topk", {"k": 1 << 24 | 1}, "at most 16777216"),
         ("topk", {"k": 3, "by": 7}, "value or magnitude"),
         ("topk", {"k": 3, "by": np.array(["value"])}, "value or magnitude"),
