@@ -235,9 +235,6 @@ def lane_dot(a: np.ndarray, b: np.ndarray) -> float:
     return float(total)
 
 
-
-
-
 def pseudo_gradient(gradient: float, point: float, weight: float) -> float:
     """Of the interval of subgradients of f + weight·|x|, the one of least magnitude."""
     if point != 0:
@@ -302,3 +299,127 @@ def margins(
                 totals = [total + float(w) * x for total, w in zip(totals, coefficients[ids[k]], strict=True)]
         found.append(totals)
     return np.array(found)
+
+
+# ---- factorization machines ------------------------------------------------------------------------------------------
+
+
+def machine_margin(row: dict[int, float], linear: np.ndarray, factors: np.ndarray, bias: float) -> float:
+    """b + Σ w·x + Σ over pairs of features of the dot product of their factors, times both values."""
+    margin = bias + sum(linear[i] * x for i, x in row.items())
+    for i, x in row.items():
+        for j, y in row.items():
+            if i < j:
+                margin += float(factors[i] @ factors[j]) * x * y
+    return float(margin)
+
+
+class JavaRandom:
+    """java.util.Random, as its documentation defines it."""
+
+    def __init__(self, seed: int) -> None:
+        self._state = (seed ^ 0x5DEECE66D) & ((1 << 48) - 1)
+        self._next: float | None = None
+
+    def _bits(self, count: int) -> int:
+        self._state = (self._state * 0x5DEECE66D + 0xB) & ((1 << 48) - 1)
+        return self._state >> (48 - count)
+
+    def _uniform(self) -> float:
+        return ((self._bits(26) << 27) + self._bits(27)) / (1 << 53)
+
+    def normal(self) -> float:
+        if self._next is not None:
+            value, self._next = self._next, None
+            return value
+        while True:
+            first, second = 2 * self._uniform() - 1, 2 * self._uniform() - 1
+            size = first * first + second * second
+            if 0 < size < 1:
+                scale = math.sqrt(-2 * math.log(size) / size)
+                self._next = second * scale
+                return first * scale
+
+
+# ---- solvers -----------------------------------------------------------------------------------------------------------
+
+
+def two_loops(pairs: Sequence[tuple[np.ndarray, np.ndarray]], gradient: np.ndarray) -> np.ndarray:
+    """Direction of L-BFGS from pairs (s, y), oldest first."""
+    q, alphas = gradient.copy(), []
+    for s, y in reversed(pairs):
+        alphas.append(s @ q / (s @ y))
+        q = q - alphas[-1] * y
+    if pairs:
+        s, y = pairs[-1]
+        q = q * (s @ y / (y @ y))
+    for (s, y), alpha in zip(pairs, reversed(alphas), strict=True):
+        q = q + (alpha - y @ q / (s @ y)) * s
+    return -q
+
+
+class Owlqn:
+    """Steps of breeze's OWL-QN with vectors as vectors: nothing is put off, combined or known without being looked at.
+
+    Parameters
+    ----------
+    function : callable
+        Gives the smooth function's value and gradient.
+    weights : ndarray
+        Of the L1 norm.
+    """
+
+    def __init__(self, function: Any, weights: np.ndarray) -> None:
+        self.function, self.weights = function, weights
+
+    def adjusted(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        """Value and pseudo-gradient with the L1 norm."""
+        value, gradient = self.function(x)
+        pseudo = [pseudo_gradient(*each) for each in zip(gradient, x, self.weights, strict=True)]
+        return value + float((self.weights * abs(x)).sum()), np.array(pseudo)
+
+    def moved(self, x: np.ndarray, direction: np.ndarray, pseudo: np.ndarray, alpha: float) -> np.ndarray:
+        """A step within the orthant."""
+        return np.array([orthant_step(*each, alpha) for each in zip(x, direction, pseudo, strict=True)])
+
+    def searched(self, iteration: int, x: np.ndarray, direction: np.ndarray, pseudo: np.ndarray) -> float:
+        """Backtracking line search: the step, or an `ArithmeticError`."""
+        smooth, gradient = self.function(x)
+        value, slope = self.adjusted(x)[0], float(pseudo @ direction)
+        alpha, shrink = (0.5 / float(np.linalg.norm(gradient)), 0.1) if iteration == 0 else (1.0, 0.5)
+        at = smooth  # of the first step: as if it were the start without its L1 norm
+        for _ in range(20):
+            _, pseudo_there = self.adjusted(self.moved(x, direction, pseudo, alpha))
+            taken, slope_there = alpha, float(pseudo_there @ direction)
+            if at > value + alpha * slope * 1e-4:
+                alpha *= shrink
+            elif slope_there < 0.9 * slope:
+                alpha *= 2.1
+            elif slope_there > -0.9 * slope:
+                alpha *= shrink
+            else:
+                return alpha
+            if not 1e-10 <= alpha <= 1e10:
+                raise ArithmeticError
+            at = self.adjusted(self.moved(x, direction, pseudo, alpha))[0]
+        return taken
+
+    def minimize(self, x: np.ndarray, iterations: int, history: int = 10) -> list[np.ndarray]:
+        """The start and the point after each iteration."""
+        points, pairs, failed = [x], list[tuple[np.ndarray, np.ndarray]](), False
+        while len(points) <= iterations:
+            pseudo = self.adjusted(x)[1]
+            direction = two_loops(pairs, pseudo)
+            direction = np.where(direction * pseudo < 0, direction, 0.0)
+            try:
+                alpha = self.searched(len(points) - 1, x, direction, pseudo)
+            except ArithmeticError:
+                if failed:
+                    break
+                failed, pairs = True, []
+                continue
+            new = self.moved(x, direction, pseudo, alpha)
+            pairs = [*pairs, (new - x, self.function(new)[1] - self.function(x)[1])][-history:]
+            x, failed = new, False
+            points.append(x)
+        return points

@@ -16,7 +16,7 @@ from sparkps.mllib.data.hot_rows import hot_rows_of
 from sparkps.mllib.data.keys import KeyMap
 from sparkps.mllib.tables import drop_quietly
 from sparkps.specs import NUM_BUCKETS
-from sparkps.wire.functions import largest
+from sparkps.wire.function_specs import largest
 
 if TYPE_CHECKING:
     from pyspark import SparkContext

@@ -22,7 +22,7 @@ from sparkps.mllib.data.ingest import ingest
 from sparkps.mllib.data.rows import RowReader
 from sparkps.mllib.data.store import Store
 from sparkps.mllib.solvers.job import RankJob
-from sparkps.mllib.solvers.lbfgs import TRIAL, TRIAL_GRADIENT
+from sparkps.mllib.solvers.quasi_newton import TRIAL, TRIAL_GRADIENT
 from sparkps.mllib.solvers.ranks import RankSummary, check_same_rows, check_weight, counts_of, weight_of
 from sparkps.mllib.solvers.scaling import FACTS, STATISTICS, label_sums, scaling
 from sparkps.mllib.solvers.vectors import FIRST_EVALUATION, STOP

@@ -18,19 +18,11 @@ from sparkps.mllib.data.store import parameter_keys
 from sparkps.mllib.solvers.driver import Solution, SolverDriver, Times
 from sparkps.mllib.solvers.fullbatch import FullBatchTask
 from sparkps.mllib.solvers.job import RankJob, TrainingJob
-from sparkps.mllib.solvers.lbfgs import (
-    POINT,
-    TRIAL,
-    TRIAL_GRADIENT,
-    Lbfgs,
-    LbfgsStanding,
-    Minimum,
-    Progress,
-    vector_names,
-)
+from sparkps.mllib.solvers.lbfgs import Lbfgs
 from sparkps.mllib.solvers.names import TableNames
 from sparkps.mllib.solvers.objective import Start
 from sparkps.mllib.solvers.operations import Combine
+from sparkps.mllib.solvers.quasi_newton import POINT, TRIAL, TRIAL_GRADIENT, Minimum, Progress, SolverStanding
 from sparkps.mllib.solvers.ranks import Figures, check_weight, common_width, no_rows
 from sparkps.mllib.solvers.saving import Saver
 from sparkps.mllib.solvers.scaling import FACTS, STATISTICS, label_sums
@@ -50,7 +42,7 @@ BEST = "best"
 class FitStanding(msgspec.Struct, frozen=True):
     """Where a full-batch training was between two iterations, besides its vectors."""
 
-    solver: LbfgsStanding
+    solver: SolverStanding
     #: Loss of the rows for validation, at the start and after each iteration.
     validation: list[float]
 
@@ -95,7 +87,7 @@ class FullBatchDriver(SolverDriver):
 
     def _vectors(self) -> list[str]:
         best = [BEST] if any(job.columns.validation for job in self.jobs) else []
-        return [*vector_names(HISTORY), *best]
+        return [*Lbfgs.vector_names(HISTORY), *best]
 
     def run(self, group: RunningGroup, saver: Saver) -> tuple[list[Solution], Figures]:
         """See `SolverDriver`."""
@@ -188,7 +180,7 @@ class _Fit:
             self.solver.report(epoch=progress.iteration, epochs=job.max_iter, loss=progress.objective)
             return self._validated()
 
-        def keep(iteration: int, standing: Callable[[], LbfgsStanding]) -> None:
+        def keep(iteration: int, standing: Callable[[], SolverStanding]) -> None:
             # Every rank waits for the solver's tick: what is in the tables is what the solver knows of.
             if self.saver.is_due(iteration):
                 self.vectors.settle()

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from sparkps.errors import InvalidInput
 from sparkps.mllib.solvers.coordinates import descended
-from sparkps.mllib.solvers.lbfgs import POINT, Lbfgs
+from sparkps.mllib.solvers.lbfgs import Lbfgs
 from sparkps.mllib.solvers.local_vectors import LocalVectors
 from sparkps.mllib.solvers.moments import Moments
+from sparkps.mllib.solvers.quasi_newton import POINT
 
 Array = NDArray[Any]
 

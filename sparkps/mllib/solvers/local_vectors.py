@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparkps.mllib.solvers.lbfgs import TRIAL, TRIAL_GRADIENT, vector_names
+from sparkps.mllib.solvers.lbfgs import Lbfgs
 from sparkps.mllib.solvers.operations import Combine, Gram, Operation
+from sparkps.mllib.solvers.quasi_newton import TRIAL, TRIAL_GRADIENT
 
 Array = NDArray[Any]
 
 
 class LocalVectors:
-    """`Vectors` as numpy arrays, with a function that gives value and gradient.
+    """`Vectors` of `Lbfgs` as numpy arrays, with a function that gives value and gradient.
 
     Parameters
     ----------
@@ -27,7 +28,7 @@ class LocalVectors:
 
     Examples
     --------
-    >>> from sparkps.mllib.solvers.lbfgs import POINT, Lbfgs
+    >>> from sparkps.mllib.solvers.quasi_newton import POINT
     >>> vectors = LocalVectors(lambda w: (float((w - 3) @ (w - 3)), 2 * (w - 3)), np.zeros(2))
     >>> Lbfgs(vectors, 10, 1e-9).minimize().reason
     'the gradient is small'
@@ -38,7 +39,7 @@ class LocalVectors:
     def __init__(self, function: Callable[[Array], tuple[float, Array]], start: Array, history: int = 10) -> None:
         self._function = function
         #: By name.
-        self.held: dict[str, Array] = {name: np.zeros(len(start)) for name in vector_names(history)}
+        self.held: dict[str, Array] = {name: np.zeros(len(start)) for name in Lbfgs.vector_names(history)}
         self.held[TRIAL] = np.array(start, np.float64)
 
     def evaluate(self) -> float:

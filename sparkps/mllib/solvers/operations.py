@@ -1,9 +1,13 @@
-"""What a solver does with vectors that it knows by name alone: linear combinations and dot products."""
+"""What a solver does with vectors that it knows by name alone: sums over their elements, and new vectors out of them.
+
+`Gram`, `ColumnDots` and `WeightedNorm` give numbers, the others write one vector. What each element becomes is said in
+`sparkps.wire.function_specs`, where the tier's functions are.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -18,11 +22,32 @@ class Combine:
 
 
 @dataclass(frozen=True)
+class Elementwise:
+    """The target becomes an elementwise function of other vectors and of numbers; made by the functions below."""
+
+    function: str
+    target: str
+    #: By the function's names of them.
+    vectors: Mapping[str, str]
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Gram:
     """All dot products of the vectors on the left with those on the right."""
 
     left: tuple[str, ...]
     right: tuple[str, ...]
+    #: Vector by which each product is multiplied; empty: none.
+    weights: str = ""
+
+
+@dataclass(frozen=True)
+class WeightedNorm:
+    """Σ |weight·element|."""
+
+    vector: str
+    weights: str
 
 
 @dataclass(frozen=True)
@@ -42,7 +67,10 @@ class ColumnAxpy:
     source: str
 
 
-Operation = Combine | Gram | ColumnDots | ColumnAxpy
+Operation = Combine | Elementwise | ColumnAxpy | Gram | ColumnDots | WeightedNorm
+
+#: Operations that have a result.
+ANSWERED = (Gram, ColumnDots, WeightedNorm)
 
 
 class Vectors(Protocol):
@@ -52,7 +80,54 @@ class Vectors(Protocol):
         """The objective at the trial point; its gradient is then in the gradient vector."""
 
     def run(self, operations: Sequence[Operation]) -> list[NDArray[Any]]:
-        """Carry operations out in order; one array per `Gram` and `ColumnDots`."""
+        """Carry operations out in order; one array per `Gram` and `ColumnDots`, and a number per `WeightedNorm`."""
 
 
-__all__ = ["ColumnAxpy", "ColumnDots", "Combine", "Gram", "Operation", "Vectors"]
+def product(target: str, other: str) -> Elementwise:
+    """target ← target·other."""
+    return Elementwise("product", target, {"other": other})
+
+
+def opposed(target: str, other: str) -> Elementwise:
+    """The target keeps what has the opposite sign of `other`, and is 0 elsewhere."""
+    return Elementwise("opposed", target, {"other": other})
+
+
+def clip(target: str, lower: str, upper: str) -> Elementwise:
+    """The target is brought between bounds."""
+    return Elementwise("clip", target, {"lower": lower, "upper": upper})
+
+
+def free(target: str, point: str, gradient: str, lower: str, upper: str, margin: float) -> Elementwise:
+    """1 where the point may move along -gradient, 0 where it is within `margin` of the bound that this leads to."""
+    vectors = {"point": point, "gradient": gradient, "lower": lower, "upper": upper}
+    return Elementwise("free", target, vectors, {"margin": margin})
+
+
+def pseudo_gradient(target: str, gradient: str, point: str, weights: str) -> Elementwise:
+    """Derivative of least magnitude of f + Σ |weight·x|, with the gradient of f."""
+    return Elementwise("pseudo_gradient", target, {"gradient": gradient, "point": point, "weights": weights})
+
+
+def orthant_step(target: str, point: str, direction: str, guide: str, alpha: float) -> Elementwise:
+    """point + alpha·direction, and 0 where that leaves the orthant of the point, or of -guide where the point is 0."""
+    return Elementwise("orthant_step", target, {"point": point, "direction": direction, "guide": guide}, {"alpha": alpha})
+
+
+__all__ = [
+    "ANSWERED",
+    "ColumnAxpy",
+    "ColumnDots",
+    "Combine",
+    "Elementwise",
+    "Gram",
+    "Operation",
+    "Vectors",
+    "WeightedNorm",
+    "clip",
+    "free",
+    "opposed",
+    "orthant_step",
+    "product",
+    "pseudo_gradient",
+]

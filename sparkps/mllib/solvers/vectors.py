@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 from sparkps.client.calls import call_functions
 from sparkps.client.tables import DenseTable, SparseTable, pull_together, write_together
 from sparkps.mllib.solvers.names import TableNames
-from sparkps.mllib.solvers.operations import ColumnAxpy, ColumnDots, Combine, Gram, Operation
+from sparkps.mllib.solvers.operations import (
+    ANSWERED,
+    ColumnAxpy,
+    ColumnDots,
+    Combine,
+    Elementwise,
+    Gram,
+    Operation,
+    WeightedNorm,
+)
 from sparkps.wire.messages.data import OpCode
 
 #: What the control table says: evaluate at the trial point, or it is over.
@@ -29,10 +38,6 @@ VALIDATION = 2
 
 #: The clock at which the workers evaluate for the first time; before it they gather statistics.
 FIRST_EVALUATION = 3
-
-
-#: Operations that have a result.
-_ANSWERED = (Gram, ColumnDots)
 
 
 class SolverRank(Protocol):
@@ -99,11 +104,11 @@ class TierVectors:
     def run(self, operations: Sequence[Operation]) -> list[NDArray[Any]]:
         """See `Vectors`; operations without a result are put off and share a later request."""
         self._waiting += operations
-        if not any(isinstance(operation, _ANSWERED) for operation in operations):
+        if not any(isinstance(operation, ANSWERED) for operation in operations):
             return []
         asked, self._waiting = self._waiting, []
         results = call_functions(self._solver.session, [self._call(operation) for operation in asked])
-        return [result for operation, result in zip(asked, results, strict=True) if isinstance(operation, _ANSWERED)]
+        return [result for operation, result in zip(asked, results, strict=True) if isinstance(operation, ANSWERED)]
 
     def settle(self) -> None:
         """Have all that was put off carried out, so that the vectors are what the solver takes them for."""
@@ -133,19 +138,29 @@ class TierVectors:
         return self._handles[name]
 
     def _call(self, operation: Operation) -> tuple[SparseTable, str, dict[str, Any]]:
-        if isinstance(operation, Gram):
-            left, right = ([self._table(name) for name in names] for names in (operation.left, operation.right))
-            return left[0], "gram", {"left": left, "right": right}
-        if isinstance(operation, ColumnDots):
-            return self._table(operation.left), "column_dots", {"other": self._table(operation.right)}
-        if isinstance(operation, ColumnAxpy):
-            given = {"x": self._table(operation.source), "alphas": list(operation.alphas)}
-            return self._table(operation.target), "column_axpy", given
-        target, terms = self._table(operation.target), dict(operation.terms)
-        if not any(terms.values()):
-            return target, "fill", {"value": 0.0}
-        tables = [self._table(name) for name in terms]
-        return target, "linear_combination", {"tables": tables, "coefficients": list(terms.values())}
+        match operation:
+            case Gram():
+                return self._gram(operation)
+            case ColumnDots(left, right):
+                return self._table(left), "column_dots", {"other": self._table(right)}
+            case WeightedNorm(vector, weights):
+                return self._table(vector), "weighted_norm1", {"weights": self._table(weights)}
+            case ColumnAxpy(target, alphas, source):
+                return self._table(target), "column_axpy", {"x": self._table(source), "alphas": list(alphas)}
+            case Elementwise(function, target, vectors, numbers):
+                return self._table(target), function, {**{each: self._table(name) for each, name in vectors.items()}, **numbers}
+            case Combine(target, terms) if any(terms.values()):
+                tables = [self._table(name) for name in terms]
+                return self._table(target), "linear_combination", {"tables": tables, "coefficients": list(terms.values())}
+            case Combine(target):
+                return self._table(target), "fill", {"value": 0.0}
+
+    def _gram(self, operation: Gram) -> tuple[SparseTable, str, dict[str, Any]]:
+        left, right = ([self._table(name) for name in names] for names in (operation.left, operation.right))
+        given: dict[str, Any] = {"left": left, "right": right}
+        if not operation.weights:
+            return left[0], "gram", given
+        return left[0], "weighted_gram", {**given, "weights": self._table(operation.weights)}
 
 
 __all__ = ["EVALUATE", "FIRST_EVALUATION", "HEADER", "STOP", "VALIDATION", "SolverRank", "TierVectors"]

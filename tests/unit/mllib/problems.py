@@ -10,34 +10,82 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sparkps.mllib.data.store import Chunk
-from sparkps.mllib.solvers.lbfgs import TRIAL, TRIAL_GRADIENT, vector_names
-from sparkps.mllib.solvers.operations import Combine, Operation
+from sparkps.mllib.solvers.lbfgs import Lbfgs
+from sparkps.mllib.solvers.operations import Combine, Elementwise, Gram, Operation, WeightedNorm
+from sparkps.mllib.solvers.quasi_newton import TRIAL, TRIAL_GRADIENT, QuasiNewton
+from tests import naive
 
 Array = NDArray[Any]
 
 
 class NumpyVectors:
-    """A solver's vectors as numpy arrays, with a function that gives value and gradient."""
+    """A solver's vectors as numpy arrays, with a function that gives value and gradient.
 
-    def __init__(self, function: Callable[[Array], tuple[float, Array]], start: Array, history: int = 10) -> None:
+    Parameters
+    ----------
+    function : callable
+    start : ndarray
+    history : int
+    method : type of QuasiNewton
+        The solver whose vectors they are.
+    **given : ndarray
+        Vectors that others fill.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Array], tuple[float, Array]],
+        start: Array,
+        history: int = 10,
+        method: type[QuasiNewton] = Lbfgs,
+        **given: Array,
+    ) -> None:
         self.function = function
-        self.held = {name: np.zeros(len(start)) for name in vector_names(history)}
+        self.held = {name: np.zeros(len(start)) for name in method.vector_names(history)}
+        self.held |= {name: np.broadcast_to(np.asarray(values, float), len(start)) for name, values in given.items()}
         self.held[TRIAL] = np.array(start, dtype=float)
         self.trials: list[Array] = []
+        #: Requests that a tier would have got.
+        self.requests = 0
 
     def evaluate(self) -> float:
         self.trials.append(self.held[TRIAL].copy())
         value, self.held[TRIAL_GRADIENT] = self.function(self.held[TRIAL])
         return value
 
-    def run(self, operations: Sequence[Operation]) -> list[Array]:
-        found = []
-        for operation in operations:
-            if isinstance(operation, Combine):
-                self.held[operation.target] = sum((c * self.held[n] for n, c in operation.terms.items()), 0.0)
-            else:
-                found.append(np.array([[self.held[a] @ self.held[b] for b in operation.right] for a in operation.left]))
-        return found
+    def run(self, operations: Sequence[Operation]) -> list[Any]:
+        found = [self._do(operation) for operation in operations]
+        answers = [each for each in found if each is not None]
+        self.requests += bool(answers)
+        return answers
+
+    def _do(self, operation: Operation) -> Any:
+        held = self.held
+        match operation:
+            case Combine(target, terms):
+                held[target] = sum((c * held[name] for name, c in terms.items()), 0.0)
+            case Gram(left, right, weights):
+                by = held[weights] if weights else 1.0
+                return np.array([[(held[a] * by) @ held[b] for b in right] for a in left])
+            case WeightedNorm(vector, weights):
+                return float(np.abs(held[vector] * held[weights]).sum())
+            case Elementwise(function, target, vectors, numbers):
+                operands = [held[name] for name in vectors.values()]
+                if function in ("product", "opposed", "clip"):
+                    operands = [held[target], *operands]
+                held[target] = np.array([ELEMENTWISE[function](*each, *numbers.values()) for each in zip(*operands, strict=True)])
+        return None
+
+
+#: What elementwise functions make of each element, in the order of the operations' arguments.
+ELEMENTWISE: dict[str, Callable[..., float]] = {
+    "product": lambda v, other: v * other,
+    "opposed": lambda v, other: v if v * other < 0 else 0.0,
+    "clip": lambda v, lower, upper: min(max(v, lower), upper),
+    "free": naive.free,
+    "pseudo_gradient": naive.pseudo_gradient,
+    "orthant_step": naive.orthant_step,
+}
 
 
 def logistic_objective(x: Array, y: Array, l2: float) -> Callable[[Array], tuple[float, Array]]:

@@ -22,8 +22,9 @@ from sparkps.mllib.data.rows import Columns, RowReader
 from sparkps.mllib.data.store import Store
 from sparkps.mllib.linear import loss, losses
 from sparkps.mllib.linear.loss import Loss, loss_named
-from sparkps.mllib.solvers.lbfgs import POINT, Lbfgs
+from sparkps.mllib.solvers.lbfgs import Lbfgs
 from sparkps.mllib.solvers.objective import LabelSums
+from sparkps.mllib.solvers.quasi_newton import POINT
 from tests.unit.mllib import pseudo_huber  # noqa: F401 - it registers the loss
 from tests.unit.mllib.problems import NumpyVectors, batch_of
 

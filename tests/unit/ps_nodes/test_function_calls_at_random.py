@@ -60,7 +60,7 @@ STRANGE: list[Any] = [
 NAMES = [*BUILT_IN, "harmless", "never_registered", "", "\x00"]
 #: Arguments that are numbers.
 NUMBERS = ("alpha", "value", "margin", "divisor", "keep", "weight", "rate", "first", "second", "epsilon", "decay")
-ARGUMENTS = ["alpha", "alphas", "value", "k", "by", "left", "right", "tables", "coefficients", "source", "x", "other", "margin", "shard", ""]
+ARGUMENTS = ["alpha", "alphas", "value", "k", "by", "left", "right", "tables", "coefficients", "x", "other", "margin", "shard", ""]
 #: Tables of one index or shape are next to each other; 77 does not exist.
 TABLES = [1, 2, 3, 4, 5, 6, 7, 77, 0, -1, 2**63]
 

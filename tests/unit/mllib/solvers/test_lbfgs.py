@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize, rosen, rosen_der
 
-from sparkps.mllib.solvers.lbfgs import POINT, Lbfgs, LbfgsStanding, Pairs, Progress
+from sparkps.mllib.solvers.lbfgs import Lbfgs
 from sparkps.mllib.solvers.linesearch import LineSearchError, Point, Search
+from sparkps.mllib.solvers.pairs import Pairs
+from sparkps.mllib.solvers.quasi_newton import POINT, Progress, SolverStanding
 from tests.unit.mllib.problems import NumpyVectors, logistic_objective
 
 
@@ -51,7 +53,7 @@ def test_direction_is_that_of_the_two_loop_recursion(pairs: int) -> None:
         slot = ours.next_slot()
         held = [pair for pair in held if pair[0] != slot] + [(slot, s, y)]
         vectors = {"g": g, **{f"s{i}": v for i, v, _ in held}, **{f"y{i}": v for i, _, v in held}}
-        ours.take(slot, {(a, b): va @ vb for a, va in vectors.items() for b, vb in vectors.items()})
+        ours.take(slot, {(a, b): va @ vb for a, va in vectors.items() for b, vb in vectors.items()}, "g")
     q, alphas = g.copy(), []
     for _, s, y in reversed(held):
         alphas.append(s @ q / (s @ y))
@@ -59,7 +61,7 @@ def test_direction_is_that_of_the_two_loop_recursion(pairs: int) -> None:
     q *= held[-1][1] @ held[-1][2] / (held[-1][2] @ held[-1][2])
     for (_, s, y), alpha in zip(held, reversed(alphas), strict=True):
         q += (alpha - y @ q / (s @ y)) * s
-    coefficients, slope = ours.direction()
+    coefficients, slope = ours.direction("p")
     named = {"p": g, **vectors}
     direction = sum(c * named[name] for name, c in coefficients.items())
     np.testing.assert_allclose(direction, -q, rtol=1e-10)
@@ -142,7 +144,7 @@ def test_goes_on_bit_for_bit_from_where_it_stood_after_any_iteration(history: in
     for iteration, standing, held in kept:
         others = NumpyVectors(function, np.zeros(13), history)
         others.held = held
-        begun = LbfgsStanding.decoded(standing)
+        begun = SolverStanding.decoded(standing)
         assert len(begun.history) == iteration + 1
         found = Lbfgs(others, 15, 0.0, history).minimize(begun)
         assert found == whole
