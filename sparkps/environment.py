@@ -6,6 +6,7 @@ import dataclasses
 import getpass
 import os
 import sys
+import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,10 +87,25 @@ def child_environment(settings: Settings) -> dict[str, str]:
     environment = dict(os.environ)
     if settings.kernel_cache_dir:
         environment["SPARKPS_KERNEL_CACHE_DIR"] = settings.kernel_cache_dir
-    archives = [entry for entry in sys.path if Path(entry).is_file()]
-    if archives:  # of `--py-files`: in a Python worker they are on its path, and not in the environment
+    first = [entry for entry in sys.path if Path(entry).is_file()]  # of `--py-files`: on a Python worker's path, and not in the environment
+    if not _looks_in_working_directory():  # nor may they: a module there can have the name of one of Python's own
+        environment["PYTHONSAFEPATH"] = "1"
+        first.extend(_place_of_this_package())
+    if first:
         inherited = environment.get("PYTHONPATH", "").split(os.pathsep)
-        environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([*archives, *filter(None, inherited)]))
+        environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([*first, *filter(None, inherited)]))
     # One kernel call runs on one thread of the node's own pool; a second pool beneath it would only fight for cores.
     environment.setdefault("OMP_NUM_THREADS", "1")
     return environment
+
+
+def _looks_in_working_directory() -> bool:
+    """Whether this process imports modules from its working directory."""
+    here = Path.cwd()
+    return any(Path(entry or ".").absolute() == here for entry in sys.path)
+
+
+def _place_of_this_package() -> list[str]:
+    """The directory that has the package, where it is not installed: what a process needs on its path."""
+    place = str(Path(__file__).parent.parent)
+    return [] if place in sysconfig.get_paths().values() else [place]

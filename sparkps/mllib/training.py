@@ -17,6 +17,7 @@ from sparkps.kernels import ahead
 from sparkps.mllib.checkpoints import FitCheckpoints
 from sparkps.mllib.coefficients import Coefficients, TableCoefficients, collect
 from sparkps.mllib.data.selection import select_rows
+from sparkps.mllib.errors import InvalidRow
 from sparkps.mllib.solvers.driver import Solution, SolverDriver
 from sparkps.mllib.solvers.drivers import DRIVERS
 from sparkps.mllib.solvers.job import RankJob, TrainingJob
@@ -197,7 +198,7 @@ def in_terms_of_estimators(error: SparkPSError) -> SparkPSError:
         if attributes.get("cause") == CheckpointError.__name__:
             return CheckpointError(error.message.partition(f"{CheckpointError.__name__}: ")[2] or error.message)
         if attributes.get("cause") == InvalidInput.__name__ and "column" in attributes and found:
-            return InvalidInput(said, **{name: attributes[name] for name in ("column", "rank", "row", "label") if name in attributes})
+            return InvalidRow(said, **{name: attributes[name] for name in ("column", "rank", "row", "label") if name in attributes})
     for name, param in _PARAMS.items():
         if name in error.message:
             return type(error)(error.message.replace(name, param), **attributes)

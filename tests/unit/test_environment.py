@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
+import sparkps
 from sparkps import environment
 from sparkps.config import Settings
 
@@ -37,6 +40,18 @@ def test_a_user_without_a_home_has_no_cache_directory(monkeypatch: pytest.Monkey
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(pathlib.Path, "home", nowhere)
     assert environment.user_cache_dir() is None
+
+
+def test_a_directory_that_the_driver_finds_no_modules_in_hides_none_from_its_children(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    (tmp_path / "resource.py").write_text("raise RuntimeError('this is not the module of Python')")
+    monkeypatch.chdir(tmp_path)
+    command = [sys.executable, "-c", "import resource, sparkps; print(sparkps.__file__)"]
+    found = subprocess.run(command, env=environment.child_environment(Settings()), capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == sparkps.__file__
+    monkeypatch.syspath_prepend("")
+    assert environment.child_environment(Settings()).get("PYTHONSAFEPATH") == os.environ.get("PYTHONSAFEPATH")
 
 
 def test_a_path_that_cannot_travel_is_not_told_to_clients() -> None:

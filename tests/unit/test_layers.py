@@ -143,14 +143,15 @@ def test_the_coordinator_knows_neither_driver_nor_workers(path):
 
 #: What the families of `sparkps.mllib` share; what stands in a room may import from its own and from those named.
 MLLIB_ROOMS = {
-    "data": {"data"},
-    "params": {"params"},
+    "errors": {"errors"},
+    "data": {"data", "errors"},
+    "params": {"errors", "params"},
     "tables": {"tables"},
-    "solvers": {"solvers", "data", "tables"},
+    "solvers": {"solvers", "data", "errors", "tables"},
     "coefficients": {"coefficients", "data", "tables"},
-    "models": {"models", "coefficients", "data", "params", "tables"},
+    "models": {"models", "coefficients", "data", "errors", "params", "tables"},
     "checkpoints": {"checkpoints", "params", "solvers", "tables"},
-    "training": {"training", "checkpoints", "coefficients", "data", "solvers", "tables"},
+    "training": {"training", "checkpoints", "coefficients", "data", "errors", "solvers", "tables"},
 }
 MLLIB = PACKAGE / "mllib"
 

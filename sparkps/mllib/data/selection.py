@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sparkps.driver_bridge.input.scan import quoted
-from sparkps.errors import InvalidInput
 from sparkps.mllib.data.rows import Columns
+from sparkps.mllib.errors import InvalidColumn
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -17,7 +17,7 @@ def select_rows(df: DataFrame, columns: Columns) -> DataFrame:
 
     Raises
     ------
-    InvalidInput
+    InvalidColumn
         A column is missing or of a type that cannot be read; names it.
     """
     from pyspark.sql import functions as sf
@@ -25,7 +25,7 @@ def select_rows(df: DataFrame, columns: Columns) -> DataFrame:
 
     for name in columns.names:
         if name not in df.columns:
-            raise InvalidInput(f"Column {name!r} must exist. The DataFrame has {', '.join(df.columns)}.", column=name)
+            raise InvalidColumn(f"Column {name!r} must exist. The DataFrame has {', '.join(df.columns)}.", column=name)
     check_features_type(columns.features, df.schema[columns.features].dataType)
     if columns.validation:
         check_indicator_type(columns.validation, df.schema[columns.validation].dataType)
@@ -45,7 +45,7 @@ def check_number_type(name: str, kind: Any) -> None:
     from pyspark.sql.types import NumericType
 
     if not isinstance(kind, NumericType):
-        raise InvalidInput(f"Column {name!r} must be numeric. Got {kind.simpleString()} instead.", column=name)
+        raise InvalidColumn(f"Column {name!r} must be numeric. Got {kind.simpleString()} instead.", column=name)
 
 
 def check_indicator_type(name: str, kind: Any) -> None:
@@ -53,7 +53,7 @@ def check_indicator_type(name: str, kind: Any) -> None:
     from pyspark.sql.types import BooleanType
 
     if not isinstance(kind, BooleanType):
-        raise InvalidInput(
+        raise InvalidColumn(
             f"Column {name!r} must be boolean: whether a row is for validation. Got {kind.simpleString()} instead.", column=name
         )
 
@@ -72,7 +72,7 @@ def check_features_type(name: str, kind: Any) -> None:
         indices, values = (kind[part].dataType for part in ("indices", "values"))
         if is_array(indices, IntegralType) and is_array(values, NumericType):
             return
-    raise InvalidInput(
+    raise InvalidColumn(
         f"Column {name!r} must hold features: a vector, array<double>, or struct<indices: array<bigint>, values: array<float>>. Got"
         f" {kind.simpleString()} instead.",
         column=name,

@@ -8,6 +8,7 @@ import numpy as np
 from pyspark.ml.linalg import DenseVector, Matrix, Vector, Vectors
 
 from sparkps.errors import InvalidInput
+from sparkps.mllib.errors import InvalidParam
 from sparkps.mllib.linear.matrices import compressed, matrix_of
 from sparkps.mllib.linear.model import LinearModel
 from sparkps.mllib.linear.scoring import BinaryScorer, LinearScorer, MultinomialScorer, SideScorer
@@ -119,7 +120,7 @@ class ProbabilisticModel(LinearClassificationModel, ColumnSetters):
             return None
         given = self.getOrDefault(self.thresholds)
         if len(given) != len(self._intercepts):
-            raise InvalidInput(
+            raise InvalidParam(
                 f"The `thresholds` of a model must be one for each of its {len(self._intercepts)} classes. Got {len(given)}:"
                 f" {np.round(given, 6).tolist()}.",
                 param="thresholds",

@@ -10,8 +10,8 @@ from pyspark.ml import Estimator
 from pyspark.ml.util import DefaultParamsWritable
 
 from sparkps.consistency import BSP
-from sparkps.errors import InvalidInput
 from sparkps.mllib.data.rows import Columns
+from sparkps.mllib.errors import InvalidParam
 from sparkps.mllib.linear.grids import grid_fits
 from sparkps.mllib.linear.loss import loss_named
 from sparkps.mllib.linear.model import LinearModel
@@ -99,10 +99,11 @@ class LinearEstimator(Estimator[M], LinearSetters, PredictionSetters, DefaultPar
 
     def _trained(self, dataset: DataFrame, fits: Sequence[tuple[Self, Objective]]) -> list[M]:
         """Models of estimators with the objectives that fit the rows."""
-        found = train_grid(dataset, [estimator._job(objective) for estimator, objective in fits])
+        jobs = [estimator._job(objective) for estimator, objective in fits]
         models: list[M] = []
-        for (estimator, _), trained in zip(fits, found, strict=True):
+        for (estimator, _), trained in zip(fits, train_grid(dataset, jobs), strict=True):
             model = self._model._of(trained)
+            model._reads(jobs[0].columns.source)
             model._resetUid(estimator.uid)  # as in pyspark.ml, so that the estimator's Params are the model's, too
             models.append(estimator._copyValues(model))
         return models
@@ -120,13 +121,13 @@ class LinearEstimator(Estimator[M], LinearSetters, PredictionSetters, DefaultPar
         solver = self.getSolver()
         warn_of_unused(self, solver)
         if self.getElasticNetParam() > 0 and self.getRegParam() > 0 and solver != "ftrl":
-            raise InvalidInput(
+            raise InvalidParam(
                 f"L1 needs solver='ftrl': with solver={solver!r} the `elasticNetParam` must be 0. Got"
                 f" {self.getElasticNetParam()!r} instead.",
                 param="elasticNetParam",
             )
         if solver in FULL_BATCH_SOLVERS and self.getConsistency().lower() != "bsp" and self.isSet(self.consistency):
-            raise InvalidInput(
+            raise InvalidParam(
                 f"solver={solver!r} needs consistency='bsp'. Got {self.getConsistency()!r} instead; mini-batch solvers take it.",
                 param="consistency",
             )

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from sparkps.initializers import Initializer, Zeros
 from sparkps.kernels.compiled import Kernel
 from sparkps.mllib.data.labels import LabelRule
 from sparkps.mllib.data.store import Chunk
@@ -46,6 +47,7 @@ class Loss(ABC):
     dim: ClassVar[int] = 1
     scalars: ClassVar[int] = 0
     classes: ClassVar[int] = 0
+    initializer: ClassVar[Initializer] = Zeros()
 
     def __init_subclass__(cls, *, name: str = "", **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

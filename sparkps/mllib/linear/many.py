@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from sparkps.initializers import Initializer, Zeros
 from sparkps.kernels.compiled import Kernel
 from sparkps.mllib.data.labels import LabelRule
 from sparkps.mllib.data.store import Chunk
@@ -29,6 +30,7 @@ class ManyMargins(ABC):
     kernel: ClassVar[Kernel]
     #: See `Objective`.
     scalars: ClassVar[int] = 0
+    initializer: ClassVar[Initializer] = Zeros()
 
     @property
     def dim(self) -> int:

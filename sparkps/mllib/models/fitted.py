@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pyspark.ml.util import MLWritable
 
 from sparkps.mllib.coefficients import Coefficients
+from sparkps.mllib.data.sources import FeatureSource, VectorColumn
 from sparkps.mllib.models.persistence import ModelReader, ModelWriter, weights_of
 from sparkps.mllib.models.transform import ScoringModel
 
@@ -27,7 +28,8 @@ class FittedModel(ScoringModel, MLWritable):
     coefficients : Coefficients
     facts : dict
         What goes into the metadata of a saved model: ``intercepts`` (a list of floats, one for each output), ``numFeatures``, ``width``
-        (length of vectors; 0: any), ``scalars`` (parameters without a feature), and what a family adds. JSON can hold it.
+        (length of vectors; 0: any), ``scalars`` (parameters without a feature), ``source`` (of raw
+        columns, see `data.sources`), and what a family adds. JSON can hold it.
     """
 
     #: How models of this class predict, for `scoring.load_model`: "regression", "binary", "multinomial" or "side".
@@ -54,6 +56,11 @@ class FittedModel(ScoringModel, MLWritable):
         model = cls(trained.coefficients, facts)
         model._summary = cls._summary_class._of(trained)
         return model
+
+    def _reads(self, source: FeatureSource) -> None:
+        """Told what the training has read: raw columns are the model's own from then on, a column of features is named by its Param."""
+        if not isinstance(source, VectorColumn):
+            self.facts_["source"] = source.facts()
 
     @classmethod
     def _from_saved(cls, coefficients: Coefficients, facts: dict[str, Any]) -> Self:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from sparkps.errors import InvalidInput
+from sparkps.mllib.errors import InvalidColumn
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -32,14 +32,14 @@ def check_outputs(dataset: DataFrame, outputs: Mapping[str, str]) -> None:
 
     Raises
     ------
-    InvalidInput
+    InvalidColumn
     """
     taken = {name.lower(): f"a column of the DataFrame, which has {', '.join(dataset.columns)}" for name in dataset.columns}
     for param, name in outputs.items():
         if not name:
             continue
         if name.lower() in taken:
-            raise InvalidInput(
+            raise InvalidColumn(
                 f"`{param}` must name a new column. Got {name!r}, which is {taken[name.lower()]}; drop it, or set `{param}` to"
                 " another name.",
                 param=param,

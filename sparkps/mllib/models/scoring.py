@@ -16,7 +16,7 @@ from sparkps.errors import InvalidInput
 from sparkps.mllib.coefficients import Coefficients
 from sparkps.mllib.data import kernels
 from sparkps.mllib.data.features import Features
-from sparkps.mllib.models.source import FeatureSource
+from sparkps.mllib.models.source import ScoredRows
 
 Array = NDArray[Any]
 
@@ -66,7 +66,7 @@ class Scorer(ABC):
     ----------
     held : object
         A broadcast variable of `LocalCoefficients`, or coefficients themselves.
-    source : FeatureSource
+    rows : ScoredRows
         What reads the first columns of the UDF.
     wanted : sequence of str
         The parts that the UDF returns, in the order of `outputs.struct_of`.
@@ -75,14 +75,14 @@ class Scorer(ABC):
     """
 
     held: Any
-    source: FeatureSource
+    rows: ScoredRows
     wanted: Sequence[str] = ("prediction",)
     offset: str = ""
 
     def __call__(self, *columns: pa.Array) -> pa.Array:  # Spark tells the kind of UDF by these types
         """Struct of all wanted parts of what is predicted."""
         offsets = _offsets(columns[-1], self.offset) if self.offset else None
-        features = self.source.read(columns[: len(columns) - bool(self.offset)])
+        features = self.rows.read(columns[: len(columns) - bool(self.offset)])
         found = self.scores(features, offsets)
         parts = [pa.array(found[part]) if found[part].ndim == 1 else as_vectors(found[part]) for part in self.wanted]
         return pa.StructArray.from_arrays(parts, list(self.wanted))

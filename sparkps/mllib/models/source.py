@@ -1,10 +1,10 @@
-"""Where a model finds the features of the rows that it scores: which columns are read, and how Arrow columns become sparse rows."""
+"""How a model reads the rows that it scores: the driver looks at its columns, executors bring Arrow batches into sparse rows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,8 +12,10 @@ import pyarrow as pa
 from sparkps.driver_bridge.input.scan import quoted
 from sparkps.errors import InvalidInput
 from sparkps.mllib.data import kernels
-from sparkps.mllib.data.features import Features, read_features, shortened
+from sparkps.mllib.data.features import Features, shortened
 from sparkps.mllib.data.selection import check_features_type
+from sparkps.mllib.data.sources import FeatureSource, VectorColumn
+from sparkps.mllib.errors import InvalidColumn
 from sparkps.mllib.models.outputs import has_valid_features
 
 if TYPE_CHECKING:
@@ -27,68 +29,66 @@ _REFUSED = {
 }
 
 
-class FeatureSource(Protocol):
-    """The features of rows to be scored. Picklable: it is read from in executors."""
+@dataclass(frozen=True)
+class ScoredRows:
+    """The features of rows to be scored. Picklable.
+
+    Parameters
+    ----------
+    source : FeatureSource
+    width : int
+        Elements of every vector; 0: any number.
+    fields : bool
+        Whether features are to say which raw column each entry came from.
+    """
+
+    source: FeatureSource
+    width: int = 0
+    fields: bool = False
 
     @property
     def names(self) -> Sequence[str]:
         """The columns that are read, in the order in which `read` gets them."""
+        return self.source.names
 
     def check(self, dataset: DataFrame) -> None:
-        """Raise `InvalidInput` where a column is missing, or of a type that holds no features."""
+        """Raise `InvalidColumn` where a column is missing, or of a type that holds no features."""
+        for name in self.names:
+            if name not in dataset.columns:
+                raise InvalidColumn(f"Column {name!r} must exist. The DataFrame has {', '.join(dataset.columns)}.", column=name)
+        if isinstance(self.source, VectorColumn):
+            check_features_type(self.source.name, dataset.schema[self.source.name].dataType)
 
     def valid(self, dataset: DataFrame) -> Column:
-        """Which rows can be scored: what is kept where invalid rows are skipped."""
-
-    def read(self, columns: Sequence[pa.Array]) -> Features:
-        """The rows of a batch; raises `InvalidInput` for one that cannot be scored, and shows it."""
-
-
-@dataclass(frozen=True)
-class FeaturesColumn:
-    """One column of vectors, arrays, or pairs of indices and values: a `FeatureSource`.
-
-    Parameters
-    ----------
-    name : str
-    width : int
-        Elements of every vector; 0: any number.
-    """
-
-    name: str
-    width: int = 0
-
-    @property
-    def names(self) -> Sequence[str]:
-        """See `FeatureSource`."""
-        return (self.name,)
-
-    def check(self, dataset: DataFrame) -> None:
-        """See `FeatureSource`."""
-        if self.name not in dataset.columns:
-            raise InvalidInput(
-                f"Column {self.name!r} must exist. The DataFrame has {', '.join(dataset.columns)}.", column=self.name
-            )
-        check_features_type(self.name, dataset.schema[self.name].dataType)
-
-    def valid(self, dataset: DataFrame) -> Column:
-        """See `FeatureSource`."""
+        """Which rows can be scored: what is kept where invalid ones are skipped. Of raw columns all can: a null is a feature less."""
         from pyspark.sql import functions as sf
 
-        return has_valid_features(sf.col(quoted(self.name)), dataset.schema[self.name].dataType, self.width)
+        if not isinstance(self.source, VectorColumn):
+            return sf.lit(True)
+        name = self.source.name
+        return has_valid_features(sf.col(quoted(name)), dataset.schema[name].dataType, self.width)
 
     def read(self, columns: Sequence[pa.Array]) -> Features:
-        """See `FeatureSource`."""
-        rows = read_features(columns[0], self.name, self.width)
+        """The rows of a batch.
+
+        Raises
+        ------
+        InvalidInput
+            One cannot be scored; shows it.
+        """
+        rows = self.source.read(columns, self.width, fields=self.fields)
         for code, must in _REFUSED.items():
             if code == kernels.SIZE_DIFFERS and not self.width:
                 continue
             wrong = np.flatnonzero(rows.codes == code)
             if len(wrong):
-                row: Any = columns[0][int(wrong[0])].as_py()
-                text = must.format(width=self.width)
-                raise InvalidInput(f"Column {self.name!r}: {text}. Got {shortened(row)}.", column=self.name)
+                self._refuse(columns, int(wrong[0]), must.format(width=self.width))
         return rows
 
+    def _refuse(self, columns: Sequence[pa.Array], row: int, must: str) -> None:
+        name = self.source.culprit(columns, row)
+        got: Any = columns[list(self.names).index(name)][row].as_py()
+        raise InvalidInput(f"Column {name!r}: {must}. Got {shortened(got)}.", column=name)
 
-__all__ = ["FeatureSource", "FeaturesColumn"]
+
+__all__ = ["ScoredRows"]

@@ -16,9 +16,11 @@ from sparkps.driver_bridge.input.scan import quoted
 from sparkps.errors import InvalidInput
 from sparkps.mllib.coefficients import Coefficients, LocalCoefficients
 from sparkps.mllib.data.features import Features
+from sparkps.mllib.data.sources import VectorColumn, source_of
+from sparkps.mllib.errors import InvalidColumn
 from sparkps.mllib.models.outputs import check_outputs, never_null, output, struct_of
 from sparkps.mllib.models.scoring import Scorer
-from sparkps.mllib.models.source import FeaturesColumn, FeatureSource
+from sparkps.mllib.models.source import ScoredRows
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -53,7 +55,7 @@ class ScoringModel(Model):
         held : object
             The coefficients, or a broadcast variable of them.
         **of
-            Further arguments of any scorer: `source`, `wanted` and `offset`.
+            Further arguments of any scorer: `rows`, `wanted` and `offset`.
         """
 
     def toSpark(self) -> Any:
@@ -74,9 +76,10 @@ class ScoringModel(Model):
         return int(self.facts_.get("width", 0))
 
     @property
-    def _source(self) -> FeatureSource:
-        """Where the features of rows are."""
-        return FeaturesColumn(self.getOrDefault("featuresCol"), self._width)
+    def _rows(self) -> ScoredRows:
+        """What reads rows: the raw columns that the model was trained on, or the column of features that its Param names."""
+        raw = self.facts_.get("source")
+        return ScoredRows(source_of(raw) if raw else VectorColumn(self.getOrDefault("featuresCol")), self._width)
 
     @property
     def _offset(self) -> str:
@@ -92,22 +95,22 @@ class ScoringModel(Model):
     # ---- a DataFrame ---------------------------------------------------------------------------------------------------
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
-        source, names = self._source, self._output_names()
-        source.check(dataset)
+        rows, names = self._rows, self._output_names()
+        rows.check(dataset)
         self._check_offset(dataset)
         check_outputs(dataset, names)
         if not names:
             log.warning("%s adds no column: none of %s is set", self.uid, ", ".join(self._parts))
             return dataset
         if self.getOrDefault("handleInvalid") == "skip":
-            dataset = dataset.where(source.valid(dataset))
-        if self._suits_spark(dataset, source, names):
+            dataset = dataset.where(rows.valid(dataset))
+        if self._suits_spark(dataset, rows, names):
             from pyspark.sql import functions as sf
 
-            dataset = dataset.where(never_null(sf.col(quoted(source.names[0])), source.names[0]))
+            dataset = dataset.where(never_null(sf.col(quoted(rows.names[0])), rows.names[0]))
             in_spark: DataFrame = self.toSpark().transform(dataset)
             return in_spark
-        return self._scored_here(dataset, source, names)
+        return self._scored_here(dataset, rows, names)
 
     def _output_names(self) -> dict[str, str]:
         """Names of the columns to add, by Param; without those that are not wished."""
@@ -120,31 +123,31 @@ class ScoringModel(Model):
         if not self._offset:
             return
         if self._offset not in dataset.columns or not isinstance(dataset.schema[self._offset].dataType, NumericType):
-            raise InvalidInput(
+            raise InvalidColumn(
                 f"The `offsetCol` must name a numeric column. Got {self._offset!r}; the DataFrame has {', '.join(dataset.columns)}.",
                 param="offsetCol",
                 column=self._offset,
             )
 
-    def _suits_spark(self, dataset: DataFrame, source: FeatureSource, names: Mapping[str, str]) -> bool:
+    def _suits_spark(self, dataset: DataFrame, rows: ScoredRows, names: Mapping[str, str]) -> bool:
         """Whether pyspark.ml's own model scores these rows: vectors as long as those it was trained on.
 
         It does so in the JVM, where they are. All else it cannot score, or would send to every task as a dense vector; nor does it
         quote the names of columns.
         """
-        if not self._scored_in_spark or not isinstance(source, FeaturesColumn) or not isinstance(self.coefficients_, LocalCoefficients):
+        if not self._scored_in_spark or not isinstance(self.coefficients_, LocalCoefficients):
             return False
-        if self._offset and not self._offset_in_spark:
+        if not isinstance(rows.source, VectorColumn) or (self._offset and not self._offset_in_spark):
             return False
-        plain = all(name.isidentifier() for name in (source.name, *names.values()))
+        plain = all(name.isidentifier() for name in (rows.source.name, *names.values()))
         many = int(self.facts_["numFeatures"])
         fits = self._width == many and many * self.coefficients_.dim <= LARGEST_IN_SPARK
-        return plain and fits and isinstance(dataset.schema[source.name].dataType, VectorUDT)
+        return plain and fits and isinstance(dataset.schema[rows.source.name].dataType, VectorUDT)
 
-    def _scored_here(self, dataset: DataFrame, source: FeatureSource, names: Mapping[str, str]) -> DataFrame:
+    def _scored_here(self, dataset: DataFrame, rows: ScoredRows, names: Mapping[str, str]) -> DataFrame:
         from pyspark.sql import functions as sf
 
-        read = [sf.col(quoted(name)) for name in (*source.names, *([self._offset] if self._offset else ()))]
+        read = [sf.col(quoted(name)) for name in (*rows.names, *([self._offset] if self._offset else ()))]
         # True of every row. Spark 4.3 hands a UDF the columns of a columnar scan (Parquet) as they are, and fails where one of
         # them is a vector; a filter in between runs row by row.
         dataset = dataset.where(read[0].isNull() | read[0].isNotNull())
@@ -153,7 +156,7 @@ class ScoringModel(Model):
             held = held.broadcast(dataset.sparkSession.sparkContext)
         wanted = [self._parts[param] for param in names]
         arrow_udf: Any = getattr(sf, "arrow_udf")  # noqa: B009  # pyspark's stubs do not know it
-        scorer = self._scorer(held, source=source, wanted=wanted, offset=self._offset)
+        scorer = self._scorer(held, rows=rows, wanted=wanted, offset=self._offset)
         scored: Column = arrow_udf(scorer.__call__, struct_of(wanted))(*read)
         return dataset.select("*", *(output(self._parts[param], scored, name, self._classes) for param, name in names.items()))
 
@@ -171,7 +174,7 @@ class ScoringModel(Model):
 
     def _part_of(self, value: Any, part: str) -> NDArray[Any]:
         """A part of what is predicted of one vector: the first row of its array."""
-        scorer = self._scorer(self.coefficients_, source=self._source)
+        scorer = self._scorer(self.coefficients_, rows=self._rows)
         return np.atleast_1d(scorer.scores(row_of(value, self._width))[part][0])
 
 

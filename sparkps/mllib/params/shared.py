@@ -34,7 +34,7 @@ from pyspark.ml.param.shared import (
 )
 
 from sparkps.consistency import ASP, BSP, SSP, Consistency
-from sparkps.errors import InvalidInput
+from sparkps.mllib.errors import InvalidParam
 from sparkps.mllib.params.row_columns import HasOffsetCol, HasValidationCol
 
 P = TypeVar("P", bound=Params)
@@ -206,7 +206,8 @@ class ProbabilisticParams(HasFeaturesCol, HasPredictionCol, HasRawPredictionCol,
 
     threshold: Param[float] = _param(
         "threshold",
-        "threshold in binary classification prediction, in range [0, 1]; if threshold and thresholds are both set, they must match",
+        "Threshold in binary classification prediction, in range [0, 1]. If threshold and thresholds are both set, they must match."
+        "e.g. if threshold is p, then thresholds must be equal to [1-p, p].",
         TypeConverters.toFloat,
     )
 
@@ -323,14 +324,14 @@ _RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "maxIter": ("an int >= 0", lambda v: v >= 0),
     "regParam": ("a float in [0, inf)", lambda v: 0 <= v < math.inf),
     "elasticNetParam": ("a float in [0, 1]", lambda v: 0 <= v <= 1),
-    "tol": ("a float in [0, inf)", lambda v: 0 <= v < math.inf),
+    "tol": ("a float >= 0", lambda v: v >= 0),
     "threshold": ("a float in [0, 1]", lambda v: 0 <= v <= 1),
     "thresholds": (
         "floats in [0, inf), at most one of them 0, with a sum above 0",
         lambda v: all(0 <= x < math.inf for x in v) and list(v).count(0.0) <= 1 and sum(v) > 0,
     ),
     "aggregationDepth": ("an int >= 2", lambda v: v >= 2),
-    "maxBlockSizeInMB": ("a float in [0, inf)", lambda v: 0 <= v < math.inf),
+    "maxBlockSizeInMB": ("a float >= 0", lambda v: v >= 0),
     "stepSize": ("a float in (0, inf)", lambda v: 0 < v < math.inf),
     "batchSize": ("an int >= 1", lambda v: v >= 1),
     "numWorkers": ("an int >= 0", lambda v: v >= 0),
@@ -363,14 +364,14 @@ def check_params(estimator: Params, **more: tuple[str, Callable[[Any], bool]]) -
 
     Raises
     ------
-    InvalidInput
+    InvalidParam
         Names the Param, what must hold and what it is.
     """
     for name, (must, holds) in {**_RANGES, **more}.items():
         if estimator.hasParam(name) and estimator.isDefined(name):
             value = estimator.getOrDefault(name)
             if not holds(value):
-                raise InvalidInput(
+                raise InvalidParam(
                     f"The `{name}` of {type(estimator).__name__} must be {must}. Got {value!r} instead.", param=name
                 )
 

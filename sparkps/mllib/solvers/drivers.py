@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+from sparkps.initializers import Zeros
 from sparkps.mllib.solvers.driver import SolverDriver
 from sparkps.mllib.solvers.fullbatch_driver import FullBatchDriver
 from sparkps.mllib.solvers.job import TrainingJob
@@ -19,7 +20,7 @@ DRIVERS: dict[str, type[SolverDriver]] = {"lbfgs": FullBatchDriver, **dict.fromk
 
 def grid_key(job: TrainingJob) -> str | None:
     """What jobs have in common that are trained on rows that are read once; None: this one is trained alone."""
-    if not DRIVERS[job.solver].takes_grids or job.checkpoint_dir:
+    if not DRIVERS[job.solver].takes_grids or job.checkpoint_dir or job.objective.initializer != Zeros():
         return None
     common = [getattr(job, each.name) for each in fields(job) if each.name not in _OF_ONE_FIT]
     return repr((common, type(job.objective).__name__, sorted(vars(job.objective).items())))

@@ -70,7 +70,8 @@ class FullBatchDriver(SolverDriver):
         names, objective = self.names, self.job.objective
 
         def vector(name: str) -> SparseTable:
-            return tables.sparse(name, dim=objective.dim, dtype="float64", group=names.prefix)
+            first = {"init": objective.initializer, "seed": self.job.seed} if name == names.vector(TRIAL) else {}
+            return tables.sparse(name, dim=objective.dim, dtype="float64", group=names.prefix, **first)
 
         models = [vector(names.coefficients_of(number)) for number in range(len(self.jobs))]
         for name in [names.scaled_mean, *(names.vector(name) for name in self._vectors())]:
@@ -125,7 +126,7 @@ class _Fit:
     """
 
     def __init__(self, job: TrainingJob, number: int, solver: Any, names: TableNames, saver: Saver) -> None:
-        self.job, self.solver, self.names, self.saver = job, solver, names, saver
+        self.job, self.number, self.solver, self.names, self.saver = job, number, solver, names, saver
         self.times = Times()
         self.stopping = EarlyStopping(job.early_stopping_rounds, job.validation_tol)
         self.vectors = TierVectors(
@@ -141,7 +142,8 @@ class _Fit:
             if start.solved:
                 self._end(TRIAL)
                 return Solution(start.intercepts, [0.0], 0, start.solved, start.scalars, [0.0])
-            self._clear()
+            if self.number:
+                self._clear()
             self.trial.assign(keys, self._first(start))
         found = self._minimum(begun)
         self._end(BEST if self.stopping.best is not None else POINT)

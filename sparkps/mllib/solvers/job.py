@@ -49,6 +49,8 @@ class TrainingJob:
     #: Where checkpoints of the training are written; empty: nowhere. And iterations from one to the next.
     checkpoint_dir: str = ""
     checkpoint_interval: int = 10
+    #: Of gradient descent over all rows: share of the rows that an iteration takes, drawn anew for each.
+    fraction: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,10 @@ class MiniBatchDriver(SolverDriver):
     def _create(self, tables: TrainingTables) -> list[SparseTable]:
         job, names, optimizer = self.job, self.names, OPTIMIZERS[self.job.solver]
         objective = job.objective
-        model = tables.sparse(names.coefficients, dim=objective.dim, optimizer=optimizer(job.step_size, job.l1, job.l2))
+        first = {"init": objective.initializer, "seed": job.seed}
+        model = tables.sparse(
+            names.coefficients, dim=objective.dim, optimizer=optimizer(job.step_size, job.l1, job.l2), **first
+        )
         self.bias = tables.dense(names.intercept, shape=(objective.outputs,), optimizer=optimizer(job.step_size, 0.0, 0.0))
         self.losses = tables.dense(names.losses, shape=(max(1, job.max_iter), LOSSES), dtype="float64")
         return [model]

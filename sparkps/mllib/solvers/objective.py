@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sparkps.initializers import Initializer
 from sparkps.mllib.data.labels import LabelRule
 from sparkps.mllib.data.store import Chunk
 
@@ -61,6 +62,10 @@ class Objective(Protocol):
     @property
     def classes(self) -> int:
         """Labels 0 to classes - 1 whose weights `LabelSums.classes` has; 0: none."""
+
+    @property
+    def initializer(self) -> Initializer:
+        """Law of the coefficients that training begins with; of full-batch solvers, those of the scaled features."""
 
     @property
     def label_rule(self) -> LabelRule:

@@ -11,8 +11,9 @@ import pytest
 from sparkps.errors import InvalidInput
 from sparkps.mllib.coefficients import LocalCoefficients
 from sparkps.mllib.data import kernels
+from sparkps.mllib.data.sources import VectorColumn
 from sparkps.mllib.linear.scoring import BinaryScorer, MeanScorer, MultinomialScorer, SideScorer
-from sparkps.mllib.models.source import FeaturesColumn
+from sparkps.mllib.models.source import ScoredRows
 from tests import naive
 from tests.unit.mllib.problems import pairs_column, random_chunk, vector_column
 
@@ -21,7 +22,7 @@ HELD = LocalCoefficients(np.array([1, 5, 10**12]), np.array([[2.0], [-1.0], [0.5
 
 def score(features: pa.Array, threshold: float = 0.5, intercept: float = 0.25) -> pa.StructArray:
     wanted = ("raw", "probability", "prediction")
-    scorer = BinaryScorer(HELD, FeaturesColumn("f"), wanted, intercepts=[intercept], link="sigmoid", threshold=threshold)
+    scorer = BinaryScorer(HELD, ScoredRows(VectorColumn("f")), wanted, intercepts=[intercept], link="sigmoid", threshold=threshold)
     return pickle.loads(pickle.dumps(scorer))(features)
 
 
@@ -54,7 +55,7 @@ def test_an_infinite_intercept_decides_everything() -> None:
 
 def test_a_model_without_coefficients_scores_its_intercept() -> None:
     empty = LocalCoefficients(np.empty(0, np.int64), np.empty((0, 1)))
-    assert MeanScorer(empty, FeaturesColumn("f"), intercepts=[0.5])(pa.array([[1.0]])).to_pylist() == [{"prediction": 0.5}]
+    assert MeanScorer(empty, ScoredRows(VectorColumn("f")), intercepts=[0.5])(pa.array([[1.0]])).to_pylist() == [{"prediction": 0.5}]
 
 
 def test_null_features_name_their_column() -> None:
@@ -70,7 +71,7 @@ ROWS = pa.array([[1.0, 9.0, 0.0], [0.0, 0.0, 2.0], [0.0, 0.0, 0.0]])
 
 def test_a_margin_for_each_class_gives_raw_probability_and_class() -> None:
     scorer = MultinomialScorer(
-        OF_THREE, FeaturesColumn("f"), ("raw", "probability", "prediction"), intercepts=[0.0, -1.0, 0.5], link="softmax"
+        OF_THREE, ScoredRows(VectorColumn("f")), ("raw", "probability", "prediction"), intercepts=[0.0, -1.0, 0.5], link="softmax"
     )
     found = pickle.loads(pickle.dumps(scorer))(ROWS).to_pylist()
     expected = np.array([[1.0, -1.0, -0.5], [1.0, 3.0, 0.5], [0.0, -1.0, 0.5]])
@@ -82,7 +83,7 @@ def test_a_margin_for_each_class_gives_raw_probability_and_class() -> None:
 
 def test_thresholds_divide_probabilities_before_a_class_is_chosen() -> None:
     scorer = MultinomialScorer(
-        OF_THREE, FeaturesColumn("f"), intercepts=[0.0, -1.0, 0.5], link="softmax", thresholds=[1.0, 0.01, 1.0]
+        OF_THREE, ScoredRows(VectorColumn("f")), intercepts=[0.0, -1.0, 0.5], link="softmax", thresholds=[1.0, 0.01, 1.0]
     )
     assert scorer(ROWS).field("prediction").to_pylist() == [1.0, 1.0, 1.0]
 
@@ -90,14 +91,14 @@ def test_thresholds_divide_probabilities_before_a_class_is_chosen() -> None:
 @pytest.mark.parametrize(("threshold", "labels"), [(0.0, [1.0, 0.0]), (-2.0, [1.0, 1.0]), (1.0, [0.0, 0.0])])
 def test_a_side_is_told_by_the_margin_itself(threshold: float, labels: list[float]) -> None:
     held = LocalCoefficients(np.array([1]), np.array([[1.0]]))
-    scorer = SideScorer(held, FeaturesColumn("f"), ("raw", "prediction"), intercepts=[0.0], threshold=threshold)
+    scorer = SideScorer(held, ScoredRows(VectorColumn("f")), ("raw", "prediction"), intercepts=[0.0], threshold=threshold)
     found = scorer(pa.array([[0.0, 1.0], [0.0, -1.0]])).to_pylist()
     assert [row["prediction"] for row in found] == labels
     assert [row["raw"]["values"] for row in found] == [[-1.0, 1.0], [1.0, -1.0]]
 
 
 def test_offsets_are_added_to_margins_and_must_be_finite() -> None:
-    scorer = MeanScorer(OF_ONE, FeaturesColumn("f"), ("prediction", "link"), "o", intercepts=[0.5], link="log")
+    scorer = MeanScorer(OF_ONE, ScoredRows(VectorColumn("f")), ("prediction", "link"), "o", intercepts=[0.5], link="log")
     found = scorer(ROWS, pa.array([1, 2, 0])).to_pylist()
     np.testing.assert_allclose([row["link"] for row in found], [2.5, 2.5, 0.5])
     np.testing.assert_allclose([row["prediction"] for row in found], np.exp([2.5, 2.5, 0.5]))

@@ -1,0 +1,1 @@
+"""Factorization machines: models of pairs of features, each feature with a vector of factors."""
