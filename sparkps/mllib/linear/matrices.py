@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 from pyspark.ml.linalg import DenseMatrix, DenseVector, Matrix, SparseMatrix, SparseVector, Vector
 
 from sparkps.errors import InvalidInput
 from sparkps.mllib.coefficients import Coefficients, LocalCoefficients, brought_here
+
+#: How matrices that come out of the JVM say that they are stored by row, or by column, and so how they are shown.
+_BY_ROW, _BY_COLUMN = cast(bool, 1), cast(bool, 0)
 
 #: Most features that a vector of Spark can have.
 _MAX_VECTOR = (1 << 31) - 1
@@ -59,7 +64,7 @@ def matrix_of(coefficients: Coefficients, size: int, *, by_row: bool = False) ->
     Examples
     --------
     >>> matrix_of(LocalCoefficients(np.array([1]), np.array([[0.5, -0.5]])), 2)
-    DenseMatrix(2, 2, [0.0, 0.5, 0.0, -0.5], True)
+    DenseMatrix(2, 2, [0.0, 0.5, 0.0, -0.5], 1)
     """
     held = _held(coefficients, size)
     count, outputs = int(np.count_nonzero(held.values)), held.dim
@@ -67,14 +72,14 @@ def matrix_of(coefficients: Coefficients, size: int, *, by_row: bool = False) ->
     if dense <= (row_wise if by_row else min(row_wise, column_wise)):
         values = np.zeros((outputs, size))
         values[:, held.keys] = held.values.T
-        return DenseMatrix(outputs, size, values.reshape(-1), True)
+        return DenseMatrix(outputs, size, values.reshape(-1), _BY_ROW)
     if by_row or row_wise < column_wise:
         rows, places = np.nonzero(held.values.T)
         starts = np.searchsorted(rows, np.arange(outputs + 1))
-        return SparseMatrix(outputs, size, starts, held.keys[places], held.values[places, rows], True)
+        return SparseMatrix(outputs, size, starts, held.keys[places], held.values[places, rows], _BY_ROW)
     places, rows = np.nonzero(held.values)
     starts = np.searchsorted(held.keys[places], np.arange(size + 1))
-    return SparseMatrix(outputs, size, starts, rows, held.values[places, rows], False)
+    return SparseMatrix(outputs, size, starts, rows, held.values[places, rows], _BY_COLUMN)
 
 
 def _held(coefficients: Coefficients, size: int) -> LocalCoefficients:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sparkps.mllib.errors import InvalidColumn
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 VECTORS = frozenset({"raw", "probability"})
 
 #: Metadata of each output of a classifier, by part and number of classes, as pyspark.ml has it.
-_ATTRIBUTES = {
+_ATTRIBUTES: dict[str, Callable[[int], dict[str, Any]]] = {
     "raw": lambda classes: {"num_attrs": classes},
     "probability": lambda classes: {"num_attrs": classes},
     "prediction": lambda classes: {"type": "nominal", "num_vals": classes},
@@ -63,8 +63,9 @@ def output(part: str, scored: Column, name: str, classes: int) -> Column:
     column = scored[part]
     if part not in VECTORS:
         column = sf.coalesce(column, sf.lit(float("nan")))  # so that Spark knows that it is never null
-    attributes: dict[str, Any] = {"ml_attr": _ATTRIBUTES[part](classes)} if classes and part in _ATTRIBUTES else {}
-    return column.alias(name, metadata=attributes)
+    if part not in _ATTRIBUTES:
+        return column.alias(name)
+    return column.alias(name, metadata={"ml_attr": _ATTRIBUTES[part](classes) if classes else {}})
 
 
 def never_null(features: Column, name: str) -> Column:
