@@ -15,7 +15,7 @@ from sparkps.mllib.errors import InvalidParam
 from sparkps.mllib.linear.grids import grid_fits
 from sparkps.mllib.linear.loss import loss_named
 from sparkps.mllib.linear.model import LinearModel
-from sparkps.mllib.models.persistence import EstimatorWriter
+from sparkps.mllib.models.persistence import EstimatorReader, EstimatorWriter
 from sparkps.mllib.params.setters import LinearSetters, PredictionSetters
 from sparkps.mllib.params.shared import FULL_BATCH_SOLVERS, MINI_BATCH_SOLVERS, check_params, warn_of_unused
 from sparkps.mllib.solvers.drivers import grid_key
@@ -62,6 +62,11 @@ class LinearEstimator(Estimator[M], LinearSetters, PredictionSetters, DefaultPar
     def write(self) -> EstimatorWriter:
         """The writer of the Params."""
         return EstimatorWriter(self)
+
+    @classmethod
+    def read(cls) -> Any:
+        """The reader of the Params, an `EstimatorReader`."""
+        return EstimatorReader(cls)  # type: ignore[arg-type]  # every estimator of ours can be read so
 
     def fitMultiple(self, dataset: DataFrame, paramMaps: Sequence[Any]) -> Iterator[tuple[int, M]]:
         """Models of several settings, by their places; with a full-batch solver the rows are read once for all of them.

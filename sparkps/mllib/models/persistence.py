@@ -22,6 +22,7 @@ from pyspark.ml.util import DefaultParamsReader, DefaultParamsWriter, MLReader, 
 
 from sparkps.errors import InvalidInput
 from sparkps.mllib.coefficients import LOCAL_BYTES, Coefficients, LocalCoefficients, TableCoefficients, bytes_of
+from sparkps.mllib.params.plain_values import from_plain, plain_params
 from sparkps.mllib.tables import context_of, new_prefix
 
 if TYPE_CHECKING:
@@ -117,7 +118,8 @@ class ModelWriter(MLWriter):
         weights.write.parquet(f"{path}/data")
         model = self.model
         facts = {**model.facts_, "link": model.link_, "kind": model.kind_, "dim": model.coefficients_.dim}
-        DefaultParamsWriter.saveMetadata(self.model, path, self.sparkSession, extraMetadata={"sparkps": facts})
+        extra = {"sparkps": facts}
+        DefaultParamsWriter.saveMetadata(model, path, self.sparkSession, extraMetadata=extra, paramMap=plain_params(model))
 
 
 class EstimatorWriter(DefaultParamsWriter):
@@ -127,6 +129,26 @@ class EstimatorWriter(DefaultParamsWriter):
         """Save the Params; raises as `ModelWriter.save`."""
         with _said_clearly(path, "written to"):
             super().save(path)
+
+    def saveImpl(self, path: str) -> None:
+        """See `DefaultParamsWriter`, which has no words for vectors and matrices."""
+        DefaultParamsWriter.saveMetadata(self.instance, path, self.sparkSession, paramMap=plain_params(self.instance))
+
+
+class EstimatorReader(DefaultParamsReader[Any]):
+    """Reads what `EstimatorWriter` has written.
+
+    Parameters
+    ----------
+    cls : type
+        The estimator's class.
+    """
+
+    def load(self, path: str) -> Any:
+        """Load an estimator; raises as `ModelReader.load`."""
+        with _said_clearly(path, "read from"):
+            metadata = _metadata_of(self.cls, path, self.sparkSession)
+        return _with_params(self.cls(), metadata)
 
 
 class ModelReader(MLReader[Any]):
@@ -151,16 +173,27 @@ class ModelReader(MLReader[Any]):
             There is no such model at `path`.
         """
         with _said_clearly(path, "read from"):
-            metadata = DefaultParamsReader.loadMetadata(path, self.sparkSession)
-            expected = f"{self.cls.__module__}.{self.cls.__name__}"
-            if metadata["class"] != expected:
-                raise InvalidInput(f"{path!r} must hold a {expected}. Got a {metadata['class']}.", path=path)
+            metadata = _metadata_of(self.cls, path, self.sparkSession)
             facts = facts_of(metadata["sparkps"])
             weights = self.sparkSession.read.parquet(f"{path}/data")
             model = self.cls._from_saved(coefficients_from(weights, metadata["uid"], facts.pop("dim")), facts)
-        model._resetUid(metadata["uid"])
-        DefaultParamsReader.getAndSetParams(model, metadata)
-        return model
+        return _with_params(model, metadata)
+
+
+def _metadata_of(cls: Any, path: str, spark: SparkSession) -> dict[str, Any]:
+    """What is said of the saved object; an error where it is of another class."""
+    metadata = DefaultParamsReader.loadMetadata(path, spark)
+    expected = f"{cls.__module__}.{cls.__name__}"
+    if metadata["class"] != expected:
+        raise InvalidInput(f"{path!r} must hold a {expected}. Got a {metadata['class']}.", path=path)
+    return metadata
+
+
+def _with_params(loaded: Any, metadata: dict[str, Any]) -> Any:
+    loaded._resetUid(metadata["uid"])
+    values = {name: from_plain(value) for name, value in metadata["paramMap"].items()}
+    DefaultParamsReader.getAndSetParams(loaded, {**metadata, "paramMap": values})
+    return loaded
 
 
 def facts_of(saved: dict[str, Any]) -> dict[str, Any]:
@@ -203,4 +236,6 @@ def first_cause(error: Exception) -> str:
     return text.strip().splitlines()[0].rstrip(".") if text.strip() else type(error).__name__
 
 
-__all__ = ["EstimatorWriter", "ModelReader", "ModelWriter", "coefficients_from", "facts_of", "first_cause", "weights_of"]
+__all__ = [
+    "EstimatorReader", "EstimatorWriter", "ModelReader", "ModelWriter", "coefficients_from", "facts_of", "first_cause", "weights_of",
+]  # fmt: skip
