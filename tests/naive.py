@@ -423,3 +423,41 @@ class Owlqn:
             x, failed = new, False
             points.append(x)
         return points
+
+
+# ---- raw columns -----------------------------------------------------------------------------------------------------
+
+
+def hash_of(data: bytes) -> int:
+    """H of bytes, as the definition says it."""
+    h = mix(len(data) + 1)
+    while data:
+        h = mix(h ^ int.from_bytes(data[:8].ljust(8, b"\0"), "little"))
+        data = data[8:]
+    return h
+
+
+def words_of(text: str) -> list[str]:
+    """Runs of letters, digits and underscores."""
+    return "".join(c if c.isalnum() or c == "_" else " " for c in text).split()
+
+
+def grams_of(words: Sequence[int], most: int, seed: int) -> list[int]:
+    """Hashes of runs of words, in the order of their first words, shorter ones first."""
+    found = []
+    for first in range(len(words)):
+        for last in range(first + 1, min(first + most, len(words)) + 1):
+            g = seed
+            for word in words[first:last]:
+                g = mix(g ^ word)
+            found.append(g)
+    return found
+
+
+def row_of_keys(hashes: Sequence[int], values: Sequence[float], buckets: int) -> dict[int, float]:
+    """Sum of the values of each key, in order of appearance."""
+    found: dict[int, float] = {}
+    for h, value in zip(hashes, values, strict=True):
+        key = h // 2 % buckets if buckets else h // 2
+        found[key] = found.get(key, 0.0) + value
+    return found

@@ -61,7 +61,7 @@ def described(job: TrainingJob, num_workers: int) -> dict[str, str]:
     known: dict[str, Any] = {
         "loss": (type(objective).__name__, *_plain(objective)),
         "labelCol": columns.label,
-        "featuresCol": columns.features,
+        "featuresCol": columns.features if columns.raw is None else columns.raw.facts(),
         "weightCol": columns.weight,
         "offsetCol": columns.offset,
         "validationIndicatorCol": columns.validation,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from sparkps.arrow import numbers
 from sparkps.errors import InvalidInput
 from sparkps.filesystems.opening import open_filesystem
+from sparkps.mllib.data.raw_columns import RawColumns
+from sparkps.mllib.data.raw_plain import rows_of
 from sparkps.mllib.models.classes import class_of, class_of_two
 from sparkps.mllib.models.links import LINKS, PROBABILITIES
 
@@ -52,6 +54,9 @@ class SavedLinearModel:
     ``(indices, values)`` of one row, or as ``(indptr, indices, values)`` of many, as CSR has them. Terms are added in the order in which
     our executors add them, to the same bits; where Spark's own model scores in our stead, it rounds otherwise.
 
+    Rows for a model of raw columns may also be these columns by their names: a mapping to sequences, a table of pyarrow, or a DataFrame of
+    pandas (see `data.raw_plain.rows_of`).
+
     Attributes
     ----------
     coefficients : Coefficients
@@ -70,6 +75,8 @@ class SavedLinearModel:
         "regression", "binary", "multinomial", or "side": two classes without probabilities. Empty: as `link` tells it.
     thresholds : sequence of K floats, optional
         What the probabilities of a multinomial model are divided by before the largest is chosen.
+    raw : RawColumns, optional
+        The raw columns that are its features.
 
     Examples
     --------
@@ -90,6 +97,7 @@ class SavedLinearModel:
     uid: str = ""
     kind: str = ""
     thresholds: Sequence[float] | None = None
+    raw: RawColumns | None = None
 
     def __post_init__(self) -> None:
         if not self.kind:
@@ -137,6 +145,8 @@ class SavedLinearModel:
 
     def _margins(self, rows: Any) -> Array:
         """Float64 (n, K)."""
+        if self.raw is not None and (isinstance(rows, Mapping) or hasattr(rows, "columns")):
+            return self._of_entries(*rows_of(self.raw, rows))
         if isinstance(rows, np.ndarray):
             return self._of_matrix(rows)
         if isinstance(rows, tuple):
@@ -279,6 +289,7 @@ def _made(metadata: dict[str, Any], coefficients: Coefficients) -> SavedLinearMo
         metadata["uid"],
         facts.get("kind", ""),
         metadata.get("paramMap", {}).get("thresholds"),
+        RawColumns.of(facts["source"]) if "source" in facts else None,
     )
 
 

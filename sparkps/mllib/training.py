@@ -16,7 +16,8 @@ from sparkps.errors import CheckpointError, InvalidInput, SparkPSError, UnknownT
 from sparkps.kernels import ahead
 from sparkps.mllib.checkpoints import FitCheckpoints
 from sparkps.mllib.coefficients import Coefficients, TableCoefficients, collect
-from sparkps.mllib.data.selection import select_rows
+from sparkps.mllib.data.rows import Columns
+from sparkps.mllib.data.selection import resolved, select_rows
 from sparkps.mllib.errors import InvalidRow
 from sparkps.mllib.solvers.driver import Solution, SolverDriver
 from sparkps.mllib.solvers.drivers import DRIVERS
@@ -48,6 +49,8 @@ class Trained:
     coefficients: Coefficients
     solution: Solution
     figures: Figures
+    #: Where the rows were, with the kinds of raw columns.
+    columns: Columns
 
 
 def train(df: DataFrame, job: TrainingJob) -> Trained:
@@ -74,7 +77,8 @@ def train_grid(df: DataFrame, jobs: Sequence[TrainingJob]) -> list[Trained]:
     WorkerFailed
         A rank failed; its first cause is told.
     """
-    rows = select_rows(check_input(df), jobs[0].columns)
+    columns = resolved(check_input(df), jobs[0].columns)
+    rows, jobs = select_rows(df, columns), [replace(job, columns=columns) for job in jobs]
     ps = context_of(df.sparkSession)
     warm_kernels(KERNELS, *jobs[0].objective.kernels)
     try:
@@ -167,7 +171,7 @@ def _trained(
         coefficients = collect(model)
         if isinstance(coefficients, TableCoefficients):
             tables.keep(model)
-        found.append(Trained(coefficients, solution, figures))
+        found.append(Trained(coefficients, solution, figures, job.columns))
     return found
 
 

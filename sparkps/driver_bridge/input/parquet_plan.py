@@ -1,7 +1,7 @@
 """Whether a DataFrame is nothing but columns of Parquet files that ranks reach, so that ranks may read the files themselves.
 
-Deliberately narrow: columns of numbers and of lists and structs of numbers, whose type in every file is the one that Spark gives
-them, selected, renamed or made doubles, without filter, partition column or cache. Everything else is left to Spark.
+Deliberately narrow: columns of numbers, booleans and strings, and of lists and structs of these, whose type in every file is the one
+that Spark gives them, selected, renamed or made doubles, without filter, partition column or cache. Everything else is left to Spark.
 """
 
 from __future__ import annotations
@@ -141,17 +141,27 @@ def _fits(held: pa.DataType, wanted: pa.DataType, to_double: bool) -> bool:
 
 
 def _alike(held: pa.DataType, wanted: pa.DataType) -> bool:
-    """Whether two types of numbers, lists and structs are the same but for the names of list elements and nullability."""
+    """Whether two types of values, lists and structs are the same but for the names of list elements, nullability and width of offsets."""
     if pa.types.is_struct(wanted):
         return bool(
             pa.types.is_struct(held)
             and [field.name for field in held] == [field.name for field in wanted]
             and all(_alike(mine.type, theirs.type) for mine, theirs in zip(held, wanted, strict=True))
         )
-    if pa.types.is_list(wanted):
-        return bool(pa.types.is_list(held) and _alike(held.value_type, wanted.value_type))
+    if _is_list(wanted):
+        return bool(_is_list(held) and _alike(held.value_type, wanted.value_type))
+    if _is_string(wanted):
+        return _is_string(held)
     plain = pa.types.is_signed_integer(wanted) or pa.types.is_boolean(wanted) or wanted in (pa.float32(), pa.float64())
     return bool(plain and held == wanted)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
+def _is_string(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _class(instance: Any) -> str:

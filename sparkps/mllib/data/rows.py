@@ -17,7 +17,7 @@ from sparkps.errors import InvalidInput
 from sparkps.mllib.data import kernels
 from sparkps.mllib.data.features import mark, numbers_of, shortened
 from sparkps.mllib.data.labels import FiniteLabels, LabelRule
-from sparkps.mllib.data.sources import FeatureSource, VectorColumn
+from sparkps.mllib.data.sources import FeatureSource, RawColumns, VectorColumn
 
 Array = NDArray[Any]
 
@@ -54,11 +54,13 @@ class Columns:
     offset: str = ""
     #: Whether a row is set aside to measure on.
     validation: str = ""
+    #: Where features come from in place of `features`.
+    raw: RawColumns | None = None
 
     @property
     def source(self) -> FeatureSource:
         """Where features come from."""
-        return VectorColumn(self.features)
+        return self.raw or VectorColumn(self.features)
 
     @property
     def beside(self) -> dict[str, str]:

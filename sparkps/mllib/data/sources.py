@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from sparkps.mllib.data.features import Features, read_features
+from sparkps.mllib.data.raw_columns import RawColumns
 
 
 class FeatureSource(Protocol):
@@ -83,8 +84,14 @@ class VectorColumn:
 
 
 def source_of(facts: Mapping[str, Any]) -> FeatureSource:
-    """The source that gave `facts`."""
-    return VectorColumn(facts["features"])
+    """The source that gave `facts`.
+
+    Examples
+    --------
+    >>> source_of(VectorColumn("x").facts())
+    VectorColumn(name='x')
+    """
+    return RawColumns.of(facts) if "inputCols" in facts else VectorColumn(facts["features"])
 
 
-__all__ = ["FeatureSource", "VectorColumn", "source_of"]
+__all__ = ["FeatureSource", "RawColumns", "VectorColumn", "source_of"]

@@ -10,6 +10,7 @@ from pyspark.ml import Estimator
 from pyspark.ml.util import DefaultParamsWritable
 
 from sparkps.consistency import BSP
+from sparkps.mllib.data.raw_columns import RawColumns
 from sparkps.mllib.data.rows import Columns
 from sparkps.mllib.errors import InvalidParam
 from sparkps.mllib.linear.grids import grid_fits
@@ -108,7 +109,7 @@ class LinearEstimator(Estimator[M], LinearSetters, PredictionSetters, DefaultPar
         models: list[M] = []
         for (estimator, _), trained in zip(fits, train_grid(dataset, jobs), strict=True):
             model = self._model._of(trained)
-            model._reads(jobs[0].columns.source)
+            model._reads(trained.columns.source)
             model._resetUid(estimator.uid)  # as in pyspark.ml, so that the estimator's Params are the model's, too
             models.append(estimator._copyValues(model))
         return models
@@ -146,8 +147,9 @@ class LinearEstimator(Estimator[M], LinearSetters, PredictionSetters, DefaultPar
     def _columns(self) -> Columns:
         weight = self.getWeightCol() if self.isDefined(self.weightCol) else ""
         strict: Literal["error", "skip"] = "skip" if self.getHandleInvalid() == "skip" else "error"
+        raw = RawColumns(**self._raw_params(), buckets=self.getNumFeatures()) if self._has_raw_columns else None
         return Columns(
-            self.getLabelCol(), self.getFeaturesCol(), weight or "", self.getNumFeatures(), strict, self._offset, self._validation
+            self.getLabelCol(), self.getFeaturesCol(), weight or "", self.getNumFeatures(), strict, self._offset, self._validation, raw
         )
 
     def _checkpoint_dir(self) -> str:

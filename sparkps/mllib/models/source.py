@@ -13,8 +13,8 @@ from sparkps.driver_bridge.input.scan import quoted
 from sparkps.errors import InvalidInput
 from sparkps.mllib.data import kernels
 from sparkps.mllib.data.features import Features, shortened
-from sparkps.mllib.data.selection import check_features_type
-from sparkps.mllib.data.sources import FeatureSource, VectorColumn
+from sparkps.mllib.data.selection import arrow_types, check_features_type
+from sparkps.mllib.data.sources import FeatureSource, RawColumns, VectorColumn
 from sparkps.mllib.errors import InvalidColumn
 from sparkps.mllib.models.outputs import has_valid_features
 
@@ -58,6 +58,11 @@ class ScoredRows:
                 raise InvalidColumn(f"Column {name!r} must exist. The DataFrame has {', '.join(dataset.columns)}.", column=name)
         if isinstance(self.source, VectorColumn):
             check_features_type(self.source.name, dataset.schema[self.source.name].dataType)
+        if isinstance(self.source, RawColumns):
+            try:
+                self.source.check_types(arrow_types(dataset, self.names))
+            except InvalidInput as error:
+                raise InvalidColumn(error.message, **error.attributes) from None
 
     def valid(self, dataset: DataFrame) -> Column:
         """Which rows can be scored: what is kept where invalid ones are skipped. Of raw columns all can: a null is a feature less."""

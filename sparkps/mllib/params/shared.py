@@ -35,6 +35,7 @@ from pyspark.ml.param.shared import (
 
 from sparkps.consistency import ASP, BSP, SSP, Consistency
 from sparkps.mllib.errors import InvalidParam
+from sparkps.mllib.params.raw_columns import HasRawColumns
 from sparkps.mllib.params.row_columns import HasOffsetCol, HasValidationCol
 
 P = TypeVar("P", bound=Params)
@@ -111,7 +112,9 @@ class HasNumFeatures(Params):
     """Declared number of features; of estimators, since a model's `numFeatures` is what it has."""
 
     numFeatures: Param[int] = _param(
-        "numFeatures", "number of features: a larger index is an error; 0: as the rows tell it", TypeConverters.toInt
+        "numFeatures",
+        "number of features: a larger index is an error, and hashes of raw columns are folded to so many; 0: as the rows tell it",
+        TypeConverters.toInt,
     )
 
     def __init__(self, *args: Any) -> None:
@@ -286,6 +289,7 @@ class LinearParams(
     HasDeterministic,
     HasOffsetCol,
     HasValidationCol,
+    HasRawColumns,
 ):
     """Params of an estimator of the linear family.
 
@@ -336,6 +340,7 @@ _RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "batchSize": ("an int >= 1", lambda v: v >= 1),
     "numWorkers": ("an int >= 0", lambda v: v >= 0),
     "staleness": ("an int >= 1", lambda v: 1 <= v < 1 << 31),
+    "ngrams": ("an int >= 1", lambda v: v >= 1),
     "numFeatures": ("an int >= 0", lambda v: 0 <= v < 1 << 63),
     "checkpointInterval": ("an int >= 1, or -1 for no checkpoints", lambda v: v >= 1 or v == -1),
     "consistency": ("one of bsp, ssp, asp", lambda v: v.lower() in ("bsp", "ssp", "asp")),
