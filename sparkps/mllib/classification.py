@@ -9,7 +9,6 @@ Examples
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from pyspark import keyword_only
@@ -18,17 +17,17 @@ from pyspark.ml.util import DefaultParamsReadable, MLReadable
 from sparkps.mllib.linear.classifiers import ProbabilisticModel
 from sparkps.mllib.linear.families import FamilyClassifier
 from sparkps.mllib.linear.spark_model import spark_model
-from sparkps.mllib.linear.summary import TrainingSummary
 from sparkps.mllib.params.shared import HasFamily, LinearParams, ProbabilisticParams
+from sparkps.mllib.summaries.named import (
+    BinaryLogisticRegressionSummary,
+    BinaryLogisticRegressionTrainingSummary,
+    LogisticRegressionSummary,
+    LogisticRegressionTrainingSummary,
+)
 
 
 class _LogisticRegressionParams(LinearParams, ProbabilisticParams, HasFamily):
     """Params of the estimator and of its model."""
-
-
-@dataclass(frozen=True)
-class LogisticRegressionTrainingSummary(TrainingSummary):
-    """How a fit went."""
 
 
 class LogisticRegressionModel(ProbabilisticModel, _LogisticRegressionParams, MLReadable["LogisticRegressionModel"]):
@@ -38,20 +37,12 @@ class LogisticRegressionModel(ProbabilisticModel, _LogisticRegressionParams, MLR
     a copy of it is referred to, and scoring pulls the rows of each batch.
     """
 
-    _summary_class = LogisticRegressionTrainingSummary
     _scored_in_spark = True
 
-    @property
-    def summary(self) -> LogisticRegressionTrainingSummary:
-        """How training went.
-
-        Raises
-        ------
-        RuntimeError
-            The model was loaded.
-        """
-        found: LogisticRegressionTrainingSummary = super().summary
-        return found
+    def _summary_classes(self) -> tuple[Any, Any]:
+        if self.numClasses <= 2:
+            return BinaryLogisticRegressionSummary, BinaryLogisticRegressionTrainingSummary
+        return LogisticRegressionSummary, LogisticRegressionTrainingSummary
 
     def toSpark(self) -> Any:
         """The same model as a pyspark.ml LogisticRegressionModel, where its coefficients fit in a vector."""
@@ -117,4 +108,7 @@ class LogisticRegression(
         self._take(self._input_kwargs)
 
 
-__all__ = ["LogisticRegression", "LogisticRegressionModel", "LogisticRegressionTrainingSummary"]
+__all__ = [
+    "BinaryLogisticRegressionSummary", "BinaryLogisticRegressionTrainingSummary", "LogisticRegression", "LogisticRegressionModel",
+    "LogisticRegressionSummary", "LogisticRegressionTrainingSummary",
+]  # fmt: skip

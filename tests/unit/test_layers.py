@@ -147,9 +147,11 @@ MLLIB_ROOMS = {
     "data": {"data", "errors"},
     "params": {"errors", "params"},
     "tables": {"tables"},
-    "solvers": {"solvers", "data", "errors", "tables"},
+    "metrics": {"metrics"},
+    "solvers": {"solvers", "data", "errors", "metrics", "tables"},
+    "summaries": {"summaries", "errors", "metrics"},
     "coefficients": {"coefficients", "data", "tables"},
-    "models": {"models", "coefficients", "data", "errors", "params", "tables"},
+    "models": {"models", "coefficients", "data", "errors", "params", "summaries", "tables"},
     "checkpoints": {"checkpoints", "params", "solvers", "tables"},
     "training": {"training", "checkpoints", "coefficients", "data", "errors", "solvers", "tables"},
 }

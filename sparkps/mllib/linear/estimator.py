@@ -22,6 +22,7 @@ from sparkps.mllib.params.shared import FULL_BATCH_SOLVERS, MINI_BATCH_SOLVERS, 
 from sparkps.mllib.solvers.drivers import grid_key
 from sparkps.mllib.solvers.job import TrainingJob
 from sparkps.mllib.solvers.objective import Objective
+from sparkps.mllib.summaries.history import TrainingHistory
 from sparkps.mllib.training import train_grid
 
 if TYPE_CHECKING:
@@ -111,7 +112,9 @@ class LinearEstimator(Estimator[M], LinearSetters, PredictionSetters, DefaultPar
             model = self._model._of(trained)
             model._reads(trained.columns.source)
             model._resetUid(estimator.uid)  # as in pyspark.ml, so that the estimator's Params are the model's, too
-            models.append(estimator._copyValues(model))
+            estimator._copyValues(model)
+            model._set_summary(dataset, TrainingHistory.of(trained, estimator.getSolver()))
+            models.append(model)
         return models
 
     # ---- checks --------------------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from pyspark.ml.linalg import Vector
 from sparkps.mllib.coefficients import Coefficients
 from sparkps.mllib.linear.matrices import vector_of
 from sparkps.mllib.linear.scoring import LinearScorer, MeanScorer
-from sparkps.mllib.linear.summary import TrainingSummary
 from sparkps.mllib.models.fitted import FittedModel
 from sparkps.mllib.params.setters import PredictionSetters
 from sparkps.mllib.params.shared import LinearParams
@@ -24,7 +23,6 @@ class LinearModel(FittedModel, LinearParams, PredictionSetters):
 
     #: Whether `coefficients` are dense however many of them are 0, as those of some models of pyspark.ml.
     _dense: ClassVar[bool] = False
-    _summary_class = TrainingSummary
 
     def __init__(self, coefficients: Coefficients, facts: dict[str, Any]) -> None:
         super().__init__(coefficients, facts)

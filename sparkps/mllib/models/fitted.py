@@ -10,6 +10,7 @@ from sparkps.mllib.coefficients import Coefficients
 from sparkps.mllib.data.sources import FeatureSource, VectorColumn
 from sparkps.mllib.models.persistence import ModelReader, ModelWriter, weights_of
 from sparkps.mllib.models.transform import ScoringModel
+from sparkps.mllib.summaries.evaluated import EvaluatedModel
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from sparkps.mllib.training import Trained
 
 
-class FittedModel(ScoringModel, MLWritable):
+class FittedModel(ScoringModel, EvaluatedModel, MLWritable):
     """A fitted model.
 
     Its coefficients are at the driver where they take at most 64 MiB; else they stay on the tier for as long as the model or
@@ -35,16 +36,12 @@ class FittedModel(ScoringModel, MLWritable):
     #: How models of this class predict, for `scoring.load_model`: "regression", "binary", "multinomial" or "side".
     _kind: ClassVar[str] = "regression"
 
-    #: Makes `summary` of a training.
-    _summary_class: ClassVar[Any]
-
     def __init__(self, coefficients: Coefficients, facts: dict[str, Any]) -> None:
         super().__init__()
         #: Where the coefficients are.
         self.coefficients_ = coefficients
         #: See above.
         self.facts_ = facts
-        self._summary: Any = None
 
     @classmethod
     def _of(cls, trained: Trained) -> Self:
@@ -53,9 +50,7 @@ class FittedModel(ScoringModel, MLWritable):
         for name, values in (("intercepts", solution.intercepts), ("scalars", solution.scalars)):
             if len(values):
                 facts[name] = [float(each) for each in values]
-        model = cls(trained.coefficients, facts)
-        model._summary = cls._summary_class._of(trained)
-        return model
+        return cls(trained.coefficients, facts)
 
     def _reads(self, source: FeatureSource) -> None:
         """Told what the training has read: raw columns are the model's own from then on, a column of features is named by its Param."""
@@ -83,24 +78,6 @@ class FittedModel(ScoringModel, MLWritable):
         from pyspark.sql import SparkSession
 
         return weights_of(self.coefficients_, SparkSession.builder.getOrCreate())
-
-    @property
-    def hasSummary(self) -> bool:
-        """Whether there is a `summary`: models that were loaded have none."""
-        return self._summary is not None
-
-    @property
-    def summary(self) -> Any:
-        """How training went.
-
-        Raises
-        ------
-        RuntimeError
-            The model was loaded.
-        """
-        if self._summary is None:
-            raise RuntimeError(f"No training summary available for this {type(self).__name__}")
-        return self._summary
 
     @property
     def link_(self) -> str:

@@ -1,0 +1,54 @@
+"""The summaries of classifiers by the names that pyspark.ml gives them."""
+
+from __future__ import annotations
+
+from sparkps.mllib.summaries.classes import (
+    BinaryClassificationSummary,
+    ProbabilisticClassificationSummary,
+)
+from sparkps.mllib.summaries.training import TrainingSummary
+
+
+class LogisticRegressionSummary(ProbabilisticClassificationSummary):
+    """Results of a logistic regression."""
+
+
+class LogisticRegressionTrainingSummary(LogisticRegressionSummary, TrainingSummary):
+    """How a logistic regression was trained, and its results on the rows of the training."""
+
+
+class BinaryLogisticRegressionSummary(BinaryClassificationSummary, LogisticRegressionSummary):
+    """Results of a logistic regression of two classes."""
+
+    _needs = LogisticRegressionSummary._needs
+    _score_param = "probabilityCol"
+
+
+class BinaryLogisticRegressionTrainingSummary(BinaryLogisticRegressionSummary, LogisticRegressionTrainingSummary):
+    """How a logistic regression of two classes was trained, and its results on the rows of the training."""
+
+
+class LinearSVCSummary(BinaryClassificationSummary):
+    """Results of a linear support vector machine."""
+
+
+class LinearSVCTrainingSummary(LinearSVCSummary, TrainingSummary):
+    """How a linear support vector machine was trained, and its results on the rows of the training."""
+
+
+class FMClassificationSummary(BinaryClassificationSummary, ProbabilisticClassificationSummary):
+    """Results of a classifier with factorization machines."""
+
+    _needs = ProbabilisticClassificationSummary._needs
+    _score_param = "probabilityCol"
+
+
+class FMClassificationTrainingSummary(FMClassificationSummary, TrainingSummary):
+    """How a classifier with factorization machines was trained, and its results on the rows of the training."""
+
+
+__all__ = [
+    "BinaryLogisticRegressionSummary", "BinaryLogisticRegressionTrainingSummary", "FMClassificationSummary",
+    "FMClassificationTrainingSummary", "LinearSVCSummary", "LinearSVCTrainingSummary", "LogisticRegressionSummary",
+    "LogisticRegressionTrainingSummary",
+]  # fmt: skip
