@@ -2,7 +2,7 @@
 
 These are descriptions: frozen values that travel with a table's specification. A node turns them into kernels
 (`sparkps.ps_nodes.tables.optimizers`). With g the pushed gradient of a row (duplicates summed), w the row, and η the learning
-rate times the schedule's scale at the shard's step, every optimizer but `FTRL` does, in this order:
+rate times the schedule's scale at the shard's step, every optimizer but `FTRL` and `Consensus` does, in this order:
 
 1. clip g by value, then by the Euclidean norm of the row, where asked for;
 2. g ← g + l2·w;
@@ -244,8 +244,39 @@ class FTRL(_Optimizer, frozen=True):
         self._not_negative("beta")
 
 
+class Consensus(_Optimizer, frozen=True):
+    """Merges what workers have learned by themselves, row by row: each pushes where its rows want a coefficient, and how sure they are.
+
+    A row of a sparse table holds coefficients w, then as many sums of squared gradients G that they have learned from, then as many
+    factors c. A worker that began a batch at (w₀, G₀) and ended at (w₁, G₀ + H) says c, how much faster than by itself a coefficient
+    moves together with the others of its rows, and m = w₀ + (w₁ − w₀)/(1 − exp(−τ₀)), where it was going. It pushes H·m, H and
+    H·c in their places; pushes are summed. Then, with m and c the means of all pushes under the weights H,
+
+        τ = 2·η·c·(sqrt(G + H) − sqrt(G));  w ← w + (1 − exp(−τ))·(m − w);  G ← G + H
+
+    τ₀ is the same with the worker's own G₀, H and c. This is how far steps of η/sqrt(G) go on the way to m, while G grows by H. So one
+    worker's push makes w what it was at the worker; of coefficients that are far from settled the workers' changes add up, and of those
+    that are settled they are averaged. However late a push comes, w stays between what it was and m. Where H is not above 0, nothing
+    changes. There are no penalties, clipping or schedules here: the workers see to them.
+
+    The steps are those of Duchi, Hazan and Singer, JMLR 2011; averages under the weights H those of Agarwal, Chapelle, Dudík and
+    Langford, JMLR 2014, section 2.2.
+    """
+
+    learning_rate: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._positive("learning_rate")
+        for field in ("l1", "l2"):
+            self._require(getattr(self, field) == 0, field, "0")
+        for field in ("clip_value", "clip_norm"):
+            self._require(getattr(self, field) is None, field, "None")
+        self._require(isinstance(self.schedule, Constant), "schedule", "Constant()")
+
+
 #: What a table's ``optimizer`` may be.
-Optimizer = SGD | Momentum | Adagrad | RMSProp | Adam | AdamW | FTRL
+Optimizer = SGD | Momentum | Adagrad | RMSProp | Adam | AdamW | FTRL | Consensus
 
 
 def _is_finite(value: object) -> bool:
@@ -255,6 +286,6 @@ def _is_finite(value: object) -> bool:
 
 
 __all__ = [
-    "FTRL", "SGD", "Adagrad", "Adam", "AdamW", "Constant", "Cosine", "InverseSqrt", "Momentum", "Optimizer", "RMSProp", "Schedule",
-    "Step",
+    "FTRL", "SGD", "Adagrad", "Adam", "AdamW", "Consensus", "Constant", "Cosine", "InverseSqrt", "Momentum", "Optimizer", "RMSProp",
+    "Schedule", "Step",
 ]  # fmt: skip

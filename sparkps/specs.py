@@ -13,7 +13,7 @@ import msgspec
 
 from sparkps.errors import InvalidInput
 from sparkps.initializers import Initializer, Zeros
-from sparkps.optim import SGD, Optimizer
+from sparkps.optim import SGD, Consensus, Optimizer
 from sparkps.plain import LONGEST_NAME, cut, shown, text_of
 
 #: Number of buckets of every table; never changes, whatever the number of nodes.
@@ -127,6 +127,9 @@ def check_spec(spec: TableSpec) -> TableSpec:
         _require(spec, spec.dim == 1, "dim", "1 for a dense table")
         _require(spec, not spec.group, "group", "empty for a dense table: it has no keys to share")
         _check_shape(spec)
+    if isinstance(spec.optimizer, Consensus):
+        _require(spec, spec.kind == "sparse", "kind", "sparse for the optimizer Consensus")
+        _require(spec, spec.dim % 3 == 0, "dim", "a multiple of 3 for the optimizer Consensus")
     _require(spec, -_LARGEST_INT - 1 <= spec.seed <= _LARGEST_INT, "seed", "an int of 64 bits with a sign")
     for field in ("table", "index"):
         _require(spec, 0 <= getattr(spec, field) <= _LARGEST_INT, field, "0 or an id that the coordinator gave")

@@ -108,7 +108,7 @@ def clip(gradient: np.ndarray, o: optim.Optimizer) -> np.ndarray:
 def state_of(o: optim.Optimizer, row: np.ndarray) -> list[np.ndarray]:
     """The optimizer's state of a row that nobody has pushed to."""
     zero = np.zeros_like(row)
-    if isinstance(o, optim.SGD):
+    if isinstance(o, (optim.SGD, optim.Consensus)):
         return []
     if isinstance(o, optim.Adagrad):
         return [np.full_like(row, o.initial_accumulator)]
@@ -123,8 +123,23 @@ def _shrink(w: np.ndarray, threshold: Any) -> np.ndarray:
     return np.sign(w) * np.maximum(np.abs(w) - threshold, 0)
 
 
+def merge(o: optim.Consensus, row: np.ndarray, push: np.ndarray) -> None:
+    """What `Consensus` does to one row, in place."""
+    third = len(row) // 3
+    for k in range(third):
+        wanted, gained, weighted = (float(push[k + part * third]) for part in range(3))
+        if gained > 0:
+            before, factor = float(row[k + third]), weighted / gained
+            moved = 2 * o.learning_rate * factor * (math.sqrt(before + gained) - math.sqrt(before))
+            row[k] += (1 - math.exp(-moved)) * (wanted / gained - float(row[k]))
+            row[k + third], row[k + 2 * third] = before + gained, factor
+
+
 def step(o: optim.Optimizer, row: np.ndarray, state: list[np.ndarray], gradient: np.ndarray, t: int) -> None:
     """One step on one row, in place: the formulas of `sparkps.optim`; t counts from 0."""
+    if isinstance(o, optim.Consensus):
+        merge(o, row, gradient)
+        return
     w, g = row.astype(np.float64), clip(gradient, o)
     rate = (o.alpha if isinstance(o, optim.FTRL) else o.learning_rate) * scale(o.schedule, t)
     s = [each.astype(np.float64) for each in state]

@@ -82,13 +82,33 @@ def _ftrl(w: float, s: float, r: float, g: float, h: Any) -> Any:
     return (-shrunk / slope if shrunk != 0.0 else 0.0), s, r + g * g
 
 
+@inlined
+def _merge(w: Any, place: int, pushes: Any, begin: int, count: int, h: Any) -> None:
+    """One row of `Consensus`."""
+    rate, _, _, _, _, _, _, _, _ = h
+    third = count // 3
+    for column in range(third):
+        at, given = place + column, begin + column
+        gained = np.float64(pushes[given + third])
+        if not gained > 0.0:
+            continue
+        before = np.float64(w[at + third])
+        factor = np.float64(pushes[given + 2 * third]) / gained
+        # The difference of the roots, without loss where `gained` is small.
+        moved = 2.0 * rate * factor * gained / (math.sqrt(before + gained) + math.sqrt(before))
+        old = np.float64(w[at])
+        w[at] = old - math.expm1(-moved) * (np.float64(pushes[given]) / gained - old)
+        w[at + third] = before + gained
+        w[at + 2 * third] = factor
+
+
 def _declare(t: Any) -> tuple[Any, ...]:
     i32, i64 = given(types.int32), given(types.int64)
     return HEADS, HEADS, i32, i64, i32, given(t, 2), given(types.float64, 2), types.int64
 
 
-def _made(name: str, formula: Callable[..., Any], planes: int) -> Kernel:
-    """The kernel that applies `formula` to a table of `planes` planes."""
+def _of_columns(formula: Callable[..., Any], planes: int) -> Callable[..., Any]:
+    """The update of a row in which each value is for itself."""
 
     @inlined
     def row(w: Any, s: Any, r: Any, place: int, grads: Any, begin: int, count: int, h: Any) -> None:
@@ -102,6 +122,22 @@ def _made(name: str, formula: Callable[..., Any], planes: int) -> Kernel:
                 s[at] = first
             if planes > 2:
                 r[at] = second
+
+    return row
+
+
+def _of_rows(formula: Callable[..., Any]) -> Callable[..., Any]:
+    """The update of a row as a whole, without state."""
+
+    @inlined
+    def row(w: Any, s: Any, r: Any, place: int, grads: Any, begin: int, count: int, h: Any) -> None:
+        formula(w, place, grads, begin, count, h)
+
+    return row
+
+
+def _made(name: str, row: Callable[..., Any], planes: int) -> Kernel:
+    """The kernel that applies `row` to a table of `planes` planes."""
 
     @inlined
     def rows_of_run(
@@ -151,10 +187,11 @@ def _made(name: str, formula: Callable[..., Any], planes: int) -> Kernel:
 
 #: Kernels by name: (table, index, buckets, offsets, slots, grads, hyper, advance).
 UPDATES = {
-    "sgd": _made("sgd", _sgd, 1),
-    "momentum": _made("momentum", _momentum, 2),
-    "adagrad": _made("adagrad", _adagrad, 2),
-    "rmsprop": _made("rmsprop", _rmsprop, 2),
-    "adam": _made("adam", _adam, 3),
-    "ftrl": _made("ftrl", _ftrl, 3),
+    "sgd": _made("sgd", _of_columns(_sgd, 1), 1),
+    "momentum": _made("momentum", _of_columns(_momentum, 2), 2),
+    "adagrad": _made("adagrad", _of_columns(_adagrad, 2), 2),
+    "rmsprop": _made("rmsprop", _of_columns(_rmsprop, 2), 2),
+    "adam": _made("adam", _of_columns(_adam, 3), 3),
+    "ftrl": _made("ftrl", _of_columns(_ftrl, 3), 3),
+    "consensus": _made("consensus", _of_rows(_merge), 1),
 }

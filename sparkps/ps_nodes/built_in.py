@@ -134,6 +134,17 @@ def _run_copy(tables: list[Table], _args: Mapping[str, Any], buckets: Buckets) -
     return _combine(tables[0], tables[1:2], [1.0], buckets)
 
 
+def _run_take_column(tables: list[Table], args: Mapping[str, Any], buckets: Buckets) -> Arrays:
+    target, source = tables[:2]
+    rows = target.sizes(buckets)
+    for table in (target, source):
+        rows = np.minimum(rows, table.heads[buckets, layout.ROOM])
+    target.changing(buckets)
+    vectors.take_column_buckets(_described(tables), args["column"], source.spec.dim, target.lock_heads, buckets, rows)
+    target.written(buckets)
+    return []
+
+
 def _run_linear_combination(tables: list[Table], args: Mapping[str, Any], buckets: Buckets) -> Arrays:
     return _combine(tables[0], tables[1:], args["coefficients"], buckets)
 
@@ -184,6 +195,7 @@ RUNNERS: dict[str, Callable[[list[Table], Mapping[str, Any], Buckets], Arrays]] 
     "scale": _run_scale,
     "axpy": _run_axpy,
     "copy": _run_copy,
+    "take_column": _run_take_column,
     "linear_combination": _run_linear_combination,
     "weighted_norm1": _run_weighted_norm1,
     "weighted_gram": _run_weighted_gram,

@@ -220,6 +220,9 @@ def _checked(call: FunctionCall, tables: Mapping[int, Table]) -> _Call:
     if not operands:
         raise InvalidInput(f"{name!r} must be called on a table. Got none.", function=name)
     first = operands[0]
+    if call.function == "take_column":
+        _check_taken(call, first, operands[1])
+        return _Call(call, operands, user)
     for other in operands[1:]:
         if not _aligned(first, other):
             raise InvalidInput(
@@ -246,6 +249,19 @@ def _check_columns(call: FunctionCall, table: Table) -> None:
             f" Got {len(factors)}.",
             function=call.function,
             table=table.spec.name,
+        )
+
+
+def _check_taken(call: FunctionCall, target: Table, source: Table) -> None:
+    """A column is taken from a sparse table to one of the same group that has a single column."""
+    sparse = isinstance(target, SparseShards) and isinstance(source, SparseShards) and target.index is source.index
+    if not sparse or target.spec.dim != 1 or not call.args["column"] < source.spec.dim:
+        raise InvalidInput(
+            f"The tables of 'take_column' must be sparse and of one group, the first of one column, and `column` one of those of the"
+            f" second. Got column {call.args['column']} of {source.spec.name!r} (dim {source.spec.dim}) for {target.spec.name!r} (dim"
+            f" {target.spec.dim}).",
+            function=call.function,
+            table=source.spec.name,
         )
 
 

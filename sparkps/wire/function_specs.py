@@ -22,6 +22,8 @@ copy                 source                            None; w ← source
 linear_combination   tables, coefficients              None; w ← sum of coefficient·table, in one pass; w may be among them
 column_dots          other                             ndarray (dim,): sum of products with `other`, each column apart (sparse)
 column_axpy          alphas, x                         None; column k of w ← itself + alphas[k]·column k of x (sparse)
+take_column          source, column                    None; w ← column `column`, from 0, of source, which may have more columns
+                                                       than w, which has one (sparse)
 divide               divisor                           None; w ← w / divisor
 add_squares          x, keep, weight                   None; w ← keep·w + weight·x², each value for itself
 adaptive_step        mean, square, rate, first,        None; w ← w - (rate·(mean/first) / (sqrt(square/second) + epsilon) + decay·w):
@@ -173,6 +175,7 @@ BUILT_IN: dict[str, FunctionSpec] = {
         FunctionSpec("scale", _nothing, arrays=0, plain={"alpha": REQUIRED}, writes=True),
         FunctionSpec("axpy", _nothing, arrays=0, tables=("x",), plain={"alpha": REQUIRED}, writes=True),
         FunctionSpec("column_axpy", _nothing, arrays=0, tables=("x",), plain={"alphas": REQUIRED}, writes=True),
+        FunctionSpec("take_column", _nothing, arrays=0, tables=("source",), plain={"column": REQUIRED}, writes=True),
         FunctionSpec("copy", _nothing, arrays=0, tables=("source",), writes=True),
         FunctionSpec(
             "linear_combination",

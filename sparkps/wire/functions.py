@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from sparkps.errors import InvalidInput
-from sparkps.specs import NUM_BUCKETS
+from sparkps.specs import LARGEST_DIM, NUM_BUCKETS
 from sparkps.wire.function_specs import BUILT_IN, REQUIRED, FunctionSpec, Part, spec_of
 from sparkps.wire.messages.data import FunctionCall
 
@@ -203,6 +203,8 @@ def _checked(spec: FunctionSpec, args: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(args["alphas"], (list, tuple)):
             raise InvalidInput(f"The `alphas` of {name!r} must be a list. Got {_told(args['alphas'])} instead.", function=name)
         args["alphas"] = [_number(name, "alphas", each) for each in args["alphas"]]
+    if "column" in spec.plain:
+        args["column"] = _integer(name, "column", args["column"], 0, LARGEST_DIM - 1)
     if "k" in spec.plain:
         args["k"] = _integer(name, "k", args["k"], 1, MAX_TOP)
         if not isinstance(args["by"], str) or args["by"] not in ("value", "magnitude"):

@@ -141,6 +141,10 @@ def _ftrl(o: optim.FTRL) -> UpdateRule:
     return UpdateRule(o, "ftrl", o.alpha, (o.beta, float(scheduled)), (0.0, 0.0), dual=True)
 
 
+def _consensus(o: optim.Consensus) -> UpdateRule:
+    return UpdateRule(o, "consensus", o.learning_rate)
+
+
 _RULES: dict[type[Any], Callable[[Any], UpdateRule]] = {
     optim.SGD: _sgd,
     optim.Momentum: _momentum,
@@ -149,6 +153,7 @@ _RULES: dict[type[Any], Callable[[Any], UpdateRule]] = {
     optim.Adam: _adam,
     optim.AdamW: _adamw,
     optim.FTRL: _ftrl,
+    optim.Consensus: _consensus,
 }
 
 

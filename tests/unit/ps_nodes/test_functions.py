@@ -86,6 +86,28 @@ def test_functions_by_column_take_a_factor_for_each_column_of_a_sparse_table() -
         Tier("dense", [100]).call("column_dots", other="c")
 
 
+@pytest.mark.parametrize("target", ["float32", "float64"])
+@pytest.mark.parametrize("source", ["float32", "float64"])
+def test_a_column_is_taken_to_a_table_of_one(target: str, source: str) -> None:
+    index = KeyIndex(range(256))
+    tables = {
+        number: SparseShards(TableSpec(f"t{number}", "sparse", dim, dtype, table=number), index)
+        for number, dim, dtype in ((1, 1, target), (2, 3, source))
+    }
+    for table in tables.values():
+        index.attach(table)
+    keys = grouped(KEYS)
+    runs = index.runs(keys)
+    slots, rows = index.resolve(keys, runs), np.random.default_rng(3).normal(size=(len(keys), 3))
+    tables[2].assign(slots, runs, rows.astype(source))
+    functions.run([build_call("take_column", 1, {"source": 2, "column": 1}, int)], tables, range(256))
+    taken = tables[1].gather(keys, slots, runs)[:, 0]
+    assert np.array_equal(taken, rows[:, 1].astype(source).astype(target))
+    for wrong in (FunctionCall("take_column", [1, 2], {"column": 3}), FunctionCall("take_column", [2, 1], {"column": 0})):
+        with pytest.raises(InvalidInput, match="'take_column' must be sparse and of one group"):
+            functions.run([wrong], tables, range(256))
+
+
 def test_steps_of_adaptive_solvers_are_those_of_their_formulas_to_the_last_bit(tier: Tier) -> None:
     a, b, c = (tier.values(name) for name in "abc")
     tier.call("add_squares", "b", x="a", keep=0.999, weight=0.001)

@@ -36,6 +36,7 @@ RIGHT: dict[str, dict[str, Any]] = {
     "scale": {"alpha": np.float32(0.5)},
     "axpy": {"alpha": -1, "x": "b"},
     "copy": {"source": "b"},
+    "take_column": {"source": "b", "column": np.int64(2)},
     "linear_combination": {"tables": ["b", "c"], "coefficients": np.array([1, 2])},
     "divide": {"divisor": 3},
     "add_squares": {"x": "b", "keep": 0.999, "weight": 0.001},
