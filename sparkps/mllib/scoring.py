@@ -25,7 +25,7 @@ from sparkps.filesystems.opening import open_filesystem
 from sparkps.mllib.data.raw_columns import RawColumns
 from sparkps.mllib.data.raw_plain import rows_of
 from sparkps.mllib.models.classes import class_of, class_of_two
-from sparkps.mllib.models.links import LINKS, PROBABILITIES
+from sparkps.mllib.models.links import LINKS, PROBABILITIES, link_named
 
 Array = NDArray[Any]
 
@@ -132,7 +132,7 @@ class SavedLinearModel:
             return class_of(margins, self._probabilities(margins), self.thresholds)
         if self.kind == "side":
             return class_of_two(margins[:, 0], self.threshold)
-        return LINKS[self.link](margins[:, 0])
+        return link_named(self.link)(margins[:, 0])
 
     def _probabilities(self, margins: Array) -> Array:
         if self.link not in PROBABILITIES:

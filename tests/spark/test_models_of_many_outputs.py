@@ -250,3 +250,74 @@ def test_a_model_whose_columns_are_all_left_out_adds_nothing(ours, rows):
     silent = ours.copy().setRawPredictionCol("").setProbabilityCol("").setPredictionCol("")
     assert silent.transform(rows).columns == rows.columns
     assert silent.transform(rows).agg(sf.count("*")).first()[0] == 240
+
+
+# ---- elsewhere, and what weighs most -------------------------------------------------------------------------------------
+
+
+def in_onnxruntime(model, x, **of):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(model.to_onnx(**of).SerializeToString())
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, {"features": x.astype(of.get("dtype", "float32"))}), strict=True))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_graphs_of_onnx_score_as_transform_does(ours, rows, dtype):
+    x = np.stack([row.features.toArray() for row in rows.collect()])
+    found = in_onnxruntime(ours, x, dtype=dtype)
+    scored = ours.transform(rows).collect()
+    np.testing.assert_allclose(found["probabilities"], [row.probability.toArray() for row in scored], atol=1e-5)
+    np.testing.assert_array_equal(found["label"], [row.prediction for row in scored])
+    biased = ours.copy().setThresholds([0.0, 1.0, 1.0, 1.0])
+    np.testing.assert_array_equal(in_onnxruntime(biased, x)["label"], 0)
+
+
+def test_graphs_are_written_where_that_is_wished_and_know_their_model(ours, tmp_path):
+    import onnxruntime
+
+    ours.to_onnx(tmp_path / "model.onnx")
+    meta = onnxruntime.InferenceSession(str(tmp_path / "model.onnx")).get_modelmeta().custom_metadata_map
+    assert (meta["class"], meta["uid"]) == ("LogisticRegressionModel", ours.uid)
+
+
+def test_what_no_graph_can_do_is_refused_with_what_else_there_is(theirs, ours):
+    wide = LogisticRegressionModel(ours.coefficients_, {**ours.facts_, "numFeatures": 1 << 40, "width": 0})
+    for model in (wide, LogisticRegressionModel(ours.coefficients_, {**ours.facts_, "source": {"inputCols": ["a"]}})):
+        with pytest.raises(InvalidInput, match=r"ONNX takes dense rows.*load_model"):
+            model.to_onnx()
+    with pytest.raises(InvalidInput, match="`dtype` must be float32 or float64"):
+        ours.to_onnx(dtype="float16")
+
+
+def test_the_features_that_weigh_most_are_chosen_by_the_nodes_as_by_the_driver(ps, theirs, ours):
+    few = ours.coefficients_
+    table = ps.sparse_table("top", dim=few.dim, dtype="float64")
+    table.assign(np.append(few.keys, [-1, -2]), np.append(few.values, np.full((2, few.dim), 1e9), axis=0))
+    large = logistic(theirs, TableCoefficients(table))
+    expected = ours.top_features(3)
+    assert len(expected) == 3
+    assert [each.key for each in large.top_features(3)] == [each.key for each in expected]
+    np.testing.assert_allclose([each.weights for each in large.top_features(3)], [each.weights for each in expected])
+    assert len(large.top_features(100)) == 6
+
+
+def test_features_have_the_names_that_an_assembler_has_given_them(ps, rows, tmp_path):
+    from pyspark.ml.feature import VectorAssembler
+
+    from sparkps.mllib.classification import LogisticRegression
+
+    named = VectorAssembler(inputCols=["positive", "features"], outputCol="all").transform(rows)
+    model = LogisticRegression(featuresCol="all", labelCol="two", maxIter=3).fit(named)
+    assert {each.name for each in model.top_features()} == {"positive", *(f"features_{i}" for i in range(6))}
+    model.save(str(tmp_path / "model"))
+    assert LogisticRegressionModel.load(str(tmp_path / "model")).top_features() == model.top_features()
+
+
+def test_a_picture_of_the_features_is_written_where_that_is_wished(ours, tmp_path):
+    figure = ours.plot_features(3, path=tmp_path / "features.png")
+    assert (tmp_path / "features.png").read_bytes().startswith(b"\x89PNG")
+    (axes,) = figure.axes
+    assert len(axes.patches) == 3
+    assert ours.plot_features(2, ax=axes) is figure

@@ -110,7 +110,7 @@ class LinearEstimator(Estimator[M], LinearSetters, PredictionSetters, DefaultPar
         models: list[M] = []
         for (estimator, _), trained in zip(fits, train_grid(dataset, jobs), strict=True):
             model = self._model._of(trained)
-            model._reads(trained.columns.source)
+            model._reads(trained.columns.source, dataset.schema)
             model._resetUid(estimator.uid)  # as in pyspark.ml, so that the estimator's Params are the model's, too
             estimator._copyValues(model)
             model._set_summary(dataset, TrainingHistory.of(trained, estimator.getSolver()))

@@ -8,6 +8,7 @@ from pyspark.ml.linalg import Vector
 
 from sparkps.mllib.coefficients import Coefficients
 from sparkps.mllib.linear.matrices import vector_of
+from sparkps.mllib.linear.onnx_export import exported
 from sparkps.mllib.linear.scoring import LinearScorer, MeanScorer
 from sparkps.mllib.models.fitted import FittedModel
 from sparkps.mllib.params.setters import PredictionSetters
@@ -46,6 +47,38 @@ class LinearModel(FittedModel, LinearParams, PredictionSetters):
         if self._vector is None:
             self._vector = vector_of(self.coefficients_, self.numFeatures, dense=self._dense)
         return self._vector
+
+    def to_onnx(self, path: Any = None, *, dtype: str = "float32") -> Any:
+        """The model as an ONNX graph, for runtimes without Spark and Python. Needs onnx: ``pip install sparkps[onnx]``.
+
+        From dense rows ``features`` (N, numFeatures) the graph computes ``prediction`` (N,), or of a classifier ``label`` (N,) and
+        ``probabilities`` (N, K) or ``raw`` (N, 2). Thresholds are those that are set now.
+
+        Parameters
+        ----------
+        path : str, path or binary file, optional
+            Where the graph is written.
+        dtype : str
+            "float32" or "float64": of the features and of all that is computed.
+
+        Returns
+        -------
+        onnx.ModelProto
+
+        Raises
+        ------
+        ConfigError
+            There is no onnx.
+        InvalidInput
+            The model has too many features for a dense graph, hashes raw columns, adds an offset, or has a link without a graph.
+
+        Examples
+        --------
+        >>> model.to_onnx("clicks.onnx")                                       # doctest: +SKIP
+        >>> session = onnxruntime.InferenceSession("clicks.onnx")              # doctest: +SKIP
+        >>> label, p = session.run(None, {"features": x.astype("float32")})    # doctest: +SKIP
+        """
+        return exported(self, path, dtype)
 
     @property
     def _intercepts(self) -> list[float]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sparkps.mllib.coefficients import Coefficients
 from sparkps.mllib.data.features import Features
 from sparkps.mllib.models.classes import class_of, class_of_two
-from sparkps.mllib.models.links import LINKS
+from sparkps.mllib.models.links import LINKS, link_named
 from sparkps.mllib.models.scoring import Scorer, margins
 
 Array = NDArray[Any]
@@ -48,7 +48,7 @@ class MeanScorer(LinearScorer):
 
     def of_margins(self, margin: Array) -> Mapping[str, Array]:
         """See `LinearScorer`."""
-        return {"prediction": LINKS[self.link](margin[:, 0]), "link": margin[:, 0]}
+        return {"prediction": link_named(self.link)(margin[:, 0]), "link": margin[:, 0]}
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pyspark.ml.util import MLWritable
 
 from sparkps.mllib.coefficients import Coefficients
 from sparkps.mllib.data.sources import FeatureSource, VectorColumn
+from sparkps.mllib.models.importance import FeatureWeight, draw_features, names_in, top_features
 from sparkps.mllib.models.persistence import ModelReader, ModelWriter, weights_of
 from sparkps.mllib.models.transform import ScoringModel
 from sparkps.mllib.summaries.evaluated import EvaluatedModel
@@ -15,6 +17,7 @@ from sparkps.mllib.summaries.evaluated import EvaluatedModel
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+    from sparkps.mllib.summaries.drawing import SummaryFigure
     from sparkps.mllib.training import Trained
 
 
@@ -30,7 +33,7 @@ class FittedModel(ScoringModel, EvaluatedModel, MLWritable):
     facts : dict
         What goes into the metadata of a saved model: ``intercepts`` (a list of floats, one for each output), ``numFeatures``, ``width``
         (length of vectors; 0: any), ``scalars`` (parameters without a feature), ``source`` (of raw
-        columns, see `data.sources`), and what a family adds. JSON can hold it.
+        columns, see `data.sources`), ``names`` (of features, in the order of their indices), and what a family adds. JSON can hold it.
     """
 
     #: How models of this class predict, for `scoring.load_model`: "regression", "binary", "multinomial" or "side".
@@ -52,10 +55,15 @@ class FittedModel(ScoringModel, EvaluatedModel, MLWritable):
                 facts[name] = [float(each) for each in values]
         return cls(trained.coefficients, facts)
 
-    def _reads(self, source: FeatureSource) -> None:
-        """Told what the training has read: raw columns are the model's own from then on, a column of features is named by its Param."""
+    def _reads(self, source: FeatureSource, schema: Any = None) -> None:
+        """Told what the training has read, and of which schema.
+
+        Raw columns are the model's own from then on; a column of features is named by its Param, and the names of its elements are kept.
+        """
         if not isinstance(source, VectorColumn):
             self.facts_["source"] = source.facts()
+        elif schema is not None and source.name in schema.names and (names := names_in(schema[source.name].metadata)):
+            self.facts_["names"] = names
 
     @classmethod
     def _from_saved(cls, coefficients: Coefficients, facts: dict[str, Any]) -> Self:
@@ -78,6 +86,64 @@ class FittedModel(ScoringModel, EvaluatedModel, MLWritable):
         from pyspark.sql import SparkSession
 
         return weights_of(self.coefficients_, SparkSession.builder.getOrCreate())
+
+    def top_features(self, k: int = 20) -> list[FeatureWeight]:
+        """The features that weigh most: of a model on the tier its nodes choose them, and no other row comes to the driver.
+
+        Parameters
+        ----------
+        k : int
+            How many.
+
+        Returns
+        -------
+        list of FeatureWeight
+            ``key``, ``name``, ``weight`` and ``weights``, the largest magnitude first. What is large depends on the scale of a feature:
+            compare features that vary alike, or standardized ones.
+
+        Raises
+        ------
+        InvalidInput
+            `k` is no int of at least 1.
+
+        Examples
+        --------
+        >>> [(each.name, each.weight) for each in model.top_features(2)]    # doctest: +SKIP
+        [('age', 1.7), ('income', -0.4)]
+        """
+        return top_features(self.coefficients_, k, dict(enumerate(self.facts_.get("names", ()))))
+
+    def plot_features(self, k: int = 20, ax: Any = None, path: Any = None) -> SummaryFigure:
+        """Draw `top_features`: in a notebook the figure shows itself. Needs matplotlib: ``pip install sparkps[plots]``.
+
+        Parameters
+        ----------
+        k : int
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; None: a new figure.
+        path : str, path or binary file, optional
+            Where the picture is written as well: PNG, or what the name's ending says.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        ImportError
+            There is no matplotlib.
+        InvalidInput
+            `k` is no int of at least 1.
+
+        Examples
+        --------
+        >>> model.plot_features(10, path="features.png")    # doctest: +SKIP
+        """
+        from sparkps.mllib.summaries import drawing
+
+        picture = partial(draw_features, features=self.top_features(k))
+        figure: SummaryFigure = drawing.draw({"features": picture}, "features", ax, path, title=type(self).__name__)
+        return figure
 
     @property
     def link_(self) -> str:

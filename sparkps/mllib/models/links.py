@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sparkps.errors import InvalidInput
+
 Array = NDArray[Any]
 
 
@@ -93,7 +95,42 @@ LINKS: dict[str, Callable[[Array], Array]] = {
     "sqrt": _square,
 }
 
+#: What the names of power links begin with: margin = mean^p is "power(p)".
+POWER = "power("
+
+
+def link_named(name: str) -> Callable[[Array], Array]:
+    """The mean at each margin, for the link of that name: one of `LINKS`, or a power.
+
+    Raises
+    ------
+    InvalidInput
+        There is no such link.
+
+    Examples
+    --------
+    >>> link_named("power(0.5)")(np.array([3.0])).tolist()
+    [9.0]
+    """
+    if name in LINKS:
+        return LINKS[name]
+    try:
+        if not (name.startswith(POWER) and name.endswith(")")):
+            raise ValueError
+        exponent = 1.0 / float(name.removeprefix(POWER).removesuffix(")"))
+    except (ValueError, ZeroDivisionError):
+        known = ", ".join(filter(None, LINKS))
+        raise InvalidInput(f"A link must be one of {known}, or power(p) with p other than 0. Got {name!r}.") from None
+
+    def power(margins: Array) -> Array:
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            made: Array = np.power(margins, exponent)
+        return made
+
+    return power
+
+
 #: Those whose means are probabilities of classes, and so the links of classifiers.
 PROBABILITIES = frozenset({"sigmoid", "softmax"})
 
-__all__ = ["LINKS", "PROBABILITIES", "sigmoid", "softmax"]
+__all__ = ["LINKS", "POWER", "PROBABILITIES", "link_named", "sigmoid", "softmax"]

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
+from sparkps.errors import InvalidInput
 from sparkps.mllib.models.classes import class_of
-from sparkps.mllib.models.links import LINKS, PROBABILITIES, softmax
+from sparkps.mllib.models.links import LINKS, PROBABILITIES, link_named, softmax
 
 FORMULAS = {
     "": lambda m: m,
@@ -55,3 +56,15 @@ def test_the_first_of_equal_classes_is_predicted() -> None:
     raw = np.array([[1.0, 1.0], [0.0, 2.0]])
     assert class_of(raw, raw).tolist() == [0.0, 1.0]
     assert class_of(raw, raw, [0.5, 0.5]).tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("exponent", [-1.0, 0.5, 1.7])
+def test_powers_are_links_by_their_exponent(exponent: float) -> None:
+    means = np.array([0.5, 1.0, 4.0])
+    np.testing.assert_allclose(link_named(f"power({exponent!r})")(means**exponent), means)
+
+
+@pytest.mark.parametrize("name", ["nothing", "power", "power()", "power(0)", "power(0.0)"])
+def test_a_link_that_is_none_names_those_there_are(name: str) -> None:
+    with pytest.raises(InvalidInput, match="A link must be one of cloglog, identity"):
+        link_named(name)
