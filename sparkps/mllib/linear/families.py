@@ -89,7 +89,7 @@ def counted_classes(dataset: DataFrame, label: str) -> int:
     if label not in dataset.columns or not isinstance(dataset.schema[label].dataType, NumericType):
         return 1
     value = sf.col(quoted(label)).cast("double")
-    fine = (value >= 0) & (value == sf.floor(value)) & (value < float("inf"))
+    fine = (value >= 0) & (value % 1.0 == 0.0) & (value < float("inf"))
     (largest,) = dataset.where(fine).agg(sf.max(value)).head() or (None,)
     return 1 if largest is None else int(largest) + 1
 
