@@ -80,7 +80,7 @@ def train_grid(df: DataFrame, jobs: Sequence[TrainingJob]) -> list[Trained]:
     columns = resolved(check_input(df), jobs[0].columns)
     rows, jobs = select_rows(df, columns), [replace(job, columns=columns) for job in jobs]
     ps = context_of(df.sparkSession)
-    warm_kernels(KERNELS, *jobs[0].objective.kernels)
+    warm_kernels(KERNELS, *jobs[0].objective.kernels, *DRIVERS[jobs[0].solver].kernels)
     try:
         return _train(ps, rows, jobs)
     except SparkPSError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 from pyspark import keyword_only
@@ -42,6 +42,8 @@ class LinearEstimator(Estimator[M], LinearSetters, PredictionSetters, DefaultPar
     _loss: ClassVar[str]
     #: Class of the model.
     _model: ClassVar[type[Any]]
+    #: Names that users give solvers, and those of their drivers.
+    _solvers: ClassVar[Mapping[str, str]] = {name: name for name in (*FULL_BATCH_SOLVERS, *MINI_BATCH_SOLVERS)}
     #: Of Params that other estimators do not have: what must hold, in words and as a test.
     _ranges: ClassVar[dict[str, tuple[str, Callable[[Any], bool]]]] = {}
     #: Arguments of the last call of a `keyword_only` method.
@@ -124,24 +126,31 @@ class LinearEstimator(Estimator[M], LinearSetters, PredictionSetters, DefaultPar
 
     def _check(self) -> None:
         """Raise unless the Params can be trained with."""
-        solvers = (*FULL_BATCH_SOLVERS, *MINI_BATCH_SOLVERS)
-        check_params(self, solver=(f"one of {', '.join(solvers)}", lambda v: v in solvers), **self._ranges)
+        check_params(self, solver=(f"one of {', '.join(self._solvers)}", lambda v: v in self._solvers), **self._ranges)
         self._check_together()
-        solver = self.getSolver()
+        solver = self._solver()
         warn_of_unused(self, solver)
-        if self.getElasticNetParam() > 0 and self.getRegParam() > 0 and solver != "ftrl":
-            raise InvalidParam(
-                f"L1 needs solver='ftrl': with solver={solver!r} the `elasticNetParam` must be 0. Got"
-                f" {self.getElasticNetParam()!r} instead.",
-                param="elasticNetParam",
-            )
-        if solver in FULL_BATCH_SOLVERS and self.getConsistency().lower() != "bsp" and self.isSet(self.consistency):
+        self._check_l1(solver)
+        if solver not in MINI_BATCH_SOLVERS and self.getConsistency().lower() != "bsp" and self.isSet(self.consistency):
             raise InvalidParam(
                 f"solver={solver!r} needs consistency='bsp'. Got {self.getConsistency()!r} instead; mini-batch solvers take it.",
                 param="consistency",
             )
 
+    def _check_l1(self, solver: str) -> None:
+        """Raise where there is a penalty of L1 that the driver of that name makes no use of."""
+        if self.getElasticNetParam() > 0 and self.getRegParam() > 0 and solver in ("lbfgs", "sgd", "adagrad", "adam"):
+            raise InvalidParam(
+                f"L1 needs solver='ftrl': with solver={solver!r} the `elasticNetParam` must be 0. Got"
+                f" {self.getElasticNetParam()!r} instead.",
+                param="elasticNetParam",
+            )
+
     # ---- the job -------------------------------------------------------------------------------------------------------
+
+    def _solver(self) -> str:
+        """Name of the driver that the Param `solver` asks for."""
+        return self._solvers[self.getSolver()]
 
     def _objective(self) -> Objective:
         """What is minimised; of a loss with parameters of its own, to be made of the Params."""
@@ -166,7 +175,7 @@ class LinearEstimator(Estimator[M], LinearSetters, PredictionSetters, DefaultPar
             uid=self.uid,
             columns=self._columns(),
             objective=objective,
-            solver=self.getSolver(),
+            solver=self._solver(),
             max_iter=self.getMaxIter(),
             tol=self.getTol(),
             l1=l1,
@@ -175,7 +184,7 @@ class LinearEstimator(Estimator[M], LinearSetters, PredictionSetters, DefaultPar
             fit_intercept=self.getFitIntercept(),
             step_size=self.getStepSize(),
             batch_size=self.getBatchSize(),
-            consistency=BSP() if self.getSolver() in FULL_BATCH_SOLVERS else self._consistency(),
+            consistency=self._consistency() if self._solver() in MINI_BATCH_SOLVERS else BSP(),
             num_workers=self.getNumWorkers() or None,
             deterministic=self.getDeterministic(),
             seed=self.getSeed(),

@@ -53,6 +53,11 @@ class HalfDeviance(RowwiseLoss):
         """See `Objective`."""
         return (*super().kernels, "sparkps.mllib.linear.special")
 
+    @property
+    def is_least_squares(self) -> bool:
+        """Whether it is half the squared error of the margin: then normal equations give the solution at once."""
+        return self.distribution.name == "gaussian" and self.mean_link.name == "identity"
+
     def mean(self, margins: Array) -> Array:
         """The mean label at each margin, in the distribution's range."""
         return self.distribution.project(self.mean_link.mean(margins))
@@ -85,6 +90,12 @@ class HalfDeviance(RowwiseLoss):
         slope = self.mean_link.slope(mean)
         responses = margins - _offsets(chunk) + (chunk.labels - mean) * slope
         return responses, weights / (slope**2 * self.distribution.variance(mean))
+
+    def total(self, chunk: Chunk, coefficients: Array, bias: float) -> float:
+        """See `Reweighted`: half the deviance."""
+        mean = self.mean(margins_of(chunk, coefficients, bias))
+        weights = chunk.weights if len(chunk.weights) else np.ones(len(chunk))
+        return 0.5 * float(self.distribution.deviance(chunk.labels, mean, weights).sum())
 
 
 def _offsets(chunk: Chunk) -> Array | float:

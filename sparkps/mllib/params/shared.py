@@ -353,7 +353,7 @@ _RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
 
 def warn_of_unused(estimator: Params, solver: str) -> None:
     """Say which Params were set and change nothing."""
-    unused = [name for name in UNUSED[solver] if estimator.isSet(estimator.getParam(name))]
+    unused = [name for name in UNUSED.get(solver, UNUSED["lbfgs"]) if estimator.isSet(estimator.getParam(name))]
     if unused:
         log.warning("solver=%r makes no use of %s", solver, ", ".join(f"`{name}`" for name in unused))
 

@@ -7,15 +7,22 @@ from dataclasses import fields
 from sparkps.initializers import Zeros
 from sparkps.mllib.solvers.driver import SolverDriver
 from sparkps.mllib.solvers.fullbatch_driver import FullBatchDriver
+from sparkps.mllib.solvers.irls import IrlsDriver
 from sparkps.mllib.solvers.job import TrainingJob
 from sparkps.mllib.solvers.minibatch import OPTIMIZERS
 from sparkps.mllib.solvers.minibatch_driver import MiniBatchDriver
+from sparkps.mllib.solvers.normal_driver import NormalDriver
 
 #: Fields of a job that may differ between jobs of one grid.
 _OF_ONE_FIT = {"max_iter", "tol", "l1", "l2", "standardization", "fit_intercept", "early_stopping_rounds", "validation_tol", "objective"}
 
 #: By name of the solver.
-DRIVERS: dict[str, type[SolverDriver]] = {"lbfgs": FullBatchDriver, **dict.fromkeys(OPTIMIZERS, MiniBatchDriver)}
+DRIVERS: dict[str, type[SolverDriver]] = {
+    "lbfgs": FullBatchDriver,
+    "normal": NormalDriver,
+    "irls": IrlsDriver,
+    **dict.fromkeys(OPTIMIZERS, MiniBatchDriver),
+}
 
 
 def grid_key(job: TrainingJob) -> str | None:

@@ -20,7 +20,7 @@ from sparkps.mllib.solvers.fullbatch import FullBatchTask
 from sparkps.mllib.solvers.job import RankJob, TrainingJob
 from sparkps.mllib.solvers.lbfgs import Lbfgs
 from sparkps.mllib.solvers.names import TableNames
-from sparkps.mllib.solvers.objective import Start
+from sparkps.mllib.solvers.objective import Objective, Start
 from sparkps.mllib.solvers.operations import Combine
 from sparkps.mllib.solvers.quasi_newton import POINT, TRIAL, TRIAL_GRADIENT, Minimum, Progress, SolverStanding
 from sparkps.mllib.solvers.ranks import Figures, check_weight, common_width, no_rows
@@ -137,8 +137,8 @@ class _Fit:
     def solve(self, begun: FitStanding | None) -> Solution:
         """From the start, or from where an earlier attempt stood, until the ranks have the solution."""
         job, keys = self.job, parameter_keys(self.job.objective.scalars)
+        objective, start = self._start()
         if begun is None:
-            start = self._start()
             if start.solved:
                 self._end(TRIAL)
                 return Solution(start.intercepts, [0.0], 0, start.solved, start.scalars, [0.0])
@@ -150,7 +150,6 @@ class _Fit:
         rows = self.trial.pull(keys)
         rows[0] -= self.vectors.shift
         # No penalty is on intercepts.
-        objective = job.objective
         intercepts = objective.published(rows[:1], penalised=False)[0] if job.fit_intercept else np.zeros(objective.outputs)
         seconds = self.times.of(len(found.history))
         losses = self.stopping.losses
@@ -204,8 +203,8 @@ class _Fit:
             self.vectors.run([Combine(BEST, {POINT: 1.0})])
         return reason
 
-    def _start(self) -> Start:
-        """Where to begin; raises where the rows of all ranks together cannot be trained on."""
+    def _start(self) -> tuple[Objective, Start]:
+        """The objective, informed of the labels, and where to begin; raises where the rows of all ranks together cannot be trained on."""
         solver, job = self.solver, self.job
         facts, counts = pull_together(solver.session, [solver.table(name) for name in (self.names.facts, self.names.ranks)])
         rows, _, widths = counts.T
@@ -214,8 +213,9 @@ class _Fit:
             raise no_rows(0)
         check_weight(sums.weight, job.columns)
         common_width(widths, job.columns)
-        found = job.objective.informed(sums).start(sums)
-        return found if job.fit_intercept else Start(np.zeros(len(found.intercepts)), "", found.scalars)
+        objective = job.objective.informed(sums)
+        found = objective.start(sums)
+        return objective, found if job.fit_intercept else Start(np.zeros(len(found.intercepts)), "", found.scalars)
 
 
 __all__ = ["BEST", "HISTORY", "FitStanding", "FullBatchDriver"]

@@ -25,6 +25,9 @@ STATISTICS = 4
 #: A standard deviation below this fraction of the mean is rounding: the feature is constant.
 _CONSTANT = 1e-10
 
+#: A weight below this fraction of all is rounding: no row lacks the feature.
+_ROUNDED = 1e-12
+
 
 @dataclass(frozen=True)
 class Scaling:
@@ -76,7 +79,8 @@ def scaling(
     """
     total, entries, holders, squares = statistics.T
     mean = total / weight
-    spread = squares + (weight - entries) * mean**2
+    lacking = weight - entries  # of rows without an entry; both sums are rounded
+    spread = squares + np.where(lacking > _ROUNDED * weight, lacking, 0.0) * mean**2
     freedom = weight - weight_squares / weight
     deviation = np.sqrt(np.maximum(spread, 0.0) / freedom) if freedom > 0 else np.zeros(len(mean))
     varies = deviation > _CONSTANT * np.abs(mean)

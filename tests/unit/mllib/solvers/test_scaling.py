@@ -49,6 +49,15 @@ def test_a_constant_feature_is_switched_off() -> None:
     assert found.penalty.tolist() == [0.0, 0.0]
 
 
+def test_a_constant_feature_is_switched_off_whatever_the_weights() -> None:
+    """Sums of weights in two orders differ in their last digits."""
+    weights = np.random.default_rng(4).uniform(0.1, 3, 1000)
+    entries, weight = sum(weights.tolist()), float(weights.sum())
+    statistics = np.array([[2.5 * weight, entries, 1, 0.0], [0, 0, 1, 0]])
+    found = scaling(statistics, weight, float(weights @ weights), np.array([1]), l2=1.0, standardization=True)
+    assert found.inverse.tolist() == [0.0, 1.0]
+
+
 def test_penalty_is_shared_out_over_holders() -> None:
     statistics = np.array([[2.0, 2.0, 4.0, 2.0], [0.0, 0.0, 4.0, 0.0]])
     scaled = scaling(statistics, 4.0, 4.0, 1, l2=0.8, standardization=True)

@@ -1,0 +1,194 @@
+"""Linear and generalized linear regression, as in pyspark.ml.regression.
+
+Examples
+--------
+>>> from sparkps.mllib.regression import LinearRegression            # doctest: +SKIP
+>>> model = LinearRegression(regParam=0.1).fit(df)                   # doctest: +SKIP
+>>> model.summary.r2                                                 # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from pyspark import keyword_only
+from pyspark.ml.util import DefaultParamsReadable, MLReadable
+
+from sparkps.mllib.errors import InvalidParam
+from sparkps.mllib.linear.concomitant import ConcomitantHuber
+from sparkps.mllib.linear.few_features import FewFeaturesEstimator
+from sparkps.mllib.linear.generalized import GeneralizedParams, MeanModel
+from sparkps.mllib.linear.losses.squared import Squared
+from sparkps.mllib.linear.model import LinearModel
+from sparkps.mllib.linear.spark_model import spark_model
+from sparkps.mllib.params.regression import HasRegressionLoss
+from sparkps.mllib.params.shared import MINI_BATCH_SOLVERS, LinearParams
+from sparkps.mllib.solvers.objective import Objective
+
+
+class _LinearRegressionParams(LinearParams, HasRegressionLoss):
+    """Params of the estimator and of its model."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._setDefault(solver="auto")
+
+
+class LinearRegressionModel(LinearModel, _LinearRegressionParams, MLReadable["LinearRegressionModel"]):
+    """A fitted linear regression; see `FittedModel` for where its coefficients are."""
+
+    _dense = True
+
+    @property
+    def scale(self) -> float:
+        """The scale σ of Huber's loss, by which labels are divided; of the squared error 1."""
+        return math.exp(*self.facts_.get("scalars", [0.0]))
+
+    def toSpark(self) -> Any:
+        """The same model as a pyspark.ml LinearRegressionModel, where its coefficients fit in a vector."""
+        from pyspark.ml.regression import LinearRegressionModel as SparkModel
+
+        return spark_model(self, SparkModel, lambda: self.coefficients, self.intercept, self.scale)
+
+
+class LinearRegression(
+    FewFeaturesEstimator[LinearRegressionModel], _LinearRegressionParams, DefaultParamsReadable["LinearRegression"]
+):
+    """Linear regression trained on the tier: squared error with elastic net, or Huber's loss with L2.
+
+    As in pyspark.ml, `solver` is ``normal`` (normal equations, of at most 4096 features: one pass over the rows), ``l-bfgs``, or ``auto``:
+    the first where it can be, and the second elsewhere. Objectives, penalties and optima are those of pyspark.ml: the squared error is
+    that of features and labels divided by their standard deviations. With ``sgd``, ``adagrad``, ``adam`` and ``ftrl`` the tier's
+    optimizers apply the mean gradient of each batch, in the labels' own unit. Features may be of any number and of any of the
+    forms that LogisticRegression takes.
+
+    Examples
+    --------
+    >>> LinearRegression(loss="huber", epsilon=1.5).fit(df).scale                # doctest: +SKIP
+    """
+
+    _model = LinearRegressionModel
+    _solvers = {"auto": "auto", "normal": "normal", "l-bfgs": "lbfgs", "lbfgs": "lbfgs", **{name: name for name in MINI_BATCH_SOLVERS}}
+    _ranges = {
+        "loss": ("one of squaredError, huber", lambda v: v in ("squaredError", "huber")),
+        "epsilon": ("a float in (1, inf)", lambda v: 1 < v < math.inf),
+    }
+
+    @keyword_only
+    def __init__(
+        self,
+        *,
+        featuresCol: str = "features",
+        labelCol: str = "label",
+        predictionCol: str = "prediction",
+        maxIter: int = 100,
+        regParam: float = 0.0,
+        elasticNetParam: float = 0.0,
+        tol: float = 1e-6,
+        fitIntercept: bool = True,
+        standardization: bool = True,
+        solver: str = "auto",
+        weightCol: str | None = None,
+        aggregationDepth: int = 2,
+        loss: str = "squaredError",
+        epsilon: float = 1.35,
+        maxBlockSizeInMB: float = 0.0,
+        **ours: Any,
+    ) -> None:
+        super().__init__()
+        self._take(self._input_kwargs)
+
+    def _check(self) -> None:
+        super()._check()
+        if self.getLoss() != "huber":
+            return
+        if self.getSolver() == "normal":
+            raise InvalidParam(
+                "LinearRegression with huber loss doesn't support normal solver, please change solver to auto or l-bfgs.", param="solver"
+            )
+        if self.getElasticNetParam() > 0:
+            raise InvalidParam(
+                f"LinearRegression with huber loss only supports L2 regularization, but got elasticNetParam = {self.getElasticNetParam()}.",
+                param="elasticNetParam",
+            )
+
+    def _objective(self) -> Objective:
+        if self.getLoss() == "huber":
+            return ConcomitantHuber(self.getEpsilon())
+        return Squared(self.getFitIntercept(), self.getRegParam() > 0)
+
+    def _solver_for(self, features: int) -> str:
+        solver = self._solver()
+        if solver != "auto":
+            return solver
+        return "normal" if self.getLoss() != "huber" and self._is_few(features) else "lbfgs"
+
+
+class GeneralizedLinearRegressionModel(MeanModel, MLReadable["GeneralizedLinearRegressionModel"]):
+    """A fitted generalized linear model: what it predicts is the mean label; see `FittedModel` for where its coefficients are."""
+
+    def toSpark(self) -> Any:
+        """The same model as a pyspark.ml GeneralizedLinearRegressionModel, where its coefficients fit in a vector."""
+        from pyspark.ml.regression import GeneralizedLinearRegressionModel as SparkModel
+
+        return spark_model(self, SparkModel, lambda: self.coefficients, self.intercept)
+
+
+class GeneralizedLinearRegression(
+    FewFeaturesEstimator[GeneralizedLinearRegressionModel],
+    GeneralizedParams,
+    DefaultParamsReadable["GeneralizedLinearRegression"],
+):
+    """Generalized linear regression trained on the tier, by iteratively reweighted least squares as in pyspark.ml.
+
+    pyspark.ml refuses more than 4096 features. Here L-BFGS then minimises half the mean deviance plus ``regParam/2·‖w‖²``, on
+    standardized features or, without `standardization`, on plain ones; it says so in its log, and there are no standard errors.
+
+    Examples
+    --------
+    >>> GeneralizedLinearRegression(family="poisson", link="log").fit(df).predict(vector)    # doctest: +SKIP
+    """
+
+    _model = GeneralizedLinearRegressionModel
+    _solvers = {"irls": "irls", "l-bfgs": "lbfgs", "lbfgs": "lbfgs"}
+
+    @keyword_only
+    def __init__(
+        self,
+        *,
+        labelCol: str = "label",
+        featuresCol: str = "features",
+        predictionCol: str = "prediction",
+        family: str = "gaussian",
+        link: str | None = None,
+        fitIntercept: bool = True,
+        maxIter: int = 25,
+        tol: float = 1e-6,
+        regParam: float = 0.0,
+        weightCol: str | None = None,
+        solver: str = "irls",
+        linkPredictionCol: str | None = None,
+        variancePower: float = 0.0,
+        linkPower: float | None = None,
+        offsetCol: str | None = None,
+        aggregationDepth: int = 2,
+        **ours: Any,
+    ) -> None:
+        super().__init__()
+        self._take(self._input_kwargs)
+
+    def _check(self) -> None:
+        super()._check()
+        self._check_distribution()
+
+    def _objective(self) -> Objective:
+        return self._likelihood()
+
+    def _solver_for(self, features: int) -> str:
+        if self._solver() != "irls" or not self._is_few(features):
+            return "lbfgs"
+        return "normal" if self._likelihood().is_least_squares else "irls"
+
+
+__all__ = ["GeneralizedLinearRegression", "GeneralizedLinearRegressionModel", "LinearRegression", "LinearRegressionModel"]
