@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+import numpy as np
 from pyspark.ml.util import MLWritable
 
-from sparkps.mllib.coefficients import Coefficients
+from sparkps.mllib.coefficients import Coefficients, LocalCoefficients
 from sparkps.mllib.data.sources import FeatureSource, VectorColumn
 from sparkps.mllib.models.importance import FeatureWeight, draw_features, names_in, top_features
 from sparkps.mllib.models.persistence import ModelReader, ModelWriter, weights_of
@@ -29,8 +30,9 @@ class FittedModel(ScoringModel, EvaluatedModel, MLWritable):
 
     Parameters
     ----------
-    coefficients : Coefficients
-    facts : dict
+    coefficients : Coefficients, optional
+        By default there are none: as with pyspark.ml's models, one that has learned nothing can be made.
+    facts : dict, optional
         What goes into the metadata of a saved model: ``intercepts`` (a list of floats, one for each output), ``numFeatures``, ``width``
         (length of vectors; 0: any), ``scalars`` (parameters without a feature), ``source`` (of raw
         columns, see `data.sources`), ``names`` (of features, in the order of their indices), and what a family adds. JSON can hold it.
@@ -39,12 +41,12 @@ class FittedModel(ScoringModel, EvaluatedModel, MLWritable):
     #: How models of this class predict, for `scoring.load_model`: "regression", "binary", "multinomial" or "side".
     _kind: ClassVar[str] = "regression"
 
-    def __init__(self, coefficients: Coefficients, facts: dict[str, Any]) -> None:
+    def __init__(self, coefficients: Coefficients | None = None, facts: dict[str, Any] | None = None) -> None:
         super().__init__()
         #: Where the coefficients are.
-        self.coefficients_ = coefficients
+        self.coefficients_ = coefficients if coefficients is not None else LocalCoefficients(np.empty(0, np.int64), np.empty((0, 1)))
         #: See above.
-        self.facts_ = facts
+        self.facts_ = facts if facts is not None else {"numFeatures": 0, "width": 0, "intercepts": [0.0]}
 
     @classmethod
     def _of(cls, trained: Trained) -> Self:

@@ -186,10 +186,16 @@ class HasCheckpoints(HasCheckpointInterval):
         return self.getOrDefault(self.checkpointDir)
 
 
+_FAMILY = (
+    "The name of family which is a description of the label distribution to be used in the model. Supported options: auto, binomial,"
+    " multinomial"
+)
+
+
 class HasFamily(Params):
     """Label distribution of a logistic regression."""
 
-    family: Param[str] = _param("family", "the label distribution: auto, binomial or multinomial", TypeConverters.toString)
+    family: Param[str] = _param("family", _FAMILY, TypeConverters.toString)
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -248,9 +254,9 @@ class ProbabilisticParams(HasFeaturesCol, HasPredictionCol, HasRawPredictionCol,
     def _two_thresholds(self) -> list[float]:
         given = self.getOrDefault(self.thresholds)
         if len(given) != 2:
-            raise ValueError(f"`thresholds` of a binary classifier must have length 2. Got {given}.")
+            raise InvalidParam(f"`thresholds` of a binary classifier must have length 2. Got {given}.", param="thresholds")
         if not sum(given) > 0:
-            raise ValueError(f"`thresholds` must have a sum above 0. Got {given}.")
+            raise InvalidParam(f"`thresholds` must have a sum above 0. Got {given}.", param="thresholds")
         return given
 
     def _implied_threshold(self) -> float:
@@ -263,8 +269,10 @@ class ProbabilisticParams(HasFeaturesCol, HasPredictionCol, HasRawPredictionCol,
             implied = self._implied_threshold()
             value = self.getOrDefault(self.threshold)
             if abs(value - implied) >= 1e-5:
-                raise ValueError(
-                    f"`threshold` and `thresholds` must match if both are set. Got {value:g}, and thresholds equivalent to {implied:g}."
+                raise InvalidParam(
+                    f"Logistic Regression getThreshold found inconsistent values for threshold ({value:g}) and thresholds (equivalent to"
+                    f" {implied:g}): they must match where both are set. Clear one of them.",
+                    param="threshold",
                 )
 
 
