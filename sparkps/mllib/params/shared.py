@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Callable
 from typing import Any, Self, TypeVar
 
@@ -269,8 +270,9 @@ class ProbabilisticParams(HasFeaturesCol, HasPredictionCol, HasRawPredictionCol,
             implied = self._implied_threshold()
             value = self.getOrDefault(self.threshold)
             if abs(value - implied) >= 1e-5:
+                name = re.sub("(?<=[a-z])(?=[A-Z])", " ", type(self).__name__.removesuffix("Model"))  # pyspark's words are these
                 raise InvalidParam(
-                    f"Logistic Regression getThreshold found inconsistent values for threshold ({value:g}) and thresholds (equivalent to"
+                    f"{name} getThreshold found inconsistent values for threshold ({value:g}) and thresholds (equivalent to"
                     f" {implied:g}): they must match where both are set. Clear one of them.",
                     param="threshold",
                 )

@@ -8,6 +8,7 @@ import pytest
 from pyspark.errors import IllegalArgumentException, PySparkException, SparkRuntimeException
 
 from sparkps.errors import InvalidInput
+from sparkps.mllib.classification import LogisticRegression
 from sparkps.mllib.errors import InvalidColumn, InvalidParam, InvalidRow
 
 
@@ -29,3 +30,10 @@ def test_an_error_is_caught_by_both_names_and_survives_pickling(kind, theirs):
     assert (error.getCondition(), error.getMessageParameters(), error.getSqlState()) == (None, None, None)
     with pytest.raises(AttributeError):
         _ = error.table
+
+
+def test_thresholds_that_contradict_are_refused_in_pysparks_words():
+    with pytest.raises(ValueError, match="Logistic Regression getThreshold found inconsistent values for threshold \\(0.42\\)") as caught:
+        LogisticRegression(threshold=0.42, thresholds=[0.5, 0.5])
+    assert caught.value.param == "threshold"
+    assert LogisticRegression(threshold=0.5, thresholds=[0.5, 0.5]).getThreshold() == 0.5
