@@ -14,13 +14,18 @@ from typing import Any
 from pyspark import keyword_only
 from pyspark.ml.util import DefaultParamsReadable, MLReadable
 
+from sparkps.mllib.fm.estimator import MachineEstimator
+from sparkps.mllib.fm.model import MachineClassificationModel
 from sparkps.mllib.linear.classifiers import ProbabilisticModel
 from sparkps.mllib.linear.families import FamilyClassifier
 from sparkps.mllib.linear.spark_model import spark_model
+from sparkps.mllib.params.factorization import MachineColumnSetters
 from sparkps.mllib.params.shared import HasFamily, LinearParams, ProbabilisticParams
 from sparkps.mllib.summaries.named import (
     BinaryLogisticRegressionSummary,
     BinaryLogisticRegressionTrainingSummary,
+    FMClassificationSummary,
+    FMClassificationTrainingSummary,
     LogisticRegressionSummary,
     LogisticRegressionTrainingSummary,
 )
@@ -108,7 +113,68 @@ class LogisticRegression(
         self._take(self._input_kwargs)
 
 
+class FMClassificationModel(MachineClassificationModel, MLReadable["FMClassificationModel"]):
+    """A fitted factorization machine of two classes."""
+
+    _evaluation = FMClassificationSummary
+    _training = FMClassificationTrainingSummary
+    _in_spark = "classification.FMClassificationModel"
+    _scored_in_spark = True
+
+
+class FMClassifier(
+    MachineEstimator[FMClassificationModel], MachineColumnSetters, DefaultParamsReadable["FMClassifier"]
+):
+    """Factorization machine of two classes (Rendle, ICDM 2010) trained on the tier.
+
+    With solver ``adamW``, the default, and ``gd`` the first factors, the steps and when they end are those of pyspark.ml: gradients over
+    all rows, with a decay of `regParam` in each step. The same seed gives the same model, to the last bit where rows are cut into as many
+    partitions; but for a `miniBatchFraction` below 1, which draws other rows. Features without any row keep their first factors in models
+    of up to 2^20 values, and have none in larger ones. With ``sgd``, ``adagrad``, ``adam`` and ``ftrl`` the tier's optimizers apply
+    the mean gradient of each batch, which takes a few epochs where ``adamW`` takes a hundred.
+
+    The Params are those of pyspark.ml, and ``weightCol``, ``batchSize``, ``numWorkers``, ``consistency``, ``staleness``, ``numFeatures``,
+    ``handleInvalid``, ``deterministic``, ``offsetCol``, ``checkpointDir`` and ``checkpointInterval``.
+
+    Examples
+    --------
+    >>> fm = FMClassifier(factorSize=8, solver="adagrad", maxIter=3)    # doctest: +SKIP
+    >>> fm.fit(df).factors.toArray().shape                              # doctest: +SKIP
+    (100000, 8)
+    """
+
+    _loss = "log"
+    _model = FMClassificationModel
+
+    @keyword_only
+    def __init__(
+        self,
+        *,
+        featuresCol: str = "features",
+        labelCol: str = "label",
+        predictionCol: str = "prediction",
+        probabilityCol: str = "probability",
+        rawPredictionCol: str = "rawPrediction",
+        factorSize: int = 8,
+        fitIntercept: bool = True,
+        fitLinear: bool = True,
+        regParam: float = 0.0,
+        miniBatchFraction: float = 1.0,
+        initStd: float = 0.01,
+        maxIter: int = 100,
+        stepSize: float = 1.0,
+        tol: float = 1e-6,
+        solver: str = "adamW",
+        thresholds: list[float] | None = None,
+        seed: int | None = None,
+        **ours: Any,
+    ) -> None:
+        super().__init__()
+        self._take(self._input_kwargs)
+
+
 __all__ = [
-    "BinaryLogisticRegressionSummary", "BinaryLogisticRegressionTrainingSummary", "LogisticRegression", "LogisticRegressionModel",
-    "LogisticRegressionSummary", "LogisticRegressionTrainingSummary",
+    "BinaryLogisticRegressionSummary", "BinaryLogisticRegressionTrainingSummary", "FMClassificationModel", "FMClassificationSummary",
+    "FMClassificationTrainingSummary", "FMClassifier", "LogisticRegression", "LogisticRegressionModel", "LogisticRegressionSummary",
+    "LogisticRegressionTrainingSummary",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Linear and generalized linear regression, as in pyspark.ml.regression.
+"""Linear and generalized linear regression and factorization machines, as in pyspark.ml.regression.
 
 Examples
 --------
@@ -16,6 +16,8 @@ from pyspark import keyword_only
 from pyspark.ml.util import DefaultParamsReadable, MLReadable
 
 from sparkps.mllib.errors import InvalidParam
+from sparkps.mllib.fm.estimator import MachineEstimator
+from sparkps.mllib.fm.model import MachineModel
 from sparkps.mllib.linear.concomitant import ConcomitantHuber
 from sparkps.mllib.linear.few_features import FewFeaturesEstimator
 from sparkps.mllib.linear.generalized import GeneralizedParams, MeanModel
@@ -191,4 +193,59 @@ class GeneralizedLinearRegression(
         return "normal" if self._likelihood().is_least_squares else "irls"
 
 
-__all__ = ["GeneralizedLinearRegression", "GeneralizedLinearRegressionModel", "LinearRegression", "LinearRegressionModel"]
+class FMRegressionModel(MachineModel, MLReadable["FMRegressionModel"]):
+    """A fitted factorization machine whose margin is the prediction."""
+
+    _in_spark = "regression.FMRegressionModel"
+    _scored_in_spark = True
+
+    def __repr__(self) -> str:
+        return (
+            f"FMRegressionModel: uid={self.uid}, numFeatures={self.numFeatures}, factorSize={self.getFactorSize()},"
+            f" fitLinear={self.getFitLinear()}, fitIntercept={self.getFitIntercept()}"
+        )
+
+
+class FMRegressor(MachineEstimator[FMRegressionModel], DefaultParamsReadable["FMRegressor"]):
+    """Factorization machine for regression, by squared error, trained on the tier.
+
+    As `classification.FMClassifier` is trained; with ``adamW`` and ``gd`` as pyspark.ml trains its own.
+
+    Examples
+    --------
+    >>> fm = FMRegressor(factorSize=4, solver="adam", maxIter=5)    # doctest: +SKIP
+    >>> fm.fit(df).intercept                                        # doctest: +SKIP
+    3.3
+    """
+
+    _loss = "square"
+    _model = FMRegressionModel
+
+    @keyword_only
+    def __init__(
+        self,
+        *,
+        featuresCol: str = "features",
+        labelCol: str = "label",
+        predictionCol: str = "prediction",
+        factorSize: int = 8,
+        fitIntercept: bool = True,
+        fitLinear: bool = True,
+        regParam: float = 0.0,
+        miniBatchFraction: float = 1.0,
+        initStd: float = 0.01,
+        maxIter: int = 100,
+        stepSize: float = 1.0,
+        tol: float = 1e-6,
+        solver: str = "adamW",
+        seed: int | None = None,
+        **ours: Any,
+    ) -> None:
+        super().__init__()
+        self._take(self._input_kwargs)
+
+
+__all__ = [
+    "FMRegressionModel", "FMRegressor", "GeneralizedLinearRegression", "GeneralizedLinearRegressionModel", "LinearRegression",
+    "LinearRegressionModel",
+]  # fmt: skip

@@ -154,6 +154,7 @@ MLLIB_ROOMS = {
     "models": {"models", "coefficients", "data", "errors", "params", "summaries", "tables"},
     "checkpoints": {"checkpoints", "params", "solvers", "tables"},
     "training": {"training", "checkpoints", "coefficients", "data", "errors", "solvers", "tables"},
+    "fitting": {"fitting", "data", "errors", "models", "params", "solvers", "summaries", "training"},
 }
 MLLIB = PACKAGE / "mllib"
 

@@ -50,7 +50,7 @@ def _ask_for(flat: Any, place: int, width: int) -> None:
 
 @inlined
 def _margin(
-    first: int, last: int, ids: Any, values: Any, ones: int, flat: Any, stride: int, factors: int, room: Any, bias: float
+    first: int, last: int, ids: Any, values: Any, ones: int, flat: Any, stride: int, linear: int, factors: int, room: Any, bias: float
 ) -> float:
     """Margin of one row; leaves the sums of v·x per factor in the first half of `room`, those of their squares in the second."""
     margin = bias
@@ -61,7 +61,8 @@ def _margin(
             continue
         x = 1.0 if ones else np.float64(values[k])
         place = np.int64(ids[k]) * stride
-        margin += flat[place] * x
+        if linear:
+            margin += flat[place] * x
         for f in range(factors):
             part = flat[place + 1 + f] * x
             room[f] += part
@@ -107,8 +108,8 @@ def fused(name: str, loss: RowLoss) -> Kernel:
     ) -> None:
         """Adds to the gradient ``state[:, 1]`` of the weighted sum of losses at the coefficients ``state[:, 0]``.
 
-        Without `linear` the first coefficient of a key gets no gradient. Adds to `totals` the weighted sums of losses and of
-        their derivatives by the margin.
+        Without `linear` the first coefficient of a key does not count, and gets no gradient. Adds to `totals` the weighted sums
+        of losses and of their derivatives by the margin.
         """
         entries, scalars, flat = data(ids), data(values), data(state)
         ones, plain, level = values.shape[0] == 0, weights.shape[0] == 0, offsets.shape[0] == 0
@@ -126,7 +127,7 @@ def fused(name: str, loss: RowLoss) -> Kernel:
                 for k in range(last, min(2 * last - first + ahead, stop)):
                     _ask_for(flat, np.int64(entries[k]) * stride, stride)
             begun = bias if level else bias + offsets[r]
-            margin = _margin(first, last, entries, scalars, ones, flat, stride, factors, room, begun)
+            margin = _margin(first, last, entries, scalars, ones, flat, stride, linear, factors, room, begun)
             cost, slope = loss(margin, labels[r])
             residual = weight * slope
             totals[0] += weight * cost
@@ -146,15 +147,18 @@ def fused(name: str, loss: RowLoss) -> Kernel:
 LOSSES = {"log": fused("fm_log_loss", log_loss), "square": fused("fm_square_error", square_error)}
 
 
-@kernel(lambda t: (given(_I32), given(_I32), given(t), given(_F64, 2), _F64, array(_F64)), dtypes=FLOATS)
-def margins(indptr: Any, ids: Any, values: Any, rows: Any, bias: float, out: Any) -> None:
-    """The margin of each row of data, of coefficients `rows` (n, dim); entries with a negative id have none."""
+@kernel(lambda t: (given(_I32), given(_I32), given(t), given(_F64, 2), types.int64, _F64, array(_F64)), dtypes=FLOATS)
+def margins(indptr: Any, ids: Any, values: Any, rows: Any, linear: int, bias: float, out: Any) -> None:
+    """The margin of each row of data, of coefficients `rows` (n, dim); entries with a negative id have none.
+
+    Without `linear` the first coefficient of a key does not count.
+    """
     entries, scalars, flat, ones = data(ids), data(values), data(rows), values.shape[0] == 0
     dim = np.int64(rows.shape[1])
     held = np.empty(2 * dim)
     for r in range(out.shape[0]):
         first, last = np.int64(indptr[r]), np.int64(indptr[r + 1])
-        out[r] = _margin(first, last, entries, scalars, ones, flat, dim, dim - 1, data(held), bias)
+        out[r] = _margin(first, last, entries, scalars, ones, flat, dim, linear, dim - 1, data(held), bias)
 
 
 __all__ = ["LOSSES", "RowLoss", "fused", "log_loss", "margins", "square_error"]

@@ -62,7 +62,7 @@ class FactorizationMachine:
         return Normal(0.0, self.std)
 
     def first_rows(self, keys: Array, features: int) -> Array:
-        """See `Drawn`: linear coefficients of 0, and pyspark.ml's first factors where these can be had."""
+        """See `DrawnObjective`: linear coefficients of 0, and pyspark.ml's first factors where these can be had."""
         rows = np.zeros((len(keys), self.dim))
         rows[:, 1:] = first_factors(keys, features, self.factors, self.std, self.seed)
         return rows

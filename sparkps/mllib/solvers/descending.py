@@ -20,7 +20,6 @@ from sparkps.driver_bridge.groups.running import RunningGroup
 from sparkps.mllib.data.store import parameter_keys
 from sparkps.mllib.solvers.descent import GRADIENT, TOTALS, DescentTask
 from sparkps.mllib.solvers.driver import Solution, SolverDriver, Times
-from sparkps.mllib.solvers.drivers import DRIVERS
 from sparkps.mllib.solvers.job import RankJob
 from sparkps.mllib.solvers.ranks import Figures, check_weight, common_width, no_rows
 from sparkps.mllib.solvers.saving import Saver
@@ -184,7 +183,5 @@ def _power(base: float, exponent: int) -> float:
         product *= base
     return product
 
-
-DRIVERS.update({"gd": DescentDriver, "adamW": AdamWDriver})
 
 __all__ = ["AdamWDriver", "DescentDriver"]

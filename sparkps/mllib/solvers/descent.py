@@ -37,7 +37,7 @@ TOTALS = 2
 MOST_UNSEEN = 1 << 20
 
 
-class Drawn(Objective, Protocol):
+class DrawnObjective(Objective, Protocol):
     """An objective whose coefficients do not begin at 0."""
 
     def first_rows(self, keys: Array, features: int) -> Array:
@@ -78,7 +78,7 @@ class _Descent:
     def __post_init__(self) -> None:
         names, self.job = self.rank_job.names, self.rank_job.job
         objective: Any = self.job.objective
-        self.objective: Drawn = objective
+        self.objective: DrawnObjective = objective
         self.ranks, self.totals, self.control = (self.worker.table(name) for name in (names.ranks, names.totals, names.control))
         self.tables = self.worker.table(names.coefficients), self.worker.table(names.vector(GRADIENT))
 
@@ -150,4 +150,4 @@ class _Descent:
             yield replace(chunk, weights=kept)
 
 
-__all__ = ["GRADIENT", "MOST_UNSEEN", "TOTALS", "DescentTask", "Drawn"]
+__all__ = ["GRADIENT", "MOST_UNSEEN", "TOTALS", "DescentTask", "DrawnObjective"]

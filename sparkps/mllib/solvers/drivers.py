@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 from sparkps.initializers import Zeros
+from sparkps.mllib.solvers.descending import AdamWDriver, DescentDriver
 from sparkps.mllib.solvers.driver import SolverDriver
 from sparkps.mllib.solvers.fullbatch_driver import FullBatchDriver
 from sparkps.mllib.solvers.irls import IrlsDriver
@@ -21,6 +22,8 @@ DRIVERS: dict[str, type[SolverDriver]] = {
     "lbfgs": FullBatchDriver,
     "normal": NormalDriver,
     "irls": IrlsDriver,
+    "gd": DescentDriver,
+    "adamW": AdamWDriver,
     **dict.fromkeys(OPTIMIZERS, MiniBatchDriver),
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from sparkps.mllib.summaries.classes import (
     BinaryClassificationSummary,
     ProbabilisticClassificationSummary,
@@ -45,6 +47,10 @@ class FMClassificationSummary(BinaryClassificationSummary, ProbabilisticClassifi
 
 class FMClassificationTrainingSummary(FMClassificationSummary, TrainingSummary):
     """How a classifier with factorization machines was trained, and its results on the rows of the training."""
+
+    def __call__(self) -> Self:
+        """Itself: in pyspark.ml, the `summary` of these models alone is a method."""
+        return self
 
 
 __all__ = [

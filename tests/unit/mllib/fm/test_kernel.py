@@ -60,7 +60,7 @@ def test_loss_is_that_of_all_pairs(loss: str, values: str, weighted: bool, facto
     expected = sum(v * LOSSES[loss](m, y) for v, m, y in zip(weights, margins, chunk.labels, strict=True))
     assert evaluated(machine(loss, factors), chunk, w, 0.3)[0] == pytest.approx(expected)
     out = np.empty(60)
-    kernel.margins.of(chunk.values.dtype)(chunk.indptr, chunk.ids, chunk.values, w, 0.3, out)
+    kernel.margins.of(chunk.values.dtype)(chunk.indptr, chunk.ids, chunk.values, w, 1, 0.3, out)
     np.testing.assert_allclose(out, margins, atol=1e-12)
 
 
@@ -70,8 +70,6 @@ def test_gradient_by_finite_differences(loss: str, linear: bool) -> None:
     rng = np.random.default_rng(2)
     chunk = random_chunk(rng, 100, 8, "float64", weighted=True)
     w, h, objective = rng.normal(size=(8, 4)) * 0.3, 1e-6, machine(loss, linear=linear)
-    if not linear:
-        w[:, 0] = 0.0
     _, derivative, gradient = evaluated(objective, chunk, w, -0.2)
     for place in np.ndindex(w.shape):
         step = np.zeros_like(w)
