@@ -16,16 +16,20 @@ from pyspark.ml.util import DefaultParamsReadable, MLReadable
 
 from sparkps.mllib.fm.estimator import MachineEstimator
 from sparkps.mllib.fm.model import MachineClassificationModel
-from sparkps.mllib.linear.classifiers import ProbabilisticModel
+from sparkps.mllib.linear.classifiers import LinearClassificationModel, ProbabilisticModel
+from sparkps.mllib.linear.estimator import LinearEstimator
 from sparkps.mllib.linear.families import FamilyClassifier
 from sparkps.mllib.linear.spark_model import spark_model
 from sparkps.mllib.params.factorization import MachineColumnSetters
+from sparkps.mllib.params.margins import HasMarginThreshold
 from sparkps.mllib.params.shared import HasFamily, LinearParams, ProbabilisticParams
 from sparkps.mllib.summaries.named import (
     BinaryLogisticRegressionSummary,
     BinaryLogisticRegressionTrainingSummary,
     FMClassificationSummary,
     FMClassificationTrainingSummary,
+    LinearSVCSummary,
+    LinearSVCTrainingSummary,
     LogisticRegressionSummary,
     LogisticRegressionTrainingSummary,
 )
@@ -173,8 +177,67 @@ class FMClassifier(
         self._take(self._input_kwargs)
 
 
+class _LinearSVCParams(LinearParams, HasMarginThreshold):
+    """Params of the estimator and of its model."""
+
+
+class LinearSVCModel(LinearClassificationModel, _LinearSVCParams, MLReadable["LinearSVCModel"]):
+    """A fitted linear support vector machine; see `FittedModel` for where its coefficients are."""
+
+    _scored_in_spark = True
+    _dense = True
+    _evaluation = LinearSVCSummary
+    _training = LinearSVCTrainingSummary
+
+    def toSpark(self) -> Any:
+        """The same model as a pyspark.ml LinearSVCModel, where its coefficients fit in a vector."""
+        from pyspark.ml.classification import LinearSVCModel as SparkModel
+
+        return spark_model(self, SparkModel, lambda: self.coefficients, self.intercept)
+
+
+class LinearSVC(LinearEstimator[LinearSVCModel], _LinearSVCParams, DefaultParamsReadable["LinearSVC"]):
+    """Linear support vector machine of two classes, trained on the tier.
+
+    As in pyspark.ml, what is minimised is the mean hinge loss max(0, 1 - (2y - 1)·margin) plus ``regParam/2·‖w‖²``, on standardized
+    coefficients or, without `standardization`, on plain ones. Label 1 is predicted where the margin is above `threshold`.
+
+    Examples
+    --------
+    >>> LinearSVC(regParam=0.01).fit(df).transform(df).select("rawPrediction", "prediction").show()    # doctest: +SKIP
+    """
+
+    _loss = "hinge"
+    _orthantwise = True
+    _model = LinearSVCModel
+    _ranges = {"threshold": ("a float", lambda v: v == v)}
+
+    @keyword_only
+    def __init__(
+        self,
+        *,
+        featuresCol: str = "features",
+        labelCol: str = "label",
+        predictionCol: str = "prediction",
+        maxIter: int = 100,
+        regParam: float = 0.0,
+        tol: float = 1e-6,
+        rawPredictionCol: str = "rawPrediction",
+        fitIntercept: bool = True,
+        standardization: bool = True,
+        threshold: float = 0.0,
+        weightCol: str | None = None,
+        aggregationDepth: int = 2,
+        maxBlockSizeInMB: float = 0.0,
+        **ours: Any,
+    ) -> None:
+        super().__init__()
+        self._take(self._input_kwargs)
+
+
 __all__ = [
-    "BinaryLogisticRegressionSummary", "BinaryLogisticRegressionTrainingSummary", "FMClassificationModel", "FMClassificationSummary",
-    "FMClassificationTrainingSummary", "FMClassifier", "LogisticRegression", "LogisticRegressionModel", "LogisticRegressionSummary",
+    "BinaryLogisticRegressionSummary", "BinaryLogisticRegressionTrainingSummary", "FMClassificationModel",
+    "FMClassificationSummary", "FMClassificationTrainingSummary", "FMClassifier", "LinearSVC", "LinearSVCModel", "LinearSVCSummary",
+    "LinearSVCTrainingSummary", "LogisticRegression", "LogisticRegressionModel", "LogisticRegressionSummary",
     "LogisticRegressionTrainingSummary",
 ]  # fmt: skip

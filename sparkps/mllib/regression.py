@@ -19,6 +19,7 @@ from sparkps.mllib.errors import InvalidParam
 from sparkps.mllib.fm.estimator import MachineEstimator
 from sparkps.mllib.fm.model import MachineModel
 from sparkps.mllib.linear.concomitant import ConcomitantHuber
+from sparkps.mllib.linear.exporting import ExportingWriter
 from sparkps.mllib.linear.few_features import FewFeaturesEstimator
 from sparkps.mllib.linear.generalized import GeneralizedParams, MeanModel
 from sparkps.mllib.linear.losses.squared import Squared
@@ -40,12 +41,17 @@ class _LinearRegressionParams(LinearParams, HasRegressionLoss):
 class LinearRegressionModel(LinearModel, _LinearRegressionParams, MLReadable["LinearRegressionModel"]):
     """A fitted linear regression; see `FittedModel` for where its coefficients are."""
 
+    _scored_in_spark = True
     _dense = True
 
     @property
     def scale(self) -> float:
         """The scale σ of Huber's loss, by which labels are divided; of the squared error 1."""
         return math.exp(*self.facts_.get("scalars", [0.0]))
+
+    def write(self) -> ExportingWriter:
+        """The writer of this model, of pyspark.ml's format "pmml", too."""
+        return ExportingWriter(self)
 
     def toSpark(self) -> Any:
         """The same model as a pyspark.ml LinearRegressionModel, where its coefficients fit in a vector."""
@@ -129,6 +135,9 @@ class LinearRegression(
 
 class GeneralizedLinearRegressionModel(MeanModel, MLReadable["GeneralizedLinearRegressionModel"]):
     """A fitted generalized linear model: what it predicts is the mean label; see `FittedModel` for where its coefficients are."""
+
+    _scored_in_spark = True
+    _offset_in_spark = True
 
     def toSpark(self) -> Any:
         """The same model as a pyspark.ml GeneralizedLinearRegressionModel, where its coefficients fit in a vector."""

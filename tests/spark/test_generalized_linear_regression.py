@@ -60,7 +60,7 @@ def test_predictions_and_links_are_those_of_pyspark(ps, rows):
     params = {"family": "poisson", "labelCol": "poisson", "linkPredictionCol": "eta", "offsetCol": "offset"}
     ours, theirs = GeneralizedLinearRegression(**params).fit(rows), SparkGeneralizedLinearRegression(**params).fit(rows)
     mine, other = ours.transform(rows).toPandas(), theirs.transform(rows).toPandas()
-    assert list(mine.columns) == list(other.columns)
+    assert list(mine.columns) == list(other.columns), (mine.columns, other.columns)
     for name in ("prediction", "eta"):
         np.testing.assert_allclose(mine[name], other[name], rtol=1e-6)
     np.testing.assert_allclose(ours.toSpark().transform(rows).toPandas()["prediction"], mine["prediction"], rtol=1e-9)

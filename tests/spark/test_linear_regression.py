@@ -6,10 +6,12 @@ import itertools
 
 import numpy as np
 import pytest
+from pyspark.errors import IllegalArgumentException
+from pyspark.ml.evaluation import RegressionEvaluator
 from pyspark.ml.linalg import Vectors
 from pyspark.ml.regression import LinearRegression as SparkLinearRegression
 
-from sparkps.mllib.regression import LinearRegression
+from sparkps.mllib.regression import LinearRegression, LinearRegressionModel
 
 
 def frame_of(spark, x, y, weights=None):
@@ -58,7 +60,7 @@ def test_normal_equations_give_the_coefficients_of_pyspark(ps, rows, params):
 
 @pytest.mark.parametrize("params", [each for each in GRID if not each["elasticNetParam"]], ids=str)
 def test_l_bfgs_takes_the_steps_of_pyspark(ps, rows, params):
-    params = {**params, "solver": "l-bfgs", "maxIter": 500, "tol": 1e-12}
+    params = {**params, "solver": "l-bfgs", "maxIter": 100, "tol": 1e-11}
     ours, theirs = LinearRegression(**params).fit(rows), SparkLinearRegression(**params).fit(rows)
     compare(ours, theirs, 1e-6)
     mine, other = ours.summary.objectiveHistory, theirs.summary.objectiveHistory
@@ -72,8 +74,92 @@ def test_l_bfgs_takes_the_steps_of_pyspark(ps, rows, params):
     {"weightCol": "weight", "epsilon": 1.1},
 ], ids=str)  # fmt: skip
 def test_huber_has_the_optimum_of_pyspark(ps, rows, params):
-    params = {**params, "loss": "huber", "maxIter": 2000, "tol": 1e-13}
+    params = {**params, "loss": "huber", "maxIter": 200, "tol": 1e-11}
     ours, theirs = LinearRegression(**params).fit(rows), SparkLinearRegression(**params).fit(rows)
     compare(ours, theirs, 2e-4, 1e-4)
     assert ours.scale == pytest.approx(theirs.scale, rel=1e-4)
     assert ours.summary.objectiveHistory[-1] <= theirs.summary.objectiveHistory[-1] * (1 + 1e-8)
+
+
+def test_predictions_summary_and_files(ps, rows, tmp_path):
+    model = LinearRegression(regParam=0.1, predictionCol="y").fit(rows)
+    theirs = SparkLinearRegression(regParam=0.1, predictionCol="y").fit(rows)
+    mine, other, in_spark = (each.transform(rows).toPandas() for each in (model, theirs, model.toSpark()))
+    assert list(mine.columns) == list(other.columns)
+    np.testing.assert_allclose(mine["y"], other["y"], rtol=1e-6)
+    np.testing.assert_allclose(mine["y"], in_spark["y"], rtol=1e-9)
+    model.save(str(tmp_path / "model"))
+    loaded = LinearRegressionModel.load(str(tmp_path / "model"))
+    assert (loaded.coefficients, loaded.intercept, loaded.scale) == (model.coefficients, model.intercept, 1.0)
+    huber = LinearRegression(loss="huber", maxIter=5).fit(rows)
+    huber.save(str(tmp_path / "huber"))
+    assert LinearRegressionModel.load(str(tmp_path / "huber")).scale == huber.scale > 0
+    assert huber.toSpark().scale == huber.scale
+
+
+def test_a_grid_of_penalties_is_solved_in_one_pass(ps, rows):
+    estimator = LinearRegression(solver="normal")
+    maps = [{estimator.regParam: reg, estimator.elasticNetParam: net} for reg, net in ((0.0, 0.0), (0.5, 0.0), (0.5, 1.0))]
+    models = dict(estimator.fitMultiple(rows, maps))
+    for place, params in enumerate(maps):
+        alone = estimator.fit(rows, params)
+        np.testing.assert_allclose(models[place].coefficients.toArray(), alone.coefficients.toArray(), rtol=1e-9)
+
+
+@pytest.mark.parametrize("params", [{}, {"solver": "l-bfgs"}, {"loss": "huber"}], ids=str)
+def test_labels_that_do_not_vary(spark, ps, params):
+    frame = frame_of(spark, np.array([[1.0, 2.0], [2.0, -1.0], [0.0, 0.5]]), np.full(3, 0.1))
+    model = LinearRegression(**params).fit(frame)
+    assert (model.coefficients.toArray().tolist(), model.intercept) == ([0.0, 0.0], pytest.approx(0.1))
+    assert model.summary.reason == "labels do not vary"
+
+
+@pytest.mark.parametrize("solver", ["normal", "l-bfgs"])
+def test_labels_that_do_not_vary_without_intercept(spark, ps, solver):
+    frame = frame_of(spark, np.array([[1.0, 2.0], [2.0, -1.0], [0.0, 0.5]]), np.full(3, 4.0))
+    params = {"solver": solver, "fitIntercept": False, "tol": 1e-12}
+    compare(LinearRegression(**params).fit(frame), SparkLinearRegression(**params).fit(frame), 1e-5)
+    with pytest.raises(ValueError, match="`regParam` must be 0 where all labels are equal"):
+        LinearRegression(**params, regParam=0.1).fit(frame)
+
+
+@pytest.mark.parametrize(("params", "says"), [
+    ({"loss": "huber", "solver": "normal"}, "huber loss doesn't support normal solver"),
+    ({"loss": "huber", "elasticNetParam": 0.1}, "only supports L2 regularization"),
+    ({"loss": "absolute"}, "The `loss` of LinearRegression must be one of squaredError, huber. Got 'absolute'"),
+    ({"epsilon": 1.0}, r"The `epsilon` of LinearRegression must be a float in \(1, inf\). Got 1.0"),
+    ({"solver": "newton"}, "The `solver` of LinearRegression must be one of auto, normal, l-bfgs"),
+], ids=str)  # fmt: skip
+def test_params_that_do_not_go_together(ps, rows, params, says):
+    with pytest.raises(IllegalArgumentException, match=says):
+        LinearRegression(**params).fit(rows)
+
+
+def test_auto_takes_l_bfgs_where_features_are_many_or_unknown(spark, ps):
+    rng = np.random.default_rng(3)
+    made = [(float(y), ([int(k), 5_000_000_000], [float(v), 1.0])) for k, v, y in zip(
+        rng.integers(0, 9, 60), rng.normal(size=60), rng.normal(size=60), strict=True)]  # fmt: skip
+    frame = spark.createDataFrame(made, "label double, features struct<indices: array<bigint>, values: array<double>>")
+    model = LinearRegression(regParam=0.01).fit(frame)
+    assert model.summary.totalIterations > 0
+    with pytest.raises(ValueError, match="solver='normal' must know of at most 4096 features how many there are"):
+        LinearRegression(solver="normal").fit(frame)
+    plain = LinearRegression(numFeatures=10).fit(frame.selectExpr("label", "struct(array(features.indices[0]) as indices,"
+        " array(features.values[0]) as values) as features"))  # fmt: skip
+    assert plain.summary.totalIterations == 0
+
+
+def test_mini_batch_solvers_come_near(ps, rows):
+    best = LinearRegression(solver="l-bfgs").fit(rows)
+    found = LinearRegression(solver="adam", maxIter=150, batchSize=50, stepSize=0.3).fit(rows)
+    frame = rows.toPandas()
+    x = np.stack([row.toArray() for row in frame["features"]])
+    errors = [np.mean((x @ m.coefficients.toArray() + m.intercept - frame["label"]) ** 2) for m in (found, best)]
+    assert errors[0] < 1.3 * errors[1]
+
+
+def test_abalone(spark, ps, shared_data):
+    frame = spark.read.format("libsvm").option("numFeatures", 8).load(str(shared_data / "abalone.libsvm"))
+    for solver in ("auto", "l-bfgs"):
+        scored = LinearRegression(solver=solver).fit(frame).transform(frame)
+        assert RegressionEvaluator(metricName="r2").evaluate(scored) >= 0.53

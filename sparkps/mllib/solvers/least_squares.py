@@ -59,8 +59,8 @@ class LeastSquaresFit:
     #: float64 (p,).
     coefficients: Array
     intercept: float
-    #: float64 (p,), or (p + 1,) with the intercept's last: the diagonal of (XᵀWX)⁻¹, penalty included. [0] where it is not known.
-    inverse_diagonal: Array = field(default_factory=lambda: np.zeros(1))
+    #: float64 (p,), or (p + 1,) with the intercept's last: the diagonal of (XᵀWX)⁻¹, penalty included. Empty where it is not known.
+    inverse_diagonal: Array = field(default_factory=lambda: np.empty(0))
     #: Objective at the start and after each iteration of the iterative solver; [0] where there were none.
     history: tuple[float, ...] = (0.0,)
     #: How it was found, in words.
@@ -152,7 +152,7 @@ def _solved(moments: Moments, asked: LeastSquares, problem: _Scaled) -> LeastSqu
         gram = gram - np.outer(problem.mean, problem.mean)
         products = products - problem.mean * problem.label_mean
         square -= problem.label_mean**2
-    diagonal = np.zeros(1)
+    diagonal = np.empty(0)
     history: tuple[float, ...] = (0.0,)
     if problem.l1.any():
         found, reason = descended(gram, products, square, problem.l1), "coordinate descent has converged"
