@@ -136,7 +136,7 @@ class FittingEstimator(Estimator[M], TrainingSetters, PredictionSetters, HasOffs
             "consistency": self._consistency() if self.getSolver() in MINI_BATCH_SOLVERS else BSP(),
             "num_workers": self.getNumWorkers() or None,
             "deterministic": self.getDeterministic(),
-            "seed": self.getSeed(),
+            "seed": self.getSeed() % (1 << 63),  # of generators that take no negative ones
             "checkpoint_dir": self.getCheckpointDir() if saved else "",
             "checkpoint_interval": self.getCheckpointInterval(),
         }

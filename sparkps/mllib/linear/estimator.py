@@ -187,7 +187,7 @@ class LinearEstimator(Estimator[M], LinearSetters, PredictionSetters, DefaultPar
             consistency=self._consistency() if self._solver() in MINI_BATCH_SOLVERS else BSP(),
             num_workers=self.getNumWorkers() or None,
             deterministic=self.getDeterministic(),
-            seed=self.getSeed(),
+            seed=self.getSeed() % (1 << 63),  # of generators that take no negative ones
             early_stopping_rounds=self.getEarlyStoppingRounds(),
             validation_tol=self.getValidationTol(),
             checkpoint_dir=self._checkpoint_dir(),

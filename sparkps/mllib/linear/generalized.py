@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,9 +49,9 @@ class GeneralizedParams(LinearParams, HasDistribution):
         """
         family = self.getFamily().lower()
         _check(self, "family", self.getFamily(), family in (*DISTRIBUTIONS, "tweedie"), f"one of {', '.join(DISTRIBUTIONS)}, tweedie")
+        power = self.getVariancePower()
+        _check(self, "variancePower", power, power == 0 or power >= 1, "0, or a float >= 1")
         if family == "tweedie":
-            power = self.getVariancePower()
-            _check(self, "variancePower", power, power == 0 or 1 <= power < math.inf, "0, or a float in [1, inf)")
             if self.isDefined(self.link):
                 log.warning("`link` is not used where `family` is tweedie: its link is of the power `linkPower`")
             return

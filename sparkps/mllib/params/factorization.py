@@ -42,13 +42,16 @@ class HasFactors(Params):
     """What the factors of a feature are, and how they begin."""
 
     factorSize: Param[int] = Param(
-        Params._dummy(), "factorSize", "number of factors of a feature (> 0)", typeConverter=TypeConverters.toInt
+        Params._dummy(),
+        "factorSize",
+        "Dimensionality of the factor vectors, which are used to get pairwise interactions between variables",
+        typeConverter=TypeConverters.toInt,
     )
     initStd: Param[float] = Param(
-        Params._dummy(), "initStd", "standard deviation of the first factors (> 0)", typeConverter=TypeConverters.toFloat
+        Params._dummy(), "initStd", "standard deviation of initial coefficients", typeConverter=TypeConverters.toFloat
     )
     fitLinear: Param[bool] = Param(
-        Params._dummy(), "fitLinear", "whether features have linear coefficients as well", typeConverter=TypeConverters.toBoolean
+        Params._dummy(), "fitLinear", "whether to fit linear term (aka 1-way term)", typeConverter=TypeConverters.toBoolean
     )
 
     def getFactorSize(self) -> int:
@@ -75,7 +78,9 @@ class FactorParams(
     """
 
     miniBatchFraction: Param[float] = Param(
-        Params._dummy(), "miniBatchFraction", "share of the rows in an iteration of gd or adamW, in (0, 1]",
+        Params._dummy(),
+        "miniBatchFraction",
+        "fraction of the input data set that should be used for one iteration of gradient descent",
         typeConverter=TypeConverters.toFloat,
     )  # fmt: skip
     solver: Param[str] = Param(

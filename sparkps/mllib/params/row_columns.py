@@ -14,7 +14,7 @@ class HasOffsetCol(Params):
     offsetCol: Param[str] = Param(
         Params._dummy(),
         "offsetCol",
-        "The offset column name: what is added to the margin of a row. If this is not set or empty, all offsets are 0.0",
+        "The offset column name. If this is not set or empty, we treat all instance offsets as 0.0",
         typeConverter=TypeConverters.toString,
     )
 

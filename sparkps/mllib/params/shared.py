@@ -357,7 +357,7 @@ _RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "handleInvalid": ("one of error, skip", lambda v: v in ("error", "skip")),
     "earlyStoppingRounds": ("an int >= 0", lambda v: v >= 0),
     "validationTol": ("a float in [0, 1)", lambda v: 0 <= v < 1),
-    "seed": ("an int in [0, 2^63)", lambda v: 0 <= v < 1 << 63),
+    "seed": ("an int in [-2^63, 2^63)", lambda v: -1 << 63 <= v < 1 << 63),
 }
 
 

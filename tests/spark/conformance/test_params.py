@@ -36,7 +36,11 @@ VALUES = (*NUMBERS, *WORDS, *MORE_WORDS, *LISTS, *OTHERS)
 
 #: Where ours differ: what pyspark.ml takes and ours refuse, or the other way round, with the reason.
 DIFFERENT = {
+    ("initStd", "inf"): "all factors would be infinite",
     ("regParam", "inf"): "pyspark.ml divides infinity by infinity",
+    ("epsilon", "inf"): "with it the loss has no scale: loss='squaredError' is what is meant",
+    ("solver", "'l-bfgs'"): "GeneralizedLinearRegression has it, too",
+    ("stepSize", "inf"): "all coefficients would be infinite after one step",
     ("thresholds", "[]"): "pyspark.ml takes no thresholds at all, and fails when it scores",
 }
 
