@@ -321,3 +321,13 @@ def test_a_picture_of_the_features_is_written_where_that_is_wished(ours, tmp_pat
     (axes,) = figure.axes
     assert len(axes.patches) == 3
     assert ours.plot_features(2, ax=axes) is figure
+
+
+def test_keys_of_raw_columns_are_named_by_rows_that_have_them(spark, ps):
+    from sparkps.mllib.classification import LogisticRegression
+
+    rows = spark.createDataFrame([(float(i % 2), f"city {i % 4}", float(i)) for i in range(40)], ["label", "city", "age"])
+    model = LogisticRegression(inputCols=["city", "age"], maxIter=3).fit(rows)
+    expected = {"age", *(f"city=city {i}" for i in range(4))}
+    assert {each.name for each in model.top_features(dataset=rows)} == expected
+    assert not {each.name for each in model.top_features()} & expected

@@ -64,6 +64,57 @@ def rows_of(source: RawColumns, columns: Any) -> tuple[Array, Array, Array]:
     return np.array(indptr, np.int64), np.array(keys, np.int64), np.array(sums, np.float64)
 
 
+def labels_of(source: RawColumns, columns: Any) -> dict[int, str]:
+    """What each key of one row stands for, as people would write it; of several with one key the first.
+
+    Parameters
+    ----------
+    source : RawColumns
+        With kinds.
+    columns : mapping of str to sequence, pyarrow.Table, pyarrow.RecordBatch or pandas.DataFrame
+        As for `rows_of`, of one row.
+
+    Examples
+    --------
+    >>> source = RawColumns(("city", "age"), crosses=(("city", "age"),), kinds=("string", "number"))
+    >>> list(labels_of(source, {"city": ["Oslo"], "age": [31.0]}).values())
+    ['city=Oslo', 'age', 'city=Oslo × age']
+    """
+    given = [_values_of(columns, name) for name in source.names]
+    row = {name: (_lower_case(values) if kind == TEXT else values)[0] for name, kind, values in _each(source, given)}
+    named: dict[str, list[tuple[int, str]]] = {}
+    for name, kind, _ in _each(source, given):
+        what = name, kind, row[name], source.ngrams
+        named[name] = [(h, label) for (h, _), label in zip(_entries(*what), _labels(*what), strict=True)]
+    found: dict[int, str] = {}
+    for name in source.inputs:
+        for h, label in named[name]:
+            found.setdefault(key_of(h, source.buckets), label)
+    for cross in source.crosses:
+        for parts in itertools.product(*(named[name] for name in cross)):
+            ((h, _),) = _cross([[(h, 1.0)] for h, _ in parts])
+            found.setdefault(key_of(h, source.buckets), " × ".join(label for _, label in parts))
+    return found
+
+
+def _labels(name: str, kind: str, value: Any, ngrams: int) -> Iterator[str]:
+    """Of the entries that `_entries` gives, in their order."""
+    if _is_null(value, kind):
+        return
+    is_array = isinstance(value, (list, tuple, np.ndarray))
+    elements = list(value) if is_array else [value]
+    if kind == TEXT:
+        words = [each for each in elements if not _is_null(each, kind)] if is_array else _WORD.findall(value)
+        for first in range(len(words)):
+            for last in range(first + 1, min(first + ngrams, len(words)) + 1):
+                yield f"{name}={' '.join(words[first:last])}"
+        return
+    for position, each in enumerate(elements):
+        if _is_null(each, kind) or (kind == NUMBER and not each):
+            continue
+        yield f"{name}={each}" if kind != NUMBER else f"{name}[{position}]" if is_array else name
+
+
 def _each(source: RawColumns, given: Sequence[Sequence[Any]]) -> Iterator[tuple[str, str, Sequence[Any]]]:
     return zip(source.names, source.kinds, given, strict=True)
 
@@ -162,4 +213,4 @@ def _cross(columns: Sequence[Sequence[Entry]]) -> Iterator[Entry]:
         yield g, product
 
 
-__all__ = ["rows_of"]
+__all__ = ["labels_of", "rows_of"]

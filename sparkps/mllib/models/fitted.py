@@ -9,8 +9,8 @@ import numpy as np
 from pyspark.ml.util import MLWritable
 
 from sparkps.mllib.coefficients import Coefficients, LocalCoefficients
-from sparkps.mllib.data.sources import FeatureSource, VectorColumn
-from sparkps.mllib.models.importance import FeatureWeight, draw_features, names_in, top_features
+from sparkps.mllib.data.sources import FeatureSource, RawColumns, VectorColumn
+from sparkps.mllib.models.importance import FeatureWeight, draw_features, names_among, names_in, top_features
 from sparkps.mllib.models.persistence import ModelReader, ModelWriter, weights_of
 from sparkps.mllib.models.transform import ScoringModel
 from sparkps.mllib.summaries.evaluated import EvaluatedModel
@@ -89,13 +89,15 @@ class FittedModel(ScoringModel, EvaluatedModel, MLWritable):
 
         return weights_of(self.coefficients_, SparkSession.builder.getOrCreate())
 
-    def top_features(self, k: int = 20) -> list[FeatureWeight]:
+    def top_features(self, k: int = 20, dataset: DataFrame | None = None) -> list[FeatureWeight]:
         """The features that weigh most: of a model on the tier its nodes choose them, and no other row comes to the driver.
 
         Parameters
         ----------
         k : int
             How many.
+        dataset : DataFrame, optional
+            Of a model of raw columns, rows that tell which values its keys are the hashes of. Without it they have no names.
 
         Returns
         -------
@@ -113,14 +115,22 @@ class FittedModel(ScoringModel, EvaluatedModel, MLWritable):
         >>> [(each.name, each.weight) for each in model.top_features(2)]    # doctest: +SKIP
         [('age', 1.7), ('income', -0.4)]
         """
-        return top_features(self.coefficients_, k, dict(enumerate(self.facts_.get("names", ()))))
+        found = top_features(self.coefficients_, k, dict(enumerate(self.facts_.get("names", ()))))
+        source = self._rows.source
+        if dataset is None or not isinstance(source, RawColumns):
+            return found
+        self._rows.check(dataset)
+        names = names_among(dataset, source, [each.key for each in found])
+        return [each._replace(name=names.get(each.key, each.name)) for each in found]
 
-    def plot_features(self, k: int = 20, ax: Any = None, path: Any = None) -> SummaryFigure:
+    def plot_features(self, k: int = 20, dataset: DataFrame | None = None, *, ax: Any = None, path: Any = None) -> SummaryFigure:
         """Draw `top_features`: in a notebook the figure shows itself. Needs matplotlib: ``pip install sparkps[plots]``.
 
         Parameters
         ----------
         k : int
+        dataset : DataFrame, optional
+            See `top_features`.
         ax : matplotlib.axes.Axes, optional
             Where to draw; None: a new figure.
         path : str, path or binary file, optional
@@ -143,7 +153,7 @@ class FittedModel(ScoringModel, EvaluatedModel, MLWritable):
         """
         from sparkps.mllib.summaries import drawing
 
-        picture = partial(draw_features, features=self.top_features(k))
+        picture = partial(draw_features, features=self.top_features(k, dataset))
         figure: SummaryFigure = drawing.draw({"features": picture}, "features", ax, path, title=type(self).__name__)
         return figure
 

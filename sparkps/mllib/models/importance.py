@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from sparkps.driver_bridge.input.scan import quoted
 from sparkps.errors import InvalidInput
 from sparkps.mllib.coefficients import Coefficients
+from sparkps.mllib.data.raw_columns import RawColumns
+from sparkps.mllib.data.raw_plain import labels_of
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
 
 Array = NDArray[Any]
 
@@ -82,6 +89,44 @@ def names_in(metadata: Mapping[str, Any]) -> list[str]:
     return [str(named[index]) for index in range(len(named))]
 
 
+def names_among(dataset: DataFrame, source: RawColumns, keys: Sequence[int]) -> dict[int, str]:
+    """Names of keys that raw columns were hashed to: what the first row that has a key says.
+
+    Parameters
+    ----------
+    dataset : DataFrame
+        Rows with the columns of `source`.
+    source : RawColumns
+    keys : sequence of int
+    """
+
+    def look(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        missing = set(keys)
+        for batch in batches:
+            found = labels_in(batch, source, missing)
+            missing -= found.keys()
+            yield pa.RecordBatch.from_pydict({"key": pa.array(found, pa.int64()), "name": pa.array(found.values(), pa.string())})
+
+    from pyspark.sql import functions as sf
+
+    columns = dataset.select(*(sf.col(quoted(name)) for name in source.names))
+    return {row.key: row.name for row in columns.mapInArrow(look, "key bigint, name string").collect()}
+
+
+def labels_in(batch: pa.RecordBatch, source: RawColumns, wanted: set[int]) -> dict[int, str]:
+    """Labels of the `wanted` keys that rows of a batch have."""
+    found: dict[int, str] = {}
+    if not wanted:
+        return found
+    features = source.read(batch.columns)
+    entries = np.flatnonzero(np.isin(features.indices, np.array(sorted(wanted), np.int64)))
+    _, firsts = np.unique(features.indices[entries], return_index=True)
+    for row in np.unique(np.searchsorted(features.indptr, entries[firsts], side="right") - 1):
+        labels = labels_of(source, batch.slice(int(row), 1))
+        found.update({key: label for key, label in labels.items() if key in wanted})
+    return found
+
+
 def draw_features(ax: Any, features: Sequence[FeatureWeight]) -> None:
     """A bar for each feature, the first one on top, on axes that somebody else made."""
     places = np.arange(len(features))[::-1]
@@ -98,4 +143,4 @@ def _shortened(name: str, most: int = 40) -> str:
     return name if len(name) <= most else name[: most - 1] + "…"
 
 
-__all__ = ["MOST_NAMES", "FeatureWeight", "draw_features", "names_in", "top_features"]
+__all__ = ["MOST_NAMES", "FeatureWeight", "draw_features", "labels_in", "names_among", "names_in", "top_features"]

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from sparkps.errors import InvalidInput
 from sparkps.mllib.coefficients import LocalCoefficients
-from sparkps.mllib.models.importance import draw_features, names_in, top_features
+from sparkps.mllib.data.raw_columns import RawColumns
+from sparkps.mllib.data.raw_plain import rows_of
+from sparkps.mllib.models.importance import draw_features, labels_in, names_in, top_features
 
 HELD = LocalCoefficients(np.array([2, 7, 10**12, 10**15]), np.array([[0.5], [-2.0], [2.0], [1.0]]))
 
@@ -54,3 +57,14 @@ def test_each_feature_is_a_bar_with_its_name() -> None:
     heights = [bar.get_y() for bar in ax.patches]
     assert heights == sorted(heights, reverse=True)
     draw_features(Figure().add_subplot(), [])
+
+
+def test_keys_are_named_by_the_first_row_that_has_them() -> None:
+    source = RawColumns(("city", "age"), kinds=("string", "number"))
+    batch = pa.RecordBatch.from_pydict({"city": ["Oslo", "Bergen", None, "Oslo"], "age": [0.0, 3.0, 4.0, 5.0]})
+    _, keys, _ = rows_of(source, batch)
+    oslo, bergen, age = keys[:3].tolist()
+    assert labels_in(batch, source, {oslo, age}) == {oslo: "city=Oslo", age: "age"}
+    assert labels_in(batch.slice(1, 1), source, {oslo, bergen}) == {bergen: "city=Bergen"}
+    assert labels_in(batch.slice(0, 0), source, {oslo}) == {}
+    assert labels_in(batch, source, set()) == {}
