@@ -185,7 +185,6 @@ class LinearSVCModel(LinearClassificationModel, _LinearSVCParams, MLReadable["Li
     """A fitted linear support vector machine; see `FittedModel` for where its coefficients are."""
 
     _scored_in_spark = True
-    _dense = True
     _evaluation = LinearSVCSummary
     _training = LinearSVCTrainingSummary
 

@@ -42,7 +42,6 @@ class LinearRegressionModel(LinearModel, _LinearRegressionParams, MLReadable["Li
     """A fitted linear regression; see `FittedModel` for where its coefficients are."""
 
     _scored_in_spark = True
-    _dense = True
 
     @property
     def scale(self) -> float:

@@ -16,6 +16,7 @@ from sparkps.mllib.linear.likelihood import HalfDeviance
 from sparkps.mllib.linear.mean_links import MEAN_LINKS, Power
 from sparkps.mllib.linear.model import LinearModel
 from sparkps.mllib.linear.scoring import LinearScorer
+from sparkps.mllib.models.links import POWER
 from sparkps.mllib.params.regression import HasDistribution
 from sparkps.mllib.params.shared import LinearParams
 
@@ -93,7 +94,8 @@ class MeanModel(LinearModel, GeneralizedParams):
     @property
     def link_(self) -> str:
         """See `FittedModel.link_`."""
-        return self._likelihood().mean_link.name
+        link = self._likelihood().mean_link
+        return f"{POWER}{link.power!r})" if isinstance(link, Power) and link.name not in MEAN_LINKS else link.name
 
     def _scorer(self, held: Any, **of: Any) -> LinearScorer:
         return LikelihoodScorer(held, intercepts=self._intercepts, likelihood=self._likelihood(), **of)

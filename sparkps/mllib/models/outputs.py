@@ -63,8 +63,6 @@ def output(part: str, scored: Column, name: str, classes: int) -> Column:
     column = scored[part]
     if part not in VECTORS:
         column = sf.coalesce(column, sf.lit(float("nan")))  # so that Spark knows that it is never null
-    if part not in _ATTRIBUTES:
-        return column.alias(name)
     return column.alias(name, metadata={"ml_attr": _ATTRIBUTES[part](classes) if classes else {}})
 
 
