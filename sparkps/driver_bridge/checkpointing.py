@@ -7,7 +7,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -20,7 +20,7 @@ from sparkps.checkpoints.store import CheckpointStore, Skipped, none_sound
 from sparkps.client.control import ControlClient
 from sparkps.errors import CheckpointDamaged, CheckpointError, SparkPSError
 from sparkps.filesystems import held_tokens
-from sparkps.specs import NUM_BUCKETS, GroupSpec
+from sparkps.specs import NUM_BUCKETS, GroupSpec, TableSpec
 from sparkps.wire.messages.control import CheckpointTaken, CheckpointWritten, RestoreCheckpoint, TakeCheckpoint
 
 log = logging.getLogger(__name__)
@@ -229,8 +229,21 @@ def load(
     """Have all nodes load a checkpoint, into tables that are made if they are not there; unless it is sound nothing is changed."""
     if manifest.num_buckets != NUM_BUCKETS:
         raise CheckpointError(f"A checkpoint must be of {NUM_BUCKETS} buckets. {manifest.id} is of {manifest.num_buckets}.")
-    asking = RestoreCheckpoint(0, store.url, manifest.id, list(manifest.tables), group, old_group)
+    load_tables(control, store, manifest, manifest.tables, deadline, group, old_group)
+
+
+def load_tables(
+    control: ControlClient,
+    store: CheckpointStore,
+    manifest: Manifest,
+    tables: Sequence[TableSpec],
+    deadline: float,
+    group: int = 0,
+    old_group: int = 0,
+) -> None:
+    """As `load`, of some tables of the checkpoint; the others stay as they are."""
+    asking = RestoreCheckpoint(0, store.url, manifest.id, list(tables), group, old_group)
     _patiently(lambda: control.request(asking, max(0.1, deadline - time.monotonic())), deadline)
 
 
-__all__ = ["LIMIT", "candidates", "load", "restore", "restored", "store_at", "take"]
+__all__ = ["LIMIT", "candidates", "load", "load_tables", "restore", "restored", "store_at", "take"]

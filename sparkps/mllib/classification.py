@@ -19,7 +19,9 @@ from sparkps.mllib.fm.model import MachineClassificationModel
 from sparkps.mllib.linear.classifiers import LinearClassificationModel, ProbabilisticModel
 from sparkps.mllib.linear.estimator import LinearEstimator
 from sparkps.mllib.linear.families import FamilyClassifier
+from sparkps.mllib.linear.live import LiveModel
 from sparkps.mllib.linear.spark_model import spark_model
+from sparkps.mllib.linear.streams import StreamClassifier
 from sparkps.mllib.params.factorization import MachineColumnSetters
 from sparkps.mllib.params.margins import HasMarginThreshold
 from sparkps.mllib.params.shared import HasFamily, LinearParams, ProbabilisticParams
@@ -234,9 +236,95 @@ class LinearSVC(LinearEstimator[LinearSVCModel], _LinearSVCParams, DefaultParams
         self._take(self._input_kwargs)
 
 
+class _FTRLParams(LinearParams, ProbabilisticParams):
+    """Params of the estimator and of its model."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._setDefault(solver="ftrl", maxIter=1)
+
+
+class FTRLClassificationModel(LiveModel, _FTRLParams, MLReadable["FTRLClassificationModel"]):
+    """A fitted `FTRLClassifier`; that of a learner predicts by what was learned when it is asked. `snapshot` holds it as it is."""
+
+    _evaluation = BinaryLogisticRegressionSummary
+    _training = BinaryLogisticRegressionTrainingSummary
+    _scored_in_spark = True
+
+    def toSpark(self) -> Any:
+        """The same model, as it is now, as a pyspark.ml LogisticRegressionModel, where its coefficients fit in a vector."""
+        from pyspark.ml.classification import LogisticRegressionModel as SparkModel
+
+        now = self.snapshot()
+        return spark_model(now, SparkModel, lambda: now.coefficientMatrix, now.interceptVector, now.numClasses, False)
+
+
+class FTRLClassifier(StreamClassifier[FTRLClassificationModel], _FTRLParams, DefaultParamsReadable["FTRLClassifier"]):
+    """Binary logistic regression by FTRL-Proximal, for data that come in order, and models of which most coefficients are to be 0.
+
+    `fit` makes `maxIter` passes over a DataFrame (one, by default). `learner` learns from a stream: each of its batches once, though the
+    query, or the driver, may be killed and started again. Its `model` serves meanwhile.
+
+    `stepSize` is the paper's α, ``regParam·elasticNetParam`` its λ₁, and the rest of `regParam` its λ₂.
+
+    Examples
+    --------
+    >>> learner = FTRLClassifier(stepSize=0.5, regParam=1e-3, elasticNetParam=1.0).learner("/data/clicks/model")     # doctest: +SKIP
+    >>> query = (stream.writeStream.foreachBatch(learner)                                                            # doctest: +SKIP
+    ...          .option("checkpointLocation", "/data/clicks/query").start())
+    >>> learner.model.transform(rows)                                                                                # doctest: +SKIP
+
+    References
+    ----------
+    McMahan et al., Ad click prediction: a view from the trenches, KDD 2013, algorithm 1.
+    """
+
+    _loss = "logistic"
+    _model = FTRLClassificationModel
+    _solvers = {"ftrl": "ftrl"}
+    _ranges = {"exportInterval": ("an int >= 1", lambda v: v >= 1)}
+
+    @keyword_only
+    def __init__(
+        self,
+        *,
+        featuresCol: str = "features",
+        labelCol: str = "label",
+        predictionCol: str = "prediction",
+        maxIter: int = 1,
+        stepSize: float | None = None,
+        regParam: float = 0.0,
+        elasticNetParam: float = 0.0,
+        fitIntercept: bool = True,
+        threshold: float = 0.5,
+        thresholds: list[float] | None = None,
+        probabilityCol: str = "probability",
+        rawPredictionCol: str = "rawPrediction",
+        weightCol: str | None = None,
+        batchSize: int = 1000,
+        exportDir: str | None = None,
+        exportInterval: int = 1,
+        **ours: Any,
+    ) -> None:
+        super().__init__()
+        self._take(self._input_kwargs)
+
+
 __all__ = [
-    "BinaryLogisticRegressionSummary", "BinaryLogisticRegressionTrainingSummary", "FMClassificationModel",
-    "FMClassificationSummary", "FMClassificationTrainingSummary", "FMClassifier", "LinearSVC", "LinearSVCModel", "LinearSVCSummary",
-    "LinearSVCTrainingSummary", "LogisticRegression", "LogisticRegressionModel", "LogisticRegressionSummary",
+    "BinaryLogisticRegressionSummary",
+    "BinaryLogisticRegressionTrainingSummary",
+    "FMClassificationModel",
+    "FMClassificationSummary",
+    "FMClassificationTrainingSummary",
+    "FMClassifier",
+    "FTRLClassificationModel",
+    "FTRLClassifier",
+    "LinearSVC",
+    "LinearSVCModel",
+    "LinearSVCSummary",
+    "LinearSVCTrainingSummary",
+    "LogisticRegression",
+    "LogisticRegressionModel",
+    "LogisticRegressionSummary",
     "LogisticRegressionTrainingSummary",
 ]  # fmt: skip

@@ -90,6 +90,24 @@ def train_grid(df: DataFrame, jobs: Sequence[TrainingJob]) -> list[Trained]:
         raise told from error
 
 
+def train_further(ps: PSContext, df: DataFrame, driver: SolverDriver) -> tuple[Solution, Figures]:
+    """Train tables that outlive the training, which are the caller's, on the rows of `df`; raises as `train_grid`."""
+    rows = select_rows(check_input(df), driver.job.columns)
+    warm_kernels(KERNELS, *driver.job.objective.kernels)
+    try:
+        group = _group(ps, rows, driver)
+        with TrainingTables(ps) as tables:
+            driver.create(tables, group.num_workers)
+            with group as running:
+                (solution,), figures = driver.run(running, Unsaved())
+    except SparkPSError as error:
+        told = in_terms_of_estimators(error)
+        if told is error:
+            raise
+        raise told from error
+    return solution, figures
+
+
 def _train(ps: PSContext, rows: DataFrame, jobs: Sequence[TrainingJob]) -> list[Trained]:
     job = jobs[0]
     if job.checkpoint_dir:
@@ -225,4 +243,4 @@ def warm_kernels(*owners: str) -> None:
     log.warning("sparkps has compiled them in %.0f s.", time.monotonic() - began)
 
 
-__all__ = ["KERNELS", "Trained", "in_terms_of_estimators", "label_of", "train", "train_grid", "warm_kernels"]
+__all__ = ["KERNELS", "Trained", "in_terms_of_estimators", "label_of", "train", "train_further", "train_grid", "warm_kernels"]

@@ -94,3 +94,20 @@ def test_0_rounds_go_on_and_the_model_is_still_the_best(ps, rows):
     summary = estimator.fit(rows).summary
     assert summary.totalIterations == 25
     assert len(summary.validationHistory) == 26
+
+
+@pytest.mark.parametrize("consistency", ["bsp", "ssp", "asp"])
+def test_epochs_of_mini_batches_end_where_rows_for_validation_stop_improving(ps, rows, consistency):
+    estimator = LogisticRegression(solver="adagrad", maxIter=60, batchSize=20, stepSize=1.0, consistency=consistency, numWorkers=2)
+    estimator.setParams(validationIndicatorCol="aside", earlyStoppingRounds=2)
+    model = estimator.fit(rows)
+    losses = model.summary.validationHistory
+    assert len(losses) < 60
+    assert "validation loss" in model.summary.reason
+    held = model.transform(rows.where("aside")).select("label", "probability").collect()
+    loss = -np.mean([np.log(row.probability[int(row.label)]) for row in held])
+    if consistency == "bsp":  # the others measure while some still train
+        assert loss == pytest.approx(min(losses), rel=1e-4)
+        assert int(np.argmin(losses)) == len(losses) - 3
+    else:
+        assert loss < 1.2 * min(losses)

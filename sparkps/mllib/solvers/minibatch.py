@@ -25,6 +25,7 @@ from sparkps.mllib.data.ingest import Order, ingest
 from sparkps.mllib.data.rows import RowReader
 from sparkps.mllib.data.store import Chunk, Store
 from sparkps.mllib.solvers.job import RankJob
+from sparkps.mllib.solvers.measuring import CLOCKS, LOSSES, Measuring
 from sparkps.mllib.solvers.ranks import RankSummary, check_same_rows, check_weight, common_width, counts_of, weight_of
 from sparkps.optim import FTRL, SGD, Adagrad, Adam, Optimizer
 from sparkps.specs import UNBOUNDED
@@ -34,9 +35,6 @@ Array = NDArray[Any]
 
 #: What a rank keeps with each tick: sum of losses and weights of the running epoch.
 _STATE = struct.Struct("<dd")
-
-#: Columns of the table of losses, which has a row for each epoch: sum of losses, of weights, and seconds until its end.
-LOSSES = 3
 
 #: Server-side optimizers by the name of their solver; arguments: step size, l1, l2.
 OPTIMIZERS: dict[str, Callable[[float, float, float], Optimizer]] = {
@@ -148,6 +146,10 @@ class _MiniBatch:
             worker.table(name) for name in (names.coefficients, names.intercept, names.losses, names.ranks)
         )
         self.epochs = self.job.max_iter
+        self.measuring: Measuring | None = None
+        if self.job.columns.validation:
+            stopping = self.job.early_stopping_rounds, self.job.validation_tol
+            self.measuring = Measuring(worker, store, names, self.job.objective, stopping)
         self.staleness = self.job.consistency.bound
         room = len(store.keys)
         self.stamps, self.places, self.found = (np.zeros(room, np.int32) for _ in range(3))
@@ -158,29 +160,42 @@ class _MiniBatch:
         #: Sum of losses and of weights in the running epoch.
         self.running = _STATE.unpack(worker.state) if worker.state else (0.0, 0.0)
         self.began = time.monotonic()
+        #: The step that comes next, its batch, and its rows where they were asked for already.
+        self.ahead: tuple[int, _Batch, Callable[[], tuple[Array, Array]] | None] | None = None
 
     # ---- steps ---------------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """From the rank's clock to the end; clock 0 counts the rows, clock t + 1 is step t."""
+        """From the rank's clock to the end; clock 0 counts the rows, the next one is the first step."""
         worker = self.worker
         schedule, self.mean_weight = self._count()
         steps = schedule.steps
-        first, last = worker.clock - 1, steps * self.epochs
-        ahead = self._batch(schedule, first) if first < last else None
-        pulling = self._begin_pull(ahead) if ahead else None
-        for t in range(first, last):
-            batch, pulled = ahead, pulling
-            assert batch is not None
-            if pulled is None:
-                pulled = self._begin_pull(batch)
-            ahead = self._batch(schedule, t + 1) if t + 1 < last else None
-            # Without a bound on staleness, the next rows may be read before this batch's gradient is there.
-            pulling = self._begin_pull(ahead) if ahead and self.staleness == UNBOUNDED else None
-            self._step(batch, *pulled())
-            if (t + 1) % steps == 0:
-                self._end_epoch((t + 1) // steps)
+        clocks = steps + (CLOCKS if self.measuring else 0)
+        for at in range(worker.clock - 1, clocks * self.epochs):
+            epoch, step = divmod(at, clocks)
+            if step < steps:
+                self._train(schedule, epoch * steps + step)
+                if step == steps - 1:
+                    self._end_epoch(epoch + 1)
+            elif self.measuring and step == steps:
+                self.measuring.measure(epoch, fit_intercept=self.job.fit_intercept)
+            elif self.measuring and self.measuring.decide(epoch):
+                return
             worker.tick(_STATE.pack(*self.running))
+
+    def _train(self, schedule: Schedule, t: int) -> None:
+        """Step t of all epochs."""
+        last = schedule.steps * self.epochs
+        at, batch, pulled = self.ahead or (t, self._batch(schedule, t), None)
+        assert at == t, "batches are got ready in their order"
+        if pulled is None:
+            pulled = self._begin_pull(batch)
+        self.ahead = None
+        if t + 1 < last:
+            following = self._batch(schedule, t + 1)
+            # Without a bound on staleness, the next rows may be read before this batch's gradient is there.
+            self.ahead = t + 1, following, self._begin_pull(following) if self.staleness == UNBOUNDED else None
+        self._step(batch, *pulled())
 
     def _count(self) -> tuple[Schedule, float]:
         """The schedule, and the mean weight of a row."""
@@ -257,11 +272,11 @@ class _MiniBatch:
     def _end_epoch(self, epoch: int) -> None:
         losses = np.zeros((self.epochs, LOSSES))
         # The clock is one rank's.
-        losses[epoch - 1] = *self.running, time.monotonic() - self.began if self.worker.rank == 0 else 0.0
+        losses[epoch - 1, :3] = *self.running, time.monotonic() - self.began if self.worker.rank == 0 else 0.0
         self.losses.add_async(losses)
         loss = self.running[0] / self.running[1] if self.running[1] else None
         self.worker.report(epoch=epoch, epochs=self.epochs, loss=loss, rows=len(self.store))
         self.running = (0.0, 0.0)
 
 
-__all__ = ["LOSSES", "OPTIMIZERS", "MiniBatchTask", "Schedule"]
+__all__ = ["OPTIMIZERS", "MiniBatchTask", "Schedule"]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from sparkps.client.session import disconnect
 from sparkps.client.tables import DenseTable, SparseTable
@@ -10,10 +13,15 @@ from sparkps.driver_bridge.groups.checkpoints import Pace
 from sparkps.driver_bridge.groups.running import RunningGroup
 from sparkps.mllib.solvers.driver import Solution, SolverDriver
 from sparkps.mllib.solvers.job import RankJob
-from sparkps.mllib.solvers.minibatch import LOSSES, OPTIMIZERS, MiniBatchTask, Schedule
+from sparkps.mllib.solvers.measuring import CLOCKS, LOSSES, kept
+from sparkps.mllib.solvers.measuring import history as validation_history
+from sparkps.mllib.solvers.minibatch import OPTIMIZERS, MiniBatchTask, Schedule
 from sparkps.mllib.solvers.ranks import Figures, check_weight
 from sparkps.mllib.solvers.saving import Saver
+from sparkps.mllib.solvers.stopping import EarlyStopping
 from sparkps.mllib.tables import TrainingTables
+
+Array = NDArray[Any]
 
 
 class MiniBatchDriver(SolverDriver):
@@ -21,8 +29,11 @@ class MiniBatchDriver(SolverDriver):
 
     joins = False
     #: Made by `create`.
+    model: SparseTable
     bias: DenseTable
     losses: DenseTable
+    #: The best model on rows for validation, with its intercepts; None: there are no such rows.
+    best: tuple[SparseTable, DenseTable] | None = None
 
     def task(self, rank_job: RankJob) -> MiniBatchTask:
         """See `SolverDriver`."""
@@ -32,24 +43,47 @@ class MiniBatchDriver(SolverDriver):
         job, names, optimizer = self.job, self.names, OPTIMIZERS[self.job.solver]
         objective = job.objective
         first = {"init": objective.initializer, "seed": job.seed}
-        model = tables.sparse(
-            names.coefficients, dim=objective.dim, optimizer=optimizer(job.step_size, job.l1, job.l2), **first
-        )
-        self.bias = tables.dense(names.intercept, shape=(objective.outputs,), optimizer=optimizer(job.step_size, 0.0, 0.0))
-        self.losses = tables.dense(names.losses, shape=(max(1, job.max_iter), LOSSES), dtype="float64")
-        return [model]
+        penalised = optimizer(job.step_size, job.l1, job.l2)
+        self.model = tables.sparse(names.coefficients, dim=objective.dim, optimizer=penalised, group=names.prefix, **first)
+        shape = (objective.outputs,)
+        self.bias = tables.dense(names.intercept, shape=shape, optimizer=optimizer(job.step_size, 0.0, 0.0))
+        if job.columns.validation:
+            best = tables.sparse(names.best, dim=objective.dim, group=names.prefix)
+            self.best = best, tables.dense(names.best_intercept, shape=shape)
+        self._create_losses(tables)
+        return [self.model]
+
+    def _create_losses(self, tables: TrainingTables) -> None:
+        self.losses = tables.dense(self.names.losses, shape=(max(1, self.job.max_iter), LOSSES), dtype="float64")
+
+    def _history(self, losses: Array) -> tuple[list[float], list[float]]:
+        """Mean loss of each epoch, and seconds until its end."""
+        epochs = [row for row in losses if row[1]]
+        return [float(row[0] / row[1]) for row in epochs], [float(row[2]) for row in epochs]
 
     def run(self, group: RunningGroup, saver: Saver) -> tuple[list[Solution], Figures]:
         """See `SolverDriver`."""
         with saver.meanwhile(self._pace):
             results = group.wait()
         figures = Figures.of(results, self.job.columns)
-        epochs = [row for row in self.losses.pull() if row[1]]
-        history, seconds = [float(row[0] / row[1]) for row in epochs], [float(row[2]) for row in epochs]
+        losses = self.losses.pull()
+        history, seconds = self._history(losses)
         if self.job.max_iter and not history:
             check_weight(0.0, self.job.columns)
+        aside, reason = self._take_best(losses)
         intercepts = np.asarray(self.bias.pull(), np.float64)
-        return [Solution(intercepts, history, len(history), "maxIter was reached", seconds=seconds)], figures
+        return [Solution(intercepts, history, len(history), reason, seconds=seconds, validation=aside)], figures
+
+    def _take_best(self, losses: Array) -> tuple[list[float], str]:
+        """The model becomes the best one on rows for validation; their losses, and why training ended."""
+        aside, reason = validation_history(losses, len(self.ranks.pull())), None
+        stopping = EarlyStopping(self.job.early_stopping_rounds, self.job.validation_tol)
+        for loss in aside:
+            _, reason = stopping.tell(loss)
+        if self.best is not None and len(found := kept(losses)) and found[-1] != len(aside) - 1:
+            self.model.call("copy", source=self.best[0])
+            self.bias.call("copy", source=self.best[1])
+        return aside, reason or "maxIter was reached"
 
     def _pace(self, clock: int, epochs: int) -> Pace | None:
         """Clocks of so many epochs: known when every rank has said its rows, and has heard those of all."""
@@ -60,6 +94,7 @@ class MiniBatchDriver(SolverDriver):
         finally:  # the thread asks once
             disconnect(self.ranks.address)
         clocks = Schedule(tuple(int(each) for each in rows), self.job.batch_size, self.job.seed).epoch_clocks
+        clocks += CLOCKS if self.job.columns.validation else 0
         return Pace(epochs * clocks, until=(self.job.max_iter - 1) * clocks)
 
 

@@ -11,6 +11,8 @@ class TableNames:
 
     #: Of this training alone; also the name of its table group.
     prefix: str
+    #: Of the tables of a model that goes on learning after it; empty: they are its own, too.
+    lasting: str = ""
 
     def vector(self, name: str) -> str:
         """A vector of the solver."""
@@ -29,7 +31,7 @@ class TableNames:
     @property
     def coefficients(self) -> str:
         """The model: a row of coefficients a feature."""
-        return f"{self.prefix}.coefficients"
+        return f"{self.lasting or self.prefix}.coefficients"
 
     def coefficients_of(self, number: int) -> str:
         """The model of one job of a grid; of the first it is `coefficients`."""
@@ -58,11 +60,21 @@ class TableNames:
     @property
     def intercept(self) -> str:
         """The intercepts, of a mini-batch training."""
-        return f"{self.prefix}.intercept"
+        return f"{self.lasting or self.prefix}.intercept"
+
+    @property
+    def best(self) -> str:
+        """The model of a mini-batch training that was the best on rows for validation."""
+        return f"{self.prefix}.best"
+
+    @property
+    def best_intercept(self) -> str:
+        """Its intercepts."""
+        return f"{self.prefix}.best_intercept"
 
     @property
     def losses(self) -> str:
-        """Of each epoch, see `minibatch.LOSSES`."""
+        """Of each epoch, see `measuring.LOSSES`."""
         return f"{self.prefix}.losses"
 
 

@@ -1,0 +1,106 @@
+"""Rows for validation beside mini-batches: measured after each epoch, in two clocks of their own, by all ranks alike.
+
+In the first clock each rank measures the model of all pushes before on its own rows; in the second all ranks read the same sums, decide
+whether the training ends, and the first of them keeps the best model so far. Under SSP and ASP a rank knows only of epochs that all have
+measured.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparkps.client.tables import pull_together
+from sparkps.mllib.data.store import Store
+from sparkps.mllib.solvers.names import TableNames
+from sparkps.mllib.solvers.objective import Objective
+from sparkps.mllib.solvers.ranks import weight_of
+from sparkps.mllib.solvers.stopping import EarlyStopping
+
+Array = NDArray[Any]
+
+#: Columns of the table of losses, which has a row for each epoch. Of rows trained on: sum of losses, of weights, and seconds until its
+#: end; of rows for validation: sum of losses, of weights, ranks that have measured, and whether the model was kept.
+LOSSES = 7
+_VALIDATION, _KEPT = slice(3, 6), 6
+
+#: Clocks after the steps of an epoch.
+CLOCKS = 2
+
+
+class Measuring:
+    """One rank's part.
+
+    Parameters
+    ----------
+    worker : Worker
+    store : Store
+        Its rows, with those for validation.
+    names : TableNames
+    objective : Objective
+    stopping : tuple
+        Arguments of `EarlyStopping`.
+    """
+
+    def __init__(self, worker: Any, store: Store, names: TableNames, objective: Objective, stopping: tuple[int, float]) -> None:
+        self._worker, self._store, self._objective, self._stopping = worker, store, objective, stopping
+        self._model, self._bias, self._losses, self._best, self._best_bias = (
+            worker.table(name) for name in (names.coefficients, names.intercept, names.losses, names.best, names.best_intercept)
+        )
+        aside = store.validation
+        ids = [np.unique(chunk.ids) for chunk in aside] if aside is not None else []
+        #: Numbers of the keys that rows for validation have.
+        self._held = np.unique(np.concatenate([np.empty(0, np.int32), *ids]))
+
+    def measure(self, epoch: int, *, fit_intercept: bool) -> None:
+        """Add what the model, as it is at this clock, loses on the rank's rows."""
+        losses = np.zeros(self._losses.shape)
+        aside = self._store.validation
+        found = 0.0
+        if aside is not None and len(aside):
+            weights, bias = pull_together(self._worker.session, [(self._model, self._store.keys[self._held]), self._bias])
+            state = np.zeros((len(self._store.keys), 2, self._objective.dim))
+            state[self._held, 0] = weights
+            start = np.asarray(bias, np.float64) if fit_intercept else np.zeros(len(bias))
+            found, _ = self._objective.loss_and_gradient(aside, state, start)
+        losses[epoch, _VALIDATION] = found, 0.0 if aside is None else weight_of(aside), 1.0
+        self._losses.add(losses)
+
+    def decide(self, epoch: int) -> bool:
+        """Whether training ends after `epoch`; the first rank keeps the model if it is the best."""
+        known, stopping, reason = self._losses.pull(), EarlyStopping(*self._stopping), None
+        for loss in history(known, self._worker.num_workers)[: epoch + 1]:
+            _, reason = stopping.tell(loss)
+            if reason is not None:
+                break
+        if stopping.best == epoch and self._worker.rank == 0:
+            self._best.call("copy", source=self._model)
+            self._best_bias.call("copy", source=self._bias)
+            kept = np.zeros(self._losses.shape)
+            kept[epoch, _KEPT] = 1.0
+            self._losses.add(kept)
+        return reason is not None
+
+
+def history(losses: Array, num_workers: int) -> list[float]:
+    """Mean validation loss of each epoch, as far as all ranks have measured; empty where there are no such rows.
+
+    Examples
+    --------
+    >>> losses = np.zeros((3, LOSSES)); losses[:2, 3:6] = [[6.0, 4.0, 2.0], [1.0, 2.0, 1.0]]
+    >>> history(losses, num_workers=2)
+    [1.5]
+    """
+    sums, weights, ranks = losses[:, _VALIDATION].T
+    whole = int(np.argmin(np.append(ranks == num_workers, False)))
+    return [float(total / weight) for total, weight in zip(sums[:whole], weights[:whole], strict=True) if weight]
+
+
+def kept(losses: Array) -> Array:
+    """Epochs whose model was kept, ascending."""
+    return np.flatnonzero(losses[:, _KEPT])
+
+
+__all__ = ["CLOCKS", "LOSSES", "Measuring", "history", "kept"]
