@@ -211,7 +211,7 @@ class LinearSVC(LinearEstimator[LinearSVCModel], _LinearSVCParams, DefaultParams
     _loss = "hinge"
     _orthantwise = True
     _model = LinearSVCModel
-    _ranges = {"threshold": ("a float", lambda v: v == v)}
+    _ranges = {"threshold": ("a float", lambda v: True)}
 
     @keyword_only
     def __init__(

@@ -79,7 +79,7 @@ class LinearRegression(
     _solvers = {"auto": "auto", "normal": "normal", "l-bfgs": "lbfgs", "lbfgs": "lbfgs", **{name: name for name in MINI_BATCH_SOLVERS}}
     _ranges = {
         "loss": ("one of squaredError, huber", lambda v: v in ("squaredError", "huber")),
-        "epsilon": ("a float in (1, inf)", lambda v: 1 < v < math.inf),
+        "epsilon": ("a float above 1", lambda v: v > 1),
     }
 
     @keyword_only
@@ -110,9 +110,10 @@ class LinearRegression(
         super()._check()
         if self.getLoss() != "huber":
             return
-        if self.getSolver() == "normal":
+        if self._solver() not in ("auto", "lbfgs"):
             raise InvalidParam(
-                "LinearRegression with huber loss doesn't support normal solver, please change solver to auto or l-bfgs.", param="solver"
+                f"LinearRegression with huber loss doesn't support {self.getSolver()} solver, please change solver to auto or l-bfgs.",
+                param="solver",
             )
         if self.getElasticNetParam() > 0:
             raise InvalidParam(
@@ -161,7 +162,7 @@ class GeneralizedLinearRegression(
     """
 
     _model = GeneralizedLinearRegressionModel
-    _solvers = {"irls": "irls", "l-bfgs": "lbfgs", "lbfgs": "lbfgs"}
+    _solvers = {"irls": "irls", "lbfgs": "lbfgs"}
 
     @keyword_only
     def __init__(

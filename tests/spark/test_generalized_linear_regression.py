@@ -9,6 +9,7 @@ from pyspark.ml.regression import GeneralizedLinearRegression as SparkGeneralize
 
 from sparkps.errors import InvalidInput
 from sparkps.mllib.regression import GeneralizedLinearRegression, GeneralizedLinearRegressionModel
+from sparkps.mllib.scoring import load_model
 
 
 @pytest.fixture(scope="module")
@@ -69,21 +70,23 @@ def test_predictions_and_links_are_those_of_pyspark(ps, rows):
 
 
 def test_a_model_is_saved_and_loaded(ps, rows, tmp_path):
-    params = {"family": "tweedie", "variancePower": 1.2, "linkPower": -0.2, "labelCol": "tweedie"}
+    params = {"family": "tweedie", "variancePower": 1.2, "linkPower": 0.4, "labelCol": "tweedie"}
     model = GeneralizedLinearRegression(**params).fit(rows)
     model.save(str(tmp_path / "model"))
     loaded = GeneralizedLinearRegressionModel.load(str(tmp_path / "model"))
     assert (loaded.uid, loaded.coefficients, loaded.intercept) == (model.uid, model.coefficients, model.intercept)
     vector = rows.first().features
     assert loaded.predict(vector) == model.predict(vector)
+    by_numpy = load_model(str(tmp_path / "model")).predict(vector.toArray()[None, :])
+    assert by_numpy[0] == pytest.approx(model.predict(vector))
     GeneralizedLinearRegression(**params).save(str(tmp_path / "estimator"))
-    assert GeneralizedLinearRegression.load(str(tmp_path / "estimator")).getLinkPower() == -0.2
+    assert GeneralizedLinearRegression.load(str(tmp_path / "estimator")).getLinkPower() == 0.4
 
 
 @pytest.mark.parametrize(("params", "says"), [
     ({"family": "poisson", "link": "logit"}, "The `link` of GeneralizedLinearRegression must be one of log, identity, sqrt"),
     ({"family": "nothing"}, "The `family` of GeneralizedLinearRegression must be one of gaussian"),
-    ({"family": "tweedie", "variancePower": 0.5}, "The `variancePower` of GeneralizedLinearRegression must be 0, or a float"),
+    ({"family": "tweedie", "variancePower": 0.5}, "The `variancePower` of GeneralizedLinearRegression must be 0, or a float of at least 1"),
     ({"family": "gamma", "labelCol": "poisson"}, r"Column 'poisson': a label must be a number in \(0, inf\)"),
 ], ids=str)  # fmt: skip
 def test_what_cannot_be_fitted_says_so(ps, rows, params, says):
@@ -94,6 +97,6 @@ def test_what_cannot_be_fitted_says_so(ps, rows, params, says):
 @pytest.mark.parametrize("params", [{"family": "poisson"}, {"family": "binomial"}, {"family": "gamma", "link": "log"}], ids=str)
 def test_l_bfgs_finds_the_same_where_there_is_no_penalty(ps, rows, params):
     params = {**params, "labelCol": params["family"], "tol": 1e-12}
-    one, other = (GeneralizedLinearRegression(**params, solver=solver, maxIter=200).fit(rows) for solver in ("irls", "l-bfgs"))
+    one, other = (GeneralizedLinearRegression(**params, solver=solver, maxIter=200).fit(rows) for solver in ("irls", "lbfgs"))
     np.testing.assert_allclose(one.coefficients.toArray(), other.coefficients.toArray(), rtol=1e-4, atol=1e-6)
     assert one.summary.objectiveHistory[-1] == pytest.approx(other.summary.objectiveHistory[-1], rel=1e-8)

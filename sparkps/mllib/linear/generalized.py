@@ -52,6 +52,8 @@ class GeneralizedParams(LinearParams, HasDistribution):
         _check(self, "family", self.getFamily(), family in (*DISTRIBUTIONS, "tweedie"), f"one of {', '.join(DISTRIBUTIONS)}, tweedie")
         power = self.getVariancePower()
         _check(self, "variancePower", power, power == 0 or power >= 1, "0, or a float >= 1")
+        if self.isDefined(self.link):
+            _check(self, "link", self.getLink(), self.getLink().lower() in MEAN_LINKS, f"one of {', '.join(MEAN_LINKS)}")
         if family == "tweedie":
             if self.isDefined(self.link):
                 log.warning("`link` is not used where `family` is tweedie: its link is of the power `linkPower`")
