@@ -241,14 +241,20 @@ def margins(indptr: Any, ids: Any, values: Any, coefficients: Any, bias: float, 
 @kernel(lambda t: (given(_I32), given(_I32), given(t), given(_F64, 2), given(_F64), array(_F64, 2)), dtypes=FLOATS)
 def margins_of_many(indptr: Any, ids: Any, values: Any, coefficients: Any, biases: Any, out: Any) -> None:
     """``out[r, j]`` = biases[j] + Σ x·w of output j, each with the sums of `margins`, to the same bits."""
+    outputs, scalars, rows = out.shape[1], data(values), data(coefficients)
+    ones = values.shape[0] == 0
+    totals = np.empty(outputs)
     for r in range(out.shape[0]):
-        for j in range(out.shape[1]):
-            out[r, j] = biases[j]
+        for j in range(outputs):
+            totals[j] = biases[j]
         for k in range(indptr[r], indptr[r + 1]):
             if ids[k] >= 0:
-                x = 1.0 if values.shape[0] == 0 else np.float64(values[k])
-                for j in range(out.shape[1]):
-                    out[r, j] += coefficients[ids[k], j] * x
+                x = 1.0 if ones else np.float64(scalars[k])
+                first = np.int64(ids[k]) * outputs
+                for j in range(outputs):
+                    totals[j] += rows[first + j] * x
+        for j in range(outputs):
+            out[r, j] = totals[j]
 
 
 # ---- coordinates -------------------------------------------------------------------------------------------------------
