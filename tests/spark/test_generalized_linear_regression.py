@@ -75,6 +75,7 @@ def test_a_model_is_saved_and_loaded(ps, rows, tmp_path):
     model.save(str(tmp_path / "model"))
     loaded = GeneralizedLinearRegressionModel.load(str(tmp_path / "model"))
     assert (loaded.uid, loaded.coefficients, loaded.intercept) == (model.uid, model.coefficients, model.intercept)
+    assert repr(loaded) == f"GeneralizedLinearRegressionModel: uid={model.uid}, family=tweedie, link=power, numFeatures=3"
     vector = rows.first().features
     assert loaded.predict(vector) == model.predict(vector)
     by_numpy = load_model(str(tmp_path / "model")).predict(vector.toArray()[None, :])

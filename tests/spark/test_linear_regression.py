@@ -91,6 +91,7 @@ def test_predictions_summary_and_files(ps, rows, tmp_path):
     model.save(str(tmp_path / "model"))
     loaded = LinearRegressionModel.load(str(tmp_path / "model"))
     assert (loaded.coefficients, loaded.intercept, loaded.scale) == (model.coefficients, model.intercept, 1.0)
+    assert repr(model) == f"LinearRegressionModel: uid={model.uid}, numFeatures=6"
     huber = LinearRegression(loss="huber", maxIter=5).fit(rows)
     huber.save(str(tmp_path / "huber"))
     assert LinearRegressionModel.load(str(tmp_path / "huber")).scale == huber.scale > 0

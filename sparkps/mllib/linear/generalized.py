@@ -93,6 +93,10 @@ class MeanModel(LinearModel, GeneralizedParams):
     _parts = {"predictionCol": "prediction", "linkPredictionCol": "link"}
     _dense = True
 
+    def __repr__(self) -> str:
+        kind = f"family={self.getFamily()}, link={self._likelihood().mean_link.name}"
+        return f"{type(self).__name__}: uid={self.uid}, {kind}, numFeatures={self.numFeatures}"
+
     @property
     def link_(self) -> str:
         """See `FittedModel.link_`."""

@@ -30,6 +30,9 @@ class LinearModel(FittedModel, LinearParams, PredictionSetters):
         #: What `coefficients` gave.
         self._vector: Vector | None = None
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}: uid={self.uid}, numFeatures={self.numFeatures}"
+
     @property
     def intercept(self) -> float:
         """Intercept."""
