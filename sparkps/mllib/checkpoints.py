@@ -5,6 +5,7 @@ Each says which fit it is of. A directory belongs to one fit at a time: from its
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ from sparkps.driver_bridge.groups.checkpoints import CheckpointPlan, Pace
 from sparkps.driver_bridge.groups.resuming import Attempt
 from sparkps.errors import CheckpointDamaged, CheckpointError, SparkPSError
 from sparkps.mllib.params.shared import UNUSED
+from sparkps.mllib.solvers.bounds import Bounds
 from sparkps.mllib.solvers.job import TrainingJob
 from sparkps.mllib.tables import new_prefix
 
@@ -74,6 +76,7 @@ def described(job: TrainingJob, num_workers: int) -> dict[str, str]:
         "elasticNetParam": job.l1 / penalty if penalty else 0.0,
         "standardization": job.standardization,
         "fitIntercept": job.fit_intercept,
+        "bounds": _digest(job.bounds),
         "stepSize": job.step_size,
         "batchSize": job.batch_size,
         "consistency": repr(job.consistency),
@@ -88,6 +91,14 @@ def _plain(objective: Any) -> list[tuple[str, Any]]:
     """Numbers and names that an objective was made with."""
     held = getattr(objective, "__dict__", {})
     return sorted((name, value) for name, value in held.items() if isinstance(value, (bool, int, float, str)))
+
+
+def _digest(bounds: Bounds | None) -> str:
+    """Bounds in few characters; empty: none."""
+    if bounds is None:
+        return ""
+    given = [None if each is None else (each.shape, each.tolist()) for each in vars(bounds).values()]
+    return hashlib.sha256(repr(given).encode()).hexdigest()[:16]
 
 
 def differences(was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

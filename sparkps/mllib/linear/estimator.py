@@ -19,6 +19,7 @@ from sparkps.mllib.linear.model import LinearModel
 from sparkps.mllib.models.persistence import EstimatorReader, EstimatorWriter
 from sparkps.mllib.params.setters import LinearSetters, PredictionSetters
 from sparkps.mllib.params.shared import FULL_BATCH_SOLVERS, MINI_BATCH_SOLVERS, check_params, warn_of_unused
+from sparkps.mllib.solvers.bounds import Bounds
 from sparkps.mllib.solvers.drivers import grid_key
 from sparkps.mllib.solvers.job import TrainingJob
 from sparkps.mllib.solvers.objective import Objective
@@ -46,6 +47,8 @@ class LinearEstimator(Estimator[M], LinearSetters, PredictionSetters, DefaultPar
     _solvers: ClassVar[Mapping[str, str]] = {name: name for name in (*FULL_BATCH_SOLVERS, *MINI_BATCH_SOLVERS)}
     #: Of Params that other estimators do not have: what must hold, in words and as a test.
     _ranges: ClassVar[dict[str, tuple[str, Callable[[Any], bool]]]] = {}
+    #: Whether full-batch training takes the steps of OWL-QN also without L1, as pyspark.ml does for a loss that is not smooth.
+    _orthantwise: ClassVar[bool] = False
     #: Arguments of the last call of a `keyword_only` method.
     _input_kwargs: dict[str, Any]
 
@@ -139,9 +142,9 @@ class LinearEstimator(Estimator[M], LinearSetters, PredictionSetters, DefaultPar
 
     def _check_l1(self, solver: str) -> None:
         """Raise where there is a penalty of L1 that the driver of that name makes no use of."""
-        if self.getElasticNetParam() > 0 and self.getRegParam() > 0 and solver in ("lbfgs", "sgd", "adagrad", "adam"):
+        if self.getElasticNetParam() > 0 and self.getRegParam() > 0 and solver in ("sgd", "adagrad", "adam"):
             raise InvalidParam(
-                f"L1 needs solver='ftrl': with solver={solver!r} the `elasticNetParam` must be 0. Got"
+                f"L1 needs solver='lbfgs' or 'ftrl': with solver={solver!r} the `elasticNetParam` must be 0. Got"
                 f" {self.getElasticNetParam()!r} instead.",
                 param="elasticNetParam",
             )
@@ -155,6 +158,10 @@ class LinearEstimator(Estimator[M], LinearSetters, PredictionSetters, DefaultPar
     def _objective(self) -> Objective:
         """What is minimised; of a loss with parameters of its own, to be made of the Params."""
         return loss_named(self._loss)()
+
+    def _bounds(self, outputs: int) -> Bounds | None:
+        """Bounds on a model of so many outputs; of an estimator that has Params for them."""
+        return None
 
     def _columns(self) -> Columns:
         weight = self.getWeightCol() if self.isDefined(self.weightCol) else ""
@@ -188,6 +195,8 @@ class LinearEstimator(Estimator[M], LinearSetters, PredictionSetters, DefaultPar
             num_workers=self.getNumWorkers() or None,
             deterministic=self.getDeterministic(),
             seed=self.getSeed() % (1 << 63),  # of generators that take no negative ones
+            bounds=self._bounds(objective.outputs),
+            orthantwise=self._orthantwise,
             early_stopping_rounds=self.getEarlyStoppingRounds(),
             validation_tol=self.getValidationTol(),
             checkpoint_dir=self._checkpoint_dir(),

@@ -15,7 +15,9 @@ from sparkps.mllib.solvers.minibatch_driver import MiniBatchDriver
 from sparkps.mllib.solvers.normal_driver import NormalDriver
 
 #: Fields of a job that may differ between jobs of one grid.
-_OF_ONE_FIT = {"max_iter", "tol", "l1", "l2", "standardization", "fit_intercept", "early_stopping_rounds", "validation_tol", "objective"}
+_OF_ONE_FIT = {
+    "max_iter", "tol", "l1", "l2", "standardization", "fit_intercept", "early_stopping_rounds", "validation_tol", "objective", "bounds",
+}  # fmt: skip
 
 #: By name of the solver.
 DRIVERS: dict[str, type[SolverDriver]] = {

@@ -22,9 +22,12 @@ from sparkps.mllib.data.ingest import ingest
 from sparkps.mllib.data.rows import RowReader
 from sparkps.mllib.data.store import Store
 from sparkps.mllib.solvers.job import RankJob
+from sparkps.mllib.solvers.methods import method_of
+from sparkps.mllib.solvers.owlqn import WEIGHTS
+from sparkps.mllib.solvers.projected import LOWER, UPPER
 from sparkps.mllib.solvers.quasi_newton import TRIAL, TRIAL_GRADIENT
 from sparkps.mllib.solvers.ranks import RankSummary, check_same_rows, check_weight, counts_of, weight_of
-from sparkps.mllib.solvers.scaling import FACTS, STATISTICS, label_sums, scaling
+from sparkps.mllib.solvers.scaling import FACTS, STATISTICS, l1_weights, label_sums, scaling
 from sparkps.mllib.solvers.vectors import FIRST_EVALUATION, STOP
 from sparkps.wire.messages.data import OpCode
 
@@ -72,7 +75,9 @@ class _FullBatch:
         self.ranks, self.facts, self.totals, self.control = (
             self.worker.table(name) for name in (names.ranks, names.facts, names.totals, names.control)
         )
-        # Looked up now, for the end: the coordinator may be gone then, and training goes on.
+        #: Vectors that the solver only reads: what ranks know of each feature. Looked up now, as the models, for what comes later: the
+        #: coordinator may be gone then, and training goes on.
+        self.given = {name: self._keys_of(names.vector(name)) for job in self.rank_job.jobs for name in method_of(job).given}
         self.models = [self._keys_of(names.coefficients_of(number)) for number in range(len(self.rank_job.jobs))]
 
     def _keys_of(self, table: str) -> KeySet:
@@ -95,6 +100,7 @@ class _FullBatch:
             if any(job.fit_intercept for job in self.rank_job.jobs):
                 mean = np.repeat(self.scaling.scaled_mean[:, None], self.objective.dim, axis=1)
                 self._keys_of(self.rank_job.names.scaled_mean).assign(mean)
+            self._give()
             worker.tick()
         while True:
             if (worker.clock - FIRST_EVALUATION) % 2:
@@ -150,6 +156,20 @@ class _FullBatch:
             statistics, self.weight, facts[1], self.store.parameters, l2=l2, standardization=job.standardization
         )
 
+    def _give(self) -> None:
+        """Write the vectors that the job's solver only reads; all ranks that hold a feature write the same."""
+        job, parameters, dim = self.job, self.store.parameters, self.objective.dim
+        rows: dict[str, Array] = {}
+        if WEIGHTS in method_of(job).given:
+            l1, _ = self.objective.penalties(job.l1, job.l2)
+            weights = l1_weights(self.scaling.inverse, parameters, l1=l1, standardization=job.standardization)
+            rows[WEIGHTS] = np.repeat(weights[:, None], dim, axis=1)
+        if job.bounds is not None:
+            made = job.bounds.rows(self.store.keys, self.scaling.inverse, parameters, dim, job.columns.features)
+            rows[LOWER], rows[UPPER] = made
+        if rows:
+            write_together(self.worker.session, OpCode.ASSIGN, [(self.given[name], each) for name, each in rows.items()])
+
     # ---- evaluation ----------------------------------------------------------------------------------------------------
 
     def _evaluate(self) -> bool:
@@ -162,6 +182,8 @@ class _FullBatch:
             self._publish(np.array(shift))
             is_last = self.number == len(self.models) - 1
             if not is_last:
+                self._take_up(self.number + 1)
+                self._give()
                 self.worker.tick()
             return is_last
         bias = self._bias(point, np.array(shift))
@@ -200,8 +222,8 @@ class _FullBatch:
     def _publish(self, shift: Array) -> None:
         """The solution, in coefficients of the raw features, into the model's table."""
         self.state[self.store.parameters[0], 0] -= shift
-        penalised = self.job.l1 + self.job.l2 > 0
-        self.models[self.number].assign(self.objective.published(np.ascontiguousarray(self.state[:, 0]), penalised=penalised))
+        rows = np.ascontiguousarray(self.state[:, 0])
+        self.models[self.number].assign(self.objective.published(rows, penalised=self.job.chosen))
 
 
 __all__ = ["FullBatchTask"]

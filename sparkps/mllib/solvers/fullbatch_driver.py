@@ -18,7 +18,7 @@ from sparkps.mllib.data.store import parameter_keys
 from sparkps.mllib.solvers.driver import Solution, SolverDriver, Times
 from sparkps.mllib.solvers.fullbatch import FullBatchTask
 from sparkps.mllib.solvers.job import RankJob, TrainingJob
-from sparkps.mllib.solvers.lbfgs import Lbfgs
+from sparkps.mllib.solvers.methods import method_of
 from sparkps.mllib.solvers.names import TableNames
 from sparkps.mllib.solvers.objective import Objective, Start
 from sparkps.mllib.solvers.operations import Combine
@@ -32,7 +32,7 @@ from sparkps.mllib.tables import TrainingTables
 
 Array = NDArray[Any]
 
-#: Pairs of vectors that L-BFGS keeps, as in pyspark.ml.
+#: Pairs of vectors that the methods keep, as in pyspark.ml.
 HISTORY = 10
 
 #: The point at which rows for validation had the least loss.
@@ -57,7 +57,7 @@ class FitStanding(msgspec.Struct, frozen=True):
 
 
 class FullBatchDriver(SolverDriver):
-    """L-BFGS, as a member of the group's clock: says where the ranks evaluate, and combines vectors on the tier."""
+    """A quasi-Newton method, as a member of the group's clock: says where the ranks evaluate, and combines vectors on the tier."""
 
     joins = True
     takes_grids = True
@@ -88,7 +88,8 @@ class FullBatchDriver(SolverDriver):
 
     def _vectors(self) -> list[str]:
         best = [BEST] if any(job.columns.validation for job in self.jobs) else []
-        return [*Lbfgs.vector_names(HISTORY), *best]
+        names = [name for job in self.jobs for name in method_of(job).vector_names(HISTORY)]
+        return [*dict.fromkeys(names), *best]
 
     def run(self, group: RunningGroup, saver: Saver) -> tuple[list[Solution], Figures]:
         """See `SolverDriver`."""
@@ -130,7 +131,7 @@ class _Fit:
         self.times = Times()
         self.stopping = EarlyStopping(job.early_stopping_rounds, job.validation_tol)
         self.vectors = TierVectors(
-            solver, names, TRIAL, TRIAL_GRADIENT, outputs=job.objective.outputs, centred=job.fit_intercept, job=number
+            solver, names, TRIAL, TRIAL_GRADIENT, outputs=job.objective.outputs, centred=job.centred, job=number
         )
         self.trial = solver.table(names.vector(TRIAL))
 
@@ -149,8 +150,9 @@ class _Fit:
         self._end(BEST if self.stopping.best is not None else POINT)
         rows = self.trial.pull(keys)
         rows[0] -= self.vectors.shift
-        # No penalty is on intercepts.
-        intercepts = objective.published(rows[:1], penalised=False)[0] if job.fit_intercept else np.zeros(objective.outputs)
+        # No penalty is on intercepts; bounds may be.
+        chosen = job.bounds is not None
+        intercepts = objective.published(rows[:1], penalised=chosen)[0] if job.fit_intercept else np.zeros(objective.outputs)
         seconds = self.times.of(len(found.history))
         losses = self.stopping.losses
         return Solution(intercepts, found.history, found.iterations, found.reason, rows[1:, 0], seconds, losses)
@@ -190,7 +192,7 @@ class _Fit:
         if begun is not None:
             for loss in begun.validation:
                 self.stopping.tell(loss)
-        solver = Lbfgs(self.vectors, job.max_iter, job.tol, HISTORY, report, keep)
+        solver = method_of(job)(self.vectors, job.max_iter, job.tol, HISTORY, report, keep)
         return solver.minimize(None if begun is None else begun.solver)
 
     def _validated(self) -> str | None:
@@ -212,9 +214,12 @@ class _Fit:
         if not rows.any():
             raise no_rows(0)
         check_weight(sums.weight, job.columns)
-        common_width(widths, job.columns)
+        width = common_width(widths, job.columns)
         objective = job.objective.informed(sums)
         found = objective.start(sums)
+        if job.bounds is not None:  # the intercepts that solve it may be out of bounds
+            job.bounds.check_features(width, job.columns.features)
+            found = Start(job.bounds.within(found.intercepts), "", found.scalars)
         return objective, found if job.fit_intercept else Start(np.zeros(len(found.intercepts)), "", found.scalars)
 
 

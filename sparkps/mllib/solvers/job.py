@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sparkps.consistency import Consistency
 from sparkps.mllib.data.rows import Columns
+from sparkps.mllib.solvers.bounds import Bounds
 from sparkps.mllib.solvers.names import TableNames
 from sparkps.mllib.solvers.objective import Objective
 
@@ -46,11 +47,25 @@ class TrainingJob:
     #: Of rows for validation: iterations without a better loss after which training ends (0: never), and what counts as better.
     early_stopping_rounds: int = 5
     validation_tol: float = 0.0
+    #: Of full-batch solvers: bounds on coefficients and intercepts.
+    bounds: Bounds | None = None
+    #: Of full-batch solvers: whether the steps are those of OWL-QN also without L1, as pyspark.ml takes them for a loss that is not smooth.
+    orthantwise: bool = False
     #: Where checkpoints of the training are written; empty: nowhere. And iterations from one to the next.
     checkpoint_dir: str = ""
     checkpoint_interval: int = 10
     #: Of gradient descent over all rows: share of the rows that an iteration takes, drawn anew for each.
     fraction: float = 1.0
+
+    @property
+    def centred(self) -> bool:
+        """Of full-batch solvers: whether features are centred, which moves the intercepts."""
+        return self.fit_intercept and not (self.bounds is not None and self.bounds.on_intercepts)
+
+    @property
+    def chosen(self) -> bool:
+        """Whether a penalty or bounds tell between solutions that are as good for the rows."""
+        return self.l1 + self.l2 > 0 or self.bounds is not None
 
 
 @dataclass(frozen=True)

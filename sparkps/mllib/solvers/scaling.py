@@ -93,4 +93,24 @@ def scaling(
     return Scaling(inverse, scaled_mean, penalty)
 
 
-__all__ = ["FACTS", "STATISTICS", "Scaling", "label_sums", "scaling"]
+def l1_weights(inverse: Array, parameters: Array, *, l1: float, standardization: bool) -> Array:
+    """Weight of each scaled coefficient in the L1 norm: float64 (n,), 0 for parameters that belong to no feature.
+
+    Parameters
+    ----------
+    inverse, parameters : ndarray
+        As in `Scaling` and `scaling`.
+    l1 : float
+    standardization : bool
+
+    Examples
+    --------
+    >>> l1_weights(np.array([0.5, 1.0]), np.array([1]), l1=0.2, standardization=False).tolist()    # |w/2|·0.2
+    [0.1, 0.0]
+    """
+    weights = np.full(len(inverse), l1) if standardization else l1 * inverse
+    weights[parameters] = 0.0
+    return weights
+
+
+__all__ = ["FACTS", "STATISTICS", "Scaling", "l1_weights", "label_sums", "scaling"]
