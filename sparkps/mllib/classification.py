@@ -16,12 +16,13 @@ from pyspark.ml.util import DefaultParamsReadable, MLReadable
 
 from sparkps.mllib.fm.estimator import MachineEstimator
 from sparkps.mllib.fm.model import MachineClassificationModel
+from sparkps.mllib.linear.bounded import BoundedClassifier
 from sparkps.mllib.linear.classifiers import LinearClassificationModel, ProbabilisticModel
 from sparkps.mllib.linear.estimator import LinearEstimator
-from sparkps.mllib.linear.families import FamilyClassifier
 from sparkps.mllib.linear.live import LiveModel
 from sparkps.mllib.linear.spark_model import spark_model
 from sparkps.mllib.linear.streams import StreamClassifier
+from sparkps.mllib.params.bounds import HasBounds
 from sparkps.mllib.params.factorization import MachineColumnSetters
 from sparkps.mllib.params.margins import HasMarginThreshold
 from sparkps.mllib.params.shared import HasFamily, LinearParams, ProbabilisticParams
@@ -37,7 +38,7 @@ from sparkps.mllib.summaries.named import (
 )
 
 
-class _LogisticRegressionParams(LinearParams, ProbabilisticParams, HasFamily):
+class _LogisticRegressionParams(LinearParams, ProbabilisticParams, HasFamily, HasBounds):
     """Params of the estimator and of its model."""
 
 
@@ -64,22 +65,21 @@ class LogisticRegressionModel(ProbabilisticModel, _LogisticRegressionParams, MLR
 
 
 class LogisticRegression(
-    FamilyClassifier[LogisticRegressionModel],
+    BoundedClassifier[LogisticRegressionModel],
     _LogisticRegressionParams,
     DefaultParamsReadable["LogisticRegression"],
 ):
     """Logistic regression trained on the tier: binomial, or multinomial where `family` or the labels say so.
 
-    With solver ``lbfgs`` the objective, its optimum and the steps towards it are those of pyspark.ml: the mean of
-    log(1 + exp(-margin)), or of several classes the softmax loss, over the rows plus ``regParam/2·‖w‖²``, on standardized coefficients
+    With solver ``lbfgs`` the objective, its optimum and, but under bounds, the steps towards it are those of pyspark.ml: the mean of
+    log(1 + exp(-margin)), or of several classes the softmax loss, over the rows plus the elastic net, on standardized coefficients
     or, without `standardization`, on plain ones. With ``sgd``, ``adagrad``, ``adam`` and ``ftrl`` the tier's optimizers apply the mean
     gradient of each batch; L2 then acts on the features of the batch, and the penalties of ``ftrl`` are those of McMahan et al., which
     weigh against the sum of these gradients over all steps. The features may be vectors, array<double>, or struct<indices:
     array<bigint>, values: array<float>>, whose number has no limit.
 
-    The Params are those of pyspark.ml but for bounds on coefficients, and ``solver``, ``stepSize``,
-    ``batchSize``, ``numWorkers``, ``consistency``, ``staleness``, ``seed``, ``numFeatures``, ``handleInvalid``, ``deterministic``,
-    ``checkpointDir`` and ``checkpointInterval`` (see `HasCheckpoints`).
+    The Params are those of pyspark.ml, and ``solver``, ``stepSize``, ``batchSize``, ``numWorkers``, ``consistency``, ``staleness``,
+    ``seed``, ``numFeatures``, ``handleInvalid``, ``deterministic``, ``checkpointDir`` and ``checkpointInterval`` (see `HasCheckpoints`).
 
     Examples
     --------

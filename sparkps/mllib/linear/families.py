@@ -44,7 +44,7 @@ class FamilyClassifier(BinaryClassifier[M], HasFamily):
         if family == "binomial":
             return trained(loss_named(self._loss)())
         classes = declared_classes(dataset, self.getLabelCol())
-        if family == "auto" and classes <= 2 and (classes or self.getHandleInvalid() == "error"):
+        if family == "auto" and classes <= 2 and (classes or self.getHandleInvalid() == "error") and self._may_have_two():
             try:
                 return trained(loss_named(self._loss)())
             except InvalidInput as error:
@@ -53,6 +53,10 @@ class FamilyClassifier(BinaryClassifier[M], HasFamily):
                 log.info("%s: labels are not 0 and 1 alone, the family is multinomial", self.uid)
         classes = classes or self._counted(dataset)
         return trained(self._of(family, classes))
+
+    def _may_have_two(self) -> bool:
+        """Whether the Params would do for two classes."""
+        return True
 
     def _grid_key(self) -> str | None:
         found = super()._grid_key()

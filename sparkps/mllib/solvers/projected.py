@@ -52,7 +52,7 @@ _MAX_STEPS = 40
 class ProjectedLbfgs(QuasiNewton):
     """Minimises a smooth function with each element between the bounds in vectors `LOWER` and `UPPER`; see `QuasiNewton`.
 
-    A point outside of the bounds is clipped to them at the start. The gradient's norm is that of P(x - g) - x, with P the
+    A start outside of the bounds is evaluated, and then clipped to them. The gradient's norm is that of P(x - g) - x, with P the
     projection onto the bounds: it is 0 at a minimum.
     """
 
@@ -65,8 +65,19 @@ class ProjectedLbfgs(QuasiNewton):
     _scale = 1.0
 
     def _started(self) -> float:
-        self.vectors.run([clip(TRIAL, LOWER, UPPER)])
         value = self._evaluate()
+        # Bounds are read for the first time now: while the start is evaluated, those who know them may be writing them.
+        (outside,) = self.vectors.run(
+            [
+                Combine(RESIDUAL, {TRIAL: 1.0}),
+                clip(RESIDUAL, LOWER, UPPER),
+                Combine(RESIDUAL, {RESIDUAL: 1.0, TRIAL: -1.0}),
+                Gram((RESIDUAL,), (RESIDUAL,)),
+            ]
+        )
+        if outside[0, 0] > 0:
+            self.vectors.run([clip(TRIAL, LOWER, UPPER)])
+            value = self._evaluate()
         squares, dots = self.vectors.run(
             [
                 *self._looking(),

@@ -76,12 +76,22 @@ def test_finds_the_bottom_of_a_curved_valley_that_a_bound_cuts() -> None:
     np.testing.assert_allclose(vectors.held[POINT], best, rtol=1e-5)
 
 
-def test_never_looks_outside_of_the_bounds_and_never_rises() -> None:
+def test_never_looks_outside_of_the_bounds_after_the_start_and_never_rises() -> None:
     x, y = logistic_problem()
     vectors = vectors_of(logistic_objective(x, y, 0.0), np.full(13, 5.0), np.full(13, -0.1), np.full(13, 0.2))
     found = ProjectedLbfgs(vectors, 100, 0.0).minimize()
-    assert all((abs(trial - 0.05) <= 0.15 + 1e-15).all() for trial in vectors.trials)
+    assert all((abs(trial - 0.05) <= 0.15 + 1e-15).all() for trial in vectors.trials[1:])
     assert all(b <= a for a, b in zip(found.history, found.history[1:], strict=False))
+
+
+def test_bounds_may_be_written_while_the_start_is_evaluated() -> None:
+    def function(w: np.ndarray) -> tuple[float, np.ndarray]:
+        vectors.held[LOWER], vectors.held[UPPER] = np.array([1.0, -1.0]), np.array([5.0, 5.0])
+        return float(w @ w), 2 * w
+
+    vectors = vectors_of(function, np.zeros(2), np.zeros(2), np.zeros(2))
+    ProjectedLbfgs(vectors, 10, 1e-9).minimize()
+    assert vectors.held[POINT].tolist() == [1.0, 0.0]
 
 
 def test_bounds_that_hold_everything_leave_nothing_to_do() -> None:
@@ -100,11 +110,11 @@ def test_needs_about_as_many_evaluations_as_without_bounds() -> None:
     assert bounded.evaluations <= 1.5 * free.evaluations
 
 
-def test_asks_the_tier_once_for_each_trial() -> None:
+def test_asks_the_tier_once_for_each_trial_and_once_more_at_the_start() -> None:
     x, y = logistic_problem()
     vectors = vectors_of(logistic_objective(x, y, 0.0), np.zeros(13), np.zeros(13), np.full(13, FAR))
     found = ProjectedLbfgs(vectors, 15, 0.0).minimize()
-    assert vectors.requests == found.evaluations
+    assert vectors.requests == found.evaluations + 1
 
 
 @pytest.mark.parametrize("history", [2, 10])
