@@ -95,7 +95,7 @@ class Summary:
         """The rows of `predictions` that have a label; those without are an error unless the model skips invalid rows."""
         from pyspark.sql import functions as sf
 
-        if self._model.getHandleInvalid() != "skip":
+        if not self._model.hasParam("handleInvalid") or self._model.getOrDefault("handleInvalid") != "skip":
             return self.predictions
         label, weight = self._label, self._weight
         return self.predictions.where(label.isNotNull() & ~sf.isnan(label) & weight.isNotNull() & (weight >= 0) & ~sf.isnan(weight))

@@ -27,7 +27,8 @@ _STYLE: Any = {
     "font.size": 10.0,
     "grid.alpha": 0.6,
     "grid.color": "#e2e6ea",
-    "legend.frameon": False,
+    "legend.edgecolor": "none",
+    "legend.framealpha": 0.85,
     "legend.fontsize": "small",
     "lines.linewidth": 1.8,
 }

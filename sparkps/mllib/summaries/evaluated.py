@@ -80,7 +80,7 @@ def _trained_on(model: Any, dataset: DataFrame) -> DataFrame:
     name = "validationIndicatorCol"
     if not model.hasParam(name) or not model.isDefined(name) or not model.getOrDefault(name):
         return dataset
-    return dataset.where(~sf.coalesce(sf.col(quoted(model.getOrDefault(name))), sf.lit(False)))
+    return dataset.where(~sf.col(quoted(model.getOrDefault(name))))  # where it is null, the row is wrong
 
 
 __all__ = ["EvaluatedModel"]

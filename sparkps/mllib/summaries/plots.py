@@ -13,8 +13,8 @@ from sparkps.mllib.summaries.history import TrainingHistory
 
 Array = NDArray[Any]
 
-#: Of what the picture is about, of what it is compared with, and of what is only there for orientation.
-MAIN, OTHER, FAINT = "#1f5fa8", "#d1661f", "#9aa5b1"
+#: Colours of what the picture is about, of what it is compared with, of what has a scale of its own, and of what is for orientation.
+MAIN, OTHER, THIRD, FAINT = "#1f5fa8", "#d1661f", "#2b8257", "#9aa5b1"
 
 #: Most classes whose cells of the confusion matrix carry numbers.
 _NUMBERED = 12
@@ -28,28 +28,31 @@ def loss(ax: Any, history: TrainingHistory, *, over_seconds: bool = False) -> No
     across = np.asarray(history.seconds, dtype=float) if over_seconds else steps
     marker = "o" if count <= 30 else ""
     ax.plot(across, history.objective, color=MAIN, marker=marker, markersize=3.5, label="training objective")
-    lines, axes = [*ax.get_lines()], ax
+    axes = [ax]
     for name, values in {"loss": history.validation, **history.metrics}.items():
-        if not values:
-            continue
-        larger = name in METRICS and METRICS[name].larger_is_better
-        if larger and axes is ax:
-            axes = ax.twinx()
-            axes.set_ylabel(f"validation {name}", color=OTHER)
-            axes.grid(False)
-        onto = axes if larger else ax
-        at = across[-len(values):]
-        style = "--" if larger else "-"
-        lines += onto.plot(at, values, style, color=OTHER, marker=marker, markersize=3.5, label=f"validation {name}")
-        best = int((np.nanargmax if larger else np.nanargmin)(values))
-        lines += onto.plot(at[best], values[best], "D", color=OTHER, markersize=6, label=f"best: {values[best]:.4g}")
+        if values:
+            _validation(axes, across[-len(values) :], name, values, marker)
     ax.set_xlabel("seconds since training began" if over_seconds else "iteration")
     ax.set_ylabel("loss")
     if not over_seconds:
         ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set_title("Loss over seconds" if over_seconds else "Loss over iterations")
+    lines = [line for each in axes for line in each.get_lines()]
     if len(lines) > 1:
-        ax.legend(handles=lines, loc="best")
+        axes[-1].legend(handles=lines, loc="center right" if len(axes) > 1 else "best")
+
+
+def _validation(axes: list[Any], across: Array, name: str, values: Sequence[float], marker: str) -> None:
+    """A metric of the rows for validation, with its best value; one that grows gets an axis of its own, added to `axes`."""
+    larger = name in METRICS and METRICS[name].larger_is_better
+    if larger and len(axes) == 1:
+        axes.append(axes[0].twinx())
+        axes[1].set_ylabel(f"validation {name}", color=THIRD)
+        axes[1].grid(False)
+    onto, color = (axes[1], THIRD) if larger else (axes[0], OTHER)
+    onto.plot(across, values, color=color, marker=marker, markersize=3.5, label=f"validation {name}")
+    best = int((np.nanargmax if larger else np.nanargmin)(values))
+    onto.plot(across[best], values[best], "D", color=color, markersize=6, label=f"best: {values[best]:.4g}")
 
 
 def roc(ax: Any, rates: Array, area: float) -> None:
@@ -124,9 +127,41 @@ def confusion(ax: Any, cells: Iterable[Sequence[float]]) -> None:
         ax.text(j, i, said, ha="center", va="center", color="white" if shares[i, j] > 0.6 else "black")
 
 
+def residuals(ax: Any, lowest: float, width: float, weights: Array, error: float) -> None:
+    """Histogram of label - prediction: `weights` are those of bins of `width` from `lowest` on, `error` is the root mean squared error."""
+    starts = lowest + width * np.arange(len(weights))
+    share = weights / max(float(weights.sum()), np.finfo(float).tiny)
+    ax.bar(starts, share, width, align="edge", color=MAIN, alpha=0.75, linewidth=0)
+    ax.axvline(0.0, color=FAINT, linestyle="--", linewidth=1)
+    for sign in (-1, 1):
+        ax.axvline(sign * error, color=OTHER, linewidth=1, label=f"± RMSE ({error:.4g})" if sign > 0 else None)
+    ax.set_ylim(top=1.2 * max(float(share.max(initial=0.0)), np.finfo(float).tiny))
+    ax.set_xlabel("label - prediction")
+    ax.set_ylabel("share of rows")
+    ax.set_title("Residuals")
+    ax.legend(loc="upper right")
+
+
+def predicted(ax: Any, lowest: float, highest: float, weights: Array) -> None:
+    """How many rows have which label and prediction: `weights` are those of the cells of a grid, predictions first."""
+    span = (lowest, highest) if highest > lowest else (lowest - 0.5, lowest + 0.5)
+    if (weights > 0).any():
+        seen = np.where(weights > 0, weights, np.nan)
+        image = ax.imshow(seen, origin="lower", extent=(*span, *span), cmap="Blues", aspect="auto", interpolation="nearest", norm="log",
+                          vmin=np.nanmin(seen) / 3.0)  # fmt: skip
+        ax.figure.colorbar(image, ax=ax, label="weight of rows").outline.set_visible(False)
+    ax.plot(span, span, color=OTHER, linewidth=1, linestyle="--", label="perfect")
+    ax.set_xlim(span)
+    ax.set_ylim(span)
+    ax.set_xlabel("label")
+    ax.set_ylabel("prediction")
+    ax.set_title("Predictions")
+    ax.legend(loc="upper left")
+
+
 def _unit_square(ax: Any) -> None:
     ax.set_xlim(-0.01, 1.01)
     ax.set_ylim(-0.01, 1.01)
 
 
-__all__ = ["FAINT", "MAIN", "OTHER", "calibration", "confusion", "loss", "precision_and_recall", "roc"]
+__all__ = ["FAINT", "MAIN", "OTHER", "THIRD", "calibration", "confusion", "loss", "precision_and_recall", "predicted", "residuals", "roc"]
