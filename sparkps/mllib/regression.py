@@ -28,6 +28,16 @@ from sparkps.mllib.linear.spark_model import spark_model
 from sparkps.mllib.params.regression import HasRegressionLoss
 from sparkps.mllib.params.shared import MINI_BATCH_SOLVERS, LinearParams
 from sparkps.mllib.solvers.objective import Objective
+from sparkps.mllib.summaries.generalized import (
+    GeneralizedLinearRegressionSummary,
+    GeneralizedLinearRegressionTrainingSummary,
+)
+from sparkps.mllib.summaries.regression import (
+    LinearRegressionSummary,
+    LinearRegressionTrainingSummary,
+    RegressionSummary,
+    RegressionTrainingSummary,
+)
 
 
 class _LinearRegressionParams(LinearParams, HasRegressionLoss):
@@ -41,6 +51,8 @@ class _LinearRegressionParams(LinearParams, HasRegressionLoss):
 class LinearRegressionModel(LinearModel, _LinearRegressionParams, MLReadable["LinearRegressionModel"]):
     """A fitted linear regression; see `FittedModel` for where its coefficients are."""
 
+    _evaluation = LinearRegressionSummary
+    _training = LinearRegressionTrainingSummary
     _scored_in_spark = True
 
     @property
@@ -136,6 +148,8 @@ class LinearRegression(
 class GeneralizedLinearRegressionModel(MeanModel, MLReadable["GeneralizedLinearRegressionModel"]):
     """A fitted generalized linear model: what it predicts is the mean label; see `FittedModel` for where its coefficients are."""
 
+    _evaluation = GeneralizedLinearRegressionSummary
+    _training = GeneralizedLinearRegressionTrainingSummary
     _scored_in_spark = True
     _offset_in_spark = True
 
@@ -205,6 +219,9 @@ class GeneralizedLinearRegression(
 class FMRegressionModel(MachineModel, MLReadable["FMRegressionModel"]):
     """A fitted factorization machine whose margin is the prediction."""
 
+    _evaluation = RegressionSummary
+    _training = RegressionTrainingSummary
+
     _in_spark = "regression.FMRegressionModel"
     _scored_in_spark = True
 
@@ -255,6 +272,7 @@ class FMRegressor(MachineEstimator[FMRegressionModel], DefaultParamsReadable["FM
 
 
 __all__ = [
-    "FMRegressionModel", "FMRegressor", "GeneralizedLinearRegression", "GeneralizedLinearRegressionModel", "LinearRegression",
-    "LinearRegressionModel",
+    "FMRegressionModel", "FMRegressor", "GeneralizedLinearRegression", "GeneralizedLinearRegressionModel",
+    "GeneralizedLinearRegressionSummary", "GeneralizedLinearRegressionTrainingSummary", "LinearRegression", "LinearRegressionModel",
+    "LinearRegressionSummary", "LinearRegressionTrainingSummary",
 ]  # fmt: skip

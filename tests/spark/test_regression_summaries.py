@@ -30,6 +30,9 @@ DEVIANCES = ["deviance", "nullDeviance", "dispersion", "aic"]
 DEGREES = ["rank", "numInstances", "degreesOfFreedom", "residualDegreeOfFreedom", "residualDegreeOfFreedomNull", "predictionCol"]
 
 
+pytestmark = pytest.mark.timeout(300)  # each asks two summaries for everything, in dozens of jobs
+
+
 @pytest.fixture(scope="module")
 def rows(spark):
     """Labels of any sign, positive ones, counts and shares, with weights, whole weights of which some are 0, and offsets."""
@@ -107,12 +110,12 @@ def likelihood(family, link, power=0.0):
 #: Family, label, link, other Params, and the kind of residuals that is looked at.
 FITS = [
     ("gaussian", "any", "identity", {}, "deviance"),
-    ("gaussian", "positive", "inverse", {"weightCol": "weight", "fitIntercept": False}, "working"),
+    ("gaussian", "positive", "inverse", {"weightCol": "weight"}, "working"),
     ("gaussian", "any", "identity", {"weightCol": "weight", "offsetCol": "shift"}, "response"),
     ("binomial", "share", "logit", {"weightCol": "times"}, "deviance"),
     ("binomial", "share", "probit", {"offsetCol": "shift"}, "working"),
     ("poisson", "count", "log", {"weightCol": "weight", "offsetCol": "shift"}, "pearson"),
-    ("gamma", "positive", "log", {"weightCol": "weight"}, "pearson"),
+    ("gamma", "positive", "log", {"weightCol": "weight", "fitIntercept": False}, "pearson"),
 ]
 
 

@@ -8,15 +8,19 @@ import logging
 import weakref
 
 import numpy as np
+import pyspark.ml.regression
 import pytest
 from pyspark.ml.linalg import Vectors
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as sf
 
 from sparkps.mllib import classification as ours
+from sparkps.mllib import regression
 from sparkps.mllib.classification import LogisticRegression
 from sparkps.mllib.summaries.history import TrainingHistory
 from sparkps.mllib.summaries.training import warn_if_overfit
+
+pytestmark = pytest.mark.timeout(300)  # each asks two summaries for everything, in dozens of jobs
 
 LABELLED = ["truePositiveRateByLabel", "falsePositiveRateByLabel", "precisionByLabel", "recallByLabel", "labels"]
 SCALARS = ["accuracy", "weightedTruePositiveRate", "weightedFalsePositiveRate", "weightedRecall", "weightedPrecision"]
@@ -194,6 +198,44 @@ def test_a_loaded_model_has_no_summary_and_evaluates(model, rows, tmp_path):
     with pytest.raises(RuntimeError, match="No training summary available"):
         _ = loaded.summary
     assert loaded.evaluate(rows).accuracy == model.summary.accuracy
+
+
+def test_several_classes(ps, spark):
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(400, 3))
+    y = (x @ rng.normal(size=(3, 4)) + rng.gumbel(size=(400, 4))).argmax(axis=1).astype(float)
+    given = [(float(b), Vectors.dense(a)) for a, b in zip(x, y, strict=True)]
+    rows = spark.createDataFrame(given, ["label", "features"]).coalesce(2)
+    model = LogisticRegression(maxIter=5).fit(rows)
+    theirs = model.toSpark().evaluate(rows)
+    assert type(model.summary) is ours.LogisticRegressionTrainingSummary
+    assert type(model.evaluate(rows)) is ours.LogisticRegressionSummary
+    assert_like(model.summary, theirs, [*LABELLED, *SCALARS])
+    assert model.summary.weightedFMeasure(2.0) == pytest.approx(theirs.weightedFMeasure(2.0), rel=1e-12)
+    assert not hasattr(model.summary, "roc")
+    assert len(model.summary.plot().axes) == 3
+
+
+STATISTICS = ["coefficientStandardErrors", "tValues", "pValues"]
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "figures"),
+    [
+        ("LinearRegression", {"solver": "normal"}, ["r2", "r2adj", "totalIterations", "degreesOfFreedom"]),
+        ("GeneralizedLinearRegression", {"family": "binomial"}, ["deviance", "nullDeviance", "aic", "numIterations", "solver"]),
+        ("GeneralizedLinearRegression", {}, ["deviance", "dispersion", "aic", "numIterations", "solver"]),
+    ],
+)
+def test_trained_regressions(ps, rows, name, params, figures):
+    params = {**params, "weightCol": "w"} if params else params
+    mine = getattr(regression, name)(**params).fit(rows).summary
+    theirs = getattr(pyspark.ml.regression, name)(**params).fit(rows).summary
+    assert type(mine).__name__ == type(theirs).__name__
+    for figure in (*STATISTICS, *figures):
+        found, expected = getattr(mine, figure), getattr(theirs, figure)
+        assert type(found) is type(expected), figure
+        assert found == pytest.approx(expected, rel=1e-5, abs=1e-12), figure
 
 
 def test_an_overfit_model_is_told_once_and_says_so(caplog):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from pyspark.ml.linalg import DenseVector, Matrix, Vector, Vectors
@@ -13,6 +13,12 @@ from sparkps.mllib.linear.matrices import compressed, matrix_of
 from sparkps.mllib.linear.model import LinearModel
 from sparkps.mllib.linear.scoring import BinaryScorer, LinearScorer, MultinomialScorer, SideScorer
 from sparkps.mllib.params.setters import ColumnSetters
+from sparkps.mllib.summaries.classes import (
+    BinaryClassificationSummary,
+    BinaryClassificationTrainingSummary,
+    ClassificationSummary,
+    ClassificationTrainingSummary,
+)
 
 
 class LinearClassificationModel(LinearModel):
@@ -20,6 +26,8 @@ class LinearClassificationModel(LinearModel):
 
     _parts = {"rawPredictionCol": "raw", "predictionCol": "prediction"}
     _kind = "side"
+    _evaluation: ClassVar[Any] = BinaryClassificationSummary
+    _training: ClassVar[Any] = BinaryClassificationTrainingSummary
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}: uid={self.uid}, numClasses={self.numClasses}, numFeatures={self.numFeatures}"
@@ -32,6 +40,11 @@ class LinearClassificationModel(LinearModel):
     @property
     def _classes(self) -> int:
         return self.numClasses
+
+    def _summary_classes(self) -> tuple[Any, Any]:
+        if self.numClasses > 2:
+            return ClassificationSummary, ClassificationTrainingSummary
+        return super()._summary_classes()
 
     def predictRaw(self, value: Vector) -> DenseVector:
         """Raw prediction of one vector: of two classes with one margin [-margin, margin], else the margin of each."""

@@ -13,6 +13,7 @@ from sparkps.mllib.linear.scoring import LinearScorer, MeanScorer
 from sparkps.mllib.models.fitted import FittedModel
 from sparkps.mllib.params.setters import PredictionSetters
 from sparkps.mllib.params.shared import LinearParams
+from sparkps.mllib.summaries.regression import RegressionSummary, RegressionTrainingSummary
 
 
 class LinearModel(FittedModel, LinearParams, PredictionSetters):
@@ -22,6 +23,8 @@ class LinearModel(FittedModel, LinearParams, PredictionSetters):
     have a `_scorer` of their own. See `FittedModel` for where the coefficients are.
     """
 
+    _evaluation: ClassVar[Any] = RegressionSummary
+    _training: ClassVar[Any] = RegressionTrainingSummary
     #: Whether `coefficients` are dense however many of them are 0, as those of some models of pyspark.ml.
     _dense: ClassVar[bool] = False
 

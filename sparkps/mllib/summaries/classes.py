@@ -13,6 +13,7 @@ from pyspark.sql import DataFrame
 from sparkps.mllib.summaries import plots
 from sparkps.mllib.summaries.base import Summary
 from sparkps.mllib.summaries.confusion import Confusion
+from sparkps.mllib.summaries.training import TrainingSummary
 
 if TYPE_CHECKING:
     from pyspark.sql import Column
@@ -116,6 +117,10 @@ class ClassificationSummary(Summary):
 
     def _plot_confusion(self, ax: Any) -> None:
         plots.confusion(ax, self._cells)
+
+
+class ClassificationTrainingSummary(ClassificationSummary, TrainingSummary):
+    """How a classifier was trained, and its results on the rows of the training."""
 
 
 class ProbabilisticClassificationSummary(ClassificationSummary):
@@ -225,6 +230,10 @@ class BinaryClassificationSummary(ClassificationSummary):
         return sums.where("w > 0").orderBy("bin").select(sf.expr("p / w"), sf.expr("y / w"), "w")
 
 
+class BinaryClassificationTrainingSummary(BinaryClassificationSummary, ClassificationTrainingSummary):
+    """How a classifier of two classes was trained, and its results on the rows of the training."""
+
+
 def _columns(frame: DataFrame) -> Array:
     """The columns of a small DataFrame, float64 (columns, rows)."""
     return np.array(frame.collect(), dtype=np.float64).reshape(-1, len(frame.columns)).T
@@ -234,4 +243,7 @@ def _floats(values: Array) -> list[float]:
     return [float(each) for each in values]
 
 
-__all__ = ["CALIBRATION_BINS", "BinaryClassificationSummary", "ClassificationSummary", "ProbabilisticClassificationSummary"]
+__all__ = [
+    "CALIBRATION_BINS", "BinaryClassificationSummary", "BinaryClassificationTrainingSummary", "ClassificationSummary",
+    "ClassificationTrainingSummary", "ProbabilisticClassificationSummary",
+]  # fmt: skip

@@ -20,13 +20,13 @@ class EvaluatedModel:
     """
 
     #: Class of what `evaluate` gives, and class of `summary`.
-    _evaluation: ClassVar[type[Summary]] = Summary
-    _training: ClassVar[type[TrainingSummary]] = TrainingSummary
+    _evaluation: ClassVar[Any] = Summary
+    _training: ClassVar[Any] = TrainingSummary
 
     _summary: TrainingSummary | None = None
     uid: str
 
-    def _summary_classes(self) -> tuple[type[Summary], type[TrainingSummary]]:
+    def _summary_classes(self) -> tuple[Any, Any]:
         return self._evaluation, self._training
 
     def _set_summary(self, dataset: DataFrame, history: TrainingHistory) -> None:

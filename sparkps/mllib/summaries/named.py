@@ -6,16 +6,17 @@ from typing import Self
 
 from sparkps.mllib.summaries.classes import (
     BinaryClassificationSummary,
+    BinaryClassificationTrainingSummary,
+    ClassificationTrainingSummary,
     ProbabilisticClassificationSummary,
 )
-from sparkps.mllib.summaries.training import TrainingSummary
 
 
 class LogisticRegressionSummary(ProbabilisticClassificationSummary):
     """Results of a logistic regression."""
 
 
-class LogisticRegressionTrainingSummary(LogisticRegressionSummary, TrainingSummary):
+class LogisticRegressionTrainingSummary(LogisticRegressionSummary, ClassificationTrainingSummary):
     """How a logistic regression was trained, and its results on the rows of the training."""
 
 
@@ -34,7 +35,7 @@ class LinearSVCSummary(BinaryClassificationSummary):
     """Results of a linear support vector machine."""
 
 
-class LinearSVCTrainingSummary(LinearSVCSummary, TrainingSummary):
+class LinearSVCTrainingSummary(LinearSVCSummary, BinaryClassificationTrainingSummary):
     """How a linear support vector machine was trained, and its results on the rows of the training."""
 
 
@@ -45,7 +46,7 @@ class FMClassificationSummary(BinaryClassificationSummary, ProbabilisticClassifi
     _score_param = "probabilityCol"
 
 
-class FMClassificationTrainingSummary(FMClassificationSummary, TrainingSummary):
+class FMClassificationTrainingSummary(FMClassificationSummary, BinaryClassificationTrainingSummary):
     """How a classifier with factorization machines was trained, and its results on the rows of the training."""
 
     def __call__(self) -> Self:

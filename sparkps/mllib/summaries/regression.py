@@ -137,6 +137,10 @@ class RegressionSummary(Summary):
         plots.predicted(ax, lowest, highest, _filled(cells, _GRID * _GRID).reshape(_GRID, _GRID))
 
 
+class RegressionTrainingSummary(RegressionSummary, TrainingSummary):
+    """How a regression was trained, and its results on the rows of the training."""
+
+
 class LinearRegressionSummary(RegressionSummary):
     """Results of a linear regression."""
 
@@ -192,7 +196,7 @@ class LinearRegressionSummary(RegressionSummary):
             raise UnsupportedOperationException(f"No {what} available for this {type(self._model).__name__}")
 
 
-class LinearRegressionTrainingSummary(LinearRegressionSummary, TrainingSummary):
+class LinearRegressionTrainingSummary(LinearRegressionSummary, RegressionTrainingSummary):
     """How a linear regression was trained, and its results on the rows of the training."""
 
     @property
@@ -239,4 +243,4 @@ def _filled(bins: list[Any], count: int) -> Array:
     return found
 
 
-__all__ = ["LinearRegressionSummary", "LinearRegressionTrainingSummary", "RegressionSummary", "estimates"]
+__all__ = ["LinearRegressionSummary", "LinearRegressionTrainingSummary", "RegressionSummary", "RegressionTrainingSummary", "estimates"]
