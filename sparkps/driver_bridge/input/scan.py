@@ -8,7 +8,7 @@ by the ranks themselves (see `choice`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.resource import ResourceProfile
     from pyspark.sql import DataFrame
+    from pyspark.sql.types import StructType
 
 #: Output of a rank's task: `outcome` is one of worker.OUTCOMES.
-OUTPUT_SCHEMA = "rank int, outcome string, result binary"
+OUTPUT_COLUMNS = {"rank": "int", "outcome": "string", "result": "binary"}
 
 #: Names of the columns that staging adds and removes.
 RANK_COLUMN = "__sparkps_rank"
@@ -124,7 +125,7 @@ def read_directly(
     was looked at before, with another `run`, and only the number of partitions is. Its tasks run in `profile`; None: in Spark's
     default one.
     """
-    ranked = df.coalesce(num_workers).mapInArrow(run, OUTPUT_SCHEMA, profile=profile)
+    ranked = df.coalesce(num_workers).mapInArrow(run, schema_of(OUTPUT_COLUMNS), profile=profile)
     reason = "" if again else shuffle_in_plan(ranked)
     if reason:
         return Shuffle(reason)
@@ -136,6 +137,17 @@ def read_directly(
     if partitions != num_workers:
         return Shuffle(f"its scan has {partitions} partitions for {num_workers} workers")
     return ranked
+
+
+def schema_of(columns: Mapping[str, str]) -> StructType:
+    """The schema of columns of the types int, bigint, string and binary, made here.
+
+    A schema in words is parsed by the JVM: the first one of a session for half a second of its processor time.
+    """
+    from pyspark.sql.types import BinaryType, DataType, IntegerType, LongType, StringType, StructField, StructType
+
+    types: dict[str, DataType] = {"int": IntegerType(), "bigint": LongType(), "string": StringType(), "binary": BinaryType()}
+    return StructType([StructField(name, types[kind]) for name, kind in columns.items()])
 
 
 def shuffle_in_plan(df: DataFrame) -> str:
@@ -247,7 +259,7 @@ def _comparable(df: DataFrame, name: str) -> Any:
 
 
 __all__ = [
-    "OUTPUT_SCHEMA",
+    "OUTPUT_COLUMNS",
     "RANK_COLUMN",
     "RankRows",
     "Run",
@@ -259,6 +271,7 @@ __all__ = [
     "plainly_named",
     "quoted",
     "read_directly",
+    "schema_of",
     "shuffle_in_lineage",
     "shuffle_in_plan",
     "with_names",

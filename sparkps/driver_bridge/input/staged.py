@@ -20,7 +20,7 @@ import pyarrow as pa
 from py4j.protocol import Py4JError
 
 from sparkps.arrow import bytes_column, int_column, numbers
-from sparkps.driver_bridge.input.scan import RANK_COLUMN, order_by_content
+from sparkps.driver_bridge.input.scan import RANK_COLUMN, order_by_content, schema_of
 from sparkps.driver_bridge.input.staged_files import check_kept, make_root, open_input, open_output, remove, remove_all
 from sparkps.driver_bridge.spark.application_files import application_directory
 from sparkps.driver_bridge.spark.master import Master
@@ -41,7 +41,7 @@ BATCH_ROWS = 10_000
 #: Start of our errors about them.
 _STAGED = "Staged rows"
 
-_LISTING = "part int, rank int, path string, rows bigint, bytes bigint"
+_LISTING = {"part": "int", "rank": "int", "path": "string", "rows": "bigint", "bytes": "bigint"}
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def _staged(df: DataFrame, num_workers: int, root: str, schema: pa.Schema, *, de
     source = order_by_content(df, num_workers) if deterministic else df
     writer = _Writer(root, num_workers, deterministic)
     try:
-        listing = source.mapInArrow(writer, _LISTING).collect()
+        listing = source.mapInArrow(writer, schema_of(_LISTING)).collect()
     except (PySparkException, Py4JError) as error:
         named = _quoted(str(error))
         if named is None:
