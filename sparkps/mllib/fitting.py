@@ -12,10 +12,12 @@ from pyspark.ml import Estimator
 from pyspark.ml.util import DefaultParamsWritable
 
 from sparkps.consistency import BSP
+from sparkps.mllib.data.raw_columns import RawColumns
 from sparkps.mllib.data.rows import Columns
 from sparkps.mllib.errors import InvalidParam
 from sparkps.mllib.models.fitted import FittedModel
 from sparkps.mllib.models.persistence import EstimatorWriter
+from sparkps.mllib.params.raw_columns import HasRawColumns
 from sparkps.mllib.params.row_columns import HasOffsetCol, HasValidationCol
 from sparkps.mllib.params.setters import PredictionSetters
 from sparkps.mllib.params.shared import MINI_BATCH_SOLVERS, check_params
@@ -33,7 +35,9 @@ M = TypeVar("M", bound=FittedModel)
 log = logging.getLogger(__name__)
 
 
-class FittingEstimator(Estimator[M], TrainingSetters, PredictionSetters, HasOffsetCol, HasValidationCol, DefaultParamsWritable):
+class FittingEstimator(
+    Estimator[M], TrainingSetters, PredictionSetters, HasOffsetCol, HasValidationCol, HasRawColumns, DefaultParamsWritable
+):
     """Trains a model on the tier.
 
     A subclass names its model and its solvers, says what is minimised, and may add Params with what must hold of them. Its
@@ -70,7 +74,7 @@ class FittingEstimator(Estimator[M], TrainingSetters, PredictionSetters, HasOffs
         job = self._job()
         trained = train(dataset, job)
         model: M = self._model._of(trained)
-        model._reads(job.columns.source)
+        model._reads(trained.columns.source, dataset.schema)
         self._complete(model)
         model._resetUid(self.uid)  # as in pyspark.ml, so that the estimator's Params are the model's, too
         self._copyValues(model)
@@ -113,8 +117,9 @@ class FittingEstimator(Estimator[M], TrainingSetters, PredictionSetters, HasOffs
     def _columns(self) -> Columns:
         weight = self.getWeightCol() if self.isDefined(self.weightCol) else ""
         strict: Literal["error", "skip"] = "skip" if self.getHandleInvalid() == "skip" else "error"
+        raw = RawColumns(**self._raw_params(), buckets=self.getNumFeatures()) if self._has_raw_columns else None
         return Columns(
-            self.getLabelCol(), self.getFeaturesCol(), weight or "", self.getNumFeatures(), strict, self._offset, self._validation
+            self.getLabelCol(), self.getFeaturesCol(), weight or "", self.getNumFeatures(), strict, self._offset, self._validation, raw
         )
 
     def _job(self, **more: Any) -> TrainingJob:

@@ -59,7 +59,9 @@ def numbers(spark, tmp_path_factory):
         "id % 3 = 0 flag",
         "if(id % 5 = 0, null, array(id, id + 1)) list",
         "if(id % 7 = 0, null, struct(array(id, 2L) as indices, array(1.5F, cast(id as float)) as values)) pairs",
-        "cast(id as string) s",
+        "if(id % 6 = 0, null, cast(id as string)) s",
+        "if(id % 4 = 0, null, array('a', cast(id as string), null)) tags",
+        "cast(cast(id as string) as binary) bytes",
         "cast(id as decimal(10, 2)) d",
         "timestamp_seconds(id) t",
     ).write.parquet(path)
@@ -67,7 +69,7 @@ def numbers(spark, tmp_path_factory):
     return path
 
 
-PLAIN = ["id", "label", "x", "y", "flag", "list", "pairs"]
+PLAIN = ["id", "label", "x", "y", "flag", "list", "pairs", "s", "tags"]
 
 
 @pytest.mark.parametrize("num_workers", [1, 2, 3, 7])
@@ -133,7 +135,7 @@ def not_plain_inputs(spark, numbers, tmp_path):
         "computed": df.select((sf.col("id") + 1).alias("id")),
         "cast to long": df.select(sf.col("label").cast("long")),
         "literal": df.select("id", sf.lit(1.0).alias("w")),
-        "string": df.select("id", "s"),
+        "bytes": df.select("id", "bytes"),
         "string made a double": df.select(sf.col("s").cast("double")),
         "decimal": df.select("d"),
         "timestamp": df.select("t"),
