@@ -28,7 +28,7 @@ class LinearModel(FittedModel, LinearParams, PredictionSetters):
     #: Whether `coefficients` are dense however many of them are 0, as those of some models of pyspark.ml.
     _dense: ClassVar[bool] = False
 
-    def __init__(self, coefficients: Coefficients, facts: dict[str, Any]) -> None:
+    def __init__(self, coefficients: Coefficients | None = None, facts: dict[str, Any] | None = None) -> None:
         super().__init__(coefficients, facts)
         #: What `coefficients` gave.
         self._vector: Vector | None = None

@@ -67,7 +67,7 @@ class Runner(doctest.DocTestRunner):
         self.failed[example.source.strip()] = f"raises {exc_info[0].__name__}: {exc_info[1]}"
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore:Exception ignored in. <function Pool.__del__:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore:Deprecated in 3.0.0:FutureWarning")
 @pytest.mark.parametrize(("module", "name"), [(module, name) for module, names in CLASSES.items() for name in names])
