@@ -38,6 +38,10 @@ class LinearSVCSummary(BinaryClassificationSummary):
 class LinearSVCTrainingSummary(LinearSVCSummary, BinaryClassificationTrainingSummary):
     """How a linear support vector machine was trained, and its results on the rows of the training."""
 
+    def __call__(self) -> Self:
+        """Itself: in pyspark.ml, the `summary` of these models is a method."""
+        return self
+
 
 class FMClassificationSummary(BinaryClassificationSummary, ProbabilisticClassificationSummary):
     """Results of a classifier with factorization machines."""
@@ -50,7 +54,7 @@ class FMClassificationTrainingSummary(FMClassificationSummary, BinaryClassificat
     """How a classifier with factorization machines was trained, and its results on the rows of the training."""
 
     def __call__(self) -> Self:
-        """Itself: in pyspark.ml, the `summary` of these models alone is a method."""
+        """Itself: in pyspark.ml, the `summary` of these models is a method."""
         return self
 
 
