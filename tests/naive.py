@@ -476,3 +476,49 @@ def row_of_keys(hashes: Sequence[int], values: Sequence[float], buckets: int) ->
         key = h // 2 % buckets if buckets else h // 2
         found[key] = found.get(key, 0.0) + value
     return found
+
+
+# ---- mixtures of logistic regressions --------------------------------------------------------------------------------
+
+
+def mixture_loss(margins: np.ndarray, label: float) -> float:
+    """-log of the probability of the label: gates in the first half of the margins, logarithms of odds in the second."""
+    regions = len(margins) // 2
+    gates = [math.exp(u) for u in margins[:regions]]
+    odds = [1 / (1 + math.exp(-v)) for v in margins[regions:]]
+    probability = sum(g * p for g, p in zip(gates, odds, strict=True)) / sum(gates)
+    return -math.log(probability if label else 1 - probability)
+
+
+# ---- field-aware factorization machines ------------------------------------------------------------------------------
+
+
+def field_machine_margin(
+    row: dict[int, float], fields: Sequence[int], linear: np.ndarray, factors: np.ndarray, bias: float, normal: bool
+) -> float:
+    """As `machine_margin`, with factors (features, fields, k): of each feature those for the field of the other."""
+    pairs = 0.0
+    for i, x in row.items():
+        for j, y in row.items():
+            if i < j:
+                pairs += float(factors[i, fields[j]] @ factors[j, fields[i]]) * x * y
+    size = sum(x * x for x in row.values())
+    scale = (1 / size if size else 0.0) if normal else 1.0
+    return bias + sum(linear[i] * x for i, x in row.items()) + scale * pairs
+
+
+# ---- perceptrons -----------------------------------------------------------------------------------------------------
+
+
+def perceptron(
+    x: np.ndarray, labels: np.ndarray, weights: np.ndarray, start: np.ndarray, bias: float, fit_intercept: bool
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Coefficients and bias after the rows, their mean over the rows after each, and the weights of the mistakes."""
+    w, after, mistakes = np.append(start, bias), [], 0.0
+    for row, label, weight in zip(x, labels, weights, strict=True):
+        side = 1.0 if label else -1.0
+        if side * (w[:-1] @ row + w[-1]) <= 0 and weight:
+            w = w + weight * side * np.append(row, float(fit_intercept))
+            mistakes += weight
+        after.append(w)
+    return w, np.mean(after, axis=0), mistakes

@@ -12,19 +12,29 @@ from __future__ import annotations
 from typing import Any
 
 from pyspark import keyword_only
+from pyspark.ml.linalg import Vector
 from pyspark.ml.util import DefaultParamsReadable, MLReadable
 
-from sparkps.mllib.fm.estimator import MachineEstimator
-from sparkps.mllib.fm.model import MachineClassificationModel
+from sparkps.errors import InvalidInput
+from sparkps.mllib.errors import InvalidParam
+from sparkps.mllib.fm.estimator import FieldMachineEstimator, MachineEstimator
+from sparkps.mllib.fm.model import FieldMachineClassificationModel, MachineClassificationModel
+from sparkps.mllib.linear.binary import BinaryClassifier
 from sparkps.mllib.linear.bounded import BoundedClassifier
 from sparkps.mllib.linear.classifiers import LinearClassificationModel, ProbabilisticModel
 from sparkps.mllib.linear.estimator import LinearEstimator
 from sparkps.mllib.linear.live import LiveModel
+from sparkps.mllib.linear.mixture import Mixture, MixtureScorer
+from sparkps.mllib.linear.perceptron import PerceptronRule
+from sparkps.mllib.linear.scoring import LinearScorer
 from sparkps.mllib.linear.spark_model import spark_model
 from sparkps.mllib.linear.streams import StreamClassifier
+from sparkps.mllib.params.averaging import HasAveraged
 from sparkps.mllib.params.bounds import HasBounds
 from sparkps.mllib.params.factorization import MachineColumnSetters
 from sparkps.mllib.params.margins import HasMarginThreshold
+from sparkps.mllib.params.regions import RANGES as REGION_RANGES
+from sparkps.mllib.params.regions import HasRegions
 from sparkps.mllib.params.shared import HasFamily, LinearParams, ProbabilisticParams
 from sparkps.mllib.summaries.named import (
     BinaryLogisticRegressionSummary,
@@ -310,21 +320,203 @@ class FTRLClassifier(StreamClassifier[FTRLClassificationModel], _FTRLParams, Def
         self._take(self._input_kwargs)
 
 
+class FFMClassificationModel(FieldMachineClassificationModel, MLReadable["FFMClassificationModel"]):
+    """A fitted field-aware factorization machine of two classes."""
+
+    _evaluation = FMClassificationSummary
+    _training = FMClassificationTrainingSummary
+
+
+class FFMClassifier(
+    FieldMachineEstimator[FFMClassificationModel], MachineColumnSetters, DefaultParamsReadable["FFMClassifier"]
+):
+    """Field-aware factorization machine of two classes (Juan et al., RecSys 2016) trained on the tier, in mini-batches.
+
+    Each feature has `factorSize` factors for each field that it can meet, and time grows with the square of a row's entries. Features
+    are numbered field after field, and `fieldStarts` says where each begins. `normalizeRows` divides the sum over pairs as libffm
+    does; linear coefficients and an intercept, which libffm has not, can be left out.
+
+    Examples
+    --------
+    >>> ffm = FFMClassifier(fieldStarts=[0, 7, 10_000], maxIter=5)    # doctest: +SKIP
+    >>> ffm.fit(df).summary.areaUnderROC                              # doctest: +SKIP
+    0.79
+    """
+
+    _model = FFMClassificationModel
+
+    @keyword_only
+    def __init__(
+        self,
+        *,
+        featuresCol: str = "features",
+        labelCol: str = "label",
+        predictionCol: str = "prediction",
+        probabilityCol: str = "probability",
+        rawPredictionCol: str = "rawPrediction",
+        fieldStarts: list[int] | None = None,
+        normalizeRows: bool = False,
+        factorSize: int = 4,
+        fitIntercept: bool = True,
+        fitLinear: bool = True,
+        regParam: float = 0.0,
+        initStd: float = 0.1,
+        maxIter: int = 10,
+        stepSize: float | None = None,
+        solver: str = "adagrad",
+        thresholds: list[float] | None = None,
+        seed: int | None = None,
+        **ours: Any,
+    ) -> None:
+        super().__init__()
+        self._take(self._input_kwargs)
+
+
+class _MLRParams(LinearParams, ProbabilisticParams, HasRegions):
+    """Params of the estimator and of its model."""
+
+
+class MLRModel(ProbabilisticModel, _MLRParams, MLReadable["MLRModel"]):
+    """A fitted mixture of logistic regressions.
+
+    `coefficientMatrix` has a row for the gate of each region, then one for the logistic regression in each; `interceptVector` likewise.
+    """
+
+    _is_multinomial = False
+    _evaluation = BinaryLogisticRegressionSummary
+    _training = BinaryLogisticRegressionTrainingSummary
+    kind_ = link_ = "mixture"
+
+    @property
+    def numClasses(self) -> int:
+        """Number of classes: 2."""
+        return 2
+
+    @property
+    def intercept(self) -> float:
+        """A mixture has none of its own: see `interceptVector`."""
+        raise InvalidInput("A mixture has an intercept for each gate and each region, use interceptVector instead.")
+
+    @property
+    def coefficients(self) -> Vector:
+        """A mixture has none of its own: see `coefficientMatrix`."""
+        raise InvalidInput("A mixture has coefficients for each gate and each region, use coefficientMatrix instead.")
+
+    def _scorer(self, held: Any, **of: Any) -> LinearScorer:
+        return MixtureScorer(held, intercepts=self._intercepts, threshold=self.getThreshold(), **of)
+
+
+class MLRClassifier(BinaryClassifier[MLRModel], _MLRParams, DefaultParamsReadable["MLRClassifier"]):
+    """Mixture of logistic regressions: a large-scale piecewise linear model (Gai et al. 2017), trained on the tier.
+
+    Each of `numRegions` regions has a logistic regression, and a softmax over further linear functions says how far a row belongs to
+    each. The loss has many optima; the seed chooses where training begins. Solvers and penalties are those of LogisticRegression, on
+    the coefficients of gates and regions alike.
+
+    Examples
+    --------
+    >>> MLRClassifier(numRegions=6, regParam=1e-4, seed=1).fit(df).summary.areaUnderROC    # doctest: +SKIP
+    0.83
+    """
+
+    _model = MLRModel
+    _ranges = REGION_RANGES
+
+    @keyword_only
+    def __init__(
+        self,
+        *,
+        featuresCol: str = "features",
+        labelCol: str = "label",
+        predictionCol: str = "prediction",
+        probabilityCol: str = "probability",
+        rawPredictionCol: str = "rawPrediction",
+        numRegions: int = 4,
+        initStd: float = 0.1,
+        maxIter: int = 100,
+        regParam: float = 0.0,
+        tol: float = 1e-6,
+        fitIntercept: bool = True,
+        standardization: bool = True,
+        threshold: float = 0.5,
+        thresholds: list[float] | None = None,
+        solver: str = "lbfgs",
+        weightCol: str | None = None,
+        seed: int | None = None,
+        **ours: Any,
+    ) -> None:
+        super().__init__()
+        self._take(self._input_kwargs)
+
+    def _objective(self) -> Mixture:
+        return Mixture(2 * self.getNumRegions(), self.getInitStd())
+
+
+class _PerceptronParams(LinearParams, HasMarginThreshold, HasAveraged):
+    """Params of the estimator and of its model."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._setDefault(solver="mixing", maxIter=10)
+
+
+class PerceptronModel(LinearClassificationModel, _PerceptronParams, MLReadable["PerceptronModel"]):
+    """A fitted perceptron; see `FittedModel` for where its coefficients are."""
+
+    _evaluation = LinearSVCSummary
+    _training = LinearSVCTrainingSummary
+
+
+class Perceptron(LinearEstimator[PerceptronModel], _PerceptronParams, DefaultParamsReadable["Perceptron"]):
+    """Perceptron of two classes (Rosenblatt 1958), averaged by default (Freund and Schapire 1999), trained on the tier.
+
+    Each worker goes through the rows of a batch one after the other, and a row on the wrong side moves the coefficients by itself. What
+    the workers came to is averaged after each batch (McDonald et al. 2010): with one worker it is the perceptron of the books, with
+    several their number and `batchSize` are part of the result. `maxIter` counts epochs; `objectiveHistory` has the share of
+    mistakes in each. There are no penalties, nothing is standardized, and workers keep step (bsp).
+
+    Examples
+    --------
+    >>> Perceptron(maxIter=5).fit(df).summary.objectiveHistory    # doctest: +SKIP
+    [0.21, 0.19, 0.19, 0.18, 0.18]
+    """
+
+    _model = PerceptronModel
+    _solvers = {"mixing": "mixing"}
+    _ranges = {"threshold": ("a float", lambda v: v == v)}
+
+    @keyword_only
+    def __init__(
+        self,
+        *,
+        featuresCol: str = "features",
+        labelCol: str = "label",
+        predictionCol: str = "prediction",
+        rawPredictionCol: str = "rawPrediction",
+        maxIter: int = 10,
+        averaged: bool = True,
+        fitIntercept: bool = True,
+        threshold: float = 0.0,
+        weightCol: str | None = None,
+        seed: int | None = None,
+        **ours: Any,
+    ) -> None:
+        super().__init__()
+        self._take(self._input_kwargs)
+
+    def _check_together(self) -> None:
+        if self._validation:
+            name = "validationIndicatorCol"
+            raise InvalidParam(f"A Perceptron must have no `{name}`: it has no loss to measure. Got {self._validation!r}.", param=name)
+
+    def _objective(self) -> PerceptronRule:
+        return PerceptronRule(self.getAveraged())
+
+
 __all__ = [
-    "BinaryLogisticRegressionSummary",
-    "BinaryLogisticRegressionTrainingSummary",
-    "FMClassificationModel",
-    "FMClassificationSummary",
-    "FMClassificationTrainingSummary",
-    "FMClassifier",
-    "FTRLClassificationModel",
-    "FTRLClassifier",
-    "LinearSVC",
-    "LinearSVCModel",
-    "LinearSVCSummary",
-    "LinearSVCTrainingSummary",
-    "LogisticRegression",
-    "LogisticRegressionModel",
-    "LogisticRegressionSummary",
-    "LogisticRegressionTrainingSummary",
+    "BinaryLogisticRegressionSummary", "BinaryLogisticRegressionTrainingSummary", "FFMClassificationModel", "FFMClassifier",
+    "FMClassificationModel", "FMClassificationSummary", "FMClassificationTrainingSummary", "FMClassifier", "FTRLClassificationModel",
+    "FTRLClassifier", "LinearSVC", "LinearSVCModel", "LinearSVCSummary", "LinearSVCTrainingSummary", "LogisticRegression",
+    "LogisticRegressionModel", "LogisticRegressionSummary", "LogisticRegressionTrainingSummary", "MLRClassifier", "MLRModel",
+    "Perceptron", "PerceptronModel",
 ]  # fmt: skip

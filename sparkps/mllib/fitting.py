@@ -71,8 +71,7 @@ class FittingEstimator(
 
     def _fit(self, dataset: DataFrame) -> M:
         self._check()
-        job = self._job()
-        trained = train(dataset, job)
+        trained = train(dataset, self._job())
         model: M = self._model._of(trained)
         model._reads(trained.columns.source, dataset.schema)
         self._complete(model)

@@ -11,10 +11,12 @@ from pyspark.ml.linalg import DenseMatrix, DenseVector, Vector, Vectors
 from sparkps.errors import InvalidInput
 from sparkps.mllib.coefficients import LocalCoefficients, brought_here
 from sparkps.mllib.errors import InvalidParam
+from sparkps.mllib.fm.field_aware import FieldAwareScorer
 from sparkps.mllib.fm.scoring import MachineClassifierScorer, MachineScorer
 from sparkps.mllib.fm.spark_model import spark_machine
 from sparkps.mllib.models.fitted import FittedModel
 from sparkps.mllib.params.factorization import FactorParams, MachineColumnSetters
+from sparkps.mllib.params.fields import FieldParams
 from sparkps.mllib.params.setters import PredictionSetters
 
 #: Most elements of a matrix of Spark.
@@ -113,10 +115,33 @@ class MachineClassificationModel(MachineModel, MachineColumnSetters):
         return Vectors.dense(self._part_of(value, "probability"))
 
     def _scorer(self, held: Any, **of: Any) -> MachineClassifierScorer:
+        return MachineClassifierScorer(
+            held, intercept=self.intercept, linear=self.getFitLinear(), thresholds=self._two_thresholds(), **of
+        )
+
+    def _two_thresholds(self) -> list[float] | None:
+        """As they are set; None: the more probable label is predicted."""
         thresholds = list(self.getThresholds()) if self.isDefined(self.thresholds) else None
         if thresholds is not None and len(thresholds) != 2:
             raise InvalidParam(f"The `thresholds` of a model of two classes must be 2. Got {thresholds}.", param="thresholds")
-        return MachineClassifierScorer(held, intercept=self.intercept, linear=self.getFitLinear(), thresholds=thresholds, **of)
+        return thresholds
 
 
-__all__ = ["MachineClassificationModel", "MachineModel"]
+class FieldMachineClassificationModel(MachineClassificationModel, FieldParams):
+    """A fitted field-aware factorization machine; the row of a feature in `factors` has those for field 0, then those for field 1, ..."""
+
+    _kind = "field machine"
+
+    def _scorer(self, held: Any, **of: Any) -> FieldAwareScorer:
+        starts, thresholds = tuple(self.getFieldStarts()), self._two_thresholds()
+        return FieldAwareScorer(
+            held, intercept=self.intercept, linear=self.getFitLinear(), thresholds=thresholds, starts=starts,
+            factors=self.getFactorSize(), normal=self.getNormalizeRows(), **of,
+        )  # fmt: skip
+
+    def toSpark(self) -> Any:
+        """There is none."""
+        raise NotImplementedError(f"pyspark.ml has no model like a {type(self).__name__}: use this one's `transform`")
+
+
+__all__ = ["FieldMachineClassificationModel", "MachineClassificationModel", "MachineModel"]

@@ -51,6 +51,7 @@ MINI_BATCH_SOLVERS = ("sgd", "adagrad", "adam", "ftrl")
 UNUSED = {
     **dict.fromkeys(FULL_BATCH_SOLVERS, ("stepSize", "batchSize", "staleness")),
     **dict.fromkeys(MINI_BATCH_SOLVERS, ("tol", "standardization")),
+    "mixing": ("tol", "standardization", "stepSize", "regParam", "elasticNetParam", "staleness"),
 }
 
 #: Step size of each solver where `stepSize` is not set. Gradients are means over a batch, so steps are larger than those of rules

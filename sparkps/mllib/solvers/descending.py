@@ -84,7 +84,8 @@ class DescentDriver(SolverDriver):
         count = self.job.objective.outputs
         intercepts = self.parameters[:count] if self.job.fit_intercept else np.zeros(count)
         history = standing.history
-        return [Solution(intercepts, history, standing.iteration, reason, seconds=self.times.of(len(history)))], figures
+        iterations = max(len(history) - 1, 0)  # as pyspark.ml counts them
+        return [Solution(intercepts, history, iterations, reason, seconds=self.times.of(len(history)))], figures
 
     def _join(self, solver: Any) -> None:
         """All tables now: later the coordinator may be gone, and training goes on."""
@@ -109,28 +110,40 @@ class DescentDriver(SolverDriver):
         return _Standing(0, [], 0.5 * self.job.l2 * float(found))
 
     def _descend(self, standing: _Standing, saver: Saver) -> str:
-        """Steps until the end; why it was there."""
+        """Steps until the end, then a last look at the loss, as pyspark.ml takes it; why the end was there."""
         job, reason = self.job, "maxIter was reached"
-        for iteration in range(standing.iteration + 1, job.max_iter + 1):
-            self._announce(EVALUATE)
-            self.solver.tick()
-            loss, weight = pull_together(self.solver.session, [self.totals])[0]
+        while True:
+            loss, weight = self._evaluated()
             if weight > 0:
-                standing.history.append(float(loss) / float(weight) + standing.penalty)
-                *_, apart, size = call_functions(self.solver.session, list(self._step(iteration, float(weight))))
-                standing.penalty = 0.5 * job.l2 * float(size)
-                moved = math.sqrt(float(apart)) >= job.tol * max(math.sqrt(float(size)), 1.0)
-            standing.iteration = iteration
+                standing.history.append(loss / weight + standing.penalty)
+            if standing.iteration == job.max_iter:
+                break
+            standing.iteration += 1
+            moved = not weight > 0 or self._stepped(standing, weight)
             self.times.note()
-            self.solver.report(epoch=iteration, epochs=job.max_iter, loss=standing.history[-1] if standing.history else None)
-            if weight > 0 and not moved and len(standing.history) > 1:
+            last = standing.history[-1] if standing.history else None
+            self.solver.report(epoch=standing.iteration, epochs=job.max_iter, loss=last)
+            if not moved and len(standing.history) > 1:
                 reason = "the coefficients moved less than tol"
                 break
-            if saver.is_due(iteration):
-                saver.save(iteration, standing.encoded())
+            if saver.is_due(standing.iteration):
+                saver.save(standing.iteration, standing.encoded())
         self.parameters = self.model.pull(parameter_keys(0))[0]
         self._announce(STOP)
         return reason
+
+    def _evaluated(self) -> tuple[float, float]:
+        """Sum of losses at the current point, and of the weights of the rows that they are of."""
+        self._announce(EVALUATE)
+        self.solver.tick()
+        loss, weight = pull_together(self.solver.session, [self.totals])[0]
+        return float(loss), float(weight)
+
+    def _stepped(self, standing: _Standing, weight: float) -> bool:
+        """Make a step; whether it went further than `tol` allows."""
+        *_, apart, size = call_functions(self.solver.session, list(self._step(standing.iteration, weight)))
+        standing.penalty = 0.5 * self.job.l2 * float(size)
+        return math.sqrt(float(apart)) >= self.job.tol * max(math.sqrt(float(size)), 1.0)
 
     def _announce(self, command: float) -> None:
         """Say what comes next, with sums at 0."""

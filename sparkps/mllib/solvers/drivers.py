@@ -12,6 +12,7 @@ from sparkps.mllib.solvers.irls import IrlsDriver
 from sparkps.mllib.solvers.job import TrainingJob
 from sparkps.mllib.solvers.minibatch import OPTIMIZERS
 from sparkps.mllib.solvers.minibatch_driver import MiniBatchDriver
+from sparkps.mllib.solvers.mixing import MixingDriver
 from sparkps.mllib.solvers.normal_driver import NormalDriver
 
 #: Fields of a job that may differ between jobs of one grid.
@@ -26,6 +27,7 @@ DRIVERS: dict[str, type[SolverDriver]] = {
     "irls": IrlsDriver,
     "gd": DescentDriver,
     "adamW": AdamWDriver,
+    "mixing": MixingDriver,
     **dict.fromkeys(OPTIMIZERS, MiniBatchDriver),
 }
 

@@ -26,6 +26,7 @@ from sparkps.mllib.data.rows import RowReader
 from sparkps.mllib.data.store import Chunk, Store
 from sparkps.mllib.solvers.job import RankJob
 from sparkps.mllib.solvers.measuring import CLOCKS, LOSSES, Measuring
+from sparkps.mllib.solvers.objective import Objective, located
 from sparkps.mllib.solvers.ranks import RankSummary, check_same_rows, check_weight, common_width, counts_of, weight_of
 from sparkps.optim import FTRL, SGD, Adagrad, Adam, Optimizer
 from sparkps.specs import UNBOUNDED
@@ -117,14 +118,14 @@ class MiniBatchTask:
         reader = RowReader(rank_job.job.columns, worker.rank, rank_job.job.objective.label_rule)
         store = ingest(batches.stream(), reader, tier_order(worker.session), budget=rank_job.budget, scratch=rank_job.scratch)
         try:
-            _MiniBatch(worker, rank_job, store).run()
+            MiniBatchRank(worker, rank_job, store).run()
             return RankSummary.of(store)
         finally:
             store.close()
 
 
 @dataclass(frozen=True)
-class _Batch:
+class StepBatch:
     """Rows of one step with their keys."""
 
     #: Ids are positions in `keys`.
@@ -133,9 +134,11 @@ class _Batch:
     keys: Array | KeySet
     #: Rows of the step over all ranks that take it together: what the gradient is the mean over.
     size: int
+    #: What is minimised, on rows with these keys.
+    objective: Objective
 
 
-class _MiniBatch:
+class MiniBatchRank:
     """One rank of mini-batch training."""
 
     def __init__(self, worker: Any, rank_job: RankJob, store: Store) -> None:
@@ -149,7 +152,7 @@ class _MiniBatch:
         self.measuring: Measuring | None = None
         if self.job.columns.validation:
             stopping = self.job.early_stopping_rounds, self.job.validation_tol
-            self.measuring = Measuring(worker, store, names, self.job.objective, stopping)
+            self.measuring = Measuring(worker, store, names, located(self.job.objective, store.keys), stopping)
         self.staleness = self.job.consistency.bound
         room = len(store.keys)
         self.stamps, self.places, self.found = (np.zeros(room, np.int32) for _ in range(3))
@@ -161,7 +164,7 @@ class _MiniBatch:
         self.running = _STATE.unpack(worker.state) if worker.state else (0.0, 0.0)
         self.began = time.monotonic()
         #: The step that comes next, its batch, and its rows where they were asked for already.
-        self.ahead: tuple[int, _Batch, Callable[[], tuple[Array, Array]] | None] | None = None
+        self.ahead: tuple[int, StepBatch, Callable[[], tuple[Array, Array]] | None] | None = None
 
     # ---- steps ---------------------------------------------------------------------------------------------------------
 
@@ -222,7 +225,7 @@ class _MiniBatch:
         mean = weight / max(float(everyone[:, 0].sum()), 1.0)
         return Schedule(alone, job.batch_size, job.seed), mean
 
-    def _batch(self, schedule: Schedule, t: int) -> _Batch:
+    def _batch(self, schedule: Schedule, t: int) -> StepBatch:
         epoch, step = divmod(t, schedule.steps)
         number = int(schedule.order(epoch, shuffled=not self.store.is_spilled)[step])
         chunk = self.store.rows(*schedule.span(len(self.store), number))
@@ -234,13 +237,14 @@ class _MiniBatch:
         local = np.empty(len(chunk.ids), np.int32)
         kernels.local_ids(chunk.ids, held, self.places, local)
         keys: Array | KeySet = self.store.keys[held]
+        objective = located(self.job.objective, self.store.keys[held])
         if self.keeps_keysets:
             if number not in self.keysets:
                 self.keysets[number] = self.table.register(keys)
             keys = self.keysets[number]
-        return _Batch(replace(chunk, ids=local), keys, schedule.size(number))
+        return StepBatch(replace(chunk, ids=local), keys, schedule.size(number), objective)
 
-    def _begin_pull(self, batch: _Batch) -> Callable[[], tuple[Array, Array]]:
+    def _begin_pull(self, batch: StepBatch) -> Callable[[], tuple[Array, Array]]:
         """Ask for the rows of a batch; the function that it gives waits for them."""
         if self.staleness != UNBOUNDED:
             wanted = batch.keys if isinstance(batch.keys, KeySet) else (self.table, batch.keys)
@@ -249,14 +253,14 @@ class _MiniBatch:
         asked = self.table.pull_async(batch.keys), self.bias.pull_async()
         return lambda: (asked[0].result(), asked[1].result())
 
-    def _step(self, batch: _Batch, weights: Array, bias: Array) -> None:
+    def _step(self, batch: StepBatch, weights: Array, bias: Array) -> None:
         chunk = batch.chunk
         if not len(chunk):
             return
         state = np.zeros((len(weights), 2, self.job.objective.dim))
         state[:, 0] = weights
         start = np.asarray(bias, np.float64) if self.job.fit_intercept else np.zeros(len(bias))
-        loss, derivatives = self.job.objective.loss_and_gradient([chunk], state, start)
+        loss, derivatives = batch.objective.loss_and_gradient([chunk], state, start)
         # Rows that all have weight 0 are refused by the driver, who sees those of all ranks.
         scale = 1.0 / (batch.size * self.mean_weight) if self.mean_weight else 0.0
         gradient = (state[:, 1] * scale).astype(self.table.dtype)
@@ -279,4 +283,4 @@ class _MiniBatch:
         self.running = (0.0, 0.0)
 
 
-__all__ = ["OPTIMIZERS", "MiniBatchTask", "Schedule"]
+__all__ = ["OPTIMIZERS", "MiniBatchRank", "MiniBatchTask", "Schedule", "StepBatch", "tier_order"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,4 +114,17 @@ class Objective(Protocol):
         """
 
 
-__all__ = ["LabelSums", "Objective", "Start"]
+@runtime_checkable
+class LocatedObjective(Protocol):
+    """An objective that must know the keys which the local numbers of rows stand for."""
+
+    def located(self, keys: Array) -> Objective:
+        """The objective on rows whose number i is feature ``keys[i]``, int64 (n,)."""
+
+
+def located(objective: Objective, keys: Array) -> Objective:
+    """The objective on rows of these keys; most are the same on all."""
+    return objective.located(keys) if isinstance(objective, LocatedObjective) else objective
+
+
+__all__ = ["LabelSums", "LocatedObjective", "Objective", "Start", "located"]

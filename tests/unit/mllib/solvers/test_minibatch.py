@@ -50,4 +50,4 @@ def test_every_solver_that_can_be_asked_for_has_a_driver() -> None:
     from sparkps.mllib.params.shared import FULL_BATCH_SOLVERS, MINI_BATCH_SOLVERS
     from sparkps.mllib.solvers.drivers import DRIVERS
 
-    assert {*FULL_BATCH_SOLVERS, *DESCENT_SOLVERS, *MINI_BATCH_SOLVERS, "normal", "irls"} == set(DRIVERS)
+    assert {*FULL_BATCH_SOLVERS, *DESCENT_SOLVERS, *MINI_BATCH_SOLVERS, "normal", "irls", "mixing"} == set(DRIVERS)

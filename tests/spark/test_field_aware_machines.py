@@ -1,0 +1,43 @@
+"""FFMClassifier: fields tell apart what plain factorization machines mix."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pyspark.ml.evaluation import BinaryClassificationEvaluator
+from pyspark.ml.linalg import Vectors
+
+from sparkps.errors import InvalidInput
+from sparkps.mllib.classification import FFMClassificationModel, FFMClassifier
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def rows(spark):
+    """One feature of each of three fields; the label is whether those of the first two are of one kind."""
+    rng = np.random.default_rng(0)
+    data = []
+    for _ in range(600):
+        a, b, c = (int(each) for each in rng.integers(0, 6, 3))
+        data.append((float(a % 3 == b % 3), Vectors.sparse(18, [a, 6 + b, 12 + c], [1.0, 1.0, 1.0])))
+    return spark.createDataFrame(data, ["label", "features"]).coalesce(2).cache()
+
+
+@pytest.mark.parametrize(
+    "params", [{}, {"solver": "adam", "stepSize": 0.05, "consistency": "asp"}, {"normalizeRows": True, "stepSize": 0.5}]
+)
+def test_a_field_aware_machine_learns_pairs(rows, ps, tmp_path, params):
+    given = {"stepSize": 0.2, "maxIter": 40, "batchSize": 30, "initStd": 0.3, "seed": 1, **params}
+    model = FFMClassifier(fieldStarts=[0, 6, 12], **given).fit(rows)
+    assert BinaryClassificationEvaluator().evaluate(model.transform(rows)) > 0.97
+    assert model.factors.toArray().shape == (18, 12)
+    model.save(str(tmp_path / "model"))
+    loaded = FFMClassificationModel.load(str(tmp_path / "model"))
+    assert loaded.transform(rows).select("probability").collect() == model.transform(rows).select("probability").collect()
+
+
+@pytest.mark.parametrize("starts", [None, [1, 3], [0, 3, 3]])
+def test_fields_must_be_said(rows, ps, starts):
+    with pytest.raises(InvalidInput, match="fieldStarts"):
+        FFMClassifier(fieldStarts=starts).fit(rows)
