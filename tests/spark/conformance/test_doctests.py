@@ -24,7 +24,12 @@ CLASSES = {
 REPLACED = ("classification", "regression")
 
 #: Lines that do not give what the docstring says, by class, with the reason.
-LEFT_OUT: dict[str, dict[str, str]] = {}
+LEFT_OUT: dict[str, dict[str, str]] = {
+    "LogisticRegression": {
+        "blorModel.evaluate(bdf).accuracy == blorModel.summary.accuracy": "the threshold was set to 0.1 after the fit: pyspark.ml's"
+        " `evaluate` does not see what was set in Python until a `transform` has told the JVM; ours does",
+    },
+}
 
 #: Classes that are none of ours, and work on ours.
 OF_SPARK = ("CrossValidator", "OneVsRest", "ParamGridBuilder", "TrainValidationSplit")
