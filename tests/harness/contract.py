@@ -68,7 +68,6 @@ TABLE = (
     Row("classification", "LogisticRegression", "classes", {"family": "multinomial", "regParam": 0.1}),
     Row("classification", "LinearSVC", "binary", {"regParam": 0.1}, one_vs_rest=True),
     Row("classification", "Perceptron", "binary", one_vs_rest=True),
-    Row("classification", "SoftmaxRegression", "classes"),
     Row("classification", "FMClassifier", "binary", {"factorSize": 2}, one_vs_rest=True),
     Row("classification", "FFMClassifier", "binary", {"factorSize": 2}),
     Row("classification", "MLRClassifier", "binary"),
