@@ -522,3 +522,40 @@ def perceptron(
             mistakes += weight
         after.append(w)
     return w, np.mean(after, axis=0), mistakes
+
+
+# ---- learning row by row ---------------------------------------------------------------------------------------------
+
+
+def flow(derivative: Any, margin: float, label: float, time: float, pieces: int = 100_000) -> float:
+    """Change of a margin along dm/dt = -derivative, in small steps."""
+    start = margin
+    for _ in range(pieces):
+        margin -= time / pieces * derivative(margin, label)
+    return margin - start
+
+
+def learn_row(
+    rate: float, state: np.ndarray, row: dict[int, float], label: float, weight: float, offset: float, derivative: Any, change: Any
+) -> float:
+    """Learns from one row, in place: columns of the state are coefficient, sum of squares, scale and rows. Returns the margin before."""
+    scaled = {j: x * state[j, 2] for j, x in row.items()}
+    margin = offset + sum(x * state[j, 0] for j, x in scaled.items())
+    slope = derivative(margin, label)
+    for j, x in scaled.items():
+        state[j, 1] += weight * slope**2 * x * x
+    steps = {j: x / math.sqrt(state[j, 1]) for j, x in scaled.items() if state[j, 1]}
+    together = sum(scaled[j] * r for j, r in steps.items())
+    for j in scaled:
+        state[j, 3] += 1
+        if slope:
+            state[j, 0] += steps[j] * change(margin, label, rate * weight * together) / together
+    return margin
+
+
+def penalise_row(rate: float, state: np.ndarray, j: int, weight: float, l1: float, l2: float) -> None:
+    """The penalties of rows of so much weight on one coefficient, in place."""
+    if state[j, 0]:
+        pace = rate * weight / math.sqrt(state[j, 1])
+        u = state[j, 0] * math.exp(-pace * l2 * state[j, 2] ** 2)
+        state[j, 0] = math.copysign(max(abs(u) - pace * l1 * state[j, 2], 0.0), u)

@@ -12,6 +12,7 @@ SCHEMA = "label double, features struct<indices: array<bigint>, values: array<do
 FITS: dict[str, dict[str, Any]] = {
     "lbfgs": {"maxIter": 12, "tol": 0.0, "regParam": 1e-4, "standardization": False},
     "adam": {"maxIter": 8, "batchSize": 100, "seed": 3, "stepSize": 0.05},
+    "online": {"maxIter": 8, "batchSize": 100, "seed": 3, "regParam": 1e-4, "elasticNetParam": 0.5},
     "ftrl": {"maxIter": 8, "batchSize": 100, "seed": 3, "regParam": 1e-4, "elasticNetParam": 0.5},
 }
 

@@ -31,11 +31,20 @@ class StrikingLogistic(Logistic):
 
     def loss_and_gradient(self, chunks: Iterable[Chunk], state: Any, bias: Any) -> tuple[float, Any]:
         """See `Objective`."""
+        self.evaluated()
+        return super().loss_and_gradient(chunks, state, bias)
+
+    @property
+    def online(self) -> Any:  # type: ignore[override]
+        """The kernel that learns row by row, which takes its time, too."""
+        return _Learning(self)
+
+    def evaluated(self) -> None:
+        """Rows are about to be looked at."""
         threading.Event().wait(self.seconds)
         is_due = self.strike is not None and not pathlib.Path(self.mark).exists()
         if is_due and has_checkpoint(self.kept, least=1):
             self._strike_once()
-        return super().loss_and_gradient(chunks, state, bias)
 
     def _strike_once(self) -> None:
         try:
@@ -44,6 +53,20 @@ class StrikingLogistic(Logistic):
             return
         assert self.strike is not None
         self.strike()
+
+
+class _Learning:
+    """As `Logistic.online`."""
+
+    def __init__(self, loss: StrikingLogistic) -> None:
+        self.loss = loss
+
+    def of(self, dtype: Any) -> Callable[..., None]:
+        """See `Kernel`."""
+        self.loss.evaluated()
+        assert Logistic.online is not None
+        compiled: Callable[..., None] = Logistic.online.of(dtype)
+        return compiled
 
 
 __all__ = ["StrikingLogistic"]

@@ -84,6 +84,9 @@ SOLVERS = {
     "adagrad": {"stepSize": 0.5},
     "adam": {"stepSize": 0.05},
     "ftrl": {"stepSize": 2.0},
+    "online": {},
+    "online under ssp": {"solver": "online", "consistency": "ssp", "staleness": 2},
+    "online under asp": {"solver": "online", "consistency": "asp"},
     "ssp": {"solver": "adagrad", "consistency": "ssp", "staleness": 2, "stepSize": 0.3},
     "asp": {"solver": "adagrad", "consistency": "asp", "stepSize": 0.3},
 }
@@ -117,14 +120,15 @@ def test_mini_batch_solvers_come_near_the_optimum(ps, ones, case):
 
 
 def test_a_step_size_that_is_not_set_suits_the_solver(spark):
-    steps = {solver: LogisticRegression(solver=solver).getStepSize() for solver in ("lbfgs", "sgd", "adagrad", "adam", "ftrl")}
-    assert steps == {"lbfgs": 1.0, "sgd": 1.0, "adagrad": 1.0, "adam": 0.01, "ftrl": 3.0}
+    steps = {solver: LogisticRegression(solver=solver).getStepSize() for solver in ("lbfgs", "sgd", "adagrad", "adam", "ftrl", "online")}
+    assert steps == {"lbfgs": 1.0, "sgd": 1.0, "adagrad": 1.0, "adam": 0.01, "ftrl": 3.0, "online": 0.5}
     assert LogisticRegression(solver="adam", stepSize=0.2).getStepSize() == 0.2
     assert LogisticRegression(solver="adam").setStepSize(0.3).copy().getStepSize() == 0.3
 
 
-def test_mini_batch_training_under_bsp_is_bit_equal(ps, ones):
-    params = {"solver": "adagrad", "maxIter": 2, "batchSize": 100, "seed": 5, "deterministic": True, "numWorkers": 2}
+@pytest.mark.parametrize("solver", ["adagrad", "online"])
+def test_mini_batch_training_under_bsp_is_bit_equal(ps, ones, solver):
+    params = {"solver": solver, "maxIter": 2, "batchSize": 100, "seed": 5, "deterministic": True, "numWorkers": 2}
     fits = [LogisticRegression(**params).fit(ones) for _ in range(2)]
     assert fits[0].coefficients_.values.tolist() == fits[1].coefficients_.values.tolist()
     assert fits[0].intercept == fits[1].intercept

@@ -60,7 +60,7 @@ def test_a_bad_row_is_left_out_where_asked_for(spark, ps, case, solver):
     [
         ({"maxIter": -1}, "The `maxIter` of LogisticRegression must be an int >= 0. Got -1"),
         ({"regParam": -0.5}, "`regParam`"),
-        ({"elasticNetParam": 0.5, "regParam": 0.1, "solver": "sgd"}, "L1 needs solver='lbfgs' or 'ftrl'"),
+        ({"elasticNetParam": 0.5, "regParam": 0.1, "solver": "sgd"}, "L1 needs solver='lbfgs', 'ftrl' or 'online'"),
         ({"solver": "newton"}, "`solver` of LogisticRegression must be one of lbfgs, sgd"),
         ({"consistency": "psp"}, "one of bsp, ssp, asp"),
         ({"consistency": "asp"}, "needs consistency='bsp'"),

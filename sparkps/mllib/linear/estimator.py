@@ -144,7 +144,7 @@ class LinearEstimator(Estimator[M], LinearSetters, PredictionSetters, DefaultPar
         """Raise where there is a penalty of L1 that the driver of that name makes no use of."""
         if self.getElasticNetParam() > 0 and self.getRegParam() > 0 and solver in ("sgd", "adagrad", "adam"):
             raise InvalidParam(
-                f"L1 needs solver='lbfgs' or 'ftrl': with solver={solver!r} the `elasticNetParam` must be 0. Got"
+                f"L1 needs solver='lbfgs', 'ftrl' or 'online': with solver={solver!r} the `elasticNetParam` must be 0. Got"
                 f" {self.getElasticNetParam()!r} instead.",
                 param="elasticNetParam",
             )

@@ -40,6 +40,8 @@ class Loss(ABC):
     label_rule: ClassVar[LabelRule]
     #: Made by `loss_kernel.fused`.
     kernel: ClassVar[Kernel]
+    #: Made by `row_by_row.row_by_row`; None: this loss cannot be learned row by row.
+    online: ClassVar[Kernel | None] = None
     #: What margins mean, by its name in `links.LINKS`; empty: they are predictions.
     link: ClassVar[str] = ""
     #: See `Objective`: one margin a row, and one coefficient a feature.

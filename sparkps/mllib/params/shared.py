@@ -45,7 +45,11 @@ log = logging.getLogger(__name__)
 
 #: Solvers that see all rows before each step, and those that see a batch.
 FULL_BATCH_SOLVERS = ("lbfgs",)
-MINI_BATCH_SOLVERS = ("sgd", "adagrad", "adam", "ftrl")
+MINI_BATCH_SOLVERS = ("sgd", "adagrad", "adam", "ftrl", "online")
+
+#: Rows of one worker in one step where `batchSize` is not set; what is learned row by row does not depend on it, and less is sent with
+#: large ones.
+BATCH_SIZES = {"online": 20_000}
 
 #: Params without a meaning for the solvers of a kind.
 UNUSED = {
@@ -56,7 +60,7 @@ UNUSED = {
 
 #: Step size of each solver where `stepSize` is not set. Gradients are means over a batch, so steps are larger than those of rules
 #: that take one row at a time; found on two data sets of 120 and of 690,000 features (benchmarks/README.md).
-STEP_SIZES = {"sgd": 1.0, "adagrad": 1.0, "adam": 0.01, "ftrl": 3.0}
+STEP_SIZES = {"sgd": 1.0, "adagrad": 1.0, "adam": 0.01, "ftrl": 3.0, "online": 0.5}
 
 
 def _param(name: str, doc: str, converter: Callable[[Any], Any]) -> Any:
@@ -67,11 +71,13 @@ class HasBatchSize(Params):
     """Rows of one worker in one step."""
 
     batchSize: Param[int] = _param(
-        "batchSize", "rows of one worker in one step of a mini-batch solver (>= 1)", TypeConverters.toInt
+        "batchSize", "rows of one worker in one step of a mini-batch solver (>= 1); 20000 for online if not set", TypeConverters.toInt
     )
 
     def getBatchSize(self) -> int:
-        """Gets the value of `batchSize`."""
+        """Gets the value of `batchSize`; where it is not set, what suits the solver."""
+        if self.hasParam("solver") and not self.isSet(self.batchSize):
+            return BATCH_SIZES.get(self.getOrDefault("solver"), self.getOrDefault(self.batchSize))
         return self.getOrDefault(self.batchSize)
 
 
@@ -306,7 +312,7 @@ class LinearParams(
 
     `maxIter` counts iterations of L-BFGS, and epochs of the mini-batch solvers; `tol` and `standardization` are those of
     L-BFGS, `stepSize`, `batchSize`, `consistency` and `staleness` those of the others. A step size that is not set is 1.0 for sgd
-    and adagrad, 0.01 for adam and 3.0 for ftrl. `aggregationDepth` and
+    and adagrad, 0.01 for adam, 3.0 for ftrl and 0.5 for online. `aggregationDepth` and
     `maxBlockSizeInMB` are taken for the sake of programs written for pyspark.ml, and change nothing.
     """
 
@@ -393,6 +399,7 @@ def check_params(estimator: Params, **more: tuple[str, Callable[[Any], bool]]) -
 
 
 __all__ = [
+    "BATCH_SIZES",
     "FULL_BATCH_SOLVERS",
     "MINI_BATCH_SOLVERS",
     "STEP_SIZES",

@@ -14,6 +14,7 @@ from sparkps.mllib.solvers.minibatch import OPTIMIZERS
 from sparkps.mllib.solvers.minibatch_driver import MiniBatchDriver
 from sparkps.mllib.solvers.mixing import MixingDriver
 from sparkps.mllib.solvers.normal_driver import NormalDriver
+from sparkps.mllib.solvers.online_driver import OnlineDriver
 
 #: Fields of a job that may differ between jobs of one grid.
 _OF_ONE_FIT = {
@@ -29,6 +30,7 @@ DRIVERS: dict[str, type[SolverDriver]] = {
     "adamW": AdamWDriver,
     "mixing": MixingDriver,
     **dict.fromkeys(OPTIMIZERS, MiniBatchDriver),
+    "online": OnlineDriver,
 }
 
 

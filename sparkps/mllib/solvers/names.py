@@ -73,6 +73,16 @@ class TableNames:
         return f"{self.prefix}.best_intercept"
 
     @property
+    def learned(self) -> str:
+        """What row-by-row learners merge: coefficient, sum of squared gradients and factor a feature."""
+        return f"{self.prefix}.learned"
+
+    @property
+    def magnitudes(self) -> str:
+        """See `feature_scales.COLUMNS`."""
+        return f"{self.prefix}.magnitudes"
+
+    @property
     def losses(self) -> str:
         """Of each epoch, see `measuring.LOSSES`."""
         return f"{self.prefix}.losses"

@@ -10,6 +10,7 @@ from sparkps.mllib.data.labels import BinaryLabels
 from sparkps.mllib.linear.loss import Loss
 from sparkps.mllib.linear.loss_kernel import fused
 from sparkps.mllib.solvers.objective import LabelSums, Start
+from sparkps.mllib.solvers.row_by_row import row_by_row
 
 
 def block(margins: Any, labels: Any, count: int, room: Any, losses: Any, derivatives: Any) -> None:
@@ -22,15 +23,22 @@ def block(margins: Any, labels: Any, count: int, room: Any, losses: Any, derivat
         derivatives[i] = -sign if inside else 0.0
 
 
+def flow(margin: float, label: float, time: float) -> float:
+    """Change of a margin along dm/dt = -derivative: towards the label's side, until the loss is 0 (see `row_by_row.Flow`)."""
+    sign = 2.0 * label - 1.0
+    return sign * min(time, max(1.0 - sign * margin, 0.0))
+
+
 class Hinge(Loss, name="hinge"):
     """Two classes; the margin is on the side of the class, and has no probability."""
 
     label_rule = BinaryLabels()
     kernel = fused("hinge_loss_and_gradient", block)
+    online = row_by_row("hinge_row_by_row", block, flow)
 
     def start(self, sums: LabelSums) -> Start:
         """At 0, as in pyspark.ml: it has no best intercept where both classes weigh the same."""
         return Start(np.zeros(1))
 
 
-__all__ = ["Hinge", "block"]
+__all__ = ["Hinge", "block", "flow"]

@@ -11,6 +11,7 @@ from sparkps.mllib.data.labels import BinaryLabels
 from sparkps.mllib.linear.loss import Loss
 from sparkps.mllib.linear.loss_kernel import fused
 from sparkps.mllib.solvers.objective import LabelSums, Start
+from sparkps.mllib.solvers.row_by_row import row_by_row
 
 #: 1 / ln 2, and ln 2 as a sum whose first part has room for a product with any exponent (Cody and Waite).
 _LOG2E, _LN2_HIGH, _LN2_LOW = 1.4426950408889634, 6.93147180369123816490e-01, 1.90821492927058770002e-10
@@ -67,11 +68,34 @@ def block(margins: Any, labels: Any, count: int, powers: Any, losses: Any, deriv
         derivatives[i] = (upper if m > 0 else e * upper) - labels[i]
 
 
+def flow(margin: float, label: float, time: float) -> float:
+    """Change of a margin along dm/dt = -derivative (see `row_by_row.Flow`).
+
+    With z = ±m, positive on the label's side, z + exp(z) grows as the time does: Newton's method finds z, from above.
+    """
+    sign = 2.0 * label - 1.0
+    start = sign * margin
+    if start > 30.0:  # exp(z) is as good as all of z + exp(z)
+        return sign * time * math.exp(-start)
+    reached = start + math.exp(start) + time
+    z = start + time / (1.0 + math.exp(start))
+    if reached > 1.0:
+        z = min(z, math.log(reached))
+    for _ in range(20):
+        power = math.exp(z)
+        change = (z + power - reached) / (1.0 + power)
+        z -= change
+        if abs(change) < 1e-9:
+            break
+    return sign * (z - start)
+
+
 class Logistic(Loss, name="logistic"):
     """Two classes: the margin is the logarithm of the odds of label 1."""
 
     label_rule = BinaryLabels()
     kernel = fused("logistic_loss_and_gradient", block)
+    online = row_by_row("logistic_row_by_row", block, flow)
     link = "sigmoid"
 
     def start(self, sums: LabelSums) -> Start:
@@ -91,4 +115,4 @@ class Logistic(Loss, name="logistic"):
         return Start(np.array([math.log(positive / (weight - positive))]))
 
 
-__all__ = ["Logistic", "block"]
+__all__ = ["Logistic", "block", "flow"]

@@ -16,6 +16,7 @@ from sparkps.mllib.data.store import Chunk
 from sparkps.mllib.linear.loss import Loss
 from sparkps.mllib.linear.loss_kernel import fused
 from sparkps.mllib.solvers.objective import LabelSums, Start
+from sparkps.mllib.solvers.row_by_row import row_by_row
 
 #: A variance below this fraction of the mean square is rounding: the labels are all equal.
 _CONSTANT = 1e-14
@@ -27,6 +28,11 @@ def block(margins: Any, labels: Any, count: int, room: Any, losses: Any, derivat
         apart = margins[i] - labels[i]
         losses[i] = 0.5 * apart * apart
         derivatives[i] = apart
+
+
+def flow(margin: float, label: float, time: float) -> float:
+    """Change of a margin along dm/dt = label - m (see `row_by_row.Flow`)."""
+    return (margin - label) * math.expm1(-time)
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,7 @@ class Squared(Loss, name="squared"):
 
     label_rule = FiniteLabels()
     kernel = fused("squared_loss_and_gradient", block)
+    online = row_by_row("squared_row_by_row", block, flow)
 
     def informed(self, sums: LabelSums) -> Self:
         """The loss in units of the labels' deviation; of labels that are all equal, in units of their size.
@@ -104,4 +111,4 @@ def _deviation(sums: LabelSums) -> float:
     return math.sqrt(spread / freedom) if spread > _CONSTANT * sums.squares and freedom > 0 else 0.0
 
 
-__all__ = ["Squared", "block"]
+__all__ = ["Squared", "block", "flow"]

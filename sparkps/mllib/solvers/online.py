@@ -1,0 +1,278 @@
+"""Learning row by row: a rank pulls the rows of a batch, learns from one row of data after the other, and pushes what came of it.
+
+With one worker the result does not depend on the size of batches: it is that of going through the rows one by one. Several workers
+learn side by side from what all have pushed before; `optim.Consensus` merges what they push, and `together` keeps them from going
+too far together, so that the result hardly depends on their number either. Everything is a function of the rank's clock and of
+what the tier holds, so a rank that was lost goes on at its successor.
+
+Penalties: each row of data, besides its own loss, has its part of the penalty l1·‖w‖₁ + ½·l2·‖w‖² on all coefficients but the
+intercept. A coefficient meets the penalties of rows without its feature when it is next looked at, and those of the last rows at
+the end (Langford, Li and Zhang, *Sparse online learning via truncated gradient*, JMLR 2009).
+
+Clock 0 counts the rows and compares the scales of features; clock t + 1 is step t; where there are penalties, one or two more
+bring the coefficients up to date.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparkps.client.keyset import KeySet
+from sparkps.client.tables import pull_together, write_together
+from sparkps.mllib.data import kernels
+from sparkps.mllib.data.ingest import ingest
+from sparkps.mllib.data.rows import RowReader
+from sparkps.mllib.data.store import Chunk, Store
+from sparkps.mllib.solvers import online_kernels
+from sparkps.mllib.solvers.feature_scales import FeatureScales
+from sparkps.mllib.solvers.job import RankJob
+from sparkps.mllib.solvers.measuring import LOSSES
+from sparkps.mllib.solvers.minibatch import tier_order
+from sparkps.mllib.solvers.objective import LabelSums
+from sparkps.mllib.solvers.ranks import RankSummary, check_same_rows, check_weight, common_width, counts_of, weight_of
+from sparkps.mllib.solvers.row_by_row import penalise
+from sparkps.mllib.solvers.together import GrowingSchedule, factor_for
+from sparkps.wire.messages.data import OpCode
+
+Array = NDArray[Any]
+
+#: Columns of the tier's rows: see `optim.Consensus`.
+COLUMNS = 3
+
+#: Where there is an L1 penalty, coefficients that no row's margin feels are 0: this part of a feature's scale and of the labels' unit.
+_TRIFLE = 1e-6
+
+#: What a rank keeps with each tick: sum of losses and weights of the running epoch.
+_STATE = struct.Struct("<dd")
+
+
+@dataclass(frozen=True)
+class OnlineTask:
+    """The train function of learning row by row."""
+
+    rank_job: RankJob
+
+    def __call__(self, worker: Any, batches: Any) -> RankSummary:
+        rank_job = self.rank_job
+        if worker.clock == 0:  # a successor of a lost rank does not know its epoch yet
+            worker.report(epoch=0, epochs=rank_job.job.max_iter)
+        reader = RowReader(rank_job.job.columns, worker.rank, rank_job.job.objective.label_rule)
+        store = ingest(batches.stream(), reader, tier_order(worker.session), budget=rank_job.budget, scratch=rank_job.scratch)
+        try:
+            _Learner(worker, rank_job, store).run()
+            return RankSummary.of(store)
+        finally:
+            store.close()
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Rows of one step with their features, and the intercept among these."""
+
+    #: Ids are positions in `held`.
+    chunk: Chunk
+    #: int32 (n,): local numbers of the features, ascending.
+    held: Array
+    #: Their keys; registered where the batch comes again.
+    keys: Array | KeySet
+
+
+class _Learner:
+    """One rank."""
+
+    def __init__(self, worker: Any, rank_job: RankJob, store: Store) -> None:
+        names, self.job, self.resumes = rank_job.names, rank_job.job, rank_job.resumes
+        self.worker, self.store = worker, store
+        self.table, self.losses, self.ranks = (worker.table(name) for name in (names.learned, names.losses, names.ranks))
+        self.scales = FeatureScales(store, worker.table(names.magnitudes))
+        self.epochs = self.job.max_iter
+        #: Local number of the intercept, -1: the model has none.
+        self.bias = int(store.parameters[0]) if self.job.fit_intercept else -1
+        self.stamps, self.places, self.found = (np.zeros(len(store.keys), np.int32) for _ in range(3))
+        self.stamp = 0
+        self.longest = 1 + max((int(np.diff(chunk.indptr).max(initial=0)) for chunk in store), default=0)
+        self.room = np.empty((3, self.longest), np.float32)
+        self.objective = self.job.objective.informed(_sums_of(store)) if len(store) else self.job.objective
+        #: Of labels and margins.
+        self.unit = float(getattr(self.objective, "unit", 1.0))
+        self.l1, self.l2 = self.objective.penalties(self.job.l1, self.job.l2)
+        self.penalised = self.l1 > 0.0 or self.l2 > 0.0
+        #: Weight of all rows until now, and until each feature last met its penalties.
+        self.age = 0.0
+        self.ages = np.zeros(len(store.keys) if self.penalised else 0)
+        #: Key sets by span of rows, where batches come again and their keys are worth keeping.
+        self.keysets: dict[tuple[int, int], KeySet] = {}
+        self.keeps_keysets = self.epochs > 2 and not store.is_spilled
+        #: Sum of losses and of weights in the running epoch.
+        self.running = _STATE.unpack(worker.state) if worker.state else (0.0, 0.0)
+        self.began = time.monotonic()
+
+    # ---- steps ---------------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """From the rank's clock to the end."""
+        worker, schedule = self.worker, self._count()
+        last = schedule.steps_until(self.epochs)
+        first = worker.clock - 1
+        self._catch_up(schedule, min(first, last))
+        for t in range(first, last):
+            batch = self._batch(*self._span(schedule, t))
+            if len(batch.chunk):
+                self._learn(batch)
+            epoch = schedule.epoch_of(t)
+            if schedule.steps_until(epoch + 1) == t + 1:
+                self._end_epoch(epoch + 1)
+            worker.tick(_STATE.pack(*self.running))
+        for ending, wanted in ((self._settle, self.penalised), (self._trim, self.l1 > 0.0)):
+            if wanted and last:
+                if worker.clock - 1 == last:
+                    ending()
+                    worker.tick(_STATE.pack(*self.running))
+                last += 1
+
+    def _count(self) -> GrowingSchedule:
+        """Tell the other ranks of the rows, and hear of theirs."""
+        job, worker, store = self.job, self.worker, self.store
+        own = weight_of(store)
+        if own:  # weights that are all 0 are refused by the driver, who sees those of all ranks
+            check_weight(own, job.columns)
+        has_said, mine = worker.clock > 0, counts_of(store, own, worker.rank, worker.num_workers)
+        if not has_said:
+            self.ranks.add(mine)
+            if worker.num_workers > 1:
+                self.scales.tell()
+            worker.tick()
+        everyone = self.ranks.pull()
+        if has_said and self.resumes:
+            check_same_rows(everyone, store, own, worker.rank)
+        # Under SSP and ASP some are not there yet; the rank that comes last sees them all.
+        common_width(everyone[:, 2], job.columns)
+        self.scales.take(shared=worker.num_workers > 1, intercept=self.bias)
+        alone = job.consistency.bound
+        rows = (len(store),) if alone else tuple(int(each) for each in everyone[:, 0])
+        return GrowingSchedule(rows, job.batch_size, worker.num_workers, job.seed)
+
+    def _span(self, schedule: GrowingSchedule, t: int) -> tuple[int, int]:
+        return schedule.span(len(self.store), t, shuffled=not self.store.is_spilled)
+
+    def _catch_up(self, schedule: GrowingSchedule, steps: int) -> None:
+        """What earlier steps have made of the ages, where this rank is the successor of one that was lost."""
+        if self.penalised:
+            for t in range(steps):
+                chunk = self.store.rows(*self._span(schedule, t))
+                self.age = online_kernels.pass_by(chunk.indptr, chunk.ids, chunk.weights, self.ages, self.age)
+
+    def _batch(self, start: int, stop: int) -> _Batch:
+        chunk = self.store.rows(start, stop)
+        self.stamp += 1
+        if len(self.found) < len(chunk.ids) + 1:
+            self.found = np.empty(len(chunk.ids) + 1, np.int32)
+        count = kernels.distinct_ids(chunk.ids, self.stamps, self.stamp, self.found)
+        if self.bias >= 0:
+            self.found[count] = self.bias
+            count += 1
+        held = np.sort(self.found[:count])
+        local = np.empty(len(chunk.ids), np.int32)
+        kernels.local_ids(chunk.ids, held, self.places, local)
+        keys: Array | KeySet = self.store.keys[held]
+        if self.keeps_keysets:
+            keys = self.keysets.setdefault((start, stop), self.keysets.get((start, stop)) or self.table.register(keys))
+        return _Batch(replace(chunk, ids=local), held, keys)
+
+    def _pull(self, keys: Array | KeySet) -> Array:
+        wanted = keys if isinstance(keys, KeySet) else (self.table, keys)
+        return np.asarray(pull_together(self.worker.session, [wanted])[0])
+
+    def _learn(self, batch: _Batch) -> None:
+        chunk, held = batch.chunk, batch.held
+        rows = self._pull(batch.keys)
+        state = np.empty((len(held), 4), np.float32)
+        online_kernels.enter(rows, self.scales.scales[held], self.unit, state)
+        totals, ages = np.zeros(2), self.ages[held] if self.penalised else self.ages
+        bias = int(self.places[self.bias]) if self.bias >= 0 else -1
+        labels = chunk.labels / self.unit if self.unit != 1.0 else chunk.labels
+        offsets = chunk.offsets / self.unit if self.unit != 1.0 else chunk.offsets
+        self._kernel(chunk)(
+            chunk.indptr, chunk.ids, chunk.values, labels, chunk.weights, offsets, state, bias, self.job.step_size,
+            self.l1, self.l2, ages, self.age, self.room, totals,
+        )  # fmt: skip
+        self.running = self.running[0] + totals[0], self.running[1] + totals[1]
+        if self.penalised:
+            self.age += totals[1]
+            self.ages[held] = ages
+        self._push(batch.keys, rows, state, len(chunk))
+
+    def _kernel(self, chunk: Chunk) -> Callable[..., None]:
+        objective: Any = self.objective  # the driver has seen to it that it has the kernel
+        learn: Callable[..., None] = objective.online.of(chunk.values.dtype)
+        return learn
+
+    def _push(self, keys: Array | KeySet, rows: Array, state: Array, count: int) -> None:
+        """Say what has come of `rows` after learning from so many rows of data."""
+        gained, moved, bins = np.empty(len(rows)), np.empty(len(rows)), np.zeros(2 * online_kernels.BINS)
+        online_kernels.moves(rows, state, self.job.step_size, float(count), gained, moved, bins)
+        shares, products = bins[: online_kernels.BINS], bins[online_kernels.BINS :]
+        met = shares > 0.0
+        factor = factor_for(shares[met], products[met] / shares[met], self.worker.num_workers)
+        pushes = np.empty((len(rows), COLUMNS), np.float32)
+        online_kernels.leave(rows, state, self.unit, gained, moved, factor, pushes)
+        given: list[Any] = [(keys, pushes) if isinstance(keys, KeySet) else (self.table, keys, pushes)]
+        write_together(self.worker.session, OpCode.PUSH, given)
+
+    # ---- ends ----------------------------------------------------------------------------------------------------------
+
+    def _features(self) -> Array:
+        """Local numbers of all features."""
+        return np.flatnonzero(np.arange(len(self.store.keys)) != self.store.parameters[0]).astype(np.int32)
+
+    def _settle(self) -> None:
+        """The penalties of all rows on all coefficients that this rank has looked at."""
+        held = self._features()
+        if not len(held):
+            return
+        keys = self.store.keys[held]
+        rows = self._pull(keys)
+        state = np.empty((len(held), 4), np.float32)
+        online_kernels.enter(rows, self.scales.scales[held], self.unit, state)
+        penalise(state, self.age - self.ages[held], self.job.step_size, self.l1, self.l2)
+        self._push(keys, rows, state, 1)
+
+    def _trim(self) -> None:
+        """What rounding, or a mean over ranks, has left of coefficients that the penalty has brought to 0, becomes 0."""
+        held = self._features()
+        keys = self.store.keys[held]
+        rows = self._pull(keys)
+        left = (rows[:, 0] != 0.0) & (np.abs(rows[:, 0]) < _TRIFLE * self.unit * self.scales.scales[held])
+        if left.any():
+            rows = rows[left]
+            rows[:, 0] = 0.0
+            self.table.assign(keys[left], rows)
+
+    def _end_epoch(self, epoch: int) -> None:
+        losses = np.zeros((self.epochs, LOSSES))
+        # The clock is one rank's.
+        losses[epoch - 1, :3] = *self.running, time.monotonic() - self.began if self.worker.rank == 0 else 0.0
+        self.losses.add_async(losses)
+        loss = self.running[0] / self.running[1] if self.running[1] else None
+        self.worker.report(epoch=epoch, epochs=self.epochs, loss=loss, rows=len(self.store))
+        self.running = (0.0, 0.0)
+
+
+def _sums_of(store: Store) -> LabelSums:
+    """Of a rank's own labels."""
+    sums = np.zeros(4)
+    for chunk in store:
+        weights = chunk.weights if len(chunk.weights) else np.ones(len(chunk))
+        sums += [each.sum() for each in (weights, weights * chunk.labels, weights * chunk.labels**2, weights**2)]
+    weight, labels, squares, weight_squares = (float(each) for each in sums)
+    return LabelSums(max(weight, np.finfo(np.float64).tiny), labels, squares, weight_squares)
+
+
+__all__ = ["COLUMNS", "OnlineTask"]
