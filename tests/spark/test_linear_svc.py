@@ -7,6 +7,7 @@ import pytest
 from pyspark.ml.classification import LinearSVC as SparkLinearSVC
 from pyspark.ml.evaluation import BinaryClassificationEvaluator
 from pyspark.ml.linalg import Vectors
+from pyspark.sql import functions as sf
 
 from sparkps.mllib.classification import LinearSVC, LinearSVCModel
 
@@ -74,6 +75,7 @@ def test_predictions_are_those_of_pyspark_s_model(ps, rows, tmp_path):
 
 def test_a9a(spark, ps, shared_data):
     reader = spark.read.format("libsvm").option("numFeatures", 123)
-    train, test = (reader.load(str(shared_data / f"a9a.{part}.libsvm")) for part in ("train", "test"))
+    parts = [reader.load(str(shared_data / f"a9a.{part}.libsvm")) for part in ("train", "test")]
+    train, test = (part.withColumn("label", (sf.col("label") > 0).cast("double")) for part in parts)
     scored = LinearSVC(regParam=1e-3).fit(train).transform(test)
     assert BinaryClassificationEvaluator().evaluate(scored) > 0.895
