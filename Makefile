@@ -34,15 +34,8 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# Fast tests first; then Spark, then YARN. Kernels are compiled ahead, once, so that no test's time limit has to hold it.
 test: check
-	$(BIN)/python -m sparkps.kernels.ahead
-	$(PYTEST) tests/unit
-	$(PYTEST) tests/scenarios
-	$(PYTEST) tests/cluster
-	$(PYTEST) tests/faults
-	$(PYTEST) tests/spark
-	$(PYTEST) tests/yarn/test_jobs.py
+	@scripts/test
 
 test-yarn: setup
 	$(PYTEST) tests/yarn

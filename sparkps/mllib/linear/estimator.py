@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
@@ -23,11 +24,14 @@ from sparkps.mllib.solvers.bounds import Bounds
 from sparkps.mllib.solvers.drivers import grid_key
 from sparkps.mllib.solvers.job import TrainingJob
 from sparkps.mllib.solvers.objective import Objective
+from sparkps.mllib.solvers.warm_start import has_pass
 from sparkps.mllib.summaries.history import TrainingHistory
 from sparkps.mllib.training import train_grid
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
+
+log = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=LinearModel)
 
@@ -44,7 +48,7 @@ class LinearEstimator(Estimator[M], LinearSetters, PredictionSetters, DefaultPar
     #: Class of the model.
     _model: ClassVar[type[Any]]
     #: Names that users give solvers, and those of their drivers.
-    _solvers: ClassVar[Mapping[str, str]] = {name: name for name in (*FULL_BATCH_SOLVERS, *MINI_BATCH_SOLVERS)}
+    _solvers: ClassVar[Mapping[str, str]] = {"auto": "lbfgs", **{name: name for name in (*FULL_BATCH_SOLVERS, *MINI_BATCH_SOLVERS)}}
     #: Of Params that other estimators do not have: what must hold, in words and as a test.
     _ranges: ClassVar[dict[str, tuple[str, Callable[[Any], bool]]]] = {}
     #: Whether full-batch training takes the steps of OWL-QN also without L1, as pyspark.ml does for a loss that is not smooth.
@@ -176,7 +180,25 @@ class LinearEstimator(Estimator[M], LinearSetters, PredictionSetters, DefaultPar
         wanted = self.isDefined(self.checkpointDir) and self.getCheckpointInterval() > 0
         return self.getCheckpointDir() if wanted else ""
 
+    def _starts_warm(self, objective: Objective, bounds: Bounds | None) -> bool:
+        """Whether a full-batch solver begins at what a pass row by row has learned: its user leaves the way to the optimum to us."""
+        if self.getSolver() != "auto" or self._solver() != "lbfgs":
+            return False
+        l1 = self.getRegParam() * self.getElasticNetParam()
+        against = {
+            "the loss is not learned row by row": not has_pass(objective),
+            "L1 wants most coefficients to be 0, and a pass leaves few": l1 > 0,
+            "there are bounds": bounds is not None,
+        }
+        why_not = [why for why, holds in against.items() if holds]
+        if why_not:
+            log.info("%s: solver=auto is lbfgs from 0: %s", self.uid, "; ".join(why_not))
+        else:
+            log.info("%s: solver=auto is lbfgs after one pass row by row, which takes it most of the way", self.uid)
+        return not why_not
+
     def _job(self, objective: Objective) -> TrainingJob:
+        bounds = self._bounds(objective.outputs)
         l1 = self.getRegParam() * self.getElasticNetParam()
         return TrainingJob(
             uid=self.uid,
@@ -195,7 +217,8 @@ class LinearEstimator(Estimator[M], LinearSetters, PredictionSetters, DefaultPar
             num_workers=self.getNumWorkers() or None,
             deterministic=self.getDeterministic(),
             seed=self.getSeed() % (1 << 63),  # of generators that take no negative ones
-            bounds=self._bounds(objective.outputs),
+            bounds=bounds,
+            warm_start=self._starts_warm(objective, bounds),
             orthantwise=self._orthantwise,
             early_stopping_rounds=self.getEarlyStoppingRounds(),
             validation_tol=self.getValidationTol(),

@@ -30,14 +30,14 @@ class FeatureScales:
     ----------
     store : Store
         Rows of this rank.
-    table : SparseTable
-        Where ranks tell each other of the magnitudes of features whose values are not all 1 at most.
+    table : SparseTable, optional
+        Where ranks tell each other of the magnitudes of features whose values are not all 1 at most; None: each goes by its own.
     """
 
     #: float32 (keys,). Made by `take`.
     scales: Array
 
-    def __init__(self, store: Store, table: SparseTable) -> None:
+    def __init__(self, store: Store, table: SparseTable | None = None) -> None:
         self._store, self._table = store, table
         largest = np.zeros(len(store.keys), np.float32)
         self._plain = not any(len(chunk.values) for chunk in store)
@@ -55,13 +55,13 @@ class FeatureScales:
 
     def tell(self) -> None:
         """Add this rank's magnitudes to the table."""
-        if len(self._told):
+        if self._table is not None and len(self._told):
             powers = self._largest[self._told].astype(np.float64) ** _POWER
             self._table.add_async(self._store.keys[self._told], np.column_stack([powers, np.ones(len(powers))]))
 
     def take(self, *, shared: bool, intercept: int) -> None:
         """Make the scales; of what all ranks told, if `shared`, and for rows with an intercept if its number is not -1."""
-        if shared and len(self._told):
+        if shared and self._table is not None and len(self._told):
             powers, ranks = self._table.pull(self._store.keys[self._told]).T
             self._largest[self._told] = (powers / np.maximum(ranks, 1.0)) ** (1.0 / _POWER)
         size, rows = 0.0, max(len(self._store), 1)

@@ -25,10 +25,11 @@ from sparkps.mllib.solvers.job import RankJob
 from sparkps.mllib.solvers.methods import method_of
 from sparkps.mllib.solvers.owlqn import WEIGHTS
 from sparkps.mllib.solvers.projected import LOWER, UPPER
-from sparkps.mllib.solvers.quasi_newton import TRIAL, TRIAL_GRADIENT
+from sparkps.mllib.solvers.quasi_newton import POINT, POINT_GRADIENT, TRIAL, TRIAL_GRADIENT
 from sparkps.mllib.solvers.ranks import RankSummary, check_same_rows, check_weight, counts_of, weight_of
 from sparkps.mllib.solvers.scaling import FACTS, STATISTICS, l1_weights, label_sums, scaling
 from sparkps.mllib.solvers.vectors import FIRST_EVALUATION, STOP
+from sparkps.mllib.solvers.warm_start import one_pass
 from sparkps.wire.messages.data import OpCode
 
 Array = NDArray[Any]
@@ -83,6 +84,9 @@ class _FullBatch:
     def _keys_of(self, table: str) -> KeySet:
         return self.statistics.on(self.worker.table(table))
 
+    def _vector(self, name: str) -> KeySet:
+        return self._keys_of(self.rank_job.names.vector(name))
+
     # ---- statistics ----------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
@@ -101,6 +105,11 @@ class _FullBatch:
                 mean = np.repeat(self.scaling.scaled_mean[:, None], self.objective.dim, axis=1)
                 self._keys_of(self.rank_job.names.scaled_mean).assign(mean)
             self._give()
+            if self.job.warm_start:
+                self._learn()
+            worker.tick()
+        if worker.clock == FIRST_EVALUATION and self.job.warm_start:
+            self._start_from_learned()
             worker.tick()
         while True:
             if (worker.clock - FIRST_EVALUATION) % 2:
@@ -169,6 +178,25 @@ class _FullBatch:
             rows[LOWER], rows[UPPER] = made
         if rows:
             write_together(self.worker.session, OpCode.ASSIGN, [(self.given[name], each) for name, each in rows.items()])
+
+    # ---- where to begin ------------------------------------------------------------------------------------------------
+
+    def _learn(self) -> None:
+        """A pass over this rank's rows; coefficients, weighted, and their weights go into vectors that nobody needs yet."""
+        start = self.objective.start(label_sums(self.sums[1]))
+        intercept = float(start.intercepts[0]) if self.job.fit_intercept else None
+        if start.solved or not len(self.store):
+            return
+        coefficients, squares = one_pass(self.store, self.objective, intercept)
+        what = [(self._vector(POINT), (squares * coefficients)[:, None]), (self._vector(POINT_GRADIENT), squares[:, None])]
+        write_together(self.worker.session, OpCode.ADD, what)
+
+    def _start_from_learned(self) -> None:
+        """The mean of what all ranks have learned, in scaled coordinates; whoever has a feature writes the same."""
+        total, weight = (each[:, 0] for each in pull_together(self.worker.session, [self._vector(POINT), self._vector(POINT_GRADIENT)]))
+        inverse = self.scaling.inverse
+        mean = np.divide(total, weight, out=np.zeros(len(total)), where=weight > 0)
+        self.trial.assign(np.divide(mean, inverse, out=np.zeros(len(mean)), where=inverse > 0)[:, None])
 
     # ---- evaluation ----------------------------------------------------------------------------------------------------
 

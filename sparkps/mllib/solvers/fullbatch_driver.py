@@ -21,7 +21,7 @@ from sparkps.mllib.solvers.job import RankJob, TrainingJob
 from sparkps.mllib.solvers.methods import method_of
 from sparkps.mllib.solvers.names import TableNames
 from sparkps.mllib.solvers.objective import Objective, Start
-from sparkps.mllib.solvers.operations import Combine
+from sparkps.mllib.solvers.operations import ColumnDots, Combine
 from sparkps.mllib.solvers.quasi_newton import POINT, TRIAL, TRIAL_GRADIENT, Minimum, Progress, SolverStanding
 from sparkps.mllib.solvers.ranks import Figures, check_weight, common_width, no_rows
 from sparkps.mllib.solvers.saving import Saver
@@ -101,8 +101,8 @@ class FullBatchDriver(SolverDriver):
         begun = None if saver.standing is None else FitStanding.decoded(saver.standing)
         if begun is None:
             solver.report(epoch=0, epochs=self.job.max_iter)
-            solver.tick()
-            solver.tick()
+            for _ in range(4 if self.job.warm_start else 2):
+                solver.tick()
         for name in self._vectors():  # all of them now: later the coordinator may be gone, and training goes on
             solver.table(self.names.vector(name))
         solutions = []
@@ -143,9 +143,12 @@ class _Fit:
             if start.solved:
                 self._end(TRIAL)
                 return Solution(start.intercepts, [0.0], 0, start.solved, start.scalars, [0.0])
-            if self.number:
-                self._clear()
-            self.trial.assign(keys, self._first(start))
+            if job.warm_start:
+                self._go_on()
+            else:
+                if self.number:
+                    self._clear()
+                self.trial.assign(keys, self._first(start))
         found = self._minimum(begun)
         self._end(BEST if self.stopping.best is not None else POINT)
         rows = self.trial.pull(keys)
@@ -161,6 +164,12 @@ class _Fit:
         """The ranks take the vector as their solution, and have written it when this comes back."""
         self.vectors.finish(best)
         self.solver.tick()
+
+    def _go_on(self) -> None:
+        """Begin at what the ranks have learned, or at the solution of the job before, which lies where the next one is looked for."""
+        if self.number == 0 and self.job.centred:
+            (shift,) = self.vectors.run([ColumnDots(TRIAL, "m")])
+            self.trial.add(parameter_keys(0), shift[None, :])
 
     def _clear(self) -> None:
         """The point is 0 again after the fit before; other vectors are written before they are read."""
