@@ -14,7 +14,6 @@ from sparkps.driver_bridge.input.scan import quoted
 from sparkps.errors import InvalidInput
 from sparkps.mllib.linear.binary import BinaryClassifier
 from sparkps.mllib.linear.classifiers import ProbabilisticModel
-from sparkps.mllib.linear.loss import loss_named
 from sparkps.mllib.linear.softmax import Softmax
 from sparkps.mllib.params.shared import HasFamily
 from sparkps.mllib.solvers.objective import Objective
@@ -42,11 +41,11 @@ class FamilyClassifier(BinaryClassifier[M], HasFamily):
             return self._trained(dataset, [(each, objective) for each in estimators])
 
         if family == "binomial":
-            return trained(loss_named(self._loss)())
+            return trained(self._objective())
         classes = declared_classes(dataset, self.getLabelCol())
         if family == "auto" and classes <= 2 and (classes or self.getHandleInvalid() == "error") and self._may_have_two():
             try:
-                return trained(loss_named(self._loss)())
+                return trained(self._objective())
             except InvalidInput as error:
                 if not _is_further_class(error):
                     raise
@@ -63,7 +62,7 @@ class FamilyClassifier(BinaryClassifier[M], HasFamily):
         return found and f"{found} {self.getFamily().lower()}"
 
     def _of(self, family: str, classes: int) -> Objective:
-        return Softmax(classes) if family == "multinomial" or classes > 2 else loss_named(self._loss)()
+        return Softmax(classes) if family == "multinomial" or classes > 2 else self._objective()
 
     def _counted(self, dataset: DataFrame) -> int:
         name = self.getLabelCol()
