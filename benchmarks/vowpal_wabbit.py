@@ -122,7 +122,7 @@ def in_memory(train: Rows, test: Rows) -> tuple[float, float, float]:
     ids, nothing, bias = ids.astype(np.int32), np.empty(0), len(known)
     chunk = Chunk(train.labels, nothing, train.indptr.astype(np.int32), ids, train.values)
     store = Store(np.append(known, -1), np.array([bias]), [chunk], Spill(), [len(chunk)], 0, 0)
-    scales = FeatureScales(store, None)  # type: ignore[arg-type]  # one rank tells nobody
+    scales = FeatureScales(store, None)  # one rank tells nobody
     scales.take(shared=False, intercept=bias)
     kernel: Any = Logistic.online
     learn = kernel.of(train.values.dtype)
