@@ -69,7 +69,7 @@ TABLE = (
     Row("classification", "LinearSVC", "binary", {"regParam": 0.1}, one_vs_rest=True),
     Row("classification", "Perceptron", "binary", one_vs_rest=True),
     Row("classification", "FMClassifier", "binary", {"factorSize": 2}, one_vs_rest=True),
-    Row("classification", "FFMClassifier", "binary", {"factorSize": 2}),
+    Row("classification", "FFMClassifier", "binary", {"factorSize": 2, "fieldStarts": [0, 2]}),
     Row("classification", "MLRClassifier", "binary"),
     Row("classification", "FTRLClassifier", "binary"),
     Row("regression", "LinearRegression", "numbers", {"solver": "lbfgs", "regParam": 0.1}),
