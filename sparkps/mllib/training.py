@@ -77,6 +77,8 @@ def train_grid(df: DataFrame, jobs: Sequence[TrainingJob]) -> list[Trained]:
     WorkerFailed
         A rank failed; its first cause is told.
     """
+    if len(jobs) > 1 and not DRIVERS[jobs[0].solver].takes_grids:
+        return [train(df, job) for job in jobs]
     columns = resolved(check_input(df), jobs[0].columns)
     rows, jobs = select_rows(df, columns), [replace(job, columns=columns) for job in jobs]
     ps = context_of(df.sparkSession)

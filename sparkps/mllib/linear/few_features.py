@@ -13,6 +13,7 @@ from sparkps.mllib.linear.model import LinearModel
 from sparkps.mllib.solvers.job import TrainingJob
 from sparkps.mllib.solvers.moments import MOST_FEATURES
 from sparkps.mllib.solvers.objective import Objective
+from sparkps.mllib.solvers.ranks import no_rows
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -53,6 +54,8 @@ class FewFeaturesEstimator(LinearEstimator[M]):
         features = self.getNumFeatures()
         if not features and not self._has_raw_columns:
             features = width_of(dataset, self.getFeaturesCol())
+            if not features and self._solver() in _FOR_FEW and dataset.isEmpty():
+                raise no_rows(0)
         for estimator, _ in fits:
             estimator._known_features = features
         return super()._trained(dataset, fits)

@@ -37,19 +37,24 @@ def sweep(
     """Goes through the rows; `current` changes with every mistake.
 
     `moved` and `mean` (keys + 1,) get what coefficients and bias moved by, and its mean over the rows after each; ``totals[0]`` the weights
-    of the mistakes.
+    of the mistakes. Rows of weight 0 are as if they were not there.
     """
-    rows, last_of_all = labels.shape[0], moved.shape[0] - 1
-    for r in range(rows):
+    last_of_all, rows, met = moved.shape[0] - 1, labels.shape[0], 0
+    for r in range(weights.shape[0]):
+        rows -= weights[r] == 0.0
+    for r in range(labels.shape[0]):
         weight = 1.0 if weights.shape[0] == 0 else weights[r]
+        if weight == 0.0:
+            continue
+        met += 1
         margin = bias if offsets.shape[0] == 0 else bias + offsets[r]
         for k in range(indptr[r], indptr[r + 1]):
             margin += current[ids[k]] * (1.0 if values.shape[0] == 0 else values[k])
         side = 1.0 if labels[r] > 0.0 else -1.0
-        if weight == 0.0 or side * margin > 0.0:
+        if side * margin > 0.0:
             continue
         totals[0] += weight
-        move, later = weight * side, (rows - r) / rows
+        move, later = weight * side, (rows - met + 1) / rows
         for k in range(indptr[r], indptr[r + 1]):
             by = move * (1.0 if values.shape[0] == 0 else values[k])
             current[ids[k]] += by
