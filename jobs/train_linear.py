@@ -12,6 +12,7 @@ from typing import Any
 
 from pyspark.ml import evaluation
 from pyspark.ml.feature import StringIndexer
+from pyspark.ml.linalg import Matrices, Vectors
 from pyspark.ml.param import Params, TypeConverters
 from pyspark.sql import DataFrame, SparkSession, functions
 from pyspark.sql.types import NumericType
@@ -41,7 +42,7 @@ def arguments() -> argparse.Namespace:
     first.add_argument("--estimator", default="LogisticRegression", choices=sorted(ESTIMATORS))
     chosen = first.parse_known_args()[0].estimator
     parser = argparse.ArgumentParser(description=__doc__, parents=[first], formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--input", required=True, help="file, directory or table")
+    parser.add_argument("--input", required=True, help="file, directory (of Parquet, if nothing else is said) or table")
     parser.add_argument("--test", help="held-out rows (default: 20 %% of the input)")
     parser.add_argument("--format", help="libsvm, parquet, csv, table or another that Spark reads; default: by the input's name")
     parser.add_argument("--output", default="out/model", help="path or URL")
@@ -52,23 +53,27 @@ def arguments() -> argparse.Namespace:
 
 
 def value_of(estimator: Params, name: str, text: str) -> Any:
-    """A Param's value out of what stands on the command line: as JSON where it is none of text, a list as a,b,c."""
+    """A Param's value out of what stands on the command line: JSON, or a list as a,b,c; crosses as a,b;c,d."""
     converter = estimator.getParam(name).typeConverter
     if converter is TypeConverters.toString:
         return text
+    if name == "crosses" and not text.startswith("["):
+        return [each.split(",") for each in text.split(";")]
     if converter is TypeConverters.toListString and not text.startswith("["):
         return text.split(",")
-    if text.startswith("[") or converter in (TypeConverters.toInt, TypeConverters.toFloat):
-        return json.loads(text)
-    if converter is TypeConverters.toBoolean and text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    return [json.loads(each) for each in text.split(",")] if "," in text else json.loads(text)
+    if converter is TypeConverters.toBoolean:
+        return {"true": True, "false": False}[text.lower()]
+    value = json.loads(text if text.startswith("[") or converter in (TypeConverters.toInt, TypeConverters.toFloat) else f"[{text}]")
+    if converter is TypeConverters.toMatrix:
+        return Matrices.dense(len(value), len(value[0]), [row[at] for at in range(len(value[0])) for row in value])
+    return Vectors.dense(value) if converter is TypeConverters.toVector else value
 
 
 def load(spark: SparkSession, args: argparse.Namespace, label: str) -> list[DataFrame]:
     """Training and held-out rows, with the same classes and as many features."""
-    kinds = {".parquet": "parquet", ".csv": "csv", ".json": "json", ".orc": "orc", "": "table"}
-    kind = args.format or kinds.get(pathlib.PurePath(args.input).suffix, "libsvm")
+    kinds = {".parquet": "parquet", ".csv": "csv", ".json": "json", ".orc": "orc", "": "parquet"}
+    is_table = "/" not in args.input and spark.catalog.tableExists(args.input)
+    kind = args.format or ("table" if is_table else kinds.get(pathlib.PurePath(args.input).suffix, "libsvm"))
     sources = [args.input, args.test] if args.test else [args.input]
     reader = spark.read.format(kind).options(**({"header": True, "inferSchema": True} if kind == "csv" else {}))
     frames = [spark.table(source) if kind == "table" else reader.load(source) for source in sources]

@@ -81,10 +81,13 @@ def described(job: TrainingJob, num_workers: int) -> dict[str, str]:
         "batchSize": job.batch_size,
         "consistency": repr(job.consistency),
         "numWorkers": num_workers,
+        "miniBatchFraction": job.fraction,
+        "earlyStoppingRounds": job.early_stopping_rounds if columns.validation else 0,
+        "validationTol": job.validation_tol if columns.validation else 0.0,
         "deterministic": job.deterministic,
         "seed": job.seed,
     }
-    return {name: str(value) for name, value in known.items() if name not in UNUSED[job.solver]}
+    return {name: str(value) for name, value in known.items() if name not in UNUSED.get(job.solver, ())}
 
 
 def _plain(objective: Any) -> list[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""Logistic regression, as in pyspark.ml.classification.
+"""Linear classifiers and factorization machines, as in pyspark.ml.classification, and some that it lacks.
 
 Examples
 --------

@@ -21,6 +21,7 @@ from sparkps.mllib.params.raw_columns import HasRawColumns
 from sparkps.mllib.params.row_columns import HasOffsetCol, HasValidationCol
 from sparkps.mllib.params.setters import PredictionSetters
 from sparkps.mllib.params.shared import MINI_BATCH_SOLVERS, check_params
+from sparkps.mllib.params.stopping import HasEarlyStopping
 from sparkps.mllib.params.training import TrainingSetters
 from sparkps.mllib.solvers.job import TrainingJob
 from sparkps.mllib.solvers.objective import Objective
@@ -36,7 +37,14 @@ log = logging.getLogger(__name__)
 
 
 class FittingEstimator(
-    Estimator[M], TrainingSetters, PredictionSetters, HasOffsetCol, HasValidationCol, HasRawColumns, DefaultParamsWritable
+    Estimator[M],
+    TrainingSetters,
+    PredictionSetters,
+    HasOffsetCol,
+    HasValidationCol,
+    HasEarlyStopping,
+    HasRawColumns,
+    DefaultParamsWritable,
 ):
     """Trains a model on the tier.
 
@@ -141,6 +149,8 @@ class FittingEstimator(
             "num_workers": self.getNumWorkers() or None,
             "deterministic": self.getDeterministic(),
             "seed": self.getSeed() % (1 << 63),  # of generators that take no negative ones
+            "early_stopping_rounds": self.getEarlyStoppingRounds(),
+            "validation_tol": self.getValidationTol(),
             "checkpoint_dir": self.getCheckpointDir() if saved else "",
             "checkpoint_interval": self.getCheckpointInterval(),
         }

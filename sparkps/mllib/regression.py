@@ -142,7 +142,8 @@ class LinearRegression(
         solver = self._solver()
         if solver != "auto":
             return solver
-        return "normal" if self.getLoss() != "huber" and self._is_few(features) else "lbfgs"
+        simple = self.getLoss() != "huber" and not self._validation  # normal equations are solved in one step
+        return "normal" if simple and self._is_few(features) else "lbfgs"
 
 
 class GeneralizedLinearRegressionModel(MeanModel, MLReadable["GeneralizedLinearRegressionModel"]):
@@ -176,7 +177,7 @@ class GeneralizedLinearRegression(
     """
 
     _model = GeneralizedLinearRegressionModel
-    _solvers = {"irls": "irls", "lbfgs": "lbfgs"}
+    _solvers = {"irls": "irls", "l-bfgs": "lbfgs", "lbfgs": "lbfgs"}
 
     @keyword_only
     def __init__(
@@ -211,7 +212,7 @@ class GeneralizedLinearRegression(
         return self._likelihood()
 
     def _solver_for(self, features: int) -> str:
-        if self._solver() != "irls" or not self._is_few(features):
+        if self._solver() != "irls" or self._validation or not self._is_few(features):
             return "lbfgs"
         return "normal" if self._likelihood().is_least_squares else "irls"
 

@@ -339,7 +339,7 @@ def _threshold(metadata: dict[str, Any]) -> float:
     """Of label 1; pyspark.ml takes two `thresholds` for one, too."""
     given = {**metadata.get("defaultParamMap", {}), **metadata.get("paramMap", {})}
     if len(pair := metadata.get("paramMap", {}).get("thresholds") or []) == 2:
-        return 1.0 / (1.0 + pair[0] / pair[1]) if pair[1] else 1.0
+        return float(pair[1] / (pair[0] + pair[1]))
     return float(given.get("threshold", 0.5))
 
 

@@ -18,7 +18,7 @@ from sparkps.mllib.checkpoints import FitCheckpoints
 from sparkps.mllib.coefficients import Coefficients, TableCoefficients, collect
 from sparkps.mllib.data.rows import Columns
 from sparkps.mllib.data.selection import resolved, select_rows
-from sparkps.mllib.errors import InvalidRow
+from sparkps.mllib.errors import InvalidParam, InvalidRow
 from sparkps.mllib.solvers.driver import Solution, SolverDriver
 from sparkps.mllib.solvers.drivers import DRIVERS
 from sparkps.mllib.solvers.job import RankJob, TrainingJob
@@ -77,6 +77,7 @@ def train_grid(df: DataFrame, jobs: Sequence[TrainingJob]) -> list[Trained]:
     WorkerFailed
         A rank failed; its first cause is told.
     """
+    _check_measured(jobs[0])
     if len(jobs) > 1 and not DRIVERS[jobs[0].solver].takes_grids:
         return [train(df, job) for job in jobs]
     columns = resolved(check_input(df), jobs[0].columns)
@@ -93,7 +94,7 @@ def train_grid(df: DataFrame, jobs: Sequence[TrainingJob]) -> list[Trained]:
 
 
 def train_further(ps: PSContext, df: DataFrame, driver: SolverDriver) -> tuple[Solution, Figures]:
-    """Train tables that outlive the training, which are the caller's, on the rows of `df`; raises as `train_grid`."""
+    """Train tables that outlive the training, which are the caller's, on the rows of `df`. Columns of the job are `resolved`."""
     rows = select_rows(check_input(df), driver.job.columns)
     warm_kernels(KERNELS, *driver.job.objective.kernels)
     try:
@@ -108,6 +109,17 @@ def train_further(ps: PSContext, df: DataFrame, driver: SolverDriver) -> tuple[S
             raise
         raise told from error
     return solution, figures
+
+
+def _check_measured(job: TrainingJob) -> None:
+    """Raise where rows are set aside that nobody would measure."""
+    if job.columns.validation and not DRIVERS[job.solver].measures:
+        able = ", ".join(repr(name) for name, driver in DRIVERS.items() if driver.measures)
+        raise InvalidParam(
+            f"`validationIndicatorCol` must not be set with solver={job.solver!r}, which measures no rows for validation. Got"
+            f" {job.columns.validation!r}; solvers that do are {able}.",
+            param="validationIndicatorCol",
+        )
 
 
 def _train(ps: PSContext, rows: DataFrame, jobs: Sequence[TrainingJob]) -> list[Trained]:

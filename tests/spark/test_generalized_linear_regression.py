@@ -87,7 +87,7 @@ def test_a_model_is_saved_and_loaded(ps, rows, tmp_path):
 @pytest.mark.parametrize(("params", "says"), [
     ({"family": "poisson", "link": "logit"}, "The `link` of GeneralizedLinearRegression must be one of log, identity, sqrt"),
     ({"family": "nothing"}, "The `family` of GeneralizedLinearRegression must be one of gaussian"),
-    ({"family": "tweedie", "variancePower": 0.5}, "The `variancePower` of GeneralizedLinearRegression must be 0, or a float of at least 1"),
+    ({"family": "tweedie", "variancePower": 0.5}, "The `variancePower` of GeneralizedLinearRegression must be 0, or a float >= 1"),
     ({"family": "gamma", "labelCol": "poisson"}, r"Column 'poisson': a label must be a number in \(0, inf\)"),
 ], ids=str)  # fmt: skip
 def test_what_cannot_be_fitted_says_so(ps, rows, params, says):

@@ -111,3 +111,44 @@ def test_epochs_of_mini_batches_end_where_rows_for_validation_stop_improving(ps,
         assert int(np.argmin(losses)) == len(losses) - 3
     else:
         assert loss < 1.2 * min(losses)
+
+
+def test_a_fit_of_a_grid_that_is_solved_at_once_has_nothing_of_the_one_before(spark, ps):
+    frame = spark.createDataFrame([(1.0, [1.0, 2.0]), (1.0, [0.0, 1.0])] * 5, "label double, features array<double>")
+    for solver in ("lbfgs", "auto"):
+        estimator = LogisticRegression(solver=solver, maxIter=5, regParam=0.1)
+        _, second = (model for _, model in estimator.fitMultiple(frame, [{estimator.fitIntercept: False}, {estimator.fitIntercept: True}]))
+        assert second.coefficients.toArray().tolist() == [0.0, 0.0]
+        assert second.intercept == float("inf")
+
+
+def test_rows_for_validation_do_not_choose_the_model_of_another_fit(ps, rows):
+    estimator = LogisticRegression(solver="auto", maxIter=40, validationIndicatorCol="aside", numWorkers=2)
+    maps = [{estimator.regParam: 0.001}, {estimator.regParam: 1.0}]
+    _, second = (model for _, model in estimator.fitMultiple(rows, maps))
+    alone = estimator.copy({estimator.regParam: 1.0, estimator.solver: "lbfgs"}).fit(rows)
+    np.testing.assert_allclose(second.coefficients.toArray(), alone.coefficients.toArray(), atol=0.02)
+
+
+def test_what_a_grid_reads_is_what_its_maps_say(spark, ps):
+    data = [(float(i % 3), float(i % 2), [float(i), 1.0], [float(i)]) for i in range(12)]
+    frame = spark.createDataFrame(data, "three double, label double, features array<double>, one array<double>")
+    estimator = LogisticRegression(maxIter=3)
+    found = dict(estimator.fitMultiple(frame, [{estimator.labelCol: "three"}, {estimator.featuresCol: "one"}]))
+    assert (found[0].numClasses, found[1].numClasses) == (3, 2)
+    assert (found[0].numFeatures, found[1].numFeatures) == (2, 1)
+
+
+@pytest.mark.parametrize("consistency", ["ssp", "asp"])
+def test_weights_count_between_workers_that_do_not_wait(spark, ps, consistency):
+    rows = [(1.0, [1.0], 100.0)] * 100 + [(0.0, [1.0], 1.0)] * 100
+    frame = spark.createDataFrame(rows, "label double, features array<double>, w double").coalesce(1)
+    halves = frame.where("label = 1").coalesce(1).union(frame.where("label = 0").coalesce(1))
+    estimator = LogisticRegression(solver="sgd", consistency=consistency, numWorkers=2, weightCol="w", maxIter=20, batchSize=20)
+    model = estimator.fit(halves)
+    assert model.transform(frame.limit(1)).head().probability[1] > 0.9
+
+
+def test_rows_that_nobody_would_measure_are_refused(ps, rows):
+    with pytest.raises(ValueError, match="must not be set with solver='online', which measures no rows"):
+        LogisticRegression(solver="online", validationIndicatorCol="aside").fit(rows)

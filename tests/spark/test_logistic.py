@@ -159,10 +159,10 @@ def test_a9a(spark, ps, shared_data):
         frame = spark.read.format("libsvm").option("numFeatures", 123).load(str(shared_data / name))
         return frame.select(sf.when(frame.label < 0, 0.0).otherwise(1.0).alias("label"), "features")
 
-    model = LogisticRegression(regParam=1e-3, maxIter=50).fit(read("a9a.train.libsvm"))
+    model = LogisticRegression(regParam=3e-4, standardization=False).fit(read("a9a.train.libsvm"))
     scored = model.transform(read("a9a.test.libsvm")).cache()
-    assert BinaryClassificationEvaluator().evaluate(scored) >= 0.899
-    assert MulticlassClassificationEvaluator(metricName="logLoss").evaluate(scored) <= 0.33
+    assert BinaryClassificationEvaluator().evaluate(scored) >= 0.9020
+    assert MulticlassClassificationEvaluator(metricName="logLoss").evaluate(scored) <= 0.325
 
 
 def test_tables_are_dropped_after_the_fit(ps, rows):
@@ -181,8 +181,8 @@ def test_progress_bar_has_the_name_of_the_class_and_counts_epochs(ps, rows, monk
 def test_spilled_rows_give_the_same_model(spark, ps, rows, monkeypatch):
     plain = LogisticRegression(maxIter=5, deterministic=True, numWorkers=1).fit(rows)
 
-    def without_room(job, names, budget, scratch, **more):
-        return RankJob((job,), names, 0, scratch, **more)
+    def without_room(jobs, names, budget, scratch, **more):
+        return RankJob(jobs, names, 0, scratch, **more)
 
     monkeypatch.setattr("sparkps.mllib.training.RankJob", without_room)
     spilled = LogisticRegression(maxIter=5, deterministic=True, numWorkers=1).fit(rows)

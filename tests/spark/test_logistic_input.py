@@ -20,7 +20,7 @@ def model_tables(ps):
 
 
 BAD = {
-    "label": (ARRAYS, (2.0, [1.0, 2.0]), "label", "a label must be 0 or 1"),
+    "label": (ARRAYS, (-3.0, [1.0, 2.0]), "label", "a label must be 0 or 1"),
     "label null": (ARRAYS, (None, [1.0, 2.0]), "label", "must not be null"),
     "features null": (ARRAYS, (1.0, None), "features", "must not be null"),
     "NaN": (ARRAYS, (1.0, [1.0, math.nan]), "features", "must be finite"),
@@ -61,12 +61,12 @@ def test_a_bad_row_is_left_out_where_asked_for(spark, ps, case, solver):
         ({"maxIter": -1}, "The `maxIter` of LogisticRegression must be an int >= 0. Got -1"),
         ({"regParam": -0.5}, "`regParam`"),
         ({"elasticNetParam": 0.5, "regParam": 0.1, "solver": "sgd"}, "L1 needs solver='lbfgs', 'ftrl' or 'online'"),
-        ({"solver": "newton"}, "`solver` of LogisticRegression must be one of lbfgs, sgd"),
+        ({"solver": "newton"}, "`solver` of LogisticRegression must be one of auto, lbfgs, sgd"),
         ({"consistency": "psp"}, "one of bsp, ssp, asp"),
         ({"consistency": "asp"}, "needs consistency='bsp'"),
         ({"batchSize": 0}, "`batchSize`"),
         ({"handleInvalid": "keep"}, "one of error, skip"),
-        ({"family": "multinomial"}, "auto or binomial"),
+        ({"family": "poisson"}, "one of auto, binomial, multinomial"),
         ({"labelCol": "y"}, "Column 'y' must exist"),
         ({"featuresCol": "label"}, "Column 'label' must hold features"),
         ({"labelCol": "features"}, "Column 'features' must be numeric"),
@@ -154,7 +154,7 @@ def test_weights_that_add_up_to_more_than_a_float_are_refused(spark, ps, solver)
 
 
 def test_a_wrong_row_shows_its_vector_as_spark_does(spark, ps):
-    rows = spark.createDataFrame([(2.0, Vectors.sparse(9, [4], [1.5])), (3.0, Vectors.dense([1.0] * 9))], ["label", "features"])
+    rows = spark.createDataFrame([(-2.0, Vectors.sparse(9, [4], [1.5])), (0.5, Vectors.dense([1.0] * 9))], ["label", "features"])
     with pytest.raises(InvalidInput, match=r"SparseVector\(9, \{4: 1\.5\}\)|DenseVector\(\[1\.0, 1\.0"):
         LogisticRegression(maxIter=1).fit(rows)
 

@@ -99,7 +99,7 @@ def test_vectors_of_another_length_are_refused(spark, model):
 )
 def test_vectors_of_different_lengths_in_different_ranks_are_refused_before_training(spark, ps, monkeypatch, params):
     """The epochs would take minutes."""
-    monkeypatch.setattr("sparkps.mllib.solvers.fullbatch_driver.Lbfgs", None)
+    monkeypatch.setattr("sparkps.mllib.solvers.quasi_newton.QuasiNewton.minimize", None)
     rows = spark.createDataFrame([(float(i % 2), Vectors.dense([1.0] * (3 if i < 20 else 5))) for i in range(40)], ["label", "features"])
     lr = LogisticRegression(numWorkers=2, **params)
     with pytest.raises(InvalidInput, match=r"'features': all vectors must have the same size. Got vectors of sizes 3, 5") as caught:

@@ -128,15 +128,16 @@ def test_a_function_that_cannot_travel(ps):
 def test_a_wrong_label_is_the_input_s_fault_and_comes_with_good_advice(spark, ps, label, advice):
     rows = spark.createDataFrame([(1.0, [1.0]), (label, [7.0])], "label double, features array<double>")
     with pytest.raises(InvalidInput, match=rf"^Column 'label': a label must be 0 or 1. Got the row label={label}.*{advice}") as caught:
-        LogisticRegression(maxIter=1).fit(rows)
+        LogisticRegression(maxIter=1, family="binomial").fit(rows)
     assert caught.value.column == "label"
     assert "skip" not in str(caught.value)
 
 
 def test_explained_params_name_the_solvers_and_their_step_sizes(spark):
     told = LogisticRegression().explainParams()
-    assert "solver: how to train: lbfgs, or in batches sgd, adagrad, adam, ftrl (default: lbfgs)" in told
-    assert "stepSize: step size of a mini-batch solver (> 0); by default 1 for sgd, 1 for adagrad, 0.01 for adam, 3 for ftrl" in told
+    assert "solver: how to train: auto, lbfgs, or in batches sgd, adagrad, adam, ftrl, online, where the estimator has them" in told
+    assert "stepSize: step size of a mini-batch solver (> 0); by default " in told
+    assert "1 for sgd, 1 for adagrad, 0.01 for adam, 3 for ftrl, 0.5 for online" in told
 
 
 def test_a_model_says_what_it_is(spark, ps):

@@ -154,3 +154,38 @@ def test_a_fit_is_one_pass_and_a_model_of_pyspark_scores_alike(spark, ps):
     assert model.toSpark().intercept == model.intercept
     with pytest.raises(ValueError, match="`solver` of FTRLClassifier must be one of ftrl"):
         FTRLClassifier(solver="lbfgs").fit(rows)
+
+
+def test_raw_columns_of_a_stream_keep_their_kinds(spark, ps, place):
+    first = spark.createDataFrame([(1.0, "a", 2.0), (0.0, "b", -1.0)] * 20, "label double, town string, price double")
+    made = FTRLClassifier(inputCols=["town", "price"], numWorkers=1)
+    made.learner(str(place / "model"))(first, 0)
+    again = made.learner(str(place / "model"))
+    scored = {row.town: row.probability[1] for row in again.model.transform(first).collect()}
+    assert scored["a"] > 0.5 > scored["b"]
+    again.model.write().save(str(place / "saved"))
+    loaded = FTRLClassificationModel.load(str(place / "saved"))
+    assert {row.town: row.probability[1] for row in loaded.transform(first).collect()} == pytest.approx(scored)
+    with pytest.raises(ValueError, match="Column 'price' must be of a type like that of the training"):
+        again(first.withColumn("price", sf.col("price").cast("string")), 1)
+
+
+def test_vectors_of_a_stream_have_one_size(spark, ps, place):
+    learner = learner_at(place)
+    learner(rows_of(spark, 1), 0)
+    before = weights(learner.model)
+    longer = spark.createDataFrame([(1.0, [1.0] * 6)], SCHEMA)
+    with pytest.raises(ValueError, match="must have the same size, 4. Got a batch with vectors of size 6"):
+        learner(longer, 1)
+    assert weights(learner_at(place).model) == before
+
+
+def test_an_export_that_failed_comes_with_the_batch_that_comes_again(spark, ps, place):
+    (place / "file").write_text("no directory")
+    learner = learner_at(place, exportDir=str(place / "file"))
+    with pytest.raises(ValueError):
+        learner(rows_of(spark, 1), 0)
+    again = learner_at(place, exportDir=str(place / "exports"))
+    again(rows_of(spark, 1), 0)
+    assert [each.name for each in (place / "exports").iterdir()] == ["batch-0"]
+    assert again.rows == 200

@@ -153,7 +153,7 @@ MLLIB_ROOMS = {
     "coefficients": {"coefficients", "data", "tables"},
     "models": {"models", "coefficients", "data", "errors", "params", "summaries", "tables"},
     "checkpoints": {"checkpoints", "params", "solvers", "tables"},
-    "streaming": {"streaming", "checkpoints", "errors", "solvers", "tables", "training"},
+    "streaming": {"streaming", "checkpoints", "data", "errors", "solvers", "tables", "training"},
     "training": {"training", "checkpoints", "coefficients", "data", "errors", "solvers", "tables"},
     "fitting": {"fitting", "data", "errors", "models", "params", "solvers", "summaries", "training"},
 }

@@ -175,13 +175,33 @@ def _read_pairs(column: pa.StructArray) -> Features:
     dtype = np.float32 if values.elements.type == pa.float32() else np.float64
     entries, keys = numbers_of(values.elements, dtype), numbers_of(indices.elements, np.int64)
     if np.array_equal(indices.offsets, values.offsets):
-        return Features(values.offsets, keys, entries, codes, 0)
+        return _merged(values.offsets, keys, entries, codes)
     lengths = np.diff(indices.offsets)
     fits = lengths == np.diff(values.offsets)
     mark(codes, ~fits, kernels.LENGTHS_DIFFER)
     here, there = np.repeat(fits, lengths), np.repeat(fits, np.diff(values.offsets))
     indptr = np.concatenate(([0], np.cumsum(np.where(fits, lengths, 0)))).astype(np.int32)
-    return Features(indptr, keys[here], entries[there], codes, 0)
+    return _merged(indptr, keys[here], entries[there], codes)
+
+
+def _merged(indptr: Array, keys: Array, entries: Array, codes: Array) -> Features:
+    """Rows in which no key comes twice: entries with the same one are added, as a margin adds them."""
+    ascending = np.diff(keys) > 0
+    starts = indptr[1:-1]
+    ascending[starts[(starts > 0) & (starts < len(keys))] - 1] = True  # from one row to the next
+    if ascending.all():
+        return Features(indptr, keys, entries, codes, 0)
+    rows = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+    order = np.lexsort((keys, rows))
+    ordered, of_rows = keys[order], rows[order]
+    first = np.ones(len(order), bool)
+    first[1:] = (ordered[1:] != ordered[:-1]) | (of_rows[1:] != of_rows[:-1])
+    if first.all():
+        return Features(indptr, keys, entries, codes, 0)
+    begins = np.flatnonzero(first)
+    counts = np.bincount(of_rows[begins], minlength=len(indptr) - 1)
+    summed = np.add.reduceat(entries[order], begins)
+    return Features(np.concatenate(([0], np.cumsum(counts))).astype(np.int32), ordered[begins], summed, codes, 0)
 
 
 def _mark_sizes(codes: Array, lengths: Array, width: int) -> None:

@@ -91,7 +91,8 @@ class LinearEstimator(Estimator[M], LinearSetters, PredictionSetters, DefaultPar
         estimators = [self.copy(each) for each in paramMaps]
 
         def fit(places: list[int]) -> list[M]:
-            return self._fit_grid(dataset, [estimators[place] for place in places])
+            alike = [estimators[place] for place in places]
+            return alike[0]._fit_grid(dataset, alike)  # what they have in common may be other than what this estimator has
 
         return grid_fits([each._grid_key() for each in estimators], fit)
 
@@ -182,7 +183,7 @@ class LinearEstimator(Estimator[M], LinearSetters, PredictionSetters, DefaultPar
 
     def _starts_warm(self, objective: Objective, bounds: Bounds | None) -> bool:
         """Whether a full-batch solver begins at what a pass row by row has learned: its user leaves the way to the optimum to us."""
-        if self.getSolver() != "auto" or self._solver() != "lbfgs":
+        if self.getSolver() != "auto" or self._solver() != "lbfgs" or not self.getMaxIter():
             return False
         l1 = self.getRegParam() * self.getElasticNetParam()
         against = {

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from sparkps.driver_bridge.input.scan import quoted
+from sparkps.driver_bridge.input.scan import check_input, quoted
 from sparkps.errors import InvalidInput
 from sparkps.mllib.linear.binary import BinaryClassifier
 from sparkps.mllib.linear.classifiers import ProbabilisticModel
@@ -36,6 +36,7 @@ class FamilyClassifier(BinaryClassifier[M], HasFamily):
         for each in estimators:
             each._check()
         family = estimators[0].getFamily().lower()
+        check_input(dataset)
 
         def trained(objective: Objective) -> list[M]:
             return self._trained(dataset, [(each, objective) for each in estimators])

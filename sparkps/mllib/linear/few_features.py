@@ -51,10 +51,11 @@ class FewFeaturesEstimator(LinearEstimator[M]):
         return False
 
     def _trained(self, dataset: DataFrame, fits: Sequence[tuple[Self, Objective]]) -> list[M]:
-        features = self.getNumFeatures()
-        if not features and not self._has_raw_columns:
-            features = width_of(dataset, self.getFeaturesCol())
-            if not features and self._solver() in _FOR_FEW and dataset.isEmpty():
+        first = fits[0][0]  # all are alike in what they read
+        features = first.getNumFeatures()
+        if not features and not first._has_raw_columns:
+            features = width_of(dataset, first.getFeaturesCol())
+            if not features and first._solver() in _FOR_FEW and dataset.isEmpty():
                 raise no_rows(0)
         for estimator, _ in fits:
             estimator._known_features = features

@@ -44,13 +44,14 @@ class StreamClassifier(BinaryClassifier[M], HasExport):
                 "A stream is learned from all of its rows: `validationIndicatorCol` must not be set.", param="validationIndicatorCol"
             )
         job = self.copy({self.maxIter: 1, self.checkpointDir: ""})._job(self._objective())
+        columns = ("inputCols", "crosses", "textCols", "ngrams", "categoricalCols", "numericCols")
         learned = ("solver", "stepSize", "regParam", "elasticNetParam", "fitIntercept", "numFeatures")
         params = {name: str(getattr(self, f"get{name[0].upper()}{name[1:]}")()) for name in learned}
+        params.update({name: str(self.getOrDefault(name)) for name in columns if self.isDefined(name)})
         ps = context_of(spark or SparkSession.builder.getOrCreate())
 
         def make(coefficients: LiveCoefficients, facts: dict[str, Any]) -> M:
             model = self._model(coefficients, facts)
-            model._reads(job.columns.source)
             model._resetUid(self.uid)
             made: M = self._copyValues(model)
             return made

@@ -317,7 +317,10 @@ class LinearParams(
     """
 
     solver: Param[str] = _param(
-        "solver", f"how to train: {', '.join(FULL_BATCH_SOLVERS)}, or in batches {', '.join(MINI_BATCH_SOLVERS)}", TypeConverters.toString
+        "solver",
+        f"how to train: auto, {', '.join(FULL_BATCH_SOLVERS)}, or in batches {', '.join(MINI_BATCH_SOLVERS)}, where the estimator has"
+        " them; some have others: normal, irls, l-bfgs (its docstring says which)",
+        TypeConverters.toString,
     )
     stepSize: Param[float] = _param(
         "stepSize",

@@ -100,7 +100,7 @@ class DescentDriver(SolverDriver):
             return _Standing.decoded(saver.standing)
         self.solver.report(epoch=0, epochs=self.job.max_iter)
         self.solver.tick()
-        rows, weights, widths = self.solver.table(self.names.ranks).pull().T
+        rows, weights, widths, _ = self.solver.table(self.names.ranks).pull().T
         if not rows.any():
             raise no_rows(0)
         check_weight(float(weights.sum()), self.job.columns)

@@ -83,6 +83,8 @@ class SolverDriver(ABC):
     joins: ClassVar[bool]
     #: Whether it trains several jobs on rows that are read once.
     takes_grids: ClassVar[bool] = False
+    #: Whether it measures rows for validation, and ends by them.
+    measures: ClassVar[bool] = False
     #: Modules that declare kernels which its ranks call.
     kernels: ClassVar[tuple[str, ...]] = ()
     #: What each rank has read. Made by `create`.

@@ -61,6 +61,7 @@ class FullBatchDriver(SolverDriver):
 
     joins = True
     takes_grids = True
+    measures = True
 
     def task(self, rank_job: RankJob) -> FullBatchTask:
         """See `SolverDriver`."""
@@ -140,14 +141,14 @@ class _Fit:
         job, keys = self.job, parameter_keys(self.job.objective.scalars)
         objective, start = self._start()
         if begun is None:
+            if self.number and (start.solved or not self._goes_on):
+                self._clear()
             if start.solved:
                 self._end(TRIAL)
                 return Solution(start.intercepts, [0.0], 0, start.solved, start.scalars, [0.0])
-            if job.warm_start:
+            if self._goes_on:
                 self._go_on()
             else:
-                if self.number:
-                    self._clear()
                 self.trial.assign(keys, self._first(start))
         found = self._minimum(begun)
         self._end(BEST if self.stopping.best is not None else POINT)
@@ -164,6 +165,11 @@ class _Fit:
         """The ranks take the vector as their solution, and have written it when this comes back."""
         self.vectors.finish(best)
         self.solver.tick()
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether the fit begins where its ranks or the fit before have come to. Rows for validation must not choose that start as best."""
+        return self.job.warm_start and not (self.number and self.job.columns.validation)
 
     def _go_on(self) -> None:
         """Begin at what the ranks have learned, or at the solution of the job before, which lies where the next one is looked for."""
@@ -218,7 +224,7 @@ class _Fit:
         """The objective, informed of the labels, and where to begin; raises where the rows of all ranks together cannot be trained on."""
         solver, job = self.solver, self.job
         facts, counts = pull_together(solver.session, [solver.table(name) for name in (self.names.facts, self.names.ranks)])
-        rows, _, widths = counts.T
+        rows, _, widths, _ = counts.T
         sums = label_sums(facts)
         if not rows.any():
             raise no_rows(0)
@@ -229,6 +235,8 @@ class _Fit:
         if job.bounds is not None:  # the intercepts that solve it may be out of bounds
             job.bounds.check_features(width, job.columns.features)
             found = Start(job.bounds.within(found.intercepts), "", found.scalars)
+        if job.columns.offset and np.isfinite(found.intercepts).all():  # labels that are equal are not what offsets leave of them
+            found = Start(found.intercepts, "", found.scalars)
         return objective, found if job.fit_intercept else Start(np.zeros(len(found.intercepts)), "", found.scalars)
 
 

@@ -2,7 +2,7 @@
 
 In the first clock each rank measures the model of all pushes before on its own rows; in the second all ranks read the same sums, decide
 whether the training ends, and the first of them keeps the best model so far. Under SSP and ASP a rank knows only of epochs that all have
-measured.
+measured; the last one to do so keeps the model, which others have moved on by then: it is about the best.
 """
 
 from __future__ import annotations
@@ -42,9 +42,14 @@ class Measuring:
     objective : Objective
     stopping : tuple
         Arguments of `EarlyStopping`.
+    together : bool
+        Whether all ranks see the same at the same clock: BSP.
     """
 
-    def __init__(self, worker: Any, store: Store, names: TableNames, objective: Objective, stopping: tuple[int, float]) -> None:
+    def __init__(
+        self, worker: Any, store: Store, names: TableNames, objective: Objective, stopping: tuple[int, float], *, together: bool = True
+    ) -> None:
+        self._together = together
         self._worker, self._store, self._objective, self._stopping = worker, store, objective, stopping
         self._model, self._bias, self._losses, self._best, self._best_bias = (
             worker.table(name) for name in (names.coefficients, names.intercept, names.losses, names.best, names.best_intercept)
@@ -75,7 +80,9 @@ class Measuring:
             _, reason = stopping.tell(loss)
             if reason is not None:
                 break
-        if stopping.best == epoch and self._worker.rank == 0:
+        # Under SSP and ASP whoever measures last sees the epoch whole.
+        is_mine = self._worker.rank == 0 if self._together else not known[epoch, _KEPT]
+        if stopping.best == epoch and is_mine:
             self._best.call("copy", source=self._model)
             self._best_bias.call("copy", source=self._bias)
             kept = np.zeros(self._losses.shape)

@@ -9,6 +9,7 @@ is a function of the rank's clock, so a rank that was lost goes on at its succes
 from __future__ import annotations
 
 import struct
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from sparkps.client.grouping import Grouping
 from sparkps.client.keyset import KeySet
 from sparkps.client.tables import pull_together, write_together
+from sparkps.errors import DeadlineExceeded
 from sparkps.mllib.data import kernels
 from sparkps.mllib.data.ingest import Order, ingest
 from sparkps.mllib.data.rows import RowReader
@@ -36,6 +38,9 @@ Array = NDArray[Any]
 
 #: What a rank keeps with each tick: sum of losses and weights of the running epoch.
 _STATE = struct.Struct("<dd")
+
+#: Seconds in which all ranks must have said what their rows weigh.
+_HEARING = 600.0
 
 #: Server-side optimizers by the name of their solver; arguments: step size, l1, l2.
 OPTIMIZERS: dict[str, Callable[[float, float, float], Optimizer]] = {
@@ -152,7 +157,8 @@ class MiniBatchRank:
         self.measuring: Measuring | None = None
         if self.job.columns.validation:
             stopping = self.job.early_stopping_rounds, self.job.validation_tol
-            self.measuring = Measuring(worker, store, names, located(self.job.objective, store.keys), stopping)
+            objective, together = located(self.job.objective, store.keys), self.job.consistency.bound == 0
+            self.measuring = Measuring(worker, store, names, objective, stopping, together=together)
         self.staleness = self.job.consistency.bound
         room = len(store.keys)
         self.stamps, self.places, self.found = (np.zeros(room, np.int32) for _ in range(3))
@@ -211,19 +217,40 @@ class MiniBatchRank:
         if not has_said:
             self.ranks.add(mine)
             worker.tick()
-        everyone = self.ranks.pull()
+        everyone = self._hear_all() if self.staleness and job.columns.weight else self.ranks.pull()
         if has_said and self.resumes:
             check_same_rows(everyone, store, own, worker.rank)
         # Under SSP and ASP some are not there yet; the rank that comes last sees them all.
         common_width(everyone[:, 2], job.columns)
-        if self.staleness:
-            everyone = mine
         alone = (len(store),) if self.staleness else tuple(int(rows) for rows in everyone[:, 0])
+        if self.staleness and not job.columns.weight:  # then a mean weight is 1, whoever has said so yet
+            everyone = mine
         weight = float(everyone[:, 1].sum())
         if weight:
             check_weight(weight, job.columns)
         mean = weight / max(float(everyone[:, 0].sum()), 1.0)
         return Schedule(alone, job.batch_size, job.seed), mean
+
+    def _hear_all(self) -> Array:
+        """What all ranks say of their rows: under SSP and ASP no clock waits for it, and a mean weight must be that of all rows.
+
+        Raises
+        ------
+        DeadlineExceeded
+            Some have not said it in ten minutes.
+        """
+        deadline, pause = time.monotonic() + _HEARING, threading.Event()
+        while True:
+            everyone = self.ranks.pull()
+            silent = np.flatnonzero(everyone[:, 3] == 0)
+            if not len(silent):
+                return np.asarray(everyone)
+            if time.monotonic() > deadline:
+                raise DeadlineExceeded(
+                    f"All ranks must say what their rows weigh before they train with a `weightCol`. In {_HEARING:.0f} s ranks"
+                    f" {', '.join(map(str, silent))} have not."
+                )
+            pause.wait(0.02)
 
     def _batch(self, schedule: Schedule, t: int) -> StepBatch:
         epoch, step = divmod(t, schedule.steps)

@@ -28,6 +28,7 @@ class MiniBatchDriver(SolverDriver):
     """Optimizers on the tier, which the ranks push to; the driver waits."""
 
     joins = False
+    measures = True
     #: Made by `create`.
     model: SparseTable
     bias: DenseTable
@@ -80,7 +81,7 @@ class MiniBatchDriver(SolverDriver):
         stopping = EarlyStopping(self.job.early_stopping_rounds, self.job.validation_tol)
         for loss in aside:
             _, reason = stopping.tell(loss)
-        if self.best is not None and len(found := kept(losses)) and found[-1] != len(aside) - 1:
+        if self.best is not None and len(found := kept(losses)) and found[-1] == stopping.best != len(aside) - 1:
             self.model.call("copy", source=self.best[0])
             self.bias.call("copy", source=self.best[1])
         return aside, reason or "maxIter was reached"

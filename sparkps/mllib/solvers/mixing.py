@@ -140,6 +140,8 @@ class _Mixing(MiniBatchRank):
 class MixingDriver(MiniBatchDriver):
     """The driver waits, as for mini-batches."""
 
+    measures = False
+
     def task(self, rank_job: RankJob) -> Any:
         """See `SolverDriver`."""
         return MixingTask(rank_job)

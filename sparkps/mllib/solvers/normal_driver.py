@@ -88,7 +88,7 @@ class NormalDriver(SolverDriver):
         solver.tick()
         tables = [solver.table(name) for name in (moments_table(self.names), self.names.ranks)]
         packed, counts = pull_together(solver.session, tables)
-        rows, weights, widths = counts.T
+        rows, weights, widths, _ = counts.T
         if not rows.any():
             raise no_rows(0)
         check_weight(float(weights.sum()), self.job.columns)

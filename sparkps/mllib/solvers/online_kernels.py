@@ -45,7 +45,10 @@ def squared_sizes(ids: Any, values: Any, largest: Any) -> float:
 def pass_by(indptr: Any, ids: Any, weights: Any, ages: Any, age: float) -> float:
     """What learning from these rows makes of `ages` (see `row_by_row`), without learning; returns the weight of all rows until then."""
     for row in range(indptr.shape[0] - 1):
-        age += 1.0 if weights.shape[0] == 0 else weights[row]
+        weight = 1.0 if weights.shape[0] == 0 else weights[row]
+        if weight == 0.0:
+            continue
+        age += weight
         for k in range(indptr[row], indptr[row + 1]):
             ages[ids[k]] = age
     return age

@@ -19,14 +19,15 @@ Array = NDArray[Any]
 
 log = logging.getLogger(__name__)
 
-#: Columns of the table of ranks, which has a row for each: rows, sum of their weights, length of their vectors (0: unknown).
-COUNTS = 3
+#: Columns of the table of ranks, which has a row for each: rows, sum of their weights, length of their vectors (0: unknown), and whether it
+#: has said so.
+COUNTS = 4
 
 
 def counts_of(store: Store, weight: float, rank: int, num_workers: int) -> Array:
     """What `rank` adds to the table of ranks: zeros but for its own row, float64 (num_workers, COUNTS)."""
     counts = np.zeros((num_workers, COUNTS))
-    counts[rank] = len(store), weight, store.width
+    counts[rank] = len(store), weight, store.width, 1.0
     return counts
 
 
@@ -52,7 +53,7 @@ def check_same_rows(said: Array, store: Store, weight: float, rank: int) -> None
     CheckpointError
         They are others.
     """
-    was, now = [float(each) for each in said[rank]], [float(len(store)), weight, float(store.width)]
+    was, now = [float(each) for each in said[rank, :3]], [float(len(store)), weight, float(store.width)]
     if not np.allclose(was, now, rtol=1e-9, atol=0.0):
         names = ("rows", "sum of weights", "size of vectors")
         told = ", ".join(f"{name} {a:.15g} then and {b:.15g} now" for name, a, b in zip(names, was, now, strict=True) if a != b)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -35,6 +35,8 @@ class Commit(msgspec.Struct, frozen=True):
     #: As `ranks.Figures`.
     num_features: int = 0
     width: int = 0
+    #: Raw columns that features come from, with the kinds that they had in the first batch (`FeatureSource.facts`); empty: there are none.
+    source: dict[str, Any] = {}
     format: int = _FORMAT
 
     def has(self, query: str, epoch: int) -> bool:

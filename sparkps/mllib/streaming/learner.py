@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
@@ -17,7 +18,9 @@ import numpy as np
 
 from sparkps.client.tables import DenseTable, SparseTable
 from sparkps.driver_bridge.groups.running import RunningGroup
-from sparkps.errors import CheckpointError
+from sparkps.errors import CheckpointError, InvalidInput
+from sparkps.mllib.data.raw_columns import RawColumns
+from sparkps.mllib.data.selection import resolved
 from sparkps.mllib.solvers.driver import Solution
 from sparkps.mllib.solvers.minibatch import OPTIMIZERS
 from sparkps.mllib.solvers.minibatch_driver import MiniBatchDriver
@@ -141,7 +144,24 @@ class StreamLearner(Generic[M]):
         )
 
     def _facts(self) -> dict[str, Any]:
-        return {"numFeatures": self._commit.num_features, "width": self._commit.width}
+        known: dict[str, Any] = {"numFeatures": self._commit.num_features, "width": self._commit.width}
+        return {**known, "source": self._commit.source} if self._commit.source else known
+
+    def _job_of(self, batch: DataFrame) -> TrainingJob:
+        """The job of a batch, whose raw columns must be of the kinds that they were in the first one."""
+        columns = self._job.columns
+        if columns.raw is not None and self._commit.source:
+            columns = replace(columns, raw=RawColumns.of(self._commit.source))
+        return replace(self._job, columns=resolved(batch, columns))
+
+    def _check_width(self, figures: Figures) -> None:
+        """Raise where a batch has vectors of another size than those before; the batch is taken back."""
+        if self._commit.width and figures.width and figures.width != self._commit.width:
+            raise InvalidInput(
+                f"Column {self._job.columns.features!r}: all vectors of a stream must have the same size, {self._commit.width}. Got a batch"
+                f" with vectors of size {figures.width}.",
+                column=self._job.columns.features,
+            )
 
     @property
     def epochs(self) -> dict[str, int]:
@@ -166,27 +186,32 @@ class StreamLearner(Generic[M]):
         with self._lock:
             if self._commit.has(query, epoch):
                 log.info("%s: batch %d was learned before", self._job.uid, epoch)
+                if epoch == self._commit.epochs[query]:  # whether it was exported nobody knows
+                    self._export(self.model, epoch)
                 return
             if self._touched:
                 log.warning("%s: a batch was not learned to its end; the model is taken back to the one before", self._job.uid)
                 self._log.roll_back()
             self._touched = True
             names = TableNames(new_prefix(self._job.uid), lasting=self._commit.prefix)
-            _, figures = train_further(self._ps, batch, BatchDriver([self._job], names))
-            commit = self._after(query, epoch, figures)
+            job = self._job_of(batch)
+            _, figures = train_further(self._ps, batch, BatchDriver([job], names))
+            self._check_width(figures)
+            commit = self._after(query, epoch, figures, job)
             self._log.write(commit)
             self._commit, self._touched = commit, False
             self.model.facts_.update(self._facts())  # type: ignore[attr-defined]
         self._export(self.model, epoch)
 
-    def _after(self, query: str, epoch: int, figures: Figures) -> Commit:
-        before = self._commit
+    def _after(self, query: str, epoch: int, figures: Figures, job: TrainingJob) -> Commit:
+        before, raw = self._commit, job.columns.raw
         return msgspec.structs.replace(
             before,
             epochs={**before.epochs, query: epoch},
             rows=before.rows + figures.rows,
             num_features=max(before.num_features, figures.num_features),
             width=before.width or figures.width,
+            source={} if raw is None else raw.facts(),
         )
 
 

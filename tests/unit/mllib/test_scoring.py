@@ -120,7 +120,7 @@ def test_model_is_loaded_as_it_was_saved(tmp_path: pathlib.Path) -> None:
         np.testing.assert_array_equal(model.decision_function(DENSE), MODEL.decision_function(DENSE))
 
 
-@pytest.mark.parametrize(("pair", "threshold"), [([1.0, 3.0], 0.75), ([1.0, 0.0], 1.0)])
+@pytest.mark.parametrize(("pair", "threshold"), [([1.0, 3.0], 0.75), ([1.0, 0.0], 0.0)])
 def test_two_thresholds_are_one(tmp_path: pathlib.Path, pair: list[float], threshold: float) -> None:
     assert load_model(saved(tmp_path / "m", paramMap={"thresholds": pair})).threshold == threshold
 

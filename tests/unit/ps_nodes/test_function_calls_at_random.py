@@ -84,7 +84,7 @@ def random_call(rng: np.random.Generator) -> FunctionCall:
     spec = spec_of(name)
     counts = {argument: int(rng.integers(0, 4)) for argument in spec.table_lists}
     right: dict[str, Any] = dict.fromkeys(NUMBERS, 0.5)
-    right |= {"k": 3, "by": "value", "coefficients": [0.5] * counts.get("tables", 0), "alphas": [0.5, 2.0]}
+    right |= {"k": 3, "by": "value", "column": 1, "coefficients": [0.5] * counts.get("tables", 0), "alphas": [0.5, 2.0]}
     args: dict[str, Any] = {**counts, **{argument: right[argument] for argument in spec.plain}}
     used = rng.choice(TABLES[:3], 1 + len(spec.tables) + sum(counts.values())).tolist()
     for _ in range(int(rng.integers(0, 3))):

@@ -208,12 +208,12 @@ def test_keys_and_rows_agree_under_a_stream_of_insertions() -> None:
             some = grouped(keys)
             index.resolve(some, index.runs(some))
 
-    functions.register("product", cloudpickle.dumps(lambda shard: (shard.rows() * shard.keys[:, None] * shard.rows("b")).sum()))
+    functions.register("sum_of_products", cloudpickle.dumps(lambda shard: (shard.rows() * shard.keys[:, None] * shard.rows("b")).sum()))
     inserting = threading.Thread(target=insert)
     inserting.start()
     try:
         while inserting.is_alive():
-            functions.run([FunctionCall("product", [1, 2], {"tables": 1})], tier.nodes[0], range(256))
+            functions.run([FunctionCall("sum_of_products", [1, 2], {"tables": 1})], tier.nodes[0], range(256))
     finally:
         stop.set()
         inserting.join()
@@ -221,7 +221,7 @@ def test_keys_and_rows_agree_under_a_stream_of_insertions() -> None:
     keys = [table.keys_of(bucket) for bucket in range(256)]
     assert sorted(np.concatenate(keys)) == np.union1d(KEYS, stream).tolist(), "every key is there, once"
     wanted = [(table.rows_of(b) * mine[:, None] * other.rows_of(b)).sum() for b, mine in enumerate(keys)]
-    last = functions.run([FunctionCall("product", [1, 2], {"tables": 1})], tier.nodes[0], range(256))[1]
+    last = functions.run([FunctionCall("sum_of_products", [1, 2], {"tables": 1})], tier.nodes[0], range(256))[1]
     assert last == pytest.approx(np.array(wanted), rel=1e-9)
 
 

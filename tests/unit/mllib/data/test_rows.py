@@ -140,3 +140,15 @@ def test_a_label_that_is_no_number_is_of_no_class() -> None:
 
 def test_weights_are_kept() -> None:
     assert read(pairs_column([([0], [1.0])]), weights=[2.5]).weights.tolist() == [2.5]
+
+
+def test_entries_with_the_same_index_are_added() -> None:
+    rows = [([3, 1, 3], [1.0, 2.0, 4.0]), ([], []), ([5, 2], [1.0, 1.0]), ([0, 0], [1.0, -1.0])]
+    kind = pa.struct([("indices", pa.list_(pa.int64())), ("values", pa.list_(pa.float64()))])
+    column = pa.array([{"indices": i, "values": v} for i, v in rows], kind)
+    found = read_features(column, "features")
+    assert found.indptr.tolist() == [0, 2, 2, 4, 5]
+    assert found.indices.tolist() == [1, 3, 2, 5, 0]
+    assert found.values.tolist() == [2.0, 5.0, 1.0, 1.0, 0.0]
+    plain = read_features(column.slice(1, 2), "features")  # none twice: as they come
+    assert plain.indices.tolist() == [5, 2]

@@ -25,7 +25,7 @@ COLUMNS = Columns("label", "f")
 
 def test_ranks_write_rows_of_their_own() -> None:
     store = ingest([batch_of([1.0, 0.0], pa.array([[0.0, 2.0, 1.0]] * 2))], RowReader(Columns("label", "features")))
-    assert counts_of(store, 2.5, 1, 3).tolist() == [[0, 0, 0], [2, 2.5, 3], [0, 0, 0]]
+    assert counts_of(store, 2.5, 1, 3).tolist() == [[0, 0, 0, 0], [2, 2.5, 3, 1], [0, 0, 0, 0]]
 
 
 def test_a_rank_that_goes_on_must_have_the_rows_that_it_had() -> None:
