@@ -16,12 +16,13 @@ import pytest
 #: Classes whose examples are run, by module of pyspark.ml.
 CLASSES = {
     "classification": ("FMClassifier", "LinearSVC", "LogisticRegression", "OneVsRest"),
+    "feature": ("FeatureHasher",),
     "regression": ("FMRegressor", "GeneralizedLinearRegression", "LinearRegression"),
     "tuning": ("CrossValidator", "ParamGridBuilder", "TrainValidationSplit"),
 }
 
 #: Modules of pyspark.ml that ours take the place of, class by class.
-REPLACED = ("classification", "regression")
+REPLACED = ("classification", "feature", "regression")
 
 #: Lines that do not give what the docstring says, by class, with the reason.
 LEFT_OUT: dict[str, dict[str, str]] = {

@@ -33,7 +33,7 @@ LOSSES = pathlib.Path(losses.__file__).parent
 NEW = "pseudo_huber"
 
 #: Public modules, named as in pyspark.ml: they know the losses of their estimators.
-PUBLIC = [MLLIB / "classification.py", MLLIB / "regression.py"]
+PUBLIC = [MLLIB / "classification.py", MLLIB / "feature.py", MLLIB / "regression.py"]
 
 #: What all estimators share.
 SHARED = [path for path in sorted(MLLIB.rglob("*.py")) if path.parent != LOSSES and path not in PUBLIC]
