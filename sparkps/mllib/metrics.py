@@ -176,8 +176,8 @@ class AreaUnderROC(GlobalMetric):
     name = "areaUnderROC"
     larger_is_better = True
 
-    #: Bins of each sign, and width of a bin by its distance from -2^-10, or 2^-10.
-    HALF = 1 << 13
+    #: Bins of each sign, so many that parts take 64 KiB; and width of a bin by its distance from -2^-10, or 2^-10.
+    HALF = 1 << 11
     _FINEST = 2.0**-10
     _STEP = math.log1p(2.0**20 / _FINEST) / HALF
     RELATIVE_WIDTH = math.expm1(_STEP)

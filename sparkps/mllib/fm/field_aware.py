@@ -69,6 +69,15 @@ class FieldAwareMachine(FactorizationMachine):
             )  # fmt: skip
         return float(totals[0]), totals[1:]
 
+    def scores(self, chunk: Chunk, rows: Array, bias: Array) -> Array:
+        """See `MeasuredObjective`; of one that is `located`."""
+        margins = np.empty(len(chunk))
+        field_kernel.margins.of(chunk.values.dtype)(
+            chunk.indptr, chunk.ids, self.fields[chunk.ids], chunk.values, rows, self.factors, int(self.linear), int(self.normal),
+            float(bias[0]), margins,
+        )  # fmt: skip
+        return margins + chunk.offsets if len(chunk.offsets) else margins
+
 
 @dataclass(frozen=True)
 class FieldAwareScorer(MachineClassifierScorer):

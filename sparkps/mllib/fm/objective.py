@@ -83,6 +83,19 @@ class FactorizationMachine:
         """See `Objective`: as it is."""
         return rows
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """See `MeasuredObjective`."""
+        return ("areaUnderROC", "logLoss") if self.loss == "log" else ("rmse", "mae")
+
+    def scores(self, chunk: Chunk, rows: Array, bias: Array) -> Array:
+        """See `MeasuredObjective`: the margins."""
+        margins = np.empty(len(chunk))
+        kernel.margins.of(chunk.values.dtype)(
+            chunk.indptr, chunk.ids, chunk.values, rows, int(self.linear), float(bias[0]), margins
+        )
+        return margins + chunk.offsets if len(chunk.offsets) else margins
+
     def loss_and_gradient(self, chunks: Iterable[Chunk], state: Array, bias: Array) -> tuple[float, Array]:
         """See `Objective`.
 

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from sparkps.mllib.data.labels import LabelRule
 from sparkps.mllib.data.store import Chunk
 from sparkps.mllib.linear.distributions import Distribution
+from sparkps.mllib.linear.margins import margins_of
 from sparkps.mllib.linear.mean_links import MeanLink
-from sparkps.mllib.linear.rowwise import RowwiseLoss, margins_of
+from sparkps.mllib.linear.rowwise import RowwiseLoss
 from sparkps.mllib.solvers.objective import LabelSums, Start
 
 Array = NDArray[Any]
@@ -42,6 +43,8 @@ class HalfDeviance(RowwiseLoss):
 
     distribution: Distribution
     mean_link: MeanLink
+
+    metrics = ("rmse", "mae")
 
     @property
     def label_rule(self) -> LabelRule:  # type: ignore[override]
@@ -73,6 +76,10 @@ class HalfDeviance(RowwiseLoss):
         losses = 0.5 * self.distribution.deviance(labels, mean, np.ones(len(mean)))
         slopes = (mean - labels) / (self.distribution.variance(mean) * self.mean_link.slope(mean))
         return losses, slopes, np.empty((len(mean), 0))
+
+    def scores(self, chunk: Chunk, rows: Array, bias: Array) -> Array:
+        """See `MeasuredObjective`: the means."""
+        return self.mean(super().scores(chunk, rows, bias))
 
     # ---- iterative reweighting -----------------------------------------------------------------------------------------
 

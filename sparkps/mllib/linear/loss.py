@@ -18,6 +18,7 @@ from sparkps.initializers import Initializer, Zeros
 from sparkps.kernels.compiled import Kernel
 from sparkps.mllib.data.labels import LabelRule
 from sparkps.mllib.data.store import Chunk
+from sparkps.mllib.linear.margins import margins_of
 from sparkps.mllib.models.links import LINKS
 from sparkps.mllib.solvers.objective import LabelSums, Start
 
@@ -50,6 +51,8 @@ class Loss(ABC):
     scalars: ClassVar[int] = 0
     classes: ClassVar[int] = 0
     initializer: ClassVar[Initializer] = Zeros()
+    #: See `MeasuredObjective`: of rows for validation, besides their loss.
+    metrics: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, *, name: str = "", **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -97,6 +100,10 @@ class Loss(ABC):
                 chunk.indptr, chunk.ids, chunk.values, chunk.labels, chunk.weights, chunk.offsets, pairs, float(bias[0]), totals
             )
         return float(totals[0]), totals[1:]
+
+    def scores(self, chunk: Chunk, rows: NDArray[Any], bias: NDArray[Any]) -> NDArray[Any]:
+        """See `MeasuredObjective`: the margins."""
+        return margins_of(chunk, np.ascontiguousarray(rows[:, 0]), float(bias[0]))
 
     def probabilities(self, margins: NDArray[Any]) -> NDArray[Any]:
         """Of label 1 at each margin, float64 (n,); for losses whose margins mean one.

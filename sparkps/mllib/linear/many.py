@@ -14,6 +14,7 @@ from sparkps.initializers import Initializer, Zeros
 from sparkps.kernels.compiled import Kernel
 from sparkps.mllib.data.labels import LabelRule
 from sparkps.mllib.data.store import Chunk
+from sparkps.mllib.linear.margins import margins_of_many
 from sparkps.mllib.solvers.objective import LabelSums, Start
 
 Array = NDArray[Any]
@@ -31,6 +32,7 @@ class ManyMargins(ABC):
     #: See `Objective`.
     scalars: ClassVar[int] = 0
     initializer: ClassVar[Initializer] = Zeros()
+    metrics: ClassVar[tuple[str, ...]] = ()
 
     @property
     def dim(self) -> int:
@@ -76,6 +78,10 @@ class ManyMargins(ABC):
                 chunk.indptr, chunk.ids, chunk.values, chunk.labels, chunk.weights, chunk.offsets, state, bias, totals
             )
         return float(totals[0]), totals[1:]
+
+    def scores(self, chunk: Chunk, rows: Array, bias: Array) -> Array:
+        """See `MeasuredObjective`: the margins."""
+        return margins_of_many(chunk, rows, bias)
 
 
 __all__ = ["ManyMargins"]

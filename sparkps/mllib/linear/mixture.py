@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from sparkps.initializers import Initializer, Normal
 from sparkps.mllib.data.labels import BinaryLabels, LabelRule
+from sparkps.mllib.data.store import Chunk
 from sparkps.mllib.linear.many import ManyMargins
 from sparkps.mllib.linear.many_kernel import fused_many
 from sparkps.mllib.linear.scoring import BinaryScorer
@@ -75,6 +76,7 @@ class Mixture(ManyMargins):
 
     kernel = fused_many("mixture_loss_and_gradient", row_loss)
     label_rule: ClassVar[LabelRule] = BinaryLabels()
+    metrics = ("areaUnderROC", "logLoss")
 
     @property
     def classes(self) -> int:
@@ -95,6 +97,11 @@ class Mixture(ManyMargins):
         return Start(np.repeat([0.0, odds], regions), solved)
 
 
+    def scores(self, chunk: Chunk, rows: Array, bias: Array) -> Array:
+        """See `MeasuredObjective`: the logarithms of the odds."""
+        return odds_of(super().scores(chunk, rows, bias))
+
+
 def probabilities(margins: Array) -> tuple[Array, Array]:
     """Of label 0 and of label 1, float64 (n,) each, of margins (n, 2m).
 
@@ -111,6 +118,19 @@ def probabilities(margins: Array) -> tuple[Array, Array]:
     return zero, one
 
 
+def odds_of(margins: Array) -> Array:
+    """Logarithms of the odds of label 1, float64 (n,), of margins (n, 2m).
+
+    Examples
+    --------
+    >>> odds_of(np.array([[0.0, 0.0, 2.0, 2.0]])).round(9).tolist()    # two regions that agree
+    [2.0]
+    """
+    zero, one = probabilities(margins)
+    with np.errstate(divide="ignore"):
+        return np.log(one) - np.log(zero)
+
+
 @dataclass(frozen=True)
 class MixtureScorer(BinaryScorer):
     """``raw`` (the logarithms of the odds, [-l, l]), ``probability`` and ``prediction`` of a mixture."""
@@ -118,8 +138,7 @@ class MixtureScorer(BinaryScorer):
     def of_margins(self, margin: Array) -> Mapping[str, Array]:
         """See `LinearScorer`."""
         zero, one = probabilities(margin)
-        with np.errstate(divide="ignore"):
-            odds = np.log(one) - np.log(zero)
+        odds = odds_of(margin)
         return {
             "raw": np.stack([-odds, odds], axis=1),
             "probability": np.stack([zero, one], axis=1),

@@ -13,9 +13,9 @@ from numba import types
 from numpy.typing import NDArray
 
 from sparkps.kernels.compiled import FLOATS, array, given, kernel
-from sparkps.mllib.data import kernels
 from sparkps.mllib.data.store import Chunk
 from sparkps.mllib.linear.loss import Loss
+from sparkps.mllib.linear.margins import margins_of
 
 Array = NDArray[Any]
 
@@ -74,24 +74,4 @@ class RowwiseLoss(Loss):
         return total, derivatives
 
 
-def margins_of(chunk: Chunk, coefficients: Array, bias: float) -> Array:
-    """bias + Σ x·w + offset of each row.
-
-    Parameters
-    ----------
-    chunk : Chunk
-    coefficients : ndarray of shape (keys,), float64
-    bias : float
-
-    Examples
-    --------
-    >>> chunk = Chunk(np.zeros(1), np.empty(0), np.array([0, 1], np.int32), np.zeros(1, np.int32), np.array([2.0]))
-    >>> margins_of(chunk, np.array([3.0]), 1.0).tolist()
-    [7.0]
-    """
-    margins = np.empty(len(chunk))
-    kernels.margins.of(chunk.values.dtype)(chunk.indptr, chunk.ids, chunk.values, coefficients, bias, margins)
-    return margins + chunk.offsets if len(chunk.offsets) else margins
-
-
-__all__ = ["RowwiseLoss", "margins_of"]
+__all__ = ["RowwiseLoss"]

@@ -56,6 +56,7 @@ class Softmax(ManyMargins):
     """
 
     kernel = fused_many("softmax_loss_and_gradient", row_loss)
+    metrics = ("logLoss", "accuracy")
 
     @property
     def label_rule(self) -> ClassLabels:

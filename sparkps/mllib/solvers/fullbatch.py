@@ -22,6 +22,7 @@ from sparkps.mllib.data.ingest import ingest
 from sparkps.mllib.data.rows import RowReader
 from sparkps.mllib.data.store import Store
 from sparkps.mllib.solvers.job import RankJob
+from sparkps.mllib.solvers.measured import metrics_of, parts_of
 from sparkps.mllib.solvers.methods import method_of
 from sparkps.mllib.solvers.owlqn import WEIGHTS
 from sparkps.mllib.solvers.projected import LOWER, UPPER
@@ -76,6 +77,9 @@ class _FullBatch:
         self.ranks, self.facts, self.totals, self.control = (
             self.worker.table(name) for name in (names.ranks, names.facts, names.totals, names.control)
         )
+        #: Metrics of rows for validation, and the table that adds them up where there are any.
+        self.metrics = metrics_of(self.job)
+        self.measures = self.worker.table(names.measures) if self.metrics.size else None
         #: Vectors that the solver only reads: what ranks know of each feature. Looked up now, as the models, for what comes later: the
         #: coordinator may be gone then, and training goes on.
         self.given = {name: self._keys_of(names.vector(name)) for job in self.rank_job.jobs for name in method_of(job).given}
@@ -215,24 +219,27 @@ class _FullBatch:
                 self.worker.tick()
             return is_last
         bias = self._bias(point, np.array(shift))
-        aside = self._validate(bias)
+        aside, measures = self._validate(bias)
         loss, derivatives = self.objective.loss_and_gradient(self.store, self.state, bias)
         self._take_derivatives(derivatives)
         gradient = np.empty_like(point)
         penalty = kernels.leave(point, self.scaling.inverse, self.scaling.penalty, 1.0 / self.weight, self.state, gradient)
         totals = np.array([loss / self.weight + penalty, *derivatives[: self.objective.outputs] / self.weight, *aside])
-        write_together(self.worker.session, OpCode.ADD, [(self.gradient, gradient), (self.totals, totals)])
+        write_together(self.worker.session, OpCode.ADD, [(self.gradient, gradient), (self.totals, totals), *measures])
         self.worker.tick()
         return False
 
-    def _validate(self, bias: Array) -> tuple[float, float]:
-        """Of rows that are not trained on: sums of losses and of weights."""
+    def _validate(self, bias: Array) -> tuple[tuple[float, float], list[tuple[Any, Array]]]:
+        """Of rows that are not trained on: sums of losses and of weights; and what to add to the table of their metrics."""
         aside = self.store.validation
         if aside is None or not len(aside):
-            return 0.0, 0.0
+            return (0.0, 0.0), []
         loss, _ = self.objective.loss_and_gradient(aside, self.state, bias)
         self.state[:, 1] = 0.0  # their gradient is of no interest
-        return loss, weight_of(aside)
+        if self.measures is None:
+            return (loss, weight_of(aside)), []
+        parts = parts_of(self.metrics, self.objective, aside, np.ascontiguousarray(self.state[:, 0]), bias)
+        return (loss, weight_of(aside)), [(self.measures, parts)]
 
     def _bias(self, point: Array, shift: Array) -> Array:
         """Intercepts of the centred features, and further parameters: (outputs + scalars,)."""

@@ -18,6 +18,7 @@ from sparkps.mllib.data.store import parameter_keys
 from sparkps.mllib.solvers.driver import Solution, SolverDriver, Times
 from sparkps.mllib.solvers.fullbatch import FullBatchTask
 from sparkps.mllib.solvers.job import RankJob, TrainingJob
+from sparkps.mllib.solvers.measured import MetricHistory, metrics_of
 from sparkps.mllib.solvers.methods import method_of
 from sparkps.mllib.solvers.names import TableNames
 from sparkps.mllib.solvers.objective import Objective, Start
@@ -45,6 +46,8 @@ class FitStanding(msgspec.Struct, frozen=True):
     solver: SolverStanding
     #: Loss of the rows for validation, at the start and after each iteration.
     validation: list[float]
+    #: Their metrics, by name.
+    metrics: dict[str, list[float]] = {}
 
     def encoded(self) -> bytes:
         """In bytes; numbers keep every bit."""
@@ -83,6 +86,8 @@ class FullBatchDriver(SolverDriver):
             names.totals: 1 + objective.outputs + VALIDATION,
             names.control: HEADER + objective.outputs,
         }
+        if measures := metrics_of(self.job).size:
+            sizes[names.measures] = measures
         for name, size in sizes.items():
             tables.dense(name, shape=(size,), dtype="float64")
         return models
@@ -131,8 +136,10 @@ class _Fit:
         self.job, self.number, self.solver, self.names, self.saver = job, number, solver, names, saver
         self.times = Times()
         self.stopping = EarlyStopping(job.early_stopping_rounds, job.validation_tol)
+        metrics = metrics_of(job)
+        self.metrics = MetricHistory(metrics)
         self.vectors = TierVectors(
-            solver, names, TRIAL, TRIAL_GRADIENT, outputs=job.objective.outputs, centred=job.centred, job=number
+            solver, names, TRIAL, TRIAL_GRADIENT, outputs=job.objective.outputs, centred=job.centred, job=number, measures=metrics.size
         )
         self.trial = solver.table(names.vector(TRIAL))
 
@@ -159,7 +166,8 @@ class _Fit:
         intercepts = objective.published(rows[:1], penalised=chosen)[0] if job.fit_intercept else np.zeros(objective.outputs)
         seconds = self.times.of(len(found.history))
         losses = self.stopping.losses
-        return Solution(intercepts, found.history, found.iterations, found.reason, rows[1:, 0], seconds, losses)
+        extras = {"metrics": self.metrics.values} if losses else {}
+        return Solution(intercepts, found.history, found.iterations, found.reason, rows[1:, 0], seconds, losses, extras)
 
     def _end(self, best: str) -> None:
         """The ranks take the vector as their solution, and have written it when this comes back."""
@@ -202,11 +210,12 @@ class _Fit:
             # Every rank waits for the solver's tick: what is in the tables is what the solver knows of.
             if self.saver.is_due(iteration):
                 self.vectors.settle()
-                self.saver.save(iteration, FitStanding(standing(), self.stopping.losses).encoded())
+                self.saver.save(iteration, FitStanding(standing(), self.stopping.losses, self.metrics.values).encoded())
 
         if begun is not None:
             for loss in begun.validation:
                 self.stopping.tell(loss)
+            self.metrics.values |= begun.metrics
         solver = method_of(job)(self.vectors, job.max_iter, job.tol, HISTORY, report, keep)
         return solver.minimize(None if begun is None else begun.solver)
 
@@ -216,6 +225,7 @@ class _Fit:
         if loss is None:
             return None
         is_best, reason = self.stopping.tell(loss)
+        self.metrics.tell(self.vectors.measures)
         if is_best:
             self.vectors.run([Combine(BEST, {POINT: 1.0})])
         return reason

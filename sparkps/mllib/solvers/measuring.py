@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from sparkps.client.tables import pull_together
 from sparkps.mllib.data.store import Store
+from sparkps.mllib.metrics import MetricSet
+from sparkps.mllib.solvers.measured import parts_of
 from sparkps.mllib.solvers.names import TableNames
 from sparkps.mllib.solvers.objective import Objective
 from sparkps.mllib.solvers.ranks import weight_of
@@ -42,18 +44,22 @@ class Measuring:
     objective : Objective
     stopping : tuple
         Arguments of `EarlyStopping`.
+    metrics : MetricSet
+        What else is measured, of `metrics_of`.
     together : bool
         Whether all ranks see the same at the same clock: BSP.
     """
 
     def __init__(
-        self, worker: Any, store: Store, names: TableNames, objective: Objective, stopping: tuple[int, float], *, together: bool = True
-    ) -> None:
+        self, worker: Any, store: Store, names: TableNames, objective: Objective, stopping: tuple[int, float], metrics: MetricSet, *,
+        together: bool = True,
+    ) -> None:  # fmt: skip
         self._together = together
         self._worker, self._store, self._objective, self._stopping = worker, store, objective, stopping
         self._model, self._bias, self._losses, self._best, self._best_bias = (
             worker.table(name) for name in (names.coefficients, names.intercept, names.losses, names.best, names.best_intercept)
         )
+        self._metrics, self._measures = metrics, worker.table(names.measures) if metrics.size else None
         aside = store.validation
         ids = [np.unique(chunk.ids) for chunk in aside] if aside is not None else []
         #: Numbers of the keys that rows for validation have.
@@ -70,6 +76,9 @@ class Measuring:
             state[self._held, 0] = weights
             start = np.asarray(bias, np.float64) if fit_intercept else np.zeros(len(bias))
             found, _ = self._objective.loss_and_gradient(aside, state, start)
+            if self._measures is not None:
+                parts = parts_of(self._metrics, self._objective, aside, np.ascontiguousarray(state[:, 0]), start)
+                self._measures.add(np.array([epoch]), parts[None, :])
         losses[epoch, _VALIDATION] = found, 0.0 if aside is None else weight_of(aside), 1.0
         self._losses.add(losses)
 

@@ -27,6 +27,7 @@ from sparkps.mllib.data.ingest import Order, ingest
 from sparkps.mllib.data.rows import RowReader
 from sparkps.mllib.data.store import Chunk, Store
 from sparkps.mllib.solvers.job import RankJob
+from sparkps.mllib.solvers.measured import metrics_of
 from sparkps.mllib.solvers.measuring import CLOCKS, LOSSES, Measuring
 from sparkps.mllib.solvers.objective import Objective, located
 from sparkps.mllib.solvers.ranks import RankSummary, check_same_rows, check_weight, common_width, counts_of, weight_of
@@ -158,7 +159,7 @@ class MiniBatchRank:
         if self.job.columns.validation:
             stopping = self.job.early_stopping_rounds, self.job.validation_tol
             objective, together = located(self.job.objective, store.keys), self.job.consistency.bound == 0
-            self.measuring = Measuring(worker, store, names, objective, stopping, together=together)
+            self.measuring = Measuring(worker, store, names, objective, stopping, metrics_of(self.job), together=together)
         self.staleness = self.job.consistency.bound
         room = len(store.keys)
         self.stamps, self.places, self.found = (np.zeros(room, np.int32) for _ in range(3))

@@ -13,6 +13,7 @@ from sparkps.driver_bridge.groups.checkpoints import Pace
 from sparkps.driver_bridge.groups.running import RunningGroup
 from sparkps.mllib.solvers.driver import Solution, SolverDriver
 from sparkps.mllib.solvers.job import RankJob
+from sparkps.mllib.solvers.measured import MetricHistory, metrics_of
 from sparkps.mllib.solvers.measuring import CLOCKS, LOSSES, kept
 from sparkps.mllib.solvers.measuring import history as validation_history
 from sparkps.mllib.solvers.minibatch import OPTIMIZERS, MiniBatchTask, Schedule
@@ -35,6 +36,8 @@ class MiniBatchDriver(SolverDriver):
     losses: DenseTable
     #: The best model on rows for validation, with its intercepts; None: there are no such rows.
     best: tuple[SparseTable, DenseTable] | None = None
+    #: Sums of the metrics of these rows, a row for each epoch; None: there are none.
+    parts: SparseTable | None = None
 
     def task(self, rank_job: RankJob) -> MiniBatchTask:
         """See `SolverDriver`."""
@@ -51,6 +54,8 @@ class MiniBatchDriver(SolverDriver):
         if job.columns.validation:
             best = tables.sparse(names.best, dim=objective.dim, group=names.prefix)
             self.best = best, tables.dense(names.best_intercept, shape=shape)
+            if size := metrics_of(job).size:
+                self.parts = tables.sparse(names.measures, dim=size, dtype="float64")
         self._create_losses(tables)
         return [self.model]
 
@@ -73,7 +78,17 @@ class MiniBatchDriver(SolverDriver):
             check_weight(0.0, self.job.columns)
         aside, reason = self._take_best(losses)
         intercepts = np.asarray(self.bias.pull(), np.float64)
-        return [Solution(intercepts, history, len(history), reason, seconds=seconds, validation=aside)], figures
+        extras = {"metrics": self._metrics(len(aside))} if aside else {}
+        solution = Solution(intercepts, history, len(history), reason, seconds=seconds, validation=aside, extras=extras)
+        return [solution], figures
+
+    def _metrics(self, epochs: int) -> dict[str, list[float]]:
+        """By name, the metrics of rows for validation after each of so many epochs."""
+        history = MetricHistory(metrics_of(self.job))
+        if self.parts is not None:
+            for parts in self.parts.pull(np.arange(epochs)):
+                history.tell(parts)
+        return history.values
 
     def _take_best(self, losses: Array) -> tuple[list[float], str]:
         """The model becomes the best one on rows for validation; their losses, and why training ended."""

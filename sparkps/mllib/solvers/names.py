@@ -53,6 +53,11 @@ class TableNames:
         return f"{self.prefix}.totals"
 
     @property
+    def measures(self) -> str:
+        """Of rows for validation, sums of the metrics besides their loss: of the running evaluation, or a row for each epoch."""
+        return f"{self.prefix}.measures"
+
+    @property
     def control(self) -> str:
         """`EVALUATE` or `STOP`, of which job, and the part of each margin that all rows share."""
         return f"{self.prefix}.control"

@@ -122,9 +122,33 @@ class LocatedObjective(Protocol):
         """The objective on rows whose number i is feature ``keys[i]``, int64 (n,)."""
 
 
+@runtime_checkable
+class MeasuredObjective(Protocol):
+    """An objective whose rows have metrics besides their loss."""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Their names in `metrics.METRICS`."""
+
+    def scores(self, chunk: Chunk, rows: Array, bias: Array) -> Array:
+        """What these metrics take of each row: its margins, or what is predicted.
+
+        Parameters
+        ----------
+        chunk : Chunk
+        rows : ndarray of shape (keys, dim), float64
+            Coefficients.
+        bias : ndarray of shape (outputs + scalars,), float64
+
+        Returns
+        -------
+        ndarray of shape (n,) or (n, outputs), float64
+        """
+
+
 def located(objective: Objective, keys: Array) -> Objective:
     """The objective on rows of these keys; most are the same on all."""
     return objective.located(keys) if isinstance(objective, LocatedObjective) else objective
 
 
-__all__ = ["LabelSums", "LocatedObjective", "Objective", "Start", "located"]
+__all__ = ["LabelSums", "LocatedObjective", "MeasuredObjective", "Objective", "Start", "located"]

@@ -71,17 +71,21 @@ class TierVectors:
         Whether features are centred.
     job : int
         Place of the job in the grid of those that are trained on the same rows.
+    measures : int
+        Length of the metrics of rows for validation; 0: there are none.
     """
 
     def __init__(
-        self, solver: SolverRank, names: TableNames, trial: str, gradient: str, *, outputs: int = 1, centred: bool, job: int = 0
-    ) -> None:
+        self, solver: SolverRank, names: TableNames, trial: str, gradient: str, *, outputs: int = 1, centred: bool, job: int = 0,
+        measures: int = 0,
+    ) -> None:  # fmt: skip
         self._solver = solver
         self._names = names
         self._trial, self._gradient = trial, gradient
         self._centred = centred
         self._totals: DenseTable = solver.table(names.totals)
         self._control: DenseTable = solver.table(names.control)
+        self._measures: DenseTable | None = solver.table(names.measures) if measures else None
         #: Operations without a result, sent with the next ones that have one.
         self._waiting: list[Operation] = []
         self._handles: dict[str, SparseTable] = {}
@@ -89,13 +93,18 @@ class TierVectors:
         self.shift = np.zeros(outputs)
         #: Mean loss of the rows for validation at the last trial point; None: there are none.
         self.validation: float | None = None
+        #: Sums of their metrics at the last trial point, float64 (measures,).
+        self.measures = np.zeros(measures)
         self._job = job
 
     def evaluate(self) -> float:
         """See `Vectors`: two clocks of the group."""
         self._announce(EVALUATE)
         self._solver.tick()
-        objective, *derivatives, loss, weight = pull_together(self._solver.session, [self._totals])[0].tolist()
+        totals, *measures = pull_together(self._solver.session, [self._totals, *([self._measures] if self._measures else [])])
+        objective, *derivatives, loss, weight = totals.tolist()
+        if measures:
+            self.measures = measures[0]
         self.validation = loss / weight if weight else None
         if self._centred:
             self._waiting.append(ColumnAxpy(self._gradient, tuple(-each for each in derivatives), "m"))
@@ -129,6 +138,8 @@ class TierVectors:
         else:
             self.run([clear, Gram((self._trial,), (self._trial,))])
         what = [(self._control, np.array([command, self._job, *self.shift])), (self._totals, np.zeros(1 + len(self.shift) + VALIDATION))]
+        if self._measures:
+            what.append((self._measures, np.zeros(len(self.measures))))
         write_together(self._solver.session, OpCode.ASSIGN, what).result()
         self._solver.tick()
 

