@@ -96,8 +96,9 @@ class Gaussian(Distribution):
         return -float(np.log(weights).sum())
 
     def aic_of(self, deviance: float, rows: int) -> float:
-        """See `Distribution`."""
-        return rows * (math.log(deviance / rows * 2.0 * math.pi) + 1.0) + 2.0
+        """See `Distribution`. A line through every row has likelihood without end: -inf, as pyspark.ml says."""
+        spread = math.log(deviance / rows * 2.0 * math.pi) if deviance > 0.0 else -math.inf
+        return rows * (spread + 1.0) + 2.0
 
     def project(self, mean: Array) -> Array:
         """See `Distribution`."""

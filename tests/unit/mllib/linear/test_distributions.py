@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from sparkps.mllib.linear.distributions import DISTRIBUTIONS, Distribution, Tweedie, tweedie_of
+from sparkps.mllib.linear.distributions import DISTRIBUTIONS, Distribution, Gaussian, Tweedie, tweedie_of
 from sparkps.mllib.linear.mean_links import MEAN_LINKS, MeanLink, Power
 from sparkps.mllib.linear.special import log_gamma, normal_cdf, normal_density, normal_quantile
 
@@ -72,6 +73,10 @@ def test_aic_is_twice_the_negative_log_likelihood(name: str) -> None:
     likelihood = LOG_DENSITY[name](y, MEANS, deviance / 4).sum()
     extra = 0.0 if found.fixed_dispersion else 2.0  # the dispersion is a parameter, too
     assert found.aic(y, MEANS, ones, deviance, 4) + found.aic_of(deviance, 4) == pytest.approx(-2 * likelihood + extra)
+
+
+def test_rows_that_are_all_met_have_no_finite_aic() -> None:
+    assert Gaussian().aic_of(0.0, 2) == -math.inf
 
 
 def test_tweedie_knows_the_powers_that_have_a_name_and_has_no_aic() -> None:
