@@ -15,7 +15,7 @@ import time
 from benchmarks import criteo
 from benchmarks.common import count, machine, session, table
 
-SOLVERS = ("sgd", "adagrad", "adam", "ftrl")
+SOLVERS = ("sgd", "momentum", "adagrad", "adam", "ftrl")
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--format", choices=["libsvm", "parquet", "csv", "table"], help="default: by the input's name")
     parser.add_argument("--label-col", default="label", help="0/1 or -1/+1")
     parser.add_argument("--features", default="features", help="a column, or numeric ones as a,b,c (default: all others)")
-    parser.add_argument("--solver", default="lbfgs", choices=["lbfgs", "sgd", "adagrad", "adam", "ftrl"])
+    parser.add_argument("--solver", default="lbfgs", choices=["lbfgs", "sgd", "momentum", "adagrad", "adam", "ftrl"])
     parser.add_argument("--reg", type=float, default=1e-4, help="weight of the L2 penalty")
     parser.add_argument("--iterations", type=int, default=50, help="of lbfgs; epochs of the others")
     parser.add_argument("--consistency", default="bsp", help="bsp, ssp or asp; for the mini-batch solvers")

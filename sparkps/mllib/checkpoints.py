@@ -79,6 +79,7 @@ def described(job: TrainingJob, num_workers: int) -> dict[str, str]:
         "bounds": _digest(job.bounds),
         "stepSize": job.step_size,
         "batchSize": job.batch_size,
+        "momentum": job.momentum,
         "consistency": repr(job.consistency),
         "numWorkers": num_workers,
         "miniBatchFraction": job.fraction,

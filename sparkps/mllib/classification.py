@@ -83,9 +83,9 @@ class LogisticRegression(
 
     With solver ``lbfgs`` the objective, its optimum and, but under bounds, the steps towards it are those of pyspark.ml: the mean of
     log(1 + exp(-margin)), or of several classes the softmax loss, over the rows plus the elastic net, on standardized coefficients
-    or, without `standardization`, on plain ones. With ``sgd``, ``adagrad``, ``adam`` and ``ftrl`` the tier's optimizers apply the mean
-    gradient of each batch; L2 then acts on the features of the batch, and the penalties of ``ftrl`` are those of McMahan et al., which
-    weigh against the sum of these gradients over all steps. The features may be vectors, array<double>, or struct<indices:
+    or, without `standardization`, on plain ones. With ``sgd``, ``momentum``, ``adagrad``, ``adam`` and ``ftrl`` the tier's optimizers
+    apply the mean gradient of each batch; L2 then acts on the features of the batch, and the penalties of ``ftrl`` are those of McMahan et
+    al., which weigh against the sum of these gradients over all steps. The features may be vectors, array<double>, or struct<indices:
     array<bigint>, values: array<float>>, whose number has no limit.
 
     The Params are those of pyspark.ml, and ``solver``, ``stepSize``, ``batchSize``, ``numWorkers``, ``consistency``, ``staleness``,
@@ -146,8 +146,8 @@ class FMClassifier(
     With solver ``adamW``, the default, and ``gd`` the first factors, the steps and when they end are those of pyspark.ml: gradients over
     all rows, with a decay of `regParam` in each step. The same seed gives the same model, to the last bit where rows are cut into as many
     partitions; but for a `miniBatchFraction` below 1, which draws other rows. Features without any row keep their first factors in models
-    of up to 2^20 values, and have none in larger ones. With ``sgd``, ``adagrad``, ``adam`` and ``ftrl`` the tier's optimizers apply
-    the mean gradient of each batch, which takes a few epochs where ``adamW`` takes a hundred.
+    of up to 2^20 values, and have none in larger ones. With ``sgd``, ``momentum``, ``adagrad``, ``adam`` and ``ftrl`` the tier's
+    optimizers apply the mean gradient of each batch, which takes a few epochs where ``adamW`` takes a hundred.
 
     The Params are those of pyspark.ml, and ``weightCol``, ``batchSize``, ``numWorkers``, ``consistency``, ``staleness``, ``numFeatures``,
     ``handleInvalid``, ``deterministic``, ``offsetCol``, ``checkpointDir`` and ``checkpointInterval``.

@@ -17,6 +17,8 @@ from sparkps.mllib.data.rows import Columns
 from sparkps.mllib.errors import InvalidParam
 from sparkps.mllib.models.fitted import FittedModel
 from sparkps.mllib.models.persistence import EstimatorWriter
+from sparkps.mllib.params.momentum import RANGES as MOMENTUM_RANGES
+from sparkps.mllib.params.momentum import HasMomentum
 from sparkps.mllib.params.raw_columns import HasRawColumns
 from sparkps.mllib.params.row_columns import HasOffsetCol, HasValidationCol
 from sparkps.mllib.params.setters import PredictionSetters
@@ -43,6 +45,7 @@ class FittingEstimator(
     HasOffsetCol,
     HasValidationCol,
     HasEarlyStopping,
+    HasMomentum,
     HasRawColumns,
     DefaultParamsWritable,
 ):
@@ -96,7 +99,7 @@ class FittingEstimator(
     def _check(self) -> None:
         """Raise unless the Params can be trained with."""
         solvers = tuple(self._solvers)
-        check_params(self, solver=(f"one of {', '.join(solvers)}", lambda v: v in solvers), **self._ranges)
+        check_params(self, solver=(f"one of {', '.join(solvers)}", lambda v: v in solvers), **MOMENTUM_RANGES, **self._ranges)
         solver = self.getSolver()
         unused = [name for name in self._solvers[solver] if self.hasParam(name) and self.isSet(self.getParam(name))]
         if unused:
@@ -145,6 +148,7 @@ class FittingEstimator(
             "fit_intercept": self.getFitIntercept(),
             "step_size": self._rate(),
             "batch_size": self.getBatchSize(),
+            "momentum": self.getMomentum(),
             "consistency": self._consistency() if self.getSolver() in MINI_BATCH_SOLVERS else BSP(),
             "num_workers": self.getNumWorkers() or None,
             "deterministic": self.getDeterministic(),

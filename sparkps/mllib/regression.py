@@ -78,8 +78,8 @@ class LinearRegression(
 
     As in pyspark.ml, `solver` is ``normal`` (normal equations, of at most 4096 features: one pass over the rows), ``l-bfgs``, or ``auto``:
     the first where it can be, and the second elsewhere. Objectives, penalties and optima are those of pyspark.ml: the squared error is
-    that of features and labels divided by their standard deviations. With ``sgd``, ``adagrad``, ``adam`` and ``ftrl`` the tier's
-    optimizers apply the mean gradient of each batch, in the labels' own unit. Features may be of any number and of any of the
+    that of features and labels divided by their standard deviations. With ``sgd``, ``momentum``, ``adagrad``, ``adam`` and ``ftrl``
+    the tier's optimizers apply the mean gradient of each batch, in the labels' own unit. Features may be of any number and of any of the
     forms that LogisticRegression takes.
 
     Examples

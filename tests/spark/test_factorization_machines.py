@@ -69,6 +69,7 @@ def test_a_regressor_comes_to_what_pyspark_comes_to(rows, ps, params):
         {"solver": "adam", "consistency": "ssp", "staleness": 2},
         {"solver": "sgd", "consistency": "asp"},
         {"solver": "ftrl"},
+        {"solver": "momentum"},
     ],
 )
 def test_mini_batches_learn_pairs(rows, ps, params):

@@ -65,7 +65,7 @@ def test_a_class_that_only_metadata_know_is_a_class(ps, rows):
     assert (model.numClasses, model.coefficientMatrix.numRows) == (3, 3)
 
 
-@pytest.mark.parametrize("solver", ["adagrad", "adam", "ftrl", "sgd"])
+@pytest.mark.parametrize("solver", ["adagrad", "adam", "ftrl", "momentum", "sgd"])
 def test_mini_batches_train_several_classes(ps, rows, solver):
     model = LogisticRegression(solver=solver, maxIter=40, batchSize=50, regParam=0.001).fit(rows)
     scored = model.transform(rows)

@@ -25,7 +25,13 @@ def rows(spark):
 
 
 @pytest.mark.parametrize(
-    "params", [{}, {"solver": "adam", "stepSize": 0.05, "consistency": "asp"}, {"normalizeRows": True, "stepSize": 0.5}]
+    "params",
+    [
+        {},
+        {"solver": "adam", "stepSize": 0.05, "consistency": "asp"},
+        {"normalizeRows": True, "stepSize": 0.5},
+        {"solver": "momentum"},
+    ],
 )
 def test_a_field_aware_machine_learns_pairs(rows, ps, tmp_path, params):
     given = {"stepSize": 0.2, "maxIter": 40, "batchSize": 30, "initStd": 0.3, "seed": 1, **params}
@@ -35,6 +41,12 @@ def test_a_field_aware_machine_learns_pairs(rows, ps, tmp_path, params):
     model.save(str(tmp_path / "model"))
     loaded = FFMClassificationModel.load(str(tmp_path / "model"))
     assert loaded.transform(rows).select("probability").collect() == model.transform(rows).select("probability").collect()
+
+
+@pytest.mark.parametrize("wrong", [{"solver": "online"}, {"solver": "momentum", "momentum": 1.0}])
+def test_solvers_are_those_that_push_gradients(rows, ps, wrong):
+    with pytest.raises(InvalidInput, match=r"must be (one of sgd, momentum, adagrad, adam, ftrl|a float in \[0, 1\))"):
+        FFMClassifier(fieldStarts=[0, 6, 12], **wrong).fit(rows)
 
 
 @pytest.mark.parametrize("starts", [None, [1, 3], [0, 3, 3]])

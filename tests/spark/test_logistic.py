@@ -81,6 +81,9 @@ def test_fits_in_determined_order_are_bit_equal(ps, rows):
 
 SOLVERS = {
     "sgd": {"stepSize": 5.0},
+    "momentum": {"stepSize": 0.5},
+    "a little momentum under ssp": {"solver": "momentum", "momentum": 0.5, "stepSize": 2.0, "consistency": "ssp", "staleness": 2},
+    "momentum under asp": {"solver": "momentum", "stepSize": 0.3, "consistency": "asp"},
     "adagrad": {"stepSize": 0.5},
     "adam": {"stepSize": 0.05},
     "ftrl": {"stepSize": 2.0},
@@ -120,8 +123,9 @@ def test_mini_batch_solvers_come_near_the_optimum(ps, ones, case):
 
 
 def test_a_step_size_that_is_not_set_suits_the_solver(spark):
-    steps = {solver: LogisticRegression(solver=solver).getStepSize() for solver in ("lbfgs", "sgd", "adagrad", "adam", "ftrl", "online")}
-    assert steps == {"lbfgs": 1.0, "sgd": 1.0, "adagrad": 1.0, "adam": 0.01, "ftrl": 3.0, "online": 0.5}
+    solvers = ("lbfgs", "sgd", "momentum", "adagrad", "adam", "ftrl", "online")
+    steps = {solver: LogisticRegression(solver=solver).getStepSize() for solver in solvers}
+    assert steps == {"lbfgs": 1.0, "sgd": 1.0, "momentum": 0.1, "adagrad": 1.0, "adam": 0.01, "ftrl": 3.0, "online": 0.5}
     assert LogisticRegression(solver="adam", stepSize=0.2).getStepSize() == 0.2
     assert LogisticRegression(solver="adam").setStepSize(0.3).copy().getStepSize() == 0.3
 

@@ -76,6 +76,8 @@ def test_no_iteration_at_all(ps, pairs, solver):
         ({"solver": "lbfgs", "batchSize": 10, "stepSize": 1.0}, ["solver='lbfgs' makes no use of `stepSize`, `batchSize`"]),
         ({"solver": "lbfgs", "tol": 0.1}, []),
         ({"solver": "sgd"}, []),
+        ({"solver": "adam", "momentum": 0.5}, ["solver='adam' makes no use of `momentum`"]),
+        ({"solver": "momentum", "momentum": 0.5}, []),
     ],
 )
 def test_params_that_a_solver_does_not_use_are_named(ps, pairs, caplog, params, said):
@@ -135,9 +137,11 @@ def test_a_wrong_label_is_the_input_s_fault_and_comes_with_good_advice(spark, ps
 
 def test_explained_params_name_the_solvers_and_their_step_sizes(spark):
     told = LogisticRegression().explainParams()
-    assert "solver: how to train: auto, lbfgs, or in batches sgd, adagrad, adam, ftrl, online, where the estimator has them" in told
+    solvers = "auto, lbfgs, or in batches sgd, momentum, adagrad, adam, ftrl, online"
+    assert f"solver: how to train: {solvers}, where the estimator has them" in told
+    assert "momentum: of solver momentum: how much of the last step is in the next" in told
     assert "stepSize: step size of a mini-batch solver (> 0); by default " in told
-    assert "1 for sgd, 1 for adagrad, 0.01 for adam, 3 for ftrl, 0.5 for online" in told
+    assert "1 for sgd, 0.1 for momentum, 1 for adagrad, 0.01 for adam, 3 for ftrl, 0.5 for online" in told
 
 
 def test_a_model_says_what_it_is(spark, ps):

@@ -18,6 +18,7 @@ from sparkps.mllib.linear.grids import grid_fits
 from sparkps.mllib.linear.loss import loss_named
 from sparkps.mllib.linear.model import LinearModel
 from sparkps.mllib.models.persistence import EstimatorReader, EstimatorWriter
+from sparkps.mllib.params.momentum import RANGES as MOMENTUM_RANGES
 from sparkps.mllib.params.setters import LinearSetters, PredictionSetters
 from sparkps.mllib.params.shared import FULL_BATCH_SOLVERS, MINI_BATCH_SOLVERS, check_params, warn_of_unused
 from sparkps.mllib.solvers.bounds import Bounds
@@ -134,7 +135,7 @@ class LinearEstimator(Estimator[M], LinearSetters, PredictionSetters, DefaultPar
 
     def _check(self) -> None:
         """Raise unless the Params can be trained with."""
-        check_params(self, solver=(f"one of {', '.join(self._solvers)}", lambda v: v in self._solvers), **self._ranges)
+        check_params(self, solver=(f"one of {', '.join(self._solvers)}", lambda v: v in self._solvers), **MOMENTUM_RANGES, **self._ranges)
         self._check_together()
         solver = self._solver()
         warn_of_unused(self, solver)
@@ -147,7 +148,7 @@ class LinearEstimator(Estimator[M], LinearSetters, PredictionSetters, DefaultPar
 
     def _check_l1(self, solver: str) -> None:
         """Raise where there is a penalty of L1 that the driver of that name makes no use of."""
-        if self.getElasticNetParam() > 0 and self.getRegParam() > 0 and solver in ("sgd", "adagrad", "adam"):
+        if self.getElasticNetParam() > 0 and self.getRegParam() > 0 and solver in ("sgd", "momentum", "adagrad", "adam"):
             raise InvalidParam(
                 f"L1 needs solver='lbfgs', 'ftrl' or 'online': with solver={solver!r} the `elasticNetParam` must be 0. Got"
                 f" {self.getElasticNetParam()!r} instead.",
@@ -214,6 +215,7 @@ class LinearEstimator(Estimator[M], LinearSetters, PredictionSetters, DefaultPar
             fit_intercept=self.getFitIntercept(),
             step_size=self.getStepSize(),
             batch_size=self.getBatchSize(),
+            momentum=self.getMomentum(),
             consistency=self._consistency() if self._solver() in MINI_BATCH_SOLVERS else BSP(),
             num_workers=self.getNumWorkers() or None,
             deterministic=self.getDeterministic(),

@@ -23,7 +23,7 @@ from pyspark.ml.param.shared import (
 )
 
 from sparkps.mllib.params.shared import (
-    MINI_BATCH_SOLVERS,
+    OPTIMIZER_SOLVERS,
     HasBatchSize,
     HasConsistency,
     HasDeterministic,
@@ -35,7 +35,7 @@ from sparkps.mllib.params.shared import (
 DESCENT_SOLVERS = ("adamW", "gd")
 
 #: Step size of each mini-batch solver where `stepSize` is not set; found on generated rows of 100,000 features and on a9a.
-STEP_SIZES = {"sgd": 0.3, "adagrad": 0.1, "adam": 0.01, "ftrl": 0.3}
+STEP_SIZES = {"sgd": 0.3, "momentum": 0.03, "adagrad": 0.1, "adam": 0.01, "ftrl": 0.3}
 
 
 class HasFactors(Params):
@@ -86,7 +86,7 @@ class FactorParams(
     solver: Param[str] = Param(
         Params._dummy(),
         "solver",
-        f"how to train: {', '.join(DESCENT_SOLVERS)} (as pyspark.ml), or in batches {', '.join(MINI_BATCH_SOLVERS)}",
+        f"how to train: {', '.join(DESCENT_SOLVERS)} (as pyspark.ml), or in batches {', '.join(OPTIMIZER_SOLVERS)}",
         typeConverter=TypeConverters.toString,
     )
 
@@ -112,8 +112,9 @@ RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
 
 #: Solvers, with the Params that have no meaning for each.
 SOLVERS: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(DESCENT_SOLVERS, ("batchSize", "staleness")),
-    **dict.fromkeys(MINI_BATCH_SOLVERS, ("tol", "miniBatchFraction")),
+    **dict.fromkeys(DESCENT_SOLVERS, ("batchSize", "staleness", "momentum")),
+    **dict.fromkeys(OPTIMIZER_SOLVERS, ("tol", "miniBatchFraction", "momentum")),
+    "momentum": ("tol", "miniBatchFraction"),
 }
 
 

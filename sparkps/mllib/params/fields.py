@@ -9,14 +9,15 @@ from typing import Any, Self
 from pyspark.ml.param import Param, Params, TypeConverters
 
 from sparkps.mllib.params.factorization import RANGES as FACTOR_RANGES
+from sparkps.mllib.params.factorization import SOLVERS as FACTOR_SOLVERS
 from sparkps.mllib.params.factorization import FactorParams
-from sparkps.mllib.params.shared import MINI_BATCH_SOLVERS
+from sparkps.mllib.params.shared import OPTIMIZER_SOLVERS
 
 #: Step size of each solver where `stepSize` is not set.
-STEP_SIZES = {"sgd": 0.3, "adagrad": 0.1, "adam": 0.01, "ftrl": 0.3}
+STEP_SIZES = {"sgd": 0.3, "momentum": 0.03, "adagrad": 0.1, "adam": 0.01, "ftrl": 0.3}
 
 #: Solvers, with the Params that have no meaning for each.
-SOLVERS: dict[str, tuple[str, ...]] = dict.fromkeys(MINI_BATCH_SOLVERS, ("tol", "miniBatchFraction"))
+SOLVERS: dict[str, tuple[str, ...]] = {name: FACTOR_SOLVERS[name] for name in OPTIMIZER_SOLVERS}
 
 
 class FieldParams(FactorParams):

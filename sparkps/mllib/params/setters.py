@@ -6,6 +6,7 @@ from typing import Self
 
 from pyspark.ml.param.shared import HasFeaturesCol, HasPredictionCol
 
+from sparkps.mllib.params.momentum import HasMomentum
 from sparkps.mllib.params.shared import HasCheckpoints, HasNumFeatures, LinearParams, ProbabilisticParams
 from sparkps.mllib.params.stopping import HasEarlyStopping
 
@@ -34,7 +35,7 @@ class ColumnSetters(PredictionSetters, ProbabilisticParams):
         return self._set(probabilityCol=value)
 
 
-class LinearSetters(LinearParams, HasNumFeatures, HasCheckpoints, HasEarlyStopping):
+class LinearSetters(LinearParams, HasNumFeatures, HasCheckpoints, HasEarlyStopping, HasMomentum):
     """Setters of what training takes, for estimators."""
 
     def setLabelCol(self, value: str) -> Self:

@@ -43,9 +43,10 @@ P = TypeVar("P", bound=Params)
 
 log = logging.getLogger(__name__)
 
-#: Solvers that see all rows before each step, and those that see a batch.
+#: Solvers that see all rows before each step; those whose gradients an optimizer on the tier applies, and all that see a batch.
 FULL_BATCH_SOLVERS = ("lbfgs",)
-MINI_BATCH_SOLVERS = ("sgd", "adagrad", "adam", "ftrl", "online")
+OPTIMIZER_SOLVERS = ("sgd", "momentum", "adagrad", "adam", "ftrl")
+MINI_BATCH_SOLVERS = (*OPTIMIZER_SOLVERS, "online")
 
 #: Rows of one worker in one step where `batchSize` is not set; what is learned row by row does not depend on it, and less is sent with
 #: large ones.
@@ -53,14 +54,15 @@ BATCH_SIZES = {"online": 20_000}
 
 #: Params without a meaning for the solvers of a kind.
 UNUSED = {
-    **dict.fromkeys(FULL_BATCH_SOLVERS, ("stepSize", "batchSize", "staleness")),
-    **dict.fromkeys(MINI_BATCH_SOLVERS, ("tol", "standardization")),
-    "mixing": ("tol", "standardization", "stepSize", "regParam", "elasticNetParam", "staleness"),
+    **dict.fromkeys(FULL_BATCH_SOLVERS, ("stepSize", "batchSize", "staleness", "momentum")),
+    **dict.fromkeys(MINI_BATCH_SOLVERS, ("tol", "standardization", "momentum")),
+    "momentum": ("tol", "standardization"),
+    "mixing": ("tol", "standardization", "stepSize", "regParam", "elasticNetParam", "staleness", "momentum"),
 }
 
 #: Step size of each solver where `stepSize` is not set. Gradients are means over a batch, so steps are larger than those of rules
 #: that take one row at a time; found on two data sets of 120 and of 690,000 features (benchmarks/README.md).
-STEP_SIZES = {"sgd": 1.0, "adagrad": 1.0, "adam": 0.01, "ftrl": 3.0, "online": 0.5}
+STEP_SIZES = {"sgd": 1.0, "momentum": 0.1, "adagrad": 1.0, "adam": 0.01, "ftrl": 3.0, "online": 0.5}
 
 
 def _param(name: str, doc: str, converter: Callable[[Any], Any]) -> Any:
@@ -312,7 +314,7 @@ class LinearParams(
 
     `maxIter` counts iterations of L-BFGS, and epochs of the mini-batch solvers; `tol` and `standardization` are those of
     L-BFGS, `stepSize`, `batchSize`, `consistency` and `staleness` those of the others. A step size that is not set is 1.0 for sgd
-    and adagrad, 0.01 for adam, 3.0 for ftrl and 0.5 for online. `aggregationDepth` and
+    and adagrad, 0.1 for momentum, 0.01 for adam, 3.0 for ftrl and 0.5 for online. `aggregationDepth` and
     `maxBlockSizeInMB` are taken for the sake of programs written for pyspark.ml, and change nothing.
     """
 
@@ -405,6 +407,7 @@ __all__ = [
     "BATCH_SIZES",
     "FULL_BATCH_SOLVERS",
     "MINI_BATCH_SOLVERS",
+    "OPTIMIZER_SOLVERS",
     "STEP_SIZES",
     "UNUSED",
     "HasBatchSize",

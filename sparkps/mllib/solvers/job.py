@@ -58,6 +58,8 @@ class TrainingJob:
     checkpoint_interval: int = 10
     #: Of gradient descent over all rows: share of the rows that an iteration takes, drawn anew for each.
     fraction: float = 1.0
+    #: Of gradient descent with momentum: how much of the last step is in the next.
+    momentum: float = 0.9
 
     @property
     def centred(self) -> bool:

@@ -26,12 +26,12 @@ from sparkps.mllib.data import kernels
 from sparkps.mllib.data.ingest import Order, ingest
 from sparkps.mllib.data.rows import RowReader
 from sparkps.mllib.data.store import Chunk, Store
-from sparkps.mllib.solvers.job import RankJob
+from sparkps.mllib.solvers.job import RankJob, TrainingJob
 from sparkps.mllib.solvers.measured import metrics_of
 from sparkps.mllib.solvers.measuring import CLOCKS, LOSSES, Measuring
 from sparkps.mllib.solvers.objective import Objective, located
 from sparkps.mllib.solvers.ranks import RankSummary, check_same_rows, check_weight, common_width, counts_of, weight_of
-from sparkps.optim import FTRL, SGD, Adagrad, Adam, Optimizer
+from sparkps.optim import FTRL, SGD, Adagrad, Adam, Momentum, Optimizer
 from sparkps.specs import UNBOUNDED
 from sparkps.wire.messages.data import OpCode
 
@@ -43,12 +43,13 @@ _STATE = struct.Struct("<dd")
 #: Seconds in which all ranks must have said what their rows weigh.
 _HEARING = 600.0
 
-#: Server-side optimizers by the name of their solver; arguments: step size, l1, l2.
-OPTIMIZERS: dict[str, Callable[[float, float, float], Optimizer]] = {
-    "sgd": lambda rate, _, l2: SGD(rate, l2=l2),
-    "adagrad": lambda rate, _, l2: Adagrad(rate, l2=l2),
-    "adam": lambda rate, _, l2: Adam(rate, l2=l2),
-    "ftrl": lambda rate, l1, l2: FTRL(rate, l1=l1, l2=l2),
+#: Server-side optimizers by the name of their solver; arguments: the job, l1, l2.
+OPTIMIZERS: dict[str, Callable[[TrainingJob, float, float], Optimizer]] = {
+    "sgd": lambda job, _, l2: SGD(job.step_size, l2=l2),
+    "momentum": lambda job, _, l2: Momentum(job.step_size, momentum=job.momentum, l2=l2),
+    "adagrad": lambda job, _, l2: Adagrad(job.step_size, l2=l2),
+    "adam": lambda job, _, l2: Adam(job.step_size, l2=l2),
+    "ftrl": lambda job, l1, l2: FTRL(job.step_size, l1=l1, l2=l2),
 }
 
 

@@ -47,10 +47,10 @@ class MiniBatchDriver(SolverDriver):
         job, names, optimizer = self.job, self.names, OPTIMIZERS[self.job.solver]
         objective = job.objective
         first = {"init": objective.initializer, "seed": job.seed}
-        penalised = optimizer(job.step_size, job.l1, job.l2)
+        penalised = optimizer(job, job.l1, job.l2)
         self.model = tables.sparse(names.coefficients, dim=objective.dim, optimizer=penalised, group=names.prefix, **first)
         shape = (objective.outputs,)
-        self.bias = tables.dense(names.intercept, shape=shape, optimizer=optimizer(job.step_size, 0.0, 0.0))
+        self.bias = tables.dense(names.intercept, shape=shape, optimizer=optimizer(job, 0.0, 0.0))
         if job.columns.validation:
             best = tables.sparse(names.best, dim=objective.dim, group=names.prefix)
             self.best = best, tables.dense(names.best_intercept, shape=shape)

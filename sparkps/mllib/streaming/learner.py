@@ -137,10 +137,10 @@ class StreamLearner(Generic[M]):
         job, names = self._job, TableNames(self._commit.prefix)
         optimizer = OPTIMIZERS[job.solver]
         self._model: SparseTable = self._ps.sparse_table(
-            names.coefficients, dim=job.objective.dim, optimizer=optimizer(job.step_size, job.l1, job.l2), group=names.prefix
+            names.coefficients, dim=job.objective.dim, optimizer=optimizer(job, job.l1, job.l2), group=names.prefix
         )
         self._bias: DenseTable = self._ps.dense_table(
-            names.intercept, shape=(job.objective.outputs,), optimizer=optimizer(job.step_size, 0.0, 0.0)
+            names.intercept, shape=(job.objective.outputs,), optimizer=optimizer(job, 0.0, 0.0)
         )
 
     def _facts(self) -> dict[str, Any]:

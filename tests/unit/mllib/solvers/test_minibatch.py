@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -40,8 +42,10 @@ def test_unshuffled_batches_stay_in_the_order_of_the_file() -> None:
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_penalties_reach_the_optimizer(name: str) -> None:
-    optimizer = OPTIMIZERS[name](0.1, 0.02, 0.3)
+    job = SimpleNamespace(step_size=0.1, momentum=0.8)
+    optimizer = OPTIMIZERS[name](job, 0.02, 0.3)
     assert optimizer.l2 == 0.3
+    assert getattr(optimizer, "momentum", 0.8) == 0.8
     assert optimizer.l1 == (0.02 if name == "ftrl" else 0.0)
 
 
