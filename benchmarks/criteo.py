@@ -3,7 +3,8 @@
 As there, most fields have few keys (4 to 100,000) and five id-like fields share what is left of the number of features,
 so that 1 M rows hold 0.1 to 2 M distinct keys. The first 13 fields carry float values, the others 1. Written once per size,
 as Parquet that Spark reads as a DataFrame of ``label`` (double) and ``features``: a sparse vector up to 2^31 - 1 features,
-``struct<indices: array<bigint>, values: array<float>>`` above. Everything is a function of (rows, features, seed).
+``struct<indices: array<bigint>, values: array<float>>`` above. Everything is a function of (rows,
+features, seed, classes).
 
 Run it to write a data set and see what it holds:
 
@@ -56,6 +57,7 @@ class DataSet:
     features: int
     #: Keys that occur.
     distinct: int
+    #: Rows whose label is not 0.
     positives: int
 
 
@@ -83,7 +85,18 @@ def planted_weights(keys: Keys) -> Floats:
     return ((h >> np.uint64(11)).astype(np.float64) * 2.0**-52 - 1.0) * SCALE
 
 
-def chunks(rows: int, features: int, seed: int) -> Iterator[tuple[Floats, Keys, Floats]]:
+def planted_labels(random: np.random.Generator, keys: Keys, values: Floats, classes: int) -> Floats:
+    """Labels by the planted model: 0 or 1, or with more classes each with weights of its own by softmax."""
+    if classes == 2:
+        margin = BIAS + (planted_weights(keys.ravel()).reshape(keys.shape) * values).sum(axis=1)
+        return np.asarray(random.random(len(keys)) < 1.0 / (1.0 + np.exp(-margin)), np.float64)
+    margins = np.empty((len(keys), classes))
+    for one in range(classes):
+        margins[:, one] = (planted_weights(keys.ravel() * classes + one).reshape(keys.shape) * values).sum(axis=1)
+    return np.asarray(np.argmax(margins + random.gumbel(size=margins.shape), axis=1), np.float64)
+
+
+def chunks(rows: int, features: int, seed: int, classes: int = 2) -> Iterator[tuple[Floats, Keys, Floats]]:
     """Labels (m,), keys (m, FIELDS) ascending in each row, values (m, FIELDS), one chunk after the other."""
     sizes = field_sizes(features)
     offsets = np.concatenate([[0], np.cumsum(sizes)[:-1]])
@@ -96,9 +109,7 @@ def chunks(rows: int, features: int, seed: int) -> Iterator[tuple[Floats, Keys, 
             keys[:, field] = offsets[field] + rank * STRIDE % sizes[field]
         values = np.ones((m, FIELDS))
         values[:, :NUMERIC_FIELDS] = 1.0 - random.random((m, NUMERIC_FIELDS)).astype(np.float32)
-        margin = BIAS + (planted_weights(keys.ravel()).reshape(keys.shape) * values).sum(axis=1)
-        labels = (random.random(m) < 1.0 / (1.0 + np.exp(-margin))).astype(np.float64)
-        yield labels, keys, values
+        yield planted_labels(random, keys, values, classes), keys, values
 
 
 def _vectors(keys: Keys, values: Floats, features: int) -> pa.Array:
@@ -136,7 +147,9 @@ def _spark_schema() -> str:
     return StructType().add("label", DoubleType()).add("features", VectorUDT()).json()
 
 
-def write(rows: int, features: int, seed: int = 1, directory: str | None = None) -> DataSet:
+def write(
+    rows: int, features: int, seed: int = 1, directory: str | None = None, classes: int = 2, spread: int = 1
+) -> DataSet:
     """The data set of that size under `directory` (default: the system's temporary directory), written if it is not there.
 
     Parameters
@@ -148,27 +161,32 @@ def write(rows: int, features: int, seed: int = 1, directory: str | None = None)
     seed : int
     directory : str, optional
         Parent of the data set's own directory.
+    classes : int
+        Number of labels.
+    spread : int
+        Every key is multiplied by it: the same rows with so many times the features.
     """
     parent = pathlib.Path(directory or pathlib.Path(tempfile.gettempdir()) / "sparkps-criteo")
-    path = parent / f"rows{rows}-features{features}-seed{seed}"
+    name = f"rows{rows}-features{features}-seed{seed}"
+    path = parent / (name + (f"-classes{classes}" if classes != 2 else "") + (f"-spread{spread}" if spread != 1 else ""))
     described = path / "_described.json"
     if described.is_file():
         return DataSet(**json.loads(described.read_text()))
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
     seen: list[list[Keys]] = [[] for _ in range(FIELDS)]
-    positives = 0
-    for number, (labels, keys, values) in enumerate(chunks(rows, features, seed)):
-        rows_array = _vectors(keys, values, features) if features <= MAX_VECTOR_SIZE else _structs(keys, values)
+    positives, width = 0, features * spread
+    for number, (labels, keys, values) in enumerate(chunks(rows, features, seed, classes)):
+        rows_array = _vectors(keys * spread, values, width) if width <= MAX_VECTOR_SIZE else _structs(keys * spread, values)
         table = pa.table({"label": labels, "features": rows_array})
-        if features <= MAX_VECTOR_SIZE:
+        if width <= MAX_VECTOR_SIZE:
             table = table.replace_schema_metadata({"org.apache.spark.sql.parquet.row.metadata": _spark_schema()})
         pq.write_table(table, path / f"part-{number:05d}.parquet", compression="snappy")
-        positives += int(labels.sum())
+        positives += int(np.count_nonzero(labels))
         for field in range(FIELDS):
             seen[field].append(np.unique(keys[:, field]))
     distinct = sum(len(np.unique(np.concatenate(parts))) for parts in seen)
-    data = DataSet(str(path), rows, features, distinct, positives)
+    data = DataSet(str(path), rows, width, distinct, positives)
     described.write_text(json.dumps(dataclasses.asdict(data)))
     return data
 
