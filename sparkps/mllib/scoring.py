@@ -12,233 +12,23 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sparkps.arrow import numbers
 from sparkps.errors import InvalidInput
 from sparkps.filesystems.opening import open_filesystem
 from sparkps.mllib.data.raw_columns import RawColumns
-from sparkps.mllib.data.raw_plain import rows_of
-from sparkps.mllib.models.classes import class_of, class_of_two
-from sparkps.mllib.models.links import LINKS, PROBABILITIES, link_named
+from sparkps.mllib.models.saved import Coefficients, SavedLinearModel, SavedMachine
 
-Array = NDArray[Any]
-
-#: Columns of a matrix for which a table of all coefficients is made: one look-up each then, instead of a search.
-_TABLE_COLUMNS = 1 << 24
-
-
-#: How linear models predict; what was saved when all were binary classifiers or regressions has none.
-_KINDS = ("", "regression", "binary", "multinomial", "side")
-
-
-class Coefficients(NamedTuple):
-    """Coefficients that are not 0."""
-
-    #: Indices of features, int64 (n,), ascending.
-    keys: Array
-    #: float64 (n,), or (n, K) of a model with a margin for each of K classes.
-    values: Array
-
-
-@dataclass(frozen=True, repr=False)
-class SavedLinearModel:
-    """A saved linear model.
-
-    Rows are given as a matrix of numpy or scipy (any of its sparse formats), of shape (n, features); or, with indices of any size, as
-    ``(indices, values)`` of one row, or as ``(indptr, indices, values)`` of many, as CSR has them. Terms are added in the order in which
-    our executors add them, to the same bits; where Spark's own model scores in our stead, it rounds otherwise.
-
-    Rows for a model of raw columns may also be these columns by their names: a mapping to sequences, a table of pyarrow, or a DataFrame of
-    pandas (see `data.raw_plain.rows_of`).
-
-    Attributes
-    ----------
-    coefficients : Coefficients
-    intercept : float, or ndarray of shape (K,)
-    num_features : int
-    width : int
-        Features that every row must have; 0: any number.
-    link : str
-        What margins mean, by its name in `models.links.LINKS`. "sigmoid": the logarithm of the odds of label 1; "softmax": those of each
-        class to each other; of a regression its link function. Empty: the margin is the prediction.
-    threshold : float
-        Label 1 is predicted where its probability is above; or its margin, of a classifier without probabilities.
-    name, uid : str
-        Class and id of the model that was saved.
-    kind : str
-        "regression", "binary", "multinomial", or "side": two classes without probabilities. Empty: as `link` tells it.
-    thresholds : sequence of K floats, optional
-        What the probabilities of a multinomial model are divided by before the largest is chosen.
-    raw : RawColumns, optional
-        The raw columns that are its features.
-
-    Examples
-    --------
-    >>> model = SavedLinearModel(Coefficients(np.array([1, 10**12]), np.array([2.0, 0.5])), intercept=-1.0, link="sigmoid")
-    >>> model.decision_function(np.array([[9.0, 1.0], [0.0, 0.0]])).tolist()
-    [1.0, -1.0]
-    >>> model.predict(([1, 10**12], [1.0, 4.0])).tolist()
-    [1.0]
-    """
-
-    coefficients: Coefficients
-    intercept: float | Array
-    num_features: int = 0
-    width: int = 0
-    link: str = ""
-    threshold: float = 0.5
-    name: str = ""
-    uid: str = ""
-    kind: str = ""
-    thresholds: Sequence[float] | None = None
-    raw: RawColumns | None = None
-
-    def __post_init__(self) -> None:
-        if not self.kind:
-            object.__setattr__(self, "kind", {"sigmoid": "binary", "softmax": "multinomial"}.get(self.link, "regression"))
-
-    def __repr__(self) -> str:
-        width = self.width or self.num_features
-        of = f"{width} features" if width else "any features"
-        return f"<{self.name or 'SavedLinearModel'} {self.uid}: {len(self.coefficients.keys)} coefficients of {of}>".replace(" :", ":")
-
-    def decision_function(self, rows: Any) -> Array:
-        """Margins of each row, intercept + Σ x·w: float64 (n,), or (n, K) of a model with a margin for each class."""
-        margins = self._margins(rows)
-        return margins[:, 0] if self.coefficients.values.ndim == 1 else margins
-
-    def predict_proba(self, rows: Any) -> Array:
-        """Probabilities of the labels of each row, float64 (n, 2), or (n, K) of a model with a margin for each class.
-
-        Raises
-        ------
-        InvalidInput
-            The model's margins mean none.
-        """
-        return self._probabilities(self._margins(rows))
-
-    def predict(self, rows: Any) -> Array:
-        """What is predicted of each row, float64 (n,): a label, or a number."""
-        margins = self._margins(rows)
-        if self.kind == "binary":
-            return class_of_two(self._probabilities(margins)[:, 1], self.threshold)
-        if self.kind == "multinomial":
-            return class_of(margins, self._probabilities(margins), self.thresholds)
-        if self.kind == "side":
-            return class_of_two(margins[:, 0], self.threshold)
-        return link_named(self.link)(margins[:, 0])
-
-    def _probabilities(self, margins: Array) -> Array:
-        if self.link not in PROBABILITIES:
-            raise InvalidInput(
-                f"The margins of a model must mean probabilities, by one of {sorted(PROBABILITIES)}. Those of {self.name or 'this model'}"
-                f" mean {self.link or 'predictions'!r}: use `decision_function`."
-            )
-        found = LINKS[self.link](margins)
-        return found if self.kind == "multinomial" else np.hstack([1.0 - found, found])
-
-    def _margins(self, rows: Any) -> Array:
-        """Float64 (n, K)."""
-        if self.raw is not None and (isinstance(rows, Mapping) or hasattr(rows, "columns")):
-            return self._of_entries(*rows_of(self.raw, rows))
-        if isinstance(rows, np.ndarray):
-            return self._of_matrix(rows)
-        if isinstance(rows, tuple):
-            return self._of_entries(*_entries_of(rows))
-        matrix = rows.tocsr() if hasattr(rows, "tocsr") else None
-        if matrix is None:
-            return self._of_matrix(np.asarray(rows))
-        self._check_width(matrix.shape[1])
-        return self._of_entries(matrix.indptr, matrix.indices, matrix.data)
-
-    @property
-    def _values(self) -> Array:
-        """Float64 (n, K)."""
-        values = self.coefficients.values
-        return values if values.ndim == 2 else values[:, None]
-
-    def _of_matrix(self, rows: Array) -> Array:
-        """Column by column, in the order in which the entries of one row are added."""
-        if rows.ndim != 2 or rows.dtype.kind not in "fiub":
-            raise InvalidInput(f"Rows must be a matrix of numbers, of shape (n, features). Got {rows.dtype} of shape {rows.shape}.")
-        self._check_width(rows.shape[1])
-        keys, values = self.coefficients.keys, self._values
-        total = np.repeat(np.array(self.intercept, np.float64).reshape(1, -1), len(rows), axis=0)
-        for key, value in zip(keys.tolist(), values, strict=True):  # float64 of numpy: products are, too
-            if key >= rows.shape[1]:
-                break
-            if key >= 0:
-                total += rows[:, key, None] * value
-        return total
-
-    def _of_entries(self, indptr: Array, indices: Array, values: Array) -> Array:
-        """Row by row, in the order of entries; the intercept is the first of them."""
-        lengths = np.diff(indptr)
-        count = len(lengths)
-        found = self._coefficients_of(np.asarray(indices, np.int64))
-        starts = np.arange(count) + indptr[:-1] - indptr[0]
-        is_entry = np.ones(len(found) + count, bool)
-        is_entry[starts] = False
-        rows = np.repeat(np.arange(count), lengths + 1)
-        margins = np.empty((count, found.shape[1]))
-        for output, intercept in enumerate(np.ravel(self.intercept)):
-            terms, own = np.empty(len(is_entry)), found[:, output]
-            terms[starts] = intercept
-            # What has no coefficient adds nothing, be it infinite.
-            terms[is_entry] = np.multiply(values, own, where=own != 0, out=np.zeros(len(own)))
-            margins[:, output] = np.bincount(rows, weights=terms, minlength=count)
-        return margins
-
-    def _coefficients_of(self, indices: Array) -> Array:
-        """Float64 (n, K) of n indices."""
-        keys, values = self.coefficients.keys, self._values
-        if not len(keys) or not len(indices):
-            return np.zeros((len(indices), values.shape[1]))
-        top = int(indices.max()) + 1
-        if indices.min() >= 0 and top <= min(_TABLE_COLUMNS, 16 * len(indices)):
-            table = np.zeros((top, values.shape[1]))
-            inside = (keys >= 0) & (keys < top)
-            table[keys[inside]] = values[inside]
-            return table[indices]
-        at = np.minimum(np.searchsorted(keys, indices), len(keys) - 1)
-        return np.where((keys[at] == indices)[:, None], values[at], 0.0)
-
-    def _check_width(self, columns: int) -> None:
-        if self.width and columns != self.width:
-            raise InvalidInput(f"Rows must have {self.width} features, as those of the training had. Got {columns}.")
-
-
-def _entries_of(rows: tuple[Any, ...]) -> tuple[Array, Array, Array]:
-    """Rows given as tuples, as CSR has them."""
-    if len(rows) == 2:
-        indices, values = np.asarray(rows[0]), np.asarray(rows[1])
-        indptr = np.array([0, len(indices)]) if indices.ndim else np.zeros(0)
-    elif len(rows) == 3:
-        indptr, indices, values = (np.asarray(part) for part in rows)
-    else:
-        raise InvalidInput(f"Rows must be a matrix, (indices, values), or (indptr, indices, values). Got a tuple of {len(rows)}.")
-    if not len(indices):
-        indices, values = indices.astype(np.int64), values.astype(np.float64)
-    ends = indptr.ndim == 1 and len(indptr) > 0 and indptr[0] == 0 and indptr[-1] == len(indices) and bool((np.diff(indptr) >= 0).all())
-    if not ends or indices.ndim != 1 or indices.shape != values.shape or indices.dtype.kind not in "iu" or values.dtype.kind not in "fiub":
-        raise InvalidInput(
-            "Rows must be (indices, values) of one row, or (indptr, indices, values) of many: integers, and as many numbers; indptr"
-            f" ascending from 0 to their count. Got {[str(part)[:40] for part in rows]}."
-        )
-    return indptr, indices, values
-
-
-# ---- files ---------------------------------------------------------------------------------------------------------------
+#: How models predict; what was saved when all were binary classifiers or regressions has none.
+KINDS = ("", "regression", "binary", "multinomial", "side", "mixture", "machine", "field machine")
 
 
 def load_model(url: str | os.PathLike[str]) -> SavedLinearModel:
-    """A linear model that was saved, from any file system that Python opens; Spark is not needed.
+    """A model that was saved, of any estimator, from any file system that Python opens; Spark is not needed.
 
     Parameters
     ----------
@@ -262,14 +52,14 @@ def load_model(url: str | os.PathLike[str]) -> SavedLinearModel:
     try:
         metadata = _metadata(filesystem, path)
         facts = metadata.get("sparkps")
-        is_linear = isinstance(facts, dict) and facts.get("kind", "") in _KINDS
-        coefficients = _coefficients(filesystem, path, metadata["sparkps"].get("dim", 1)) if is_linear else None
+        is_model = isinstance(facts, dict) and facts.get("kind", "") in KINDS
+        coefficients = _coefficients(filesystem, path, metadata["sparkps"].get("dim", 1)) if is_model else None
     except (OSError, ValueError, pa.ArrowException) as error:
         said = " ".join(str(error).split()) or type(error).__name__
         raise InvalidInput(f"A model must be read from a path where one was saved. Got {said!r} for {place!r}.", path=place) from error
     if coefficients is None:
         raise InvalidInput(
-            f"{place!r} must hold a linear model of sparkps. Got a {metadata.get('class')}; the models of a pipeline are below 'stages'.",
+            f"{place!r} must hold a model of sparkps. Got a {metadata.get('class')}; the models of a pipeline are below 'stages'.",
             path=place,
         )
     return _made(metadata, coefficients)
@@ -278,9 +68,10 @@ def load_model(url: str | os.PathLike[str]) -> SavedLinearModel:
 def _made(metadata: dict[str, Any], coefficients: Coefficients) -> SavedLinearModel:
     facts = metadata["sparkps"]
     intercepts = facts.get("intercepts", [facts.get("intercept", 0.0)])  # one `intercept`, where all models had one output
-    return SavedLinearModel(
+    made, more = (SavedMachine, _machine(metadata)) if facts.get("kind", "").endswith("machine") else (SavedLinearModel, {})
+    return made(
         coefficients,
-        float(intercepts[0]) if coefficients.values.ndim == 1 else np.array(intercepts, np.float64),
+        float(intercepts[0]) if len(intercepts) == 1 else np.array(intercepts, np.float64),
         int(facts["numFeatures"]),
         int(facts.get("width") or 0),
         facts.get("link", ""),
@@ -290,7 +81,22 @@ def _made(metadata: dict[str, Any], coefficients: Coefficients) -> SavedLinearMo
         facts.get("kind", ""),
         metadata.get("paramMap", {}).get("thresholds"),
         RawColumns.of(facts["source"]) if "source" in facts else None,
+        **more,
     )
+
+
+def _machine(metadata: dict[str, Any]) -> dict[str, Any]:
+    """What a `SavedMachine` has besides."""
+    params, facts = _params(metadata), metadata["sparkps"]
+    found: dict[str, Any] = {"linear": bool(params.get("fitLinear", True))}
+    if facts["kind"] == "field machine":
+        starts = () if "source" in facts else tuple(params["fieldStarts"])
+        found |= {"factors": int(params["factorSize"]), "starts": starts, "normal": bool(params.get("normalizeRows"))}
+    return found
+
+
+def _params(metadata: dict[str, Any]) -> dict[str, Any]:
+    return {**metadata.get("defaultParamMap", {}), **metadata.get("paramMap", {})}
 
 
 def _opened(url: str) -> tuple[Any, str]:
@@ -337,10 +143,9 @@ def _parts_of(filesystem: Any, folder: str) -> Sequence[str]:
 
 def _threshold(metadata: dict[str, Any]) -> float:
     """Of label 1; pyspark.ml takes two `thresholds` for one, too."""
-    given = {**metadata.get("defaultParamMap", {}), **metadata.get("paramMap", {})}
     if len(pair := metadata.get("paramMap", {}).get("thresholds") or []) == 2:
         return float(pair[1] / (pair[0] + pair[1]))
-    return float(given.get("threshold", 0.5))
+    return float(_params(metadata).get("threshold", 0.5))
 
 
-__all__ = ["Coefficients", "SavedLinearModel", "load_model"]
+__all__ = ["KINDS", "Coefficients", "SavedLinearModel", "SavedMachine", "load_model"]

@@ -16,6 +16,7 @@ from pyspark.ml.tuning import CrossValidator, ParamGridBuilder
 from pyspark.sql import functions as sf
 
 from sparkps.errors import InvalidInput, SparkPSError
+from sparkps.mllib.scoring import load_model
 from tests.harness.contract import TABLE, WRONG_LABELS, make_frame, public_classes, row_of, scores
 
 ROWS = [row for row in TABLE if row.cls is not None]
@@ -106,6 +107,11 @@ def test_a_model_is_saved_and_loaded(row, model, frame, expected, tmp_path):
     assert (loaded.uid, str(loaded), loaded.hasSummary) == (model.uid, str(model), False)
     assert loaded.extractParamMap() == model.extractParamMap()
     np.testing.assert_array_equal(scores(loaded, frame), expected)
+    found, alone = model.transform(frame).collect(), load_model(tmp_path / "model")
+    rows = np.array([each.features.toArray() for each in found])
+    np.testing.assert_allclose(alone.predict(rows), [each.prediction for each in found], rtol=1e-9)
+    if "probability" in found[0]:
+        np.testing.assert_allclose(alone.predict_proba(rows), [each.probability.toArray() for each in found], rtol=1e-9, atol=1e-12)
 
 
 def test_a_copied_model_says_the_same(model, frame, expected):

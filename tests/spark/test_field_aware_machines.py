@@ -9,6 +9,7 @@ from pyspark.ml.linalg import Vectors
 
 from sparkps.errors import InvalidInput
 from sparkps.mllib.classification import FFMClassificationModel, FFMClassifier
+from sparkps.mllib.scoring import load_model
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -47,6 +48,33 @@ def test_a_field_aware_machine_learns_pairs(rows, ps, tmp_path, params):
 def test_solvers_are_those_that_push_gradients(rows, ps, wrong):
     with pytest.raises(InvalidInput, match=r"must be (one of sgd, momentum, adagrad, adam, ftrl|a float in \[0, 1\))"):
         FFMClassifier(fieldStarts=[0, 6, 12], **wrong).fit(rows)
+
+
+@pytest.mark.parametrize("buckets", [0, 1 << 12])
+def test_raw_columns_are_fields(spark, ps, tmp_path, buckets):
+    rng = np.random.default_rng(3)
+    drawn = rng.integers(0, 6, (600, 3)).tolist()
+    data = [(float(a % 3 == b % 3), f"a{a}", b, [f"c{c}", "all"] if i % 7 else None) for i, (a, b, c) in enumerate(drawn)]
+    rows = spark.createDataFrame(data, "label double, site string, hour int, tags array<string>").coalesce(2).cache()
+    ffm = FFMClassifier(
+        inputCols=["site", "hour"], crosses=[["hour", "tags"]], numFeatures=buckets, stepSize=0.2, maxIter=25, batchSize=30, initStd=0.3,
+        factorSize=3, seed=1, numWorkers=2,
+    )  # fmt: skip
+    model = ffm.fit(rows)
+    assert BinaryClassificationEvaluator().evaluate(model.transform(rows)) > 0.97
+    assert model.coefficients_.dim == 1 + 3 * 3
+    model.save(str(tmp_path / "model"))
+    loaded, found = FFMClassificationModel.load(str(tmp_path / "model")), model.transform(rows).select("probability").collect()
+    assert loaded.transform(rows.select("tags", "hour", "site")).select("probability").collect() == found
+    alone = load_model(tmp_path / "model").predict_proba(rows.toArrow())
+    np.testing.assert_allclose(alone[:, 1], [row.probability[1] for row in found], rtol=1e-9)
+    with pytest.raises(InvalidInput, match="must be given rows of these"):
+        model.predict(Vectors.dense([1.0, 2.0]) if not buckets else Vectors.sparse(buckets, [1], [1.0]))
+
+
+def test_fields_are_said_once(rows, ps):
+    with pytest.raises(InvalidInput, match="must not be set with `inputCols`"):
+        FFMClassifier(fieldStarts=[0], inputCols=["label"]).fit(rows)
 
 
 @pytest.mark.parametrize("starts", [None, [1, 3], [0, 3, 3]])

@@ -48,20 +48,26 @@ def rows_of(source: RawColumns, columns: Any) -> tuple[Array, Array, Array]:
     >>> indptr.tolist(), values.tolist()
     ([0, 2, 2], [1.0, 31.0])
     """
+    return rows_with_fields(source, columns)[:3]
+
+
+def rows_with_fields(source: RawColumns, columns: Any) -> tuple[Array, Array, Array, Array]:
+    """As `rows_of`, and the raw column that each entry came from, int32: inputs from 0, crosses after them."""
     given = [_values_of(columns, name) for name in source.names]
     if len({len(values) for values in given}) > 1:
         raise InvalidInput(f"Columns must be of one length. Got {dict(zip(source.names, map(len, given), strict=True))}.")
     lower = {name: _lower_case(values) for name, kind, values in _each(source, given) if kind == TEXT}
     indptr = [0]
     keys: list[int] = []
-    sums: list[float] = []
+    found: list[tuple[float, int]] = []
     for number in range(len(given[0])):
         row = {name: lower.get(name, values)[number] for name, _, values in _each(source, given)}
         entries = _entries_of_row(source, row)
         keys += entries.keys()
-        sums += entries.values()
+        found += entries.values()
         indptr.append(len(keys))
-    return np.array(indptr, np.int64), np.array(keys, np.int64), np.array(sums, np.float64)
+    sums, fields = zip(*found, strict=True) if found else ((), ())
+    return np.array(indptr, np.int64), np.array(keys, np.int64), np.array(sums, np.float64), np.array(fields, np.int32)
 
 
 def labels_of(source: RawColumns, columns: Any) -> dict[int, str]:
@@ -137,17 +143,20 @@ def _lower_case(texts: Sequence[Any]) -> Sequence[Any]:
     return [text if low is None else low for text, low in zip(texts, lower, strict=True)]
 
 
-def _entries_of_row(source: RawColumns, row: dict[str, Any]) -> dict[int, float]:
-    """Value of each key, in the order in which they come."""
+def _entries_of_row(source: RawColumns, row: dict[str, Any]) -> dict[int, tuple[float, int]]:
+    """Of each key its value, and the first column that it comes from; in the order in which they come."""
     hashed = {
         name: list(_entries(name, kind, row[name], source.ngrams)) for name, kind in zip(source.names, source.kinds, strict=True)
     }
-    found: dict[int, float] = {}
-    for h, value in itertools.chain(
-        *(hashed[name] for name in source.inputs), *(_cross([hashed[name] for name in cross]) for cross in source.crosses)
-    ):
-        key = key_of(h, source.buckets)
-        found[key] = found.get(key, 0.0) + value
+    found: dict[int, tuple[float, int]] = {}
+    parts = itertools.chain(
+        (hashed[name] for name in source.inputs), (_cross([hashed[name] for name in cross]) for cross in source.crosses)
+    )
+    for column, entries in enumerate(parts):
+        for h, value in entries:
+            key = key_of(h, source.buckets)
+            total, first = found.get(key, (0.0, column))
+            found[key] = total + value, first
     return found
 
 
@@ -213,4 +222,4 @@ def _cross(columns: Sequence[Sequence[Entry]]) -> Iterator[Entry]:
         yield g, product
 
 
-__all__ = ["labels_of", "rows_of"]
+__all__ = ["labels_of", "rows_of", "rows_with_fields"]

@@ -10,13 +10,14 @@ from sparkps.mllib.fm.field_aware import FieldAwareMachine
 from sparkps.mllib.fm.model import MachineModel
 from sparkps.mllib.fm.objective import FactorizationMachine
 from sparkps.mllib.params.factorization import RANGES, SOLVERS, STEP_SIZES, FactorSetters
+from sparkps.mllib.params.fields import MOST_FIELDS, FieldParams
 from sparkps.mllib.params.fields import RANGES as FIELD_RANGES
 from sparkps.mllib.params.fields import SOLVERS as FIELD_SOLVERS
 from sparkps.mllib.params.fields import STEP_SIZES as FIELD_STEP_SIZES
-from sparkps.mllib.params.fields import FieldParams
 from sparkps.mllib.solvers.job import TrainingJob
 
 M = TypeVar("M", bound=MachineModel)
+
 
 class MachineEstimator(FittingEstimator[M], FactorSetters):
     """Trains a factorization machine with a loss."""
@@ -44,24 +45,34 @@ class FieldMachineEstimator(FittingEstimator[M], FieldParams, FactorSetters):
 
     def _check(self) -> None:
         super()._check()
-        if self.hasParam("inputCols") and self.isDefined(self.getParam("inputCols")):
+        name, told = type(self).__name__, self.isDefined(self.fieldStarts)
+        if not told and not self._has_raw_columns:
             raise InvalidParam(
-                f"{type(self).__name__} must read a column of numbered features, of which `fieldStarts` makes fields. Got `inputCols`; set"
-                " `featuresCol` instead.",
-                param="inputCols",
-            )
-        if not self.isDefined(self.fieldStarts):
-            raise InvalidParam(
-                f"The `fieldStarts` of {type(self).__name__} must say which features make up which field. They are not set; give the index"
-                " of the first feature of each field, ascending from 0.",
+                f"The `fieldStarts` of {name} must say which features make up which field. They are not set; give the index of the first"
+                " feature of each field, ascending from 0, or raw columns as `inputCols`, each of which is a field.",
                 param="fieldStarts",
             )
+        if told and self._has_raw_columns:
+            raise InvalidParam(
+                f"The `fieldStarts` of {name} must not be set with `inputCols`, each of which is a field. Got {self.getFieldStarts()}.",
+                param="fieldStarts",
+            )
+        if self._raw_fields > MOST_FIELDS:
+            raise InvalidParam(
+                f"The `inputCols` and `crosses` of {name} must be at most {MOST_FIELDS} fields. Got {self._raw_fields}.", param="inputCols"
+            )
+
+    @property
+    def _raw_fields(self) -> int:
+        """Raw columns and crosses."""
+        return len(self._listed("inputCols")) + len(self._listed("crosses"))
 
     def _objective(self) -> FieldAwareMachine:
-        linear, starts = self.getFitLinear(), tuple(self.getFieldStarts())
+        raw = self._raw_fields
         return FieldAwareMachine(
-            self.getFactorSize(), "log", linear, self.getInitStd(), self.getSeed(), starts=starts, normal=self.getNormalizeRows()
-        )
+            self.getFactorSize(), "log", self.getFitLinear(), self.getInitStd(), self.getSeed(),
+            starts=() if raw else tuple(self.getFieldStarts()), columns=raw, normal=self.getNormalizeRows(),
+        )  # fmt: skip
 
     def _rate(self) -> float:
         return self.getStepSize() if self.isSet(self.stepSize) else FIELD_STEP_SIZES[self.getSolver()]

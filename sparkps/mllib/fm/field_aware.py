@@ -9,26 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sparkps.errors import InvalidInput
 from sparkps.mllib.coefficients import Coefficients
 from sparkps.mllib.data.features import Features
 from sparkps.mllib.data.store import Chunk
 from sparkps.mllib.fm import field_kernel
 from sparkps.mllib.fm.objective import FactorizationMachine
 from sparkps.mllib.fm.scoring import MachineClassifierScorer
+from sparkps.mllib.models.machines import fields_of
 
 Array = NDArray[Any]
-
-
-def fields_of(keys: Array, starts: tuple[int, ...]) -> Array:
-    """The field of each feature, int32: fields are ranges of indices, which begin at `starts`.
-
-    Examples
-    --------
-    >>> fields_of(np.array([0, 2, 3, 9]), (0, 3, 5)).tolist()
-    [0, 0, 1, 2]
-    """
-    found: Array = np.searchsorted(np.array(starts, np.int64), keys, side="right") - 1
-    return np.maximum(found, 0).astype(np.int32)
 
 
 @dataclass(frozen=True)
@@ -38,26 +28,33 @@ class FieldAwareMachine(FactorizationMachine):
     A feature has 1 + fields·`factors` values.
     """
 
-    #: First feature of each field, ascending from 0.
+    #: First feature of each field, ascending from 0; of no use where each raw column is a field.
     starts: tuple[int, ...] = (0,)
     #: Whether the sum over pairs is divided by the sum of squares of a row's values.
     normal: bool = False
+    #: Raw columns and their crosses, each a field; 0: `starts` says where fields are.
+    columns: int = 0
     #: int32 (keys,): field of each local number, once these are known.
     fields: Array = field(default_factory=lambda: np.empty(0, np.int32), repr=False, compare=False)
 
     @property
     def dim(self) -> int:
         """See `Objective`."""
-        return 1 + len(self.starts) * self.factors
+        return 1 + (self.columns or len(self.starts)) * self.factors
+
+    @property
+    def by_column(self) -> bool:
+        """See `LocatedObjective`."""
+        return self.columns > 0
 
     @property
     def kernels(self) -> tuple[str, ...]:
         """See `Objective`."""
         return (field_kernel.__name__,)
 
-    def located(self, keys: Array) -> FieldAwareMachine:
+    def located(self, keys: Array, columns: Array) -> FieldAwareMachine:
         """See `LocatedObjective`."""
-        return replace(self, fields=fields_of(keys, self.starts))
+        return replace(self, fields=np.maximum(columns, 0) if self.columns else fields_of(keys, self.starts))
 
     def loss_and_gradient(self, chunks: Iterable[Chunk], state: Array, bias: Array) -> tuple[float, Array]:
         """See `Objective`; of one that is `located`."""
@@ -86,6 +83,7 @@ class FieldAwareScorer(MachineClassifierScorer):
     Parameters
     ----------
     starts : tuple of int
+        First feature of each field; empty: each raw column is a field, and `rows` say which.
     factors : int
     normal : bool
     """
@@ -96,14 +94,22 @@ class FieldAwareScorer(MachineClassifierScorer):
 
     def _margins(self, coefficients: Coefficients, features: Features) -> Array:
         keys = np.ascontiguousarray(features.indices)
+        fields = fields_of(keys, self.starts) if self.starts else _fields_in(features)
         ids, rows = coefficients.look_up(keys)
         entries, out = np.ascontiguousarray(features.values), np.empty(len(features.codes))
         rows = rows if len(rows) else np.zeros((1, coefficients.dim))
         field_kernel.margins.of(entries.dtype)(
-            features.indptr, ids, fields_of(keys, self.starts), entries, rows, self.factors, int(self.linear), int(self.normal),
+            features.indptr, ids, fields, entries, rows, self.factors, int(self.linear), int(self.normal),
             self.intercept, out,
         )  # fmt: skip
         return out
 
 
-__all__ = ["FieldAwareMachine", "FieldAwareScorer", "fields_of"]
+def _fields_in(features: Features) -> Array:
+    """The raw column of each entry."""
+    if len(features.fields) != len(features.indices):
+        raise InvalidInput("A machine whose fields are raw columns must be given rows of these, by `transform`. Got a vector.")
+    return np.ascontiguousarray(features.fields, np.int32)
+
+
+__all__ = ["FieldAwareMachine", "FieldAwareScorer"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,6 +16,7 @@ from sparkps.mllib.fm.field_aware import FieldAwareScorer
 from sparkps.mllib.fm.scoring import MachineClassifierScorer, MachineScorer
 from sparkps.mllib.fm.spark_model import spark_machine
 from sparkps.mllib.models.fitted import FittedModel
+from sparkps.mllib.models.source import ScoredRows
 from sparkps.mllib.params.factorization import FactorParams, MachineColumnSetters
 from sparkps.mllib.params.fields import FieldParams
 from sparkps.mllib.params.setters import PredictionSetters
@@ -98,6 +100,11 @@ class MachineClassificationModel(MachineModel, MachineColumnSetters):
         )
 
     @property
+    def link_(self) -> str:
+        """See `FittedModel.link_`."""
+        return "sigmoid"
+
+    @property
     def numClasses(self) -> int:
         """Number of classes: 2."""
         return 2
@@ -132,10 +139,14 @@ class FieldMachineClassificationModel(MachineClassificationModel, FieldParams):
 
     _kind = "field machine"
 
+    @property
+    def _rows(self) -> ScoredRows:
+        return replace(super()._rows, fields="source" in self.facts_)
+
     def _scorer(self, held: Any, **of: Any) -> FieldAwareScorer:
-        starts, thresholds = tuple(self.getFieldStarts()), self._two_thresholds()
+        starts = () if "source" in self.facts_ else tuple(self.getFieldStarts())
         return FieldAwareScorer(
-            held, intercept=self.intercept, linear=self.getFitLinear(), thresholds=thresholds, starts=starts,
+            held, intercept=self.intercept, linear=self.getFitLinear(), thresholds=self._two_thresholds(), starts=starts,
             factors=self.getFactorSize(), normal=self.getNormalizeRows(), **of,
         )  # fmt: skip
 

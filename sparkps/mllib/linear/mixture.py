@@ -21,6 +21,7 @@ from sparkps.mllib.linear.many import ManyMargins
 from sparkps.mllib.linear.many_kernel import fused_many
 from sparkps.mllib.linear.scoring import BinaryScorer
 from sparkps.mllib.models.classes import class_of_two
+from sparkps.mllib.models.links import mixture
 from sparkps.mllib.solvers.objective import LabelSums, Start
 
 Array = NDArray[Any]
@@ -96,26 +97,9 @@ class Mixture(ManyMargins):
         odds = math.log(positive / rest) if not solved else math.copysign(math.inf, positive - rest)
         return Start(np.repeat([0.0, odds], regions), solved)
 
-
     def scores(self, chunk: Chunk, rows: Array, bias: Array) -> Array:
         """See `MeasuredObjective`: the logarithms of the odds."""
         return odds_of(super().scores(chunk, rows, bias))
-
-
-def probabilities(margins: Array) -> tuple[Array, Array]:
-    """Of label 0 and of label 1, float64 (n,) each, of margins (n, 2m).
-
-    Examples
-    --------
-    >>> [p.tolist() for p in probabilities(np.array([[0.0, 0.0, np.inf, -np.inf]]))]    # two regions, one for each label
-    [[0.5], [0.5]]
-    """
-    gates, odds = np.hsplit(margins, 2)
-    weights = np.exp(gates - gates.max(axis=1, keepdims=True))
-    weights /= weights.sum(axis=1, keepdims=True)
-    with np.errstate(over="ignore"):
-        zero, one = ((weights / (1.0 + np.exp(sign * odds))).sum(axis=1) for sign in (1.0, -1.0))
-    return zero, one
 
 
 def odds_of(margins: Array) -> Array:
@@ -126,9 +110,10 @@ def odds_of(margins: Array) -> Array:
     >>> odds_of(np.array([[0.0, 0.0, 2.0, 2.0]])).round(9).tolist()    # two regions that agree
     [2.0]
     """
-    zero, one = probabilities(margins)
+    both = mixture(margins)
     with np.errstate(divide="ignore"):
-        return np.log(one) - np.log(zero)
+        odds: Array = np.log(both[:, 1]) - np.log(both[:, 0])
+    return odds
 
 
 @dataclass(frozen=True)
@@ -137,13 +122,12 @@ class MixtureScorer(BinaryScorer):
 
     def of_margins(self, margin: Array) -> Mapping[str, Array]:
         """See `LinearScorer`."""
-        zero, one = probabilities(margin)
-        odds = odds_of(margin)
+        both, odds = mixture(margin), odds_of(margin)
         return {
             "raw": np.stack([-odds, odds], axis=1),
-            "probability": np.stack([zero, one], axis=1),
-            "prediction": class_of_two(one, self.threshold),
+            "probability": both,
+            "prediction": class_of_two(both[:, 1], self.threshold),
         }
 
 
-__all__ = ["Mixture", "MixtureScorer", "probabilities", "row_loss"]
+__all__ = ["Mixture", "MixtureScorer", "row_loss"]

@@ -38,7 +38,7 @@ class FittedModel(ScoringModel, EvaluatedModel, MLWritable):
         columns, see `data.sources`), ``names`` (of features, in the order of their indices), and what a family adds. JSON can hold it.
     """
 
-    #: How models of this class predict, for `scoring.load_model`: "regression", "binary", "multinomial" or "side".
+    #: How models of this class predict, for `scoring.load_model`: one of its `KINDS`.
     _kind: ClassVar[str] = "regression"
 
     def __init__(self, coefficients: Coefficients | None = None, facts: dict[str, Any] | None = None) -> None:

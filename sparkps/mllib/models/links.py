@@ -51,6 +51,21 @@ def softmax(margins: Array) -> Array:
     return powers
 
 
+def mixture(margins: Array) -> Array:
+    """Probabilities of labels 0 and 1, float64 (n, 2), of m logistic regressions: margins (n, 2m), those of the gates first.
+
+    Examples
+    --------
+    >>> mixture(np.array([[0.0, 0.0, np.inf, -np.inf]])).tolist()    # two regions, one for each label
+    [[0.5, 0.5]]
+    """
+    gates, odds = np.hsplit(margins, 2)
+    weights = np.exp(gates - gates.max(axis=1, keepdims=True))
+    weights /= weights.sum(axis=1, keepdims=True)
+    with np.errstate(over="ignore"):
+        return np.stack([(weights / (1.0 + np.exp(sign * odds))).sum(axis=1) for sign in (1.0, -1.0)], axis=1)
+
+
 def _normal_cdf(margins: Array) -> Array:
     """Φ(margin), without the compiled twin in `linear.special`: whoever scores in plain Python has no numba."""
     tail = np.fromiter(map(math.erfc, (np.ravel(margins) * -math.sqrt(0.5)).tolist()), np.float64, np.size(margins))
@@ -81,7 +96,8 @@ def _cloglog(margins: Array) -> Array:
     return made
 
 
-#: By name of the link, the mean at each margin; of "sigmoid" and "logit" the probability of label 1, of "softmax" one for each class.
+#: By name of the link, the mean at each margin; of "sigmoid" and "logit" the probability of label 1, of "softmax" and "mixture" one for
+#: each class.
 LINKS: dict[str, Callable[[Array], Array]] = {
     "": lambda margins: margins,
     "cloglog": _cloglog,
@@ -89,6 +105,7 @@ LINKS: dict[str, Callable[[Array], Array]] = {
     "inverse": _reciprocal,
     "log": _exp,
     "logit": sigmoid,
+    "mixture": mixture,
     "probit": _normal_cdf,
     "sigmoid": sigmoid,
     "softmax": softmax,
@@ -131,6 +148,6 @@ def link_named(name: str) -> Callable[[Array], Array]:
 
 
 #: Those whose means are probabilities of classes, and so the links of classifiers.
-PROBABILITIES = frozenset({"sigmoid", "softmax"})
+PROBABILITIES = frozenset({"mixture", "sigmoid", "softmax"})
 
-__all__ = ["LINKS", "POWER", "PROBABILITIES", "link_named", "sigmoid", "softmax"]
+__all__ = ["LINKS", "POWER", "PROBABILITIES", "link_named", "mixture", "sigmoid", "softmax"]

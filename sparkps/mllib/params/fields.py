@@ -16,6 +16,9 @@ from sparkps.mllib.params.shared import OPTIMIZER_SOLVERS
 #: Step size of each solver where `stepSize` is not set.
 STEP_SIZES = {"sgd": 0.3, "momentum": 0.03, "adagrad": 0.1, "adam": 0.01, "ftrl": 0.3}
 
+#: Most fields: a feature has factors for each.
+MOST_FIELDS = 4096
+
 #: Solvers, with the Params that have no meaning for each.
 SOLVERS: dict[str, tuple[str, ...]] = {name: FACTOR_SOLVERS[name] for name in OPTIMIZER_SOLVERS}
 
@@ -26,7 +29,8 @@ class FieldParams(FactorParams):
     fieldStarts: Param[list[int]] = Param(
         Params._dummy(),
         "fieldStarts",
-        "index of the first feature of each field, ascending from 0: field i has the features from its start to below that of the next",
+        "index of the first feature of each field, ascending from 0: field i has the features from its start to below that of the next; not"
+        " set with inputCols, each of which is a field",
         typeConverter=TypeConverters.toListInt,
     )
     normalizeRows: Param[bool] = Param(
@@ -64,7 +68,7 @@ def _ascends(starts: list[int]) -> bool:
 #: What must hold of these Params, in words and as a test.
 RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     **FACTOR_RANGES,
-    "fieldStarts": ("ints ascending from 0, at most 4096 of them", lambda v: _ascends(list(v)) and len(v) <= 4096),
+    "fieldStarts": (f"ints ascending from 0, at most {MOST_FIELDS} of them", lambda v: _ascends(list(v)) and len(v) <= MOST_FIELDS),
 }
 
-__all__ = ["RANGES", "SOLVERS", "STEP_SIZES", "FieldParams"]
+__all__ = ["MOST_FIELDS", "RANGES", "SOLVERS", "STEP_SIZES", "FieldParams"]

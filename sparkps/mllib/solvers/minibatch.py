@@ -29,7 +29,7 @@ from sparkps.mllib.data.store import Chunk, Store
 from sparkps.mllib.solvers.job import RankJob, TrainingJob
 from sparkps.mllib.solvers.measured import metrics_of
 from sparkps.mllib.solvers.measuring import CLOCKS, LOSSES, Measuring
-from sparkps.mllib.solvers.objective import Objective, located
+from sparkps.mllib.solvers.objective import Objective, by_column, located
 from sparkps.mllib.solvers.ranks import RankSummary, check_same_rows, check_weight, common_width, counts_of, weight_of
 from sparkps.optim import FTRL, SGD, Adagrad, Adam, Momentum, Optimizer
 from sparkps.specs import UNBOUNDED
@@ -122,7 +122,8 @@ class MiniBatchTask:
         rank_job = self.rank_job
         if worker.clock == 0:  # a successor of a lost rank does not know its epoch yet
             worker.report(epoch=0, epochs=rank_job.job.max_iter)
-        reader = RowReader(rank_job.job.columns, worker.rank, rank_job.job.objective.label_rule)
+        objective = rank_job.job.objective
+        reader = RowReader(rank_job.job.columns, worker.rank, objective.label_rule, fields=by_column(objective))
         store = ingest(batches.stream(), reader, tier_order(worker.session), budget=rank_job.budget, scratch=rank_job.scratch)
         try:
             MiniBatchRank(worker, rank_job, store).run()
@@ -159,7 +160,7 @@ class MiniBatchRank:
         self.measuring: Measuring | None = None
         if self.job.columns.validation:
             stopping = self.job.early_stopping_rounds, self.job.validation_tol
-            objective, together = located(self.job.objective, store.keys), self.job.consistency.bound == 0
+            objective, together = located(self.job.objective, store.keys, store.fields), self.job.consistency.bound == 0
             self.measuring = Measuring(worker, store, names, objective, stopping, metrics_of(self.job), together=together)
         self.staleness = self.job.consistency.bound
         room = len(store.keys)
@@ -266,7 +267,8 @@ class MiniBatchRank:
         local = np.empty(len(chunk.ids), np.int32)
         kernels.local_ids(chunk.ids, held, self.places, local)
         keys: Array | KeySet = self.store.keys[held]
-        objective = located(self.job.objective, self.store.keys[held])
+        fields = self.store.fields
+        objective = located(self.job.objective, self.store.keys[held], fields[held] if len(fields) else fields)
         if self.keeps_keysets:
             if number not in self.keysets:
                 self.keysets[number] = self.table.register(keys)

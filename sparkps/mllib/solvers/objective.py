@@ -118,8 +118,15 @@ class Objective(Protocol):
 class LocatedObjective(Protocol):
     """An objective that must know the keys which the local numbers of rows stand for."""
 
-    def located(self, keys: Array) -> Objective:
-        """The objective on rows whose number i is feature ``keys[i]``, int64 (n,)."""
+    @property
+    def by_column(self) -> bool:
+        """Whether it must know as well which raw column each key came from."""
+
+    def located(self, keys: Array, columns: Array) -> Objective:
+        """The objective on rows whose number i is feature ``keys[i]``, int64 (n,).
+
+        Where it is `by_column`, this came from raw column ``columns[i]``, int32 (n,), -1 for a key that no row has.
+        """
 
 
 @runtime_checkable
@@ -146,9 +153,14 @@ class MeasuredObjective(Protocol):
         """
 
 
-def located(objective: Objective, keys: Array) -> Objective:
+def located(objective: Objective, keys: Array, columns: Array) -> Objective:
     """The objective on rows of these keys; most are the same on all."""
-    return objective.located(keys) if isinstance(objective, LocatedObjective) else objective
+    return objective.located(keys, columns) if isinstance(objective, LocatedObjective) else objective
 
 
-__all__ = ["LabelSums", "LocatedObjective", "MeasuredObjective", "Objective", "Start", "located"]
+def by_column(objective: Objective) -> bool:
+    """Whether it must know which raw column each key came from."""
+    return isinstance(objective, LocatedObjective) and objective.by_column
+
+
+__all__ = ["LabelSums", "LocatedObjective", "MeasuredObjective", "Objective", "Start", "by_column", "located"]

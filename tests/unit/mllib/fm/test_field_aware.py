@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sparkps.errors import InvalidInput
 from sparkps.mllib.coefficients import LocalCoefficients
 from sparkps.mllib.data.features import Features
-from sparkps.mllib.fm.field_aware import FieldAwareMachine, FieldAwareScorer, fields_of
-from sparkps.mllib.solvers.objective import located
+from sparkps.mllib.fm.field_aware import FieldAwareMachine, FieldAwareScorer
+from sparkps.mllib.models.machines import fields_of
+from sparkps.mllib.solvers.objective import by_column, located
 from tests.naive import field_machine_margin
 from tests.unit.mllib.fm.test_kernel import distinct, rows_of
 from tests.unit.mllib.problems import KINDS, random_chunk
@@ -23,7 +25,7 @@ FEATURES, FACTORS = 12, 2
 
 def machine(*, normal: bool, linear: bool = True) -> Any:
     made = FieldAwareMachine(FACTORS, "log", linear, 0.1, 0, starts=STARTS, normal=normal)
-    return located(made, np.arange(FEATURES))
+    return located(made, np.arange(FEATURES), np.empty(0, np.int32))
 
 
 def evaluated(objective: Any, chunk: Any, w: Array, bias: float) -> tuple[float, float, Array]:
@@ -62,6 +64,29 @@ def test_gradient_by_finite_differences(normal: bool) -> None:
         assert gradient[place] == pytest.approx(slope, rel=1e-5, abs=1e-5)
     ahead, behind = (evaluated(objective, chunk, w, -0.2 + d)[0] for d in (h, -h))
     assert derivative == pytest.approx((ahead - behind) / (2 * h), rel=1e-5)
+
+
+def test_where_columns_are_fields_it_is_told_them_and_not_where_they_start() -> None:
+    rng = np.random.default_rng(5)
+    chunk, w = random_chunk(rng, 40, FEATURES, "float64"), coefficients(rng)
+    raw = FieldAwareMachine(FACTORS, "log", True, 0.1, 0, starts=(), columns=3)
+    assert (raw.dim, by_column(raw), by_column(machine(normal=False))) == (1 + 3 * FACTORS, True, False)
+    columns = fields_of(np.arange(FEATURES), STARTS)
+    keys = np.arange(FEATURES)[::-1] * 7919
+    found = evaluated(located(raw, keys, columns), chunk, w, 0.1)
+    expected = evaluated(machine(normal=False), chunk, w, 0.1)
+    assert found[0] == expected[0]
+    np.testing.assert_array_equal(found[2], expected[2])
+    unknown = np.where(np.arange(FEATURES) == 3, -1, columns).astype(np.int32)
+    assert evaluated(located(raw, keys, unknown), chunk, w, 0.1)[0] != expected[0], "a key that no row has is in the first field"
+
+
+def test_rows_without_columns_are_refused_where_these_are_fields() -> None:
+    shared = {"rows": None, "intercept": 0.4, "linear": True, "starts": (), "factors": FACTORS, "normal": False}
+    scorer = FieldAwareScorer(LocalCoefficients(np.arange(2), np.ones((2, 7))), **shared)  # type: ignore[arg-type]
+    row = Features(np.array([0, 1], np.int32), np.array([1]), np.array([1.0]), np.zeros(1, np.int8), 0)
+    with pytest.raises(InvalidInput, match="must be given rows of these"):
+        scorer.scores(row)
 
 
 def test_without_linear_coefficients_the_first_does_not_count() -> None:

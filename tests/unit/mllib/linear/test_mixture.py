@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sparkps.mllib.linear.mixture import Mixture, probabilities
+from sparkps.mllib.linear.mixture import Mixture
+from sparkps.mllib.models.links import mixture
 from sparkps.mllib.solvers.objective import LabelSums
 from tests.naive import mixture_loss
 from tests.unit.mllib.problems import KINDS, random_chunk
@@ -63,13 +64,13 @@ def test_large_margins_do_not_overflow(size: float) -> None:
 
 def test_probabilities_add_up_and_one_region_is_a_logistic_regression() -> None:
     margins = np.random.default_rng(4).normal(size=(20, 6))
-    zero, one = probabilities(margins)
+    zero, one = mixture(margins).T
     np.testing.assert_allclose(zero + one, 1.0)
-    np.testing.assert_allclose(probabilities(margins[:, :2])[1], 1 / (1 + np.exp(-margins[:, 1])))
+    np.testing.assert_allclose(mixture(margins[:, :2])[:, 1], 1 / (1 + np.exp(-margins[:, 1])))
 
 
 @pytest.mark.parametrize(("positive", "sign"), [(0.0, -1.0), (4.0, 1.0)])
 def test_labels_that_are_all_equal_are_certain(positive: float, sign: float) -> None:
     start = Mixture(4).start(LabelSums(4.0, positive, positive))
     assert start.solved == "all labels are equal"
-    assert probabilities(start.intercepts[None, :])[1].tolist() == [float(sign > 0)]
+    assert mixture(start.intercepts[None, :])[:, 1].tolist() == [float(sign > 0)]

@@ -26,7 +26,7 @@ FORMULAS = {
 
 
 def test_every_link_of_one_margin_has_a_formula_here() -> None:
-    assert set(LINKS) == {*FORMULAS, "softmax"}
+    assert set(LINKS) == {*FORMULAS, "mixture", "softmax"}
     assert set(LINKS) > PROBABILITIES
 
 

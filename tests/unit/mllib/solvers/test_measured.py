@@ -62,7 +62,7 @@ def problem(objective, labels, weighted, offsets):
 @pytest.mark.parametrize("name", LOSSES)
 def test_what_is_measured_is_what_the_loss_sees(name, weighted, offsets):
     objective, labels, metric, expected = LOSSES[name]
-    objective = located(objective, np.arange(FEATURES))
+    objective = located(objective, np.arange(FEATURES), np.empty(0, np.int32))
     chunk, coefficients, bias = problem(objective, labels, weighted, offsets)
     state = np.stack([coefficients, np.zeros_like(coefficients)], axis=1)
     loss, _ = objective.loss_and_gradient([chunk], state, bias)
