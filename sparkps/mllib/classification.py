@@ -81,7 +81,7 @@ class LogisticRegression(
 ):
     """Logistic regression trained on the tier: binomial, or multinomial where `family` or the labels say so.
 
-    With solver ``lbfgs`` the objective, its optimum and, but under bounds, the steps towards it are those of pyspark.ml: the mean of
+    With solver ``lbfgs`` the objective, its optimum and the steps towards it, also under bounds, are those of pyspark.ml: the mean of
     log(1 + exp(-margin)), or of several classes the softmax loss, over the rows plus the elastic net, on standardized coefficients
     or, without `standardization`, on plain ones. With ``sgd``, ``momentum``, ``adagrad``, ``adam`` and ``ftrl`` the tier's optimizers
     apply the mean gradient of each batch; L2 then acts on the features of the batch, and the penalties of ``ftrl`` are those of McMahan et

@@ -17,8 +17,8 @@ M = TypeVar("M", bound=ProbabilisticModel)
 class BoundedClassifier(FamilyClassifier[M], BoundSetters):
     """A `FamilyClassifier` with Params for bounds.
 
-    Under bounds the optimum is that of pyspark.ml, by other steps: see `solvers.projected`. As there, features are not
-    centred where an intercept has a bound, and the solution is not shifted among outputs.
+    Under bounds the steps are those of pyspark.ml, too: see `solvers.lbfgsb`. As there, features are not centred where an
+    intercept has a bound, and the solution is not shifted among outputs.
     """
 
     def _check(self) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparkps.errors import InvalidInput
+from sparkps.mllib.data.store import INTERCEPT_KEY
 
 Array = NDArray[Any]
 
@@ -53,6 +54,17 @@ class Bounds:
                 f"Bounds on coefficients must have a column for each feature: column {column!r} has {count}. Got {self.features}.",
                 column=column,
             )
+
+    def keys(self) -> Array:
+        """Of all rows that may have a bound, int64: those of the features, then that of the intercepts.
+
+        Examples
+        --------
+        >>> Bounds(lower=np.zeros((1, 3)), upper_intercepts=np.array([1.0])).keys().tolist()
+        [0, 1, 2, -1]
+        """
+        features = np.arange(self.features, dtype=np.int64)
+        return np.append(features, INTERCEPT_KEY) if self.on_intercepts else features
 
     def rows(self, keys: Array, inverse: Array, parameters: Array, dim: int, column: str) -> tuple[Array, Array]:
         """Bounds in scaled coordinates.
@@ -108,10 +120,16 @@ class Bounds:
         return np.where(np.isfinite(found), found, np.clip(0.0, lower, upper))
 
 
+def unbounded(lower: Array, upper: Array) -> Array:
+    """1 in all elements of a row without bounds, 0 in all of a row with any: float64, of the shape of the bounds (n, dim)."""
+    without = ((lower <= -FAR) & (upper >= FAR)).all(axis=1, keepdims=True)
+    return np.broadcast_to(without, lower.shape).astype(np.float64)
+
+
 def _scaled(bounds: Array, scale: Array) -> Array:
     """Bounds times σ; one that is infinite stays so."""
     with np.errstate(invalid="ignore", over="ignore"):
         return np.where(np.isfinite(bounds), np.clip(bounds * scale, -FAR, FAR), np.clip(bounds, -FAR, FAR))
 
 
-__all__ = ["FAR", "Bounds"]
+__all__ = ["FAR", "Bounds", "unbounded"]

@@ -21,11 +21,12 @@ from sparkps.mllib.data import kernels
 from sparkps.mllib.data.ingest import ingest
 from sparkps.mllib.data.rows import RowReader
 from sparkps.mllib.data.store import Store
+from sparkps.mllib.solvers.bounds import unbounded
 from sparkps.mllib.solvers.job import RankJob
+from sparkps.mllib.solvers.lbfgsb import LOWER, UNBOUNDED, UPPER
 from sparkps.mllib.solvers.measured import metrics_of, parts_of
 from sparkps.mllib.solvers.methods import method_of
 from sparkps.mllib.solvers.owlqn import WEIGHTS
-from sparkps.mllib.solvers.projected import LOWER, UPPER
 from sparkps.mllib.solvers.quasi_newton import POINT, POINT_GRADIENT, TRIAL, TRIAL_GRADIENT
 from sparkps.mllib.solvers.ranks import RankSummary, check_same_rows, check_weight, counts_of, weight_of
 from sparkps.mllib.solvers.scaling import FACTS, STATISTICS, l1_weights, label_sums, scaling
@@ -178,8 +179,8 @@ class _FullBatch:
             weights = l1_weights(self.scaling.inverse, parameters, l1=l1, standardization=job.standardization)
             rows[WEIGHTS] = np.repeat(weights[:, None], dim, axis=1)
         if job.bounds is not None:
-            made = job.bounds.rows(self.store.keys, self.scaling.inverse, parameters, dim, job.columns.features)
-            rows[LOWER], rows[UPPER] = made
+            lower, upper = job.bounds.rows(self.store.keys, self.scaling.inverse, parameters, dim, job.columns.features)
+            rows |= {LOWER: lower, UPPER: upper, UNBOUNDED: unbounded(lower, upper)}
         if rows:
             write_together(self.worker.session, OpCode.ASSIGN, [(self.given[name], each) for name, each in rows.items()])
 

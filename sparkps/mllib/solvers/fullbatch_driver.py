@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sparkps.client.tables import SparseTable, pull_together
 from sparkps.driver_bridge.groups.running import RunningGroup
 from sparkps.mllib.data.store import parameter_keys
+from sparkps.mllib.solvers.bounded_vectors import BoundedTierVectors
 from sparkps.mllib.solvers.driver import Solution, SolverDriver, Times
 from sparkps.mllib.solvers.fullbatch import FullBatchTask
 from sparkps.mllib.solvers.job import RankJob, TrainingJob
@@ -118,6 +119,14 @@ class FullBatchDriver(SolverDriver):
         return solutions
 
 
+def _vectors_of(job: TrainingJob, number: int, solver: Any, names: TableNames, measures: int) -> TierVectors:
+    """Those of the job's method."""
+    more: dict[str, Any] = {"outputs": job.objective.outputs, "centred": job.centred, "job": number, "measures": measures}
+    if job.bounds is None:
+        return TierVectors(solver, names, TRIAL, TRIAL_GRADIENT, **more)
+    return BoundedTierVectors(job.bounds, solver, names, TRIAL, TRIAL_GRADIENT, **more)
+
+
 class _Fit:
     """One job of the training.
 
@@ -138,9 +147,7 @@ class _Fit:
         self.stopping = EarlyStopping(job.early_stopping_rounds, job.validation_tol)
         metrics = metrics_of(job)
         self.metrics = MetricHistory(metrics)
-        self.vectors = TierVectors(
-            solver, names, TRIAL, TRIAL_GRADIENT, outputs=job.objective.outputs, centred=job.centred, job=number, measures=metrics.size
-        )
+        self.vectors = _vectors_of(job, number, solver, names, metrics.size)
         self.trial = solver.table(names.vector(TRIAL))
 
     def solve(self, begun: FitStanding | None) -> Solution:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 #: Sufficient decrease and curvature.
 _C1, _C2 = 1e-4, 0.9
 
-#: Steps of the bracketing and of the zooming phase.
+#: Steps of the bracketing and of the zooming phase, unless the caller says another number.
 _MAX_STEPS = 10
 
 
@@ -38,6 +38,10 @@ class Search:
         At t = 0.
     first : float
         The first step to try.
+    bound : float, optional
+        The longest step, at least `first`; one that descends enough is good there, however steep it still is.
+    steps : int
+        Of the bracketing and of the zooming phase.
 
     Examples
     --------
@@ -47,8 +51,8 @@ class Search:
     True
     """
 
-    def __init__(self, start: Point, first: float) -> None:
-        self._start = start
+    def __init__(self, start: Point, first: float, bound: float = math.inf, steps: int = _MAX_STEPS) -> None:
+        self._start, self._bound, self._most = start, bound, steps
         #: The step that was asked for.
         self._t = first
         #: Ends of the interval; `_high` is None while it is still open.
@@ -90,10 +94,12 @@ class Search:
             return None
         elif point.slope >= 0:
             return self._close(point, self._low)
+        elif point.t >= self._bound:
+            return None
         else:
             self._low = point
-            self._t *= 1.5
-        if self._steps == _MAX_STEPS:
+            self._t = min(1.5 * self._t, self._bound)
+        if self._steps == self._most:
             raise LineSearchError("it found no interval that holds a minimum")
         return self._t
 
@@ -112,7 +118,7 @@ class Search:
             if point.slope * (self._high.t - self._low.t) >= 0:
                 self._high = self._low
             self._low = point
-        if self._steps == _MAX_STEPS:
+        if self._steps == self._most:
             raise LineSearchError("it found no good step within its interval")
         return self._between(self._low, self._high)
 

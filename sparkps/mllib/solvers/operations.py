@@ -1,6 +1,6 @@
 """What a solver does with vectors that it knows by name alone: sums over their elements, and new vectors out of them.
 
-`Gram`, `ColumnDots` and `WeightedNorm` give numbers, the others write one vector. What each element becomes is said in
+`Gram`, `ColumnDots`, `WeightedNorm` and `Extreme` give numbers, the others write one vector. What each element becomes is said in
 `sparkps.wire.function_specs`, where the tier's functions are.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from numpy.typing import NDArray
 
@@ -51,6 +51,14 @@ class WeightedNorm:
 
 
 @dataclass(frozen=True)
+class Extreme:
+    """The largest (``max``) or the smallest (``min``) element."""
+
+    vector: str
+    which: Literal["max", "min"]
+
+
+@dataclass(frozen=True)
 class ColumnDots:
     """The dot product of two vectors for each output apart: float64 (outputs,)."""
 
@@ -67,10 +75,10 @@ class ColumnAxpy:
     source: str
 
 
-Operation = Combine | Elementwise | ColumnAxpy | Gram | ColumnDots | WeightedNorm
+Operation = Combine | Elementwise | ColumnAxpy | Gram | ColumnDots | WeightedNorm | Extreme
 
 #: Operations that have a result.
-ANSWERED = (Gram, ColumnDots, WeightedNorm)
+ANSWERED = (Gram, ColumnDots, WeightedNorm, Extreme)
 
 
 class Vectors(Protocol):
@@ -80,7 +88,7 @@ class Vectors(Protocol):
         """The objective at the trial point; its gradient is then in the gradient vector."""
 
     def run(self, operations: Sequence[Operation]) -> list[NDArray[Any]]:
-        """Carry operations out in order; one array per `Gram` and `ColumnDots`, and a number per `WeightedNorm`."""
+        """Carry operations out in order; one array per `Gram` and `ColumnDots`, a number per `WeightedNorm` and `Extreme`."""
 
 
 def product(target: str, other: str) -> Elementwise:
@@ -91,17 +99,6 @@ def product(target: str, other: str) -> Elementwise:
 def opposed(target: str, other: str) -> Elementwise:
     """The target keeps what has the opposite sign of `other`, and is 0 elsewhere."""
     return Elementwise("opposed", target, {"other": other})
-
-
-def clip(target: str, lower: str, upper: str) -> Elementwise:
-    """The target is brought between bounds."""
-    return Elementwise("clip", target, {"lower": lower, "upper": upper})
-
-
-def free(target: str, point: str, gradient: str, lower: str, upper: str, margin: float) -> Elementwise:
-    """1 where the point may move along -gradient, 0 where it is within `margin` of the bound that this leads to."""
-    vectors = {"point": point, "gradient": gradient, "lower": lower, "upper": upper}
-    return Elementwise("free", target, vectors, {"margin": margin})
 
 
 def pseudo_gradient(target: str, gradient: str, point: str, weights: str) -> Elementwise:
@@ -120,12 +117,11 @@ __all__ = [
     "ColumnDots",
     "Combine",
     "Elementwise",
+    "Extreme",
     "Gram",
     "Operation",
     "Vectors",
     "WeightedNorm",
-    "clip",
-    "free",
     "opposed",
     "orthant_step",
     "product",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from copy import copy
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,6 +31,8 @@ class Pairs:
         self.sy = np.zeros((self.size, self.size))
         #: [i, j] = y_i·y_j
         self.yy = np.zeros((self.size, self.size))
+        #: [i, j] = s_i·s_j
+        self.ss = np.zeros((self.size, self.size))
         #: s_i·g and y_i·g.
         self.sg = np.zeros(self.size)
         self.yg = np.zeros(self.size)
@@ -55,24 +56,18 @@ class Pairs:
         self._note(slot, dots)
         self._look_from(dots, gradient)
 
-    def take_all(self, order: Sequence[int], dots: dict[tuple[str, str], float], gradient: str) -> None:
-        """These slots are in use, and all products have changed with those between vectors."""
-        self.order = list(order)
-        for slot in self.order:
-            self._note(slot, dots)
+    def pass_over(self, slot: int, dots: dict[tuple[str, str], float], gradient: str) -> None:
+        """The new gradient was accepted, but not its pair in `slot`; one that was there before is lost."""
+        if slot in self.order:
+            self.order.remove(slot)
         self._look_from(dots, gradient)
-
-    def among(self, order: Sequence[int]) -> Pairs:
-        """The same products, with these slots alone in use."""
-        chosen = copy(self)
-        chosen.order = list(order)
-        return chosen
 
     def _note(self, slot: int, dots: dict[tuple[str, str], float]) -> None:
         for i in self.order:
             self.sy[slot, i] = dots[f"s{slot}", f"y{i}"]
             self.sy[i, slot] = dots[f"y{slot}", f"s{i}"]
             self.yy[slot, i] = self.yy[i, slot] = dots[f"y{slot}", f"y{i}"]
+            self.ss[slot, i] = self.ss[i, slot] = dots[f"s{slot}", f"s{i}"]
 
     def _look_from(self, dots: dict[tuple[str, str], float], gradient: str) -> None:
         for i in self.order:
@@ -83,13 +78,14 @@ class Pairs:
     def standing(self) -> list[list[float]]:
         """All that is known, as plain numbers; see `restore`."""
         order = [float(slot) for slot in self.order]
-        return [order, self.sy.ravel().tolist(), self.yy.ravel().tolist(), self.sg.tolist(), self.yg.tolist(), [self.gg]]
+        tables = [each.ravel().tolist() for each in (self.sy, self.yy, self.ss)]
+        return [order, *tables, self.sg.tolist(), self.yg.tolist(), [self.gg]]
 
     def restore(self, standing: list[list[float]]) -> None:
         """Know what `standing` gave, to the last bit."""
-        order, sy, yy, sg, yg, (self.gg,) = standing
+        order, *tables, sg, yg, (self.gg,) = standing
         self.order = [int(slot) for slot in order]
-        self.sy, self.yy = (np.array(each).reshape(self.size, self.size) for each in (sy, yy))
+        self.sy, self.yy, self.ss = (np.array(each).reshape(self.size, self.size) for each in tables)
         self.sg, self.yg = np.array(sg), np.array(yg)
 
     def forget(self) -> None:

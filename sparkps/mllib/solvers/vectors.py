@@ -21,6 +21,7 @@ from sparkps.mllib.solvers.operations import (
     ColumnDots,
     Combine,
     Elementwise,
+    Extreme,
     Gram,
     Operation,
     WeightedNorm,
@@ -156,6 +157,8 @@ class TierVectors:
                 return self._table(left), "column_dots", {"other": self._table(right)}
             case WeightedNorm(vector, weights):
                 return self._table(vector), "weighted_norm1", {"weights": self._table(weights)}
+            case Extreme(vector, which):
+                return self._table(vector), which, {}
             case ColumnAxpy(target, alphas, source):
                 return self._table(target), "column_axpy", {"x": self._table(source), "alphas": list(alphas)}
             case Elementwise(function, target, vectors, numbers):

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from sparkps.mllib.data.store import Chunk
 from sparkps.mllib.solvers.lbfgs import Lbfgs
-from sparkps.mllib.solvers.operations import Combine, Elementwise, Gram, Operation, WeightedNorm
+from sparkps.mllib.solvers.lbfgsb import LOWER, UNBOUNDED, UPPER, LbfgsB
+from sparkps.mllib.solvers.operations import Combine, Elementwise, Extreme, Gram, Operation, WeightedNorm
 from sparkps.mllib.solvers.quasi_newton import TRIAL, TRIAL_GRADIENT, QuasiNewton
 from tests import naive
 
@@ -69,20 +70,50 @@ class NumpyVectors:
                 return np.array([[(held[a] * by) @ held[b] for b in right] for a in left])
             case WeightedNorm(vector, weights):
                 return float(np.abs(held[vector] * held[weights]).sum())
+            case Extreme(vector, which):
+                return float(getattr(held[vector], which)())
             case Elementwise(function, target, vectors, numbers):
                 operands = [held[name] for name in vectors.values()]
-                if function in ("product", "opposed", "clip"):
+                if function in ("product", "opposed"):
                     operands = [held[target], *operands]
                 held[target] = np.array([ELEMENTWISE[function](*each, *numbers.values()) for each in zip(*operands, strict=True)])
         return None
+
+
+class BoundedNumpyVectors(NumpyVectors):
+    """Those of `LbfgsB`, between bounds that may be infinite; elements of which both are have none.
+
+    Parameters
+    ----------
+    function, start, history
+        See `NumpyVectors`.
+    lower, upper : ndarray
+    """
+
+    def __init__(
+        self, function: Callable[[Array], tuple[float, Array]], start: Array, lower: Array, upper: Array, history: int = 10
+    ) -> None:
+        self.has = np.isfinite(lower) | np.isfinite(upper)
+        super().__init__(function, start, history, LbfgsB, **{LOWER: lower, UPPER: upper, UNBOUNDED: (~self.has).astype(float)})
+
+    def bounds(self) -> tuple[Array, Array]:
+        return self.held[LOWER][self.has], self.held[UPPER][self.has]
+
+    def bounded(self, *names: str) -> list[Array]:
+        return [self.held[name][self.has] for name in names]
+
+    def place(self, values: Array) -> None:
+        self.held[TRIAL] = self.held[TRIAL].copy()
+        self.held[TRIAL][self.has] = values
+
+    def begin(self, values: Array) -> None:
+        self.place(values)
 
 
 #: What elementwise functions make of each element, in the order of the operations' arguments.
 ELEMENTWISE: dict[str, Callable[..., float]] = {
     "product": lambda v, other: v * other,
     "opposed": lambda v, other: v if v * other < 0 else 0.0,
-    "clip": lambda v, lower, upper: min(max(v, lower), upper),
-    "free": naive.free,
     "pseudo_gradient": naive.pseudo_gradient,
     "orthant_step": naive.orthant_step,
 }
