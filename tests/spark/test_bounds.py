@@ -98,11 +98,10 @@ def test_same_steps_as_pyspark_within_the_bounds(ps, frames, case):
 
 
 def test_same_steps_as_pyspark_for_as_long_as_rounding_lets_it_repeat_its_own(ps, frames):
-    """Features that are not centred make a narrow valley: pyspark.ml needs from 86 to 103 iterations, by the number of partitions."""
-    params = {"upperBoundsOnIntercepts": Vectors.dense([-0.5, 0.0, 0.0]), "regParam": 0.01, "maxIter": 500, "tol": 1e-12}
+    """Features that are not centred make a narrow valley: to its end pyspark.ml needs 86 to 103 iterations, by the number of partitions."""
+    params = {"upperBoundsOnIntercepts": Vectors.dense([-0.5, 0.0, 0.0]), "regParam": 0.01, "maxIter": 40, "tol": 1e-12}
     ours, theirs = (lr(**params).fit(frames[3]).summary.objectiveHistory for lr in (LogisticRegression, SparkLogisticRegression))
-    np.testing.assert_allclose(ours[:40], list(theirs)[:40], rtol=1e-8)
-    assert ours[-1] == pytest.approx(theirs[-1], rel=1e-7)
+    np.testing.assert_allclose(ours, list(theirs), rtol=1e-8)
 
 
 def test_features_that_no_row_has_stay_zero_whatever_their_bounds(ps, spark):
