@@ -8,6 +8,7 @@ import shutil
 
 import pytest
 from pyspark.ml import Pipeline
+from pyspark.ml.linalg import DenseMatrix, Vectors
 
 from sparkps import PSContext
 from sparkps.checkpoints.store import CheckpointStore
@@ -22,6 +23,8 @@ from tests.harness.striking_loss import StrikingLogistic
 pytestmark = pytest.mark.timeout(240)
 
 WENT_ON = "goes on after clock"
+
+INF = float("inf")
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +93,20 @@ def test_a_fit_that_failed_goes_on_in_another_tier_bit_for_bit(spark, rows, undi
         assert other.pull([7]).tolist() == [[2.5]]
         assert [table["name"] for table in ps.status()["tables"]] == ["other"]
     assert [path for path in url.rglob("*") if path.is_file()] == [], "checkpoints that have served are removed"
+
+
+@pytest.mark.parametrize("centred", [True, False])
+def test_a_fit_under_bounds_that_failed_goes_on_bit_for_bit(spark, rows, tmp_path, caplog, centred):
+    bounds = {"lowerBoundsOnCoefficients": DenseMatrix(1, 60, [-0.3, -INF, -2.0] * 20)}
+    if not centred:
+        bounds["upperBoundsOnIntercepts"] = Vectors.dense([-0.1])
+    with PSContext(spark, num_nodes=2):
+        expected = bits_of(estimator("lbfgs", **bounds).fit(rows))
+    url = failed_fit(spark, rows, "lbfgs", tmp_path, nodes=1, **bounds)
+    with PSContext(spark, num_nodes=2), caplog.at_level(logging.WARNING, "sparkps"):
+        model = again("lbfgs", url, tmp_path, **bounds).fit(rows)
+    assert WENT_ON in caplog.text
+    assert bits_of(model) == expected
 
 
 @pytest.mark.parametrize(("solver", "every_node"), [("lbfgs", False), ("lbfgs", True), ("adam", False)])

@@ -28,7 +28,7 @@ class BoundedTierVectors(TierVectors):
     ----------
     given : Bounds
         Says which rows may have a bound.
-    solver, names, trial, gradient, outputs, centred, job
+    *args, **more
         See `TierVectors`.
     """
 
