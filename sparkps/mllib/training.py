@@ -12,7 +12,7 @@ from sparkps.driver_bridge.groups.group import Group, patience_of
 from sparkps.driver_bridge.groups.resuming import Attempt, CheckpointedRun
 from sparkps.driver_bridge.groups.resumption import Source
 from sparkps.driver_bridge.input.scan import check_input
-from sparkps.errors import CheckpointError, InvalidInput, SparkPSError, UnknownTable, WorkerFailed
+from sparkps.errors import CheckpointError, InvalidInput, NonFiniteValues, SparkPSError, UnknownTable, WorkerFailed
 from sparkps.kernels import ahead
 from sparkps.mllib.checkpoints import FitCheckpoints
 from sparkps.mllib.coefficients import Coefficients, TableCoefficients, collect
@@ -23,7 +23,7 @@ from sparkps.mllib.solvers.driver import Solution, SolverDriver
 from sparkps.mllib.solvers.drivers import DRIVERS
 from sparkps.mllib.solvers.job import RankJob, TrainingJob
 from sparkps.mllib.solvers.names import TableNames
-from sparkps.mllib.solvers.ranks import Figures
+from sparkps.mllib.solvers.ranks import Figures, not_finite
 from sparkps.mllib.solvers.saving import Unsaved
 from sparkps.mllib.tables import TrainingTables, context_of, new_prefix
 
@@ -221,7 +221,8 @@ def label_of(uid: str) -> str:
 def in_terms_of_estimators(error: SparkPSError) -> SparkPSError:
     """The error as the user of an estimator should read it; `error` itself where that is as it should be.
 
-    A rank that met a wrong row has not failed: the input is wrong. What `PSContext` calls `num_workers` is a Param.
+    A rank that met a wrong row has not failed: the input is wrong, as it is where sums over rows are too large for a number. What
+    `PSContext` calls `num_workers` is a Param.
 
     Examples
     --------
@@ -233,6 +234,8 @@ def in_terms_of_estimators(error: SparkPSError) -> SparkPSError:
     if isinstance(error, WorkerFailed):
         if attributes.get("cause") == CheckpointError.__name__:
             return CheckpointError(error.message.partition(f"{CheckpointError.__name__}: ")[2] or error.message)
+        if attributes.get("cause") == NonFiniteValues.__name__:
+            return not_finite(error.message.partition(f"{NonFiniteValues.__name__}: ")[2] or error.message)
         if attributes.get("cause") == InvalidInput.__name__ and "column" in attributes and found:
             return InvalidRow(said, **{name: attributes[name] for name in ("column", "rank", "row", "label") if name in attributes})
     for name, param in _PARAMS.items():

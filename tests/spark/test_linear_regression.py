@@ -10,6 +10,7 @@ from pyspark.errors import IllegalArgumentException
 from pyspark.ml.evaluation import RegressionEvaluator
 from pyspark.ml.linalg import Vectors
 from pyspark.ml.regression import LinearRegression as SparkLinearRegression
+from pyspark.sql import functions as sf
 
 from sparkps.mllib.regression import LinearRegression, LinearRegressionModel
 
@@ -164,3 +165,24 @@ def test_abalone(spark, ps, shared_data):
     for solver in ("auto", "l-bfgs"):
         scored = LinearRegression(solver=solver).fit(frame).transform(frame)
         assert RegressionEvaluator(metricName="r2").evaluate(scored) >= 0.53
+
+
+@pytest.mark.parametrize("params", [{}, {"elasticNetParam": 0.5}, {"standardization": False}, {"fitIntercept": False}], ids=str)
+def test_an_offset_is_as_good_as_taken_from_the_label_with_every_solver(ps, rows, params):
+    shifted = rows.withColumn("shift", sf.col("weight") * 30 - 20)
+    taken = rows.withColumn("label", sf.col("label") - sf.col("weight") * 30 + 20)
+    estimator = LinearRegression(regParam=0.5, maxIter=1000, tol=1e-13, **params)
+    models = []
+    for solver in ("normal", "l-bfgs"):
+        models.append(estimator.copy({estimator.solver: solver, estimator.offsetCol: "shift"}).fit(shifted))
+        compare(models[-1], estimator.copy({estimator.solver: solver}).fit(taken), 1e-6)
+    compare(*models, 2e-3, 1e-3)  # as in pyspark.ml, one divides by the deviation of the rows, the other by an estimate without bias
+
+
+def test_so_it_is_with_the_loss_of_huber_and_row_by_row(ps, rows):
+    shifted = rows.withColumn("shift", sf.col("weight") * 30 - 20)
+    taken = rows.withColumn("label", sf.col("label") - sf.col("weight") * 30 + 20)
+    huber = LinearRegression(loss="huber", regParam=0.1, maxIter=500, tol=1e-10)
+    compare(huber.copy({huber.offsetCol: "shift"}).fit(shifted), huber.fit(taken), 1e-3, 1e-4)
+    online = LinearRegression(solver="online", maxIter=2, numWorkers=1, deterministic=True)
+    compare(online.copy({online.offsetCol: "shift"}).fit(shifted.coalesce(1)), online.fit(taken.coalesce(1)), 0.5, 1.0)

@@ -41,6 +41,7 @@ class ConcomitantHuber(RowwiseLoss):
     label_rule = FiniteLabels()
     scalars: ClassVar[int] = 1
     metrics = ("rmse", "mae")
+    of_residuals = True
 
     def start(self, sums: LabelSums) -> Start:
         """At the mean and the deviation of the labels; where they do not vary the mean is the solution, and the scale is 1."""

@@ -51,6 +51,8 @@ class Loss(ABC):
     scalars: ClassVar[int] = 0
     classes: ClassVar[int] = 0
     initializer: ClassVar[Initializer] = Zeros()
+    #: Whether it depends on label - margin alone.
+    of_residuals: ClassVar[bool] = False
     #: See `MeasuredObjective`: of rows for validation, besides their loss.
     metrics: ClassVar[tuple[str, ...]] = ()
 

@@ -26,6 +26,7 @@ from sparkps.mllib.solvers.job import RankJob
 from sparkps.mllib.solvers.lbfgsb import LOWER, UNBOUNDED, UPPER
 from sparkps.mllib.solvers.measured import metrics_of, parts_of
 from sparkps.mllib.solvers.methods import method_of
+from sparkps.mllib.solvers.objective import explained
 from sparkps.mllib.solvers.owlqn import WEIGHTS
 from sparkps.mllib.solvers.quasi_newton import POINT, POINT_GRADIENT, TRIAL, TRIAL_GRADIENT
 from sparkps.mllib.solvers.ranks import RankSummary, check_same_rows, check_weight, counts_of, weight_of
@@ -130,7 +131,7 @@ class _FullBatch:
         for chunk in self.store:
             kernels.column_sums.of(chunk.values.dtype)(chunk.indptr, chunk.ids, chunk.values, chunk.weights, sums)
             weights = chunk.weights if len(chunk.weights) else np.ones(len(chunk))
-            labels = chunk.labels
+            labels = explained(self.job.objective, chunk)
             # Summed alike, so that equal labels give equal sums to the last bit: a loss asks whether all are 0, or 1.
             facts[:FACTS] += [each.sum() for each in (weights, weights**2, weights * labels, weights * labels**2)]
             if classes:

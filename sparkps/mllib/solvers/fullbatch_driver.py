@@ -22,7 +22,7 @@ from sparkps.mllib.solvers.job import RankJob, TrainingJob
 from sparkps.mllib.solvers.measured import MetricHistory, metrics_of
 from sparkps.mllib.solvers.methods import method_of
 from sparkps.mllib.solvers.names import TableNames
-from sparkps.mllib.solvers.objective import Objective, Start
+from sparkps.mllib.solvers.objective import Objective, Start, is_of_residuals
 from sparkps.mllib.solvers.operations import ColumnDots, Combine
 from sparkps.mllib.solvers.quasi_newton import POINT, TRIAL, TRIAL_GRADIENT, Minimum, Progress, SolverStanding
 from sparkps.mllib.solvers.ranks import Figures, check_weight, common_width, no_rows
@@ -252,7 +252,8 @@ class _Fit:
         if job.bounds is not None:  # the intercepts that solve it may be out of bounds
             job.bounds.check_features(width, job.columns.features)
             found = Start(job.bounds.within(found.intercepts), "", found.scalars)
-        if job.columns.offset and np.isfinite(found.intercepts).all():  # labels that are equal are not what offsets leave of them
+        if job.columns.offset and not is_of_residuals(objective) and np.isfinite(found.intercepts).all():
+            # Labels that are equal are not what offsets leave of them.
             found = Start(found.intercepts, "", found.scalars)
         return objective, found if job.fit_intercept else Start(np.zeros(len(found.intercepts)), "", found.scalars)
 

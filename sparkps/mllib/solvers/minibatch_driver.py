@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from sparkps.mllib.solvers.measured import MetricHistory, metrics_of
 from sparkps.mllib.solvers.measuring import CLOCKS, LOSSES, kept
 from sparkps.mllib.solvers.measuring import history as validation_history
 from sparkps.mllib.solvers.minibatch import OPTIMIZERS, MiniBatchTask, Schedule
-from sparkps.mllib.solvers.ranks import Figures, check_weight
+from sparkps.mllib.solvers.ranks import Figures, check_weight, not_finite
 from sparkps.mllib.solvers.saving import Saver
 from sparkps.mllib.solvers.stopping import EarlyStopping
 from sparkps.mllib.tables import TrainingTables
@@ -78,6 +79,7 @@ class MiniBatchDriver(SolverDriver):
             check_weight(0.0, self.job.columns)
         aside, reason = self._take_best(losses)
         intercepts = np.asarray(self.bias.pull(), np.float64)
+        check_finite(self.model, intercepts)
         extras = {"metrics": self._metrics(len(aside))} if aside else {}
         solution = Solution(intercepts, history, len(history), reason, seconds=seconds, validation=aside, extras=extras)
         return [solution], figures
@@ -114,4 +116,16 @@ class MiniBatchDriver(SolverDriver):
         return Pace(epochs * clocks, until=(self.job.max_iter - 1) * clocks)
 
 
-__all__ = ["MiniBatchDriver"]
+def check_finite(model: SparseTable, intercepts: Array) -> None:
+    """Raise unless a model that was trained by steps can be used: steps that are too long lead to infinity.
+
+    Raises
+    ------
+    NonFiniteValues
+        A coefficient is infinite, or no number.
+    """
+    if not (math.isfinite(float(model.call("dot", other=model))) and np.isfinite(intercepts).all()):
+        raise not_finite("Got coefficients that are not.")
+
+
+__all__ = ["MiniBatchDriver", "check_finite"]

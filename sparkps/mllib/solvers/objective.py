@@ -129,6 +129,16 @@ class LocatedObjective(Protocol):
         """
 
 
+def is_of_residuals(objective: Objective) -> bool:
+    """Whether a loss depends on label - margin alone: an offset is then as good as taken from the label."""
+    return bool(getattr(objective, "of_residuals", False))
+
+
+def explained(objective: Objective, chunk: Chunk) -> Array:
+    """What features are to explain of each row, float64 (n,), and `LabelSums` are sums of: the label, less its offset if need be."""
+    return chunk.labels - chunk.offsets if len(chunk.offsets) and is_of_residuals(objective) else chunk.labels
+
+
 @runtime_checkable
 class MeasuredObjective(Protocol):
     """An objective whose rows have metrics besides their loss."""
@@ -163,4 +173,6 @@ def by_column(objective: Objective) -> bool:
     return isinstance(objective, LocatedObjective) and objective.by_column
 
 
-__all__ = ["LabelSums", "LocatedObjective", "MeasuredObjective", "Objective", "Start", "by_column", "located"]
+__all__ = [
+    "LabelSums", "LocatedObjective", "MeasuredObjective", "Objective", "Start", "by_column", "explained", "is_of_residuals", "located",
+]  # fmt: skip

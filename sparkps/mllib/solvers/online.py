@@ -35,7 +35,7 @@ from sparkps.mllib.solvers.feature_scales import FeatureScales
 from sparkps.mllib.solvers.job import RankJob
 from sparkps.mllib.solvers.measuring import LOSSES
 from sparkps.mllib.solvers.minibatch import tier_order
-from sparkps.mllib.solvers.objective import LabelSums
+from sparkps.mllib.solvers.objective import LabelSums, Objective, explained
 from sparkps.mllib.solvers.ranks import RankSummary, check_same_rows, check_weight, common_width, counts_of, weight_of
 from sparkps.mllib.solvers.row_by_row import penalise
 from sparkps.mllib.solvers.together import GrowingSchedule, factor_for
@@ -99,7 +99,7 @@ class _Learner:
         self.stamp = 0
         self.longest = 1 + max((int(np.diff(chunk.indptr).max(initial=0)) for chunk in store), default=0)
         self.room = np.empty((3, self.longest), np.float32)
-        self.objective = self.job.objective.informed(_sums_of(store)) if len(store) else self.job.objective
+        self.objective = self.job.objective.informed(_sums_of(store, self.job.objective)) if len(store) else self.job.objective
         #: Of labels and margins.
         self.unit = float(getattr(self.objective, "unit", 1.0))
         self.l1, self.l2 = self.objective.penalties(self.job.l1, self.job.l2)
@@ -265,12 +265,13 @@ class _Learner:
         self.running = (0.0, 0.0)
 
 
-def _sums_of(store: Store) -> LabelSums:
+def _sums_of(store: Store, objective: Objective) -> LabelSums:
     """Of a rank's own labels."""
     sums = np.zeros(4)
     for chunk in store:
         weights = chunk.weights if len(chunk.weights) else np.ones(len(chunk))
-        sums += [each.sum() for each in (weights, weights * chunk.labels, weights * chunk.labels**2, weights**2)]
+        wanted = explained(objective, chunk)
+        sums += [each.sum() for each in (weights, weights * wanted, weights * wanted**2, weights**2)]
     weight, labels, squares, weight_squares = (float(each) for each in sums)
     return LabelSums(max(weight, np.finfo(np.float64).tiny), labels, squares, weight_squares)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparkps.errors import CheckpointError, InvalidInput
+from sparkps.errors import CheckpointError, InvalidInput, NonFiniteValues
 from sparkps.mllib.data.rows import Columns
 from sparkps.mllib.data.store import Store
 
@@ -165,6 +165,22 @@ def check_weight(weight: float, columns: Columns) -> None:
         )
 
 
+def not_finite(got: str) -> NonFiniteValues:
+    """Training came to numbers that are too large, as `got` says.
+
+    Examples
+    --------
+    >>> print(not_finite("Got coefficients of inf."))     # doctest: +ELLIPSIS
+    Training must stay within finite numbers, ... `stepSize` where the solver has one. Got coefficients of inf.
+    """
+    return NonFiniteValues(
+        "Training must stay within finite numbers, which for solvers that learn in batches are those of float32, up to 3.4e38. Divide large"
+        " features and labels by their size (pyspark.ml.feature has StandardScaler), or set solver='lbfgs' where there is one, or a smaller"
+        f" `stepSize` where the solver has one. {got}"
+    )
+
+
 __all__ = [
-    "COUNTS", "Figures", "RankSummary", "check_same_rows", "check_weight", "common_width", "counts_of", "no_rows", "weight_of",
+    "COUNTS", "Figures", "RankSummary", "check_same_rows", "check_weight", "common_width", "counts_of", "no_rows", "not_finite",
+    "weight_of",
 ]  # fmt: skip

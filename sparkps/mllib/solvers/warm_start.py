@@ -63,7 +63,9 @@ def one_pass(store: Store, objective: Any, intercept: float | None) -> tuple[Arr
             bias if intercept is not None else -1, _RATE, 0.0, 0.0, np.empty(0), 0.0, room, totals,
         )  # fmt: skip
     coefficients = state[:, COEFFICIENT].astype(np.float64) * state[:, SCALE] * unit
-    return coefficients, state[:, SQUARES].astype(np.float64)
+    squares = state[:, SQUARES].astype(np.float64)
+    learned = np.isfinite(coefficients) & np.isfinite(squares)  # a value beyond those of float32 teaches nothing
+    return np.where(learned, coefficients, 0.0), np.where(learned, squares, 0.0)
 
 
 __all__ = ["has_pass", "one_pass"]

@@ -58,6 +58,7 @@ class Squared(Loss, name="squared"):
     kernel = fused("squared_loss_and_gradient", block)
     online = row_by_row("squared_row_by_row", block, flow)
     metrics = ("rmse", "mae")
+    of_residuals = True
 
     def informed(self, sums: LabelSums) -> Self:
         """The loss in units of the labels' deviation; of labels that are all equal, in units of their size.
