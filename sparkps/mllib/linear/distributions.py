@@ -50,7 +50,7 @@ class Distribution(ABC):
         """Of each row: twice what the log likelihood lacks of the best, in units of the dispersion."""
 
     @abstractmethod
-    def aic(self, labels: Array, mean: Array, weights: Array, deviance: float, rows: int) -> float:
+    def aic(self, labels: Array, mean: Array, weights: Array, deviance: float, total: float) -> float:
         """A part of Akaike's criterion that sums over rows, but for `aic_of` and twice the number of parameters.
 
         Parameters
@@ -58,12 +58,12 @@ class Distribution(ABC):
         labels, mean, weights : ndarray of shape (n,)
         deviance : float
             Of all rows.
-        rows : int
-            All of them.
+        total : float
+            Weight of all rows.
         """
 
     def aic_of(self, deviance: float, rows: int) -> float:
-        """What is added once to the sum of `aic`."""
+        """What is added once to the sum of `aic`, of a deviance of so many rows."""
         return 0.0
 
     def project(self, mean: Array) -> Array:
@@ -91,9 +91,10 @@ class Gaussian(Distribution):
         made: Array = weights * (labels - mean) ** 2
         return made
 
-    def aic(self, labels: Array, mean: Array, weights: Array, deviance: float, rows: int) -> float:
+    def aic(self, labels: Array, mean: Array, weights: Array, deviance: float, total: float) -> float:
         """See `Distribution`."""
-        return -float(np.log(weights).sum())
+        with np.errstate(divide="ignore"):  # with a row of weight 0 it is infinite, as pyspark.ml's
+            return -float(np.log(weights).sum())
 
     def aic_of(self, deviance: float, rows: int) -> float:
         """See `Distribution`. A line through every row has likelihood without end: -inf, as pyspark.ml says."""
@@ -128,7 +129,7 @@ class Binomial(Distribution):
         made: Array = 2.0 * weights * (_y_log(labels, mean) + _y_log(1.0 - labels, 1.0 - mean))
         return made
 
-    def aic(self, labels: Array, mean: Array, weights: Array, deviance: float, rows: int) -> float:
+    def aic(self, labels: Array, mean: Array, weights: Array, deviance: float, total: float) -> float:
         """See `Distribution`."""
         n, k = np.floor(weights + 0.5), np.floor(labels * weights + 0.5)
         ways = log_gamma(n + 1.0) - log_gamma(k + 1.0) - log_gamma(n - k + 1.0)
@@ -160,7 +161,7 @@ class Poisson(Distribution):
         made: Array = 2.0 * weights * (_y_log(labels, mean) - (labels - mean))
         return made
 
-    def aic(self, labels: Array, mean: Array, weights: Array, deviance: float, rows: int) -> float:
+    def aic(self, labels: Array, mean: Array, weights: Array, deviance: float, total: float) -> float:
         """See `Distribution`."""
         counts = np.floor(labels)
         return -2.0 * float(np.sum(weights * (counts * np.log(mean) - mean - log_gamma(counts + 1.0))))
@@ -186,9 +187,9 @@ class Gamma(Distribution):
         made: Array = -2.0 * weights * (np.log(labels / mean) - (labels - mean) / mean)
         return made
 
-    def aic(self, labels: Array, mean: Array, weights: Array, deviance: float, rows: int) -> float:
+    def aic(self, labels: Array, mean: Array, weights: Array, deviance: float, total: float) -> float:
         """See `Distribution`."""
-        dispersion = deviance / rows
+        dispersion = deviance / total
         shape, scale = 1.0 / dispersion, mean * dispersion
         density = (shape - 1.0) * np.log(labels) - labels / scale - shape * np.log(scale) - math.lgamma(shape)
         return -2.0 * float(np.sum(weights * density))
@@ -227,7 +228,7 @@ class Tweedie(Distribution):
         made: Array = 2.0 * weights * (first - (labels ** (2.0 - p) - mean ** (2.0 - p)) / (2.0 - p))
         return made
 
-    def aic(self, labels: Array, mean: Array, weights: Array, deviance: float, rows: int) -> float:
+    def aic(self, labels: Array, mean: Array, weights: Array, deviance: float, total: float) -> float:
         """Tweedie's density has no closed form.
 
         Raises

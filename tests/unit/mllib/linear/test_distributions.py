@@ -75,8 +75,20 @@ def test_aic_is_twice_the_negative_log_likelihood(name: str) -> None:
     assert found.aic(y, MEANS, ones, deviance, 4) + found.aic_of(deviance, 4) == pytest.approx(-2 * likelihood + extra)
 
 
+@pytest.mark.parametrize("name", ["poisson", "gamma"])
+def test_a_row_of_weight_2_has_the_aic_of_two_rows(name: str) -> None:
+    found, y, weights = DISTRIBUTIONS[name], np.array([1.0, 2.0, 4.0, 1.0]), np.array([2.0, 1.0, 3.0, 1.0])
+    deviance, times = float(found.deviance(y, MEANS, weights).sum()), weights.astype(int)
+    apart = found.aic(np.repeat(y, times), np.repeat(MEANS, times), np.ones(7), deviance, 7.0)
+    assert found.aic(y, MEANS, weights, deviance, 7.0) == pytest.approx(apart, rel=1e-12)
+
+
 def test_rows_that_are_all_met_have_no_finite_aic() -> None:
     assert Gaussian().aic_of(0.0, 2) == -math.inf
+
+
+def test_a_normal_row_of_weight_0_has_no_finite_aic() -> None:
+    assert Gaussian().aic(MEANS, MEANS, np.array([1.0, 0.0, 1.0, 1.0]), 1.0, 3.0) == math.inf
 
 
 def test_tweedie_knows_the_powers_that_have_a_name_and_has_no_aic() -> None:
