@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from pyspark import keyword_only
-from pyspark.ml.linalg import Vector
+from pyspark.ml.linalg import Matrix, Vector
 from pyspark.ml.util import DefaultParamsReadable, MLReadable
 
 from sparkps.errors import InvalidInput
@@ -122,6 +122,10 @@ class LogisticRegression(
         weightCol: str | None = None,
         aggregationDepth: int = 2,
         family: str = "auto",
+        lowerBoundsOnCoefficients: Matrix | None = None,
+        upperBoundsOnCoefficients: Matrix | None = None,
+        lowerBoundsOnIntercepts: Vector | None = None,
+        upperBoundsOnIntercepts: Vector | None = None,
         maxBlockSizeInMB: float = 0.0,
         **ours: Any,
     ) -> None:

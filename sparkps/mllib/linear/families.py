@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from sparkps.driver_bridge.input.scan import check_input, quoted
 from sparkps.errors import InvalidInput
+from sparkps.mllib.data.selection import check_present
 from sparkps.mllib.linear.binary import BinaryClassifier
 from sparkps.mllib.linear.classifiers import ProbabilisticModel
 from sparkps.mllib.linear.softmax import Softmax
@@ -37,6 +38,7 @@ class FamilyClassifier(BinaryClassifier[M], HasFamily):
             each._check()
         family = estimators[0].getFamily().lower()
         check_input(dataset)
+        check_present(dataset, self._columns().names)  # before classes are counted, on which the shapes of other Params depend
 
         def trained(objective: Objective) -> list[M]:
             return self._trained(dataset, [(each, objective) for each in estimators])
