@@ -19,7 +19,8 @@ from sparkps.mllib.classification import LogisticRegression
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("input", help="Parquet with the columns package, section and text")
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--regParam", type=float, default=1e-4)
     args = parser.parse_args()
     spark = SparkSession.builder.appName("package sections").getOrCreate()
     packages = spark.read.parquet(args.input).select("package", "section", "text")
@@ -28,7 +29,7 @@ def main() -> None:
     side = functions.xxhash64("package") % 5 == 0
     train, test = (sections.transform(packages.where(which)) for which in (~side, side))
     estimator = LogisticRegression(inputCols=["text"], textCols=["text"], ngrams=2, numFeatures=1 << 22, family="multinomial")
-    estimator.setParams(solver="adagrad", maxIter=args.epochs, batchSize=200, stepSize=0.5)
+    estimator.setParams(solver="online", maxIter=args.epochs, regParam=args.regParam)
     with PSContext(spark):
         began = time.monotonic()
         model = estimator.fit(train)

@@ -259,15 +259,21 @@ class Consensus(_Optimizer, frozen=True):
     that are settled they are averaged. However late a push comes, w stays between what it was and m. Where H is not above 0, nothing
     changes. There are no penalties, clipping or schedules here: the workers see to them.
 
+    With `shared`, the coefficients of a row share one sum of squared gradients and one factor: a row holds them, then G, then c, and a
+    push H·c·m of each, then H, then H·c. Their mean m is that under the weights H·c, so that changes add up also where workers say
+    very different factors.
+
     The steps are those of Duchi, Hazan and Singer, JMLR 2011; averages under the weights H those of Agarwal, Chapelle, Dudík and
     Langford, JMLR 2014, section 2.2.
     """
 
     learning_rate: float
+    shared: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._positive("learning_rate")
+        self._require(isinstance(self.shared, bool), "shared", "True or False")
         for field in ("l1", "l2"):
             self._require(getattr(self, field) == 0, field, "0")
         for field in ("clip_value", "clip_norm"):

@@ -129,7 +129,10 @@ def check_spec(spec: TableSpec) -> TableSpec:
         _check_shape(spec)
     if isinstance(spec.optimizer, Consensus):
         _require(spec, spec.kind == "sparse", "kind", "sparse for the optimizer Consensus")
-        _require(spec, spec.dim % 3 == 0, "dim", "a multiple of 3 for the optimizer Consensus")
+        if spec.optimizer.shared:
+            _require(spec, spec.dim >= 3, "dim", "3 or more for the optimizer Consensus whose coefficients share a sum of squares")
+        else:
+            _require(spec, spec.dim % 3 == 0, "dim", "a multiple of 3 for the optimizer Consensus")
     _require(spec, -_LARGEST_INT - 1 <= spec.seed <= _LARGEST_INT, "seed", "an int of 64 bits with a sign")
     for field in ("table", "index"):
         _require(spec, 0 <= getattr(spec, field) <= _LARGEST_INT, field, "0 or an id that the coordinator gave")

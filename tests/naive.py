@@ -125,6 +125,15 @@ def _shrink(w: np.ndarray, threshold: Any) -> np.ndarray:
 
 def merge(o: optim.Consensus, row: np.ndarray, push: np.ndarray) -> None:
     """What `Consensus` does to one row, in place."""
+    if o.shared:
+        *coefficients, squares, factors = range(len(row))
+        for k in coefficients:
+            alone, given = row[[k, squares, factors]], push[[k, squares, factors]].astype(np.float64)
+            given[0] *= given[1] / given[2] if given[1] > 0 else 1
+            merge(optim.Consensus(o.learning_rate), alone, given)
+            row[k] = alone[0]
+        row[squares:] = alone[1:]
+        return
     third = len(row) // 3
     for k in range(third):
         wanted, gained, weighted = (float(push[k + part * third]) for part in range(3))
@@ -559,3 +568,50 @@ def penalise_row(rate: float, state: np.ndarray, j: int, weight: float, l1: floa
         pace = rate * weight / math.sqrt(state[j, 1])
         u = state[j, 0] * math.exp(-pace * l2 * state[j, 2] ** 2)
         state[j, 0] = math.copysign(max(abs(u) - pace * l1 * state[j, 2], 0.0), u)
+
+
+def learn_row_many(
+    rate: float, state: np.ndarray, row: dict[int, float], label: float, weight: float, offset: float, loss: Any, changes: Any
+) -> float:
+    """Learns from one row of several margins, in place: columns of the state are coefficients, sum of squares, scale and rows.
+
+    Returns the row's loss before.
+    """
+    outputs = state.shape[1] - 3
+    scaled = {j: x * state[j, outputs + 1] for j, x in row.items()}
+    margins = offset + sum((x * state[j, :outputs] for j, x in scaled.items()), np.zeros(outputs))
+    slopes, moves = np.empty(outputs), np.empty(outputs)
+    found: float = loss(margins, label, slopes)
+    for j, x in scaled.items():
+        state[j, outputs] += weight * np.mean(slopes**2) * x * x
+        state[j, outputs + 2] += 1
+    steps = {j: x / math.sqrt(state[j, outputs]) for j, x in scaled.items() if state[j, outputs]}
+    together = sum(scaled[j] * r for j, r in steps.items())
+    if together:
+        changes(label, slopes, rate * weight * together, moves)
+        for j, r in steps.items():
+            state[j, :outputs] += r * moves / together
+    return found
+
+
+def penalise_row_many(rate: float, state: np.ndarray, j: int, weight: float, l1: float, l2: float) -> None:
+    """The penalties of rows of so much weight on the coefficients of one feature, in place."""
+    outputs = state.shape[1] - 3
+    for k in range(outputs):
+        alone = state[j : j + 1, [k, outputs, outputs + 1, outputs + 2]]
+        penalise_row(rate, alone, 0, weight, l1, l2)
+        state[j, k] = alone[0, 0]
+
+
+def softmax_flow(margins: np.ndarray, label: int, time: float, steps: int) -> np.ndarray:
+    """Changes of margins along dm/dt = -derivatives of the softmax loss, in small steps of a time that grows with them (Heun)."""
+
+    def slope(m: np.ndarray) -> np.ndarray:
+        p = np.exp(m - m.max())
+        return np.eye(len(m))[label] - p / p.sum()
+
+    at = margins.astype(np.float64)
+    for begin, end in itertools.pairwise(time * np.linspace(0, 1, steps + 1) ** 3):
+        first = slope(at)
+        at = at + (end - begin) * 0.5 * (first + slope(at + (end - begin) * first))
+    return at - margins

@@ -102,6 +102,25 @@ def _merge(w: Any, place: int, pushes: Any, begin: int, count: int, h: Any) -> N
         w[at + 2 * third] = factor
 
 
+@inlined
+def _merge_shared(w: Any, place: int, pushes: Any, begin: int, count: int, h: Any) -> None:
+    """One row of `Consensus` whose coefficients share their sum of squares and their factor."""
+    rate, _, _, _, _, _, _, _, _ = h
+    squares = count - 2
+    gained = np.float64(pushes[begin + squares])
+    if gained > 0.0:
+        before = np.float64(w[place + squares])
+        weighted = np.float64(pushes[begin + squares + 1])
+        factor = weighted / gained
+        moved = 2.0 * rate * factor * gained / (math.sqrt(before + gained) + math.sqrt(before))
+        part = -math.expm1(-moved)
+        for column in range(squares):
+            old = np.float64(w[place + column])
+            w[place + column] = old + part * (np.float64(pushes[begin + column]) / weighted - old)
+        w[place + squares] = before + gained
+        w[place + squares + 1] = factor
+
+
 def _declare(t: Any) -> tuple[Any, ...]:
     i32, i64 = given(types.int32), given(types.int64)
     return HEADS, HEADS, i32, i64, i32, given(t, 2), given(types.float64, 2), types.int64
@@ -194,4 +213,5 @@ UPDATES = {
     "adam": _made("adam", _of_columns(_adam, 3), 3),
     "ftrl": _made("ftrl", _of_columns(_ftrl, 3), 3),
     "consensus": _made("consensus", _of_rows(_merge), 1),
+    "shared_consensus": _made("shared_consensus", _of_rows(_merge_shared), 1),
 }

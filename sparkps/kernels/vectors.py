@@ -270,27 +270,28 @@ def column_axpy_buckets(tables: Any, alphas: Any, index: Any, buckets: Any, elem
 
 
 @inlined
-def _take(target: Any, source: Any, column: int, dim: int, count: int) -> None:
+def _take(target: Any, source: Any, column: int, width: int, dim: int, count: int) -> None:
     for row in range(count):
-        target[row] = source[row * dim + column]
+        for k in range(width):
+            target[row * width + k] = source[row * dim + column + k]
 
 
-@kernel(lambda _: (TABLES, types.int64, types.int64, HEADS, BUCKETS, ELEMENTS))
-def take_column_buckets(tables: Any, column: int, dim: int, index: Any, buckets: Any, elements: Any) -> None:
-    """Copies column `column` of table 1, which has `dim`, to table 0, which has one; `elements` are rows."""
+@kernel(lambda _: (TABLES, types.int64, types.int64, types.int64, HEADS, BUCKETS, ELEMENTS))
+def take_column_buckets(tables: Any, column: int, width: int, dim: int, index: Any, buckets: Any, elements: Any) -> None:
+    """Copies the columns of table 1, which has `dim`, from `column` on to table 0, which has `width`; `elements` are rows."""
     for run in range(buckets.shape[0]):
         bucket = buckets[run]
         word = lock_word(index, bucket)
         lock(word)
         target, source = rows_address(tables, 0, bucket), rows_address(tables, 1, bucket)
         if tables[0, 1] == 4 and tables[1, 1] == 4:
-            _take(float32_at(target), float32_at(source), column, dim, elements[run])
+            _take(float32_at(target), float32_at(source), column, width, dim, elements[run])
         elif tables[0, 1] == 4:
-            _take(float32_at(target), float64_at(source), column, dim, elements[run])
+            _take(float32_at(target), float64_at(source), column, width, dim, elements[run])
         elif tables[1, 1] == 4:
-            _take(float64_at(target), float32_at(source), column, dim, elements[run])
+            _take(float64_at(target), float32_at(source), column, width, dim, elements[run])
         else:
-            _take(float64_at(target), float64_at(source), column, dim, elements[run])
+            _take(float64_at(target), float64_at(source), column, width, dim, elements[run])
         unlock(word)
 
 

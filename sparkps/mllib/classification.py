@@ -85,7 +85,8 @@ class LogisticRegression(
     log(1 + exp(-margin)), or of several classes the softmax loss, over the rows plus the elastic net, on standardized coefficients
     or, without `standardization`, on plain ones. With ``sgd``, ``momentum``, ``adagrad``, ``adam`` and ``ftrl`` the tier's optimizers
     apply the mean gradient of each batch; L2 then acts on the features of the batch, and the penalties of ``ftrl`` are those of McMahan et
-    al., which weigh against the sum of these gradients over all steps. The features may be vectors, array<double>, or struct<indices:
+    al., which weigh against the sum of these gradients over all steps. With ``online`` each row moves the coefficients before the next
+    one is looked at; `regParam` is on plain coefficients then. The features may be vectors, array<double>, or struct<indices:
     array<bigint>, values: array<float>>, whose number has no limit.
 
     The Params are those of pyspark.ml, and ``solver``, ``stepSize``, ``batchSize``, ``numWorkers``, ``consistency``, ``staleness``,

@@ -140,7 +140,8 @@ def _run_take_column(tables: list[Table], args: Mapping[str, Any], buckets: Buck
     for table in (target, source):
         rows = np.minimum(rows, table.heads[buckets, layout.ROOM])
     target.changing(buckets)
-    vectors.take_column_buckets(_described(tables), args["column"], source.spec.dim, target.lock_heads, buckets, rows)
+    width, dim = target.spec.dim, source.spec.dim
+    vectors.take_column_buckets(_described(tables), args["column"], width, dim, target.lock_heads, buckets, rows)
     target.written(buckets)
     return []
 

@@ -253,12 +253,12 @@ def _check_columns(call: FunctionCall, table: Table) -> None:
 
 
 def _check_taken(call: FunctionCall, target: Table, source: Table) -> None:
-    """A column is taken from a sparse table to one of the same group that has a single column."""
+    """Columns are taken from a sparse table to one of the same group that has as many of them."""
     sparse = isinstance(target, SparseShards) and isinstance(source, SparseShards) and target.index is source.index
-    if not sparse or target.spec.dim != 1 or not call.args["column"] < source.spec.dim:
+    if not sparse or not call.args["column"] + target.spec.dim <= source.spec.dim:
         raise InvalidInput(
-            f"The tables of 'take_column' must be sparse and of one group, the first of one column, and `column` one of those of the"
-            f" second. Got column {call.args['column']} of {source.spec.name!r} (dim {source.spec.dim}) for {target.spec.name!r} (dim"
+            f"The tables of 'take_column' must be sparse and of one group, and the second must have as many columns from `column` on as the"
+            f" first has. Got column {call.args['column']} of {source.spec.name!r} (dim {source.spec.dim}) for {target.spec.name!r} (dim"
             f" {target.spec.dim}).",
             function=call.function,
             table=source.spec.name,

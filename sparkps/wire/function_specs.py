@@ -22,8 +22,8 @@ copy                 source                            None; w ← source
 linear_combination   tables, coefficients              None; w ← sum of coefficient·table, in one pass; w may be among them
 column_dots          other                             ndarray (dim,): sum of products with `other`, each column apart (sparse)
 column_axpy          alphas, x                         None; column k of w ← itself + alphas[k]·column k of x (sparse)
-take_column          source, column                    None; w ← column `column`, from 0, of source, which may have more columns
-                                                       than w, which has one (sparse)
+take_column          source, column                    None; w ← columns of source, which may have more than w, from number `column`
+                                                       on, counted from 0 (sparse)
 divide               divisor                           None; w ← w / divisor
 add_squares          x, keep, weight                   None; w ← keep·w + weight·x², each value for itself
 adaptive_step        mean, square, rate, first,        None; w ← w - (rate·(mean/first) / (sqrt(square/second) + epsilon) + decay·w):

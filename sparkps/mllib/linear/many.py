@@ -29,6 +29,8 @@ class ManyMargins(ABC):
 
     #: Made by `many_kernel.fused_many`.
     kernel: ClassVar[Kernel]
+    #: Made by `row_by_row_many.row_by_row_many`; None: this objective cannot be learned row by row.
+    online: ClassVar[Kernel | None] = None
     #: See `Objective`.
     scalars: ClassVar[int] = 0
     initializer: ClassVar[Initializer] = Zeros()

@@ -19,8 +19,8 @@ _POWER = 8
 #: Magnitudes beyond are taken for these, so that their powers are numbers.
 _LEAST, _MOST = 1e-30, 1e30
 
-#: Columns of the table of magnitudes: sum of powers, and ranks that told theirs.
-COLUMNS = 2
+#: Columns of the table of magnitudes: sum of powers, and ranks that told theirs. Of `TypicalScales`: sum of squares, values, and ranks.
+COLUMNS, TYPICAL_COLUMNS = 2, 3
 
 
 class FeatureScales:
@@ -39,39 +39,82 @@ class FeatureScales:
 
     def __init__(self, store: Store, table: SparseTable | None = None) -> None:
         self._store, self._table = store, table
-        largest = np.zeros(len(store.keys), np.float32)
+        #: float32 (keys,): sizes of the features, and numbers of those that the ranks talk about.
         self._plain = not any(len(chunk.values) for chunk in store)
-        if self._plain:
-            largest[:] = 1.0
-        else:
-            for chunk in store:
-                if len(chunk.values):
-                    online_kernels.magnitudes.of(chunk.values.dtype)(chunk.ids, chunk.values, largest)
-                else:
-                    largest[chunk.ids] = np.maximum(largest[chunk.ids], 1.0)
-            largest[largest == 0.0] = 1.0
-        self._largest = np.clip(largest, _LEAST, _MOST)
-        self._told = np.flatnonzero(self._largest != 1.0)
+        self._sizes = np.ones(len(store.keys), np.float32) if self._plain else np.clip(self._measured(), _LEAST, _MOST)
+        self._told = np.flatnonzero(self._sizes != 1.0)
+
+    def _measured(self) -> Array:
+        """The size of each feature on this rank, float32 (keys,)."""
+        largest = np.zeros(len(self._store.keys), np.float32)
+        for chunk in self._store:
+            if len(chunk.values):
+                online_kernels.magnitudes.of(chunk.values.dtype)(chunk.ids, chunk.values, largest)
+            else:
+                largest[chunk.ids] = np.maximum(largest[chunk.ids], 1.0)
+        largest[largest == 0.0] = 1.0
+        return largest
+
+    def _agreed(self, sums: Array) -> Array:
+        """The sizes of what all ranks have added."""
+        powers, ranks = sums.T
+        return np.asarray((powers / np.maximum(ranks, 1.0)) ** (1.0 / _POWER))
 
     def tell(self) -> None:
         """Add this rank's magnitudes to the table."""
         if self._table is not None and len(self._told):
-            powers = self._largest[self._told].astype(np.float64) ** _POWER
+            powers = self._sizes[self._told].astype(np.float64) ** _POWER
             self._table.add_async(self._store.keys[self._told], np.column_stack([powers, np.ones(len(powers))]))
 
     def take(self, *, shared: bool, intercept: int) -> None:
         """Make the scales; of what all ranks told, if `shared`, and for rows with an intercept if its number is not -1."""
         if shared and self._table is not None and len(self._told):
-            powers, ranks = self._table.pull(self._store.keys[self._told]).T
-            self._largest[self._told] = (powers / np.maximum(ranks, 1.0)) ** (1.0 / _POWER)
+            self._sizes[self._told] = self._agreed(self._table.pull(self._store.keys[self._told]))
         size, rows = 0.0, max(len(self._store), 1)
         for chunk in self._store:
             if len(chunk.values):
-                size += online_kernels.squared_sizes.of(chunk.values.dtype)(chunk.ids, chunk.values, self._largest)
+                size += online_kernels.squared_sizes.of(chunk.values.dtype)(chunk.ids, chunk.values, self._sizes)
             else:
-                size += float(len(chunk.ids)) if self._plain else float((self._largest[chunk.ids] ** -2.0).sum())
+                size += float(len(chunk.ids)) if self._plain else float((self._sizes[chunk.ids] ** -2.0).sum())
         mean = size / rows + (1.0 if intercept >= 0 else 0.0)
-        self.scales = (1.0 / (self._largest * np.sqrt(max(mean, 1e-30)))).astype(np.float32)
+        self.scales = (1.0 / (self._sizes * np.sqrt(max(mean, 1e-30)))).astype(np.float32)
 
 
-__all__ = ["COLUMNS", "FeatureScales"]
+class TypicalScales(FeatureScales):
+    """As `FeatureScales`, with the root of the mean square of a feature's values in place of their largest magnitude.
+
+    Where few values are far larger than the others, as counts of words are, the largest would make the others count for little. Ranks
+    tell each other of all features, and so learn how many of them have each.
+    """
+
+    def __init__(self, store: Store, table: SparseTable | None = None) -> None:
+        super().__init__(store, table)
+        self._told = np.arange(len(store.keys))
+        #: float64 (keys,): ranks that have each feature, where they have told each other.
+        self.holders = np.ones(len(store.keys))
+
+    def _measured(self) -> Array:
+        return np.asarray(self._agreed(self._sums()), np.float32)
+
+    def _sums(self) -> Array:
+        """Sums of squares, and numbers of values."""
+        sums = np.zeros((2, len(self._store.keys)))
+        for chunk in self._store:
+            values = chunk.values.astype(np.float64) if len(chunk.values) else np.ones(len(chunk.ids))
+            for of_all, each in zip(sums, (values * values, None), strict=True):
+                of_all += np.bincount(chunk.ids, each, len(of_all))
+        return sums.T
+
+    def tell(self) -> None:
+        """See `FeatureScales`; the table has it when this returns."""
+        if self._table is not None and len(self._told):
+            self._table.add(self._store.keys, np.column_stack([self._sums(), np.ones(len(self._told))]))
+
+    def _agreed(self, sums: Array) -> Array:
+        squares, counts, *holders = sums.T
+        for each in holders:
+            self.holders = np.maximum(each, 1.0)
+        return np.asarray(np.sqrt(np.divide(squares, counts, out=np.ones(len(sums)), where=squares > 0.0)))
+
+
+__all__ = ["COLUMNS", "TYPICAL_COLUMNS", "FeatureScales", "TypicalScales"]

@@ -9,7 +9,6 @@ is a function of the rank's clock, so a rank that was lost goes on at its succes
 from __future__ import annotations
 
 import struct
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,7 +20,6 @@ from numpy.typing import NDArray
 from sparkps.client.grouping import Grouping
 from sparkps.client.keyset import KeySet
 from sparkps.client.tables import pull_together, write_together
-from sparkps.errors import DeadlineExceeded
 from sparkps.mllib.data import kernels
 from sparkps.mllib.data.ingest import Order, ingest
 from sparkps.mllib.data.rows import RowReader
@@ -30,7 +28,15 @@ from sparkps.mllib.solvers.job import RankJob, TrainingJob
 from sparkps.mllib.solvers.measured import metrics_of
 from sparkps.mllib.solvers.measuring import CLOCKS, LOSSES, Measuring
 from sparkps.mllib.solvers.objective import Objective, by_column, located
-from sparkps.mllib.solvers.ranks import RankSummary, check_same_rows, check_weight, common_width, counts_of, weight_of
+from sparkps.mllib.solvers.ranks import (
+    RankSummary,
+    check_same_rows,
+    check_weight,
+    common_width,
+    counts_of,
+    hear_all,
+    weight_of,
+)
 from sparkps.optim import FTRL, SGD, Adagrad, Adam, Momentum, Optimizer
 from sparkps.specs import UNBOUNDED
 from sparkps.wire.messages.data import OpCode
@@ -39,9 +45,6 @@ Array = NDArray[Any]
 
 #: What a rank keeps with each tick: sum of losses and weights of the running epoch.
 _STATE = struct.Struct("<dd")
-
-#: Seconds in which all ranks must have said what their rows weigh.
-_HEARING = 600.0
 
 #: Server-side optimizers by the name of their solver; arguments: the job, l1, l2.
 OPTIMIZERS: dict[str, Callable[[TrainingJob, float, float], Optimizer]] = {
@@ -220,7 +223,7 @@ class MiniBatchRank:
         if not has_said:
             self.ranks.add(mine)
             worker.tick()
-        everyone = self._hear_all() if self.staleness and job.columns.weight else self.ranks.pull()
+        everyone = hear_all(self.ranks) if self.staleness and job.columns.weight else self.ranks.pull()
         if has_said and self.resumes:
             check_same_rows(everyone, store, own, worker.rank)
         # Under SSP and ASP some are not there yet; the rank that comes last sees them all.
@@ -233,27 +236,6 @@ class MiniBatchRank:
             check_weight(weight, job.columns)
         mean = weight / max(float(everyone[:, 0].sum()), 1.0)
         return Schedule(alone, job.batch_size, job.seed), mean
-
-    def _hear_all(self) -> Array:
-        """What all ranks say of their rows: under SSP and ASP no clock waits for it, and a mean weight must be that of all rows.
-
-        Raises
-        ------
-        DeadlineExceeded
-            Some have not said it in ten minutes.
-        """
-        deadline, pause = time.monotonic() + _HEARING, threading.Event()
-        while True:
-            everyone = self.ranks.pull()
-            silent = np.flatnonzero(everyone[:, 3] == 0)
-            if not len(silent):
-                return np.asarray(everyone)
-            if time.monotonic() > deadline:
-                raise DeadlineExceeded(
-                    f"All ranks must say what their rows weigh before they train with a `weightCol`. In {_HEARING:.0f} s ranks"
-                    f" {', '.join(map(str, silent))} have not."
-                )
-            pause.wait(0.02)
 
     def _batch(self, schedule: Schedule, t: int) -> StepBatch:
         epoch, step = divmod(t, schedule.steps)

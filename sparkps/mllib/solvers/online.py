@@ -31,20 +31,25 @@ from sparkps.mllib.data.ingest import ingest
 from sparkps.mllib.data.rows import RowReader
 from sparkps.mllib.data.store import Chunk, Store
 from sparkps.mllib.solvers import online_kernels
-from sparkps.mllib.solvers.feature_scales import FeatureScales
+from sparkps.mllib.solvers.feature_scales import TypicalScales
 from sparkps.mllib.solvers.job import RankJob
+from sparkps.mllib.solvers.learning_state import state_of
 from sparkps.mllib.solvers.measuring import LOSSES
 from sparkps.mllib.solvers.minibatch import tier_order
 from sparkps.mllib.solvers.objective import LabelSums, Objective, explained
-from sparkps.mllib.solvers.ranks import RankSummary, check_same_rows, check_weight, common_width, counts_of, weight_of
-from sparkps.mllib.solvers.row_by_row import penalise
-from sparkps.mllib.solvers.together import GrowingSchedule, factor_for
+from sparkps.mllib.solvers.ranks import (
+    RankSummary,
+    check_same_rows,
+    check_weight,
+    common_width,
+    counts_of,
+    hear_all,
+    weight_of,
+)
+from sparkps.mllib.solvers.together import GrowingSchedule
 from sparkps.wire.messages.data import OpCode
 
 Array = NDArray[Any]
-
-#: Columns of the tier's rows: see `optim.Consensus`.
-COLUMNS = 3
 
 #: Where there is an L1 penalty, coefficients that no row's margin feels are 0: this part of a feature's scale and of the labels' unit.
 _TRIFLE = 1e-6
@@ -91,7 +96,6 @@ class _Learner:
         names, self.job, self.resumes = rank_job.names, rank_job.job, rank_job.resumes
         self.worker, self.store = worker, store
         self.table, self.losses, self.ranks = (worker.table(name) for name in (names.learned, names.losses, names.ranks))
-        self.scales = FeatureScales(store, worker.table(names.magnitudes))
         self.epochs = self.job.max_iter
         #: Local number of the intercept, -1: the model has none.
         self.bias = int(store.parameters[0]) if self.job.fit_intercept else -1
@@ -100,6 +104,8 @@ class _Learner:
         self.longest = 1 + max((int(np.diff(chunk.indptr).max(initial=0)) for chunk in store), default=0)
         self.room = np.empty((3, self.longest), np.float32)
         self.objective = self.job.objective.informed(_sums_of(store, self.job.objective)) if len(store) else self.job.objective
+        self.form = state_of(self.objective)
+        self.scales = self.form.scales(store, worker.table(names.magnitudes))
         #: Of labels and margins.
         self.unit = float(getattr(self.objective, "unit", 1.0))
         self.l1, self.l2 = self.objective.penalties(self.job.l1, self.job.l2)
@@ -107,6 +113,8 @@ class _Learner:
         #: Weight of all rows until now, and until each feature last met its penalties.
         self.age = 0.0
         self.ages = np.zeros(len(store.keys) if self.penalised else 0)
+        #: What a rank's rows count for on the features that it has: those of ranks without a feature count by those with it. None: 1.
+        self.shares: Array | None = None
         #: Key sets by span of rows, where batches come again and their keys are worth keeping.
         self.keysets: dict[tuple[int, int], KeySet] = {}
         self.keeps_keysets = self.epochs > 2 and not store.is_spilled
@@ -145,19 +153,22 @@ class _Learner:
             check_weight(own, job.columns)
         has_said, mine = worker.clock > 0, counts_of(store, own, worker.rank, worker.num_workers)
         if not has_said:
-            self.ranks.add(mine)
             if worker.num_workers > 1:
                 self.scales.tell()
+            self.ranks.add(mine)
             worker.tick()
-        everyone = self.ranks.pull()
+        counts_holders = self.penalised and worker.num_workers > 1 and isinstance(self.scales, TypicalScales)
+        everyone = hear_all(self.ranks) if counts_holders else self.ranks.pull()
         if has_said and self.resumes:
             check_same_rows(everyone, store, own, worker.rank)
         # Under SSP and ASP some are not there yet; the rank that comes last sees them all.
         common_width(everyone[:, 2], job.columns)
         self.scales.take(shared=worker.num_workers > 1, intercept=self.bias)
+        if counts_holders and isinstance(self.scales, TypicalScales):
+            self.shares = worker.num_workers / self.scales.holders
         alone = job.consistency.bound
         rows = (len(store),) if alone else tuple(int(each) for each in everyone[:, 0])
-        return GrowingSchedule(rows, job.batch_size, worker.num_workers, job.seed)
+        return GrowingSchedule(rows, self.form.most_rows(job.batch_size), worker.num_workers, job.seed)
 
     def _span(self, schedule: GrowingSchedule, t: int) -> tuple[int, int]:
         return schedule.span(len(self.store), t, shuffled=not self.store.is_spilled)
@@ -193,9 +204,8 @@ class _Learner:
     def _learn(self, batch: _Batch) -> None:
         chunk, held = batch.chunk, batch.held
         rows = self._pull(batch.keys)
-        state = np.empty((len(held), 4), np.float32)
-        online_kernels.enter(rows, self.scales.scales[held], self.unit, state)
-        totals, ages = np.zeros(2), self.ages[held] if self.penalised else self.ages
+        state = self.form.enter(rows, self.scales.scales[held])
+        totals, ages = np.zeros(2), self._met(held) if self.penalised else self.ages
         bias = int(self.places[self.bias]) if self.bias >= 0 else -1
         labels = chunk.labels / self.unit if self.unit != 1.0 else chunk.labels
         offsets = chunk.offsets / self.unit if self.unit != 1.0 else chunk.offsets
@@ -204,25 +214,32 @@ class _Learner:
             self.l1, self.l2, ages, self.age, self.room, totals,
         )  # fmt: skip
         self.running = self.running[0] + totals[0], self.running[1] + totals[1]
+        waited = None
         if self.penalised:
+            waited = ages - self._met(held)
+            self.ages[held] = np.where(ages > self.age, ages, self.ages[held])
             self.age += totals[1]
-            self.ages[held] = ages
-        self._push(batch.keys, rows, state, len(chunk))
+        self._push(batch.keys, rows, state, len(chunk), waited)
+
+    def _met(self, held: Array) -> Array:
+        """When these features have met their penalties: so that what they have waited for is `_waited`."""
+        return self.ages[held] if self.shares is None else self.age - self._waited(held)
+
+    def _waited(self, held: Array) -> Array:
+        """Weight of the rows whose penalties these features have not met yet."""
+        waited = self.age - self.ages[held]
+        return waited if self.shares is None else waited * self.shares[held]
 
     def _kernel(self, chunk: Chunk) -> Callable[..., None]:
         objective: Any = self.objective  # the driver has seen to it that it has the kernel
         learn: Callable[..., None] = objective.online.of(chunk.values.dtype)
         return learn
 
-    def _push(self, keys: Array | KeySet, rows: Array, state: Array, count: int) -> None:
-        """Say what has come of `rows` after learning from so many rows of data."""
-        gained, moved, bins = np.empty(len(rows)), np.empty(len(rows)), np.zeros(2 * online_kernels.BINS)
-        online_kernels.moves(rows, state, self.job.step_size, float(count), gained, moved, bins)
-        shares, products = bins[: online_kernels.BINS], bins[online_kernels.BINS :]
-        met = shares > 0.0
-        factor = factor_for(shares[met], products[met] / shares[met], self.worker.num_workers)
-        pushes = np.empty((len(rows), COLUMNS), np.float32)
-        online_kernels.leave(rows, state, self.unit, gained, moved, factor, pushes)
+    def _push(self, keys: Array | KeySet, rows: Array, state: Array, count: int, waited: Array | None) -> None:
+        """Say what has come of `rows` after learning from so many rows of data, and meeting penalties of rows of so much weight."""
+        rate = self.job.step_size
+        decays = None if waited is None else self.form.decays(rows, state, waited, rate, self.l1, self.l2)
+        pushes = self.form.pushes(rows, state, rate, count, self.worker.num_workers, decays)
         given: list[Any] = [(keys, pushes) if isinstance(keys, KeySet) else (self.table, keys, pushes)]
         write_together(self.worker.session, OpCode.PUSH, given)
 
@@ -234,26 +251,26 @@ class _Learner:
 
     def _settle(self) -> None:
         """The penalties of all rows on all coefficients that this rank has looked at."""
-        held = self._features()
-        if not len(held):
-            return
-        keys = self.store.keys[held]
-        rows = self._pull(keys)
-        state = np.empty((len(held), 4), np.float32)
-        online_kernels.enter(rows, self.scales.scales[held], self.unit, state)
-        penalise(state, self.age - self.ages[held], self.job.step_size, self.l1, self.l2)
-        self._push(keys, rows, state, 1)
+        features = self._features()
+        for held in self.form.pieces(features) if len(features) else []:
+            keys = self.store.keys[held]
+            rows = self._pull(keys)
+            state = self.form.enter(rows, self.scales.scales[held])
+            waited = self._waited(held)
+            self.form.penalise(state, waited, self.job.step_size, self.l1, self.l2)
+            self._push(keys, rows, state, 1, waited)
 
     def _trim(self) -> None:
         """What rounding, or a mean over ranks, has left of coefficients that the penalty has brought to 0, becomes 0."""
-        held = self._features()
-        keys = self.store.keys[held]
-        rows = self._pull(keys)
-        left = (rows[:, 0] != 0.0) & (np.abs(rows[:, 0]) < _TRIFLE * self.unit * self.scales.scales[held])
-        if left.any():
-            rows = rows[left]
-            rows[:, 0] = 0.0
-            self.table.assign(keys[left], rows)
+        for held in self.form.pieces(self._features()):
+            keys, outputs = self.store.keys[held], self.form.outputs
+            rows = self._pull(keys)
+            least = _TRIFLE * self.unit * self.scales.scales[held]
+            left = (rows[:, :outputs] != 0.0) & (np.abs(rows[:, :outputs]) < least[:, None])
+            if left.any():
+                rows[:, :outputs][left] = 0.0
+                changed = left.any(axis=1)
+                self.table.assign(keys[changed], rows[changed])
 
     def _end_epoch(self, epoch: int) -> None:
         losses = np.zeros((self.epochs, LOSSES))
@@ -276,4 +293,4 @@ def _sums_of(store: Store, objective: Objective) -> LabelSums:
     return LabelSums(max(weight, np.finfo(np.float64).tiny), labels, squares, weight_squares)
 
 
-__all__ = ["COLUMNS", "OnlineTask"]
+__all__ = ["OnlineTask"]

@@ -12,24 +12,24 @@ from sparkps.driver_bridge.groups.checkpoints import Pace
 from sparkps.driver_bridge.groups.running import RunningGroup
 from sparkps.errors import InvalidInput
 from sparkps.mllib.data.store import INTERCEPT_KEY
-from sparkps.mllib.solvers import feature_scales, online_kernels, row_by_row
+from sparkps.mllib.solvers import online_kernels, row_by_row, row_by_row_many
 from sparkps.mllib.solvers.driver import Solution, SolverDriver
 from sparkps.mllib.solvers.job import RankJob, TrainingJob
+from sparkps.mllib.solvers.learning_state import state_of
 from sparkps.mllib.solvers.measuring import LOSSES
 from sparkps.mllib.solvers.names import TableNames
-from sparkps.mllib.solvers.online import COLUMNS, OnlineTask
+from sparkps.mllib.solvers.online import OnlineTask
 from sparkps.mllib.solvers.ranks import Figures, check_weight
 from sparkps.mllib.solvers.saving import Saver
 from sparkps.mllib.solvers.together import GrowingSchedule
 from sparkps.mllib.tables import TrainingTables
-from sparkps.optim import Consensus
 
 
 class OnlineDriver(SolverDriver):
     """See the module."""
 
     joins = False
-    kernels = (online_kernels.__name__, row_by_row.__name__)
+    kernels = (online_kernels.__name__, row_by_row.__name__, row_by_row_many.__name__)
     #: Made by `create`.
     learned: SparseTable
     model: SparseTable
@@ -38,9 +38,10 @@ class OnlineDriver(SolverDriver):
     def __init__(self, jobs: Sequence[TrainingJob], names: TableNames) -> None:
         super().__init__(jobs, names)
         objective = self.job.objective
+        self._form = state_of(objective)
         if getattr(objective, "online", None) is None:
             raise InvalidInput(
-                f"solver='online' must be given a loss of one margin a row that has a kernel for it. Got"
+                f"solver='online' must be given a loss that has a kernel for it. Got"
                 f" {type(objective).__name__}; set another `solver`.",
                 param="solver",
             )
@@ -62,9 +63,10 @@ class OnlineDriver(SolverDriver):
 
     def _create(self, tables: TrainingTables) -> list[SparseTable]:
         job, names = self.job, self.names
-        self.learned = tables.sparse(names.learned, dim=COLUMNS, optimizer=Consensus(job.step_size), group=names.prefix)
-        self.model = tables.sparse(names.coefficients, dim=1, group=names.prefix)
-        tables.sparse(names.magnitudes, dim=feature_scales.COLUMNS, dtype="float64")
+        merging = self._form.optimizer(job.step_size)
+        self.learned = tables.sparse(names.learned, dim=self._form.columns, optimizer=merging, group=names.prefix)
+        self.model = tables.sparse(names.coefficients, dim=self._form.outputs, group=names.prefix)
+        tables.sparse(names.magnitudes, dim=self._form.scale_columns, dtype="float64")
         self.losses = tables.dense(names.losses, shape=(max(1, job.max_iter), LOSSES), dtype="float64")
         return [self.model]
 
@@ -89,7 +91,8 @@ class OnlineDriver(SolverDriver):
             rows = self.ranks.pull()[:, 0]
         finally:  # the thread asks once
             disconnect(self.ranks.address)
-        schedule = GrowingSchedule(tuple(int(each) for each in rows), self.job.batch_size, self._workers, self.job.seed)
+        most = self._form.most_rows(self.job.batch_size)
+        schedule = GrowingSchedule(tuple(int(each) for each in rows), most, self._workers, self.job.seed)
         return Pace(epochs * max(1, schedule.later), until=schedule.steps_until(max(self.job.max_iter - 1, 0)))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparkps.errors import CheckpointError, InvalidInput, NonFiniteValues
+from sparkps.client.tables import DenseTable
+from sparkps.errors import CheckpointError, DeadlineExceeded, InvalidInput, NonFiniteValues
 from sparkps.mllib.data.rows import Columns
 from sparkps.mllib.data.store import Store
 
@@ -22,6 +25,9 @@ log = logging.getLogger(__name__)
 #: Columns of the table of ranks, which has a row for each: rows, sum of their weights, length of their vectors (0: unknown), and whether it
 #: has said so.
 COUNTS = 4
+
+#: Seconds in which all ranks must have said what rows they have.
+_HEARING = 600.0
 
 
 def counts_of(store: Store, weight: float, rank: int, num_workers: int) -> Array:
@@ -34,6 +40,33 @@ def counts_of(store: Store, weight: float, rank: int, num_workers: int) -> Array
 def weight_of(store: Store) -> float:
     """Sum of the weights of all rows."""
     return sum(float(chunk.weights.sum()) if len(chunk.weights) else float(len(chunk)) for chunk in store)
+
+
+def hear_all(ranks: DenseTable) -> Array:
+    """What all ranks say of their rows, once they have: under SSP and ASP no clock waits for it.
+
+    Parameters
+    ----------
+    ranks : DenseTable
+        The table of ranks.
+
+    Raises
+    ------
+    DeadlineExceeded
+        Some have not said it in ten minutes.
+    """
+    deadline, pause = time.monotonic() + _HEARING, threading.Event()
+    while True:
+        everyone = np.asarray(ranks.pull())
+        silent = np.flatnonzero(everyone[:, 3] == 0)
+        if not len(silent):
+            return everyone
+        if time.monotonic() > deadline:
+            raise DeadlineExceeded(
+                f"All ranks must say what rows they have before they train with weights, or penalties that ranks share. In {_HEARING:.0f} s"
+                f" ranks {', '.join(map(str, silent))} have not."
+            )
+        pause.wait(0.02)
 
 
 def check_same_rows(said: Array, store: Store, weight: float, rank: int) -> None:
@@ -181,6 +214,6 @@ def not_finite(got: str) -> NonFiniteValues:
 
 
 __all__ = [
-    "COUNTS", "Figures", "RankSummary", "check_same_rows", "check_weight", "common_width", "counts_of", "no_rows", "not_finite",
+    "COUNTS", "Figures", "RankSummary", "check_same_rows", "check_weight", "common_width", "counts_of", "hear_all", "no_rows", "not_finite",
     "weight_of",
 ]  # fmt: skip

@@ -25,8 +25,8 @@ _RATE = 0.5
 
 
 def has_pass(objective: Objective) -> bool:
-    """Whether an objective can be learned row by row."""
-    return getattr(objective, "online", None) is not None
+    """Whether an objective of one margin can be learned row by row."""
+    return objective.outputs == 1 and getattr(objective, "online", None) is not None
 
 
 def one_pass(store: Store, objective: Any, intercept: float | None) -> tuple[Array, Array]:

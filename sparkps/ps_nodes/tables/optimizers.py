@@ -142,7 +142,7 @@ def _ftrl(o: optim.FTRL) -> UpdateRule:
 
 
 def _consensus(o: optim.Consensus) -> UpdateRule:
-    return UpdateRule(o, "consensus", o.learning_rate)
+    return UpdateRule(o, "shared_consensus" if o.shared else "consensus", o.learning_rate)
 
 
 _RULES: dict[type[Any], Callable[[Any], UpdateRule]] = {

@@ -88,11 +88,12 @@ def test_functions_by_column_take_a_factor_for_each_column_of_a_sparse_table() -
 
 @pytest.mark.parametrize("target", ["float32", "float64"])
 @pytest.mark.parametrize("source", ["float32", "float64"])
-def test_a_column_is_taken_to_a_table_of_one(target: str, source: str) -> None:
+@pytest.mark.parametrize("width", [1, 2])
+def test_columns_are_taken_to_a_table_of_fewer(target: str, source: str, width: int) -> None:
     index = KeyIndex(range(256))
     tables = {
         number: SparseShards(TableSpec(f"t{number}", "sparse", dim, dtype, table=number), index)
-        for number, dim, dtype in ((1, 1, target), (2, 3, source))
+        for number, dim, dtype in ((1, width, target), (2, 3, source))
     }
     for table in tables.values():
         index.attach(table)
@@ -101,9 +102,9 @@ def test_a_column_is_taken_to_a_table_of_one(target: str, source: str) -> None:
     slots, rows = index.resolve(keys, runs), np.random.default_rng(3).normal(size=(len(keys), 3))
     tables[2].assign(slots, runs, rows.astype(source))
     functions.run([build_call("take_column", 1, {"source": 2, "column": 1}, int)], tables, range(256))
-    taken = tables[1].gather(keys, slots, runs)[:, 0]
-    assert np.array_equal(taken, rows[:, 1].astype(source).astype(target))
-    for wrong in (FunctionCall("take_column", [1, 2], {"column": 3}), FunctionCall("take_column", [2, 1], {"column": 0})):
+    taken = tables[1].gather(keys, slots, runs)
+    assert np.array_equal(taken, rows[:, 1 : 1 + width].astype(source).astype(target))
+    for wrong in (FunctionCall("take_column", [1, 2], {"column": 4 - width}), FunctionCall("take_column", [2, 1], {"column": 0})):
         with pytest.raises(InvalidInput, match="'take_column' must be sparse and of one group"):
             functions.run([wrong], tables, range(256))
 

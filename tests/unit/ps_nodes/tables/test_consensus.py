@@ -20,9 +20,9 @@ RATE = 0.5
 each_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
 
-def made(dtype: str = "float64", dim: int = 3) -> SparseShards:
+def made(dtype: str = "float64", dim: int = 3, *, shared: bool = False) -> SparseShards:
     index = KeyIndex(range(256))
-    table = SparseShards(TableSpec("t", "sparse", dim, dtype, optimizer=Consensus(RATE)), index)
+    table = SparseShards(TableSpec("t", "sparse", dim, dtype, optimizer=Consensus(RATE, shared)), index)
     index.attach(table)
     return table
 
@@ -37,25 +37,49 @@ def read(table: SparseShards, keys: np.ndarray) -> np.ndarray:
     return table.gather(keys, table.index.find(keys, runs), runs)
 
 
-def pushes(rng: np.random.Generator, count: int, dim: int, dtype: str) -> np.ndarray:
-    gained = rng.uniform(1e-3, 5, (count, dim // 3))
-    wanted, factors = rng.normal(size=gained.shape), rng.uniform(1, 8, gained.shape)
-    return np.hstack([gained * wanted, gained, gained * factors]).astype(dtype)
+def pushes(rng: np.random.Generator, count: int, dim: int, dtype: str, *, shared: bool = False) -> np.ndarray:
+    gained = rng.uniform(1e-3, 5, (count, 1 if shared else dim // 3))
+    factors = rng.uniform(1, 8, gained.shape)
+    wanted = rng.normal(size=(count, dim - 2 if shared else dim // 3))
+    return np.hstack([gained * (factors if shared else 1.0) * wanted, gained, gained * factors]).astype(dtype)
 
 
 @each_dtype
-@pytest.mark.parametrize("dim", [3, 6])
-def test_rows_follow_the_formula(dtype: str, dim: int) -> None:
-    rng, table = np.random.default_rng(dim), made(dtype, dim)
-    twin = naive.Table(Consensus(RATE), dtype, lambda _: np.zeros(dim))
+@pytest.mark.parametrize(("dim", "shared"), [(3, False), (6, False), (3, True), (7, True)])
+def test_rows_follow_the_formula(dtype: str, dim: int, shared: bool) -> None:
+    rng, table = np.random.default_rng(dim), made(dtype, dim, shared=shared)
+    twin = naive.Table(Consensus(RATE, shared), dtype, lambda _: np.zeros(dim))
     for _ in range(6):
         keys = grouped(rng.choice(np.arange(60), 25, replace=False))
-        values = pushes(rng, 25, dim, dtype)
+        values = pushes(rng, 25, dim, dtype, shared=shared)
         values[0] = 0  # nothing gained: nothing changes
         table.push(*part(table, keys, values))
         twin.push(keys.tolist(), values)
     for key in range(60):
         assert read(table, np.array([key]))[0] == pytest.approx(twin.read(key), rel=2e-5, abs=1e-6)
+
+
+@each_dtype
+def test_one_coefficient_that_shares_with_none_is_as_one_by_itself(dtype: str) -> None:
+    rng, table, other = np.random.default_rng(4), made(dtype), made(dtype, shared=True)
+    for _ in range(3):
+        keys = grouped(rng.choice(100, 40, replace=False))
+        values = pushes(rng, 40, 3, dtype)
+        table.push(*part(table, keys, values))
+        values[:, 0] *= values[:, 2] / values[:, 1]
+        other.push(*part(other, keys, values))
+    keys = grouped(np.arange(100))
+    assert read(table, keys) == pytest.approx(read(other, keys), rel=1e-5)
+
+
+def test_changes_of_workers_that_say_other_factors_add_up() -> None:
+    table, keys, settled = made(shared=True), np.array([7]), (1.0, 1e6)
+    table.push(*part(table, keys, said((0.0, 0.0), settled)))
+    moved = [said(settled, (1.0 + change, 1e6 + 1), factor) for change, factor in ((0.001, 1.0), (-0.0002, 30.0))]
+    for each, factor in zip(moved, (1.0, 30.0), strict=True):
+        each[0, 0] *= factor
+    table.apply_sum([part(table, keys, each) for each in moved], OpCode.PUSH, 1)
+    assert read(table, keys)[0, 0] == pytest.approx(1.0008, abs=2e-5)
 
 
 @each_dtype
@@ -121,5 +145,7 @@ def test_takes_no_penalty_clipping_or_schedule(wrong: dict) -> None:
 def test_needs_a_sparse_table_of_three_columns_for_each_coefficient() -> None:
     with pytest.raises(InvalidInput, match="multiple of 3"):
         check_spec(TableSpec("t", "sparse", 4, "float32", optimizer=Consensus(RATE)))
+    with pytest.raises(InvalidInput, match="3 or more"):
+        check_spec(TableSpec("t", "sparse", 2, "float32", optimizer=Consensus(RATE, shared=True)))
     with pytest.raises(InvalidInput, match="sparse for the optimizer Consensus"):
         check_spec(TableSpec("t", "dense", 1, "float32", (3,), optimizer=Consensus(RATE)))
