@@ -149,6 +149,22 @@ def test_weights_count_between_workers_that_do_not_wait(spark, ps, consistency):
     assert model.transform(frame.limit(1)).head().probability[1] > 0.9
 
 
-def test_rows_that_nobody_would_measure_are_refused(ps, rows):
-    with pytest.raises(ValueError, match="must not be set with solver='online', which measures no rows"):
-        LogisticRegression(solver="online", validationIndicatorCol="aside").fit(rows)
+@pytest.mark.parametrize("params", [{}, {"regParam": 0.002, "elasticNetParam": 0.3}, {"family": "multinomial", "regParam": 0.001}])
+def test_epochs_of_learning_row_by_row_end_where_rows_for_validation_stop_improving(ps, rows, params):
+    estimator = LogisticRegression(solver="online", maxIter=40, batchSize=20, numWorkers=2, **params)
+    model = estimator.setParams(validationIndicatorCol="aside", earlyStoppingRounds=2).fit(rows)
+    losses = model.summary.validationHistory
+    assert len(losses) == len(model.summary.objectiveHistory)
+    held = model.transform(rows.where("aside")).select("label", "probability").collect()
+    assert -np.mean([np.log(row.probability[int(row.label)]) for row in held]) == pytest.approx(min(losses), rel=1e-4)
+    if not params:
+        assert len(losses) < 40
+        assert "validation loss" in model.summary.reason
+
+
+@pytest.mark.parametrize("consistency", ["ssp", "asp"])
+def test_learners_that_do_not_wait_measure_rows_for_validation(ps, rows, consistency):
+    estimator = LogisticRegression(solver="online", maxIter=5, batchSize=20, numWorkers=2, consistency=consistency, regParam=0.001)
+    losses = estimator.setParams(validationIndicatorCol="aside").fit(rows).summary.validationHistory
+    assert 0 < len(losses) <= 5
+    assert losses[-1] < 0.7

@@ -108,7 +108,8 @@ class TypicalScales(FeatureScales):
     def tell(self) -> None:
         """See `FeatureScales`; the table has it when this returns."""
         if self._table is not None and len(self._told):
-            self._table.add(self._store.keys, np.column_stack([self._sums(), np.ones(len(self._told))]))
+            sums = self._sums()
+            self._table.add(self._store.keys, np.column_stack([sums, sums[:, 1] > 0.0]))
 
     def _agreed(self, sums: Array) -> Array:
         squares, counts, *holders = sums.T

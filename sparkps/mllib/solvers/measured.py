@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sparkps.client.tables import SparseTable
 from sparkps.mllib.data.store import Chunk
 from sparkps.mllib.metrics import MetricSet
 from sparkps.mllib.solvers.job import TrainingJob
@@ -80,4 +81,13 @@ class MetricHistory:
             self.values[name].append(value)
 
 
-__all__ = ["MetricHistory", "metrics_of", "parts_of"]
+def metric_values(job: TrainingJob, parts: SparseTable | None, epochs: int) -> dict[str, list[float]]:
+    """By name, the metrics of rows for validation after each of so many epochs, of a table with a row of sums for each epoch."""
+    history = MetricHistory(metrics_of(job))
+    if parts is not None:
+        for sums in parts.pull(np.arange(epochs)):
+            history.tell(sums)
+    return history.values
+
+
+__all__ = ["MetricHistory", "metric_values", "metrics_of", "parts_of"]

@@ -56,14 +56,29 @@ class Measuring:
     ) -> None:  # fmt: skip
         self._together = together
         self._worker, self._store, self._objective, self._stopping = worker, store, objective, stopping
-        self._model, self._bias, self._losses, self._best, self._best_bias = (
-            worker.table(name) for name in (names.coefficients, names.intercept, names.losses, names.best, names.best_intercept)
-        )
+        self._losses, self._best = worker.table(names.losses), worker.table(names.best)
+        self._open(names)
         self._metrics, self._measures = metrics, worker.table(names.measures) if metrics.size else None
         aside = store.validation
         ids = [np.unique(chunk.ids) for chunk in aside] if aside is not None else []
         #: Numbers of the keys that rows for validation have.
         self._held = np.unique(np.concatenate([np.empty(0, np.int32), *ids]))
+
+    def _open(self, names: TableNames) -> None:
+        """The tables of the model that is trained, and of the intercepts of the best."""
+        self._model, self._bias, self._best_bias = (
+            self._worker.table(name) for name in (names.coefficients, names.intercept, names.best_intercept)
+        )
+
+    def _pulled(self) -> tuple[Array, Array]:
+        """Coefficients of the features that rows for validation have, (held, dim), and intercepts with further parameters."""
+        weights, bias = pull_together(self._worker.session, [(self._model, self._store.keys[self._held]), self._bias])
+        return weights, bias
+
+    def _keep(self) -> None:
+        """The model as it is becomes the best one."""
+        self._best.call("copy", source=self._model)
+        self._best_bias.call("copy", source=self._bias)
 
     def measure(self, epoch: int, *, fit_intercept: bool) -> None:
         """Add what the model, as it is at this clock, loses on the rank's rows."""
@@ -71,7 +86,7 @@ class Measuring:
         aside = self._store.validation
         found = 0.0
         if aside is not None and len(aside):
-            weights, bias = pull_together(self._worker.session, [(self._model, self._store.keys[self._held]), self._bias])
+            weights, bias = self._pulled()
             state = np.zeros((len(self._store.keys), 2, self._objective.dim))
             state[self._held, 0] = weights
             start = np.asarray(bias, np.float64) if fit_intercept else np.zeros(len(bias))
@@ -92,8 +107,7 @@ class Measuring:
         # Under SSP and ASP whoever measures last sees the epoch whole.
         is_mine = self._worker.rank == 0 if self._together else not known[epoch, _KEPT]
         if stopping.best == epoch and is_mine:
-            self._best.call("copy", source=self._model)
-            self._best_bias.call("copy", source=self._bias)
+            self._keep()
             kept = np.zeros(self._losses.shape)
             kept[epoch, _KEPT] = 1.0
             self._losses.add(kept)
@@ -114,9 +128,35 @@ def history(losses: Array, num_workers: int) -> list[float]:
     return [float(total / weight) for total, weight in zip(sums[:whole], weights[:whole], strict=True) if weight]
 
 
+def outcome(losses: Array, num_workers: int, stopping: EarlyStopping) -> tuple[list[float], str, bool]:
+    """What the measures of all epochs come to.
+
+    Parameters
+    ----------
+    losses : ndarray of shape (epochs, LOSSES)
+    num_workers : int
+    stopping : EarlyStopping
+        Nothing was told it yet.
+
+    Returns
+    -------
+    aside : list of float
+        Mean loss of the rows for validation after each epoch.
+    reason : str
+        Why training ended.
+    keeps : bool
+        Whether the model is the one that was kept, and not the last.
+    """
+    aside, reason = history(losses, num_workers), None
+    for loss in aside:
+        _, reason = stopping.tell(loss)
+    found = kept(losses)
+    return aside, reason or "maxIter was reached", bool(len(found) and found[-1] == stopping.best != len(aside) - 1)
+
+
 def kept(losses: Array) -> Array:
     """Epochs whose model was kept, ascending."""
     return np.flatnonzero(losses[:, _KEPT])
 
 
-__all__ = ["CLOCKS", "LOSSES", "Measuring", "history", "kept"]
+__all__ = ["CLOCKS", "LOSSES", "Measuring", "history", "kept", "outcome"]

@@ -14,9 +14,8 @@ from sparkps.driver_bridge.groups.checkpoints import Pace
 from sparkps.driver_bridge.groups.running import RunningGroup
 from sparkps.mllib.solvers.driver import Solution, SolverDriver
 from sparkps.mllib.solvers.job import RankJob
-from sparkps.mllib.solvers.measured import MetricHistory, metrics_of
-from sparkps.mllib.solvers.measuring import CLOCKS, LOSSES, kept
-from sparkps.mllib.solvers.measuring import history as validation_history
+from sparkps.mllib.solvers.measured import metric_values, metrics_of
+from sparkps.mllib.solvers.measuring import CLOCKS, LOSSES, outcome
 from sparkps.mllib.solvers.minibatch import OPTIMIZERS, MiniBatchTask, Schedule
 from sparkps.mllib.solvers.ranks import Figures, check_weight, not_finite
 from sparkps.mllib.solvers.saving import Saver
@@ -86,22 +85,16 @@ class MiniBatchDriver(SolverDriver):
 
     def _metrics(self, epochs: int) -> dict[str, list[float]]:
         """By name, the metrics of rows for validation after each of so many epochs."""
-        history = MetricHistory(metrics_of(self.job))
-        if self.parts is not None:
-            for parts in self.parts.pull(np.arange(epochs)):
-                history.tell(parts)
-        return history.values
+        return metric_values(self.job, self.parts, epochs)
 
     def _take_best(self, losses: Array) -> tuple[list[float], str]:
         """The model becomes the best one on rows for validation; their losses, and why training ended."""
-        aside, reason = validation_history(losses, len(self.ranks.pull())), None
         stopping = EarlyStopping(self.job.early_stopping_rounds, self.job.validation_tol)
-        for loss in aside:
-            _, reason = stopping.tell(loss)
-        if self.best is not None and len(found := kept(losses)) and found[-1] == stopping.best != len(aside) - 1:
+        aside, reason, keeps = outcome(losses, len(self.ranks.pull()), stopping)
+        if self.best is not None and keeps:
             self.model.call("copy", source=self.best[0])
             self.bias.call("copy", source=self.best[1])
-        return aside, reason or "maxIter was reached"
+        return aside, reason
 
     def _pace(self, clock: int, epochs: int) -> Pace | None:
         """Clocks of so many epochs: known when every rank has said its rows, and has heard those of all."""

@@ -10,14 +10,14 @@ intercept. A coefficient meets the penalties of rows without its feature when it
 the end (Langford, Li and Zhang, *Sparse online learning via truncated gradient*, JMLR 2009).
 
 Clock 0 counts the rows and compares the scales of features; clock t + 1 is step t; where there are penalties, one or two more
-bring the coefficients up to date.
+bring the coefficients up to date. Where there are rows for validation, these come after each epoch, and then those of `measuring`.
 """
 
 from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,13 +29,15 @@ from sparkps.client.tables import pull_together, write_together
 from sparkps.mllib.data import kernels
 from sparkps.mllib.data.ingest import ingest
 from sparkps.mllib.data.rows import RowReader
-from sparkps.mllib.data.store import Chunk, Store
+from sparkps.mllib.data.store import INTERCEPT_KEY, Chunk, Store
 from sparkps.mllib.solvers import online_kernels
 from sparkps.mllib.solvers.feature_scales import TypicalScales
-from sparkps.mllib.solvers.job import RankJob
+from sparkps.mllib.solvers.job import RankJob, TrainingJob
 from sparkps.mllib.solvers.learning_state import state_of
-from sparkps.mllib.solvers.measuring import LOSSES
+from sparkps.mllib.solvers.measured import metrics_of
+from sparkps.mllib.solvers.measuring import LOSSES, Measuring
 from sparkps.mllib.solvers.minibatch import tier_order
+from sparkps.mllib.solvers.names import TableNames
 from sparkps.mllib.solvers.objective import LabelSums, Objective, explained
 from sparkps.mllib.solvers.ranks import (
     RankSummary,
@@ -89,6 +91,21 @@ class _Batch:
     keys: Array | KeySet
 
 
+class _MeasuringLearned(Measuring):
+    """Measures what learners merge, which has the intercepts among the other rows."""
+
+    def _open(self, names: TableNames) -> None:
+        self._model = self._worker.table(names.learned)
+
+    def _pulled(self) -> tuple[Array, Array]:
+        keys = np.append(self._store.keys[self._held], INTERCEPT_KEY)
+        rows = self._model.pull(keys)[:, : self._objective.outputs]
+        return rows[:-1], rows[-1]
+
+    def _keep(self) -> None:
+        self._best.call("take_column", source=self._model, column=0)
+
+
 class _Learner:
     """One rank."""
 
@@ -118,6 +135,11 @@ class _Learner:
         #: Key sets by span of rows, where batches come again and their keys are worth keeping.
         self.keysets: dict[tuple[int, int], KeySet] = {}
         self.keeps_keysets = self.epochs > 2 and not store.is_spilled
+        self.measuring: Measuring | None = None
+        if self.job.columns.validation:
+            stopping = self.job.early_stopping_rounds, self.job.validation_tol
+            together, metrics = self.job.consistency.bound == 0, metrics_of(self.job)
+            self.measuring = _MeasuringLearned(worker, store, names, self.job.objective, stopping, metrics, together=together)
         #: Sum of losses and of weights in the running epoch.
         self.running = _STATE.unpack(worker.state) if worker.state else (0.0, 0.0)
         self.began = time.monotonic()
@@ -127,23 +149,41 @@ class _Learner:
     def run(self) -> None:
         """From the rank's clock to the end."""
         worker, schedule = self.worker, self._count()
-        last = schedule.steps_until(self.epochs)
-        first = worker.clock - 1
-        self._catch_up(schedule, min(first, last))
-        for t in range(first, last):
-            batch = self._batch(*self._span(schedule, t))
-            if len(batch.chunk):
-                self._learn(batch)
-            epoch = schedule.epoch_of(t)
-            if schedule.steps_until(epoch + 1) == t + 1:
-                self._end_epoch(epoch + 1)
+        passed = worker.clock - 1
+        for at, (what, number) in enumerate(self._clocks(schedule)):
+            if at < passed:  # by a rank that was lost, whose successor this one is
+                self._catch_up(schedule, what, number)
+                continue
+            if what == "step":
+                self._step(schedule, number)
+            elif what == "settle":
+                self._settle()
+            elif what == "trim":
+                self._trim()
+            elif what == "measure" and self.measuring:
+                self.measuring.measure(number, fit_intercept=self.job.fit_intercept)
+            elif what == "decide" and self.measuring and self.measuring.decide(number):
+                return
             worker.tick(_STATE.pack(*self.running))
-        for ending, wanted in ((self._settle, self.penalised), (self._trim, self.l1 > 0.0)):
-            if wanted and last:
-                if worker.clock - 1 == last:
-                    ending()
-                    worker.tick(_STATE.pack(*self.running))
-                last += 1
+
+    def _clocks(self, schedule: GrowingSchedule) -> Iterator[tuple[str, int]]:
+        """What is done in each clock from 1 on, with the number of the step or of the epoch."""
+        endings = [name for name, wanted in zip(("settle", "trim"), penalties_of(self.job), strict=True) if wanted]
+        for epoch in range(self.epochs):
+            steps = range(schedule.steps_until(epoch), schedule.steps_until(epoch + 1))
+            yield from (("step", t) for t in steps)
+            if self.measuring:
+                yield from ((name, epoch) for name in (*endings, "measure", "decide"))
+        if not self.measuring and schedule.steps_until(self.epochs):
+            yield from ((name, self.epochs) for name in endings)
+
+    def _step(self, schedule: GrowingSchedule, t: int) -> None:
+        batch = self._batch(*self._span(schedule, t))
+        if len(batch.chunk):
+            self._learn(batch)
+        epoch = schedule.epoch_of(t)
+        if schedule.steps_until(epoch + 1) == t + 1:
+            self._end_epoch(epoch + 1)
 
     def _count(self) -> GrowingSchedule:
         """Tell the other ranks of the rows, and hear of theirs."""
@@ -173,12 +213,13 @@ class _Learner:
     def _span(self, schedule: GrowingSchedule, t: int) -> tuple[int, int]:
         return schedule.span(len(self.store), t, shuffled=not self.store.is_spilled)
 
-    def _catch_up(self, schedule: GrowingSchedule, steps: int) -> None:
-        """What earlier steps have made of the ages, where this rank is the successor of one that was lost."""
-        if self.penalised:
-            for t in range(steps):
-                chunk = self.store.rows(*self._span(schedule, t))
-                self.age = online_kernels.pass_by(chunk.indptr, chunk.ids, chunk.weights, self.ages, self.age)
+    def _catch_up(self, schedule: GrowingSchedule, what: str, number: int) -> None:
+        """What an earlier clock has made of the ages."""
+        if self.penalised and what == "step":
+            chunk = self.store.rows(*self._span(schedule, number))
+            self.age = online_kernels.pass_by(chunk.indptr, chunk.ids, chunk.weights, self.ages, self.age)
+        elif what == "settle":
+            self.ages[:] = self.age
 
     def _batch(self, start: int, stop: int) -> _Batch:
         chunk = self.store.rows(start, stop)
@@ -259,6 +300,7 @@ class _Learner:
             waited = self._waited(held)
             self.form.penalise(state, waited, self.job.step_size, self.l1, self.l2)
             self._push(keys, rows, state, 1, waited)
+        self.ages[:] = self.age
 
     def _trim(self) -> None:
         """What rounding, or a mean over ranks, has left of coefficients that the penalty has brought to 0, becomes 0."""
@@ -282,6 +324,11 @@ class _Learner:
         self.running = (0.0, 0.0)
 
 
+def penalties_of(job: TrainingJob) -> tuple[bool, bool]:
+    """Whether there are penalties, which coefficients are brought up to date with at the end, and whether some bring them to 0."""
+    return job.l1 > 0.0 or job.l2 > 0.0, job.l1 > 0.0
+
+
 def _sums_of(store: Store, objective: Objective) -> LabelSums:
     """Of a rank's own labels."""
     sums = np.zeros(4)
@@ -293,4 +340,4 @@ def _sums_of(store: Store, objective: Objective) -> LabelSums:
     return LabelSums(max(weight, np.finfo(np.float64).tiny), labels, squares, weight_squares)
 
 
-__all__ = ["OnlineTask"]
+__all__ = ["OnlineTask", "penalties_of"]
