@@ -25,6 +25,7 @@ FITS = [
       for solver in ("lbfgs", "auto", "online", "sgd", "momentum", "adagrad", "adam", "ftrl")),
     *((LinearRegression(solver=solver, maxIter=2), solver != "online") for solver in ("normal", "l-bfgs", "online")),
     (LogisticRegression(family="multinomial", maxIter=2), True),
+    (LogisticRegression(family="multinomial", solver="online", maxIter=2), False),
     (LogisticRegression(regParam=0.1, elasticNetParam=0.5, maxIter=2), True),
     (LinearRegression(loss="huber", maxIter=2), True),
     (LinearSVC(maxIter=2), True),

@@ -18,6 +18,7 @@ from sparkps.mllib.solvers.job import RankJob, TrainingJob
 from sparkps.mllib.solvers.learning_state import state_of
 from sparkps.mllib.solvers.measured import metric_values, metrics_of
 from sparkps.mllib.solvers.measuring import CLOCKS, LOSSES, outcome
+from sparkps.mllib.solvers.minibatch_driver import check_finite
 from sparkps.mllib.solvers.names import TableNames
 from sparkps.mllib.solvers.online import OnlineTask, penalties_of
 from sparkps.mllib.solvers.ranks import Figures, check_weight
@@ -91,6 +92,8 @@ class OnlineDriver(SolverDriver):
         else:
             self.model.call("take_column", source=self.learned, column=0)
         intercepts = self.model.pull(np.array([INTERCEPT_KEY])).astype(np.float64)[0]
+        if self._form.outputs > 1:
+            check_finite(self.model, intercepts)
         extras = {"metrics": metric_values(self.job, self.parts, len(aside))} if aside else {}
         solution = Solution(intercepts, history, len(history), reason, seconds=seconds, validation=aside, extras=extras)
         return [solution], figures
