@@ -19,7 +19,7 @@ from sparkps.mllib.classification import LogisticRegression
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("input", help="Parquet with the columns package, section and text")
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--regParam", type=float, default=1e-4)
     args = parser.parse_args()
     spark = SparkSession.builder.appName("package sections").getOrCreate()
