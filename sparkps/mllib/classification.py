@@ -15,26 +15,19 @@ from pyspark import keyword_only
 from pyspark.ml.linalg import Matrix, Vector
 from pyspark.ml.util import DefaultParamsReadable, MLReadable
 
-from sparkps.errors import InvalidInput
 from sparkps.mllib.errors import InvalidParam
-from sparkps.mllib.fm.estimator import FieldMachineEstimator, MachineEstimator
-from sparkps.mllib.fm.model import FieldMachineClassificationModel, MachineClassificationModel
-from sparkps.mllib.linear.binary import BinaryClassifier
+from sparkps.mllib.fm.classifiers import FFMClassificationModel, FFMClassifier, FMClassificationModel, FMClassifier
 from sparkps.mllib.linear.bounded import BoundedClassifier
 from sparkps.mllib.linear.classifiers import LinearClassificationModel, ProbabilisticModel
 from sparkps.mllib.linear.estimator import LinearEstimator
 from sparkps.mllib.linear.live import LiveModel
-from sparkps.mllib.linear.mixture import Mixture, MixtureScorer
+from sparkps.mllib.linear.mixture_classifier import MLRClassifier, MLRModel
 from sparkps.mllib.linear.perceptron import PerceptronRule
-from sparkps.mllib.linear.scoring import LinearScorer
 from sparkps.mllib.linear.spark_model import spark_model
 from sparkps.mllib.linear.streams import StreamClassifier
 from sparkps.mllib.params.averaging import HasAveraged
 from sparkps.mllib.params.bounds import HasBounds
-from sparkps.mllib.params.factorization import MachineColumnSetters
 from sparkps.mllib.params.margins import HasMarginThreshold
-from sparkps.mllib.params.regions import RANGES as REGION_RANGES
-from sparkps.mllib.params.regions import HasRegions
 from sparkps.mllib.params.shared import HasFamily, LinearParams, ProbabilisticParams
 from sparkps.mllib.summaries.named import (
     BinaryLogisticRegressionSummary,
@@ -128,66 +121,6 @@ class LogisticRegression(
         lowerBoundsOnIntercepts: Vector | None = None,
         upperBoundsOnIntercepts: Vector | None = None,
         maxBlockSizeInMB: float = 0.0,
-        **ours: Any,
-    ) -> None:
-        super().__init__()
-        self._take(self._input_kwargs)
-
-
-class FMClassificationModel(MachineClassificationModel, MLReadable["FMClassificationModel"]):
-    """A fitted factorization machine of two classes."""
-
-    _evaluation = FMClassificationSummary
-    _training = FMClassificationTrainingSummary
-    _in_spark = "classification.FMClassificationModel"
-    _scored_in_spark = True
-
-
-class FMClassifier(
-    MachineEstimator[FMClassificationModel], MachineColumnSetters, DefaultParamsReadable["FMClassifier"]
-):
-    """Factorization machine of two classes (Rendle, ICDM 2010) trained on the tier.
-
-    With solver ``adamW``, the default, and ``gd`` the first factors, the steps and when they end are those of pyspark.ml: gradients over
-    all rows, with a decay of `regParam` in each step. The same seed gives the same model, to the last bit where rows are cut into as many
-    partitions; but for a `miniBatchFraction` below 1, which draws other rows. Features without any row keep their first factors in models
-    of up to 2^20 values, and have none in larger ones. With ``sgd``, ``momentum``, ``adagrad``, ``adam`` and ``ftrl`` the tier's
-    optimizers apply the mean gradient of each batch, which takes a few epochs where ``adamW`` takes a hundred.
-
-    The Params are those of pyspark.ml, and ``weightCol``, ``batchSize``, ``numWorkers``, ``consistency``, ``staleness``, ``numFeatures``,
-    ``handleInvalid``, ``deterministic``, ``offsetCol``, ``checkpointDir`` and ``checkpointInterval``.
-
-    Examples
-    --------
-    >>> fm = FMClassifier(factorSize=8, solver="adagrad", maxIter=3)    # doctest: +SKIP
-    >>> fm.fit(df).factors.toArray().shape                              # doctest: +SKIP
-    (100000, 8)
-    """
-
-    _loss = "log"
-    _model = FMClassificationModel
-
-    @keyword_only
-    def __init__(
-        self,
-        *,
-        featuresCol: str = "features",
-        labelCol: str = "label",
-        predictionCol: str = "prediction",
-        probabilityCol: str = "probability",
-        rawPredictionCol: str = "rawPrediction",
-        factorSize: int = 8,
-        fitIntercept: bool = True,
-        fitLinear: bool = True,
-        regParam: float = 0.0,
-        miniBatchFraction: float = 1.0,
-        initStd: float = 0.01,
-        maxIter: int = 100,
-        stepSize: float = 1.0,
-        tol: float = 1e-6,
-        solver: str = "adamW",
-        thresholds: list[float] | None = None,
-        seed: int | None = None,
         **ours: Any,
     ) -> None:
         super().__init__()
@@ -323,140 +256,6 @@ class FTRLClassifier(StreamClassifier[FTRLClassificationModel], _FTRLParams, Def
     ) -> None:
         super().__init__()
         self._take(self._input_kwargs)
-
-
-class FFMClassificationModel(FieldMachineClassificationModel, MLReadable["FFMClassificationModel"]):
-    """A fitted field-aware factorization machine of two classes."""
-
-    _evaluation = FMClassificationSummary
-    _training = FMClassificationTrainingSummary
-
-
-class FFMClassifier(
-    FieldMachineEstimator[FFMClassificationModel], MachineColumnSetters, DefaultParamsReadable["FFMClassifier"]
-):
-    """Field-aware factorization machine of two classes (Juan et al., RecSys 2016) trained on the tier, in mini-batches.
-
-    Each feature has `factorSize` factors for each field that it can meet, and time grows with the square of a row's entries. Fields are
-    the raw columns, where `inputCols` or `crosses` name any, inputs before crosses; a key of two columns, which `numFeatures` can fold
-    into one, counts to the first. Else features are numbered field after field, and `fieldStarts` says where each begins.
-    `normalizeRows` divides the sum over pairs as libffm does; linear coefficients and an intercept, which libffm has not, can be left out.
-
-    Examples
-    --------
-    >>> ffm = FFMClassifier(inputCols=["town", "hour", "site"], maxIter=5)    # doctest: +SKIP
-    >>> ffm.fit(df).summary.areaUnderROC                                      # doctest: +SKIP
-    0.79
-    >>> FFMClassifier(fieldStarts=[0, 7, 10_000]).fit(vectors)                # doctest: +SKIP
-    """
-
-    _model = FFMClassificationModel
-
-    @keyword_only
-    def __init__(
-        self,
-        *,
-        featuresCol: str = "features",
-        labelCol: str = "label",
-        predictionCol: str = "prediction",
-        probabilityCol: str = "probability",
-        rawPredictionCol: str = "rawPrediction",
-        fieldStarts: list[int] | None = None,
-        normalizeRows: bool = False,
-        factorSize: int = 4,
-        fitIntercept: bool = True,
-        fitLinear: bool = True,
-        regParam: float = 0.0,
-        initStd: float = 0.1,
-        maxIter: int = 10,
-        stepSize: float | None = None,
-        solver: str = "adagrad",
-        thresholds: list[float] | None = None,
-        seed: int | None = None,
-        **ours: Any,
-    ) -> None:
-        super().__init__()
-        self._take(self._input_kwargs)
-
-
-class _MLRParams(LinearParams, ProbabilisticParams, HasRegions):
-    """Params of the estimator and of its model."""
-
-
-class MLRModel(ProbabilisticModel, _MLRParams, MLReadable["MLRModel"]):
-    """A fitted mixture of logistic regressions.
-
-    `coefficientMatrix` has a row for the gate of each region, then one for the logistic regression in each; `interceptVector` likewise.
-    """
-
-    _is_multinomial = False
-    _evaluation = BinaryLogisticRegressionSummary
-    _training = BinaryLogisticRegressionTrainingSummary
-    kind_ = link_ = "mixture"
-
-    @property
-    def numClasses(self) -> int:
-        """Number of classes: 2."""
-        return 2
-
-    @property
-    def intercept(self) -> float:
-        """A mixture has none of its own: see `interceptVector`."""
-        raise InvalidInput("A mixture has an intercept for each gate and each region, use interceptVector instead.")
-
-    @property
-    def coefficients(self) -> Vector:
-        """A mixture has none of its own: see `coefficientMatrix`."""
-        raise InvalidInput("A mixture has coefficients for each gate and each region, use coefficientMatrix instead.")
-
-    def _scorer(self, held: Any, **of: Any) -> LinearScorer:
-        return MixtureScorer(held, intercepts=self._intercepts, threshold=self.getThreshold(), **of)
-
-
-class MLRClassifier(BinaryClassifier[MLRModel], _MLRParams, DefaultParamsReadable["MLRClassifier"]):
-    """Mixture of logistic regressions: a large-scale piecewise linear model (Gai et al. 2017), trained on the tier.
-
-    Each of `numRegions` regions has a logistic regression, and a softmax over further linear functions says how far a row belongs to
-    each. The loss has many optima; the seed chooses where training begins. Solvers and penalties are those of LogisticRegression, on
-    the coefficients of gates and regions alike.
-
-    Examples
-    --------
-    >>> MLRClassifier(numRegions=6, regParam=1e-4, seed=1).fit(df).summary.areaUnderROC    # doctest: +SKIP
-    0.83
-    """
-
-    _model = MLRModel
-    _ranges = REGION_RANGES
-
-    @keyword_only
-    def __init__(
-        self,
-        *,
-        featuresCol: str = "features",
-        labelCol: str = "label",
-        predictionCol: str = "prediction",
-        probabilityCol: str = "probability",
-        rawPredictionCol: str = "rawPrediction",
-        numRegions: int = 4,
-        initStd: float = 0.1,
-        maxIter: int = 100,
-        regParam: float = 0.0,
-        tol: float = 1e-6,
-        fitIntercept: bool = True,
-        standardization: bool = True,
-        threshold: float = 0.5,
-        thresholds: list[float] | None = None,
-        solver: str = "lbfgs",
-        weightCol: str | None = None,
-        seed: int | None = None,
-        **ours: Any,
-    ) -> None:
-        super().__init__()
-        self._take(self._input_kwargs)
-
-    def _objective(self) -> Mixture:
-        return Mixture(2 * self.getNumRegions(), self.getInitStd())
 
 
 class _PerceptronParams(LinearParams, HasMarginThreshold, HasAveraged):

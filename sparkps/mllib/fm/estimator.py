@@ -15,6 +15,7 @@ from sparkps.mllib.params.fields import RANGES as FIELD_RANGES
 from sparkps.mllib.params.fields import SOLVERS as FIELD_SOLVERS
 from sparkps.mllib.params.fields import STEP_SIZES as FIELD_STEP_SIZES
 from sparkps.mllib.solvers.job import TrainingJob
+from sparkps.mllib.solvers.objective import Objective
 
 M = TypeVar("M", bound=MachineModel)
 
@@ -33,8 +34,11 @@ class MachineEstimator(FittingEstimator[M], FactorSetters):
     def _rate(self) -> float:
         return self.getStepSize() if self.isSet(self.stepSize) else STEP_SIZES.get(self.getSolver(), self.getStepSize())
 
-    def _job(self, **more: Any) -> TrainingJob:
-        return super()._job(fraction=self.getMiniBatchFraction(), **more)
+    def _unused(self, solver: str) -> tuple[str, ...]:
+        return SOLVERS[solver]
+
+    def _job(self, objective: Objective, **more: Any) -> TrainingJob:
+        return super()._job(objective, fraction=self.getMiniBatchFraction(), **more)
 
 
 class FieldMachineEstimator(FittingEstimator[M], FieldParams, FactorSetters):
@@ -42,6 +46,9 @@ class FieldMachineEstimator(FittingEstimator[M], FieldParams, FactorSetters):
 
     _solvers = FIELD_SOLVERS
     _ranges = FIELD_RANGES
+
+    def _unused(self, solver: str) -> tuple[str, ...]:
+        return FIELD_SOLVERS[solver]
 
     def _check(self) -> None:
         super()._check()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from sparkps.mllib.data.width import width_of
 from sparkps.mllib.linear.estimator import LinearEstimator
@@ -66,8 +66,8 @@ class FewFeaturesEstimator(LinearEstimator[M]):
         key = super()._grid_key()
         return None if key is None else f"{self.getSolver()}: {key}"
 
-    def _job(self, objective: Objective) -> TrainingJob:
-        job = super()._job(objective)
+    def _job(self, objective: Objective, **more: Any) -> TrainingJob:
+        job = super()._job(objective, **more)
         solver = self._solver_for(self._known_features)
         self._check_l1(solver)
         if solver not in _FOR_FEW:

@@ -288,8 +288,13 @@ class ProbabilisticParams(HasFeaturesCol, HasPredictionCol, HasRawPredictionCol,
 
 
 class LinearParams(
+    HasOffsetCol,
+    HasValidationCol,
+    HasRawColumns,
     HasLabelCol,
     HasWeightCol,
+    HasHandleInvalid,
+    HasDeterministic,
     HasMaxIter,
     HasRegParam,
     HasElasticNetParam,
@@ -304,11 +309,6 @@ class LinearParams(
     HasBatchSize,
     HasNumWorkers,
     HasConsistency,
-    HasHandleInvalid,
-    HasDeterministic,
-    HasOffsetCol,
-    HasValidationCol,
-    HasRawColumns,
 ):
     """Params of an estimator of the linear family.
 
@@ -373,13 +373,6 @@ _RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
 }
 
 
-def warn_of_unused(estimator: Params, solver: str) -> None:
-    """Say which Params were set and change nothing."""
-    unused = [name for name in UNUSED.get(solver, UNUSED["lbfgs"]) if estimator.isSet(estimator.getParam(name))]
-    if unused:
-        log.warning("solver=%r makes no use of %s", solver, ", ".join(f"`{name}`" for name in unused))
-
-
 def check_params(estimator: Params, **more: tuple[str, Callable[[Any], bool]]) -> None:
     """Check the ranges of all Params that are set or have a default.
 
@@ -421,5 +414,4 @@ __all__ = [
     "LinearParams",
     "ProbabilisticParams",
     "check_params",
-    "warn_of_unused",
 ]  # fmt: skip

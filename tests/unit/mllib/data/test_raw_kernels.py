@@ -9,7 +9,7 @@ import pytest
 
 from sparkps.mllib.data import hashing, raw_kernels
 from sparkps.mllib.data.raw_features import word_characters
-from tests import naive
+from tests import naive_mllib as naive
 
 TEXTS = ["", "a", "eight by", "nine byte", "Ünï cödé — 漢字 x", "a_b c1\t-- d", " lead and trail ", "\U0001f600emoji\U0001d7d8 two"]
 

@@ -14,7 +14,7 @@ from sparkps.mllib.data.features import Features
 from sparkps.mllib.fm.field_aware import FieldAwareMachine, FieldAwareScorer
 from sparkps.mllib.models.machines import fields_of
 from sparkps.mllib.solvers.objective import by_column, located
-from tests.naive import field_machine_margin
+from tests.naive_mllib import field_machine_margin
 from tests.unit.mllib.fm.test_kernel import distinct, rows_of
 from tests.unit.mllib.problems import KINDS, random_chunk
 

@@ -7,7 +7,7 @@ import pytest
 
 from sparkps.mllib.fm import initial
 from sparkps.mllib.fm.initial import first_factors
-from tests.naive import JavaRandom
+from tests.naive_mllib import JavaRandom
 
 
 @pytest.mark.parametrize("seed", [0, 11, -7, (1 << 62) + 5])

@@ -11,7 +11,7 @@ import pytest
 from sparkps.mllib.data.store import Chunk
 from sparkps.mllib.fm import kernel
 from sparkps.mllib.fm.objective import FactorizationMachine
-from tests.naive import machine_margin
+from tests.naive_mllib import machine_margin
 from tests.unit.mllib.problems import KINDS, random_chunk
 
 Array = np.ndarray[Any, Any]

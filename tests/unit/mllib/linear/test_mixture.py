@@ -10,7 +10,7 @@ import pytest
 from sparkps.mllib.linear.mixture import Mixture
 from sparkps.mllib.models.links import mixture
 from sparkps.mllib.solvers.objective import LabelSums
-from tests.naive import mixture_loss
+from tests.naive_mllib import mixture_loss
 from tests.unit.mllib.problems import KINDS, random_chunk
 
 Array = np.ndarray[Any, Any]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sparkps.mllib.linear.perceptron import PerceptronRule
-from tests.naive import perceptron
+from tests.naive_mllib import perceptron
 from tests.unit.mllib.problems import KINDS, random_chunk
 
 Array = np.ndarray[Any, Any]

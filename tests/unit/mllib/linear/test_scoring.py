@@ -14,7 +14,7 @@ from sparkps.mllib.data import kernels
 from sparkps.mllib.data.sources import VectorColumn
 from sparkps.mllib.linear.scoring import BinaryScorer, MeanScorer, MultinomialScorer, SideScorer
 from sparkps.mllib.models.source import ScoredRows
-from tests import naive
+from tests import naive_mllib as naive
 from tests.unit.mllib.problems import pairs_column, random_chunk, vector_column
 
 HELD = LocalCoefficients(np.array([1, 5, 10**12]), np.array([[2.0], [-1.0], [0.5]]))

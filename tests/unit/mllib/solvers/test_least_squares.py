@@ -10,7 +10,7 @@ from sparkps.errors import InvalidInput
 from sparkps.mllib.solvers.coordinates import descended
 from sparkps.mllib.solvers.least_squares import LeastSquares, LeastSquaresFit, weighted_least_squares
 from sparkps.mllib.solvers.moments import Moments
-from tests import naive
+from tests import naive_mllib as naive
 
 
 def data(seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

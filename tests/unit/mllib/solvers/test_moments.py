@@ -8,7 +8,7 @@ import pytest
 from sparkps.mllib.data.store import Chunk
 from sparkps.mllib.solvers import moments
 from sparkps.mllib.solvers.moments import Moments, add_moments, moments_of, packed_size
-from tests import naive
+from tests import naive_mllib as naive
 from tests.unit.mllib.problems import KINDS, random_chunk
 
 NO_WEIGHTS = np.empty(0)

@@ -10,7 +10,7 @@ from sparkps.mllib.solvers.backtracking import Backtracking
 from sparkps.mllib.solvers.linesearch import LineSearchError, Point
 from sparkps.mllib.solvers.owlqn import WEIGHTS, OwlQn
 from sparkps.mllib.solvers.quasi_newton import POINT, Progress, SolverStanding
-from tests import naive
+from tests import naive_mllib as naive
 from tests.unit.mllib.problems import NumpyVectors, logistic_objective
 from tests.unit.mllib.solvers.test_lbfgs import logistic_problem
 

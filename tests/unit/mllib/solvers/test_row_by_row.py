@@ -12,7 +12,7 @@ import pytest
 
 from sparkps.mllib.linear.loss import loss_named
 from sparkps.mllib.solvers.row_by_row import flow_of, penalise
-from tests import naive
+from tests import naive_mllib as naive
 
 RATE = 0.5
 LOSSES = ("logistic", "squared", "hinge")

@@ -13,7 +13,7 @@ from sparkps.mllib.solvers.learning_state import OneMargin, SeveralMargins, stat
 from sparkps.mllib.solvers.row_by_row_many import penalise_many
 from sparkps.mllib.solvers.together import GrowingSchedule
 from sparkps.optim import Consensus
-from tests import naive
+from tests import naive_mllib as naive
 
 RATE = 0.5
 NOTHING = np.empty(0)
