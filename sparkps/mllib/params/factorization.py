@@ -34,7 +34,8 @@ from sparkps.mllib.params.shared import (
 #: Solvers that see all rows, or a share of them, before each step.
 DESCENT_SOLVERS = ("adamW", "gd")
 
-#: Step size of each mini-batch solver where `stepSize` is not set; found on generated rows of 100,000 features and on a9a.
+#: Step size of each mini-batch solver where `stepSize` is not set; found on generated rows of 100,000 features. On a9a ten epochs with them
+#: give AUC 0.901 to 0.903 and log loss 0.325 to 0.328 on the test rows; there two or three times the step does better by 0.001.
 STEP_SIZES = {"sgd": 0.3, "momentum": 0.03, "adagrad": 0.1, "adam": 0.01, "ftrl": 0.3}
 
 
