@@ -14,7 +14,7 @@ from sparkps.mllib.solvers.row_by_row_many import penalise_many
 from sparkps.mllib.solvers.together import GrowingSchedule
 from sparkps.optim import Consensus
 from tests import naive_mllib as naive
-from tests.naive import merge
+from tests.naive import merge as merge_row
 
 RATE = 0.5
 NOTHING = np.empty(0)
@@ -179,7 +179,7 @@ def learned(rows: np.ndarray, ids: np.ndarray, labels: np.ndarray) -> np.ndarray
 
 def merge(rows: np.ndarray, pushes: np.ndarray) -> None:
     for row, push in zip(rows, pushes, strict=True):
-        merge(Consensus(RATE, shared=True), row, push)
+        merge_row(Consensus(RATE, shared=True), row, push)
 
 
 def trained(workers: int, batch_size: int, count: int = 8_000, *, late: bool = False) -> np.ndarray:
