@@ -94,7 +94,7 @@ def test_a_message_is_its_struct_its_handler_and_its_sender():
     assert done.stdout.strip() == "answered", done.stderr
 
 
-@pytest.mark.parametrize("optimizer", ["Momentum", "RMSProp", "AdamW"])
+@pytest.mark.parametrize("optimizer", ["RMSProp", "AdamW"])
 def test_an_optimizer_is_named_in_three_files(optimizer):
     """Its values, its update and its state; its formula and its row in the tests come on top. (A solver names others of its own.)"""
     assert issubclass(getattr(optim, optimizer), optim.Optimizer)
