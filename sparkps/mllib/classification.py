@@ -82,10 +82,11 @@ class LogisticRegression(
     one is looked at; `regParam` is on plain coefficients then. The features may be vectors, array<double>, or struct<indices:
     array<bigint>, values: array<float>>, whose number has no limit.
 
-    The Params are those of pyspark.ml, and of ours, by topic: ``solver``, ``stepSize``, ``momentum``, ``batchSize``, ``seed``; ``numWorkers``,
-    ``consistency``, ``staleness``, ``deterministic``; ``inputCols`` with ``crosses``, ``textCols``, ``ngrams``, ``categoricalCols`` and
-    ``numericCols`` in place of ``featuresCol``, ``numFeatures``; ``offsetCol``, ``handleInvalid``; ``validationIndicatorCol``,
-    ``earlyStoppingRounds``, ``validationTol``; ``checkpointDir`` and ``checkpointInterval``. `explainParams` says what each does.
+    The Params are those of pyspark.ml, and of ours, by topic: ``solver``, ``stepSize``, ``momentum``, ``batchSize``, ``seed``;
+    ``numWorkers``, ``consistency``, ``staleness``, ``deterministic``; ``inputCols`` in place of ``featuresCol``, with ``crosses``,
+    ``textCols``, ``ngrams``, ``categoricalCols`` and ``numericCols``, and ``numFeatures``; ``offsetCol``, ``handleInvalid``;
+    ``validationIndicatorCol``, ``earlyStoppingRounds``, ``validationTol``; ``checkpointDir`` and ``checkpointInterval``.
+    `explainParams` says what each does.
 
     Examples
     --------

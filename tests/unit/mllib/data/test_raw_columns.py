@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import decimal
 import itertools
 import json
@@ -235,6 +236,28 @@ def test_scoring_refuses_a_type_that_gives_other_keys() -> None:
     trained.check_types({"c": pa.bool_(), "n": pa.int64()})
     with pytest.raises(InvalidInput, match="Column 'c' must be of a type like that of the training, which was integers or booleans"):
         trained.check_types({"c": pa.string(), "n": pa.float64()})
+
+
+#: Types that give the keys of a column whose values were of a type, or taken for something, in training.
+AS_GOOD = [
+    ({}, pa.string(), {"string"}),
+    ({}, pa.int64(), {"bool", "int32", "int64"}),
+    ({}, pa.float64(), {"bool", "int32", "int64", "double"}),
+    ({"text": ("c",)}, pa.string(), {"string"}),
+    ({"categorical": ("c",)}, pa.float64(), {"bool", "int32", "int64", "double"}),
+    ({"numeric": ("c",)}, pa.int32(), {"bool", "int32", "int64", "double"}),
+]
+
+
+@pytest.mark.parametrize(("params", "kind", "good"), AS_GOOD)
+def test_types_that_are_as_good_as_that_of_the_training(params: dict, kind: pa.DataType, good: set[str]) -> None:
+    trained = RawColumns(("c",), **params).resolved({"c": kind})
+    found = set()
+    for other in (pa.string(), pa.bool_(), pa.int32(), pa.int64(), pa.float64()):
+        with contextlib.suppress(InvalidInput):
+            trained.check_types({"c": other})
+            found.add(str(other))
+    assert found == good
 
 
 @pytest.mark.parametrize(

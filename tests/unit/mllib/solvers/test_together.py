@@ -153,3 +153,10 @@ def test_ages_that_a_successor_works_out_are_those_of_learning() -> None:
     ages = np.zeros(5)
     assert online_kernels.pass_by(indptr, ids, np.array([1.0, 2.0, 0.5]), ages, 10.0) == 13.5
     assert ages.tolist() == [11.0, 13.5, 13.0, 13.5, 0.0]
+
+
+def test_rows_of_weight_0_age_nothing() -> None:
+    indptr, ids = np.array([0, 2, 3], np.int32), np.array([0, 1, 2], np.int32)
+    ages = np.zeros(3)
+    assert online_kernels.pass_by(indptr, ids, np.array([0.0, 2.0]), ages, 10.0) == 12.0
+    assert ages.tolist() == [0.0, 0.0, 12.0]
