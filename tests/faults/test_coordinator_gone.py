@@ -18,7 +18,7 @@ from sparkps import PSContext
 from sparkps.driver_bridge.launchers.restarts import Restarts
 from sparkps.errors import SparkPSError
 from sparkps.mllib.classification import LogisticRegression, LogisticRegressionModel
-from sparkps.mllib.solvers import drivers
+from sparkps.mllib.solvers import fullbatch_driver, minibatch_driver
 from tests.harness.processes import running
 from tests.harness.waiting import wait_until
 
@@ -35,8 +35,8 @@ FITS: dict[str, dict[str, Any]] = {
     "adagrad": {"maxIter": 30, "batchSize": 50, "deterministic": True},
 }
 
-#: Solver -> its train function in `drivers`.
-TRAIN = {"lbfgs": "FullBatchTask", "adagrad": "MiniBatchTask"}
+#: Solver -> the module of its driver, and the train function there.
+TRAIN = {"lbfgs": (fullbatch_driver, "FullBatchTask"), "adagrad": (minibatch_driver, "MiniBatchTask")}
 
 
 @pytest.fixture
@@ -152,9 +152,9 @@ def fitted(
     """The models of a fit without a fault, and of one whose ranks are `Held` until the fault has come."""
     estimator = LogisticRegression(solver=solver, numWorkers=2, **FITS[solver])
     undisturbed = estimator.fit(rows)
-    name = TRAIN[solver]
-    made, pid = getattr(drivers, name), coordinator(ps)
-    patch.setattr(drivers, name, lambda rank_job: Held(made(rank_job), pid))
+    module, name = TRAIN[solver]
+    made, pid = getattr(module, name), coordinator(ps)
+    patch.setattr(module, name, lambda rank_job: Held(made(rank_job), pid))
     with ThreadPoolExecutor(1) as pool:
         fit = pool.submit(estimator.fit, rows)
         assert wait_until(lambda: is_held(ps), 30, 0.05)

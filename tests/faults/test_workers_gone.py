@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sparkps import PSContext
 from sparkps.mllib.classification import LogisticRegression
-from sparkps.mllib.solvers import drivers
+from sparkps.mllib.solvers import fullbatch_driver, minibatch_driver, online_driver
 from tests.harness.fit_rows import fit_rows
 from tests.harness.waiting import wait_until
 
@@ -23,10 +24,12 @@ pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(120)]
 #: The clock in which the worker is killed: an evaluation of L-BFGS, and the third step of four in an epoch of mini-batches.
 CLOCK = 19
 
-#: Solver -> its train function in `drivers`, and the estimator that is fitted with it; one reads files of the user's, one staged ones.
-FITS: dict[str, tuple[str, dict[str, Any]]] = {
-    "lbfgs": ("FullBatchTask", {"maxIter": 15, "tol": 0.0, "standardization": False}),
-    "adagrad": ("MiniBatchTask", {"maxIter": 8, "batchSize": 50, "deterministic": True}),
+#: Solver -> the module of its driver and the train function there, and the estimator that is fitted with it; one reads files of the
+#: user's, the others staged ones.
+FITS: dict[str, tuple[ModuleType, str, dict[str, Any]]] = {
+    "lbfgs": (fullbatch_driver, "FullBatchTask", {"maxIter": 15, "tol": 0.0, "standardization": False}),
+    "adagrad": (minibatch_driver, "MiniBatchTask", {"maxIter": 8, "batchSize": 50, "deterministic": True}),
+    "online": (online_driver, "OnlineTask", {"maxIter": 8, "batchSize": 50, "regParam": 0.01, "deterministic": True}),
 }
 
 
@@ -78,11 +81,11 @@ def rank_0(ps: PSContext) -> dict[str, Any]:
 def test_killed_worker_leaves_the_same_model(
     ps: PSContext, rows: DataFrame, monkeypatch: pytest.MonkeyPatch, solver: str
 ) -> None:
-    name, params = FITS[solver]
+    module, name, params = FITS[solver]
     estimator = LogisticRegression(solver=solver, numWorkers=2, **params)
     undisturbed = estimator.fit(rows)
-    made = getattr(drivers, name)
-    monkeypatch.setattr(drivers, name, lambda rank_job: Held(made(rank_job)))
+    made = getattr(module, name)
+    monkeypatch.setattr(module, name, lambda rank_job: Held(made(rank_job)))
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(estimator.fit, rows)
         assert wait_until(lambda: "held" in rank_0(ps).get("counters", {}), 30, 0.05)

@@ -64,7 +64,8 @@ def said(tmp_path, **settings):
 def test_stages_of_nodes_stay_off_the_progress_bar_and_others_are_shown(tmp_path):
     heard, terminal = said(tmp_path, spark_ui_showConsoleProgress="true")
     assert re.fullmatch(r"\[Stage \d+:[=> ]*\(0 \+ \d\) / 2\]", heard["during"])
-    assert heard["after"] == "", "Spark wipes it off at the end of the job"
+    # Spark wipes its job off at the end, but for a busy JVM whose timer draws it once more.
+    assert "/ 1]" not in heard["after"]
     assert re.fullmatch(r"\[Stage \d+:[=> ]*\(0 \+ 1\) / 1\]", heard["put_back"])
     node = re.match(r"\[Stage \d+:", heard["put_back"])[0]
     assert node not in terminal[: terminal.index(heard["during"]) + len(heard["during"])]
