@@ -29,7 +29,7 @@ from sparkps.mllib.tables import new_prefix
 log = logging.getLogger(__name__)
 
 #: Of `FitRecord`: a record of another one is not read.
-_FORMAT = 1
+_FORMAT = 2
 
 
 class FitRecord(msgspec.Struct, frozen=True):
@@ -79,7 +79,7 @@ def described(job: TrainingJob, num_workers: int) -> dict[str, str]:
         "bounds": _digest(job.bounds),
         "stepSize": job.step_size,
         "batchSize": job.batch_size,
-        "momentum": job.momentum,
+        "momentum": job.momentum if job.solver == "momentum" else "",
         "consistency": repr(job.consistency),
         "numWorkers": num_workers,
         "miniBatchFraction": job.fraction,

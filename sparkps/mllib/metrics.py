@@ -187,8 +187,10 @@ class AreaUnderROC(GlobalMetric):
 
     def parts(self, margins: Array, labels: Array, weights: Array = _NO_WEIGHTS) -> Array:
         """See `GlobalMetric`."""
-        bins = self.bins(margins.reshape(-1)) + 2 * self.HALF * (labels > 0)
-        return np.bincount(bins, weights if len(weights) else None, minlength=self.size).astype(np.float64)
+        margins = margins.reshape(-1)
+        known = ~np.isnan(margins)  # a fit that diverges is refused for its coefficients, in words of its own
+        bins = self.bins(margins[known]) + 2 * self.HALF * (labels[known] > 0)
+        return np.bincount(bins, weights[known] if len(weights) else None, minlength=self.size).astype(np.float64)
 
     @classmethod
     def bins(cls, margins: Array) -> Array:

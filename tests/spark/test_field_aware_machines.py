@@ -50,14 +50,13 @@ def test_solvers_are_those_that_push_gradients(rows, ps, wrong):
         FFMClassifier(fieldStarts=[0, 6, 12], **wrong).fit(rows)
 
 
-@pytest.mark.parametrize("buckets", [0, 1 << 12])
-def test_raw_columns_are_fields(spark, ps, tmp_path, buckets):
+def test_raw_columns_are_fields(spark, ps, tmp_path):
     rng = np.random.default_rng(3)
     drawn = rng.integers(0, 6, (600, 3)).tolist()
     data = [(float(a % 3 == b % 3), f"a{a}", b, [f"c{c}", "all"] if i % 7 else None) for i, (a, b, c) in enumerate(drawn)]
     rows = spark.createDataFrame(data, "label double, site string, hour int, tags array<string>").coalesce(2).cache()
     ffm = FFMClassifier(
-        inputCols=["site", "hour"], crosses=[["hour", "tags"]], numFeatures=buckets, stepSize=0.2, maxIter=25, batchSize=30, initStd=0.3,
+        inputCols=["site", "hour"], crosses=[["hour", "tags"]], stepSize=0.2, maxIter=25, batchSize=30, initStd=0.3,
         factorSize=3, seed=1, numWorkers=2,
     )  # fmt: skip
     model = ffm.fit(rows)
@@ -69,12 +68,14 @@ def test_raw_columns_are_fields(spark, ps, tmp_path, buckets):
     alone = load_model(tmp_path / "model").predict_proba(rows.toArrow())
     np.testing.assert_allclose(alone[:, 1], [row.probability[1] for row in found], rtol=1e-9)
     with pytest.raises(InvalidInput, match="must be given rows of these"):
-        model.predict(Vectors.dense([1.0, 2.0]) if not buckets else Vectors.sparse(buckets, [1], [1.0]))
+        model.predict(Vectors.dense([1.0, 2.0]))
 
 
 def test_fields_are_said_once(rows, ps):
     with pytest.raises(InvalidInput, match="must not be set with `inputCols`"):
         FFMClassifier(fieldStarts=[0], inputCols=["label"]).fit(rows)
+    with pytest.raises(InvalidInput, match="a feature of two columns would be of two fields"):
+        FFMClassifier(inputCols=["label"], numFeatures=64).fit(rows)
 
 
 @pytest.mark.parametrize("starts", [None, [1, 3], [0, 3, 3]])

@@ -89,8 +89,8 @@ class FFMClassifier(
     """Field-aware factorization machine of two classes (Juan et al., RecSys 2016) trained on the tier, in mini-batches.
 
     Each feature has `factorSize` factors for each field that it can meet, and time grows with the square of a row's entries. Fields are
-    the raw columns, where `inputCols` or `crosses` name any, inputs before crosses; a key of two columns, which `numFeatures` can fold
-    into one, counts to the first. Else features are numbered field after field, and `fieldStarts` says where each begins.
+    the raw columns, where `inputCols` or `crosses` name any, inputs before crosses; `numFeatures` is 0 then, as a feature of two
+    columns would be of two fields. Else features are numbered field after field, and `fieldStarts` says where each begins.
     `normalizeRows` divides the sum over pairs as libffm does; linear coefficients and an intercept, which libffm has not, can be left out.
 
     Examples

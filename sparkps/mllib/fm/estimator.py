@@ -64,6 +64,12 @@ class FieldMachineEstimator(FittingEstimator[M], FieldParams, FactorSetters):
                 f"The `fieldStarts` of {name} must not be set with `inputCols`, each of which is a field. Got {self.getFieldStarts()}.",
                 param="fieldStarts",
             )
+        if self._has_raw_columns and self.getNumFeatures():
+            raise InvalidParam(
+                f"The `numFeatures` of {name} must be 0 with `inputCols`: a feature of two columns would be of two fields. Got"
+                f" {self.getNumFeatures()}; at 0 the hashes are not folded, and only features that occur take room.",
+                param="numFeatures",
+            )
         if self._raw_fields > MOST_FIELDS:
             raise InvalidParam(
                 f"The `inputCols` and `crosses` of {name} must be at most {MOST_FIELDS} fields. Got {self._raw_fields}.", param="inputCols"

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparkps.client.tables import SparseTable
-from sparkps.mllib.data.store import Store
+from sparkps.mllib.data.store import Chunk, Store
 from sparkps.mllib.solvers import online_kernels
 
 Array = NDArray[Any]
@@ -21,6 +21,14 @@ _LEAST, _MOST = 1e-30, 1e30
 
 #: Columns of the table of magnitudes: sum of powers, and ranks that told theirs. Of `TypicalScales`: sum of squares, values, and ranks.
 COLUMNS, TYPICAL_COLUMNS = 2, 3
+
+
+def _counted(chunk: Chunk) -> tuple[Array, Array]:
+    """Features and values of the rows that weigh something; no values are all 1."""
+    if not len(chunk.weights) or bool((chunk.weights > 0.0).all()):
+        return chunk.ids, chunk.values
+    kept = np.repeat(chunk.weights > 0.0, np.diff(chunk.indptr))
+    return chunk.ids[kept], chunk.values[kept] if len(chunk.values) else chunk.values
 
 
 class FeatureScales:
@@ -47,11 +55,11 @@ class FeatureScales:
     def _measured(self) -> Array:
         """The size of each feature on this rank, float32 (keys,)."""
         largest = np.zeros(len(self._store.keys), np.float32)
-        for chunk in self._store:
-            if len(chunk.values):
-                online_kernels.magnitudes.of(chunk.values.dtype)(chunk.ids, chunk.values, largest)
+        for ids, values in map(_counted, self._store):
+            if len(values):
+                online_kernels.magnitudes.of(values.dtype)(ids, values, largest)
             else:
-                largest[chunk.ids] = np.maximum(largest[chunk.ids], 1.0)
+                largest[ids] = np.maximum(largest[ids], 1.0)
         largest[largest == 0.0] = 1.0
         return largest
 
@@ -70,13 +78,16 @@ class FeatureScales:
         """Make the scales; of what all ranks told, if `shared`, and for rows with an intercept if its number is not -1."""
         if shared and self._table is not None and len(self._told):
             self._sizes[self._told] = self._agreed(self._table.pull(self._store.keys[self._told]))
-        size, rows = 0.0, max(len(self._store), 1)
+        size, rows = 0.0, 0
+        of_one = self._plain and bool((self._sizes == 1.0).all())  # other ranks may have other values
         for chunk in self._store:
-            if len(chunk.values):
-                size += online_kernels.squared_sizes.of(chunk.values.dtype)(chunk.ids, chunk.values, self._sizes)
+            ids, values = _counted(chunk)
+            rows += int(np.count_nonzero(chunk.weights)) if len(chunk.weights) else len(chunk)
+            if len(values):
+                size += online_kernels.squared_sizes.of(values.dtype)(ids, values, self._sizes)
             else:
-                size += float(len(chunk.ids)) if self._plain else float((self._sizes[chunk.ids] ** -2.0).sum())
-        mean = size / rows + (1.0 if intercept >= 0 else 0.0)
+                size += float(len(ids)) if of_one else float((self._sizes[ids] ** -2.0).sum())
+        mean = size / max(rows, 1) + (1.0 if intercept >= 0 else 0.0)
         self.scales = (1.0 / (self._sizes * np.sqrt(max(mean, 1e-30)))).astype(np.float32)
 
 
@@ -99,10 +110,10 @@ class TypicalScales(FeatureScales):
     def _sums(self) -> Array:
         """Sums of squares, and numbers of values."""
         sums = np.zeros((2, len(self._store.keys)))
-        for chunk in self._store:
-            values = chunk.values.astype(np.float64) if len(chunk.values) else np.ones(len(chunk.ids))
+        for ids, given in map(_counted, self._store):
+            values = given.astype(np.float64) if len(given) else np.ones(len(ids))
             for of_all, each in zip(sums, (values * values, None), strict=True):
-                of_all += np.bincount(chunk.ids, each, len(of_all))
+                of_all += np.bincount(ids, each, len(of_all))
         return sums.T
 
     def tell(self) -> None:

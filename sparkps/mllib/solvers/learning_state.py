@@ -26,6 +26,9 @@ _VALUES, _NEW = 64_000_000, 25
 #: exp(-30) is as good as nothing.
 _GONE = 30.0
 
+#: Part of a sum of squares that coefficients gain as penalties settle them.
+_SETTLED = 1e-6
+
 
 class LearningState(ABC):
     """How rows of the tier become a learner's state, and what it has learned a push.
@@ -38,6 +41,8 @@ class LearningState(ABC):
 
     def __init__(self, objective: Objective) -> None:
         self.outputs = objective.outputs
+        #: Of margins.
+        self.unit = 1.0
 
     @property
     @abstractmethod
@@ -105,6 +110,19 @@ class LearningState(ABC):
         self._leave(rows, state, gained, moved, np.empty(0) if decays is None else decays, factor, pushes)
         return pushes
 
+    def settled(self, rows: Array, state: Array, rate: float) -> Array:
+        """Pushes that bring coefficients to what the state says, or to the mean where several ranks say it: changes do not add up."""
+        outputs, unit = self.outputs, self.unit
+        squares = rows[:, outputs].astype(np.float64)
+        gained = _SETTLED * squares
+        moved = 2.0 * rate * gained / np.maximum(np.sqrt(squares + gained) + np.sqrt(squares), 1e-30)
+        factors = np.divide(_GONE, moved, out=np.zeros(len(rows)), where=moved > 0.0)
+        scales = state[:, outputs + 1].astype(np.float64)[:, None]
+        pushes = np.empty((len(rows), self.columns), np.float32)
+        pushes[:, :outputs] = state[:, :outputs] * scales * unit * (gained * (factors if outputs > 1 else 1.0))[:, None]
+        pushes[:, outputs], pushes[:, outputs + 1] = gained, gained * factors
+        return pushes
+
 
 class OneMargin(LearningState):
     """A coefficient a feature; margins are in the objective's unit."""
@@ -113,7 +131,7 @@ class OneMargin(LearningState):
 
     def __init__(self, objective: Objective) -> None:
         super().__init__(objective)
-        self._unit = float(getattr(objective, "unit", 1.0))
+        self.unit = float(getattr(objective, "unit", 1.0))
 
     def optimizer(self, rate: float) -> Consensus:
         """See `LearningState`."""
@@ -126,7 +144,7 @@ class OneMargin(LearningState):
     def enter(self, rows: Array, scales: Array) -> Array:
         """See `LearningState`."""
         state = np.empty((len(rows), COLUMNS), np.float32)
-        online_kernels.enter(rows, scales, self._unit, state)
+        online_kernels.enter(rows, scales, self.unit, state)
         return state
 
     def penalise(self, state: Array, weights: Array, rate: float, l1: float, l2: float) -> None:
@@ -139,7 +157,7 @@ class OneMargin(LearningState):
     def _leave(
         self, rows: Array, state: Array, gained: Array, moved: Array, decays: Array, factor: float, pushes: Array
     ) -> None:
-        online_kernels.leave(rows, state, self._unit, gained, moved, factor, pushes)
+        online_kernels.leave(rows, state, self.unit, gained, moved, factor, pushes)
 
 
 class SeveralMargins(LearningState):

@@ -254,7 +254,7 @@ class _Learner:
             chunk.indptr, chunk.ids, chunk.values, labels, chunk.weights, offsets, state, bias, self.job.step_size,
             self.l1, self.l2, ages, self.age, self.room, totals,
         )  # fmt: skip
-        self.running = self.running[0] + totals[0], self.running[1] + totals[1]
+        self.running = self.running[0] + totals[0] * self.unit**2, self.running[1] + totals[1]
         waited = None
         if self.penalised:
             waited = ages - self._met(held)
@@ -297,10 +297,21 @@ class _Learner:
             keys = self.store.keys[held]
             rows = self._pull(keys)
             state = self.form.enter(rows, self.scales.scales[held])
+            if self.worker.num_workers > 1 and not self.job.consistency.bound:
+                self._settle_together(keys, held, rows, state)
+                continue
             waited = self._waited(held)
             self.form.penalise(state, waited, self.job.step_size, self.l1, self.l2)
             self._push(keys, rows, state, 1, waited)
         self.ages[:] = self.age
+
+    def _settle_together(self, keys: Array, held: Array, rows: Array, state: Array) -> None:
+        """As `_settle`, where all ranks do it in one clock, with the same coefficients: each takes the others' rows to be like its own, and
+        says where penalties lead, not how far: what all say is a mean, and not a sum that may go past 0."""
+        rate, waited = self.job.step_size, (self.age - self.ages[held]) * self.worker.num_workers
+        self.form.penalise(state, waited, rate, self.l1, self.l2)
+        given: list[Any] = [(self.table, keys, self.form.settled(rows, state, rate))]
+        write_together(self.worker.session, OpCode.PUSH, given)
 
     def _trim(self) -> None:
         """What rounding, or a mean over ranks, has left of coefficients that the penalty has brought to 0, becomes 0."""
@@ -325,8 +336,9 @@ class _Learner:
 
 
 def penalties_of(job: TrainingJob) -> tuple[bool, bool]:
-    """Whether there are penalties, which coefficients are brought up to date with at the end, and whether some bring them to 0."""
-    return job.l1 > 0.0 or job.l2 > 0.0, job.l1 > 0.0
+    """Whether there are penalties, which coefficients are brought up to date with at the end, and whether what is left of those that they
+    bring to 0 is taken away: not where other ranks may push meanwhile, for what they push must not be overwritten."""
+    return job.l1 > 0.0 or job.l2 > 0.0, job.l1 > 0.0 and not job.consistency.bound
 
 
 def _sums_of(store: Store, objective: Objective) -> LabelSums:

@@ -39,6 +39,12 @@ def test_a_description_has_what_a_fit_depends_on() -> None:
     assert "`tol` was not there and is 1e-06" in differences(was, described(dataclasses.replace(JOB, solver="lbfgs"), 2))
 
 
+def test_momentum_is_part_of_the_fits_that_use_it() -> None:
+    for solver, count in (("adam", 0), ("lbfgs", 0), ("momentum", 1)):
+        was, now = (described(dataclasses.replace(JOB, solver=solver, momentum=each), 2) for each in (0.9, 0.5))
+        assert len(differences(was, now)) == count
+
+
 def test_a_record_comes_back_out_of_a_manifest() -> None:
     record = FitRecord({"solver": "adam"}, "prefix", b"standing")
     assert FitRecord.of(manifest_of("00000001-aaaaaaaa", record.encoded())) == record

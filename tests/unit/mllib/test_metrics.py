@@ -131,3 +131,12 @@ def test_a_set_is_picklable_and_a_name_that_is_none_is_told():
     assert [each.name for each in metric.metrics] == ["rmse"]
     with pytest.raises(KeyError, match="nothing"):
         MetricSet.named(["nothing"])
+
+
+def test_margins_that_are_no_numbers_count_nowhere() -> None:
+    margins, labels = np.array([2.0, np.nan, -1.0, np.inf, -np.inf]), np.array([1.0, 1.0, 0.0, 1.0, 0.0])
+    metric = AreaUnderROC()
+    kept = ~np.isnan(margins)
+    assert metric.parts(margins, labels).tolist() == metric.parts(margins[kept], labels[kept]).tolist()
+    weights = np.arange(1.0, 6.0)
+    assert metric.parts(margins, labels, weights).sum() == weights.sum() - 2.0

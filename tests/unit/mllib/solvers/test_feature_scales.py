@@ -15,10 +15,13 @@ from sparkps.mllib.solvers.feature_scales import TYPICAL_COLUMNS, FeatureScales,
 class Rows:
     """What of a store is looked at: one chunk, and the keys that its ids number."""
 
-    def __init__(self, keys: np.ndarray, ids: list[list[int]], values: list[list[float]]) -> None:
+    def __init__(
+        self, keys: np.ndarray, ids: list[list[int]], values: list[list[float]] | None, weights: tuple[float, ...] = ()
+    ) -> None:
         self.keys = keys
         indptr, flat = np.cumsum([0, *map(len, ids)]).astype(np.int32), np.concatenate(ids).astype(np.int32)
-        self.chunk = Chunk(np.zeros(len(ids)), np.empty(0), indptr, flat, np.concatenate(values).astype(np.float32))
+        given = np.concatenate(values).astype(np.float32) if values else np.empty(0, np.float32)
+        self.chunk = Chunk(np.zeros(len(ids)), np.array(weights), indptr, flat, given)
 
     def __iter__(self) -> Iterator[Chunk]:
         return iter([self.chunk])
@@ -75,3 +78,27 @@ def test_ranks_agree_on_typical_values_and_on_who_has_each_feature() -> None:
         rank.take(shared=True, intercept=-1)
     assert ranks[0].scales / ranks[0].scales[0] == pytest.approx(whole / whole[0], rel=1e-6)
     assert [rank.holders.tolist() for rank in ranks] == [[2, 1, 1], [2, 1]]
+
+
+@pytest.mark.parametrize("kind", [FeatureScales, TypicalScales])
+def test_rows_of_weight_0_have_no_say_in_scales(kind: type[FeatureScales]) -> None:
+    without = taken(kind, Rows(np.arange(3), IDS, VALUES))
+    for values in ([1e4, 1e-4], [0.0, 1.0]):
+        weights = (1.0,) * len(IDS) + (0.0,)
+        found = taken(kind, Rows(np.arange(3), [*IDS, [0, 2]], [*VALUES, values], weights))
+        assert found.tolist() == without.tolist()
+    plain, more = Rows(np.arange(3), IDS, None), Rows(np.arange(3), [*IDS, [0]], None, (1.0,) * len(IDS) + (0.0,))
+    assert taken(kind, plain).tolist() == taken(kind, more).tolist()
+
+
+def test_values_that_are_all_1_on_a_rank_weigh_the_same_written_out_or_not() -> None:
+    ones = [[1.0 for _ in row] for row in IDS]
+    found = []
+    for values in (ones, None):
+        table = Table()
+        ranks = [TypicalScales(rows, table) for rows in (Rows(np.arange(3), IDS, values), Rows(np.arange(3), IDS, VALUES))]  # type: ignore[arg-type]
+        for rank in ranks:
+            rank.tell()
+        ranks[0].take(shared=True, intercept=-1)
+        found.append(ranks[0].scales)
+    assert found[0] == pytest.approx(found[1], rel=1e-6)

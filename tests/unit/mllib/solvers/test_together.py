@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from sparkps.mllib.linear.losses.logistic import Logistic
+from sparkps.mllib.linear.softmax import Softmax
 from sparkps.mllib.solvers import online_kernels
+from sparkps.mllib.solvers.learning_state import state_of
 from sparkps.mllib.solvers.together import GrowingSchedule, amplified, factor_for
 from sparkps.optim import Consensus
 from tests import naive
@@ -160,3 +162,27 @@ def test_rows_of_weight_0_age_nothing() -> None:
     ages = np.zeros(3)
     assert online_kernels.pass_by(indptr, ids, np.array([0.0, 2.0]), ages, 10.0) == 12.0
     assert ages.tolist() == [0.0, 0.0, 12.0]
+
+
+@pytest.mark.parametrize("objective", [Logistic(), Softmax(3)])
+@pytest.mark.parametrize("workers", [1, 2, 8])
+def test_what_workers_settle_together_is_where_penalties_lead_and_not_past_it(workers: int, objective: Logistic | Softmax) -> None:
+    form = state_of(objective)
+    outputs, merger = form.outputs, form.optimizer(RATE)
+    before = np.zeros((4, form.columns), np.float32)
+    before[:, :outputs], before[:, outputs], before[:, outputs + 1] = [[1.0], [-0.5], [1e-3], [0.0]], [4.0, 1e-4, 30.0, 0.0], 1.0
+    scales = np.full(4, 0.5, np.float32)
+    ended = {}
+    for ways in ("together", "alone"):
+        rows, pushes = before.copy(), np.zeros(before.shape)
+        for _ in range(workers if ways == "together" else 1):
+            state = form.enter(before, scales)
+            form.penalise(state, np.full(4, 100.0), RATE, 0.001, 0.01)
+            pushes += form.settled(before, state, RATE)
+        for row, push in zip(rows, pushes.astype(np.float32), strict=True):
+            naive.merge(merger, row, push)
+        ended[ways] = rows[:, :outputs]
+        wanted = state[:, :outputs] * scales[:, None]
+        assert rows[:, :outputs] == pytest.approx(wanted, rel=1e-5, abs=1e-7)
+        assert (rows[:, :outputs][wanted == 0.0] == 0.0).all()
+    assert ended["together"] == pytest.approx(ended["alone"], rel=1e-5, abs=1e-7)
