@@ -84,19 +84,24 @@ def test_of_regressions_errors_are_in_the_unit_of_the_labels(ps, rows, regressio
 
 @pytest.mark.parametrize(
     "classifier",
-    [LinearSVC(maxIter=5), MLRClassifier(numRegions=2, maxIter=5), FMClassifier(solver="adagrad", maxIter=3, consistency="asp")],
-    ids=["svc", "mixture", "machine"],
+    [
+        LinearSVC(maxIter=5),
+        MLRClassifier(numRegions=2, maxIter=5),
+        FMClassifier(solver="adagrad", maxIter=3),
+        FMClassifier(solver="adagrad", maxIter=3, consistency="asp"),
+    ],
+    ids=["svc", "mixture", "machine", "machine under asp"],
 )
 def test_other_classifiers_have_theirs(ps, rows, classifier):
     model = classifier.copy().setValidationIndicatorCol("aside").fit(rows)
     labels, raw, predicted = held_out(model, rows, "label", "rawPrediction", "prediction")
-    found = best_of(model.summary)
+    found, moves = best_of(model.summary), classifier.getConsistency() == "asp"  # others train on while one measures
     if "accuracy" in found:
         assert found["accuracy"] == theirs.accuracy_score(labels, predicted)
     else:
         expected = theirs.log_loss(labels, 1 / (1 + np.exp(-raw[:, 1])))
-        assert found["logLoss"] == pytest.approx(expected, rel=0.05 if classifier.getConsistency() == "asp" else 1e-4)
-    assert found["areaUnderROC"] == pytest.approx(theirs.roc_auc_score(labels, raw[:, 1]), abs=0.01)
+        assert found["logLoss"] == pytest.approx(expected, rel=0.1 if moves else 1e-4)
+    assert found["areaUnderROC"] == pytest.approx(theirs.roc_auc_score(labels, raw[:, 1]), abs=0.05 if moves else 1e-3)
 
 
 def test_each_fit_of_a_grid_has_its_own(ps, rows):
