@@ -1,4 +1,4 @@
-"""jobs/train_logistic.py by spark-submit on YARN, with input, checkpoints and model on HDFS: the same model as on a laptop, to twelve digits."""
+"""jobs/train_logistic.py by spark-submit on YARN, input, checkpoints and model on HDFS: the model of a laptop, to twelve digits."""
 
 from __future__ import annotations
 
