@@ -270,10 +270,3 @@ def orthant_step(point: float, direction: float, guide: float, alpha: float) -> 
     orthant = np.sign(point) if point != 0 else np.sign(-guide)
     moved = point + alpha * direction
     return moved if np.sign(moved) == orthant else 0.0
-
-
-def free(point: float, gradient: float, lower: float, upper: float, margin: float) -> float:
-    """0 for a value that is held by one of its bounds."""
-    if gradient > 0:
-        return float(point > lower + margin)
-    return float(point < upper - margin) if gradient < 0 else 1.0

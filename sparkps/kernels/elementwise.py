@@ -18,53 +18,46 @@ from sparkps.kernels.intrinsics import data, float32_at, float64_at, lock, unloc
 from sparkps.kernels.lookup import lock_word
 from sparkps.kernels.vectors import BLOCK, BUCKETS, ELEMENTS, TABLES, load_block, rows_address
 
-#: Of the own value, those of up to four further tables, and numbers: the value that the own one becomes.
-Formula = Callable[[Any, Any, Any, Any, Any, Any], Any]
+#: Of the own value, those of up to three further tables, and numbers: the value that the own one becomes.
+Formula = Callable[[Any, Any, Any, Any, Any], Any]
 
 #: Most tables of a formula, that of the own values included.
-_TABLES = 5
+_TABLES = 4
 
 
 @inlined
-def _divide(w: float, _a: float, _b: float, _c: float, _d: float, numbers: Any) -> float:
+def _divide(w: float, _a: float, _b: float, _c: float, numbers: Any) -> float:
     return w / numbers[0]
 
 
 @inlined
-def _add_squares(w: float, x: float, _b: float, _c: float, _d: float, numbers: Any) -> float:
+def _add_squares(w: float, x: float, _b: float, _c: float, numbers: Any) -> float:
     return w * numbers[0] + numbers[1] * (x * x)
 
 
 @inlined
-def _adaptive_step(w: float, mean: float, square: float, _c: float, _d: float, numbers: Any) -> float:
+def _adaptive_step(w: float, mean: float, square: float, _c: float, numbers: Any) -> float:
     rate, first, second, epsilon, decay = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
     return w - (rate * (mean / first) / (math.sqrt(square / second) + epsilon) + decay * w)
 
 
 @inlined
-def _product(w: float, other: float, _b: float, _c: float, _d: float, _numbers: Any) -> float:
+def _product(w: float, other: float, _b: float, _c: float, _numbers: Any) -> float:
     return w * other
 
 
 @inlined
-def _opposed(w: float, other: float, _b: float, _c: float, _d: float, _numbers: Any) -> float:
+def _opposed(w: float, other: float, _b: float, _c: float, _numbers: Any) -> float:
     return w if w * other < 0.0 else 0.0
 
 
 @inlined
-def _clip(w: float, lower: float, upper: float, _c: float, _d: float, _numbers: Any) -> float:
+def _clip(w: float, lower: float, upper: float, _c: float, _numbers: Any) -> float:
     return min(max(w, lower), upper)
 
 
 @inlined
-def _free(_w: float, point: float, gradient: float, lower: float, upper: float, numbers: Any) -> float:
-    held_below = gradient > 0.0 and point <= lower + numbers[0]
-    held_above = gradient < 0.0 and point >= upper - numbers[0]
-    return 0.0 if held_below or held_above else 1.0
-
-
-@inlined
-def _pseudo_gradient(_w: float, gradient: float, point: float, weight: float, _d: float, _numbers: Any) -> float:
+def _pseudo_gradient(_w: float, gradient: float, point: float, weight: float, _numbers: Any) -> float:
     if point > 0.0 or (point == 0.0 and gradient + weight < 0.0):
         return gradient + weight
     if point < 0.0 or (point == 0.0 and gradient - weight > 0.0):
@@ -73,7 +66,7 @@ def _pseudo_gradient(_w: float, gradient: float, point: float, weight: float, _d
 
 
 @inlined
-def _orthant_step(_w: float, point: float, direction: float, guide: float, _d: float, numbers: Any) -> float:
+def _orthant_step(_w: float, point: float, direction: float, guide: float, numbers: Any) -> float:
     moved = point + numbers[0] * direction
     side = point if point != 0.0 else -guide
     return moved if (moved > 0.0 and side > 0.0) or (moved < 0.0 and side < 0.0) else 0.0
@@ -94,14 +87,14 @@ def _made(name: str, formula: Formula) -> Kernel:
                     used = t if t < tables.shape[0] else 0
                     blocks[t] = load_block(rows_address(tables, used, bucket), tables[used, 1], begin, count, data(room[t]))
                 w, a, b = float64_at(blocks[0]), float64_at(blocks[1]), float64_at(blocks[2])
-                c, d = float64_at(blocks[3]), float64_at(blocks[4])
+                c = float64_at(blocks[3])
                 if tables[0, 1] == 4:
                     narrow = float32_at(target)
                     for i in range(count):
-                        narrow[begin + i] = formula(w[i], a[i], b[i], c[i], d[i], numbers)
+                        narrow[begin + i] = formula(w[i], a[i], b[i], c[i], numbers)
                 else:
                     for i in range(count):
-                        w[i] = formula(w[i], a[i], b[i], c[i], d[i], numbers)
+                        w[i] = formula(w[i], a[i], b[i], c[i], numbers)
             unlock(word)
 
     run.__name__ = run.__qualname__ = name
@@ -118,7 +111,6 @@ ELEMENTWISE = {
     "product": _made("product", _product),
     "opposed": _made("opposed", _opposed),
     "clip": _made("clip", _clip),
-    "free": _made("free", _free),
     "pseudo_gradient": _made("pseudo_gradient", _pseudo_gradient),
     "orthant_step": _made("orthant_step", _orthant_step),
 }

@@ -29,7 +29,7 @@ from sparkps.mllib.tables import new_prefix
 log = logging.getLogger(__name__)
 
 #: Of `FitRecord`: a record of another one is not read.
-_FORMAT = 2
+_FORMAT = 3
 
 
 class FitRecord(msgspec.Struct, frozen=True):
@@ -69,7 +69,7 @@ def described(job: TrainingJob, num_workers: int) -> dict[str, str]:
         "validationIndicatorCol": columns.validation,
         "numFeatures": columns.num_features,
         "handleInvalid": columns.handle_invalid,
-        "solver": job.solver,
+        "solver": f"auto ({job.solver})" if job.any_steps else job.solver,
         "maxIter": job.max_iter,
         "tol": job.tol,
         "regParam": penalty,

@@ -43,10 +43,6 @@ from sparkps.mllib.summaries.regression import (
 class _LinearRegressionParams(LinearParams, HasRegressionLoss):
     """Params of the estimator and of its model."""
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self._setDefault(solver="auto")
-
 
 class LinearRegressionModel(LinearModel, _LinearRegressionParams, MLReadable["LinearRegressionModel"]):
     """A fitted linear regression; see `FittedModel` for where its coefficients are."""

@@ -23,6 +23,7 @@ from sparkps.ps_nodes.memory_budget import ANSWERS, REQUESTS, MemoryBudget
 from sparkps.ps_nodes.outgoing import MOST_BYTES_OF_ALL, Unsent
 from sparkps.ps_nodes.peers import Peers
 from sparkps.ps_nodes.service import Service
+from sparkps.ps_nodes.tables.directory import load_ahead
 from sparkps.wire.messages import data as m
 
 log = logging.getLogger(__name__)
@@ -144,6 +145,7 @@ class Node:
             everything.register(socket, events)
         everything.register(self._data, zmq.POLLIN)
         self.control.hello()
+        threading.Thread(target=load_ahead, name="sparkps-kernels", daemon=True).start()
         looked_at = 0.0
         while not self._stopping and not self.control.over and not self.service.state.must_end:
             full = self.service.dispatcher.queued_bytes > self._memory.most(REQUESTS, MOST_QUEUED_BYTES)

@@ -34,8 +34,6 @@ product              other                             None; w ← w·other
 opposed              other                             None; w ← w where its sign is the opposite of that of `other`, and 0
                                                        elsewhere
 clip                 lower, upper                      None; w ← w, not below `lower` nor above `upper`
-free                 point, gradient, lower, upper,    None; w ← 0 where `point` is within `margin` of a bound and
-                     margin                            -`gradient` leads to it, else 1
 pseudo_gradient      gradient, point, weights          None; w ← derivative of least magnitude of f + sum of
                                                        abs(weights·point), where `gradient` is that of f
 orthant_step         point, direction, guide, alpha    None; w ← point + alpha·direction, and 0 where that leaves the orthant
@@ -200,14 +198,6 @@ BUILT_IN: dict[str, FunctionSpec] = {
         FunctionSpec("product", _nothing, arrays=0, tables=("other",), writes=True),
         FunctionSpec("opposed", _nothing, arrays=0, tables=("other",), writes=True),
         FunctionSpec("clip", _nothing, arrays=0, tables=("lower", "upper"), writes=True),
-        FunctionSpec(
-            "free",
-            _nothing,
-            arrays=0,
-            tables=("point", "gradient", "lower", "upper"),
-            plain=_needed("margin"),
-            writes=True,
-        ),
         FunctionSpec("pseudo_gradient", _nothing, arrays=0, tables=("gradient", "point", "weights"), writes=True),
         FunctionSpec(
             "orthant_step",

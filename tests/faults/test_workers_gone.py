@@ -34,20 +34,20 @@ FITS: dict[str, tuple[ModuleType, str, dict[str, Any]]] = {
 
 
 class Held:
-    """A train function whose rank 0 stops in `CLOCK`, after its pushes and before its tick, until it is killed.
+    """A train function whose rank 0 stops in a clock, after its pushes and before its tick, until it is killed.
 
     A successor, which begins at a later clock than 0, goes through.
     """
 
-    def __init__(self, train: Callable[[Any, Any], Any]) -> None:
-        self.train = train
+    def __init__(self, train: Callable[[Any, Any], Any], clock: int = CLOCK) -> None:
+        self.train, self.clock = train, clock
 
     def __call__(self, worker: Any, batches: Any) -> Any:
         if worker.rank == 0 and worker.clock == 0:
             tick = worker.tick
 
             def held(state: bytes | None = None) -> None:
-                if worker.clock == CLOCK:
+                if worker.clock == self.clock:
                     worker.report(held=os.getpid())
                     threading.Event().wait(40)
                 tick(state)
@@ -77,6 +77,17 @@ def rank_0(ps: PSContext) -> dict[str, Any]:
     return groups[0]["ranks"][0] if groups else {}
 
 
+def disturbed_by(ps: PSContext, clock: int, fit: Callable[[], Any]) -> Any:
+    """What the fit gives whose rank 0 is held in that clock, and killed."""
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(fit)
+        assert wait_until(lambda: "held" in rank_0(ps).get("counters", {}), 30, 0.05)
+        held = rank_0(ps)
+        assert (held["clock"], held["incarnation"]) == (clock - 1, 1)
+        os.kill(held["counters"]["held"], signal.SIGKILL)
+        return running.result(timeout=60)
+
+
 @pytest.mark.parametrize("solver", FITS)
 def test_killed_worker_leaves_the_same_model(
     ps: PSContext, rows: DataFrame, monkeypatch: pytest.MonkeyPatch, solver: str
@@ -86,15 +97,24 @@ def test_killed_worker_leaves_the_same_model(
     undisturbed = estimator.fit(rows)
     made = getattr(module, name)
     monkeypatch.setattr(module, name, lambda rank_job: Held(made(rank_job)))
-    with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(estimator.fit, rows)
-        assert wait_until(lambda: "held" in rank_0(ps).get("counters", {}), 30, 0.05)
-        held = rank_0(ps)
-        assert (held["clock"], held["incarnation"]) == (CLOCK - 1, 1)
-        os.kill(held["counters"]["held"], signal.SIGKILL)
-        disturbed = running.result(timeout=60)
+    disturbed = disturbed_by(ps, CLOCK, lambda: estimator.fit(rows))
     assert disturbed.coefficients == undisturbed.coefficients
     assert disturbed.intercept == undisturbed.intercept
     assert disturbed.summary.objectiveHistory == undisturbed.summary.objectiveHistory
     assert ps.status()["groups"] == []
     assert ps.status()["tables"] == []
+
+
+@pytest.mark.parametrize("clock", range(3, 13))
+def test_worker_killed_between_the_fits_of_a_grid(ps: PSContext, rows: DataFrame, monkeypatch: pytest.MonkeyPatch, clock: int) -> None:
+    """In one of these clocks a rank hands its solution on, in the coordinates of the next fit."""
+    estimator = LogisticRegression(maxIter=2, tol=0.0, standardization=False, numWorkers=2)
+    maps = [{estimator.regParam: each} for each in (0.1, 0.001)]
+    undisturbed = dict(estimator.fitMultiple(rows, maps))
+    made = fullbatch_driver.FullBatchTask
+    monkeypatch.setattr(fullbatch_driver, "FullBatchTask", lambda rank_job: Held(made(rank_job), clock))
+    disturbed = disturbed_by(ps, clock, lambda: dict(estimator.fitMultiple(rows, maps)))
+    for number, model in undisturbed.items():
+        assert disturbed[number].summary.objectiveHistory == model.summary.objectiveHistory
+        assert disturbed[number].coefficients == model.coefficients
+        assert disturbed[number].intercept == model.intercept

@@ -39,7 +39,7 @@ def rows(spark):
     return frame_of(spark, x, y, rng.uniform(0.1, 3, 300))
 
 
-def compare(ours, theirs, rtol, atol=1e-7):
+def assert_alike(ours, theirs, rtol, atol=1e-7):
     np.testing.assert_allclose(ours.coefficients.toArray(), theirs.coefficients.toArray(), rtol=rtol, atol=atol)
     assert ours.intercept == pytest.approx(theirs.intercept, rel=rtol, abs=atol)
     assert ours.numFeatures == theirs.numFeatures
@@ -56,14 +56,14 @@ GRID = [
 def test_normal_equations_give_the_coefficients_of_pyspark(ps, rows, params):
     params = {**params, "solver": "normal", "maxIter": 1000, "tol": 1e-13}
     ours, theirs = LinearRegression(**params).fit(rows), SparkLinearRegression(**params).fit(rows)
-    compare(ours, theirs, 1e-6)
+    assert_alike(ours, theirs, 1e-6)
 
 
 @pytest.mark.parametrize("params", GRID, ids=str)
 def test_l_bfgs_takes_the_steps_of_pyspark(ps, rows, params):
     params = {**params, "solver": "l-bfgs", "maxIter": 100, "tol": 1e-11}
     ours, theirs = LinearRegression(**params).fit(rows), SparkLinearRegression(**params).fit(rows)
-    compare(ours, theirs, 1e-6)
+    assert_alike(ours, theirs, 1e-6)
     mine, other = ours.summary.objectiveHistory, theirs.summary.objectiveHistory
     shared = min(len(mine), len(other), 6)
     np.testing.assert_allclose(mine[:shared], other[:shared], rtol=1e-6)
@@ -77,7 +77,7 @@ def test_l_bfgs_takes_the_steps_of_pyspark(ps, rows, params):
 def test_huber_has_the_optimum_of_pyspark(ps, rows, params):
     params = {**params, "loss": "huber", "maxIter": 200, "tol": 1e-11}
     ours, theirs = LinearRegression(**params).fit(rows), SparkLinearRegression(**params).fit(rows)
-    compare(ours, theirs, 2e-4, 1e-4)
+    assert_alike(ours, theirs, 2e-4, 1e-4)
     assert ours.scale == pytest.approx(theirs.scale, rel=1e-4)
     assert ours.summary.objectiveHistory[-1] <= theirs.summary.objectiveHistory[-1] * (1 + 1e-8)
 
@@ -120,7 +120,7 @@ def test_labels_that_do_not_vary(spark, ps, params):
 def test_labels_that_do_not_vary_without_intercept(spark, ps, solver):
     frame = frame_of(spark, np.array([[1.0, 2.0], [2.0, -1.0], [0.0, 0.5]]), np.full(3, 4.0))
     params = {"solver": solver, "fitIntercept": False, "tol": 1e-12}
-    compare(LinearRegression(**params).fit(frame), SparkLinearRegression(**params).fit(frame), 1e-5)
+    assert_alike(LinearRegression(**params).fit(frame), SparkLinearRegression(**params).fit(frame), 1e-5)
     with pytest.raises(ValueError, match="`regParam` must be 0 where all labels are equal"):
         LinearRegression(**params, regParam=0.1).fit(frame)
 
@@ -175,14 +175,14 @@ def test_an_offset_is_as_good_as_taken_from_the_label_with_every_solver(ps, rows
     models = []
     for solver in ("normal", "l-bfgs"):
         models.append(estimator.copy({estimator.solver: solver, estimator.offsetCol: "shift"}).fit(shifted))
-        compare(models[-1], estimator.copy({estimator.solver: solver}).fit(taken), 1e-6)
-    compare(*models, 2e-3, 1e-3)  # as in pyspark.ml, one divides by the deviation of the rows, the other by an estimate without bias
+        assert_alike(models[-1], estimator.copy({estimator.solver: solver}).fit(taken), 1e-6)
+    assert_alike(*models, 2e-3, 1e-3)  # as in pyspark.ml, one divides by the deviation of the rows, the other by an estimate without bias
 
 
 def test_so_it_is_with_the_loss_of_huber_and_row_by_row(ps, rows):
     shifted = rows.withColumn("shift", sf.col("weight") * 30 - 20)
     taken = rows.withColumn("label", sf.col("label") - sf.col("weight") * 30 + 20)
     huber = LinearRegression(loss="huber", regParam=0.1, maxIter=500, tol=1e-10)
-    compare(huber.copy({huber.offsetCol: "shift"}).fit(shifted), huber.fit(taken), 1e-3, 1e-4)
+    assert_alike(huber.copy({huber.offsetCol: "shift"}).fit(shifted), huber.fit(taken), 1e-3, 1e-4)
     online = LinearRegression(solver="online", maxIter=2, numWorkers=1, deterministic=True)
-    compare(online.copy({online.offsetCol: "shift"}).fit(shifted.coalesce(1)), online.fit(taken.coalesce(1)), 0.5, 1.0)
+    assert_alike(online.copy({online.offsetCol: "shift"}).fit(shifted.coalesce(1)), online.fit(taken.coalesce(1)), 0.5, 1.0)

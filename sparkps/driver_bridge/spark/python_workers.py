@@ -23,6 +23,10 @@ log = logging.getLogger(__name__)
 #: At most so many: idle ones cost memory.
 MOST_WORKERS = 8
 
+#: Owners of the kernels that most ranks of estimators call, and the types of numbers for which.
+_KERNELS = ("sparkps.kernels", "sparkps.mllib.data", "sparkps.mllib.linear.losses")
+_DTYPES = ("float32", "float64")
+
 
 def use_this_python(context: Any) -> None:
     """Let the workers on the driver's own host run the Python of the driver, unless the user has named another one.
@@ -64,11 +68,15 @@ def start_python_workers(spark: Any) -> Event:
 
 
 def _import_all(rows: Iterator[Any]) -> Iterator[Any]:
-    """Imports what a rank needs."""
+    """Imports what a rank needs, and loads the kernels that ranks of estimators call, as far as they are compiled."""
+    import pyarrow.compute
     import pyarrow.parquet  # noqa: F401 - the imports are the work
 
     import sparkps.driver_bridge.groups.rank_task  # noqa: F401
+    from sparkps.kernels import ahead
 
+    for dtype in _DTYPES:
+        ahead.load_kept(dtype, *_KERNELS)
     yield from rows
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
@@ -17,13 +16,10 @@ from sparkps.mllib.solvers.bounds import Bounds
 from sparkps.mllib.solvers.drivers import grid_key
 from sparkps.mllib.solvers.job import TrainingJob
 from sparkps.mllib.solvers.objective import Objective
-from sparkps.mllib.solvers.warm_start import has_pass
 from sparkps.mllib.training import train_grid
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
-
-log = logging.getLogger(__name__)
 
 M = TypeVar("M", bound=LinearModel)
 
@@ -118,30 +114,13 @@ class LinearEstimator(FittingEstimator[M], LinearSetters):
         l1 = self.getRegParam() * self.getElasticNetParam()
         return l1, self.getRegParam() - l1
 
-    def _starts_warm(self, objective: Objective, bounds: Bounds | None) -> bool:
-        """Whether a full-batch solver begins at what a pass row by row has learned: its user leaves the way to the optimum to us."""
-        if self.getSolver() != "auto" or self._solver() != "lbfgs" or not self.getMaxIter():
-            return False
-        l1, _ = self._penalties()
-        against = {
-            "the loss is not learned row by row": not has_pass(objective),
-            "L1 wants most coefficients to be 0, and a pass leaves few": l1 > 0,
-            "there are bounds": bounds is not None,
-        }
-        why_not = [why for why, holds in against.items() if holds]
-        if why_not:
-            log.info("%s: solver=auto is lbfgs from 0: %s", self.uid, "; ".join(why_not))
-        else:
-            log.info("%s: solver=auto is lbfgs after one pass row by row, which takes it most of the way", self.uid)
-        return not why_not
-
     def _job(self, objective: Objective, **more: Any) -> TrainingJob:
         bounds = self._bounds(objective.outputs)
         return super()._job(
             objective,
             standardization=self.getStandardization(),
             bounds=bounds,
-            warm_start=self._starts_warm(objective, bounds),
+            any_steps=self.getSolver() == "auto" and bounds is None,
             orthantwise=self._orthantwise,
             **more,
         )

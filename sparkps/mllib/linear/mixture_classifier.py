@@ -89,7 +89,7 @@ class MLRClassifier(BinaryClassifier[MLRModel], _MLRParams, DefaultParamsReadabl
         standardization: bool = True,
         threshold: float = 0.5,
         thresholds: list[float] | None = None,
-        solver: str = "lbfgs",
+        solver: str = "auto",
         weightCol: str | None = None,
         seed: int | None = None,
         **ours: Any,

@@ -154,6 +154,17 @@ class Softmax(ManyMargins):
         intercepts = np.log1p(sums.classes)
         return Start(intercepts - intercepts.mean())
 
+    def curvature(self, sums: LabelSums) -> float:
+        """See `CurvedObjective`: as of two classes, in the mean over all of them.
+
+        Examples
+        --------
+        >>> Softmax(2).curvature(LabelSums(weight=8.0, labels=4.0, squares=4.0, classes=np.array([4.0, 4.0])))
+        0.125
+        """
+        shares = sums.classes / sums.weight
+        return 0.5 * float((shares * (1.0 - shares)).mean())
+
     def published(self, rows: Array, *, penalised: bool) -> Array:
         """See `Objective`: with mean 0, unless a penalty has chosen."""
         return rows if penalised else rows - rows.mean(axis=1, keepdims=True)

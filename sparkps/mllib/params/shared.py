@@ -333,7 +333,7 @@ class LinearParams(
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._setDefault(
-            maxIter=100, regParam=0.0, elasticNetParam=0.0, tol=1e-6, fitIntercept=True, standardization=True, solver="lbfgs",
+            maxIter=100, regParam=0.0, elasticNetParam=0.0, tol=1e-6, fitIntercept=True, standardization=True, solver="auto",
             batchSize=1000, numWorkers=0, consistency="bsp", staleness=1, handleInvalid="error",
             deterministic=False, aggregationDepth=2, maxBlockSizeInMB=0.0, seed=0,
         )  # fmt: skip

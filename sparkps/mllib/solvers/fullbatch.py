@@ -25,14 +25,13 @@ from sparkps.mllib.solvers.bounds import unbounded
 from sparkps.mllib.solvers.job import RankJob
 from sparkps.mllib.solvers.lbfgsb import LOWER, UNBOUNDED, UPPER
 from sparkps.mllib.solvers.measured import metrics_of, parts_of
-from sparkps.mllib.solvers.methods import method_of
+from sparkps.mllib.solvers.methods import method_of, way_of
 from sparkps.mllib.solvers.objective import explained
 from sparkps.mllib.solvers.owlqn import WEIGHTS
-from sparkps.mllib.solvers.quasi_newton import POINT, POINT_GRADIENT, TRIAL, TRIAL_GRADIENT
+from sparkps.mllib.solvers.quasi_newton import POINT_GRADIENT, TRIAL, TRIAL_GRADIENT
 from sparkps.mllib.solvers.ranks import RankSummary, check_same_rows, check_weight, counts_of, weight_of
 from sparkps.mllib.solvers.scaling import FACTS, STATISTICS, l1_weights, label_sums, scaling
 from sparkps.mllib.solvers.vectors import FIRST_EVALUATION, STOP
-from sparkps.mllib.solvers.warm_start import one_pass
 from sparkps.wire.messages.data import OpCode
 
 Array = NDArray[Any]
@@ -74,6 +73,9 @@ class _FullBatch:
         self.state = np.zeros((len(self.store.keys), 2, self.job.objective.dim))
         statistics = self.worker.table(names.statistics)
         self.statistics: KeySet = statistics.register(self.store.keys)
+        self.squares = self._keys_of(names.squares)
+        #: See `_sums`; None: not looked at yet.
+        self.sums: list[Array] | None = None
         self.trial = self._keys_of(names.vector(TRIAL))
         self.gradient = self._keys_of(names.vector(TRIAL_GRADIENT))
         self.ranks, self.facts, self.totals, self.control = (
@@ -85,13 +87,13 @@ class _FullBatch:
         #: Vectors that the solver only reads: what ranks know of each feature. Looked up now, as the models, for what comes later: the
         #: coordinator may be gone then, and training goes on.
         self.given = {name: self._keys_of(names.vector(name)) for job in self.rank_job.jobs for name in method_of(job).given}
+        self.means = self._keys_of(names.scaled_mean)
+        #: Where the next job of a grid may begin.
+        self.handed_on = self._keys_of(names.vector(POINT_GRADIENT))
         self.models = [self._keys_of(names.coefficients_of(number)) for number in range(len(self.rank_job.jobs))]
 
     def _keys_of(self, table: str) -> KeySet:
         return self.statistics.on(self.worker.table(table))
-
-    def _vector(self, name: str) -> KeySet:
-        return self._keys_of(self.rank_job.names.vector(name))
 
     # ---- statistics ----------------------------------------------------------------------------------------------------
 
@@ -104,18 +106,10 @@ class _FullBatch:
             self._push_sums()
         if worker.clock == 1:
             self._push_squares()
-        self.sums = pull_together(self.worker.session, [self.statistics, self.facts])
+        self.spread = self.squares.pull()[:, 0]
         self._take_up(0)
         if worker.clock == 2:
-            if any(job.fit_intercept for job in self.rank_job.jobs):
-                mean = np.repeat(self.scaling.scaled_mean[:, None], self.objective.dim, axis=1)
-                self._keys_of(self.rank_job.names.scaled_mean).assign(mean)
             self._give()
-            if self.job.warm_start:
-                self._learn()
-            worker.tick()
-        if worker.clock == FIRST_EVALUATION and self.job.warm_start:
-            self._start_from_learned()
             worker.tick()
         while True:
             if (worker.clock - FIRST_EVALUATION) % 2:
@@ -145,64 +139,66 @@ class _FullBatch:
         self.worker.tick()
 
     def _push_squares(self) -> None:
-        statistics, facts = pull_together(self.worker.session, [self.statistics, self.facts])
+        statistics, facts, _ = self._sums()
         means = np.ascontiguousarray(statistics[:, 0] / max(facts[0], np.finfo(float).tiny))
         squares = np.zeros(len(means))
         for chunk in self.store:
             kernels.centred_squares.of(chunk.values.dtype)(
                 chunk.indptr, chunk.ids, chunk.values, chunk.weights, means, squares
             )
-        rows = np.zeros((len(means), STATISTICS))
-        rows[:, 3] = squares
-        self.statistics.add(rows)
+        self.squares.add(squares[:, None])
         self.worker.tick()
+
+    def _sums(self) -> list[Array]:
+        """Of all rows, which no clock changes after the first: by feature, of labels and weights, and what ranks have read."""
+        if self.sums is None:
+            self.sums = pull_together(self.worker.session, [self.statistics, self.facts, self.ranks])
+        return self.sums
 
     def _take_up(self, number: int) -> None:
         """What all rows together say of features and labels, for a job of the grid: objective, weight, scaling."""
         if number == self.number:
             return
         self.number, self.job = number, self.rank_job.jobs[number]
-        statistics, facts = self.sums
+        statistics, facts, ranks = self._sums()
         self.weight, job = max(float(facts[0]), np.finfo(float).tiny), self.job
         sums = label_sums(facts)
         self.objective = job.objective.informed(sums) if sums.weight > 0 else job.objective
         _, l2 = self.objective.penalties(job.l1, job.l2)
+        self.way = way_of(job, self.objective, sums, ranks[:, 2])
         self.scaling = scaling(
-            statistics, self.weight, facts[1], self.store.parameters, l2=l2, standardization=job.standardization
-        )
+            statistics, self.spread, self.weight, facts[1], self.store.parameters,
+            l2=l2, standardization=job.standardization, curvature=self.way.curvature,
+        )  # fmt: skip
 
     def _give(self) -> None:
         """Write the vectors that the job's solver only reads; all ranks that hold a feature write the same."""
         job, parameters, dim = self.job, self.store.parameters, self.objective.dim
-        rows: dict[str, Array] = {}
+        rows: list[tuple[KeySet, Array]] = []
+        if job.fit_intercept:
+            rows.append((self.means, np.repeat(self.scaling.scaled_mean[:, None], dim, axis=1)))
         if WEIGHTS in method_of(job).given:
             l1, _ = self.objective.penalties(job.l1, job.l2)
             weights = l1_weights(self.scaling.inverse, parameters, l1=l1, standardization=job.standardization)
-            rows[WEIGHTS] = np.repeat(weights[:, None], dim, axis=1)
+            rows.append((self.given[WEIGHTS], np.repeat(weights[:, None], dim, axis=1)))
         if job.bounds is not None:
             lower, upper = job.bounds.rows(self.store.keys, self.scaling.inverse, parameters, dim, job.columns.features)
-            rows |= {LOWER: lower, UPPER: upper, UNBOUNDED: unbounded(lower, upper)}
+            each = {LOWER: lower, UPPER: upper, UNBOUNDED: unbounded(lower, upper)}
+            rows += [(self.given[name], bounds) for name, bounds in each.items()]
         if rows:
-            write_together(self.worker.session, OpCode.ASSIGN, [(self.given[name], each) for name, each in rows.items()])
+            write_together(self.worker.session, OpCode.ASSIGN, rows)
 
-    # ---- where to begin ------------------------------------------------------------------------------------------------
+    def _hand_on(self, point: Array) -> None:
+        """Take up the next job of the grid; this one's solution, in the next one's coordinates, is where that may begin.
 
-    def _learn(self) -> None:
-        """A pass over this rank's rows; coefficients, weighted, and their weights go into vectors that nobody needs yet."""
-        start = self.objective.start(label_sums(self.sums[1]))
-        intercept = float(start.intercepts[0]) if self.job.fit_intercept else None
-        if start.solved or not len(self.store):
-            return
-        coefficients, squares = one_pass(self.store, self.objective, intercept)
-        what = [(self._vector(POINT), (squares * coefficients)[:, None]), (self._vector(POINT_GRADIENT), squares[:, None])]
-        write_together(self.worker.session, OpCode.ADD, what)
-
-    def _start_from_learned(self) -> None:
-        """The mean of what all ranks have learned, in scaled coordinates; whoever has a feature writes the same."""
-        total, weight = (each[:, 0] for each in pull_together(self.worker.session, [self._vector(POINT), self._vector(POINT_GRADIENT)]))
-        inverse = self.scaling.inverse
-        mean = np.divide(total, weight, out=np.zeros(len(total)), where=weight > 0)
-        self.trial.assign(np.divide(mean, inverse, out=np.zeros(len(mean)), where=inverse > 0)[:, None])
+        It goes into a vector that nobody needs yet: whoever does this clock again finds the solution as it was.
+        """
+        before = self.scaling.inverse
+        self._take_up(self.number + 1)
+        if self.way.is_free:
+            after = self.scaling.inverse
+            ratio = np.divide(before, after, out=np.zeros(len(after)), where=after > 0)
+            self.handed_on.assign(point * ratio[:, None])
 
     # ---- evaluation ----------------------------------------------------------------------------------------------------
 
@@ -216,7 +212,7 @@ class _FullBatch:
             self._publish(np.array(shift))
             is_last = self.number == len(self.models) - 1
             if not is_last:
-                self._take_up(self.number + 1)
+                self._hand_on(point)
                 self._give()
                 self.worker.tick()
             return is_last

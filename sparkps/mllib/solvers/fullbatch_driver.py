@@ -5,6 +5,7 @@ Several jobs on the same rows are solved one after the other: the ranks read the
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -20,17 +21,27 @@ from sparkps.mllib.solvers.driver import Solution, SolverDriver, Times
 from sparkps.mllib.solvers.fullbatch import FullBatchTask
 from sparkps.mllib.solvers.job import RankJob, TrainingJob
 from sparkps.mllib.solvers.measured import MetricHistory, metrics_of
-from sparkps.mllib.solvers.methods import method_of
+from sparkps.mllib.solvers.methods import method_of, way_of
 from sparkps.mllib.solvers.names import TableNames
 from sparkps.mllib.solvers.objective import Objective, Start, is_of_residuals
-from sparkps.mllib.solvers.operations import ColumnDots, Combine
-from sparkps.mllib.solvers.quasi_newton import POINT, TRIAL, TRIAL_GRADIENT, Minimum, Progress, SolverStanding
+from sparkps.mllib.solvers.operations import Combine
+from sparkps.mllib.solvers.quasi_newton import (
+    POINT,
+    POINT_GRADIENT,
+    TRIAL,
+    TRIAL_GRADIENT,
+    Minimum,
+    Progress,
+    SolverStanding,
+)
 from sparkps.mllib.solvers.ranks import Figures, check_weight, common_width, no_rows
 from sparkps.mllib.solvers.saving import Saver
 from sparkps.mllib.solvers.scaling import FACTS, STATISTICS, label_sums
 from sparkps.mllib.solvers.stopping import EarlyStopping
 from sparkps.mllib.solvers.vectors import HEADER, VALIDATION, TierVectors
 from sparkps.mllib.tables import TrainingTables
+
+log = logging.getLogger(__name__)
 
 Array = NDArray[Any]
 
@@ -81,7 +92,8 @@ class FullBatchDriver(SolverDriver):
         models = [vector(names.coefficients_of(number)) for number in range(len(self.jobs))]
         for name in [names.scaled_mean, *(names.vector(name) for name in self._vectors())]:
             vector(name)
-        tables.sparse(names.statistics, dim=STATISTICS, dtype="float64", group=names.prefix)
+        for name, dim in ((names.statistics, STATISTICS), (names.squares, 1)):
+            tables.sparse(name, dim=dim, dtype="float64", group=names.prefix)
         sizes = {
             names.facts: FACTS + objective.classes,
             names.totals: 1 + objective.outputs + VALIDATION,
@@ -108,7 +120,7 @@ class FullBatchDriver(SolverDriver):
         begun = None if saver.standing is None else FitStanding.decoded(saver.standing)
         if begun is None:
             solver.report(epoch=0, epochs=self.job.max_iter)
-            for _ in range(4 if self.job.warm_start else 2):
+            for _ in range(2):
                 solver.tick()
         for name in self._vectors():  # all of them now: later the coordinator may be gone, and training goes on
             solver.table(self.names.vector(name))
@@ -147,6 +159,8 @@ class _Fit:
         self.stopping = EarlyStopping(job.early_stopping_rounds, job.validation_tol)
         metrics = metrics_of(job)
         self.metrics = MetricHistory(metrics)
+        #: Whether the steps are ours to choose.
+        self.is_free = False
         self.vectors = _vectors_of(job, number, solver, names, metrics.size)
         self.trial = solver.table(names.vector(TRIAL))
 
@@ -155,13 +169,15 @@ class _Fit:
         job, keys = self.job, parameter_keys(self.job.objective.scalars)
         objective, start = self._start()
         if begun is None:
-            if self.number and (start.solved or not self._goes_on):
+            goes_on = self._goes_on and not start.solved
+            if self.number and not goes_on:
                 self._clear()
             if start.solved:
                 self._end(TRIAL)
                 return Solution(start.intercepts, [0.0], 0, start.solved, start.scalars, [0.0])
-            if self._goes_on:
-                self._go_on()
+            if goes_on:
+                self.vectors.run([Combine(TRIAL, {POINT_GRADIENT: 1.0})])
+                self.vectors.settle()
             else:
                 self.trial.assign(keys, self._first(start))
         found = self._minimum(begun)
@@ -183,14 +199,8 @@ class _Fit:
 
     @property
     def _goes_on(self) -> bool:
-        """Whether the fit begins where its ranks or the fit before have come to. Rows for validation must not choose that start as best."""
-        return self.job.warm_start and not (self.number and self.job.columns.validation)
-
-    def _go_on(self) -> None:
-        """Begin at what the ranks have learned, or at the solution of the job before, which lies where the next one is looked for."""
-        if self.number == 0 and self.job.centred:
-            (shift,) = self.vectors.run([ColumnDots(TRIAL, "m")])
-            self.trial.add(parameter_keys(0), shift[None, :])
+        """Whether the fit begins where the one before it ended. Rows for validation must not choose that start as best."""
+        return self.number > 0 and self.is_free and not self.job.columns.validation
 
     def _clear(self) -> None:
         """The point is 0 again after the fit before; other vectors are written before they are read."""
@@ -248,6 +258,10 @@ class _Fit:
         check_weight(sums.weight, job.columns)
         width = common_width(widths, job.columns)
         objective = job.objective.informed(sums)
+        way = way_of(job, objective, sums, widths)
+        self.is_free = way.is_free
+        if job.any_steps:
+            log.info("%s: solver=auto is %s %s", job.uid, method_of(job).title, way.why)
         found = objective.start(sums)
         if job.bounds is not None:  # the intercepts that solve it may be out of bounds
             job.bounds.check_features(width, job.columns.features)

@@ -44,8 +44,8 @@ class TrainingJob:
     deterministic: bool
     #: Of the order of mini-batches.
     seed: int
-    #: Of full-batch solvers: whether a pass row by row says where they begin.
-    warm_start: bool = False
+    #: Of full-batch solvers: whether of many features the optimum alone counts, by whatever steps; else they are those of pyspark.ml.
+    any_steps: bool = False
     #: Of rows for validation: iterations without a better loss after which training ends (0: never), and what counts as better.
     early_stopping_rounds: int = 5
     validation_tol: float = 0.0

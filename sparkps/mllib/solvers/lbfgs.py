@@ -30,6 +30,8 @@ _LEAST_STEP = 1e-10
 class Lbfgs(QuasiNewton):
     """Minimises a smooth function without constraints; see `QuasiNewton`."""
 
+    title = "L-BFGS"
+
     def _started(self) -> float:
         value = self._evaluate()
         (found,) = self.vectors.run([*accepted(), Gram((TRIAL_GRADIENT,), (TRIAL_GRADIENT,))])

@@ -84,6 +84,8 @@ class LbfgsB(QuasiNewton):
     A start outside of the bounds is evaluated, and then brought within them.
     """
 
+    title = "L-BFGS-B"
+
     extra = (DIRECTION, UNBOUNDED_GRADIENT)
     given = (LOWER, UPPER, UNBOUNDED)
 

@@ -25,8 +25,13 @@ class TableNames:
 
     @property
     def statistics(self) -> str:
-        """Per feature: sum, weight of entries, holders, centred squares."""
+        """Per feature: sum, weight of entries, holders."""
         return f"{self.prefix}.statistics"
+
+    @property
+    def squares(self) -> str:
+        """Per feature: sum of the squares of its entries less the mean."""
+        return f"{self.prefix}.squares"
 
     @property
     def coefficients(self) -> str:

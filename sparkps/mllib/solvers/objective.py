@@ -140,6 +140,14 @@ def explained(objective: Objective, chunk: Chunk) -> Array:
 
 
 @runtime_checkable
+class CurvedObjective(Protocol):
+    """An objective of which is known about how curved it is."""
+
+    def curvature(self, sums: LabelSums) -> float:
+        """Second derivative of a mean row's loss by a margin, where training ends; above 0, and right to a factor of some."""
+
+
+@runtime_checkable
 class MeasuredObjective(Protocol):
     """An objective whose rows have metrics besides their loss."""
 
@@ -174,5 +182,6 @@ def by_column(objective: Objective) -> bool:
 
 
 __all__ = [
-    "LabelSums", "LocatedObjective", "MeasuredObjective", "Objective", "Start", "by_column", "explained", "is_of_residuals", "located",
+    "CurvedObjective", "LabelSums", "LocatedObjective", "MeasuredObjective", "Objective", "Start", "by_column", "explained",
+    "is_of_residuals", "located",
 ]  # fmt: skip

@@ -41,6 +41,8 @@ class OwlQn(QuasiNewton):
     Objectives that are reported have the L1 norm in them, and the gradient's norm is that of the pseudo-gradient.
     """
 
+    title = "OWL-QN"
+
     extra = (DIRECTION, POINT_PSEUDO, TRIAL_PSEUDO)
     given = (WEIGHTS,)
 

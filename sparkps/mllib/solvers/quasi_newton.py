@@ -96,6 +96,8 @@ class QuasiNewton(ABC):
         Called between two iterations, with the number of those that are done and a function that gives the `SolverStanding`.
     """
 
+    #: As users read it.
+    title: ClassVar[str]
     #: Vectors that the solver has besides those of `vector_names`.
     extra: ClassVar[tuple[str, ...]] = ()
     #: Vectors that others have filled before the solver begins; it only reads them.

@@ -9,7 +9,7 @@ import pytest
 
 from sparkps.kernels import ahead, compiled, places
 from sparkps.kernels.compiled import array, given, kernel
-from sparkps.ps_nodes.tables.directory import KERNELS, Tables
+from sparkps.ps_nodes.tables.directory import KERNELS, Tables, load_ahead
 from sparkps.specs import TableSpec
 
 OWNER = __name__
@@ -96,3 +96,20 @@ def test_what_is_loaded_is_not_looked_for_again(monkeypatch: pytest.MonkeyPatch)
     ahead.load_kept("float64", *KERNELS)
     monkeypatch.setattr(compiled.Kernel, "is_cached", lambda self: pytest.fail(f"{self.__name__} is looked for"))
     ahead.load_kept("float64", *KERNELS)
+
+
+def test_a_node_loads_what_its_tables_call_while_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    ahead.warm(*KERNELS)
+    loading = ahead.kernels_of(*KERNELS)
+    for each in loading:
+        monkeypatch.setattr(each, "_ready", {})
+    load_ahead()
+    assert all(set(each._ready) & {"", "float32"} and each.is_ready(("", "float32", "float64")) for each in loading)
+
+
+def test_a_node_without_room_for_them_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(dtype: str, *owners: str) -> None:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(ahead, "load_kept", full)
+    load_ahead()

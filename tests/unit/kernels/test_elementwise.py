@@ -16,7 +16,6 @@ TWINS: dict[str, tuple[int, Callable[..., float]]] = {
     "product": (1, lambda w, other, _: w * other),
     "opposed": (1, lambda w, other, _: w if w * other < 0 else 0.0),
     "clip": (2, lambda w, lower, upper, _: upper if w > upper else max(w, lower)),
-    "free": (4, lambda _, *given: naive.free(*given)),
     "pseudo_gradient": (3, lambda _, gradient, point, weight, __: naive.pseudo_gradient(gradient, point, weight)),
     "orthant_step": (3, lambda _, *given: naive.orthant_step(*given)),
 }
@@ -27,9 +26,9 @@ def given(name: str, size: int, dtypes: list[str]) -> list[DenseShards]:
     tables, rng = tables_of(size, dtypes), np.random.default_rng(size)
     for place, table in enumerate(tables):
         values = rng.choice([-1.0, -0.5, 0.0, 0.5, 1.0], size)
-        if (name, place) in {("pseudo_gradient", 3), ("clip", 2), ("free", 4)}:
+        if (name, place) in {("pseudo_gradient", 3), ("clip", 2)}:
             values = abs(values)
-        if (name, place) in {("clip", 1), ("free", 3)}:
+        if (name, place) == ("clip", 1):
             values = -abs(values)
         table.assign(table.held, values.astype(table.dtype))
     return tables

@@ -131,10 +131,6 @@ ELEMENTWISE: dict[str, tuple[dict[str, Any], Any]] = {
     "product": ({"other": "c"}, lambda a, b, c: a * c),
     "opposed": ({"other": "c"}, lambda a, b, c: np.where(a * c < 0, a, 0.0)),
     "clip": ({"lower": "b", "upper": "c"}, lambda a, b, c: np.minimum(np.maximum(a, b), c)),
-    "free": (
-        {"point": "a", "gradient": "b", "lower": "c", "upper": "b", "margin": 0.5},
-        lambda a, b, c: 1.0 - ((b > 0) & (a <= c + 0.5) | (b < 0) & (a >= b - 0.5)),
-    ),
     "pseudo_gradient": (
         {"gradient": "b", "point": "a", "weights": "c"},
         lambda a, b, c: np.where(a > 0, b + c, b - c),

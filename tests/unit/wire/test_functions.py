@@ -46,7 +46,6 @@ RIGHT: dict[str, dict[str, Any]] = {
     "product": {"other": "b"},
     "opposed": {"other": "b"},
     "clip": {"lower": "b", "upper": "c"},
-    "free": {"point": "b", "gradient": "c", "lower": "b", "upper": "c", "margin": 0},
     "pseudo_gradient": {"gradient": "b", "point": "c", "weights": "b"},
     "orthant_step": {"point": "a", "direction": "b", "guide": "c", "alpha": np.float64(0.5)},
 }
@@ -79,7 +78,7 @@ def test_every_function_can_be_called_and_is_plain_on_the_wire() -> None:
         ("gram", {"left": ["a"] * 200, "right": ["b"] * 56}, "at most 256 tables"),
         ("weighted_gram", {"weights": "a", "left": ["a"]}, "`right` is missing"),
         ("weighted_gram", {"weights": "a", "left": ["a"], "right": []}, "at least 1"),
-        ("free", {"point": "b", "gradient": "c", "lower": "b", "upper": "c", "margin": np.inf}, "must be finite"),
+        ("orthant_step", {"point": "a", "direction": "b", "guide": "c", "alpha": np.inf}, "must be finite"),
         ("clip", {"lower": "b"}, "`upper` is missing"),
         ("topk", {"k": 1 << 24 | 1}, "at most 16777216"),
         ("topk", {"k": 3, "by": 7}, "value or magnitude"),
