@@ -7,17 +7,20 @@ measured; the last one to do so keeps the model, which others have moved on by t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sparkps.client.tables import pull_together
-from sparkps.mllib.data.store import Store
+from sparkps.mllib.data import kernels
+from sparkps.mllib.data.store import Chunk, Store
 from sparkps.mllib.metrics import MetricSet
 from sparkps.mllib.solvers.measured import parts_of
 from sparkps.mllib.solvers.names import TableNames
-from sparkps.mllib.solvers.objective import Objective
+from sparkps.mllib.solvers.objective import Objective, located
 from sparkps.mllib.solvers.ranks import weight_of
 from sparkps.mllib.solvers.stopping import EarlyStopping
 
@@ -42,6 +45,7 @@ class Measuring:
         Its rows, with those for validation.
     names : TableNames
     objective : Objective
+        Not `located` yet.
     stopping : tuple
         Arguments of `EarlyStopping`.
     metrics : MetricSet
@@ -55,7 +59,7 @@ class Measuring:
         together: bool = True,
     ) -> None:  # fmt: skip
         self._together = together
-        self._worker, self._store, self._objective, self._stopping = worker, store, objective, stopping
+        self._worker, self._store, self._stopping = worker, store, stopping
         self._losses, self._best = worker.table(names.losses), worker.table(names.best)
         self._open(names)
         self._metrics, self._measures = metrics, worker.table(names.measures) if metrics.size else None
@@ -63,6 +67,8 @@ class Measuring:
         ids = [np.unique(chunk.ids) for chunk in aside] if aside is not None else []
         #: Numbers of the keys that rows for validation have.
         self._held = np.unique(np.concatenate([np.empty(0, np.int32), *ids]))
+        fields = store.fields[self._held] if len(store.fields) else store.fields
+        self._objective = located(objective, store.keys[self._held], fields)
 
     def _open(self, names: TableNames) -> None:
         """The tables of the model that is trained, and of the intercepts of the best."""
@@ -80,6 +86,14 @@ class Measuring:
         self._best.call("copy", source=self._model)
         self._best_bias.call("copy", source=self._bias)
 
+    def _rows(self) -> Iterator[Chunk]:
+        """The rows for validation, whose ids are positions in `_held`: what a rank's other features have is not asked for."""
+        places = np.empty(len(self._store.keys), np.int32)
+        for chunk in self._store.validation or ():
+            local = np.empty(len(chunk.ids), np.int32)
+            kernels.local_ids(chunk.ids, self._held, places, local)
+            yield replace(chunk, ids=local)
+
     def measure(self, epoch: int, *, fit_intercept: bool) -> None:
         """Add what the model, as it is at this clock, loses on the rank's rows."""
         losses = np.zeros(self._losses.shape)
@@ -87,12 +101,12 @@ class Measuring:
         found = 0.0
         if aside is not None and len(aside):
             weights, bias = self._pulled()
-            state = np.zeros((len(self._store.keys), 2, self._objective.dim))
-            state[self._held, 0] = weights
+            state = np.zeros((len(self._held), 2, self._objective.dim))
+            state[:, 0] = weights
             start = np.asarray(bias, np.float64) if fit_intercept else np.zeros(len(bias))
-            found, _ = self._objective.loss_and_gradient(aside, state, start)
+            found, _ = self._objective.loss_and_gradient(self._rows(), state, start)
             if self._measures is not None:
-                parts = parts_of(self._metrics, self._objective, aside, np.ascontiguousarray(state[:, 0]), start)
+                parts = parts_of(self._metrics, self._objective, self._rows(), np.ascontiguousarray(state[:, 0]), start)
                 self._measures.add(np.array([epoch]), parts[None, :])
         losses[epoch, _VALIDATION] = found, 0.0 if aside is None else weight_of(aside), 1.0
         self._losses.add(losses)

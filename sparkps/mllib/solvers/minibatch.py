@@ -163,8 +163,8 @@ class MiniBatchRank:
         self.measuring: Measuring | None = None
         if self.job.columns.validation:
             stopping = self.job.early_stopping_rounds, self.job.validation_tol
-            objective, together = located(self.job.objective, store.keys, store.fields), self.job.consistency.bound == 0
-            self.measuring = Measuring(worker, store, names, objective, stopping, metrics_of(self.job), together=together)
+            together, metrics = self.job.consistency.bound == 0, metrics_of(self.job)
+            self.measuring = Measuring(worker, store, names, self.job.objective, stopping, metrics, together=together)
         self.staleness = self.job.consistency.bound
         room = len(store.keys)
         self.stamps, self.places, self.found = (np.zeros(room, np.int32) for _ in range(3))
