@@ -62,7 +62,7 @@ def described(job: TrainingJob, num_workers: int) -> dict[str, str]:
     columns, objective, penalty = job.columns, job.objective, job.l1 + job.l2
     known: dict[str, Any] = {
         "loss": (type(objective).__name__, *_plain(objective)),
-        "labelCol": columns.label,
+        "labelCol": f"{columns.label} - {columns.origin!r}" if columns.origin else columns.label,
         "featuresCol": columns.features if columns.raw is None else columns.raw.facts(),
         "weightCol": columns.weight,
         "offsetCol": columns.offset,

@@ -9,8 +9,11 @@ Examples
 
 from __future__ import annotations
 
+import logging
 import math
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from pyspark import keyword_only
 from pyspark.ml.util import DefaultParamsReadable, MLReadable
@@ -27,7 +30,8 @@ from sparkps.mllib.linear.model import LinearModel
 from sparkps.mllib.linear.spark_model import spark_model
 from sparkps.mllib.params.regression import HasRegressionLoss
 from sparkps.mllib.params.shared import MINI_BATCH_SOLVERS, LinearParams
-from sparkps.mllib.solvers.objective import Objective
+from sparkps.mllib.solvers.job import TrainingJob
+from sparkps.mllib.solvers.objective import UNVARYING, Objective
 from sparkps.mllib.summaries.generalized import (
     GeneralizedLinearRegressionSummary,
     GeneralizedLinearRegressionTrainingSummary,
@@ -38,6 +42,12 @@ from sparkps.mllib.summaries.regression import (
     RegressionSummary,
     RegressionTrainingSummary,
 )
+from sparkps.mllib.training import Trained
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+log = logging.getLogger(__name__)
 
 
 class _LinearRegressionParams(LinearParams, HasRegressionLoss):
@@ -133,6 +143,19 @@ class LinearRegression(
         if self.getLoss() == "huber":
             return ConcomitantHuber(self.getEpsilon())
         return Squared(self.getFitIntercept(), self.getRegParam() > 0)
+
+    def _train_all(self, dataset: DataFrame, jobs: Sequence[TrainingJob]) -> list[Trained]:
+        """Fits for which labels do not vary are done once more, with labels less their mean: against that they may vary."""
+        trained = super()._train_all(dataset, jobs)
+        unseen = [at for at, each in enumerate(trained) if each.solution.reason == UNVARYING and each.solution.intercept]
+        if not unseen:
+            return trained
+        origin = trained[unseen[0]].solution.intercept
+        log.info("%s: beside a mean of %g labels hardly vary: they are fitted less that", self.uid, origin)
+        again = super()._train_all(dataset, [replace(jobs[at], columns=replace(jobs[at].columns, origin=origin)) for at in unseen])
+        for at, each in zip(unseen, again, strict=True):
+            trained[at] = replace(each, solution=replace(each.solution, intercepts=each.solution.intercepts + origin))
+        return trained
 
     def _solver_for(self, features: int) -> str:
         solver = self._solver()

@@ -12,6 +12,7 @@ from sparkps.driver_bridge.groups.group import Group, patience_of
 from sparkps.driver_bridge.groups.resuming import Attempt, CheckpointedRun
 from sparkps.driver_bridge.groups.resumption import Source
 from sparkps.driver_bridge.input.scan import check_input
+from sparkps.driver_bridge.spark.python_workers import want
 from sparkps.errors import CheckpointError, InvalidInput, NonFiniteValues, SparkPSError, UnknownTable, WorkerFailed
 from sparkps.kernels import ahead
 from sparkps.mllib.checkpoints import FitCheckpoints
@@ -40,6 +41,7 @@ _PARAMS = {"`num_workers`": "`numWorkers`", "`checkpoint_dir`": "`checkpointDir`
 
 #: Owner of the kernels that all workers call, whatever they train.
 KERNELS = "sparkps.mllib.data"
+want(KERNELS)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ FEATURES = 400
 
 @pytest.fixture(scope="module")
 def rows(spark):
-    """4,000 rows of 12 of 400 features, of which few are common and most are rare; nobody knows that there are no more."""
+    """4,000 rows of 12 of 400 features, of which few are common and most are rare, and of a constant one; none says how many there are."""
     rng = np.random.default_rng(6)
     weights = rng.normal(size=FEATURES)
     data = []
@@ -25,14 +25,15 @@ def rows(spark):
         values = rng.uniform(0.5, 2, len(indices))
         margin = 0.7 * (values @ weights[indices]) - 1
         label = float(rng.random() < 1 / (1 + np.exp(-margin)))
-        data.append((label, label + float(rng.integers(2)), float(margin + rng.normal()), (indices.tolist(), values.tolist())))
+        features = [*indices.tolist(), FEATURES], [*values.tolist(), 3.0]
+        data.append((label, label + float(rng.integers(2)), float(margin + rng.normal()), features))
     schema = "label double, three double, amount double, features struct<indices: array<bigint>, values: array<double>>"
     return spark.createDataFrame(data, schema).repartition(2).cache()
 
 
 def weights_of(model):
     found = {row.key: np.array(row[1]) for row in model.weights.collect()}  # a number, or one for each class
-    zero = np.zeros_like(next(iter(found.values())))
+    zero = np.zeros_like(next(iter(found.values()), 0.0))
     return np.array([found.get(key, zero) for key in range(FEATURES)])
 
 
@@ -83,7 +84,7 @@ def test_few_features_are_fitted_by_the_steps_of_pyspark(spark, ps, caplog):
         plain, auto = (LogisticRegression(solver=solver, maxIter=8, tol=0.0, **PLAIN).fit(frame) for solver in ("lbfgs", "auto"))
     assert auto.summary.objectiveHistory == plain.summary.objectiveHistory
     (said,) = [record.getMessage() for record in caplog.records if "solver=auto" in record.getMessage()]
-    assert "is L-BFGS by the steps of pyspark.ml, for there are but 5 features" in said
+    assert "is L-BFGS by the steps of pyspark.ml: there are but 5 features" in said
 
 
 def test_auto_is_what_is_done_where_nothing_is_said(ps, rows):
@@ -96,25 +97,50 @@ def test_the_log_says_what_was_chosen_and_why(ps, rows, caplog):
             LogisticRegression(solver="auto", maxIter=1, **params).fit(rows)
     curved, standardized = [record.getMessage() for record in caplog.records if "solver=auto" in record.getMessage()]
     assert "is L-BFGS in units in which loss and penalty together are curved alike" in curved
-    assert "is OWL-QN in units of the features' deviations, in which the penalty is alike for all" in standardized
+    assert "is OWL-QN by the steps of pyspark.ml: there is no L2 that would weigh on some features more than on others" in standardized
 
 
+GRIDS = {
+    "penalties up": [{"regParam": each} for each in (0.0, 1e-9, 0.1, 10.0)],
+    "penalties down": [{"regParam": each} for each in (1.0, 0.001, 0.0)],
+    "iterations": [{"maxIter": each} for each in (20, 0, 1)],
+    "tolerance": [{"tol": each} for each in (1e-9, 0.1)],
+    "all": [
+        {"regParam": 0.1, "fitIntercept": False}, {"regParam": 0.01, "standardization": False}, {"elasticNetParam": 0.1, "maxIter": 3},
+        {"regParam": 0.3, "standardization": False, "tol": 0.01},
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GRIDS)
 @pytest.mark.parametrize("standardization", [True, False])
-@pytest.mark.parametrize("intercept", [True, False])
-def test_a_grid_goes_on_from_one_optimum_to_the_next(ps, rows, standardization, intercept):
-    """The coordinates of its fits differ, where the penalty is on raw coefficients; the objective says that the point does not."""
-    estimator = LogisticRegression(maxIter=300, tol=1e-10, standardization=standardization, fitIntercept=intercept, numWorkers=2)
-    penalties = (0.1, 0.01, 0.001)
-    models = dict(estimator.fitMultiple(rows, [{estimator.regParam: value} for value in penalties]))
-    for number, value in enumerate(penalties):
-        alone = estimator.copy({estimator.regParam: value}).fit(rows)
-        np.testing.assert_allclose(weights_of(models[number]), weights_of(alone), rtol=2e-3, atol=2e-4)
-        if number:
-            before, history = models[number - 1], models[number].summary.objectiveHistory
-            assert history[0] < alone.summary.objectiveHistory[0]
-            if not standardization:
-                less = 0.5 * (penalties[number - 1] - value) * float((weights_of(before) ** 2).sum())
-                assert history[0] == pytest.approx(before.summary.objectiveHistory[-1] - less, rel=1e-9)
+def test_a_fit_of_a_grid_is_that_fit_alone(ps, rows, name, standardization):
+    """Whatever was fitted before it: their coordinates differ, and where one ended may be far from where the next one is looked for."""
+    estimator = LogisticRegression(maxIter=20, regParam=0.01, standardization=standardization, numWorkers=2)
+    maps = [{estimator.getParam(param): value for param, value in each.items()} for each in GRIDS[name]]
+    for number, model in estimator.fitMultiple(rows, maps):
+        alone = estimator.copy(maps[number]).fit(rows)
+        np.testing.assert_allclose(model.summary.objectiveHistory, alone.summary.objectiveHistory, rtol=1e-9)
+        np.testing.assert_allclose(weights_of(model), weights_of(alone), rtol=1e-6, atol=1e-9)
+
+
+def test_a_grid_with_a_fit_that_is_solved_at_once_leaves_nothing_to_it(spark, ps):
+    data = [(1.0, ([3], [1.0])), (1.0, ([3, 9], [2.0, 1.0]))] * 5
+    frame = spark.createDataFrame(data, "label double, features struct<indices: array<bigint>, values: array<double>>")
+    estimator = LogisticRegression(maxIter=5, regParam=0.1, standardization=False)
+    _, second = (model for _, model in estimator.fitMultiple(frame, [{estimator.fitIntercept: False}, {estimator.fitIntercept: True}]))
+    assert second.weights.count() == 0
+    assert second.intercept == float("inf")
+
+
+@pytest.mark.parametrize("size", [1e-4, 1.0, 100.0])
+@pytest.mark.parametrize("elastic", [0.0, 0.01])
+def test_the_tolerance_is_about_what_it_is_about_in_pyspark(ps, rows, size, elastic):
+    """In units of the penalty a gradient is small long before coefficients are right."""
+    scaled = rows.selectExpr("label", f"struct(features.indices, transform(features.values, x -> x * {size}) as values) as features")
+    estimator = LogisticRegression(regParam=0.05, elasticNetParam=elastic, standardization=False, numWorkers=1)
+    found, best = estimator.fit(scaled), estimator.copy({estimator.tol: 1e-14, estimator.maxIter: 500}).fit(scaled)
+    np.testing.assert_allclose(weights_of(found), weights_of(best), rtol=1e-3, atol=1e-4 * np.abs(weights_of(best)).max())
 
 
 def test_rows_of_one_label_are_certain(spark, ps):

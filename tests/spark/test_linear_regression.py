@@ -186,3 +186,27 @@ def test_so_it_is_with_the_loss_of_huber_and_row_by_row(ps, rows):
     assert_alike(huber.copy({huber.offsetCol: "shift"}).fit(shifted), huber.fit(taken), 1e-3, 1e-4)
     online = LinearRegression(solver="online", maxIter=2, numWorkers=1, deterministic=True)
     assert_alike(online.copy({online.offsetCol: "shift"}).fit(shifted.coalesce(1)), online.fit(taken.coalesce(1)), 0.5, 1.0)
+
+
+@pytest.mark.parametrize("mean", [0.0, 5e7, 1_763_800_000.0])
+@pytest.mark.parametrize("params", [{}, {"solver": "l-bfgs"}, {"regParam": 0.01}, {"regParam": 0.1, "solver": "l-bfgs"}], ids=str)
+def test_labels_far_from_0_are_learned_as_those_about_it(spark, ps, mean, params):
+    """As seconds since 1970: sums of their squares do not see that they vary."""
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(200, 2))
+    y = np.round(30 * x[:, 0] - 10 * x[:, 1] + rng.normal(size=200), 3)
+    data = [(float(each + mean), float(each), Vectors.dense(row)) for each, row in zip(y, x, strict=True)]
+    frame = spark.createDataFrame(data, ["far", "near", "features"])
+    estimator = LinearRegression(tol=1e-10, **params)
+    near, far = (estimator.copy({estimator.labelCol: name}).fit(frame) for name in ("near", "far"))
+    np.testing.assert_allclose(far.coefficients.toArray(), near.coefficients.toArray(), rtol=1e-6)
+    assert far.intercept == pytest.approx(near.intercept + mean, rel=1e-12)
+    assert far.summary.rootMeanSquaredError == pytest.approx(near.summary.rootMeanSquaredError, rel=1e-4)
+
+
+def test_labels_that_are_equal_are_the_intercept(spark, ps):
+    frame = spark.createDataFrame([(0.1, [float(i)]) for i in range(30)], "label double, features array<double>")
+    for solver in ("normal", "l-bfgs"):
+        model = LinearRegression(solver=solver).fit(frame)
+        assert model.coefficients.toArray().tolist() == [0.0]
+        assert model.intercept == pytest.approx(0.1, rel=1e-12)

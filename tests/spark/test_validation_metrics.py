@@ -124,3 +124,17 @@ def test_they_are_drawn_beside_the_loss_where_they_say_more(ps, rows):
     one_class = classifier.fit(rows.where("not aside or label = 1")).summary  # which has no area
     assert np.isnan(one_class.validationMetrics["areaUnderROC"]).all()
     assert len(one_class.plot("loss").axes) == 1
+
+
+@pytest.mark.parametrize("solver", ["auto", "online", "adagrad"])
+def test_rows_are_set_aside_where_all_values_are_1(spark, ps, solver):
+    """Values that are all 1 are kept nowhere: a rank wrote them behind the end of its memory."""
+    rng = np.random.default_rng(8)
+    data = [(float(i % 2), (sorted(rng.choice(40, 4, replace=False).tolist()), [1.0] * 4), bool(i % 3 == 0)) for i in range(6000)]
+    frame = spark.createDataFrame(data, "label double, features struct<indices: array<bigint>, values: array<double>>, aside boolean")
+    estimator = LogisticRegression(solver=solver, maxIter=2, numWorkers=1, batchSize=500, regParam=0.01)
+    found = estimator.copy({estimator.validationIndicatorCol: "aside"}).fit(frame.coalesce(1))
+    assert len(found.summary.validationHistory) >= 2
+    if solver == "auto":
+        alone = estimator.fit(frame.where("not aside").coalesce(1))
+        assert found.summary.objectiveHistory == pytest.approx(alone.summary.objectiveHistory, rel=1e-12)

@@ -10,6 +10,7 @@ import logging
 import shutil
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -23,9 +24,16 @@ log = logging.getLogger(__name__)
 #: At most so many: idle ones cost memory.
 MOST_WORKERS = 8
 
-#: Owners of the kernels that most ranks of estimators call, and the types of numbers for which.
-_KERNELS = ("sparkps.kernels", "sparkps.mllib.data", "sparkps.mllib.linear.losses")
+#: Types of numbers that kernels are loaded for.
 _DTYPES = ("float32", "float64")
+
+#: Owners of kernels that most ranks call: those of the client, and what was wanted.
+_wanted = dict.fromkeys(("sparkps.kernels.movement", "sparkps.kernels.partition", "sparkps.kernels.rows"))
+
+
+def want(*owners: str) -> None:
+    """Have workers that start later load the kernels of these packages and modules while nobody waits, as far as they are compiled."""
+    _wanted.update(dict.fromkeys(owners))
 
 
 def use_this_python(context: Any) -> None:
@@ -62,13 +70,13 @@ def start_python_workers(spark: Any) -> Event:
     count = min(context.defaultParallelism, MOST_WORKERS)
 
     def work() -> None:
-        context.parallelize(range(count), count).mapPartitions(_import_all).collect()
+        context.parallelize(range(count), count).mapPartitions(partial(_make_ready, tuple(_wanted))).collect()
 
     return SparkJob(spark, "sparkps-python-workers", "sparkps: start of Python workers", work).start().done
 
 
-def _import_all(rows: Iterator[Any]) -> Iterator[Any]:
-    """Imports what a rank needs, and loads the kernels that ranks of estimators call, as far as they are compiled."""
+def _make_ready(owners: tuple[str, ...], rows: Iterator[Any]) -> Iterator[Any]:
+    """Imports what a rank needs, and loads kernels."""
     import pyarrow.compute
     import pyarrow.parquet  # noqa: F401 - the imports are the work
 
@@ -76,8 +84,8 @@ def _import_all(rows: Iterator[Any]) -> Iterator[Any]:
     from sparkps.kernels import ahead
 
     for dtype in _DTYPES:
-        ahead.load_kept(dtype, *_KERNELS)
+        ahead.load_kept(dtype, *owners)
     yield from rows
 
 
-__all__ = ["MOST_WORKERS", "start_python_workers", "use_this_python"]
+__all__ = ["MOST_WORKERS", "start_python_workers", "use_this_python", "want"]

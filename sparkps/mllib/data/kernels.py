@@ -209,15 +209,17 @@ def vectors_to_rows(
 def keep_rows(
     keep: Any, indptr: Any, indices: Any, values: Any, out_indptr: Any, out_indices: Any, out_values: Any
 ) -> int:
-    """The rows with ``keep[r] != 0``, one behind the other; returns the number of entries."""
+    """The rows with ``keep[r] != 0``, one behind the other; returns the number of entries. No values are all 1."""
     count = 0
     row = 0
+    has_values = values.shape[0] > 0
     out_indptr[0] = 0
     for r in range(keep.shape[0]):
         if keep[r]:
             for k in range(indptr[r], indptr[r + 1]):
                 out_indices[count] = indices[k]
-                out_values[count] = values[k]
+                if has_values:
+                    out_values[count] = values[k]
                 count += 1
             row += 1
             out_indptr[row] = count

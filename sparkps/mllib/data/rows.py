@@ -56,6 +56,8 @@ class Columns:
     validation: str = ""
     #: Where features come from in place of `features`.
     raw: RawColumns | None = None
+    #: What labels are taken less: sums of squares do not see how labels vary that are all far from 0.
+    origin: float = 0.0
 
     @property
     def source(self) -> FeatureSource:
@@ -103,7 +105,7 @@ class Rows:
     fields: Array = field(default_factory=lambda: _NO_FIELDS)
 
     def where(self, keep: Array) -> Rows:
-        """The rows where `keep`, bool (n,), is true."""
+        """The rows where `keep`, bool (n,), is true; values that are all 1 stay left out."""
         count = int(np.count_nonzero(keep))
         if count == len(keep):
             return self
@@ -116,7 +118,8 @@ class Rows:
             each[keep] if len(each) else each for each in (self.weights, self.offsets, self.validation)
         )
         return replace(
-            self, labels=self.labels[keep], weights=weights, indptr=indptr, indices=indices[:entries], values=values[:entries],
+            self, labels=self.labels[keep], weights=weights, indptr=indptr, indices=indices[:entries],
+            values=values[:entries] if len(values) else values,
             offsets=offsets, validation=validation,
             fields=self.fields[np.repeat(keep, np.diff(self.indptr))] if len(self.fields) else self.fields,
         )  # fmt: skip
@@ -188,7 +191,7 @@ class RowReader:
         if column.null_count:
             mark(codes, ~valid(column), kernels.LABEL_NULL)
         mark(codes, self.label_rule.wrong(labels), kernels.LABEL_WRONG)
-        return labels, codes
+        return labels - self.columns.origin if self.columns.origin else labels, codes
 
     def _refusal(self, batch: pa.RecordBatch, row: int, codes: Array) -> InvalidInput:
         code = int(codes[row])
@@ -249,10 +252,9 @@ def _mark_from(codes: Array, others: Array) -> None:
 def _with_plain_values(rows: Rows) -> Rows:
     """Values that are all 1 are left out; others become float32 where that loses nothing."""
     kind = kernels.value_kind.of(rows.values.dtype)(rows.values)
-    values = (_NO_VALUES, rows.values.astype(np.float32, copy=False), rows.values)[kind]
-    if len(rows.indices) == 0:
-        values = _NO_VALUES
-    return replace(rows, values=values)
+    if kind == 0 or len(rows.indices) == 0:
+        return replace(rows, values=_NO_VALUES)
+    return replace(rows, values=rows.values.astype(np.float32, copy=False)) if kind == 1 else rows
 
 
 __all__ = ["NO_LIMIT", "Columns", "RowReader", "Rows"]

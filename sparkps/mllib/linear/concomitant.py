@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sparkps.mllib.data.labels import FiniteLabels
 from sparkps.mllib.linear.rowwise import RowwiseLoss
-from sparkps.mllib.solvers.objective import LabelSums, Start
+from sparkps.mllib.solvers.objective import UNVARYING, LabelSums, Start
 
 Array = NDArray[Any]
 
@@ -48,7 +48,7 @@ class ConcomitantHuber(RowwiseLoss):
         mean = sums.labels / sums.weight
         variance = sums.squares / sums.weight - mean**2
         if variance <= 1e-14 * sums.squares / sums.weight:
-            return Start(np.array([mean]), solved="labels do not vary", scalars=np.zeros(1))
+            return Start(np.array([mean]), solved=UNVARYING, scalars=np.zeros(1))
         return Start(np.array([mean]), scalars=np.array([0.5 * math.log(variance)]))
 
     def of_rows(self, margins: Array, labels: Array, scalars: Array) -> tuple[Array, Array, Array]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
+from sparkps.driver_bridge.spark.python_workers import want
 from sparkps.mllib.errors import InvalidParam
 from sparkps.mllib.fitting import FittingEstimator
 from sparkps.mllib.linear.grids import grid_fits
-from sparkps.mllib.linear.loss import loss_named
+from sparkps.mllib.linear.loss import HOME, loss_named
 from sparkps.mllib.linear.model import LinearModel
 from sparkps.mllib.params.setters import LinearSetters
 from sparkps.mllib.params.shared import FULL_BATCH_SOLVERS, MINI_BATCH_SOLVERS, UNUSED
@@ -16,12 +17,14 @@ from sparkps.mllib.solvers.bounds import Bounds
 from sparkps.mllib.solvers.drivers import grid_key
 from sparkps.mllib.solvers.job import TrainingJob
 from sparkps.mllib.solvers.objective import Objective
-from sparkps.mllib.training import train_grid
+from sparkps.mllib.training import Trained, train_grid
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 M = TypeVar("M", bound=LinearModel)
+
+want(HOME)
 
 
 class LinearEstimator(FittingEstimator[M], LinearSetters):
@@ -76,7 +79,11 @@ class LinearEstimator(FittingEstimator[M], LinearSetters):
     def _trained(self, dataset: DataFrame, fits: Sequence[tuple[Self, Objective]]) -> list[M]:
         """Models of estimators with the objectives that fit the rows."""
         jobs = [estimator._job(objective) for estimator, objective in fits]
-        return [each._made(dataset, trained) for (each, _), trained in zip(fits, train_grid(dataset, jobs), strict=True)]
+        return [each._made(dataset, trained) for (each, _), trained in zip(fits, self._train_all(dataset, jobs), strict=True)]
+
+    def _train_all(self, dataset: DataFrame, jobs: Sequence[TrainingJob]) -> list[Trained]:
+        """What the jobs of a grid come to."""
+        return train_grid(dataset, jobs)
 
     # ---- checks --------------------------------------------------------------------------------------------------------
 
@@ -120,7 +127,7 @@ class LinearEstimator(FittingEstimator[M], LinearSetters):
             objective,
             standardization=self.getStandardization(),
             bounds=bounds,
-            any_steps=self.getSolver() == "auto" and bounds is None,
+            any_steps=self.getSolver() == "auto",
             orthantwise=self._orthantwise,
             **more,
         )

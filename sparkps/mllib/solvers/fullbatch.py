@@ -25,10 +25,10 @@ from sparkps.mllib.solvers.bounds import unbounded
 from sparkps.mllib.solvers.job import RankJob
 from sparkps.mllib.solvers.lbfgsb import LOWER, UNBOUNDED, UPPER
 from sparkps.mllib.solvers.measured import metrics_of, parts_of
-from sparkps.mllib.solvers.methods import method_of, way_of
+from sparkps.mllib.solvers.methods import MEASURE, may_be_curved, method_of, way_of
 from sparkps.mllib.solvers.objective import explained
 from sparkps.mllib.solvers.owlqn import WEIGHTS
-from sparkps.mllib.solvers.quasi_newton import POINT_GRADIENT, TRIAL, TRIAL_GRADIENT
+from sparkps.mllib.solvers.quasi_newton import TRIAL, TRIAL_GRADIENT
 from sparkps.mllib.solvers.ranks import RankSummary, check_same_rows, check_weight, counts_of, weight_of
 from sparkps.mllib.solvers.scaling import FACTS, STATISTICS, l1_weights, label_sums, scaling
 from sparkps.mllib.solvers.vectors import FIRST_EVALUATION, STOP
@@ -86,10 +86,9 @@ class _FullBatch:
         self.measures = self.worker.table(names.measures) if self.metrics.size else None
         #: Vectors that the solver only reads: what ranks know of each feature. Looked up now, as the models, for what comes later: the
         #: coordinator may be gone then, and training goes on.
-        self.given = {name: self._keys_of(names.vector(name)) for job in self.rank_job.jobs for name in method_of(job).given}
+        given = [name for job in self.rank_job.jobs for name in (*method_of(job).given, *([MEASURE] if may_be_curved(job) else []))]
+        self.given = {name: self._keys_of(names.vector(name)) for name in given}
         self.means = self._keys_of(names.scaled_mean)
-        #: Where the next job of a grid may begin.
-        self.handed_on = self._keys_of(names.vector(POINT_GRADIENT))
         self.models = [self._keys_of(names.coefficients_of(number)) for number in range(len(self.rank_job.jobs))]
 
     def _keys_of(self, table: str) -> KeySet:
@@ -181,24 +180,14 @@ class _FullBatch:
             l1, _ = self.objective.penalties(job.l1, job.l2)
             weights = l1_weights(self.scaling.inverse, parameters, l1=l1, standardization=job.standardization)
             rows.append((self.given[WEIGHTS], np.repeat(weights[:, None], dim, axis=1)))
+        if self.way.curvature:
+            rows.append((self.given[MEASURE], np.repeat(self.scaling.by_deviation[:, None] ** 2, dim, axis=1)))
         if job.bounds is not None:
             lower, upper = job.bounds.rows(self.store.keys, self.scaling.inverse, parameters, dim, job.columns.features)
             each = {LOWER: lower, UPPER: upper, UNBOUNDED: unbounded(lower, upper)}
             rows += [(self.given[name], bounds) for name, bounds in each.items()]
         if rows:
             write_together(self.worker.session, OpCode.ASSIGN, rows)
-
-    def _hand_on(self, point: Array) -> None:
-        """Take up the next job of the grid; this one's solution, in the next one's coordinates, is where that may begin.
-
-        It goes into a vector that nobody needs yet: whoever does this clock again finds the solution as it was.
-        """
-        before = self.scaling.inverse
-        self._take_up(self.number + 1)
-        if self.way.is_free:
-            after = self.scaling.inverse
-            ratio = np.divide(before, after, out=np.zeros(len(after)), where=after > 0)
-            self.handed_on.assign(point * ratio[:, None])
 
     # ---- evaluation ----------------------------------------------------------------------------------------------------
 
@@ -212,7 +201,7 @@ class _FullBatch:
             self._publish(np.array(shift))
             is_last = self.number == len(self.models) - 1
             if not is_last:
-                self._hand_on(point)
+                self._take_up(self.number + 1)
                 self._give()
                 self.worker.tick()
             return is_last

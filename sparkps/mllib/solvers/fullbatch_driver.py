@@ -21,19 +21,11 @@ from sparkps.mllib.solvers.driver import Solution, SolverDriver, Times
 from sparkps.mllib.solvers.fullbatch import FullBatchTask
 from sparkps.mllib.solvers.job import RankJob, TrainingJob
 from sparkps.mllib.solvers.measured import MetricHistory, metrics_of
-from sparkps.mllib.solvers.methods import method_of, way_of
+from sparkps.mllib.solvers.methods import MEASURE, Way, may_be_curved, method_of, way_of
 from sparkps.mllib.solvers.names import TableNames
 from sparkps.mllib.solvers.objective import Objective, Start, is_of_residuals
 from sparkps.mllib.solvers.operations import Combine
-from sparkps.mllib.solvers.quasi_newton import (
-    POINT,
-    POINT_GRADIENT,
-    TRIAL,
-    TRIAL_GRADIENT,
-    Minimum,
-    Progress,
-    SolverStanding,
-)
+from sparkps.mllib.solvers.quasi_newton import POINT, TRIAL, TRIAL_GRADIENT, Minimum, Progress, SolverStanding
 from sparkps.mllib.solvers.ranks import Figures, check_weight, common_width, no_rows
 from sparkps.mllib.solvers.saving import Saver
 from sparkps.mllib.solvers.scaling import FACTS, STATISTICS, label_sums
@@ -106,9 +98,10 @@ class FullBatchDriver(SolverDriver):
         return models
 
     def _vectors(self) -> list[str]:
-        best = [BEST] if any(job.columns.validation for job in self.jobs) else []
         names = [name for job in self.jobs for name in method_of(job).vector_names(HISTORY)]
-        return [*dict.fromkeys(names), *best]
+        for name, wanted in ((BEST, lambda job: job.columns.validation), (MEASURE, may_be_curved)):
+            names += [name] if any(wanted(job) for job in self.jobs) else []
+        return list(dict.fromkeys(names))
 
     def run(self, group: RunningGroup, saver: Saver) -> tuple[list[Solution], Figures]:
         """See `SolverDriver`."""
@@ -159,28 +152,21 @@ class _Fit:
         self.stopping = EarlyStopping(job.early_stopping_rounds, job.validation_tol)
         metrics = metrics_of(job)
         self.metrics = MetricHistory(metrics)
-        #: Whether the steps are ours to choose.
-        self.is_free = False
         self.vectors = _vectors_of(job, number, solver, names, metrics.size)
         self.trial = solver.table(names.vector(TRIAL))
 
     def solve(self, begun: FitStanding | None) -> Solution:
         """From the start, or from where an earlier attempt stood, until the ranks have the solution."""
         job, keys = self.job, parameter_keys(self.job.objective.scalars)
-        objective, start = self._start()
+        objective, start, way = self._start()
         if begun is None:
-            goes_on = self._goes_on and not start.solved
-            if self.number and not goes_on:
+            if self.number:
                 self._clear()
             if start.solved:
                 self._end(TRIAL)
                 return Solution(start.intercepts, [0.0], 0, start.solved, start.scalars, [0.0])
-            if goes_on:
-                self.vectors.run([Combine(TRIAL, {POINT_GRADIENT: 1.0})])
-                self.vectors.settle()
-            else:
-                self.trial.assign(keys, self._first(start))
-        found = self._minimum(begun)
+            self.trial.assign(keys, self._first(start))
+        found = self._minimum(begun, MEASURE if way.curvature else "")
         self._end(BEST if self.stopping.best is not None else POINT)
         rows = self.trial.pull(keys)
         rows[0] -= self.vectors.shift
@@ -197,11 +183,6 @@ class _Fit:
         self.vectors.finish(best)
         self.solver.tick()
 
-    @property
-    def _goes_on(self) -> bool:
-        """Whether the fit begins where the one before it ended. Rows for validation must not choose that start as best."""
-        return self.number > 0 and self.is_free and not self.job.columns.validation
-
     def _clear(self) -> None:
         """The point is 0 again after the fit before; other vectors are written before they are read."""
         self.vectors.run([Combine(TRIAL, {TRIAL: 0.0})])
@@ -215,7 +196,7 @@ class _Fit:
         rows[1:, 0] = start.scalars
         return rows
 
-    def _minimum(self, begun: FitStanding | None) -> Minimum:
+    def _minimum(self, begun: FitStanding | None, measure: str) -> Minimum:
         job = self.job
 
         def report(progress: Progress) -> str | None:
@@ -233,7 +214,7 @@ class _Fit:
             for loss in begun.validation:
                 self.stopping.tell(loss)
             self.metrics.values |= begun.metrics
-        solver = method_of(job)(self.vectors, job.max_iter, job.tol, HISTORY, report, keep)
+        solver = method_of(job)(self.vectors, job.max_iter, job.tol, HISTORY, report, keep, measure)
         return solver.minimize(None if begun is None else begun.solver)
 
     def _validated(self) -> str | None:
@@ -247,8 +228,14 @@ class _Fit:
             self.vectors.run([Combine(BEST, {POINT: 1.0})])
         return reason
 
-    def _start(self) -> tuple[Objective, Start]:
-        """The objective, informed of the labels, and where to begin; raises where the rows of all ranks together cannot be trained on."""
+    def _start(self) -> tuple[Objective, Start, Way]:
+        """The objective, informed of the labels, where to begin, and which way to go.
+
+        Raises
+        ------
+        InvalidInput
+            The rows of all ranks together cannot be trained on.
+        """
         solver, job = self.solver, self.job
         facts, counts = pull_together(solver.session, [solver.table(name) for name in (self.names.facts, self.names.ranks)])
         rows, _, widths, _ = counts.T
@@ -259,7 +246,6 @@ class _Fit:
         width = common_width(widths, job.columns)
         objective = job.objective.informed(sums)
         way = way_of(job, objective, sums, widths)
-        self.is_free = way.is_free
         if job.any_steps:
             log.info("%s: solver=auto is %s %s", job.uid, method_of(job).title, way.why)
         found = objective.start(sums)
@@ -269,7 +255,7 @@ class _Fit:
         if job.columns.offset and not is_of_residuals(objective) and np.isfinite(found.intercepts).all():
             # Labels that are equal are not what offsets leave of them.
             found = Start(found.intercepts, "", found.scalars)
-        return objective, found if job.fit_intercept else Start(np.zeros(len(found.intercepts)), "", found.scalars)
+        return objective, found if job.fit_intercept else Start(np.zeros(len(found.intercepts)), "", found.scalars), way
 
 
 __all__ = ["BEST", "HISTORY", "FitStanding", "FullBatchDriver"]

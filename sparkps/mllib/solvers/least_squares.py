@@ -23,6 +23,7 @@ from sparkps.mllib.solvers.coordinates import descended
 from sparkps.mllib.solvers.lbfgs import Lbfgs
 from sparkps.mllib.solvers.local_vectors import LocalVectors
 from sparkps.mllib.solvers.moments import Moments
+from sparkps.mllib.solvers.objective import UNVARYING
 from sparkps.mllib.solvers.quasi_newton import POINT
 
 Array = NDArray[Any]
@@ -108,9 +109,8 @@ def weighted_least_squares(moments: Moments, asked: LeastSquares) -> LeastSquare
     deviation = _deviation(moments.label_square, moments.label_mean)
     if deviation == 0.0:
         if asked.fit_intercept or moments.label_mean == 0.0:
-            log.warning("all labels are equal: the coefficients are 0, and the intercept is the label")
-            reason = "labels do not vary"
-            return LeastSquaresFit(np.zeros(len(moments.mean)), moments.label_mean, reason=reason)
+            log.info("labels are equal as far as sums of their squares tell: the coefficients are 0, and the intercept is their mean")
+            return LeastSquaresFit(np.zeros(len(moments.mean)), moments.label_mean, reason=UNVARYING)
         if asked.reg_param > 0 and asked.standardize_label:
             raise InvalidInput(
                 "`regParam` must be 0 where all labels are equal and there is no intercept: labels that do not vary cannot be"

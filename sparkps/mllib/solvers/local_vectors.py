@@ -56,7 +56,8 @@ class LocalVectors:
                 self.held[operation.target] = np.sum(terms, axis=0)
             elif isinstance(operation, Gram):
                 left, right = ([self.held[name] for name in names] for names in (operation.left, operation.right))
-                found.append(np.array([[a @ b for b in right] for a in left]))
+                weights = self.held[operation.weights] if operation.weights else 1.0
+                found.append(np.array([[(a * weights) @ b for b in right] for a in left]))
         return found
 
 

@@ -16,6 +16,10 @@ from sparkps.mllib.data.store import Chunk
 Array = NDArray[Any]
 
 
+#: Why a regression is solved by its intercept.
+UNVARYING = "labels do not vary"
+
+
 @dataclass(frozen=True)
 class LabelSums:
     """Weighted sums over the labels of all rows: what is known of the labels before training."""
@@ -182,6 +186,6 @@ def by_column(objective: Objective) -> bool:
 
 
 __all__ = [
-    "CurvedObjective", "LabelSums", "LocatedObjective", "MeasuredObjective", "Objective", "Start", "by_column", "explained",
+    "UNVARYING", "CurvedObjective", "LabelSums", "LocatedObjective", "MeasuredObjective", "Objective", "Start", "by_column", "explained",
     "is_of_residuals", "located",
 ]  # fmt: skip

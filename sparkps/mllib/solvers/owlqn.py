@@ -43,6 +43,7 @@ class OwlQn(QuasiNewton):
 
     title = "OWL-QN"
 
+    slope = POINT_PSEUDO
     extra = (DIRECTION, POINT_PSEUDO, TRIAL_PSEUDO)
     given = (WEIGHTS,)
 

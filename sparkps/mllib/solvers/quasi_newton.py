@@ -7,6 +7,7 @@ at the same point.
 from __future__ import annotations
 
 import logging
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import msgspec
 from numpy.typing import NDArray
 
 from sparkps.mllib.solvers.linesearch import LineSearchError
-from sparkps.mllib.solvers.operations import Combine, Operation, Vectors
+from sparkps.mllib.solvers.operations import Combine, Gram, Operation, Vectors
 from sparkps.mllib.solvers.pairs import Pairs, names_of
 
 log = logging.getLogger(__name__)
@@ -92,12 +93,16 @@ class QuasiNewton(ABC):
         Pairs to keep.
     report : callable, optional
         Called with a `Progress` at the start and after each iteration; it may say why there should be no further one.
+    measure : str
+        Vector of what the squares of a gradient's elements weigh in its norm, at least 1 each, where `tol` is about that; empty: all 1.
     keep : callable, optional
         Called between two iterations, with the number of those that are done and a function that gives the `SolverStanding`.
     """
 
     #: As users read it.
     title: ClassVar[str]
+    #: What must be zero at a minimum, at the accepted point.
+    slope: ClassVar[str] = POINT_GRADIENT
     #: Vectors that the solver has besides those of `vector_names`.
     extra: ClassVar[tuple[str, ...]] = ()
     #: Vectors that others have filled before the solver begins; it only reads them.
@@ -111,12 +116,14 @@ class QuasiNewton(ABC):
         history: int = 10,
         report: Callable[[Progress], str | None] = lambda progress: None,
         keep: Callable[[int, Callable[[], SolverStanding]], None] = lambda iteration, standing: None,
+        measure: str = "",
     ) -> None:
         self.vectors = vectors
         self.max_iter = max_iter
         self.tol = tol
         self.report = report
         self.keep = keep
+        self.measure = measure
         self.pairs = Pairs(history)
         self.evaluations = 0
 
@@ -208,9 +215,15 @@ class QuasiNewton(ABC):
         remembered = history[1:][-_VALUE_MEMORY:]
         if len(remembered) == _VALUE_MEMORY and abs(value - max(remembered)) <= self.tol * abs(history[0]):
             return "the objective stands still"
-        if self._gradient_norm() <= max(self.tol * abs(value), _LEAST_GRADIENT):
+        least = max(self.tol * abs(value), _LEAST_GRADIENT)
+        if self._gradient_norm() <= least and (not self.measure or self._measured_norm() <= least):
             return "the gradient is small"
         return None
+
+    def _measured_norm(self) -> float:
+        """As `_gradient_norm`, by `measure`; never less, and asked for where that is small alone."""
+        (squares,) = self.vectors.run([Gram((self.slope,), (self.slope,), self.measure)])
+        return math.sqrt(float(squares[0, 0]))
 
     def _evaluate(self) -> float:
         self.evaluations += 1

@@ -44,6 +44,8 @@ class Scaling:
     scaled_mean: Array
     #: This rank's share of the penalty's weight.
     penalty: Array
+    #: unit / σ, and 0 for a feature that is constant; 1 for a parameter.
+    by_deviation: Array
 
 
 def label_sums(facts: Array) -> LabelSums:
@@ -101,14 +103,16 @@ def scaling(
     freedom = weight - weight_squares / weight
     deviation = np.sqrt(np.maximum(spread, 0.0) / freedom) if freedom > 0 else np.zeros(len(mean))
     varies = deviation > _CONSTANT * np.abs(mean)
-    by_penalty = 0.0 if standardization or not curvature else math.sqrt(l2 / curvature)
-    inverse = np.divide(1.0, np.hypot(deviation, by_penalty), out=np.zeros(len(mean)), where=varies)
+    by_penalty = 0.0 if standardization or not curvature else math.sqrt(l2) / math.sqrt(curvature)
+    unit = np.hypot(deviation, by_penalty)
+    inverse = np.divide(1.0, unit, out=np.zeros(len(mean)), where=varies)
+    by_deviation = np.divide(unit, deviation, out=np.zeros(len(mean)), where=varies)
     scaled_mean = mean * inverse
     penalty = l2 / np.maximum(holders, 1.0)
     if not standardization:
         penalty = penalty * inverse**2
-    inverse[parameters], scaled_mean[parameters], penalty[parameters] = 1.0, 0.0, 0.0
-    return Scaling(inverse, scaled_mean, penalty)
+    inverse[parameters], scaled_mean[parameters], penalty[parameters], by_deviation[parameters] = 1.0, 0.0, 0.0, 1.0
+    return Scaling(inverse, scaled_mean, penalty, by_deviation)
 
 
 def l1_weights(inverse: Array, parameters: Array, *, l1: float, standardization: bool) -> Array:

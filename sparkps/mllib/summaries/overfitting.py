@@ -47,6 +47,8 @@ def overfitting(
     >>> overfitting([0.5, 0.4, 0.3], [0.52, 0.5, 0.6])
     'training overfits from iteration 2 of 3 on: the validation loss was best there, 0.5, and ended at 0.6, while the training objective \
 went on to fall. Raise `regParam`, or train for maxIter=2 iterations.'
+    >>> overfitting([0.5, 0.4], [0.52, 0.6], iterations=1).partition("fall. ")[2]
+    "No iteration has made it better: the model has learned nothing that holds. Raise `regParam`, or set solver='online'."
     >>> overfitting([0.5, 0.4, 0.3], [0.52, 0.5, 0.501]) is None
     True
     """
@@ -61,9 +63,14 @@ went on to fall. Raise `regParam`, or train for maxIter=2 iterations.'
         return None
     last = count if iterations is None else iterations
     found = last - (count - 1 - best)
+    advice = (
+        f"Raise `regParam`, or train for maxIter={found} iterations."
+        if found
+        else "No iteration has made it better: the model has learned nothing that holds. Raise `regParam`, or set solver='online'."
+    )
     return (
         f"training overfits from iteration {found} of {last} on: the validation {metric} was best there, {values[best]:.6g}, and ended at"
-        f" {values[-1]:.6g}, while the training objective went on to fall. Raise `regParam`, or train for maxIter={found} iterations."
+        f" {values[-1]:.6g}, while the training objective went on to fall. {advice}"
     )
 
 

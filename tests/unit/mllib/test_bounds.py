@@ -10,9 +10,11 @@ import pytest
 from pyspark.ml.classification import LogisticRegression
 from pyspark.ml.linalg import DenseMatrix, DenseVector, Matrices, SparseMatrix, Vectors
 
+from sparkps.errors import InvalidInput
 from sparkps.mllib.errors import InvalidParam
 from sparkps.mllib.params.bounds import NAMES, BoundSetters
 from sparkps.mllib.params.plain_values import from_plain, plain_params, to_plain
+from sparkps.mllib.solvers.bounds import Bounds
 
 LOW, HIGH = DenseMatrix(1, 2, [-1.0, 0.0]), DenseMatrix(1, 2, [1.0, math.inf])
 
@@ -109,3 +111,14 @@ def test_only_what_was_set_is_kept():
     assert plain_params(Bounded().setUpperBoundsOnIntercepts(Vectors.dense(2.0))) == {
         "upperBoundsOnIntercepts": {"class": "vector", "type": 1, "values": [2.0]}
     }
+
+
+def test_a_start_beyond_the_bounds_is_brought_within_and_is_a_number() -> None:
+    bounds = Bounds(lower=np.zeros((1, 3)), lower_intercepts=np.array([-1.0]))
+    assert bounds.within(np.array([np.inf])).tolist() == [0.0]
+    assert bounds.within(np.array([-np.inf])).tolist() == [-1.0]
+
+
+def test_a_feature_beyond_the_bounds_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="must have a column for each feature"):
+        Bounds(lower=np.zeros((1, 3))).rows(np.array([0, 3, -1]), np.ones(3), np.array([2]), 1, "features")

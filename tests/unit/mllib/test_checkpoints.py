@@ -6,6 +6,7 @@ import dataclasses
 import pathlib
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sparkps.checkpoints.manifest import DataFile, Manifest, encode, folder_of, manifest_name
@@ -13,8 +14,11 @@ from sparkps.consistency import BSP, SSP
 from sparkps.errors import CheckpointError, NoCheckpoint
 from sparkps.mllib.checkpoints import FitCheckpoints, FitRecord, FitSaver, described, differences
 from sparkps.mllib.classification import LogisticRegression
+from sparkps.mllib.data.raw_columns import RawColumns
 from sparkps.mllib.data.rows import Columns
 from sparkps.mllib.linear.losses.logistic import Logistic
+from sparkps.mllib.linear.softmax import Softmax
+from sparkps.mllib.solvers.bounds import Bounds
 from sparkps.mllib.solvers.job import TrainingJob
 
 JOB = TrainingJob(
@@ -37,6 +41,32 @@ def test_a_description_has_what_a_fit_depends_on() -> None:
         "`numWorkers` was 2 and is 3",
     ]
     assert "`tol` was not there and is 1e-06" in differences(was, described(dataclasses.replace(JOB, solver="lbfgs"), 2))
+
+
+FULL = dataclasses.replace(JOB, solver="lbfgs", standardization=False, any_steps=True)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"any_steps": False}, {"bounds": Bounds(np.zeros((1, 3)))}, {"objective": Softmax(3)}, {"l1": 0.05, "l2": 0.05}, {"tol": 1e-3},
+        {"standardization": True}, {"fit_intercept": False}, {"deterministic": True}, {"seed": 1},
+        *({"columns": dataclasses.replace(FULL.columns, **each)} for each in (
+            {"weight": "w"}, {"offset": "o"}, {"validation": "v"}, {"handle_invalid": "skip"}, {"label": "l"}, {"origin": 2.0},
+            {"raw": RawColumns(("town",), buckets=8)},
+        )),
+    ],
+    ids=lambda more: str(more)[:60],
+)  # fmt: skip
+def test_fits_that_differ_in_one_thing_do_not_go_on_from_each_other(more: dict[str, Any]) -> None:
+    quiet = {"early_stopping_rounds": 0, "validation_tol": 0.0}
+    was, now = (described(dataclasses.replace(FULL, **quiet, **each), 2) for each in ({}, more))
+    assert differences(was, now)
+
+
+def test_numbers_of_an_objective_are_part_of_its_fits() -> None:
+    three, four = (described(dataclasses.replace(FULL, objective=Softmax(each)), 2) for each in (3, 4))
+    assert differences(three, four)
 
 
 def test_momentum_is_part_of_the_fits_that_use_it() -> None:

@@ -16,7 +16,7 @@ from sparkps.mllib.data.store import Chunk
 from sparkps.mllib.linear.loss import Loss
 from sparkps.mllib.linear.loss_kernel import fused
 from sparkps.mllib.linear.margins import margins_of
-from sparkps.mllib.solvers.objective import LabelSums, Start
+from sparkps.mllib.solvers.objective import UNVARYING, LabelSums, Start
 from sparkps.mllib.solvers.row_by_row import row_by_row
 
 #: A variance below this fraction of the mean square is rounding: the labels are all equal.
@@ -91,7 +91,7 @@ class Squared(Loss, name="squared"):
                 " fitIntercept=True or regParam=0.",
                 param="regParam",
             )
-        return Start(np.array([mean]), solved="labels do not vary")
+        return Start(np.array([mean]), solved=UNVARYING)
 
     def curvature(self, sums: LabelSums) -> float:
         """See `CurvedObjective`: the same everywhere."""

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from sparkps.errors import InvalidInput
+from sparkps.mllib.data import kernels
 from sparkps.mllib.data.features import read_features
 from sparkps.mllib.data.labels import BinaryLabels
 from sparkps.mllib.data.rows import Columns, RowReader, Rows
@@ -152,3 +153,18 @@ def test_entries_with_the_same_index_are_added() -> None:
     assert found.values.tolist() == [2.0, 5.0, 1.0, 1.0, 0.0]
     plain = read_features(column.slice(1, 2), "features")  # none twice: as they come
     assert plain.indices.tolist() == [5, 2]
+
+
+def test_values_that_are_left_out_stay_so_where_rows_are_chosen() -> None:
+    """They were read and written behind the end of their arrays."""
+    rows = read(pairs_column([([i, i + 1], [1.0, 1.0]) for i in range(2000)]))
+    assert len(rows.values) == 0
+    kept = rows.where(np.arange(2000) % 3 == 0)
+    assert len(kept.values) == 0
+    assert as_dicts(kept) == [{i: 1.0, i + 1: 1.0} for i in range(0, 2000, 3)]
+    indices, values = np.full(4, -1, np.int64), np.full(4, 7.0, np.float32)  # with room that must not be touched
+    indptr = np.empty(2, np.int32)
+    count = kernels.keep_rows.of("float32")(
+        np.array([0, 1], np.uint8), np.array([0, 1, 3], np.int32), np.array([5, 6, 7]), values[:0], indptr, indices, values
+    )
+    assert (count, indices.tolist(), values.tolist()) == (2, [6, 7, -1, -1], [7.0] * 4)

@@ -24,7 +24,10 @@ def test_fits_without_a_key_are_done_alone_and_in_their_turn() -> None:
 
 
 def test_a_failure_is_that_of_each_fit_of_the_group() -> None:
+    calls: list[list[int]] = []
+
     def fit(places: list[int]) -> list[int]:
+        calls.append(places)
         raise ValueError(f"{len(places)} fits")
 
     models = grid_fits(["a", "a"], fit)
@@ -33,6 +36,7 @@ def test_a_failure_is_that_of_each_fit_of_the_group() -> None:
             next(models)
     with pytest.raises(StopIteration):
         next(models)
+    assert calls == [[0, 1]]
 
 
 def test_threads_that_ask_at_once_fit_once() -> None:

@@ -8,6 +8,7 @@ from scipy.optimize import minimize, rosen, rosen_der
 
 from sparkps.mllib.solvers.lbfgs import Lbfgs
 from sparkps.mllib.solvers.linesearch import LineSearchError, Point, Search
+from sparkps.mllib.solvers.local_vectors import LocalVectors
 from sparkps.mllib.solvers.pairs import Pairs
 from sparkps.mllib.solvers.quasi_newton import POINT, Progress, SolverStanding
 from tests.unit.mllib.problems import NumpyVectors, logistic_objective
@@ -158,3 +159,35 @@ def test_stands_nowhere_between_a_failed_line_search_and_the_next() -> None:
     found = Lbfgs(vectors, 30, 0.0, keep=lambda iteration, _: asked.append(iteration)).minimize()
     assert "line search failed" in found.reason
     assert asked == sorted(set(asked))
+
+
+def test_a_search_goes_no_further_than_its_longest_step() -> None:
+    search = Search(Point(0.0, 0.0, -1.0), 1.0, 1.2)
+    assert search.tell(Point(1.0, -1.0, -1.0)) == 1.2
+    assert search.tell(Point(1.2, -1.2, -1.0)) is None
+
+
+class _Steep(Lbfgs):
+    """Whose gradient is never small."""
+
+    def _gradient_norm(self) -> float:
+        return 1.0
+
+
+def test_the_objective_stands_still_when_twenty_iterations_have_not_changed_it() -> None:
+    solver = _Steep(LocalVectors(lambda w: (float(w @ w), 2 * w), np.ones(2)), 100, 1e-3)
+    assert solver._converged(19, [5.0] + [1.0] * 19) is None
+    assert solver._converged(20, [5.0] + [1.0] * 20) == "the objective stands still"
+    assert solver._converged(20, [5.0] + [1.0051] * 19 + [1.0]) is None  # by more than tol of where it began
+    assert solver._converged(20, [5.0] + [1.0049] * 19 + [1.0]) == "the objective stands still"
+
+
+def test_a_gradient_is_small_when_it_is_so_by_the_measure_that_is_given() -> None:
+    def steep(w: np.ndarray) -> tuple[float, np.ndarray]:
+        return 1.0 + float(w @ w), 2 * w
+
+    vectors = LocalVectors(steep, np.array([1e-5, 0.0]))
+    vectors.held["u"] = np.array([1e6, 1.0])
+    for measure, iterations in (("", 0), ("u", 1)):
+        vectors.held["x"] = np.array([1e-5, 0.0])
+        assert Lbfgs(vectors, 10, 1e-4, measure=measure).minimize().iterations == iterations

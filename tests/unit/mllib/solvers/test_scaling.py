@@ -83,7 +83,8 @@ def test_loss_and_penalty_together_are_curved_alike(l2: float, curvature: float)
     np.testing.assert_allclose(along, curvature, rtol=1e-12)
     np.testing.assert_allclose(found.penalty[:3], l2 / 2 * found.inverse[:3] ** 2, rtol=1e-12)
     np.testing.assert_allclose(found.scaled_mean[:3], 2.0 * found.inverse[:3], rtol=1e-12)
-    assert (found.inverse[3], found.scaled_mean[3], found.penalty[3]) == (1.0, 0.0, 0.0)
+    np.testing.assert_allclose(found.by_deviation[:3] * found.inverse[:3], 1 / deviations, rtol=1e-12)  # a gradient by one, by the other
+    assert (found.inverse[3], found.scaled_mean[3], found.penalty[3], found.by_deviation[3]) == (1.0, 0.0, 0.0, 1.0)
 
 
 def test_curvature_changes_nothing_where_the_penalty_is_on_scaled_coefficients() -> None:
