@@ -74,11 +74,11 @@ class LogisticRegression(
 ):
     """Logistic regression trained on the tier: binomial, or multinomial where `family` or the labels say so.
 
-    With solver ``auto``, the default, and ``lbfgs`` the objective and its optimum are those of pyspark.ml: the mean of
-    log(1 + exp(-margin)), or of several classes the softmax loss, over the rows plus the elastic net, on standardized coefficients or,
-    without `standardization`, on plain ones. So are the steps towards it, but that ``auto`` goes a shorter way where there are more than 4096
-    features and L2 is on plain coefficients. With ``sgd``, ``momentum``, ``adagrad``, ``adam`` and ``ftrl`` the tier's optimizers apply the
-    mean gradient of each batch; L2 then acts on the features of the batch, and the penalties of ``ftrl`` are those of McMahan et
+    With solver ``auto``, the default, and ``lbfgs`` the objective and its optimum are those of pyspark.ml: the mean of log(1 +
+    exp(-margin)), or of several classes the softmax loss, over the rows plus the elastic net, on standardized coefficients or, without
+    `standardization`, on plain ones. So are the steps towards it, but that ``auto`` goes a shorter way where there are more than 4096
+    features and L2 is on plain coefficients. With ``sgd``, ``momentum``, ``adagrad``, ``adam`` and ``ftrl`` the tier's optimizers apply
+    the mean gradient of each batch; L2 then acts on the features of the batch, and the penalties of ``ftrl`` are those of McMahan et
     al., which weigh against the sum of these gradients over all steps. With ``online`` each row moves the coefficients before the next
     one is looked at; `regParam` is on plain coefficients then. The features may be vectors, array<double>, or struct<indices:
     array<bigint>, values: array<float>>, whose number has no limit.
