@@ -105,3 +105,17 @@ def test_a_multinomial_model_is_saved_and_loaded(ps, rows, tmp_path):
     loaded = LogisticRegressionModel.load(str(tmp_path / "model"))
     np.testing.assert_array_equal(loaded.coefficientMatrix.toArray(), model.coefficientMatrix.toArray())
     assert loaded.interceptVector == model.interceptVector
+
+
+@pytest.mark.parametrize("family", ["auto", "multinomial"])
+def test_a_class_whose_rows_weigh_nothing_is_none(spark, ps, family):
+    rng = np.random.default_rng(9)
+    x = rng.normal(size=(120, 2))
+    labels = np.where(np.arange(120) % 5 == 0, 2.0, x[:, 0] + rng.normal(size=120) > 0)
+    data = [(float(label), Vectors.dense(row), float(label < 2)) for label, row in zip(labels, x, strict=True)]
+    frame = spark.createDataFrame(data, ["label", "features", "w"])
+    params = {"weightCol": "w", "regParam": 0.1, "family": family, "tol": 1e-10}
+    ours, theirs = LogisticRegression(**params).fit(frame), SparkLogisticRegression(**params).fit(frame)
+    assert ours.numClasses == theirs.numClasses
+    np.testing.assert_allclose(ours.coefficientMatrix.toArray(), theirs.coefficientMatrix.toArray(), rtol=1e-5, atol=1e-8)
+    np.testing.assert_allclose(ours.interceptVector.toArray(), theirs.interceptVector.toArray(), rtol=1e-5, atol=1e-8)

@@ -78,6 +78,13 @@ def test_squared_errors_are_learned_row_by_row(spark, ps):
     assert regression.coefficients.toArray() == pytest.approx([2000.0, -1.0], rel=0.1)
 
 
+def test_losses_are_in_the_unit_of_the_labels(spark, ps):
+    rows = [(float(i % 10), ([i % 10], [1.0]), 1.0) for i in range(600)]
+    small, large = (spark.createDataFrame([(times * y, x, w) for y, x, w in rows], SCHEMA).coalesce(1) for times in (1.0, 1000.0))
+    found = [LinearRegression(solver="online", maxIter=2).fit(each).summary.objectiveHistory for each in (small, large)]
+    assert np.array(found[1]) == pytest.approx(1e6 * np.array(found[0]), rel=1e-3)
+
+
 def test_losses_that_it_does_not_know_are_refused(spark, ps):
     two = spark.createDataFrame([(float(i % 2), ([i % 3], [1.0]), 1.0) for i in range(30)], SCHEMA)
     with pytest.raises(InvalidInput, match="that has a kernel for it"):

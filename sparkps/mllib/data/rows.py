@@ -169,6 +169,8 @@ class RowReader:
         features = self._source.read(batch.columns[1:after], self.width, fields=self.fields)
         labels, codes = self._labels(batch.column(0))
         weights, offsets, validation = _beside(dict(zip(columns.beside, batch.columns[after:], strict=True)), codes)
+        if len(weights):
+            labels = _forgiven(labels, codes, weights)
         _mark_from(codes, features.codes)
         if not self._source.size:
             kernels.check_entries.of(features.values.dtype)(
@@ -242,6 +244,15 @@ def _beside(found: dict[str, pa.Array], codes: Array) -> tuple[Array, Array, Arr
         validation = numbers_of(column, np.float64) != 0
         mark(codes, ~valid(column), kernels.INDICATOR_NULL)
     return weights, offsets, validation
+
+
+def _forgiven(labels: Array, codes: Array, weights: Array) -> Array:
+    """Labels, 0 in place of a further class whose row weighs nothing: as in pyspark.ml it is none. Clears the codes of such rows."""
+    further = (codes == kernels.LABEL_WRONG) & (weights == 0.0) & (labels >= 0.0) & (np.floor(labels) == labels) & np.isfinite(labels)
+    if not further.any():
+        return labels
+    codes[further] = kernels.OK
+    return np.where(further, 0.0, labels)
 
 
 def _mark_from(codes: Array, others: Array) -> None:

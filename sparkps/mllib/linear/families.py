@@ -69,7 +69,7 @@ class FamilyClassifier(BinaryClassifier[M], HasFamily):
 
     def _counted(self, dataset: DataFrame) -> int:
         name = self.getLabelCol()
-        classes = counted_classes(dataset, name)
+        classes = counted_classes(dataset, name, self._columns().weight)
         if classes > _MOST_CLASSES:
             raise InvalidInput(
                 f"Column {name!r}: the labels of classes must be below {_MOST_CLASSES}. Got {classes - 1}. Number the classes from 0, as"
@@ -87,8 +87,8 @@ def declared_classes(dataset: DataFrame, label: str) -> int:
     return int(attributes.get("num_vals") or len(attributes.get("vals", ())))
 
 
-def counted_classes(dataset: DataFrame, label: str) -> int:
-    """One more than the largest label, at least 1; wrong labels are for the ranks to find."""
+def counted_classes(dataset: DataFrame, label: str, weight: str = "") -> int:
+    """One more than the largest label of rows that weigh something, at least 1; wrong labels are for the ranks to find."""
     from pyspark.sql import functions as sf
     from pyspark.sql.types import NumericType
 
@@ -96,6 +96,8 @@ def counted_classes(dataset: DataFrame, label: str) -> int:
         return 1
     value = sf.col(quoted(label)).cast("double")
     fine = (value >= 0) & (value % 1.0 == 0.0) & (value < float("inf"))
+    if weight in dataset.columns and isinstance(dataset.schema[weight].dataType, NumericType):
+        fine &= sf.col(quoted(weight)) != 0
     (largest,) = dataset.where(fine).agg(sf.max(value)).head() or (None,)
     return 1 if largest is None else int(largest) + 1
 

@@ -169,6 +169,8 @@ class Figures:
         aside = sum(each.validation_rows for each in ranks)
         if not rows:
             raise no_rows(skipped, aside)
+        if skipped > rows:
+            log.warning("handleInvalid='skip' left out %d rows, and %d are trained on: see why with handleInvalid='error'.", skipped, rows)
         if columns.validation and not aside:
             log.warning("Column %r marks no row for validation: nothing was measured on such rows.", columns.validation)
         num_features = columns.num_features or max(each.num_features for each in ranks)

@@ -168,3 +168,14 @@ def test_values_that_are_left_out_stay_so_where_rows_are_chosen() -> None:
         np.array([0, 1], np.uint8), np.array([0, 1, 3], np.int32), np.array([5, 6, 7]), values[:0], indptr, indices, values
     )
     assert (count, indices.tolist(), values.tolist()) == (2, [6, 7, -1, -1], [7.0] * 4)
+
+
+def test_a_further_class_that_weighs_nothing_is_none() -> None:
+    rows = read(pa.array([[1.0]] * 4), labels=[0.0, 2.0, 1.0, 7.0], weights=[1.0, 0.0, 2.0, 0.0])
+    assert (rows.labels.tolist(), rows.weights.tolist()) == ([0.0, 0.0, 1.0, 0.0], [1.0, 0.0, 2.0, 0.0])
+
+
+@pytest.mark.parametrize(("label", "weight"), [(2.0, 1e-300), (0.5, 0.0), (-1.0, 0.0), (float("nan"), 0.0), (float("inf"), 0.0)])
+def test_a_label_that_is_none_is_wrong_whatever_it_weighs(label: float, weight: float) -> None:
+    with pytest.raises(InvalidInput, match="must be 0 or 1"):
+        read(pa.array([[1.0]] * 2), labels=[0.0, label], weights=[1.0, weight])

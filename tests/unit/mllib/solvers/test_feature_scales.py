@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sparkps.mllib.data.store import Chunk
-from sparkps.mllib.solvers.feature_scales import TYPICAL_COLUMNS, FeatureScales, TypicalScales
+from sparkps.mllib.solvers.feature_scales import FeatureScales, TypicalScales
 
 
 class Rows:
@@ -36,9 +36,12 @@ class Table:
     def __init__(self) -> None:
         self.sums: dict[int, np.ndarray] = {}
 
+    def add_async(self, keys: np.ndarray, rows: np.ndarray) -> None:
+        self.add(keys, rows)
+
     def add(self, keys: np.ndarray, rows: np.ndarray) -> None:
         for key, row in zip(keys.tolist(), rows, strict=True):
-            self.sums[key] = self.sums.get(key, np.zeros(TYPICAL_COLUMNS)) + row
+            self.sums[key] = self.sums.get(key, 0.0) + row
 
     def pull(self, keys: np.ndarray) -> np.ndarray:
         return np.array([self.sums[key] for key in keys.tolist()])
@@ -102,3 +105,15 @@ def test_values_that_are_all_1_on_a_rank_weigh_the_same_written_out_or_not() -> 
         ranks[0].take(shared=True, intercept=-1)
         found.append(ranks[0].scales)
     assert found[0] == pytest.approx(found[1], rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", [FeatureScales, TypicalScales])
+@pytest.mark.parametrize("ranks", [2, 5])
+def test_ranks_with_the_same_rows_have_the_scales_of_one(kind: type[FeatureScales], ranks: int) -> None:
+    table, alone = Table(), taken(kind, Rows(np.arange(3), IDS, VALUES))
+    several = [kind(Rows(np.arange(3), IDS, VALUES), table) for _ in range(ranks)]  # type: ignore[arg-type]
+    for each in several:
+        each.tell()
+    for each in several:
+        each.take(shared=True, intercept=-1)
+        assert each.scales == pytest.approx(alone, rel=1e-5)

@@ -66,3 +66,10 @@ def test_weights_that_cannot_be_divided_by_are_refused(weight: float) -> None:
     with pytest.raises(InvalidInput, match=r"the weights of all rows together must be above 0, and at most 1\.8e\+308\. Got (0|inf)\."):
         check_weight(weight, Columns("label", "f", "w"))
     check_weight(5e-324, Columns("label", "f", "w"))
+
+
+def test_a_fit_that_leaves_most_rows_out_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    Figures.of([RankSummary(rows=3, skipped=3, num_features=2, width=2)], COLUMNS)
+    assert not caplog.records
+    Figures.of([RankSummary(rows=1, skipped=40, num_features=1, width=1)], COLUMNS)
+    assert "left out 40 rows, and 1 are trained on" in caplog.text

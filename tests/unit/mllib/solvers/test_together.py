@@ -142,6 +142,14 @@ def test_every_row_is_in_one_step_of_each_epoch(workers: int, batch_size: int) -
             assert max(last - first for first, last in spans) <= batch_size
 
 
+def test_each_epoch_has_an_order_of_its_own() -> None:
+    schedule = GrowingSchedule((1000,), 50, 1, seed=3)
+    steps = [range(schedule.steps_until(epoch), schedule.steps_until(epoch + 1)) for epoch in (1, 2)]
+    orders = [[schedule.span(1000, t, shuffled=True) for t in each] for each in steps]
+    assert sorted(orders[0]) == sorted(orders[1])
+    assert orders[0] != orders[1]
+
+
 def test_steps_of_several_workers_begin_short_and_grow_with_what_was_seen() -> None:
     schedule = GrowingSchedule((100_000, 100_000), 100_000, 2, 0)
     lengths = np.diff(schedule.first)
