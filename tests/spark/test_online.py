@@ -78,6 +78,15 @@ def test_squared_errors_are_learned_row_by_row(spark, ps):
     assert regression.coefficients.toArray() == pytest.approx([2000.0, -1.0], rel=0.1)
 
 
+@pytest.mark.parametrize(("consistency", "workers"), [("bsp", 1), ("bsp", 2), ("asp", 2)])
+def test_labels_far_from_0_are_learned(spark, ps, consistency, workers):
+    pairs = np.random.default_rng(2).normal(size=(3000, 2)).tolist()
+    line = spark.createDataFrame([(1e5 + 3 * x - z, ([0, 1], [x, z]), 1.0) for x, z in pairs], SCHEMA)
+    model = LinearRegression(solver="online", maxIter=3, consistency=consistency, numWorkers=workers).fit(line)
+    assert model.coefficients.toArray() == pytest.approx([3.0, -1.0], abs=0.1)
+    assert model.intercept == pytest.approx(1e5, abs=0.5)
+
+
 def test_losses_are_in_the_unit_of_the_labels(spark, ps):
     rows = [(float(i % 10), ([i % 10], [1.0]), 1.0) for i in range(600)]
     small, large = (spark.createDataFrame([(times * y, x, w) for y, x, w in rows], SCHEMA).coalesce(1) for times in (1.0, 1000.0))

@@ -38,7 +38,7 @@ from sparkps.mllib.solvers.measured import metrics_of
 from sparkps.mllib.solvers.measuring import LOSSES, Measuring
 from sparkps.mllib.solvers.minibatch import tier_order
 from sparkps.mllib.solvers.names import TableNames
-from sparkps.mllib.solvers.objective import LabelSums, Objective, explained
+from sparkps.mllib.solvers.objective import LabelSums, Objective, explained, is_of_residuals
 from sparkps.mllib.solvers.ranks import (
     RankSummary,
     check_same_rows,
@@ -195,6 +195,8 @@ class _Learner:
         if not has_said:
             if worker.num_workers > 1:
                 self.scales.tell()
+            if worker.rank == 0:
+                self._begin_at_mean()
             self.ranks.add(mine)
             worker.tick()
         counts_holders = self.penalised and worker.num_workers > 1 and isinstance(self.scales, TypicalScales)
@@ -209,6 +211,17 @@ class _Learner:
         alone = job.consistency.bound
         rows = (len(store),) if alone else tuple(int(each) for each in everyone[:, 0])
         return GrowingSchedule(rows, self.form.most_rows(job.batch_size), worker.num_workers, job.seed)
+
+    def _begin_at_mean(self) -> None:
+        """A regression begins at the mean label of this rank: a way as long as from 0 to there would be what all steps are about.
+
+        It is added, so that what others may have pushed by then stays.
+        """
+        if self.bias >= 0 and len(self.store) and is_of_residuals(self.job.objective):
+            sums = _sums_of(self.store, self.job.objective)
+            row = np.zeros((1, self.form.columns), np.float32)
+            row[:, : self.form.outputs] = sums.labels / sums.weight
+            self.table.add(np.array([INTERCEPT_KEY]), row)
 
     def _span(self, schedule: GrowingSchedule, t: int) -> tuple[int, int]:
         return schedule.span(len(self.store), t, shuffled=not self.store.is_spilled)
