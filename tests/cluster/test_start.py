@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sparkps.kernels import ahead, compiled, lookup, places, rows
+from sparkps.kernels import ahead, compiled, places, rows, updates
 from tests.harness.processes import DriverProgram
 
 #: Starts a tier of one node, uses it, and says where its kernels are; `EDIT` runs between start and use.
@@ -41,6 +41,7 @@ from sparkps.wire.messages.control import CreateTable
 EDIT
 table = SparseTable(tier.address, tier.control.request(CreateTable(0, sparse_spec("t", 1, "float32", Zeros(), SGD(1.0), 0, ""))).spec)
 table.add([7], [[1.5]])
+table.push([8], [[0.0]])
 pulled = np.asarray(table.pull([7, 8])).tolist()
 told = connect(tier.address)
 say(pulled=pulled, kept=ascii(str(places.found().kept_in)), searched=[ascii(str(p)) for p in places.searched()],
@@ -109,7 +110,7 @@ def test_without_a_home_kernels_are_kept_once_for_all_processes(temporary: pathl
 
 def test_nodes_and_clients_keep_kernels_where_the_driver_does(temporary: pathlib.Path, no_home: dict[str, str]) -> None:
     private = warm_copy(temporary / f"sparkps-kernels-{os.geteuid()}")
-    of_nodes = files_of(lookup.insert)
+    of_nodes = files_of(updates.UPDATES["sgd"])  # not loaded before a push needs it
     said = start(edit=f"for name in {of_nodes!r}: (pathlib.Path({str(private)!r}) / name).unlink()", **no_home)
     assert said["searched"][0] == repr(str(private))
     assert any((private / name).exists() for name in of_nodes), "the node has compiled it, and kept it there"
