@@ -83,7 +83,8 @@ SOLVERS = {
     "sgd": {"stepSize": 5.0},
     "momentum": {"stepSize": 0.5},
     "a little momentum under ssp": {"solver": "momentum", "momentum": 0.5, "stepSize": 2.0, "consistency": "ssp", "staleness": 2},
-    "momentum under asp": {"solver": "momentum", "stepSize": 0.3, "consistency": "asp"},
+    # With more of it, workers that do not wait overshoot: to be late is momentum, too (Mitliagkas et al. 2016).
+    "a little momentum under asp": {"solver": "momentum", "momentum": 0.5, "stepSize": 1.0, "consistency": "asp"},
     "adagrad": {"stepSize": 0.5},
     "adam": {"stepSize": 0.05},
     "ftrl": {"stepSize": 2.0},
