@@ -108,8 +108,12 @@ def test_a_node_loads_what_its_tables_call_while_nobody_waits(monkeypatch: pytes
 
 
 def test_a_node_without_room_for_them_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
     def full(dtype: str, *owners: str) -> None:
+        asked.append(dtype)
         raise MemoryError("no room")
 
     monkeypatch.setattr(ahead, "load_kept", full)
     load_ahead()
+    assert asked == ["float32"]
