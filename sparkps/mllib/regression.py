@@ -162,7 +162,10 @@ class LinearRegression(
         if solver != "auto":
             return solver
         simple = self.getLoss() != "huber" and not self._validation  # normal equations are solved in one step
-        return "normal" if simple and self._is_few(features) else "lbfgs"
+        if not simple or not self._is_few(features):
+            return "lbfgs"
+        log.info("%s: solver=auto is normal equations, for there are but %d features", self.uid, features)
+        return "normal"
 
 
 class GeneralizedLinearRegressionModel(MeanModel, MLReadable["GeneralizedLinearRegressionModel"]):

@@ -87,6 +87,13 @@ def test_labels_far_from_0_are_learned(spark, ps, consistency, workers):
     assert model.intercept == pytest.approx(1e5, abs=0.5)
 
 
+@pytest.mark.parametrize("size", [1e39, 1e300])
+def test_labels_that_no_float32_holds_are_refused_by_name(spark, ps, size):
+    frame = spark.createDataFrame([(size * (i % 3), ([i % 2], [1.0]), 1.0) for i in range(50)], SCHEMA)
+    with pytest.raises(InvalidInput, match="Divide large features and labels by their size"):
+        LinearRegression(solver="online", maxIter=1).fit(frame)
+
+
 def test_losses_are_in_the_unit_of_the_labels(spark, ps):
     rows = [(float(i % 10), ([i % 10], [1.0]), 1.0) for i in range(600)]
     small, large = (spark.createDataFrame([(times * y, x, w) for y, x, w in rows], SCHEMA).coalesce(1) for times in (1.0, 1000.0))

@@ -191,16 +191,17 @@ class _Learner:
         own = weight_of(store)
         if own:  # weights that are all 0 are refused by the driver, who sees those of all ranks
             check_weight(own, job.columns)
+        begins_at_mean = self.bias >= 0 and is_of_residuals(job.objective)
         has_said, mine = worker.clock > 0, counts_of(store, own, worker.rank, worker.num_workers)
         if not has_said:
             if worker.num_workers > 1:
                 self.scales.tell()
-            if worker.rank == 0:
+            if worker.rank == 0 and begins_at_mean:
                 self._begin_at_mean()
             self.ranks.add(mine)
             worker.tick()
         counts_holders = self.penalised and worker.num_workers > 1 and isinstance(self.scales, TypicalScales)
-        everyone = hear_all(self.ranks) if counts_holders else self.ranks.pull()
+        everyone = hear_all(self.ranks) if counts_holders or begins_at_mean else self.ranks.pull()
         if has_said and self.resumes:
             check_same_rows(everyone, store, own, worker.rank)
         # Under SSP and ASP some are not there yet; the rank that comes last sees them all.
@@ -215,9 +216,9 @@ class _Learner:
     def _begin_at_mean(self) -> None:
         """A regression begins at the mean label of this rank: a way as long as from 0 to there would be what all steps are about.
 
-        It is added, so that what others may have pushed by then stays.
+        The others hear of this rank after that, and begin there, too.
         """
-        if self.bias >= 0 and len(self.store) and is_of_residuals(self.job.objective):
+        if len(self.store):
             sums = _sums_of(self.store, self.job.objective)
             row = np.zeros((1, self.form.columns), np.float32)
             row[:, : self.form.outputs] = sums.labels / sums.weight
@@ -267,7 +268,7 @@ class _Learner:
             chunk.indptr, chunk.ids, chunk.values, labels, chunk.weights, offsets, state, bias, self.job.step_size,
             self.l1, self.l2, ages, self.age, self.room, totals,
         )  # fmt: skip
-        self.running = self.running[0] + totals[0] * self.unit**2, self.running[1] + totals[1]
+        self.running = self.running[0] + totals[0] * self.unit * self.unit, self.running[1] + totals[1]
         waited = None
         if self.penalised:
             waited = ages - self._met(held)

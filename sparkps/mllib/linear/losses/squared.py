@@ -17,6 +17,7 @@ from sparkps.mllib.linear.loss import Loss
 from sparkps.mllib.linear.loss_kernel import fused
 from sparkps.mllib.linear.margins import margins_of
 from sparkps.mllib.solvers.objective import UNVARYING, LabelSums, Start
+from sparkps.mllib.solvers.ranks import not_finite
 from sparkps.mllib.solvers.row_by_row import row_by_row
 
 #: A variance below this fraction of the mean square is rounding: the labels are all equal.
@@ -117,6 +118,8 @@ class Squared(Loss, name="squared"):
 
 def _deviation(sums: LabelSums) -> float:
     """Standard deviation of the labels, without bias; 0 where they are all equal but for rounding."""
+    if not math.isfinite(sums.squares):
+        raise not_finite("Got labels whose squares add up to more than a float64 holds.")
     freedom = sums.weight - sums.weight_squares / sums.weight
     spread = sums.squares - sums.labels**2 / sums.weight
     return math.sqrt(spread / freedom) if spread > _CONSTANT * sums.squares and freedom > 0 else 0.0
