@@ -72,6 +72,7 @@ def test_all_estimators_of_these_names_are_checked():
     assert ESTIMATORS
 
 
+@pytest.mark.timeout(600)  # dozens of fits; a call to the JVM that is cut short would fail all that come after it
 @pytest.mark.parametrize(("module", "name"), ESTIMATORS)
 def test_values_are_taken_and_refused_as_pyspark_does(spark, module, name):
     frame = spark.createDataFrame([(1,)], "x int")
