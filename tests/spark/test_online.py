@@ -87,6 +87,21 @@ def test_labels_far_from_0_are_learned(spark, ps, consistency, workers):
     assert model.intercept == pytest.approx(1e5, abs=0.5)
 
 
+@pytest.mark.parametrize("consistency", ["bsp", "asp"])
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("others", ["none", "of weight 0"])
+def test_labels_far_from_0_are_learned_by_whichever_rank_has_rows(spark, ps, rank, others, consistency):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(600, 2))
+    rows = [(float(1e5 + each @ [3.0, -1.0]), ([0, 1], each.tolist()), 1.0) for each in x]
+    rest = [(7.0, ([0], [1.0]), 0.0)] * 10 if others != "none" else []
+    parts = spark.sparkContext.parallelize(range(2), 2).mapPartitionsWithIndex(lambda number, _: rows if number == rank else rest)
+    made = LinearRegression(solver="online", maxIter=5, numWorkers=2, consistency=consistency, weightCol="weight")
+    model = made.fit(spark.createDataFrame(parts, SCHEMA))
+    assert model.coefficients.toArray() == pytest.approx([3.0, -1.0], abs=0.1)
+    assert model.intercept == pytest.approx(1e5, abs=0.5)
+
+
 @pytest.mark.parametrize("size", [1e39, 1e300])
 def test_labels_that_no_float32_holds_are_refused_by_name(spark, ps, size):
     frame = spark.createDataFrame([(size * (i % 3), ([i % 2], [1.0]), 1.0) for i in range(50)], SCHEMA)

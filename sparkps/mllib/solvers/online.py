@@ -196,7 +196,7 @@ class _Learner:
         if not has_said:
             if worker.num_workers > 1:
                 self.scales.tell()
-            if worker.rank == 0 and begins_at_mean:
+            if begins_at_mean and own:
                 self._begin_at_mean()
             self.ranks.add(mine)
             worker.tick()
@@ -214,15 +214,15 @@ class _Learner:
         return GrowingSchedule(rows, self.form.most_rows(job.batch_size), worker.num_workers, job.seed)
 
     def _begin_at_mean(self) -> None:
-        """A regression begins at the mean label of this rank: a way as long as from 0 to there would be what all steps are about.
+        """A regression begins at the mean label of one rank: a way as long as from 0 to there would be what all steps are about.
 
-        The others hear of this rank after that, and begin there, too.
+        Every rank whose rows weigh something says its own, whoever else has any; the last one stays. Nobody learns before all have
+        said theirs.
         """
-        if len(self.store):
-            sums = _sums_of(self.store, self.job.objective)
-            row = np.zeros((1, self.form.columns), np.float32)
-            row[:, : self.form.outputs] = sums.labels / sums.weight
-            self.table.add(np.array([INTERCEPT_KEY]), row)
+        sums = _sums_of(self.store, self.job.objective)
+        row = np.zeros((1, self.form.columns), np.float32)
+        row[:, : self.form.outputs] = sums.labels / sums.weight
+        self.table.assign(np.array([INTERCEPT_KEY]), row)
 
     def _span(self, schedule: GrowingSchedule, t: int) -> tuple[int, int]:
         return schedule.span(len(self.store), t, shuffled=not self.store.is_spilled)
