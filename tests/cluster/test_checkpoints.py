@@ -263,7 +263,7 @@ def test_a_tier_that_has_lost_buckets_is_whole_again(taken):
         tables = tables_of(tier)
         train(tables, 1, seed=5)
         kill(tier, 1)
-        assert wait_until(lambda: tier.status()["state"] == "degraded", 10)
+        assert wait_until(lambda: tier.status()["state"] == "degraded", 30.0)
         with pytest.raises(ShardLost):
             train(tables, 1, seed=5)
         checkpointing.restore(tier.control, url)
@@ -311,7 +311,7 @@ def test_nobody_reads_or_writes_what_is_not_restored_yet(tmp_path):
         checkpointing.take(tier.control, url)
         table.add(MANY, ones)
         kill(tier, 2)
-        assert wait_until(lambda: is_degraded(tier), 10)
+        assert wait_until(lambda: is_degraded(tier), 30.0)
         over, seen = threading.Event(), []
 
         def look() -> None:
@@ -327,7 +327,7 @@ def test_nobody_reads_or_writes_what_is_not_restored_yet(tmp_path):
         try:
             checkpointing.restore(tier.control, url)
             count = len(seen)
-            assert wait_until(lambda: len(seen) > count + 1, 10)
+            assert wait_until(lambda: len(seen) > count + 1, 30.0)
         finally:
             over.set()
             looking.join()

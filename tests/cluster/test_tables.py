@@ -239,4 +239,4 @@ def test_a_thread_that_ends_leaves_no_session_behind(tier: Tier) -> None:
     thread.start()
     thread.join()
     gc.collect()
-    assert wait_until(lambda: [report["sessions"] for report in tier.reports()] == before, 10.0)
+    assert wait_until(lambda: [report["sessions"] for report in tier.reports()] == before, 30.0)

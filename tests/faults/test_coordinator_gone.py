@@ -24,8 +24,8 @@ from tests.harness.waiting import wait_until
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(120)]
 
-#: What cannot go on without a coordinator says so within so many seconds.
-AT_ONCE = 2.0
+#: What cannot go on without a coordinator says so within so many seconds, far less than `controlTimeout`.
+AT_ONCE = 8.0
 #: The same for a fit under way.
 SOON = 10.0
 
@@ -58,7 +58,7 @@ def kill_coordinator(ps: PSContext) -> int:
     assert ps._tier is not None
     ps._tier.coordinator_restarts = Restarts(0)  # type: ignore[attr-defined]
     os.kill(pid, signal.SIGKILL)
-    assert wait_until(lambda: ps._tier is not None and ps._tier.ended() is not None, 5.0)
+    assert wait_until(lambda: ps._tier is not None and ps._tier.ended() is not None, 30.0)
     return pid
 
 
@@ -203,7 +203,7 @@ def restart_coordinator(ps: PSContext) -> int:
     """Kill the coordinator, and wait until another one runs; the process that it was."""
     pid = coordinator(ps)
     os.kill(pid, signal.SIGKILL)
-    assert wait_until(lambda: coordinator(ps) != pid, 5.0)
+    assert wait_until(lambda: coordinator(ps) != pid, 30.0)
     return pid
 
 
@@ -284,12 +284,12 @@ def test_coordinator_that_is_stopped_for_long_costs_no_node_no_row_and_no_rank(
                 w.add([1], [[1.0]])
                 added += 1
                 assert w.pull([1])[0, 0] == 1.0 + added
-                assert time.monotonic() - began < 1.0, "the coordinator is on no path of data"
+                assert time.monotonic() - began < STOPPED / 2, "the coordinator is on no path of data"
             assert running(nodes(ps)) == nodes(ps)
             assert w.pull([2])[0, 0] > before + 10, "training went on"
         finally:
             os.kill(coordinator(ps), signal.SIGCONT)
-        assert wait_until(lambda: [node["state"] for node in ps.status()["nodes"]] == ["up", "up"], 5.0)
+        assert wait_until(lambda: [node["state"] for node in ps.status()["nodes"]] == ["up", "up"], 30.0)
         ranks = ps.status()["groups"][0]["ranks"]
         assert [(rank["state"], rank["incarnation"]) for rank in ranks] == [("leased", 1), ("leased", 1)]
         ps.table("go_on").assign(np.array([1.0], np.float32))

@@ -68,7 +68,7 @@ def test_a_replacement_that_is_not_needed_any_more_leaves() -> None:
         wait_started(tier, 3)
         assert wait_until(lambda: tier.up() == [1, 2] and tier.is_whole(), 20.0)
         assert wait_until(lambda: len(tier.running._nodes) == 2, 20.0), "its process ends, and nobody starts another one"
-        assert gone_within([node["pid"] for node in tier.status()["nodes"] if node["state"] != "up"], 10.0)
+        assert gone_within([node["pid"] for node in tier.status()["nodes"] if node["state"] != "up"], 30.0)
         assert tier.status()["num_nodes"] == 2
         assert tier.table.pull(KEYS).tolist() == [[1.0]] * 1000
         tier.running.scale(3, 30.0)
@@ -83,7 +83,7 @@ def test_a_drain_waits_for_the_replacement_of_another_node() -> None:
         assert wait_until(tier.is_whole, 30.0)
         with tier.control.ask(DrainNode(0, 1, 30.0), 35.0) as asked:
             assert asked.answer() is None
-            assert wait_until(lambda: tier.status()["scaling"] is not None, 10.0)
+            assert wait_until(lambda: tier.status()["scaling"] is not None, 30.0)
             tier.kill(2)
             assert wait_until(lambda: asked.answer() is not None, 30.0)
         assert tier.up() == [3, 4]

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(120)]
 
 #: Seconds of a lease, and seconds from the kill within which a successor has ticked: Spark takes most of them, for it fails the job,
 #: and starts another with a Python worker, in 1.2 to 2 seconds together.
-LEASE, SOON = 60.0, 5.0
+LEASE, SOON = 60.0, 15.0
 
 
 @pytest.fixture
