@@ -160,7 +160,7 @@ def test_a_failed_group_ends_every_wait_with_the_first_cause(tier: Tier) -> None
         assert not pull.done()
         tier.fail_group(group, GroupError("rank 1 said no"))
         with pytest.raises(GroupError, match="rank 1 said no"):
-            pull.result(timeout=20)
+            pull.result(timeout=90)
         waiting.close()
     assert w.pull([0])[0, 0] == 0.0
 

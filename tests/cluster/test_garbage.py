@@ -45,7 +45,7 @@ def test_a_node_never_dies_of_garbage(tier: Tier, seed: int) -> None:
         socket.close()
     w.add([1], [[1.0]])
     assert w.pull([1])[0, 0] == 1.0
-    assert wait_until(lambda: tier.dropped() > before, 30.0)
+    assert wait_until(lambda: tier.dropped() > before, 120.0)
 
 
 def test_refusals_come_back_to_the_sender(tier: Tier) -> None:
@@ -122,6 +122,6 @@ def test_a_session_without_a_number_is_refused_and_garbage_after_it_harms_nobody
         socket.send_multipart(encode(m.Hello(0)))
         socket.send_multipart([b"xx"])
         socket.close()
-    assert wait_until(lambda: tier.dropped() >= before + 4, 30.0)
+    assert wait_until(lambda: tier.dropped() >= before + 4, 120.0)
     assert w.pull([1])[0, 0] == 1.0
     assert tier.status()["state"] == "ready"

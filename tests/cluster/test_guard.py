@@ -33,7 +33,7 @@ def test_killed_test_run_leaves_no_daemon_and_no_file(tmp_path: pathlib.Path) ->
         assert running(pids) == pids
         program.process.kill()
         assert gone_within(pids, 20)
-    assert wait_until(lambda: not folder.exists(), 30.0)
+    assert wait_until(lambda: not folder.exists(), 120.0)
 
 
 def test_ended_guard_leaves_no_daemon_that_stands_still_and_no_file(tmp_path: pathlib.Path) -> None:

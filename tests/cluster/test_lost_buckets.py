@@ -21,11 +21,11 @@ def test_a_tier_that_has_lost_buckets_has_lost_nothing_when_its_last_table_is_dr
             table.add(MANY, np.ones((len(MANY), table.spec.dim)))
         for node in range(replication):
             kill(tier, node)
-        assert wait_until(lambda: is_degraded(tier), 30.0)
+        assert wait_until(lambda: is_degraded(tier), 120.0)
         tables[0].drop()
         assert is_degraded(tier), "another one has lost rows"
         tables[1].drop()
-        assert wait_until(lambda: tier.status()["state"] == "ready", 30.0)
+        assert wait_until(lambda: tier.status()["state"] == "ready", 120.0)
         assert tier.status()["lost_buckets"] == 0
         again = tier.sparse("t", dim=2, dtype="float64")
         again.add(MANY, np.ones((len(MANY), 2)))
@@ -43,7 +43,7 @@ def test_what_is_lost_stays_lost_after_a_restore_that_is_refused(tmp_path):
         damage(url, made.id)
         other.drop()
         kill(tier, 1)
-        assert wait_until(lambda: is_degraded(tier), 30.0)
+        assert wait_until(lambda: is_degraded(tier), 120.0)
         lost = tier.status()["lost_buckets"]
         with pytest.raises(CheckpointDamaged):
             checkpointing.restore(tier.control, url, made.id)
@@ -75,7 +75,7 @@ def test_tables_that_the_checkpoint_lacks_are_not_empty_where_buckets_were_lost(
             table.add(keys, 5 * ones)
         bias.add(np.ones(5000))
         kill(tier, 1)
-        wait_until(lambda: is_degraded(tier), 30.0)
+        wait_until(lambda: is_degraded(tier), 120.0)
         checkpointing.restore(tier.control, url)
         assert tier.status()["state"] == "ready"
         assert (old.pull(keys) == 1).all()

@@ -54,7 +54,7 @@ def start(settings: dict[str, object] | None = None, edit: str = "", **environme
     """What a driver program says of its tier."""
     program = START.replace("SETTINGS", repr(settings or {})).replace("EDIT", edit)
     with DriverProgram(program, **environment) as driver:
-        said = driver.hear(50)
+        said = driver.hear()
         driver.wait()
     return said
 

@@ -78,7 +78,7 @@ def user(handle: pathlib.Path) -> Iterator[User]:
     try:
         yield made
     finally:
-        made.process.communicate(timeout=20)
+        made.process.communicate(timeout=60)
 
 
 def test_a_session_whose_tier_was_stopped_says_so_at_once(tier: LocalTier, handle: pathlib.Path) -> None:
@@ -109,7 +109,7 @@ def test_a_tier_that_was_killed_leaves_nobody_waiting_for_it(tier: LocalTier, ha
         for child in (tier._coordinator, *tier._nodes.values()):
             assert child is not None
             child.process.send_signal(signal.SIGKILL)
-            assert child.exited.wait(10)
+            assert child.exited.wait(60)
         said, seconds = other.pull()
     assert seconds < AT_ONCE
     assert "ShardLost" in str(said)

@@ -11,7 +11,7 @@ from sparkps import PSContext
 from sparkps.testing.processes import coordinator_process, node_process, nodes_up, wait_until
 from tests.harness.node_faults import NODES, Tables, trained, wait_whole
 
-pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def kill_and_wait(ps: PSContext) -> None:
     """Kill the coordinator, and wait until another one answers."""
     process = coordinator_process(ps)
     process.kill()
-    wait_until(lambda: ps.status()["coordinator"]["pid"] != process.pid, 20.0, what="another coordinator")
+    wait_until(lambda: ps.status()["coordinator"]["pid"] != process.pid, 120.0, what="another coordinator")
 
 
 def test_coordinator_killed_twice_changes_no_bit(ps: PSContext, tmp_path: pathlib.Path, undisturbed: Tables) -> None:

@@ -26,7 +26,7 @@ spark.stop()
 """
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 def test_a_driver_that_is_killed_is_started_again_and_ends_bit_equal(tmp_path: pathlib.Path) -> None:
     url = str(tmp_path / "checkpoints")
     with_checkpoints = f", checkpoint_dir={url!r}, checkpoint_every=5"

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.failover import measured
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(170)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 #: Seconds to the next push of every worker, on a machine that has other things to do.
 BOUNDS = {"kill": 3.0, "stop": 6.0}

@@ -73,7 +73,7 @@ def test_stopped_node_holds_a_write_up_and_loses_nothing(tier: LocalTier, ps: An
         thread = adds_in_background(w)
         thread.join(0.3)
         assert thread.is_alive()
-    thread.join(20.0)
+    thread.join(60.0)
     assert not thread.is_alive()
     assert float(w.call("sum")) == 2.0 * len(KEYS)
 
@@ -84,7 +84,7 @@ def test_node_behind_a_relay_whose_answers_are_lost_counts_each_write_once(tier:
 
     def add() -> None:
         for _ in range(times):
-            go.acquire(timeout=20)
+            go.acquire(timeout=60)
             w.add(KEYS, np.ones((len(KEYS), 1)))
             done.release()
         disconnect(w.address)
@@ -93,7 +93,7 @@ def test_node_behind_a_relay_whose_answers_are_lost_counts_each_write_once(tier:
     thread = threading.Thread(target=add)
     thread.start()
     try:
-        assert done.acquire(timeout=20)  # connected
+        assert done.acquire(timeout=60)  # connected
         for _ in range(times - 1):
             relay.cut("down")
             before = relay.passed("up")
@@ -101,9 +101,9 @@ def test_node_behind_a_relay_whose_answers_are_lost_counts_each_write_once(tier:
             wait_until(lambda before=before: relay.passed("up") > before + 4000, 10.0, what="a write through the relay")
             relay.drop()
             relay.heal()
-            assert done.acquire(timeout=20)
+            assert done.acquire(timeout=60)
     finally:
-        thread.join(20)
+        thread.join(60)
         put_back([relay])
     assert float(w.call("sum")) == times * len(KEYS)
 
@@ -113,7 +113,7 @@ def test_killed_coordinator_is_found_by_its_parent(tier: LocalTier, ps: Any) -> 
     child = tier._coordinator  # another takes its place
     assert process.pid == child.pid
     kill_coordinator(ps)
-    assert child.exited.wait(5.0)
+    assert child.exited.wait(60.0)
 
 
 def test_isolated_node_is_alive_and_silent_and_comes_back(relayed_tier: RelayedTier) -> None:
@@ -124,7 +124,7 @@ def test_isolated_node_is_alive_and_silent_and_comes_back(relayed_tier: RelayedT
         thread = adds_in_background(w)
         thread.join(0.3)
         assert thread.is_alive()
-    thread.join(20.0)
+    thread.join(60.0)
     assert not thread.is_alive()
     assert float(w.call("sum")) == 2.0 * len(KEYS)
     now = relayed_tier.control.request(TierStatus(0)).report["nodes"]

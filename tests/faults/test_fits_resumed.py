@@ -50,7 +50,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("solver", ["lbfgs", "adam"])
 def test_a_driver_that_is_killed_in_a_fit_goes_on_and_gives_the_same_model(rows: str, tmp_path: pathlib.Path, solver: str) -> None:
     url = str(tmp_path / "checkpoints")

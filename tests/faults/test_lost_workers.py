@@ -16,7 +16,7 @@ from sparkps import BSP, PSContext, WorkerLost
 from sparkps.errors import InvalidInput, WorkerFailed
 from tests.harness.waiting import wait_until
 
-pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(300)]
 
 #: Clocks of a worker that is not lost, and the clock in which the other one is.
 CLOCKS, LOST_AT = 6, 2
@@ -99,9 +99,9 @@ def test_a_worker_that_hangs_is_given_up_and_fenced(spark: SparkSession, ps: PSC
     with ThreadPoolExecutor(1) as pool:
         train = add_ones(1, stop=True)
         run = pool.submit(ps.run, spark.range(10), train, num_workers=2, consistency=BSP, on_worker_loss="continue")
-        assert wait_until(lambda: "pid" in stopped().get("counters", {}), 30, 0.1)
+        assert wait_until(lambda: "pid" in stopped().get("counters", {}), 120.0, 0.1)
         pid = int(stopped()["counters"]["pid"])
-        assert wait_until(lambda: stopped().get("state") == "lost", 30, 0.1), "the status shows it"
+        assert wait_until(lambda: stopped().get("state") == "lost", 120.0, 0.1), "the status shows it"
         os.kill(pid, signal.SIGCONT)
         results = run.result(timeout=60)
     assert results == [CLOCKS, WorkerLost(1, LOST_AT)]

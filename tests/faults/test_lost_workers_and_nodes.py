@@ -21,7 +21,7 @@ from sparkps.optim import Adagrad
 from sparkps.testing.processes import kill_node, nodes_up, wait_until
 from tests.harness.node_faults import NODES, clock_of, never_tired, wait_whole
 
-pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(300)]
 
 #: Clocks of rank 0, and the clock in which rank 1 is lost each time that it comes there.
 CLOCKS, LOST_AT = 16, 5
@@ -75,7 +75,7 @@ def left_by(ps: PSContext, directory: pathlib.Path, fault: Callable[[], None] = 
             train = MortalTraining(str(directory))
             options = {"num_workers": 2, "consistency": BSP, "on_worker_loss": "continue", "timeout": 90.0}
             run = pool.submit(ps.run, ps.spark.range(10), train, **options)
-            wait_until(lambda: clock_of(directory) >= at or run.done(), 60.0, 0.002, "the moment of the fault")
+            wait_until(lambda: clock_of(directory) >= at or run.done(), 120.0, 0.002, "the moment of the fault")
             fault()
             assert list(run.result(100.0)) == [CLOCKS, WorkerLost(1, LOST_AT)]
         return tables[0].pull(KEYS).tobytes(), tables[1].pull().tolist()

@@ -117,7 +117,7 @@ def test_a_node_that_is_filled_refuses_new_rows_and_is_never_killed(node: FullNo
     with held_to(node.process.pid, LIMIT):
         kept = fill(node, w, lambda keys: w.add(keys, np.ones((len(keys), DIM))), rng)
         assert len(kept) * DIM * 8 > LIMIT // 4, "it was filled"
-        assert wait_until(lambda: node.status()["memory_bytes"] > 0.7 * LIMIT, 30.0)
+        assert wait_until(lambda: node.status()["memory_bytes"] > 0.7 * LIMIT, 120.0)
         assert node.status()["memory_limit"] == LIMIT
         some = rng.choice(kept, 20_000, replace=False)
         before = w.pull(some)
@@ -131,7 +131,7 @@ def test_a_node_that_is_filled_refuses_new_rows_and_is_never_killed(node: FullNo
         assert node.process.status is None, "the node lives"
         node.drop(spec)
         again = SparseTable(node.tier.address, node.table("second"))
-        assert wait_until(lambda: node.resident() < 0.7 * LIMIT, 30.0)
+        assert wait_until(lambda: node.resident() < 0.7 * LIMIT, 120.0)
         more = fill(node, again, lambda keys: again.add(keys, np.ones((len(keys), DIM))), rng)
         assert len(more) > 0.7 * len(kept), "what was dropped makes room"
         assert node.process.status is None

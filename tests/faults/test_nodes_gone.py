@@ -52,14 +52,14 @@ def states(tier: LocalTier) -> list[str]:
 def test_killed_node_is_known_at_once(tier: LocalTier) -> None:
     began = time.monotonic()
     kill_node(tier, 1)
-    assert wait_until(lambda: states(tier) [:2] == ["dead", "up"], 30.0)
+    assert wait_until(lambda: states(tier) [:2] == ["dead", "up"], 120.0)
     assert time.monotonic() - began < 10.0, "long before the heartbeat's deadline"
 
 
 def test_killed_node_leaves_a_tier_that_says_it_is_degraded(tier: LocalTier) -> None:
     assert tier.control.request(TierStatus(0)).report["state"] == "ready"
     dead = kill_node(tier, 1)
-    assert wait_until(lambda: states(tier) [:2] == ["dead", "up"], 30.0)
+    assert wait_until(lambda: states(tier) [:2] == ["dead", "up"], 120.0)
     report = tier.control.request(TierStatus(0)).report
     assert (report["state"], report["lost_nodes"], report["lost_buckets"]) == ("degraded", [dead], 128)
     assert "signal 9" in report["nodes"][dead]["reason"]
@@ -70,7 +70,7 @@ def test_killed_node_is_named_by_the_calls_that_need_it(tier: LocalTier) -> None
     keys = np.arange(1000)
     w.add(keys, np.ones((1000, 1)))
     dead = kill_node(tier, 0)
-    assert wait_until(lambda: states(tier) [:2] == ["dead", "up"], 30.0)
+    assert wait_until(lambda: states(tier) [:2] == ["dead", "up"], 120.0)
     began = time.monotonic()
     with pytest.raises(ShardLost, match=rf"[Nn]ode {dead}\b"):
         w.pull(keys)
@@ -103,9 +103,9 @@ def test_killed_node_fails_the_groups_that_run(tier: LocalTier) -> None:
         groups = tier.control.request(TierStatus(0)).report["groups"]
         return bool(groups) and groups[0]["ranks"][0]["clock"] == 0
 
-    assert wait_until(ticked, 30.0)
+    assert wait_until(ticked, 120.0)
     dead = kill_node(tier, 0)
-    thread.join(20)
+    thread.join(60)
     assert not thread.is_alive()
     assert isinstance(caught[0], ShardLost)
     assert f"node {dead}" in str(caught[0]).lower()

@@ -12,7 +12,7 @@ from sparkps import PSContext
 from sparkps.testing.processes import kill_node, nodes_up
 from tests.harness.node_faults import NODES, Tables, trained, wait_whole
 
-pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from sparkps.testing import relayed
 from sparkps.testing.processes import ProcessName, node_process, nodes_up, wait_until
 from tests.harness.node_faults import Tables, never_tired, trained, wait_whole
 
-pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(300)]
 
 NODES, DEADLINE = 3, 1.0
 
@@ -62,7 +62,7 @@ def test_node_that_stands_still_changes_no_bit_and_is_fenced(ps: PSContext, tmp_
     def stop() -> None:
         with process.stopped():
             wait_until(lambda: is_dead(ps, node), 10.0, what=f"the death of node {node}, which stands still")
-            wait_until(lambda: not ps.status()["under_replicated"], 30.0, what="the copies of its buckets")
+            wait_until(lambda: not ps.status()["under_replicated"], 120.0, what="the copies of its buckets")
 
     made = trained(ps, tmp_path / "run", stop, at=drawn.uniform(0.0, 0.9))
     assert_fenced(ps, node, process)
@@ -93,7 +93,7 @@ def test_node_that_is_cut_off_changes_no_bit_and_is_fenced(ps: PSContext, tmp_pa
     def cut_off() -> None:
         with relayed.tier_of(ps).isolated(node):
             wait_until(lambda: is_dead(ps, node), 10.0, what=f"the death of node {node}, of which nobody hears")
-            wait_until(lambda: not ps.status()["under_replicated"], 30.0, what="the copies of its buckets")
+            wait_until(lambda: not ps.status()["under_replicated"], 120.0, what="the copies of its buckets")
 
     made = trained(ps, tmp_path / "run", cut_off, at=drawn.uniform(0.0, 0.9))
     assert_fenced(ps, node, process)

@@ -15,7 +15,7 @@ from sparkps import PSContext
 from sparkps.errors import ShardLost
 from sparkps.testing.processes import kill_node, wait_until
 
-pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(300)]
 
 #: Seconds from the end of the node to the error: five, and as many again on a machine that has other things to do.
 SOON = 10.0
@@ -43,7 +43,7 @@ def test_lost_node_ends_a_call_within_five_seconds(spark: SparkSession) -> None:
         ended.wait(20.0)
         took = time.monotonic() - began
         stop.set()
-        thread.join(20.0)
+        thread.join(60.0)
         assert [type(error) for error in errors] == [ShardLost]
         assert took < SOON
 
@@ -64,9 +64,9 @@ def test_lost_node_ends_a_run_within_five_seconds(spark: SparkSession) -> None:
             clocks = [rank["clock"] for group in ps.status()["groups"] for rank in group["ranks"]]
             return bool(clocks) and min(clocks) > 2
 
-        wait_until(is_under_way, 40.0, what="ranks that push")
+        wait_until(is_under_way, 120.0, what="ranks that push")
         kill_node(ps, 0)
         began = time.monotonic()
         with pytest.raises(ShardLost):
-            run.result(timeout=30)
+            run.result(timeout=90)
         assert time.monotonic() - began < SOON

@@ -16,7 +16,7 @@ from sparkps import ASP, BSP, SSP, PSContext
 from sparkps.consistency import Consistency
 from tests.harness.faulty_training import drawn, trained
 
-pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(300)]
 
 CLOCKS = 12
 

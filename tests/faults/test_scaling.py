@@ -18,7 +18,7 @@ from sparkps.client.session import disconnect
 from sparkps.testing.processes import nodes_up
 from tests.harness.node_faults import Tables, trained, wait_whole
 
-pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(300)]
 
 WORKERS, KEYS = 4, 5000
 

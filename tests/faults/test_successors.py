@@ -16,7 +16,7 @@ from pyspark.sql import SparkSession
 from sparkps import PSContext
 from tests.harness.waiting import wait_until
 
-pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(300)]
 
 #: Seconds of a lease, and seconds from the kill within which a successor has ticked: Spark takes most of them, for it fails the job,
 #: and starts another with a Python worker, in 1.2 to 2 seconds together.
@@ -58,7 +58,7 @@ def test_successor_of_a_killed_worker_need_not_wait_for_the_end_of_its_lease(
 
     with ThreadPoolExecutor(1) as pool:
         run = pool.submit(ps.run, spark.range(10), train, num_workers=2)
-        assert wait_until(lambda: holder(ps) > 0, 60, 0.1)
+        assert wait_until(lambda: holder(ps) > 0, 120.0, 0.1)
         os.kill(holder(ps), signal.SIGKILL)
         killed_at = time.time()
         results = run.result(timeout=90)

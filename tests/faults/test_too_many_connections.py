@@ -92,7 +92,7 @@ def test_process_without_descriptors_for_all_keeps_its_connections_and_takes_new
         assert late.request(TierStatus(0), timeout=20).report["state"] == "ready"
         late.close()
     else:
-        assert wait_until(lambda: bool(taken_one(endpoint)), 20)
+        assert wait_until(lambda: bool(taken_one(endpoint)), 120.0)
     assert running(pids) == pids
 
 

@@ -19,7 +19,7 @@ from sparkps.mllib.solvers import fullbatch_driver, minibatch_driver, online_dri
 from tests.harness.fit_rows import fit_rows
 from tests.harness.waiting import wait_until
 
-pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(300)]
 
 #: The clock in which the worker is killed: an evaluation of L-BFGS, and the third step of four in an epoch of mini-batches.
 CLOCK = 19
@@ -81,7 +81,7 @@ def disturbed_by(ps: PSContext, clock: int, fit: Callable[[], Any]) -> Any:
     """What the fit gives whose rank 0 is held in that clock, and killed."""
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(fit)
-        assert wait_until(lambda: "held" in rank_0(ps).get("counters", {}), 30, 0.05)
+        assert wait_until(lambda: "held" in rank_0(ps).get("counters", {}), 120.0, 0.05)
         held = rank_0(ps)
         assert (held["clock"], held["incarnation"]) == (clock - 1, 1)
         os.kill(held["counters"]["held"], signal.SIGKILL)

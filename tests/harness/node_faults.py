@@ -24,7 +24,7 @@ NODES = 3
 ROWS, ELEMENTS, OUTSIDE = 400, 64, 80
 
 #: Seconds that a tier has to come to itself after a fault, and that a training may take with one.
-WHOLE_WITHIN, TRAINED_WITHIN = 60.0, 90.0
+WHOLE_WITHIN, TRAINED_WITHIN = 120.0, 180.0
 
 
 @dataclass(frozen=True)

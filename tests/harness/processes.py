@@ -84,7 +84,7 @@ class DriverProgram:
         """What the program wrote to standard error so far."""
         return "".join(self._errors)
 
-    def hear(self, timeout: float = 40.0) -> dict[str, Any]:
+    def hear(self, timeout: float = 120.0) -> dict[str, Any]:
         """What the program says next."""
         try:
             return self._said.get(timeout=timeout)
@@ -101,7 +101,7 @@ class DriverProgram:
         """Ctrl-C in the program's terminal: SIGINT to its whole process group."""
         os.killpg(self.process.pid, signal.SIGINT)
 
-    def wait(self, timeout: float = 20.0) -> int:
+    def wait(self, timeout: float = 60.0) -> int:
         """Exit status."""
         return self.process.wait(timeout)
 

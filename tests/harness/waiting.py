@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 
-def wait_until(condition: Callable[[], bool], timeout: float = 10.0, interval: float = 0.02) -> bool:
+def wait_until(condition: Callable[[], bool], timeout: float = 30.0, interval: float = 0.02) -> bool:
     """Whether `condition` came true within `timeout` seconds; it is asked every `interval` seconds."""
     deadline = time.monotonic() + timeout
     pause = threading.Event()
