@@ -1,6 +1,6 @@
-# Targets: demo, cluster, cluster-stop, test, test-yarn, check, schedules, mutants, bench, pack, clean.
+# Targets: demo, demo-deep, cluster, cluster-stop, test, test-long, test-yarn, check, schedules, mutants, bench, pack, clean.
 # Every one sets up .venv first (scripts/setup says what is missing).
-.PHONY: help setup demo cluster cluster-stop check test test-yarn schedules mutants bench pack clean
+.PHONY: help setup demo demo-deep cluster cluster-stop check test test-long test-yarn schedules mutants bench pack clean
 .DEFAULT_GOAL := help
 
 BIN := .venv/bin
@@ -8,8 +8,10 @@ PYTEST := $(BIN)/python -m pytest -q
 
 help:
 	@echo 'make demo   train logistic regression on real data; ARGS="--input FILE ..." for your own (--help lists all)'
+	@echo 'make demo-deep  train DeepFM on real data, and draw its curve; installs torch first, 2 minutes and 6 GB; ARGS as above'
 	@echo 'make cluster  HDFS and YARN on this machine, to try things on, until Ctrl-C or make cluster-stop; needs Java and Maven'
 	@echo 'make test   style, types and the whole test suite'
+	@echo 'make test-long  more cases, most of them of faults, half an hour; installs torch'
 	@echo 'make test-yarn  all tests on YARN and HDFS, a quarter of an hour; make test has the first of them'
 	@echo 'make check  style and types only'
 	@echo 'make schedules  simulated schedules by seed, to the first that breaks a promise: COUNT=1000000 SEED=1'
@@ -24,6 +26,9 @@ setup:
 demo: setup
 	@scripts/demo $(ARGS)
 
+demo-deep: setup
+	@scripts/demo-deep $(ARGS)
+
 cluster: setup
 	@scripts/cluster $(ARGS)
 
@@ -36,6 +41,10 @@ check: setup
 
 test: check
 	@scripts/test
+
+test-long: setup
+	@scripts/torch
+	$(PYTEST) -m long tests/faults tests/spark tests/deep
 
 test-yarn: setup
 	$(PYTEST) tests/yarn

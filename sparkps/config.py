@@ -112,14 +112,24 @@ def _size_or_none(name: str, low: int, high: int = 1 << 50) -> Any:
     return field(default=0, metadata={"key": key})
 
 
+#: What must hold of an amount of GPUs.
+FRACTION = "0, a number in (0, 0.5], or a whole number up to 1024"
+
+
+def is_fraction(v: Any) -> bool:
+    """Whether `v` is a whole number, or a part of one, as Spark takes amounts of a resource for a task.
+
+    Examples
+    --------
+    >>> [is_fraction(v) for v in (0, 0.25, 2.0, 0.7, 1.5, True, "1")]
+    [True, True, True, False, False, False, False]
+    """
+    return isinstance(v, (int, float)) and not isinstance(v, bool) and (0 <= v <= 0.5 or (1 <= v <= 1024 and v == int(v)))
+
+
 def _fraction(name: str) -> Any:
     """A whole number, or a part of one, as Spark takes amounts of a resource for a task."""
-    must = "0, a number in (0, 0.5], or a whole number up to 1024"
-
-    def holds(v: Any) -> bool:
-        return isinstance(v, (int, float)) and not isinstance(v, bool) and (0 <= v <= 0.5 or (1 <= v <= 1024 and v == int(v)))
-
-    return field(default=0.0, metadata={"key": Key(name, float, holds, must)})
+    return field(default=0.0, metadata={"key": Key(name, float, is_fraction, FRACTION)})
 
 
 def _choice(name: str, default: str, choices: tuple[str, ...]) -> Any:

@@ -22,6 +22,15 @@ def kernel_cache_dir() -> str:
     return os.environ.get("SPARKPS_KERNEL_CACHE_DIR", "")
 
 
+def leave_nccl_to_us() -> None:
+    """Let torch's watchdog of NCCL end no process in which a collective fails or waits for long: who has lost a peer meets its successor.
+
+    To be called before a process group is made, unless the user has said how it shall be.
+    """
+    os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0")
+    os.environ.setdefault("TORCH_NCCL_ENABLE_MONITORING", "0")
+
+
 def user_cache_dir() -> Path | None:
     """The user's cache directory: ``XDG_CACHE_HOME``, else ``~/.cache``; None for a user without a home."""
     named = Path(os.environ.get("XDG_CACHE_HOME", ""))

@@ -22,6 +22,7 @@
     └── GroupError                  a worker group could not start or go on
         ├── NotEnoughSlots          the cluster cannot run all ranks at once
         ├── WorkerFailed            a rank's function raised; carries rank and first cause
+        ├── OutOfDeviceMemory       a step of a rank does not fit in the memory of its GPU
         └── Fenced                  this attempt lost its rank to a newer incarnation
 
 Every error says what must hold, what was got, and what to set; what it is about (table, bucket, node, rank, clock ...)
@@ -145,6 +146,10 @@ class NotEnoughSlots(GroupError):
 
 class WorkerFailed(GroupError):
     """A rank's function raised; ``rank`` and ``cause`` tell where and what."""
+
+
+class OutOfDeviceMemory(GroupError):
+    """What a rank computes at once does not fit in the memory of its GPU; doing it again would not help."""
 
 
 class InputFailed(GroupError):

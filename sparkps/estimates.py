@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from sparkps.errors import InvalidInput
-from sparkps.specs import NUM_BUCKETS
+from sparkps.specs import NUM_BUCKETS, TableSpec
 
 if TYPE_CHECKING:
     from sparkps.optim import Optimizer
@@ -32,6 +32,8 @@ class Estimate:
     rows: int
     dim: int
     dtype: str
+    #: How rows lie on the nodes.
+    storage: str
     optimizer: str
     num_nodes: int
     replication: int
@@ -56,7 +58,7 @@ class Estimate:
 
     def __str__(self) -> str:
         what = "elements" if self.dense else "rows"
-        shape = f"{self.rows:,} {what}" + ("" if self.dense else f" of {self.dim}") + f" {self.dtype}"
+        shape = f"{self.rows:,} {what}" + ("" if self.dense else f" of {self.dim}") + f" {self.storage}"
         tables = f" in each of {self.tables} tables" if self.tables > 1 else ""
         copies = "1 copy" if self.replication == 1 else f"{self.replication} copies"
         nodes = "1 node" if self.num_nodes == 1 else f"{self.num_nodes} nodes"
@@ -78,6 +80,7 @@ def estimate(
     replication: int = 1,
     tables: int = 1,
     dense: bool = False,
+    storage: str | None = None,
 ) -> Estimate:
     """How much memory a model takes on the nodes, and what to set for it.
 
@@ -86,7 +89,8 @@ def estimate(
 
         key         12 / 0.75 * g                   12 bytes a place, three quarters of which are in use: 20 bytes a row
         row         dim * bytes of dtype * planes * g           planes: the row itself, and what the optimizer keeps with it
-                                                                (1 for SGD, 2 for Adagrad, 3 for Adam and FTRL)
+                                                                (1 for SGD, 2 for Adagrad, 3 for Adam and FTRL); a row whose `storage`
+                                                                is float16 or bfloat16 has 2 bytes a value
         copy        rows * (key + tables * row)                 dense: rows * planes * bytes of dtype, no keys and no growth
         node        copy * replication / num_nodes              in whole buckets
         nodeMemory  (process + rows of a node) / (0.9 - 1/8)    new rows are taken up to 0.9, an eighth is for writes under way; with
@@ -107,6 +111,8 @@ def estimate(
     tables : int
         Such tables with the same keys, in one table group: ``sparkps.mllib``'s L-BFGS keeps 24 vectors.
     dense : bool
+    storage : {"float32", "float16", "bfloat16"}, optional
+        Of rows of a sparse table of float32, as `PSContext.sparse_table` takes it.
 
     Returns
     -------
@@ -132,10 +138,12 @@ def estimate(
 
     given = {"rows": rows, "dim": dim, "num_nodes": num_nodes, "replication": replication, "tables": tables}
     rows, dim, num_nodes, replication, tables = (_whole(name, value) for name, value in given.items())
-    _check(dim, num_nodes, replication, dtype, optimizer, dense=dense)
+    _check(dim, num_nodes, replication, dtype, optimizer, storage, dense=dense)
     rule = rule_of(SGD(1.0) if optimizer is None else optimizer)
-    value = (4 if dtype == "float32" else 8) * rule.planes
-    copy = rows * value * tables if dense else _of_keys(rows, dim * value * tables)
+    held: Any = "" if storage in (None, dtype) else storage
+    spec = TableSpec("estimated", "sparse", dim, dtype, storage=held)
+    each = spec.bytes_of_key(rule.planes) * tables
+    copy = rows * each if dense else _of_keys(rows, each)
     share = copy / NUM_BUCKETS
     here = share * _buckets(num_nodes, replication)
     most = max(here, share * _buckets(num_nodes - 1, replication)) if num_nodes > replication > 1 else here
@@ -144,6 +152,7 @@ def estimate(
         rows=rows,
         dim=dim,
         dtype=dtype,
+        storage=spec.stored,
         optimizer=type(rule.optimizer).__name__,
         num_nodes=num_nodes,
         replication=replication,
@@ -183,7 +192,9 @@ def _whole(name: str, value: Any) -> int:
     return int(value)
 
 
-def _check(dim: int, num_nodes: int, replication: int, dtype: str, optimizer: object, *, dense: bool) -> None:
+def _check(
+    dim: int, num_nodes: int, replication: int, dtype: str, optimizer: object, storage: str | None, *, dense: bool
+) -> None:
     from sparkps.optim import Optimizer
 
     if replication > num_nodes:
@@ -192,6 +203,8 @@ def _check(dim: int, num_nodes: int, replication: int, dtype: str, optimizer: ob
         raise InvalidInput(f"`dim` is of sparse tables; of a dense one `rows` counts all elements. Got dim={dim} instead: leave it out.")
     if dtype not in ("float32", "float64"):
         raise InvalidInput(f"`dtype` must be 'float32' or 'float64'. Got {dtype!r} instead.")
+    if storage not in (None, dtype) and (dense or dtype != "float32" or storage not in ("float16", "bfloat16")):
+        raise InvalidInput(f"`storage` must be 'float16' or 'bfloat16', of sparse tables of float32, or the dtype. Got {storage!r}.")
     if optimizer is not None and not isinstance(optimizer, Optimizer):
         raise InvalidInput(f"`optimizer` must be one of sparkps.optim, as Adam(0.001). Got {optimizer!r} instead.")
 

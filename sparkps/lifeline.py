@@ -29,6 +29,9 @@ _OURS = re.compile(r"(coordinator|node[0-9]+)(\.log|\.listening|\.full)?|kernels
 #: Suffix of the file beside a process's socket from which another process can go on where that one ends; without it none does.
 JOURNAL = ".journal"
 
+#: Exit status of a node that found another attempt's node in its place: whoever started it may try again when that one is gone.
+PLACE_TAKEN = 5
+
 #: Seconds between two looks while waiting.
 _LOOK_EVERY = 0.05
 
@@ -193,4 +196,4 @@ def _here() -> str:
         return ""
 
 
-__all__ = ["JOURNAL", "answers", "is_gone", "name_of", "remove_leftovers", "this_process", "tidy_up", "watch_stdin"]
+__all__ = ["JOURNAL", "PLACE_TAKEN", "answers", "is_gone", "name_of", "remove_leftovers", "this_process", "tidy_up", "watch_stdin"]

@@ -42,7 +42,12 @@ LONGEST_GROUP_NAME = 256
 #: Ids, epochs and seeds fit into 64 bits with a sign.
 _LARGEST_INT = (1 << 63) - 1
 #: By dtype, its largest number.
-_LARGEST_FLOAT = {"float32": 3.4028234663852886e38, "float64": sys.float_info.max}
+_LARGEST_FLOAT = {
+    "float32": 3.4028234663852886e38, "float64": sys.float_info.max, "float16": 65504.0, "bfloat16": 3.3895313892515355e38
+}  # fmt: skip
+#: numpy has no bfloat16: its words.
+_HELD_AS = {"bfloat16": "uint16"}
+_BYTES = {"float32": 4, "float64": 8, "float16": 2, "uint16": 2}
 
 
 class TableSpec(msgspec.Struct, frozen=True):
@@ -64,6 +69,34 @@ class TableSpec(msgspec.Struct, frozen=True):
     table: int = 0
     #: Given by the coordinator: id of the shared key index, > 0.
     index: int = 0
+    #: How the rows of a sparse table of float32 lie on the nodes; its optimizer's state, and what is computed, stay float32. Empty: as
+    #: the dtype says.
+    storage: Literal["", "float16", "bfloat16"] = ""
+
+    @property
+    def stored(self) -> str:
+        """How rows lie on the nodes: "float32", "float64", "float16" or "bfloat16"."""
+        return self.storage or self.dtype
+
+    def plane_dtypes(self, planes: int) -> tuple[str, ...]:
+        """Names of the numpy dtypes of rows on the nodes, and of the planes of the optimizer's state behind them.
+
+        Examples
+        --------
+        >>> TableSpec("w", "sparse", 8, storage="bfloat16").plane_dtypes(2)
+        ('uint16', 'float32')
+        """
+        return (_HELD_AS.get(self.stored, self.stored), *[self.dtype] * (planes - 1))
+
+    def bytes_of_key(self, planes: int) -> int:
+        """Bytes on a node of a row with its optimizer's state, of a dense table of an element.
+
+        Examples
+        --------
+        >>> TableSpec("w", "sparse", 16, storage="float16").bytes_of_key(1), TableSpec("w", "sparse", 16).bytes_of_key(2)
+        (32, 128)
+        """
+        return self.dim * sum(_BYTES[dtype] for dtype in self.plane_dtypes(planes))
 
     @property
     def size(self) -> int:
@@ -127,6 +160,9 @@ def check_spec(spec: TableSpec) -> TableSpec:
         _require(spec, spec.dim == 1, "dim", "1 for a dense table")
         _require(spec, not spec.group, "group", "empty for a dense table: it has no keys to share")
         _check_shape(spec)
+    if spec.storage:
+        plain = spec.kind == "sparse" and spec.dtype == "float32" and not isinstance(spec.optimizer, Consensus)
+        _require(spec, plain, "storage", "that of its dtype where it is not a sparse table of float32, or has the optimizer Consensus")
     if isinstance(spec.optimizer, Consensus):
         _require(spec, spec.kind == "sparse", "kind", "sparse for the optimizer Consensus")
         if spec.optimizer.shared:
@@ -150,9 +186,9 @@ def _check_law(spec: TableSpec) -> None:
     """First values must be numbers of the table's dtype, not infinities."""
     first, last = (spec.shape[0], spec.shape[-1]) if spec.shape else (spec.dim, spec.dim)
     _, a, b = spec.init.law(first, last)
-    largest = _LARGEST_FLOAT[spec.dtype]
+    largest = _LARGEST_FLOAT[spec.stored]
     finite = abs(a) <= largest and abs(b) <= largest and abs(b - a) <= largest
-    _require(spec, finite, "init", f"a law of values that {spec.dtype} can hold")
+    _require(spec, finite, "init", f"a law of values that {spec.stored} can hold")
 
 
 def _require(spec: TableSpec, holds: bool, field: str, must: str) -> None:

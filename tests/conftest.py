@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 #: Directories whose tests may start processes.
-PROCESS_LEVELS = frozenset({"cluster", "faults", "spark"})
+PROCESS_LEVELS = frozenset({"cluster", "deep", "faults", "spark"})
 
 #: Directories whose tests need Spark -> time limit of each, in seconds.
-SPARK_LIMITS = {"spark": 120, "yarn": 300}
+SPARK_LIMITS = {"spark": 120, "deep": 120, "yarn": 300}
 
 #: Seconds that processes and threads have to end after their test.
 GRACE = 10.0

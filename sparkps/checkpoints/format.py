@@ -3,7 +3,8 @@
 A segment of a table or of an index is a complete Arrow IPC stream of one batch, so that any Arrow reader takes it from the place
 that the manifest names:
 
-- table: column ``row`` and, in slot order, ``state_1`` ... for the optimizer's state, each a list of `dim` values a row;
+- table: column ``row`` and, in slot order, ``state_1`` ... for the optimizer's state, each a list of `dim` values a row. Rows
+  of bfloat16 are uint16, the upper halves of float32;
 - index: column ``key``, int64, in slot order; the first rows of its tables are those of its first keys.
 
 Where little of a bucket has changed since an older checkpoint, its segment there stays, and a segment of changes lies over it, whose
@@ -49,7 +50,7 @@ _DTYPE = re.compile(rf"[<>|][{''.join(sorted(_KINDS))}]\d{{1,2}}")
 class TableRecord:
     """One table in one bucket."""
 
-    #: Rows, then the optimizer's state: each ndarray of shape (n, dim), of the table's dtype, in slot order.
+    #: Rows, then the optimizer's state: each ndarray of shape (n, dim), as `TableSpec.plane_dtypes` says, in slot order.
     planes: tuple[Array, ...]
     #: Of the optimizer's schedule.
     step: int = 0
@@ -120,10 +121,10 @@ def encode_changes(spec: TableSpec, change: TableChange, compression: str = "") 
 
 def _encode_rows(spec: TableSpec, record: TableRecord, slots: NDArray[np.int32] | None, compression: str) -> list[Buffer]:
     rows = len(record.planes[0]) if record.planes else -1
-    for plane in record.planes:
-        if plane.shape != (rows, spec.dim) or plane.dtype != np.dtype(spec.dtype):
+    for plane, dtype in zip(record.planes, spec.plane_dtypes(len(record.planes)), strict=False):
+        if plane.shape != (rows, spec.dim) or plane.dtype != np.dtype(dtype):
             raise CheckpointError(
-                f"The planes of table {spec.name!r} must be of one length, {spec.dim} wide and {spec.dtype}. Got shape {plane.shape}"
+                f"The planes of table {spec.name!r} must be of one length, {spec.dim} wide and {dtype}. Got shape {plane.shape}"
                 f" and {plane.dtype} instead.",
                 table=spec.name,
             )
@@ -205,8 +206,7 @@ class _Chunks:
 
 
 def _column(values: Array) -> pa.Array:
-    kind = {"i4": pa.int32(), "i8": pa.int64(), "f4": pa.float32(), "f8": pa.float64()}[values.dtype.str[1:]]
-    return pa.Array.from_buffers(kind, values.size, [None, pa.py_buffer(np.ascontiguousarray(values))])
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), values.size, [None, pa.py_buffer(np.ascontiguousarray(values))])
 
 
 def _lists(plane: Array, dim: int) -> pa.Array:
@@ -234,7 +234,7 @@ def decode_table(spec: TableSpec, data: Buffer, rows: int, step: int, planes: in
         It is not a segment of this table.
     """
     if not rows:
-        return TableRecord(tuple(np.empty((0, spec.dim), spec.dtype) for _ in range(planes)), step)
+        return TableRecord(tuple(np.empty((0, spec.dim), dtype) for dtype in spec.plane_dtypes(planes)), step)
     return TableRecord(_planes(spec, _batch(data).columns, rows, planes), step)
 
 
@@ -270,22 +270,21 @@ def changed(base: TableRecord, change: TableChange) -> TableRecord:
 
 
 def _planes(spec: TableSpec, columns: Sequence[pa.Array], rows: int, planes: int) -> tuple[Array, ...]:
+    if len(columns) != planes:
+        raise _not("a table", f"{len(columns)} planes instead of {planes}")
     found = []
-    for column in columns:
+    for column, dtype in zip(columns, spec.plane_dtypes(planes), strict=True):
         kind = column.type
         if not pa.types.is_fixed_size_list(kind) or kind.list_size != spec.dim or len(column) != rows:
             raise _not("a table", f"a column of {len(column)} times {kind}, not {rows} rows of {spec.dim}")
-        found.append(_floats(column.values, spec).reshape(rows, spec.dim))
-    if len(found) != planes:
-        raise _not("a table", f"{len(found)} planes instead of {planes}")
+        found.append(_values(column.values, dtype).reshape(rows, spec.dim))
     return tuple(found)
 
 
-def _floats(values: pa.Array, spec: TableSpec) -> Array:
-    found = numbers(values)
-    if found.dtype != np.dtype(spec.dtype):
-        raise _not("a table", f"values of {found.dtype}, not {spec.dtype}")
-    return found
+def _values(values: pa.Array, dtype: str) -> Array:
+    if values.type != pa.from_numpy_dtype(np.dtype(dtype)):
+        raise _not("a table", f"values of {values.type}, not {dtype}")
+    return numbers(values).view(dtype)
 
 
 def decode_index(data: Buffer, rows: int) -> NDArray[np.int64]:

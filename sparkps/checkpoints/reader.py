@@ -17,6 +17,7 @@ from sparkps.checkpoints.manifest import Manifest
 from sparkps.checkpoints.store import CheckpointStore, Skipped, none_sound
 from sparkps.errors import CheckpointDamaged, InvalidInput
 from sparkps.specs import TableSpec
+from sparkps.wire.encodings import NAMED, decoded
 from sparkps.wire.placement import dense_range
 
 Array = NDArray[Any]
@@ -145,12 +146,13 @@ def table_parts(
     keys : ndarray of shape (n,), int64
         Of a dense table positions.
     planes : tuple of ndarray of shape (n, dim)
-        Rows, then the optimizer's state.
+        Rows, then the optimizer's state, of the table's dtype.
     """
     names = {table_segment(spec.table)} | ({index_segment(spec.index)} if spec.kind == "sparse" else set())
     for record in load(url, manifest, buckets, names=names):
         planes = record.tables[spec.table].planes
-        yield _keys(spec, record)[: len(planes[0])], planes
+        rows = decoded(planes[0], NAMED[spec.storage]) if spec.storage else planes[0]
+        yield _keys(spec, record)[: len(rows)], (rows, *planes[1:])
 
 
 def _keys(spec: TableSpec, record: BucketRecord) -> NDArray[np.int64]:

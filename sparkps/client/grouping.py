@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparkps.client.routing import Routing
+from sparkps.kernels.compiled import FLOATS
 from sparkps.kernels.movement import combine_values, spread, to_call, to_groups
 from sparkps.kernels.partition import partition
 
@@ -63,6 +64,8 @@ class Grouping:
         """Rows of ``keys[a:b]`` of what `combine` gave."""
         if self.source is None:
             return combined[a:b]
+        if combined.dtype.name not in FLOATS:  # encoded for the way
+            return combined.take(self.source[a:b], axis=0)
         return to_groups(combined, self.source, self.offsets, a, b)
 
     def deliver(self, rows: Array, a: int, b: int, out: Array) -> None:

@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 
 from sparkps.client.grouping import Grouping
 from sparkps.client.routing import Routing
+from sparkps.errors import ProtocolError
 from sparkps.specs import NUM_BUCKETS, TableSpec
+from sparkps.wire import encodings
+from sparkps.wire.encodings import Encoding
 from sparkps.wire.hashing import buckets_of
 from sparkps.wire.messages.data import NO_KEYSET, Op, OpCode
 from sparkps.wire.placement import dense_range
@@ -71,7 +74,9 @@ class Item:
     @property
     def down(self) -> int:
         """Bytes on the way back."""
-        return 0 if self.values is not None else self.size * row_bytes(self.spec)
+        if self.values is not None:
+            return 0
+        return self.size * encodings.row_bytes(Encoding(self.op.encoding), self.spec.dim, row_bytes(self.spec))
 
     def arrays(self) -> list[Array]:
         """What goes on the wire, in the order that `Op` says."""
@@ -79,13 +84,32 @@ class Item:
         return arrays if self.values is None else [*arrays, self.values]
 
     def deliver(self, rows: Array) -> None:
-        """Take the answer of a pull."""
+        """Take the answer of a pull.
+
+        Raises
+        ------
+        ProtocolError
+            It is not written as it was asked for.
+        """
+        if self.op.encoding:
+            rows = self._decoded(rows)
         if self.out is None:
             self.answer = rows
         elif self.span is not None:
             self.span.grouping.deliver(rows, self.span.begin, self.span.end, self.out)
         else:
             self.out[...] = rows.reshape(self.out.shape)
+
+    def _decoded(self, rows: Array) -> Array:
+        encoding = Encoding(self.op.encoding)
+        dtype, shape = encodings.layout_of(encoding, self.size, self.spec.dim)
+        if rows.dtype != dtype or rows.shape != shape:
+            raise ProtocolError(
+                f"The rows of table {self.spec.name!r} must come as {encoding.name}, {dtype} of shape {shape}. Got {rows.dtype} of"
+                f" {rows.shape}.",
+                table=self.spec.name,
+            )
+        return encodings.decoded(rows, encoding)
 
     def reroute(self, routing: Routing) -> Iterator[Item]:
         """The same work by another placement, with the keys on the wire."""
@@ -96,7 +120,7 @@ class Item:
             return
         buckets = buckets_of(self.keys)
         borders = [0, *(np.flatnonzero(np.diff(buckets)) + 1).tolist(), len(buckets)]
-        op = Op(self.op.code, self.spec.table)
+        op = Op(self.op.code, self.spec.table, encoding=self.op.encoding)
         for a, b in itertools.pairwise(borders):
             if b > a:
                 part = Item(routing.primaries[buckets[a]], self.spec, op, self.keys[a:b], *self._part(a, b))
@@ -176,18 +200,19 @@ def sparse_items(
     values: Array | None,
     out: Array | None,
     most: int,
+    encoding: Encoding = Encoding.PLAIN,
 ) -> Iterator[Item]:
     """Items of a call whose keys are on the wire.
 
     Parameters
     ----------
     values : ndarray of shape (n or u, dim), or None
-        Of a write: what `Grouping.combine` gave. Each item takes its part when it is asked for, not before: the first are on
-        their way while the last are prepared.
+        Of a write: what `Grouping.combine` gave, in that `encoding`. Each item takes its part when it is asked for, not before: the first
+        are on their way while the last are prepared.
     out : ndarray of shape (n or u, dim), or None
         Of a pull: the rows of the call where the grouping has a `source`, those of its distinct keys otherwise.
     """
-    op = Op(code, spec.table)
+    op = Op(code, spec.table, encoding=encoding)
     for node, span in routing.spans:
         for a, b in cut(grouping.offsets, span, most):
             yield sparse_item(node, spec, op, grouping, values, out, a, b, routing.epoch)

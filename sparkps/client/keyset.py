@@ -21,6 +21,7 @@ from sparkps.client.pieces import Piece
 from sparkps.client.routing import Routing
 from sparkps.client.session import Session
 from sparkps.specs import TableSpec
+from sparkps.wire.encodings import Encoding
 from sparkps.wire.messages import data as m
 from sparkps.wire.messages.base import DataMessage
 from sparkps.wire.messages.data import Op, OpCode
@@ -82,10 +83,12 @@ class Registration:
         """A node does not know the key set (any more)."""
         self.nodes.discard(node)
 
-    def items(self, spec: TableSpec, code: OpCode, values: Array | None, out: Array | None) -> Iterator[Item]:
-        """One item a chunk; `values` and `out` as for `items.sparse_items`."""
+    def items(
+        self, spec: TableSpec, code: OpCode, values: Array | None, out: Array | None, encoding: Encoding = Encoding.PLAIN
+    ) -> Iterator[Item]:
+        """One item a chunk; `values`, `out` and `encoding` as for `items.sparse_items`."""
         for node, a, b, start in self.chunks:
-            op = Op(code, spec.table, self.keyset, start)
+            op = Op(code, spec.table, self.keyset, start, encoding=encoding)
             yield sparse_item(node, spec, op, self.grouping, values, out, a, b, self.epoch)
 
 

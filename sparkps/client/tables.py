@@ -14,13 +14,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from sparkps.client import values as check
 from sparkps.client.calls import call_function
+from sparkps.client.error_feedback import FEEDBACK_BYTES, ErrorFeedback
 from sparkps.client.futures import Future
 from sparkps.client.grouping import Grouping
 from sparkps.client.items import Item, dense_items, keys_per_piece, sparse_items
 from sparkps.client.keyset import KeySet
+from sparkps.client.pulls import Pull
 from sparkps.client.session import Session, connect
 from sparkps.errors import InvalidInput
 from sparkps.specs import TableSpec
+from sparkps.wire.encodings import NAMED, Encoding
 from sparkps.wire.messages.control import DropTable, TierAddress
 from sparkps.wire.messages.data import OpCode
 
@@ -70,7 +73,8 @@ class Table:
 
     def bind(self, session: Session) -> Table:
         """This table through `session`: inside a worker group, under its clock. Pickling drops the binding."""
-        bound = type(self)(self.address, self.spec)
+        make, given = self.__reduce__()
+        bound: Table = make(*given)
         bound._bound = session
         return bound
 
@@ -134,6 +138,44 @@ class SparseTable(Table):
     array([[2., 0.],
            [0., 0.]], dtype=float32)
     """
+
+    def __init__(self, address: TierAddress, spec: TableSpec, transport: str = "float32", feedback_bytes: int = FEEDBACK_BYTES) -> None:
+        super().__init__(address, spec)
+        self._transport = transport, feedback_bytes
+        #: How rows and gradients travel.
+        self.encoding = _encoding_of(spec, transport)
+        #: What pushes have lost on their way; None: they lose nothing.
+        self._feedback = ErrorFeedback(spec.dim, self.encoding, feedback_bytes) if self.encoding else None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.address, self.spec, *self._transport)
+
+    def over(self, transport: str, feedback_bytes: int = FEEDBACK_BYTES) -> SparseTable:
+        """This table, with rows that are pulled and gradients that are pushed in fewer bytes on their way; the nodes hold float32.
+
+        Rows are rounded to the nearest. What a gradient loses is added to the next one of its key that this handle pushes
+        (`ErrorFeedback`); a copy of the handle, in another process or bound to another session, begins with nothing left over. `add` and
+        `assign` are exact.
+
+        Parameters
+        ----------
+        transport : {"float32", "float16", "bfloat16", "int8"}
+            "int8" has a scale for each row. float16 cannot say numbers beyond 65,504, nor tell those below 6e-8 from zero.
+        feedback_bytes : int
+            Most memory for what gradients have lost; 0: it is not kept.
+
+        Raises
+        ------
+        InvalidInput
+            There is no such transport, or the table is not of float32.
+
+        Examples
+        --------
+        >>> w.over("bfloat16").push([7], [[1.0, 0.5]])    # doctest: +SKIP
+        """
+        made = SparseTable(self.address, self.spec, transport, feedback_bytes)
+        made._bound = self._bound
+        return made
 
     @property
     def dim(self) -> int:
@@ -218,7 +260,8 @@ class SparseTable(Table):
             rows = check.check_values(self.spec, values, what, keys.keys)
             registration = keys.registration()
             combined = self._combined(registration.grouping, rows, code, what)
-            return registration.items(self.spec, code, combined, None)
+            sent, encoding = self._sent(code, registration.grouping, keys.keys, combined)
+            return registration.items(self.spec, code, sent, None, encoding)
         checked = check.check_keys(self.spec, keys)
         rows = check.check_values(self.spec, values, what, checked)
         session = self.session()
@@ -226,7 +269,15 @@ class SparseTable(Table):
         grouping = Grouping.of(checked, routing)
         combined = self._combined(grouping, rows, code, what)
         most = keys_per_piece(self.spec, len(grouping.keys), session.settings.chunk_bytes)
-        return sparse_items(routing, self.spec, code, grouping, combined, None, most)
+        sent, encoding = self._sent(code, grouping, checked, combined)
+        return sparse_items(routing, self.spec, code, grouping, sent, None, most, encoding)
+
+    def _sent(self, code: OpCode, grouping: Grouping, keys: Array, combined: Array) -> tuple[Array, Encoding]:
+        """Rows of a write as they go out, and how they are written."""
+        if self._feedback is None or code != OpCode.PUSH:
+            return combined, Encoding.PLAIN
+        distinct = keys if grouping.inverse is None else grouping.keys
+        return self._feedback.encoded(distinct, combined), self.encoding
 
     def _combined(self, grouping: Grouping, rows: Array, code: OpCode, what: str) -> Array:
         """Rows of a write, one per distinct key; each is finite, and so must their sums be."""
@@ -234,53 +285,6 @@ class SparseTable(Table):
         if combined is not rows and code != OpCode.ASSIGN:
             check.check_sums(self.spec, combined, what, grouping.keys)
         return combined
-
-
-class Pull:
-    """The items of one pull of a sparse table, and what its rows become."""
-
-    def __init__(self, table: SparseTable, keys: ArrayLike | KeySet, out: Array | None = None) -> None:
-        session, spec = table.session(), table.spec
-        if not isinstance(keys, KeySet):
-            keys = check.check_keys(spec, keys)
-        if out is not None and (
-            out.shape != (len(keys), spec.dim) or out.dtype != spec.dtype or not out.flags.c_contiguous
-        ):
-            raise InvalidInput(
-                f"`out` must be a C-contiguous array of shape ({len(keys)}, {spec.dim}) and dtype {spec.dtype}."
-                f" Got {out.dtype} of {out.shape}.",
-                table=spec.name,
-            )
-        if isinstance(keys, KeySet):
-            registration = keys.registration()
-            self.grouping = registration.grouping
-            self.out = self._room(spec, out, len(registration.chunks))
-            self.items = list(registration.items(spec, OpCode.PULL, None, self.out))
-        else:
-            routing = session.routing
-            grouping = self.grouping = Grouping.of(keys, routing)
-            most = keys_per_piece(spec, len(grouping.keys), session.settings.chunk_bytes)
-            pieces = len(routing.nodes) if len(grouping.keys) <= most else 2
-            self.out = self._room(spec, out, pieces)
-            self.items = list(sparse_items(routing, spec, OpCode.PULL, grouping, None, self.out, most))
-        self._given = out
-
-    def _room(self, spec: TableSpec, given: Array | None, pieces: int) -> Array | None:
-        """Where the answers go; None where the one answer is used as it comes."""
-        grouping = self.grouping
-        if given is not None and grouping.inverse is None:
-            return given
-        if pieces == 1 and len(grouping.keys) and grouping.source is None:
-            return None
-        return np.empty((len(grouping.keys), spec.dim), spec.dtype)
-
-    def result(self) -> Array:
-        """The rows, in the order of the call."""
-        rows = self.items[0].answer if self.out is None else self.out
-        assert rows is not None, "a settled pull has its answer"
-        if self.grouping.source is not None or rows is self._given:
-            return rows
-        return self.grouping.spread(rows, self._given)
 
 
 class DenseTable(Table):
@@ -346,6 +350,18 @@ class DenseTable(Table):
         return list(dense_items(session.routing, self.spec, code, flat, None, session.settings.chunk_bytes))
 
 
+def _encoding_of(spec: TableSpec, transport: str) -> Encoding:
+    encoding = NAMED.get(transport)
+    if encoding is None:
+        raise InvalidInput(f"The transport of table {spec.name!r} must be one of {', '.join(NAMED)}. Got {transport!r}.", table=spec.name)
+    if encoding and spec.dtype != "float32":
+        raise InvalidInput(
+            f"Table {spec.name!r} must be of float32 to travel as {transport}. Got {spec.dtype}: make it with dtype='float32'.",
+            table=spec.name,
+        )
+    return encoding
+
+
 def pull_together(
     session: Session, wanted: Sequence[KeySet | DenseTable | tuple[SparseTable, ArrayLike]]
 ) -> list[Array]:
@@ -363,6 +379,13 @@ def pull_together(
     list of ndarray
         As the single pulls would give.
     """
+    return pull_together_async(session, wanted).result()
+
+
+def pull_together_async(
+    session: Session, wanted: Sequence[KeySet | DenseTable | tuple[SparseTable, ArrayLike]]
+) -> Future[list[Array]]:
+    """As `pull_together`, without waiting."""
     builds: list[Any] = []
     items: list[Item] = []
     for one in wanted:
@@ -378,7 +401,7 @@ def pull_together(
         session, f"pull of {len(wanted)} tables", lambda: [build() for build in builds]
     )
     session.steps(future, items, together=True)
-    return future.result()
+    return future
 
 
 def write_together(session: Session, code: OpCode, what: Sequence[tuple[Any, ...]]) -> Future[None]:
@@ -400,4 +423,4 @@ def write_together(session: Session, code: OpCode, what: Sequence[tuple[Any, ...
     return future
 
 
-__all__ = ["DenseTable", "SparseTable", "Table", "pull_together", "write_together"]
+__all__ = ["DenseTable", "SparseTable", "Table", "pull_together", "pull_together_async", "write_together"]

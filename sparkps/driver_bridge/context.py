@@ -85,6 +85,7 @@ class PSContext(TierLife):
         optimizer: Optimizer = _SGD,
         seed: int = 0,
         group: str = "",
+        storage: str | None = None,
     ) -> SparseTable:
         """Create a sparse table, or find the one that is the same.
 
@@ -103,6 +104,12 @@ class PSContext(TierLife):
         seed : int
         group : str
             Name of a table group: its tables share one key index, so that server functions can take several of them.
+        storage : {"float32", "float16", "bfloat16"}, optional
+            How rows lie on the nodes; default: as `dtype` says. In 16 bits they take half of the memory, and the optimizer's state
+            and all that is computed stay float32. What a push or an `add` gives is rounded at random, so that small steps are not lost
+            (*stochastic rounding*: Zhang et al., *Training with Low-precision Embedding Tables*, 2018), the same way on each node and
+            each time; `assign` rounds to the nearest. Not for the optimizer `Consensus`, and of the built-in server functions for
+            "topk" and "copy" only.
 
         Returns
         -------
@@ -114,7 +121,7 @@ class PSContext(TierLife):
         TableMismatch
             A table of that name exists, and differs.
         """
-        return SparseTable(self._address(), self._create(sparse_spec(name, dim, dtype, init, optimizer, seed, group)))
+        return SparseTable(self._address(), self._create(sparse_spec(name, dim, dtype, init, optimizer, seed, group, storage)))
 
     def dense_table(
         self,
@@ -202,7 +209,7 @@ class PSContext(TierLife):
         consistency : BSP, SSP(staleness) or ASP
         **options
             ``name``, ``label``, ``timeout``, ``deterministic``, ``progress``, ``on_worker_loss``, ``checkpoint_dir``, ``checkpoint_every``,
-            ``checkpoint_seconds``, ``resume``: see `sparkps.driver_bridge.groups.group.run_group`.
+            ``checkpoint_seconds``, ``resume``, ``gpus_per_worker``: see `sparkps.driver_bridge.groups.group.run_group`.
 
         Returns
         -------

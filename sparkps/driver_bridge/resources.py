@@ -102,7 +102,7 @@ def worker_profile(master: str, conf: Mapping[str, str], gpus: float) -> Profile
     master : str
     conf : mapping of str to str
     gpus : float
-        `spark.sparkps.worker.gpus`. Spark lets floor(1 / gpus) tasks share a GPU where it is a fraction.
+        `spark.sparkps.worker.gpus`, or what a group says in its place. Spark lets floor(1 / gpus) tasks share a GPU where it is a fraction.
 
     Raises
     ------
@@ -289,7 +289,7 @@ def _check_gpus_of_driver(conf: Mapping[str, str], gpus: float) -> None:
         raise ConfigError(
             f"On a local master workers have the GPUs of the driver: with `{_GPUS}` = {gpus:g}, `{key}` must be at least"
             f" {math.ceil(gpus)}, and `spark.driver.resource.{GPU}.discoveryScript` the path of conf/{DISCOVERY_SCRIPT}. Got {has}"
-            f" instead. To train without a GPU set `{_GPUS}` to 0.",
+            f" instead. To train without a GPU set `{_GPUS}` (or `gpusPerWorker` of the estimator) to 0.",
             key=key,
         )
 

@@ -14,10 +14,11 @@ from sparkps.plain import shown
 from sparkps.specs import LARGEST_DIM, LARGEST_SIZE, MOST_EXTENTS, TableSpec, check_spec, check_table_name
 
 DTYPES = ("float32", "float64")
+STORAGES = ("float32", "float16", "bfloat16")
 
 
 def sparse_spec(
-    name: str, dim: int, dtype: Any, init: Initializer, optimizer: Optimizer, seed: int, group: str
+    name: str, dim: int, dtype: Any, init: Initializer, optimizer: Optimizer, seed: int, group: str, storage: str | None = None
 ) -> TableSpec:
     """The specification of a sparse table.
 
@@ -30,11 +31,13 @@ def sparse_spec(
     if group:
         check_table_name(group)
     dim = _whole(name, "dim", dim, 1, LARGEST_DIM)
+    dtype = _dtype(name, dtype)
     return check_spec(
         TableSpec(
-            name, "sparse", dim, _dtype(name, dtype), (), *_rules(name, init, optimizer), _seed(name, seed), group
+            name, "sparse", dim, dtype, (), *_rules(name, init, optimizer), _seed(name, seed), group,
+            storage=_storage(name, dtype, storage),
         )
-    )
+    )  # fmt: skip
 
 
 def dense_spec(
@@ -83,6 +86,18 @@ def _dtype(table: str, dtype: Any) -> Any:
             f"The `dtype` of table {table!r} must be one of {DTYPES}. Got {shown(dtype)} instead.", table=table
         )
     return name
+
+
+def _storage(table: str, dtype: str, storage: Any) -> Any:
+    if storage is None or (isinstance(storage, str) and storage == dtype):
+        return ""
+    if storage not in STORAGES or dtype != "float32":
+        raise InvalidInput(
+            f"The `storage` of table {table!r} must be one of {STORAGES} where its `dtype` is float32, else that. Got {shown(storage)} for"
+            f" {dtype} instead.",
+            table=table,
+        )
+    return storage
 
 
 def _rules(table: str, init: Any, optimizer: Any) -> tuple[Initializer, Optimizer]:

@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 
 from sparkps.kernels import places
-from sparkps.kernels.compiled import Kernel, declared
+from sparkps.kernels.compiled import AHEAD, Kernel, declared
 
 #: Owner of the kernels that nodes and clients call.
 TIER = "sparkps.kernels"
@@ -72,7 +72,7 @@ def warm(*owners: str, progress: Callable[[int, int, str], None] | None = None) 
     for number, each in enumerate(missing):
         if progress is not None:
             progress(number, len(missing), each.__name__)
-        each.ready({dtype for dtype, _ in each.signatures()})
+        each.ready(AHEAD)
     return len(missing)
 
 
@@ -84,7 +84,7 @@ def load_kept(dtype: str, *owners: str) -> None:
     MemoryError
     """
     for each in kernels_of(*owners):
-        if not each.is_ready(("", dtype)) and each.is_cached():  # what is loaded is not looked for: training makes many tables
+        if not each.is_ready(("", dtype)) and each.is_cached(("", dtype)):  # what is loaded is not looked for: training makes many tables
             each.ready(("", dtype))
 
 

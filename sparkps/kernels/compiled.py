@@ -31,12 +31,18 @@ import numpy as np
 from numba import types
 from numba.core.compiler import CompileResult
 from numba.core.runtime import rtsys
+from numba.extending import overload
+from numpy.typing import NDArray
 
 from sparkps.kernels import files, places
 
 log = logging.getLogger(__name__)
 
 FLOATS = ("float32", "float64")
+#: How rows may lie that are worked with as float32; see `halves`, and `words_of`.
+HALVES = ("bfloat16", "float16")
+#: What is compiled ahead: "" is a kernel without a dtype. Few tables have rows in `HALVES`; what they call is compiled with the first.
+AHEAD = ("", *FLOATS)
 #: Bytes of memory that loading a kernel may take: code, and the arena of the thread that loads it.
 ROOM_FOR_KERNEL = 16 << 20
 
@@ -174,6 +180,11 @@ def inlined(function: Callable[..., Any]) -> Any:
     return numba.njit(forceinline=True, **_options)(function)
 
 
+def chosen_by_type(function: Callable[..., Any]) -> Any:
+    """As `inlined`, of a helper that is another one for each type of its arguments: decorates what gives it for these types."""
+    return overload(function, jit_options={"forceinline": True, **_options}, strict=False)
+
+
 class Kernel:
     """A function with declared signatures; see `kernel`."""
 
@@ -215,12 +226,13 @@ class Kernel:
     def signatures(self) -> Iterator[tuple[str, tuple[Any, ...]]]:
         """Each declared dtype ("" for a kernel without) with its signature."""
         for dtype in self._dtypes:
-            yield dtype, tuple(self._declare(getattr(types, dtype) if dtype else None))
+            yield dtype, tuple(self._declare(_type_of(dtype)))
 
-    def is_cached(self) -> bool:
-        """Whether all signatures are on disk, unharmed."""
+    def is_cached(self, dtypes: Container[str] = AHEAD) -> bool:
+        """Whether its signatures for `dtypes` are on disk, unharmed."""
         disk, directories = _DiskCache(self.python), places.searched()
-        return all(disk.find(signature, directories) is not None for _, signature in self.signatures())
+        signatures = [signature for dtype, signature in self.signatures() if dtype in dtypes]
+        return all(disk.find(signature, directories) is not None for signature in signatures)
 
     def copy_to(self, directory: Path) -> None:
         """Write to `directory` what of it is on disk elsewhere.
@@ -288,6 +300,31 @@ def kernel(*args: Any, dtypes: tuple[str, ...] = ("",)) -> Any:
         return made
 
     return decorate
+
+
+def _type_of(dtype: str) -> Any:
+    """What a kernel is declared for: the type of a table's rows as they lie in memory; None for a kernel without."""
+    return _WORDS.get(dtype) or (getattr(types, dtype) if dtype else None)
+
+
+#: A pointer to numbers in 16 bits tells by its type which they are.
+_WORDS = {"bfloat16": types.uint16, "float16": types.int16}
+
+
+def words_of(dtype: str) -> NDArray[Any]:
+    """An empty array by which a kernel is told how the rows of a table lie.
+
+    Examples
+    --------
+    >>> words_of("float64").dtype, words_of("bfloat16").dtype
+    (dtype('float64'), dtype('uint16'))
+    """
+    return np.empty(0, str(_type_of(dtype)))
+
+
+def values_of(kind: Any) -> Any:
+    """Type of the values that a table has outside, and of its optimizer's state, by the type of its rows in memory."""
+    return types.float32 if kind in _WORDS.values() else kind
 
 
 def array(dtype: Any, ndim: int = 1) -> Any:

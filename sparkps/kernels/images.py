@@ -7,25 +7,36 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from sparkps.kernels.compiled import FLOATS, HEADS, array, given, inlined, kernel
-from sparkps.kernels.intrinsics import data, like_at, lock, prefetch, uint8_at, unlock
+from sparkps.kernels.compiled import HEADS, array, given, inlined, kernel, values_of
+from sparkps.kernels.intrinsics import address_of, data, like_at, lock, prefetch, uint8_at, unlock
 from sparkps.kernels.layout import PLANE
 from sparkps.kernels.lookup import lock_word
+from sparkps.kernels.rows import ROWS
 
 
 @inlined
-def _choose(table: Any, bucket: int, slots: Any, span: Any, count: int, flags: Any, kept: Any, total: int, out: Any) -> int:
+def _choose(
+    table: Any, bucket: int, slots: Any, span: Any, count: int, flags: Any, kept: Any, total: int, rows: Any, states: Any
+) -> int:
     """Chooses rows that were there and are not kept yet, and asks for their memory; returns how many are chosen by now."""
-    planes, _, dim = out.shape
+    planes, _, dim = states.shape
     for i in range(span[0], span[1]):
         slot = np.int64(slots[i])
         if 0 <= slot < count and flags[slot] == 0:
             flags[slot] = 1
             kept[total] = slots[i]
             total += 1
+            prefetch(like_at(table[bucket, PLANE], rows), slot * dim)
             for plane in range(planes):
-                prefetch(like_at(table[bucket, PLANE + plane], out), slot * dim)
+                prefetch(like_at(table[bucket, PLANE + 1 + plane], states), slot * dim)
     return total
+
+
+@inlined
+def _copy(source: Any, target: Any, kept: Any, begin: int, end: int, dim: int) -> None:
+    for i in range(begin, end):
+        for column in range(dim):
+            target[i * dim + column] = source[np.int64(kept[i]) * dim + column]
 
 
 @kernel(
@@ -39,9 +50,10 @@ def _choose(table: Any, bucket: int, slots: Any, span: Any, count: int, flags: A
         array(types.int64),
         array(types.int32),
         array(types.int64),
-        array(t, 3),
+        array(t, 2),
+        array(values_of(t), 3),
     ),
-    dtypes=FLOATS,
+    dtypes=ROWS,
 )
 def keep_rows(
     table: Any,
@@ -53,7 +65,8 @@ def keep_rows(
     flags: Any,
     kept: Any,
     ends: Any,
-    out: Any,
+    rows: Any,
+    states: Any,
 ) -> int:
     """Copies the rows of `slots`, in all planes, that are about to be changed for the first time.
 
@@ -70,16 +83,17 @@ def keep_rows(
         Gets the slots of the rows that are copied: run by run.
     ends : ndarray of shape (runs + 1,), int64
         Gets where the rows of each run begin among these.
-    out : ndarray of shape (planes, n, dim)
-        Gets the rows.
+    rows : ndarray of shape (n, dim)
+        Gets the rows, as they lie (`compiled.words_of`).
+    states : ndarray of shape (planes - 1, n, dim)
+        Gets the optimizer's state.
 
     Returns
     -------
     int
         How many are copied.
     """
-    planes, room, dim = out.shape
-    target = data(out)
+    planes, room, dim = states.shape
     total = 0
     ends[0] = 0
     for run in range(buckets.shape[0]):
@@ -89,12 +103,11 @@ def keep_rows(
             word = lock_word(index, bucket)
             lock(word)
             span = offsets[run], offsets[run + 1]
-            total = _choose(table, bucket, slots, span, counts[bucket], uint8_at(flags[bucket]), kept, total, out)
+            total = _choose(table, bucket, slots, span, counts[bucket], uint8_at(flags[bucket]), kept, total, rows, states)
+            _copy(like_at(table[bucket, PLANE], rows), data(rows), kept, before, total, dim)
             for plane in range(planes):
-                rows = like_at(table[bucket, PLANE + plane], out)
-                for i in range(before, total):
-                    for column in range(dim):
-                        target[(plane * room + i) * dim + column] = rows[np.int64(kept[i]) * dim + column]
+                target = like_at(address_of(data(states), plane * room * dim), states)
+                _copy(like_at(table[bucket, PLANE + 1 + plane], states), target, kept, before, total, dim)
             unlock(word)
         ends[run + 1] = total
     return total

@@ -9,12 +9,15 @@ import numpy as np
 
 from sparkps.initializers import LawKind
 from sparkps.kernels.compiled import inlined
+from sparkps.kernels.halves import NEAREST, load, store
 from sparkps.kernels.hashing import mix
-from sparkps.kernels.intrinsics import float32_at, float64_at, int64_at
+from sparkps.kernels.intrinsics import float32_at, float64_at, int16_at, int64_at, uint16_at
 from sparkps.kernels.layout import (
+    BFLOAT16,
+    FLOAT32,
+    FLOAT64,
     LAW_A,
     LAW_B,
-    LAW_BYTES,
     LAW_DIM,
     LAW_DUAL,
     LAW_HEADS,
@@ -25,6 +28,7 @@ from sparkps.kernels.layout import (
     LAW_SLOPE,
     LAW_STATE1,
     LAW_STATE2,
+    LAW_STORED,
     PLANE,
     WIDTH,
 )
@@ -73,10 +77,10 @@ def _write(rows: Any, state1: Any, state2: Any, slot: int, key: int, ints: Any, 
     kind, seed = ints[law, LAW_KIND], ints[law, LAW_SEED]
     for column in range(dim):
         place = slot * dim + column
-        rows[place] = draw(kind, floats[law, LAW_A], floats[law, LAW_B], seed, key, column)
+        store(rows, place, draw(kind, floats[law, LAW_A], floats[law, LAW_B], seed, key, column), NEAREST)
         if planes > 1:
             if ints[law, LAW_DUAL] != 0:
-                state1[place] = dual_of(np.float64(rows[place]), floats[law, LAW_SLOPE], floats[law, LAW_L1])
+                state1[place] = dual_of(np.float64(load(rows, place)), floats[law, LAW_SLOPE], floats[law, LAW_L1])
             else:
                 state1[place] = floats[law, LAW_STATE1]
         if planes > 2:
@@ -88,25 +92,13 @@ def begin_row(ints: Any, floats: Any, law: int, bucket: int, slot: int, key: int
     """Writes the first row and state of `key` at `slot` into the table of `law`."""
     head = int64_at(ints[law, LAW_HEADS])
     first = bucket * WIDTH + PLANE
-    if ints[law, LAW_BYTES] == 4:
-        _write(
-            float32_at(head[first]),
-            float32_at(head[first + 1]),
-            float32_at(head[first + 2]),
-            slot,
-            key,
-            ints,
-            floats,
-            law,
-        )
+    rows, state1, state2 = head[first], head[first + 1], head[first + 2]
+    stored = ints[law, LAW_STORED]
+    if stored == FLOAT64:
+        _write(float64_at(rows), float64_at(state1), float64_at(state2), slot, key, ints, floats, law)
+    elif stored == FLOAT32:
+        _write(float32_at(rows), float32_at(state1), float32_at(state2), slot, key, ints, floats, law)
+    elif stored == BFLOAT16:
+        _write(uint16_at(rows), float32_at(state1), float32_at(state2), slot, key, ints, floats, law)
     else:
-        _write(
-            float64_at(head[first]),
-            float64_at(head[first + 1]),
-            float64_at(head[first + 2]),
-            slot,
-            key,
-            ints,
-            floats,
-            law,
-        )
+        _write(int16_at(rows), float32_at(state1), float32_at(state2), slot, key, ints, floats, law)

@@ -42,6 +42,18 @@ def int32_at(typingctx, address):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
+def int16_at(typingctx, address):  # type: ignore[no-untyped-def]
+    """Pointer to int16 at `address`."""
+    return _pointer_to(types.int16)
+
+
+@intrinsic
+def uint16_at(typingctx, address):  # type: ignore[no-untyped-def]
+    """Pointer to uint16 at `address`."""
+    return _pointer_to(types.uint16)
+
+
+@intrinsic
 def uint8_at(typingctx, address):  # type: ignore[no-untyped-def]
     """Pointer to uint8 at `address`."""
     return _pointer_to(types.uint8)

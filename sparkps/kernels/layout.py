@@ -33,11 +33,15 @@ STEP = 4
 # Table of the laws by which rows of the attached tables begin: int64 (tables, 8) and float64 (tables, 8).
 LAW_HEADS = 0  # address of the table's pointer table
 LAW_DIM = 1
-LAW_BYTES = 2  # 4: float32, 8: float64
+LAW_STORED = 2  # of rows, one of `STORED`
 LAW_PLANES = 3
 LAW_KIND = 4  # initializers.LawKind
 LAW_SEED = 5
 LAW_DUAL = 6  # 1: plane 1 is the dual of the row (FTRL)
+
+#: How rows may lie.
+FLOAT32, FLOAT64, BFLOAT16, FLOAT16 = range(4)
+STORED = {"float32": FLOAT32, "float64": FLOAT64, "bfloat16": BFLOAT16, "float16": FLOAT16}
 
 LAW_A = 0
 LAW_B = 1

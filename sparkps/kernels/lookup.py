@@ -178,14 +178,14 @@ def rehash(index: Any, bucket: int, new_entries: int, new_capacity: int) -> None
     unlock(word)
 
 
-@kernel(lambda _: (HEADS, HEADS, types.int64, given(types.int64), types.int64, types.int64))
-def move_planes(table: Any, index: Any, bucket: int, planes: Any, room: int, row_bytes: int) -> None:
-    """Moves a table's planes in one bucket into larger arrays at these addresses."""
+@kernel(lambda _: (HEADS, HEADS, types.int64, given(types.int64), types.int64, given(types.int64)))
+def move_planes(table: Any, index: Any, bucket: int, planes: Any, room: int, row_bytes: Any) -> None:
+    """Moves a table's planes in one bucket into larger arrays at these addresses; `row_bytes` is by plane."""
     word = lock_word(index, bucket)
     lock(word)
     used = min(index[bucket, COUNT], table[bucket, ROOM])  # a table that is just being attached has no rows to move
     for plane in range(planes.shape[0]):
-        copy_bytes(planes[plane], table[bucket, PLANE + plane], used * row_bytes)
+        copy_bytes(planes[plane], table[bucket, PLANE + plane], used * row_bytes[plane])
         table[bucket, PLANE + plane] = planes[plane]
     table[bucket, ROOM] = room
     unlock(word)

@@ -1,5 +1,6 @@
 """Reading and writing rows by slot, and checks and clipping of values.
 
+How rows lie is told by the type of the empty array `words` (`compiled.words_of`); values come and go as the table's dtype has them.
 With `slots` empty a kernel works on a dense table's bucket: all its elements in order, as one long row.
 """
 
@@ -11,16 +12,20 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from sparkps.kernels.compiled import FLOATS, HEADS, array, given, inlined, kernel
+from sparkps.kernels.compiled import FLOATS, HALVES, HEADS, array, given, inlined, kernel, values_of
+from sparkps.kernels.halves import NEAREST, load, salt_of, store, stored
 from sparkps.kernels.initial import draw, dual_of
 from sparkps.kernels.intrinsics import address_of, copy_bytes, data, like_at, lock, prefetch, unlock
-from sparkps.kernels.layout import COUNT, LAW_A, LAW_B, LAW_KIND, LAW_SEED, OWN, PLANE, RATE
+from sparkps.kernels.layout import COUNT, LAW_A, LAW_B, LAW_KIND, LAW_SEED, OWN, PLANE, RATE, STEP
 from sparkps.kernels.layout import L1 as RATE_L1
 from sparkps.kernels.layout import L2 as RATE_L2
 from sparkps.kernels.lookup import lock_word
 
 #: Rows whose memory is asked for ahead of their turn.
 AHEAD = 96
+
+#: How rows lie.
+ROWS = (*FLOATS, *HALVES)
 
 
 @inlined
@@ -42,17 +47,18 @@ def _read_run(rows: Any, slots: Any, begin: int, end: int, target: Any, dim: int
             missing += 1
         else:
             for column in range(dim):
-                target[i * dim + column] = rows[slot * dim + column]
+                target[i * dim + column] = load(rows, slot * dim + column)
     return missing
 
 
 @inlined
-def _begin_missing(slots: Any, keys: Any, law_ints: Any, law_floats: Any, target: Any, dim: int) -> None:
+def _begin_missing(slots: Any, keys: Any, law_ints: Any, law_floats: Any, target: Any, dim: int, words: Any) -> None:
     kind, seed = law_ints[0, LAW_KIND], law_ints[0, LAW_SEED]
     for i in range(slots.shape[0]):
         if slots[i] < 0:
             for column in range(dim):
-                target[i * dim + column] = draw(kind, law_floats[0, LAW_A], law_floats[0, LAW_B], seed, keys[i], column)
+                first = draw(kind, law_floats[0, LAW_A], law_floats[0, LAW_B], seed, keys[i], column)
+                target[i * dim + column] = stored(words, first)
 
 
 @kernel(
@@ -65,12 +71,13 @@ def _begin_missing(slots: Any, keys: Any, law_ints: Any, law_floats: Any, target
         given(types.int64),
         given(types.int64, 2),
         given(types.float64, 2),
-        array(t, 2),
+        array(values_of(t), 2),
+        given(t),
     ),
-    dtypes=FLOATS,
+    dtypes=ROWS,
 )
 def gather(
-    table: Any, index: Any, buckets: Any, offsets: Any, slots: Any, keys: Any, law_ints: Any, law_floats: Any, out: Any
+    table: Any, index: Any, buckets: Any, offsets: Any, slots: Any, keys: Any, law_ints: Any, law_floats: Any, out: Any, words: Any
 ) -> int:
     """Rows by slot; a slot of -1 reads as the first row of its key. Returns how many such rows had no key given."""
     dim = out.shape[1]
@@ -79,56 +86,63 @@ def gather(
     for run in range(buckets.shape[0]):
         word = lock_word(index, buckets[run])
         lock(word)
-        rows = like_at(table[buckets[run], PLANE], out)
+        rows = like_at(table[buckets[run], PLANE], words)
         if dim == 1:  # a constant, so that the loop over columns goes away
             missing += _read_run(rows, slots, offsets[run], offsets[run + 1], target, 1, 1)
         else:
-            missing += _read_run(rows, slots, offsets[run], offsets[run + 1], target, dim, 64 // out.itemsize)
+            missing += _read_run(rows, slots, offsets[run], offsets[run + 1], target, dim, 64 // words.itemsize)
         unlock(word)
     if missing > 0 and keys.shape[0] == slots.shape[0]:
-        _begin_missing(slots, keys, law_ints, law_floats, target, dim)
+        _begin_missing(slots, keys, law_ints, law_floats, target, dim, words)
         missing = 0
     return missing
 
 
 @inlined
-def _write(source: Any, rows: Any, place: int, begin: int, count: int, adding: int) -> None:
+def _write(source: Any, rows: Any, place: int, begin: int, count: int, adding: int, salt: int) -> None:
     if adding != 0:
         for column in range(count):
-            rows[place + column] = rows[place + column] + source[begin + column]
+            store(rows, place + column, load(rows, place + column) + source[begin + column], salt + column)
     else:
         for column in range(count):
-            rows[place + column] = source[begin + column]
+            store(rows, place + column, source[begin + column], NEAREST)
 
 
 @inlined
-def _write_run(source: Any, rows: Any, slots: Any, begin: int, end: int, dim: int, per_line: int, adding: int) -> None:
+def _write_run(
+    source: Any, rows: Any, slots: Any, begin: int, end: int, dim: int, per_line: int, adding: int, salt: int
+) -> None:
     for i in range(begin, end):
         prefetch_row(rows, slots, i, end, dim, per_line)
         if slots[i] >= 0:
-            _write(source, rows, np.int64(slots[i]) * dim, i * dim, dim, adding)
+            _write(source, rows, np.int64(slots[i]) * dim, i * dim, dim, adding, salt)
 
 
 @kernel(
-    lambda t: (HEADS, HEADS, given(types.int32), given(types.int64), given(types.int32), given(t, 2), types.int64),
-    dtypes=FLOATS,
-)
-def scatter(table: Any, index: Any, buckets: Any, offsets: Any, slots: Any, values: Any, adding: int) -> None:
+    lambda t: (
+        HEADS, HEADS, given(types.int32), given(types.int64), given(types.int32), given(values_of(t), 2), types.int64, given(t)
+    ),
+    dtypes=ROWS,
+)  # fmt: skip
+def scatter(table: Any, index: Any, buckets: Any, offsets: Any, slots: Any, values: Any, adding: int, words: Any) -> None:
     """Adds `values` to rows, or with ``adding == 0`` writes them over the rows."""
     dim = values.shape[1]
     source = data(values)
-    per_line = 64 // values.itemsize
+    per_line = 64 // words.itemsize
     for run in range(buckets.shape[0]):
         bucket, begin, end = buckets[run], offsets[run], offsets[run + 1]
         word = lock_word(index, bucket)
         lock(word)
-        rows = like_at(table[bucket, PLANE], values)
+        rows = like_at(table[bucket, PLANE], words)
+        salt = salt_of(bucket, table[bucket, STEP])
         if slots.shape[0] == 0:
-            _write(source, rows, 0, begin, end - begin, adding)
+            _write(source, rows, 0, begin, end - begin, adding, salt)
         elif dim == 1:
-            _write_run(source, rows, slots, begin, end, 1, 1, adding)
+            _write_run(source, rows, slots, begin, end, 1, 1, adding, salt)
         else:
-            _write_run(source, rows, slots, begin, end, dim, per_line, adding)
+            _write_run(source, rows, slots, begin, end, dim, per_line, adding, salt)
+        if adding != 0 and words.itemsize == 2:
+            table[bucket, STEP] += 1  # so that the next one is rounded by other bits: by the same ones, small sums would stand still
         unlock(word)
 
 
@@ -141,19 +155,20 @@ def scatter(table: Any, index: Any, buckets: Any, offsets: Any, slots: Any, valu
         given(types.int32),
         given(types.float64, 2),
         types.int64,
-        array(t),
+        given(values_of(t)),
+        given(t),
     ),
-    dtypes=FLOATS,
+    dtypes=ROWS,
 )
 def rebase_duals(
-    table: Any, index: Any, buckets: Any, offsets: Any, slots: Any, hyper: Any, dim: int, like: Any
+    table: Any, index: Any, buckets: Any, offsets: Any, slots: Any, hyper: Any, dim: int, like: Any, words: Any
 ) -> None:
     """Makes FTRL's z agree with rows that were written; without slots with all rows of the buckets."""
     for run in range(buckets.shape[0]):
         bucket = buckets[run]
         word = lock_word(index, bucket)
         lock(word)
-        rows = like_at(table[bucket, PLANE], like)
+        rows = like_at(table[bucket, PLANE], words)
         duals = like_at(table[bucket, PLANE + 1], like)
         squares = like_at(table[bucket, PLANE + 2], like)
         h = run if hyper.shape[0] > 1 else 0
@@ -164,7 +179,7 @@ def rebase_duals(
             slot = np.int64(i) if whole else np.int64(slots[offsets[run] + i])
             for place in range(slot * dim, (slot + 1) * dim):
                 slope = (beta + math.sqrt(np.float64(squares[place]))) / rate + l2
-                duals[place] = dual_of(np.float64(rows[place]), slope, l1)
+                duals[place] = dual_of(np.float64(load(rows, place)), slope, l1)
         unlock(word)
 
 

@@ -1,7 +1,7 @@
 """One optimizer step on the touched rows: a loop over buckets and rows, made once for each optimizer's formula.
 
-The formulas are those of `sparkps.optim`. Arithmetic is float64 whatever the table's dtype. The hyper-parameters of each
-touched bucket come as one row of a small table (`layout.RATE` ...), or as a single row where no bucket differs.
+The formulas are those of `sparkps.optim`. Arithmetic is float64 whatever the table's dtype, and however its rows lie (`halves`). The
+hyper-parameters of each touched bucket come as one row of a small table (`layout.RATE` ...), or as a single row where no bucket differs.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from sparkps.kernels.compiled import FLOATS, HEADS, Kernel, given, inlined, kernel
+from sparkps.kernels.compiled import FLOATS, HEADS, Kernel, given, inlined, kernel, values_of
+from sparkps.kernels.halves import load, salt_of, store
 from sparkps.kernels.initial import dual_of
 from sparkps.kernels.intrinsics import data, like_at, lock, unlock
 from sparkps.kernels.layout import L1, L2, OWN, PLANE, RATE, STEP
 from sparkps.kernels.lookup import lock_word
-from sparkps.kernels.rows import prefetch_row
+from sparkps.kernels.rows import ROWS, prefetch_row
 
 
 @inlined
@@ -123,20 +124,20 @@ def _merge_shared(w: Any, place: int, pushes: Any, begin: int, count: int, h: An
 
 def _declare(t: Any) -> tuple[Any, ...]:
     i32, i64 = given(types.int32), given(types.int64)
-    return HEADS, HEADS, i32, i64, i32, given(t, 2), given(types.float64, 2), types.int64
+    return HEADS, HEADS, i32, i64, i32, given(values_of(t), 2), given(types.float64, 2), types.int64, given(t)
 
 
 def _of_columns(formula: Callable[..., Any], planes: int) -> Callable[..., Any]:
     """The update of a row in which each value is for itself."""
 
     @inlined
-    def row(w: Any, s: Any, r: Any, place: int, grads: Any, begin: int, count: int, h: Any) -> None:
+    def row(w: Any, s: Any, r: Any, place: int, grads: Any, begin: int, count: int, h: Any, salt: int) -> None:
         for column in range(count):
             at = place + column
             first = np.float64(s[at]) if planes > 1 else 0.0
             second = np.float64(r[at]) if planes > 2 else 0.0
-            weight, first, second = formula(np.float64(w[at]), first, second, np.float64(grads[begin + column]), h)
-            w[at] = weight
+            weight, first, second = formula(np.float64(load(w, at)), first, second, np.float64(grads[begin + column]), h)
+            store(w, at, weight, salt + column)
             if planes > 1:
                 s[at] = first
             if planes > 2:
@@ -149,34 +150,35 @@ def _of_rows(formula: Callable[..., Any]) -> Callable[..., Any]:
     """The update of a row as a whole, without state."""
 
     @inlined
-    def row(w: Any, s: Any, r: Any, place: int, grads: Any, begin: int, count: int, h: Any) -> None:
+    def row(w: Any, s: Any, r: Any, place: int, grads: Any, begin: int, count: int, h: Any, salt: int) -> None:
         formula(w, place, grads, begin, count, h)
 
     return row
 
 
-def _made(name: str, row: Callable[..., Any], planes: int) -> Kernel:
+def _made(name: str, row: Callable[..., Any], planes: int, dtypes: tuple[str, ...] = ROWS) -> Kernel:
     """The kernel that applies `row` to a table of `planes` planes."""
 
     @inlined
     def rows_of_run(
-        w: Any, s: Any, r: Any, slots: Any, begin: int, end: int, grads: Any, dim: int, per_line: int, h: Any
+        w: Any, s: Any, r: Any, slots: Any, begin: int, end: int, grads: Any, dim: int, lines: Any, h: Any, salt: int
     ) -> None:
+        per_line_of_rows, per_line = lines
         for i in range(begin, end):
-            prefetch_row(w, slots, i, end, dim, per_line)
+            prefetch_row(w, slots, i, end, dim, per_line_of_rows)
             if planes > 1:
                 prefetch_row(s, slots, i, end, dim, per_line)
             if planes > 2:
                 prefetch_row(r, slots, i, end, dim, per_line)
             if slots[i] >= 0:
-                row(w, s, r, np.int64(slots[i]) * dim, grads, i * dim, dim, h)
+                row(w, s, r, np.int64(slots[i]) * dim, grads, i * dim, dim, h, salt)
 
     def update(
-        table: Any, index: Any, buckets: Any, offsets: Any, slots: Any, grads: Any, hyper: Any, advance: int
+        table: Any, index: Any, buckets: Any, offsets: Any, slots: Any, grads: Any, hyper: Any, advance: int, words: Any
     ) -> None:
         dim = grads.shape[1]
         source = data(grads)
-        per_line = 64 // grads.itemsize
+        lines = 64 // words.itemsize, 64 // grads.itemsize
         for run in range(buckets.shape[0]):
             bucket, begin, end = buckets[run], offsets[run], offsets[run + 1]
             k = run if hyper.shape[0] > 1 else 0
@@ -186,25 +188,26 @@ def _made(name: str, row: Callable[..., Any], planes: int) -> Kernel:
             )  # fmt: skip
             word = lock_word(index, bucket)
             lock(word)
-            w = like_at(table[bucket, PLANE], grads)
+            w = like_at(table[bucket, PLANE], words)
             s = like_at(table[bucket, PLANE + 1], grads)
             r = like_at(table[bucket, PLANE + 2], grads)
+            salt = salt_of(bucket, table[bucket, STEP])
             if slots.shape[0] == 0:
-                row(w, s, r, 0, source, begin, end - begin, h)
+                row(w, s, r, 0, source, begin, end - begin, h, salt)
             elif dim == 1:  # a constant, so that the loop over columns goes away
-                rows_of_run(w, s, r, slots, begin, end, source, 1, per_line, h)
+                rows_of_run(w, s, r, slots, begin, end, source, 1, lines, h, salt)
             else:
-                rows_of_run(w, s, r, slots, begin, end, source, dim, per_line, h)
+                rows_of_run(w, s, r, slots, begin, end, source, dim, lines, h, salt)
             table[bucket, STEP] += advance
             unlock(word)
 
     update.__name__ = update.__qualname__ = f"update_{name}"
     update.__doc__ = f"One {name} step of each bucket's rows on the gradients; the buckets' steps go on by `advance`."
-    made: Kernel = kernel(_declare, dtypes=FLOATS)(update)
+    made: Kernel = kernel(_declare, dtypes=dtypes)(update)
     return made
 
 
-#: Kernels by name: (table, index, buckets, offsets, slots, grads, hyper, advance).
+#: Kernels by name: (table, index, buckets, offsets, slots, grads, hyper, advance, words).
 UPDATES = {
     "sgd": _made("sgd", _of_columns(_sgd, 1), 1),
     "momentum": _made("momentum", _of_columns(_momentum, 2), 2),
@@ -212,6 +215,6 @@ UPDATES = {
     "rmsprop": _made("rmsprop", _of_columns(_rmsprop, 2), 2),
     "adam": _made("adam", _of_columns(_adam, 3), 3),
     "ftrl": _made("ftrl", _of_columns(_ftrl, 3), 3),
-    "consensus": _made("consensus", _of_rows(_merge), 1),
-    "shared_consensus": _made("shared_consensus", _of_rows(_merge_shared), 1),
+    "consensus": _made("consensus", _of_rows(_merge), 1, FLOATS),
+    "shared_consensus": _made("shared_consensus", _of_rows(_merge_shared), 1, FLOATS),
 }

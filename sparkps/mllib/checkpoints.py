@@ -5,13 +5,12 @@ Each says which fit it is of. A directory belongs to one fit at a time: from its
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Protocol, Self
 
 import msgspec
 
@@ -21,9 +20,6 @@ from sparkps.driver_bridge.checkpointing import writable_store_at
 from sparkps.driver_bridge.groups.checkpoints import CheckpointPlan, Pace
 from sparkps.driver_bridge.groups.resuming import Attempt
 from sparkps.errors import CheckpointDamaged, CheckpointError, SparkPSError
-from sparkps.mllib.params.shared import UNUSED
-from sparkps.mllib.solvers.bounds import Bounds
-from sparkps.mllib.solvers.job import TrainingJob
 from sparkps.mllib.tables import new_prefix
 
 log = logging.getLogger(__name__)
@@ -35,7 +31,7 @@ _FORMAT = 3
 class FitRecord(msgspec.Struct, frozen=True):
     """What a checkpoint says of its fit; kept in the manifest."""
 
-    #: What must be the same, by the names of Params; see `described`.
+    #: What must be the same, by the names of Params; see `CheckpointedJob`.
     fit: dict[str, str]
     #: Of the fit's tables, and the name of its worker group.
     prefix: str
@@ -57,54 +53,6 @@ class FitRecord(msgspec.Struct, frozen=True):
         return found if found.format == _FORMAT else None
 
 
-def described(job: TrainingJob, num_workers: int) -> dict[str, str]:
-    """What makes a fit another one: Params that it depends on, and its number of workers. Rows are compared by the ranks."""
-    columns, objective, penalty = job.columns, job.objective, job.l1 + job.l2
-    known: dict[str, Any] = {
-        "loss": (type(objective).__name__, *_plain(objective)),
-        "labelCol": f"{columns.label} - {columns.origin!r}" if columns.origin else columns.label,
-        "featuresCol": columns.features if columns.raw is None else columns.raw.facts(),
-        "weightCol": columns.weight,
-        "offsetCol": columns.offset,
-        "validationIndicatorCol": columns.validation,
-        "numFeatures": columns.num_features,
-        "handleInvalid": columns.handle_invalid,
-        "solver": f"auto ({job.solver})" if job.any_steps else job.solver,
-        "maxIter": job.max_iter,
-        "tol": job.tol,
-        "regParam": penalty,
-        "elasticNetParam": job.l1 / penalty if penalty else 0.0,
-        "standardization": job.standardization,
-        "fitIntercept": job.fit_intercept,
-        "bounds": _digest(job.bounds),
-        "stepSize": job.step_size,
-        "batchSize": job.batch_size,
-        "momentum": job.momentum if job.solver == "momentum" else "",
-        "consistency": repr(job.consistency),
-        "numWorkers": num_workers,
-        "miniBatchFraction": job.fraction,
-        "earlyStoppingRounds": job.early_stopping_rounds if columns.validation else 0,
-        "validationTol": job.validation_tol if columns.validation else 0.0,
-        "deterministic": job.deterministic,
-        "seed": job.seed,
-    }
-    return {name: str(value) for name, value in known.items() if name not in UNUSED.get(job.solver, ())}
-
-
-def _plain(objective: Any) -> list[tuple[str, Any]]:
-    """Numbers and names that an objective was made with."""
-    held = getattr(objective, "__dict__", {})
-    return sorted((name, value) for name, value in held.items() if isinstance(value, (bool, int, float, str)))
-
-
-def _digest(bounds: Bounds | None) -> str:
-    """Bounds in few characters; empty: none."""
-    if bounds is None:
-        return ""
-    given = [None if each is None else (each.shape, each.tolist()) for each in vars(bounds).values()]
-    return hashlib.sha256(repr(given).encode()).hexdigest()[:16]
-
-
 def differences(was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """In words, where two descriptions differ.
 
@@ -117,12 +65,31 @@ def differences(was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     return [f"`{name}` was {was.get(name, 'not there')} and is {now.get(name, 'not there')}" for name in names]
 
 
+class CheckpointedJob(Protocol):
+    """What checkpoints are of."""
+
+    @property
+    def uid(self) -> str:
+        """Of the estimator."""
+
+    @property
+    def checkpoint_dir(self) -> str:
+        """Where they are written."""
+
+    @property
+    def checkpoint_interval(self) -> int:
+        """Iterations from one to the next."""
+
+    def described(self, num_workers: int) -> dict[str, str]:
+        """What makes a fit another one: Params that it depends on, by name, and its number of workers. Rows are compared by the ranks."""
+
+
 class FitCheckpoints:
     """The checkpoints of one fit, in a directory of its own; a context manager that claims it.
 
     Parameters
     ----------
-    job : TrainingJob
+    job : CheckpointedJob
         With a directory.
 
     Raises
@@ -135,7 +102,7 @@ class FitCheckpoints:
     _in_use: ClassVar[set[str]] = set()
     _lock = threading.Lock()
 
-    def __init__(self, job: TrainingJob) -> None:
+    def __init__(self, job: CheckpointedJob) -> None:
         self._job = job
         self._store = writable_store_at(job.checkpoint_dir)
         #: Made when the number of workers is known.
@@ -198,7 +165,7 @@ class FitCheckpoints:
         CheckpointError
             Those that are there are of another fit; says in what it differs.
         """
-        fit = described(self._job, num_workers)
+        fit = self._job.described(num_workers)
         if self._left is not None and self._left.fit != fit:
             raise self._refused(f"They are of another one: {', '.join(differences(self._left.fit, fit))}")
         self._record = FitRecord(fit, self.prefix)
@@ -297,4 +264,4 @@ class FitSaver:
         return self._attempt.checkpointer.at_pace(lambda clock: pace(clock, self._interval))
 
 
-__all__ = ["FitCheckpoints", "FitRecord", "FitSaver", "described", "differences"]
+__all__ = ["CheckpointedJob", "FitCheckpoints", "FitRecord", "FitSaver", "differences"]

@@ -1,4 +1,4 @@
-"""Linear classifiers and factorization machines, as in pyspark.ml.classification, and some that it lacks.
+"""Linear classifiers, factorization machines and multilayer perceptrons, as in pyspark.ml.classification, and some that it lacks.
 
 Examples
 --------
@@ -25,6 +25,7 @@ from sparkps.mllib.linear.mixture_classifier import MLRClassifier, MLRModel
 from sparkps.mllib.linear.perceptron import PerceptronRule
 from sparkps.mllib.linear.spark_model import spark_model
 from sparkps.mllib.linear.streams import StreamClassifier
+from sparkps.mllib.multilayer.classifiers import MultilayerPerceptronClassificationModel, MultilayerPerceptronClassifier
 from sparkps.mllib.params.averaging import HasAveraged
 from sparkps.mllib.params.bounds import HasBounds
 from sparkps.mllib.params.margins import HasMarginThreshold
@@ -38,6 +39,8 @@ from sparkps.mllib.summaries.named import (
     LinearSVCTrainingSummary,
     LogisticRegressionSummary,
     LogisticRegressionTrainingSummary,
+    MultilayerPerceptronClassificationSummary,
+    MultilayerPerceptronClassificationTrainingSummary,
 )
 
 
@@ -328,5 +331,6 @@ __all__ = [
     "FMClassificationModel", "FMClassificationSummary", "FMClassificationTrainingSummary", "FMClassifier", "FTRLClassificationModel",
     "FTRLClassifier", "LinearSVC", "LinearSVCModel", "LinearSVCSummary", "LinearSVCTrainingSummary", "LogisticRegression",
     "LogisticRegressionModel", "LogisticRegressionSummary", "LogisticRegressionTrainingSummary", "MLRClassifier", "MLRModel",
-    "Perceptron", "PerceptronModel",
+    "MultilayerPerceptronClassificationModel", "MultilayerPerceptronClassificationSummary",
+    "MultilayerPerceptronClassificationTrainingSummary", "MultilayerPerceptronClassifier", "Perceptron", "PerceptronModel",
 ]  # fmt: skip

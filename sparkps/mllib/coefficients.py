@@ -131,14 +131,19 @@ class TableCoefficients:
 
     def top(self, k: int) -> tuple[Array, Array]:
         """As `LocalCoefficients.top`; the nodes choose, and only `k` rows come here."""
-        # No feature, but maybe among the largest: the intercept, and the few parameters with keys below it.
-        keys, sizes = self.table.call("topk", k=k + _MOST_PARAMETERS, by="magnitude")
-        keys = keys[(keys >= 0) & (sizes != 0)][:k]
+        # No feature, but maybe among the largest: the intercept, and the parameters with keys below it, few of most models.
+        asked = k + _FEW_PARAMETERS
+        while True:
+            every, sizes = self.table.call("topk", k=asked, by="magnitude")
+            keys = every[(every >= 0) & (sizes != 0)][:k]
+            if len(keys) == k or len(every) < asked or not sizes.all():
+                break
+            asked *= 2
         return keys, np.asarray(self.table.pull(keys), np.float64) if len(keys) else np.empty((0, self.dim))
 
 
-#: Most rows of a model's table that belong to no feature.
-_MOST_PARAMETERS = 16
+#: Rows of a model's table that belong to no feature, of all models but those of several layers.
+_FEW_PARAMETERS = 16
 
 
 def _borrow(table: SparseTable, max_age: float | None) -> TableCoefficients:

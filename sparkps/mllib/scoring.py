@@ -13,32 +13,43 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from sparkps.arrow import numbers
-from sparkps.errors import InvalidInput
+from sparkps.errors import ConfigError, InvalidInput
 from sparkps.filesystems.opening import open_filesystem
+from sparkps.mllib.data.graph_inputs import graph_inputs
 from sparkps.mllib.data.raw_columns import RawColumns
+from sparkps.mllib.models.layers import layers_of
 from sparkps.mllib.models.saved import Coefficients, SavedLinearModel, SavedMachine
+from sparkps.mllib.models.saved_layers import SavedMultilayer
 
 #: How models predict; what was saved when all were binary classifiers or regressions has none.
-KINDS = ("", "regression", "binary", "multinomial", "side", "mixture", "machine", "field machine")
+KINDS = ("", "regression", "binary", "multinomial", "side", "mixture", "machine", "field machine", "multilayer")
 
 
-def load_model(url: str | os.PathLike[str]) -> SavedLinearModel:
+def load_model(url: str | os.PathLike[str], *, trusted: bool = False) -> Any:
     """A model that was saved, of any estimator, from any file system that Python opens; Spark is not needed.
 
     Parameters
     ----------
     url : str or PathLike
         What was given to `save`: a path, or a URL (see `sparkps.filesystems.opening`).
+    trusted : bool
+        Whether a pickle may be read, which is a program: a `TorchModel` is one. All other models have none.
+
+    Returns
+    -------
+    SavedLinearModel, SavedMachine, SavedMultilayer or sparkps.mllib.deep.saved.SavedDeepModel
+        A deep model needs torch, and keeps all of its embeddings in memory.
 
     Raises
     ------
     InvalidInput
-        There is no such model.
+        There is no such model, or it is a pickle that is not `trusted`.
     ConfigError
         Nobody knows such a URL, or what it needs is not installed or not set.
     """
@@ -52,6 +63,8 @@ def load_model(url: str | os.PathLike[str]) -> SavedLinearModel:
     try:
         metadata = _metadata(filesystem, path)
         facts = metadata.get("sparkps")
+        if isinstance(facts, dict) and "columns" in facts:
+            return _deep(metadata, filesystem, path, trusted=trusted)
         is_model = isinstance(facts, dict) and facts.get("kind", "") in KINDS
         coefficients = _coefficients(filesystem, path, metadata["sparkps"].get("dim", 1)) if is_model else None
     except (OSError, ValueError, pa.ArrowException) as error:
@@ -65,10 +78,24 @@ def load_model(url: str | os.PathLike[str]) -> SavedLinearModel:
     return _made(metadata, coefficients)
 
 
+def _deep(metadata: dict[str, Any], filesystem: Any, path: str, *, trusted: bool) -> Any:
+    """A deep model; its package, and torch, are imported here alone."""
+    try:
+        saved: Any = import_module("sparkps.mllib.deep.saved")
+    except ModuleNotFoundError as missing:
+        raise ConfigError(f"A deep model needs torch: pip install 'sparkps[torch]'. Got {str(missing)!r} for {path!r}.") from missing
+
+    def read(name: str) -> bytes:
+        with filesystem.open_input_stream(f"{path}/{name}") as file:
+            return bytes(file.read())
+
+    return saved.loaded(metadata, read, lambda table: _keys_and_values(filesystem, f"{path}/rows/{table}", "row"), trusted=trusted)
+
+
 def _made(metadata: dict[str, Any], coefficients: Coefficients) -> SavedLinearModel:
     facts = metadata["sparkps"]
     intercepts = facts.get("intercepts", [facts.get("intercept", 0.0)])  # one `intercept`, where all models had one output
-    made, more = (SavedMachine, _machine(metadata)) if facts.get("kind", "").endswith("machine") else (SavedLinearModel, {})
+    made, more = _kind_of(metadata)
     return made(
         coefficients,
         float(intercepts[0]) if len(intercepts) == 1 else np.array(intercepts, np.float64),
@@ -83,6 +110,15 @@ def _made(metadata: dict[str, Any], coefficients: Coefficients) -> SavedLinearMo
         RawColumns.of(facts["source"]) if "source" in facts else None,
         **more,
     )
+
+
+def _kind_of(metadata: dict[str, Any]) -> tuple[type[SavedLinearModel], dict[str, Any]]:
+    """The class of the model, and what it has besides."""
+    facts = metadata["sparkps"]
+    kind = facts.get("kind", "")
+    if kind == "multilayer":
+        return SavedMultilayer, {"layers": layers_of(np.array(facts.get("scalars", []), np.float64), facts["layers"][1:])}
+    return (SavedMachine, _machine(metadata)) if kind.endswith("machine") else (SavedLinearModel, {})
 
 
 def _machine(metadata: dict[str, Any]) -> dict[str, Any]:
@@ -120,17 +156,24 @@ def _metadata(filesystem: Any, path: str) -> dict[str, Any]:
 
 def _coefficients(filesystem: Any, path: str, dim: int) -> Coefficients:
     """Keys and values, of `dim` values a key."""
-    import pyarrow.parquet as pq
-
-    column, tables = "weight" if dim == 1 else "weights", []
-    for name in _parts_of(filesystem, f"{path}/data"):
-        with filesystem.open_input_file(name) as file:
-            tables.append(pq.ParquetFile(file, pre_buffer=True).read(["key", column]))
-    keys = np.concatenate([np.empty(0, np.int64), *(numbers(chunk) for table in tables for chunk in table.column("key").chunks)])
-    chunks = [chunk for table in tables for chunk in table.column(column).chunks]
-    flat = np.concatenate([np.empty(0), *(numbers(chunk if dim == 1 else chunk.flatten()) for chunk in chunks)])
+    keys, flat = _keys_and_values(filesystem, f"{path}/data", "weight" if dim == 1 else "weights")
     order = np.argsort(keys, kind="stable")
     return Coefficients(keys[order], flat[order] if dim == 1 else flat.reshape(-1, dim)[order])
+
+
+def _keys_and_values(filesystem: Any, folder: str, column: str) -> tuple[Any, Any]:
+    """Keys, int64 (n,), and the values of a column of numbers, or of arrays, one after the other."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    keys: list[Any] = [np.empty(0, np.int64)]
+    values: list[Any] = []
+    for name in _parts_of(filesystem, folder):
+        with filesystem.open_input_file(name) as file:
+            table = pq.ParquetFile(file, pre_buffer=True).read(["key", column])
+        keys += [numbers(chunk) for chunk in table.column("key").chunks]
+        values += [numbers(chunk.flatten() if pa.types.is_list(chunk.type) else chunk) for chunk in table.column(column).chunks]
+    return np.concatenate(keys), np.concatenate(values) if values else np.empty(0)
 
 
 def _parts_of(filesystem: Any, folder: str) -> Sequence[str]:
@@ -148,4 +191,4 @@ def _threshold(metadata: dict[str, Any]) -> float:
     return float(_params(metadata).get("threshold", 0.5))
 
 
-__all__ = ["KINDS", "Coefficients", "SavedLinearModel", "SavedMachine", "load_model"]
+__all__ = ["KINDS", "Coefficients", "SavedLinearModel", "SavedMachine", "SavedMultilayer", "graph_inputs", "load_model"]

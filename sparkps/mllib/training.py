@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sparkps.driver_bridge.groups.group import Group, patience_of
-from sparkps.driver_bridge.groups.resuming import Attempt, CheckpointedRun
-from sparkps.driver_bridge.groups.resumption import Source
 from sparkps.driver_bridge.input.scan import check_input
 from sparkps.driver_bridge.spark.python_workers import want
-from sparkps.errors import CheckpointError, InvalidInput, NonFiniteValues, SparkPSError, UnknownTable, WorkerFailed
+from sparkps.errors import CheckpointError, InvalidInput, NonFiniteValues, SparkPSError, WorkerFailed
 from sparkps.kernels import ahead
-from sparkps.mllib.checkpoints import FitCheckpoints
 from sparkps.mllib.coefficients import Coefficients, TableCoefficients, collect
 from sparkps.mllib.data.rows import Columns
 from sparkps.mllib.data.selection import resolved, select_rows
 from sparkps.mllib.errors import InvalidParam, InvalidRow
+from sparkps.mllib.fits import group_of, train_by
 from sparkps.mllib.solvers.driver import Solution, SolverDriver
 from sparkps.mllib.solvers.drivers import DRIVERS
-from sparkps.mllib.solvers.job import RankJob, TrainingJob
-from sparkps.mllib.solvers.names import TableNames
+from sparkps.mllib.solvers.job import TrainingJob
 from sparkps.mllib.solvers.ranks import Figures, not_finite
 from sparkps.mllib.solvers.saving import Unsaved
-from sparkps.mllib.tables import TrainingTables, context_of, new_prefix
+from sparkps.mllib.tables import TrainingTables, context_of
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -86,30 +83,20 @@ def train_grid(df: DataFrame, jobs: Sequence[TrainingJob]) -> list[Trained]:
     rows, jobs = select_rows(df, columns), [replace(job, columns=columns) for job in jobs]
     ps = context_of(df.sparkSession)
     warm_kernels(KERNELS, *jobs[0].objective.kernels, *DRIVERS[jobs[0].solver].kernels)
-    try:
+    with said_to_users():
         return _train(ps, rows, jobs)
-    except SparkPSError as error:
-        told = in_terms_of_estimators(error)
-        if told is error:
-            raise
-        raise told from error
 
 
 def train_further(ps: PSContext, df: DataFrame, driver: SolverDriver) -> tuple[Solution, Figures]:
     """Train tables that outlive the training, which are the caller's, on the rows of `df`. Columns of the job are `resolved`."""
     rows = select_rows(check_input(df), driver.job.columns)
     warm_kernels(KERNELS, *driver.job.objective.kernels)
-    try:
-        group = _group(ps, rows, driver)
+    with said_to_users():
+        group = group_of(ps, rows, driver.job, driver)
         with TrainingTables(ps) as tables:
             driver.create(tables, group.num_workers)
             with group as running:
                 (solution,), figures = driver.run(running, Unsaved())
-    except SparkPSError as error:
-        told = in_terms_of_estimators(error)
-        if told is error:
-            raise
-        raise told from error
     return solution, figures
 
 
@@ -126,74 +113,12 @@ def _check_measured(job: TrainingJob) -> None:
 
 def _train(ps: PSContext, rows: DataFrame, jobs: Sequence[TrainingJob]) -> list[Trained]:
     job = jobs[0]
-    if job.checkpoint_dir:
-        assert len(jobs) == 1, "a fit that keeps checkpoints is alone"
-        with FitCheckpoints(job) as kept:
-            trained = _train_kept(ps, rows, job, kept)
-            kept.remove()
-            return trained
-    driver = DRIVERS[job.solver](jobs, TableNames(new_prefix(job.uid)))
-    group = _group(ps, rows, driver)
-    with TrainingTables(ps) as tables:
-        models = driver.create(tables, group.num_workers)
-        with group as running:
-            solutions, figures = driver.run(running, Unsaved())
+
+    def finish(tables: TrainingTables, driver: SolverDriver, models: Any, outcome: Any) -> list[Trained]:
+        solutions, figures = outcome
         return _trained(tables, models, solutions, figures, job)
 
-
-def _train_kept(ps: PSContext, rows: DataFrame, job: TrainingJob, kept: FitCheckpoints) -> list[Trained]:
-    """With checkpoints: goes on from those of an earlier attempt, and from its own when buckets are lost."""
-    driver = DRIVERS[job.solver]([job], TableNames(kept.prefix))
-    begun = Source(kept.store, kept.is_mine, lambda name: name.startswith(kept.prefix))
-    first = _group(ps, rows, driver, begun)
-    plan = kept.begin(first.num_workers)
-    groups = iter([first])
-
-    def make(source: Source | None) -> Group:
-        assert source is not None, "a fit goes on from what is there"
-        # Rolled back: other tables have lost buckets, too.
-        rolled_back = replace(source, restores=lambda name: name.startswith(kept.prefix) or _exists(ps, name))
-        return next(groups, None) or _group(ps, rows, driver, rolled_back)
-
-    def work(attempt: Attempt) -> tuple[list[Solution], Figures]:
-        return driver.run(attempt.running, kept.saver(attempt))
-
-    with TrainingTables(ps) as tables:
-        models = driver.create(tables, first.num_workers)
-        solutions, figures = CheckpointedRun(make, ps.control, plan, patience_of(ps), work).run()
-        return _trained(tables, models, solutions, figures, job)
-
-
-def _exists(ps: PSContext, table: str) -> bool:
-    try:
-        ps.table(table)
-    except UnknownTable:
-        return False
-    return True
-
-
-def _group(
-    ps: PSContext,
-    rows: DataFrame,
-    driver: SolverDriver,
-    source: Source | None = None,
-) -> Group:
-    """The workers of a training, and the checkpoints that they may go on from."""
-    job, workers = driver.job, ps.settings.workers
-    task = driver.task(RankJob(driver.jobs, driver.names, workers.memory_budget, workers.local_dir, resumes=source is not None))
-    return Group(
-        ps,
-        rows,
-        task,
-        job.num_workers,
-        job.consistency,
-        solver=driver.joins,
-        deterministic=job.deterministic,
-        # By this name a group that goes on is known.
-        name=job.uid if source is None else driver.names.prefix,
-        label=label_of(job.uid),
-        resume_from=source,
-    )
+    return train_by(ps, rows, job, lambda names: DRIVERS[job.solver](jobs, names), finish)
 
 
 def _trained(
@@ -209,15 +134,16 @@ def _trained(
     return found
 
 
-def label_of(uid: str) -> str:
-    """What heads the progress bar: the uid's class, without the part that tells estimators of one class apart.
-
-    Examples
-    --------
-    >>> label_of("NaiveBayes_4f1a2b3c4d5e")
-    'NaiveBayes'
-    """
-    return uid.rpartition("_")[0] or uid
+@contextmanager
+def said_to_users() -> Iterator[None]:
+    """Errors of its block are raised `in_terms_of_estimators`."""
+    try:
+        yield
+    except SparkPSError as error:
+        told = in_terms_of_estimators(error)
+        if told is error:
+            raise
+        raise told from error
 
 
 def in_terms_of_estimators(error: SparkPSError) -> SparkPSError:
@@ -262,4 +188,4 @@ def warm_kernels(*owners: str) -> None:
     log.warning("sparkps has compiled them in %.0f s.", time.monotonic() - began)
 
 
-__all__ = ["KERNELS", "Trained", "in_terms_of_estimators", "label_of", "train", "train_further", "train_grid", "warm_kernels"]
+__all__ = ["KERNELS", "Trained", "in_terms_of_estimators", "said_to_users", "train", "train_further", "train_grid", "warm_kernels"]

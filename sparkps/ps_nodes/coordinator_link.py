@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import zmq
 
 from sparkps.errors import ProtocolError
+from sparkps.lifeline import PLACE_TAKEN
 from sparkps.log_forwarding import LogForwarder
 from sparkps.ps_nodes.handlers.commands import command, welcome
 from sparkps.ps_nodes.pulse import Pulse
@@ -192,7 +193,7 @@ class CoordinatorLink:
 
     def _refused(self, message: c.Refused) -> None:
         log.error("the coordinator refused this node: %s", message.message)
-        self.over, self.status = True, 1
+        self.over, self.status = True, PLACE_TAKEN if "job" in message.attributes else 1
 
     def _stop(self, message: c.StopNode) -> None:
         self.over = True

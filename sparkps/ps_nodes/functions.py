@@ -220,6 +220,8 @@ def _checked(call: FunctionCall, tables: Mapping[int, Table]) -> _Call:
     if not operands:
         raise InvalidInput(f"{name!r} must be called on a table. Got none.", function=name)
     first = operands[0]
+    if user is None:
+        _check_storage(call, operands)
     if call.function == "take_column":
         _check_taken(call, first, operands[1])
         return _Call(call, operands, user)
@@ -234,6 +236,20 @@ def _checked(call: FunctionCall, tables: Mapping[int, Table]) -> _Call:
     if call.function in ("column_dots", "column_axpy"):
         _check_columns(call, first)
     return _Call(call, operands, user)
+
+
+def _check_storage(call: FunctionCall, tables: Sequence[Table]) -> None:
+    """Built-ins go over rows as they lie, and most know float32 and float64 only."""
+    storages = {table.spec.storage for table in tables}
+    if storages == {""} or call.function == "topk" or (call.function == "copy" and len(storages) == 1):
+        return
+    raise InvalidInput(
+        f"The tables of {call.function!r} must lie as float32 or float64 on the nodes. Got"
+        f" {', '.join(f'{table.spec.name!r} ({table.spec.stored})' for table in tables)}: create them without `storage`. Rows in 16 bits"
+        " are for 'topk', for 'copy' to a table of the same storage, and for functions of your own.",
+        function=call.function,
+        table=tables[0].spec.name,
+    )
 
 
 def _check_columns(call: FunctionCall, table: Table) -> None:

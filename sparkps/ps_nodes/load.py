@@ -58,7 +58,7 @@ class Load:
         numbers = listed(buckets)
         nbytes = np.zeros(len(numbers), np.int64)
         for table in tables:
-            nbytes += table.sizes(numbers) * (table.dtype.itemsize * table.rule.planes)
+            nbytes += table.sizes(numbers) * (table.key_bytes // table.spec.dim)
         with self._lock:
             self._add_up()
             shares = self._shares[numbers]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from sparkps.errors import DeadlineExceeded, FunctionFailed, InvalidInput
 from sparkps.kernels import rows, vectors
+from sparkps.kernels.compiled import words_of
 from sparkps.ps_nodes.tables.directory import Table
 from sparkps.ps_nodes.user_functions import past_deadline, raised
 from sparkps.wire.codec import DTYPES, MAX_DIMENSIONS
@@ -171,18 +172,19 @@ def copy_rows(bucket: int, tables: Sequence[Table]) -> list[NDArray[Any]]:
     first = tables[0]
     # Dense tables have a lock each; everybody takes several in this order.
     locks = np.unique(np.array([table.lock_heads.ctypes.data for table in tables], np.int64))
-    described = np.array([[table.heads.ctypes.data, table.row_bytes] for table in tables], np.int64)
+    described = np.array([[table.heads.ctypes.data, table.spec.dim * table.plane_dtypes[0].itemsize] for table in tables], np.int64)
     most = int(first.sizes(np.array([bucket], np.int32))[0]) // first.spec.dim
     while True:
-        copies = [np.empty((most, table.spec.dim), table.dtype) for table in tables]
+        copies = [np.empty((most, table.spec.dim), table.plane_dtypes[0]) for table in tables]
         targets = np.array([copy.ctypes.data for copy in copies], np.int64)
         count = vectors.copy_bucket(described, locks, bucket, most, targets)
         if count <= most:
             break
         most = count + count // 8 + _SPARE
-    for copy in copies:
-        copy.flags.writeable = False
-    return [copy[:count] for copy in copies]
+    found = [table.values_of(copy) for table, copy in zip(tables, copies, strict=True)]
+    for each in found:
+        each.flags.writeable = False
+    return [each[:count] for each in found]
 
 
 def _write(table: Table, changes: Sequence[Change]) -> None:
@@ -192,10 +194,12 @@ def _write(table: Table, changes: Sequence[Change]) -> None:
     slots = np.concatenate([change.slots for change in changes])
     values = np.concatenate([change.values for change in changes])
     where = table.heads, table.lock_heads, buckets, offsets, slots
+    words = words_of(table.spec.stored)
     table.changing_rows(slots, (buckets, offsets))
-    rows.scatter.of(table.spec.dtype)(*where, values, 0)
+    rows.scatter.of(table.spec.stored)(*where, values, 0, words)
     if table.rule.dual:  # of the rows that were written only: a row that is 0 may have a dual that is not
-        rows.rebase_duals.of(table.spec.dtype)(*where, table.steps.at(buckets), table.spec.dim, values[:0].reshape(-1))
+        kernel = rows.rebase_duals.of(table.spec.stored)
+        kernel(*where, table.steps.at(buckets), table.spec.dim, values[:0].reshape(-1), words)
 
 
 # ---- results -----------------------------------------------------------------------------------------------------------

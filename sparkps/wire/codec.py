@@ -52,6 +52,7 @@ DTYPES: dict[int, np.dtype[Any]] = {
     4: np.dtype("<f4"),
     5: np.dtype("<f8"),
     6: np.dtype("<f2"),
+    7: np.dtype("<u2"),
 }
 _CODES = {dtype: code for code, dtype in DTYPES.items()}
 

@@ -46,6 +46,7 @@ def tables_of(tier: Tier):
         tier.sparse("factors", dim=3, dtype="float64", init=Normal(0, 0.1), optimizer=Adam(0.05), group="fm", seed=7),
         tier.sparse("alone", dim=2, optimizer=Adagrad(0.1)),
         tier.dense("bias", (700,), dtype="float64", optimizer=Adam(0.1)),
+        tier.sparse("brains", dim=4, init=Normal(0, 0.1), optimizer=Adagrad(0.1), group="fm", storage="bfloat16"),
     )
 
 

@@ -100,7 +100,7 @@ def test_rank_that_is_not_to_be_given_up_is_not_asked_for(tier: Tier, gone: str)
     with tier.group(2, 0) as group:
         sessions = begun(tier, group, gone)
         waits = stand_in(tier, group, "wait")
-        waits.look(tier.control.request(GroupState(0, group)))
+        assert waits.look(tier.control.request(GroupState(0, group)), 0.0) is None
         assert not waits.give_up_now(1, lambda: False)
         assert not stand_in(tier, group).give_up_now(-1, lambda: False), "Spark has not said which"
         assert not stand_in(tier, group).give_up_now(1, lambda: True), "the group is being ended"

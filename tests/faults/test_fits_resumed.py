@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sparkps.checkpoints.store import CheckpointStore
+from tests.harness.cases import cases
 from tests.harness.fits import labelled
 from tests.harness.processes import DriverProgram
 from tests.harness.waiting import wait_until
@@ -51,7 +52,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("solver", ["lbfgs", "adam"])
+@pytest.mark.parametrize("solver", cases(["lbfgs"], long=["adam"]))
 def test_a_driver_that_is_killed_in_a_fit_goes_on_and_gives_the_same_model(rows: str, tmp_path: pathlib.Path, solver: str) -> None:
     url = str(tmp_path / "checkpoints")
     with DriverProgram(PROGRAM.format(rows=rows, solver=solver, nodes=2, url=url)) as driver:

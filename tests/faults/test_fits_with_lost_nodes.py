@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame
 from sparkps import PSContext
 from sparkps.mllib.classification import LogisticRegression
 from sparkps.testing.processes import kill_node, nodes_up, wait_until
+from tests.harness.cases import cases
 from tests.harness.node_faults import NODES, wait_whole
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -32,7 +33,7 @@ def clock(ps: PSContext) -> int:
     return max((int(rank["clock"]) for group in ps.status()["groups"] for rank in group["ranks"]), default=-1)
 
 
-@pytest.mark.parametrize("after", [4, 9])
+@pytest.mark.parametrize("after", cases([4], long=[9]))
 @pytest.mark.parametrize("solver", FITS)
 def test_node_killed_in_a_fit_changes_no_coefficient(ps: PSContext, rows: DataFrame, solver: str, after: int) -> None:
     estimator = LogisticRegression(solver=solver, numWorkers=2, **FITS[solver])

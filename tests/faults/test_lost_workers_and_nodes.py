@@ -19,6 +19,7 @@ from pyspark.sql import SparkSession
 from sparkps import BSP, PSContext, WorkerLost
 from sparkps.optim import Adagrad
 from sparkps.testing.processes import kill_node, nodes_up, wait_until
+from tests.harness.cases import cases
 from tests.harness.node_faults import NODES, clock_of, never_tired, wait_whole
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -94,7 +95,7 @@ def test_what_the_lost_rank_had_ticked_counts(undisturbed: tuple[bytes, list[flo
     assert undisturbed[1] == [1.0] * CLOCKS + [1.0] * LOST_AT + [0.0] * (CLOCKS - LOST_AT)
 
 
-@pytest.mark.parametrize(("at", "later"), [(2, 0.0), (LOST_AT, 1.0), (LOST_AT + 2, 0.0)])
+@pytest.mark.parametrize(("at", "later"), cases([(2, 0.0), (LOST_AT + 2, 0.0)], long=[(LOST_AT, 1.0)]))
 def test_a_node_killed_beside_a_rank_that_is_given_up_changes_no_bit(
     ps: PSContext, tmp_path: pathlib.Path, undisturbed: tuple[bytes, list[float]], at: int, later: float
 ) -> None:

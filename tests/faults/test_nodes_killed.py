@@ -10,6 +10,7 @@ import pytest
 
 from sparkps import PSContext
 from sparkps.testing.processes import kill_node, nodes_up
+from tests.harness.cases import cases
 from tests.harness.node_faults import NODES, Tables, trained, wait_whole
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -20,7 +21,7 @@ def no_leaks() -> None:
     """Nodes that have taken the place of others stay until the tier of this module ends."""
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", cases(range(3), long=range(3, 6)))
 def test_node_killed_at_a_random_moment_changes_no_bit(ps: PSContext, tmp_path: pathlib.Path, undisturbed: Tables, seed: int) -> None:
     drawn = random.Random(seed)
     wait_whole(ps, NODES)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -16,8 +12,9 @@ from pyspark.sql import DataFrame, SparkSession
 from sparkps import PSContext
 from sparkps.mllib.classification import LogisticRegression
 from sparkps.mllib.solvers import fullbatch_driver, minibatch_driver, online_driver
+from tests.harness.cases import cases
 from tests.harness.fit_rows import fit_rows
-from tests.harness.waiting import wait_until
+from tests.harness.held_rank import Held, disturbed_by
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -31,29 +28,6 @@ FITS: dict[str, tuple[ModuleType, str, dict[str, Any]]] = {
     "adagrad": (minibatch_driver, "MiniBatchTask", {"maxIter": 8, "batchSize": 50, "deterministic": True}),
     "online": (online_driver, "OnlineTask", {"maxIter": 8, "batchSize": 50, "regParam": 0.01, "deterministic": True}),
 }
-
-
-class Held:
-    """A train function whose rank 0 stops in a clock, after its pushes and before its tick, until it is killed.
-
-    A successor, which begins at a later clock than 0, goes through.
-    """
-
-    def __init__(self, train: Callable[[Any, Any], Any], clock: int = CLOCK) -> None:
-        self.train, self.clock = train, clock
-
-    def __call__(self, worker: Any, batches: Any) -> Any:
-        if worker.rank == 0 and worker.clock == 0:
-            tick = worker.tick
-
-            def held(state: bytes | None = None) -> None:
-                if worker.clock == self.clock:
-                    worker.report(held=os.getpid())
-                    threading.Event().wait(40)
-                tick(state)
-
-            worker.tick = held
-        return self.train(worker, batches)
 
 
 @pytest.fixture(scope="module")
@@ -71,23 +45,6 @@ def rows(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> DataF
     return fit_rows(spark, tmp_path_factory.mktemp("rows"), 400)
 
 
-def rank_0(ps: PSContext) -> dict[str, Any]:
-    """Rank 0 of the only worker group, as the status has it; empty without a group."""
-    groups = ps.status()["groups"]
-    return groups[0]["ranks"][0] if groups else {}
-
-
-def disturbed_by(ps: PSContext, clock: int, fit: Callable[[], Any]) -> Any:
-    """What the fit gives whose rank 0 is held in that clock, and killed."""
-    with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(fit)
-        assert wait_until(lambda: "held" in rank_0(ps).get("counters", {}), 120.0, 0.05)
-        held = rank_0(ps)
-        assert (held["clock"], held["incarnation"]) == (clock - 1, 1)
-        os.kill(held["counters"]["held"], signal.SIGKILL)
-        return running.result(timeout=60)
-
-
 @pytest.mark.parametrize("solver", FITS)
 def test_killed_worker_leaves_the_same_model(
     ps: PSContext, rows: DataFrame, monkeypatch: pytest.MonkeyPatch, solver: str
@@ -96,7 +53,7 @@ def test_killed_worker_leaves_the_same_model(
     estimator = LogisticRegression(solver=solver, numWorkers=2, **params)
     undisturbed = estimator.fit(rows)
     made = getattr(module, name)
-    monkeypatch.setattr(module, name, lambda rank_job: Held(made(rank_job)))
+    monkeypatch.setattr(module, name, lambda rank_job: Held(made(rank_job), CLOCK))
     disturbed = disturbed_by(ps, CLOCK, lambda: estimator.fit(rows))
     assert disturbed.coefficients == undisturbed.coefficients
     assert disturbed.intercept == undisturbed.intercept
@@ -105,7 +62,7 @@ def test_killed_worker_leaves_the_same_model(
     assert ps.status()["tables"] == []
 
 
-@pytest.mark.parametrize("clock", [5, 8, 9, 10])
+@pytest.mark.parametrize("clock", cases([5, 9], long=[8, 10]))
 def test_worker_killed_between_the_fits_of_a_grid(ps: PSContext, rows: DataFrame, monkeypatch: pytest.MonkeyPatch, clock: int) -> None:
     """In one of these clocks a rank takes its solution for the model, and tells of the next fit's coordinates."""
     estimator = LogisticRegression(maxIter=2, tol=0.0, standardization=False, numWorkers=2)

@@ -43,15 +43,18 @@ class Row:
     params: dict[str, Any] = field(default_factory=dict)
     #: Whether a class of several can be told from all others with it.
     one_vs_rest: bool = False
+    #: Param that is a list which begins with the number of features; empty: it has none.
+    sized: str = ""
 
     @property
     def cls(self) -> Any:
         """The class; None: the package has none."""
         return public_classes().get((self.module, self.name))
 
-    def make(self, **more: Any) -> Any:
-        """An estimator."""
-        return self.cls(**{"maxIter": 2, "numWorkers": 1, **self.params, **more})
+    def make(self, features: int = 4, **more: Any) -> Any:
+        """An estimator, for rows of so many features."""
+        sizes = {self.sized: [features, *self.params[self.sized][1:]]} if self.sized else {}
+        return self.cls(**{"maxIter": 2, "numWorkers": 1, **self.params, **sizes, **more})
 
     def frame(self, spark: Any, count: int = 6, **columns: Any) -> Any:
         """Rows in one partition: label, features and weight."""
@@ -72,6 +75,7 @@ TABLE = (
     Row("classification", "FFMClassifier", "binary", {"factorSize": 2, "fieldStarts": [0, 2]}),
     Row("classification", "MLRClassifier", "binary"),
     Row("classification", "FTRLClassifier", "binary"),
+    Row("classification", "MultilayerPerceptronClassifier", "classes", {"layers": [4, 3, 3]}, sized="layers"),
     Row("regression", "LinearRegression", "numbers", {"solver": "lbfgs", "regParam": 0.1}),
     Row("regression", "LinearRegression", "numbers", {"solver": "normal", "regParam": 0.1}),
     Row("regression", "LinearRegression", "numbers", {"loss": "huber", "regParam": 0.1}),

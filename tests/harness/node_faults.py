@@ -39,13 +39,14 @@ class Training:
 
     def __call__(self, worker: Any, batches: Any) -> int:
         """Pull, push and tick; the number of clocks."""
-        rows, weights, counts = worker.table("rows"), worker.table("weights"), worker.table("counts")
+        rows, halves, weights, counts = (worker.table(name) for name in ("rows", "halves", "weights", "counts"))
         keys = np.arange(ROWS)
         while worker.clock < self.clocks:
             rng = np.random.default_rng((worker.rank, worker.clock))
             read, dense = rows.pull(keys), weights.pull()
             rows.push_async(keys, np.tanh(read) + rng.normal(size=read.shape))
             weights.push(np.tanh(dense) + rng.normal(size=dense.shape))
+            halves.push(keys, np.tanh(halves.pull(keys)) + rng.normal(size=read.shape))
             rows.push(keys[::3], rng.normal(size=(len(keys[::3]), 4)))
             ones = np.zeros(worker.num_workers * self.clocks)
             ones[worker.rank * self.clocks + worker.clock] = 1.0
@@ -103,6 +104,7 @@ def tables(ps: Any, ranks: int, clocks: int) -> Iterator[None]:
 
     made = [
         ps.sparse_table("rows", dim=4, optimizer=Adagrad(0.1)),
+        ps.sparse_table("halves", dim=4, optimizer=Adagrad(0.1), storage="bfloat16"),
         ps.dense_table("weights", shape=ELEMENTS, dtype="float64", optimizer=Adam(0.01)),
         ps.dense_table("counts", shape=ranks * clocks, dtype="float64"),
         ps.sparse_table("outside_rows", dim=4, dtype="float64", optimizer=Adam(0.05)),
@@ -133,7 +135,7 @@ def trained(
         assert list(run.result(TRAINED_WITHIN)) == [clocks] * ranks
         longest = outside.result(TRAINED_WITHIN)
         keys = np.arange(ROWS)
-        bits = {name: ps.table(name).pull(keys) for name in ("rows", "outside_rows")}
+        bits = {name: ps.table(name).pull(keys) for name in ("rows", "halves", "outside_rows")}
         bits["weights"] = ps.table("weights").pull()
         return Tables(bits, ps.table("counts").pull(), ps.table("outside_sums").pull(keys), longest)
 

@@ -10,6 +10,7 @@ from pyspark.ml.linalg import Vectors
 
 from sparkps.mllib.classification import LinearSVC, LogisticRegression
 from sparkps.mllib.regression import LinearRegression
+from tests.harness.cases import cases
 
 FEATURES = 400
 
@@ -64,6 +65,7 @@ def test_the_optimum_is_the_same_and_comes_sooner(ps, rows, name):
     assert needed(sooner, best) <= 0.5 * needed(plain, best)
 
 
+@pytest.mark.long
 def test_a_loss_with_a_kink_comes_to_the_same_optimum(ps, rows):
     estimator = LinearSVC(maxIter=300, tol=1e-10, regParam=0.01, standardization=False)
     plain, sooner = (estimator.copy({estimator.solver: solver}).fit(rows) for solver in ("lbfgs", "auto"))
@@ -113,7 +115,7 @@ GRIDS = {
 
 
 @pytest.mark.parametrize("name", GRIDS)
-@pytest.mark.parametrize("standardization", [True, False])
+@pytest.mark.parametrize("standardization", cases([True], long=[False]))
 def test_a_fit_of_a_grid_is_that_fit_alone(ps, rows, name, standardization):
     """Whatever was fitted before it: their coordinates differ, and where one ended may be far from where the next one is looked for."""
     estimator = LogisticRegression(maxIter=20, regParam=0.01, standardization=standardization, numWorkers=2)

@@ -212,7 +212,7 @@ def test_labels_that_are_all_alike(spark, row):
 
 def test_features_that_do_not_vary(spark, row):
     constant = make_frame(spark, [(label, Vectors.dense(3.0, 0.0), weight) for label, _, weight in rows_of(row)])
-    found = scores(row.make().fit(constant), constant)
+    found = scores(row.make(features=2).fit(constant), constant)
     assert np.isfinite(found).all()
     np.testing.assert_allclose(found, np.broadcast_to(found[0], found.shape))
 
@@ -265,7 +265,7 @@ def test_a_model_needs_its_features_and_room_for_what_it_adds(model, frame):
 
 def test_a_pipeline_is_trained_saved_and_loaded(row, frame, tmp_path):
     slicer = VectorSlicer(inputCol="features", outputCol="two", indices=[0, 1])
-    fitted = Pipeline(stages=[slicer, row.make(featuresCol="two")]).fit(frame)
+    fitted = Pipeline(stages=[slicer, row.make(features=2, featuresCol="two")]).fit(frame)
     fitted.save(str(tmp_path / "pipeline"))
     loaded = PipelineModel.load(str(tmp_path / "pipeline"))
     np.testing.assert_array_equal(scores(loaded, frame), scores(fitted, frame))

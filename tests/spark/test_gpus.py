@@ -125,6 +125,7 @@ def test_workers_on_executors_of_the_application_see_their_own_gpu(tmp_path: pat
     assert told["profiles"] == [0], "nobody has executors of their own"
 
 
+@pytest.mark.long
 def test_workers_with_executors_of_their_own_see_their_own_gpu(tmp_path: pathlib.Path) -> None:
     # Six cores are enough for all executors, so that none has to go, and be started again, on a busy machine.
     dynamic = {"spark.dynamicAllocation.enabled": "true", "spark.executor.cores": "1", "spark.dynamicAllocation.executorIdleTimeout": "5m"}
@@ -133,6 +134,7 @@ def test_workers_with_executors_of_their_own_see_their_own_gpu(tmp_path: pathlib
     assert max(told["profiles"]) > 0, "workers and nodes have"
 
 
+@pytest.mark.long
 def test_workers_on_a_standalone_cluster_see_their_own_gpu(tmp_path: pathlib.Path) -> None:
     settings = conf(tmp_path)
     of_workers = {key: settings.pop(key) for key in list(settings) if key.startswith("spark.worker.")}

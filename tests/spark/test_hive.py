@@ -40,6 +40,7 @@ with PSContext(spark, num_nodes=2):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_hive_tables_are_rows_as_all_others(tmp_path: pathlib.Path) -> None:
     settings = (

@@ -89,6 +89,7 @@ def test_interrupt_spares_the_node_of_a_tier_that_another_thread_has_started(tmp
     assert node == {"ends": [["node"]], "starts": 1}
 
 
+@pytest.mark.long  # tests/spark/test_notebook.py presses the button, too
 def test_interrupt_in_a_notebook_leaves_the_gateway_whole(tmp_path):
     """Its handler raises KeyboardInterrupt and cancels nothing; py4j would close the connections of all threads then."""
     job, node, _ = interrupted(tmp_path, "local[4]", "handler_of_a_notebook")

@@ -10,6 +10,7 @@ from pyspark.ml.linalg import Vectors
 from pyspark.sql import functions as sf
 
 from sparkps.mllib.classification import LinearSVC, LinearSVCModel
+from tests.harness.cases import cases
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ GRID = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("params", GRID, ids=str)
+@pytest.mark.parametrize("params", cases(GRID[:3], long=GRID[3:]), ids=str)
 def test_the_objective_is_as_low_as_pyspark_s(ps, rows, params):
     """Where the loss has kinks neither ends at the very optimum."""
     params = {"maxIter": 60, "tol": 1e-8, **params}

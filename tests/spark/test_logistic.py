@@ -187,8 +187,11 @@ def test_spilled_rows_give_the_same_model(spark, ps, rows, monkeypatch):
     plain = LogisticRegression(maxIter=5, deterministic=True, numWorkers=1).fit(rows)
 
     def without_room(jobs, names, budget, scratch, **more):
+        roomless.append(budget)
         return RankJob(jobs, names, 0, scratch, **more)
 
-    monkeypatch.setattr("sparkps.mllib.training.RankJob", without_room)
+    roomless = []
+    monkeypatch.setattr("sparkps.mllib.solvers.driver.RankJob", without_room)
     spilled = LogisticRegression(maxIter=5, deterministic=True, numWorkers=1).fit(rows)
+    assert roomless  # the driver made its job here, not by another name
     assert plain.coefficients == spilled.coefficients

@@ -15,6 +15,7 @@ from sparkps.checkpoints.store import CheckpointStore
 from sparkps.errors import CheckpointError, ConfigError, NoCheckpoint, SparkPSError, WorkerFailed
 from sparkps.mllib.checkpoints import FitRecord
 from sparkps.mllib.classification import LogisticRegression
+from tests.harness.cases import cases
 from tests.harness.fits import FITS, SCHEMA, bits_of, labelled
 from tests.harness.stateful_training import Killing, fail
 from tests.harness.striking_loss import StrikingLogistic
@@ -79,7 +80,7 @@ def again(solver, url, tmp_path, **more):
     return striking(estimator(solver, url, **more), fail, tmp_path)
 
 
-@pytest.mark.parametrize("solver", FITS)
+@pytest.mark.parametrize("solver", cases(["lbfgs", "adam"], long=sorted(FITS.keys() - {"lbfgs", "adam"})))
 def test_a_fit_that_failed_goes_on_in_another_tier_bit_for_bit(spark, rows, undisturbed, tmp_path, caplog, solver):
     expected = undisturbed(solver)
     url = failed_fit(spark, rows, solver, tmp_path, nodes=3)
@@ -95,7 +96,7 @@ def test_a_fit_that_failed_goes_on_in_another_tier_bit_for_bit(spark, rows, undi
     assert [path for path in url.rglob("*") if path.is_file()] == [], "checkpoints that have served are removed"
 
 
-@pytest.mark.parametrize("centred", [True, False])
+@pytest.mark.parametrize("centred", cases([True], long=[False]))
 def test_a_fit_under_bounds_that_failed_goes_on_bit_for_bit(spark, rows, tmp_path, caplog, centred):
     bounds = {"lowerBoundsOnCoefficients": DenseMatrix(1, 60, [-0.3, -INF, -2.0] * 20)}
     if not centred:
@@ -109,7 +110,7 @@ def test_a_fit_under_bounds_that_failed_goes_on_bit_for_bit(spark, rows, tmp_pat
     assert bits_of(model) == expected
 
 
-@pytest.mark.parametrize(("solver", "every_node"), [("lbfgs", False), ("lbfgs", True), ("adam", False)])
+@pytest.mark.parametrize(("solver", "every_node"), cases([("lbfgs", True), ("adam", False)], long=[("lbfgs", False)]))
 def test_lost_buckets_roll_a_fit_back_to_its_last_checkpoint(spark, rows, undisturbed, tmp_path, caplog, solver, every_node):
     expected = undisturbed(solver)
     with PSContext(spark, num_nodes=2) as ps:

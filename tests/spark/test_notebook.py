@@ -61,7 +61,7 @@ class Notebook:
         return self.client.execute(code)
 
     def outcome(self, request: str, timeout: float) -> str:
-        """"ok", or the name of the exception that ended the cell."""
+        """"ok", the name of the exception that ended the cell, or "aborted"."""
         deadline = time.monotonic() + timeout
         while True:
             try:
@@ -70,10 +70,13 @@ class Notebook:
                 raise TimeoutError(f"the cell did not end within {timeout} s") from None
             if reply["parent_header"].get("msg_id") == request:
                 content = reply["content"]
-                return "ok" if content["status"] == "ok" else f"{content['ename']}: {content['evalue']}"
+                return f"{content['ename']}: {content['evalue']}" if content["status"] == "error" else content["status"]
 
     def run(self, code: str, timeout: float = 40.0) -> str:
-        return self.outcome(self.send(code), timeout)
+        # A kernel drops the cells that come while it still tells of an error.
+        while (outcome := self.outcome(self.send(code), timeout)) == "aborted":
+            continue
+        return outcome
 
     def close(self) -> None:
         self.client.stop_channels()

@@ -18,6 +18,7 @@ SCIKIT_LEARN, LESS = 0.7870, 0.003
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(250)
 def test_sections_of_packages_are_told_as_well_as_by_a_local_learner(shared_data, tmp_path):
     settings = "--master local[2] --driver-memory 2g --conf spark.ui.enabled=false --conf spark.sql.shuffle.partitions=2 pyspark-shell"

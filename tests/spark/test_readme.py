@@ -16,9 +16,9 @@ SAMPLE = pathlib.Path(pyspark.__file__).parent / "data" / "mllib" / "sample_libs
 
 
 def examples() -> list[str]:
-    """The indented blocks that import something, in order."""
+    """The indented blocks that import something, in order; those that need torch are run in tests/deep."""
     blocks = re.findall(r"(?:^    .*\n|^\n(?=    ))+", (ROOT / "README.md").read_text(), re.MULTILINE)
-    return [textwrap.dedent(block) for block in blocks if "import " in block]
+    return [textwrap.dedent(block) for block in blocks if "import " in block and "mllib.deep" not in block]
 
 
 @pytest.mark.slow

@@ -95,13 +95,13 @@ def test_a_message_is_its_struct_its_handler_and_its_sender():
 
 
 @pytest.mark.parametrize("optimizer", ["RMSProp", "AdamW"])
-def test_an_optimizer_is_named_in_three_files(optimizer):
-    """Its values, its update and its state; its formula and its row in the tests come on top. (A solver names others of its own.)"""
+def test_an_optimizer_is_named_in_few_files(optimizer):
+    """Its values, its update and its state, and its twin for copies that workers have; its row in the tests comes on top."""
     assert issubclass(getattr(optim, optimizer), optim.Optimizer)
     spellings = "|".join((optimizer, optimizer.lower(), optimizer.upper()))  # a solver may be called adamW, as in pyspark.ml
     name = re.compile(rf"\b_?({spellings})\b")
     files = [path for path in (ROOT / "sparkps").rglob("*.py") if name.search(_code(path))]
-    assert {path.name for path in files} <= {"optim.py", "updates.py", "optimizers.py"}
+    assert {path.name for path in files} <= {"optim.py", "updates.py", "optimizers.py", "flat_optimizer.py"}
 
 
 def _code(path: pathlib.Path) -> str:

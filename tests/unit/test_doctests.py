@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import importlib.util
 import pkgutil
 
 import pytest
 
 import sparkps
 
+#: Packages that need an extra that is not there.
+MISSING = () if importlib.util.find_spec("torch") else ("sparkps.nn", "sparkps.mllib.deep")
+
 MODULES = sorted(
-    module.name for module in pkgutil.walk_packages(sparkps.__path__, "sparkps.") if not module.name.endswith("__main__")
+    module.name
+    for module in pkgutil.walk_packages(sparkps.__path__, "sparkps.")
+    if not module.name.endswith("__main__") and not f"{module.name}.".startswith(tuple(f"{name}." for name in MISSING))
 )
 
 

@@ -59,3 +59,12 @@ def test_a_path_that_cannot_travel_is_not_told_to_clients() -> None:
     assert environment.with_client_kernels(Settings(), pathlib.Path(name)).client.kernel_cache_dir == ""
     assert environment.with_client_kernels(Settings(), None).client.kernel_cache_dir == ""
     assert environment.with_client_kernels(Settings(), pathlib.Path("/good")).client.kernel_cache_dir == "/good"
+
+
+def test_what_the_user_says_of_nccl_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")
+    monkeypatch.setenv("TORCH_NCCL_ENABLE_MONITORING", "to be undone")
+    monkeypatch.delenv("TORCH_NCCL_ENABLE_MONITORING")
+    environment.leave_nccl_to_us()
+    assert os.environ["TORCH_NCCL_ASYNC_ERROR_HANDLING"] == "1"
+    assert os.environ["TORCH_NCCL_ENABLE_MONITORING"] == "0"

@@ -15,6 +15,7 @@ from sparkps import PSContext
 from sparkps.mllib.classification import LogisticRegression
 from sparkps.mllib.scoring import load_model
 from tests.conftest import ROOT
+from tests.harness.cases import cases
 from tests.harness.hadoop import HadoopCluster
 from tests.harness.waiting import wait_until
 
@@ -63,7 +64,7 @@ def arguments(on_hdfs: str, output: str, *more: str) -> list[str]:
     return [*job, "--deterministic", "--num-workers", "2", "--output", output, "--terminal", "/dev/null", *more]
 
 
-@pytest.mark.parametrize("mode", ["cluster", "client"])
+@pytest.mark.parametrize("mode", cases(["cluster"], long=["client"]))
 def test_a_submitted_job_gives_the_model_of_a_laptop(
     hadoop: HadoopCluster, on_hdfs: str, expected: np.ndarray, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,7 +82,7 @@ def test_a_submitted_job_gives_the_model_of_a_laptop(
     assert wait_until(lambda: not hadoop.containers(), 30)
 
 
-@pytest.mark.parametrize("how", ["yarn application -kill", "SIGKILL of the driver"])
+@pytest.mark.parametrize("how", cases(["SIGKILL of the driver"], long=["yarn application -kill"]))
 def test_an_application_that_is_killed_leaves_nothing_behind(hadoop: HadoopCluster, on_hdfs: str, how: str) -> None:
     mode = "cluster" if how.startswith("yarn") else "client"
     command = hadoop.submit("--deploy-mode", mode, *arguments(on_hdfs, f"{on_hdfs}/never", *ENDLESS), **settings())

@@ -18,9 +18,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sparkps.driver_bridge.coordinator.meetings import Meetings
 from sparkps.errors import Fenced, GroupError, InvalidInput
 from sparkps.specs import LONGEST_GROUP_NAME, GroupSpec, check_group, check_start
-from sparkps.wire.messages.control import GIVES_UP, MAX_RECORDED_RESULT, AdmitGroup, Cause, RankReport
+from sparkps.wire.messages.control import GIVES_UP, MAX_RECORDED_RESULT, MAX_SAID, AdmitGroup, Cause, RankReport
 
 #: A group that nobody was heard from for so many lease times, and for at least so many seconds, is over.
 PATIENCE_TTLS, PATIENCE_SECONDS = 3.0, 60.0
@@ -82,6 +83,8 @@ class GroupRecord:
     heard_at: float
     #: First cause of its failure.
     cause: Cause | None = None
+    #: Of its workers with each other.
+    meetings: Meetings = field(default_factory=Meetings)
 
     @property
     def all_started(self) -> bool:
@@ -233,6 +236,7 @@ class Groups:
             waiting.asked_at += seconds
         for state in self.running.values():
             state.heard_at += seconds
+            state.meetings.shift(seconds)
             for rank in state.ranks:
                 rank.awaited_until += seconds
                 if rank.expires_at is not None:
@@ -293,6 +297,36 @@ class Groups:
             slot.hold(now + self.ttl)
             slot.counters = counters or slot.counters
         return state
+
+    def meet(self, group: int, rank: int, attempt: int, after: int, said: bytes, now: float) -> tuple[int, dict[int, bytes]] | None:
+        """An attempt asks for a meeting of the group's workers; see `meetings`.
+
+        Returns
+        -------
+        tuple or None
+            The meeting's number and what was said, by rank; None: ask again.
+
+        Raises
+        ------
+        SparkPSError
+            The group's first cause, or `Fenced`: another attempt has the rank, or the group has ended.
+        InvalidInput
+            The rank is no worker's, or more is said than `MAX_SAID` bytes.
+        """
+        state = self._live(group, rank)
+        if state.cause is not None:
+            raise state.cause.exception()
+        if rank >= state.spec.num_workers or len(said) > MAX_SAID:
+            raise InvalidInput(
+                f"Workers meet, ranks below {state.spec.num_workers}, and say at most {MAX_SAID} bytes. Got rank {rank} and"
+                f" {len(said)} bytes.",
+                rank=rank,
+            )
+        slot = self._held(state, rank, attempt)
+        workers = state.ranks[: state.spec.num_workers]
+        live = {number: each.incarnation for number, each in enumerate(workers) if not each.finished and not each.given_up}
+        found = state.meetings.ask(rank, slot.incarnation, after, said, now, live)
+        return None if found is None else (state.meetings.number, found)
 
     def release(self, group: int, rank: int, attempt: int) -> None:
         """An attempt gives its rank back; of another's rank or an ended group this is nothing."""

@@ -69,7 +69,8 @@ class NodeRegistry:
             raise TierError(f"A node's endpoint must be its own. Got {endpoint}, which another node has.")
         rival = next((state.info for state in self._up() if state.info.job == job >= 0), None)
         if rival is not None:
-            raise TierError(f"A job of the launcher has one node at a time. Attempt {attempt} must wait: {described(rival)} is up.")
+            must = f"A job of the launcher has one node at a time. Attempt {attempt} must wait: {described(rival)} is up."
+            raise TierError(must, node=rival.node, job=job)
         node = len(self.nodes)
         self.nodes[node] = NodeRecord(NodeInfo(node, endpoint, host, pid, job=job, attempt=attempt), now)
         members = self.up()

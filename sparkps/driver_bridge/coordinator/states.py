@@ -83,6 +83,7 @@ _ROWS: dict[Event, tuple[Outcome, ...]] = {
     c.EndGroup:         _USES,
     c.Lease:            _USES,
     c.Renew:            _USES,
+    c.Meet:             _USES,
     c.ReleaseRank:      _USES,
     c.FinishRank:       _USES,
     c.FailRank:         _USES,

@@ -24,8 +24,8 @@ def tier_status(nodes: NodeRegistry, catalog: Catalog, groups: Groups, now: floa
         ``under_replicated``: how many have fewer copies than there shall be;
         ``nodes``: id, endpoint, host, pid, state, reason, buckets (that it leads), copies (that it holds, those included), rows, bytes
         ``memory_bytes`` (in use), ``memory_limit`` (`spark.sparkps.nodeMemory`; 0: none is known) and what else a node reports;
-        ``tables``: name, kind, dim, dtype, shape, group, rows, bytes, lost_buckets (of which its rows are gone, though a checkpoint
-        without the table was restored since); ``groups``: id, name, state, cause, staleness (its bound),
+        ``tables``: name, kind, dim, dtype, storage, shape, group, rows, bytes, lost_buckets (of which its rows are gone, though a
+        checkpoint without the table was restored since); ``groups``: id, name, state, cause, staleness (its bound),
         num_workers, clock (the lowest of all ranks) and ``ranks``: rank, state, attempt, incarnation, clock, staleness (the
         largest measured), waited_seconds, counters; ``queued``: names of groups that wait for admission.
     """
@@ -64,6 +64,7 @@ def _table(spec: TableSpec, reports: Iterable[Report], missing: int) -> dict[str
         "kind": spec.kind,
         "dim": spec.dim,
         "dtype": spec.dtype,
+        "storage": spec.stored,
         "shape": list(spec.shape),
         "group": spec.group,
         "optimizer": repr(spec.optimizer),

@@ -54,7 +54,7 @@ HANDLERS: Handlers = {
 _NOTICES = (c.Heartbeat, c.CommandDone, c.LogLines)
 
 #: Requests that change nothing that a coordinator which is started again does not learn anew.
-_QUESTIONS = (c.Attach, c.FindTable, c.Renew, c.GroupState, c.TierStatus, c.FetchLog, c.FindDueTokens)
+_QUESTIONS = (c.Attach, c.FindTable, c.Renew, c.Meet, c.GroupState, c.TierStatus, c.FetchLog, c.FindDueTokens)
 #: Answers that say the same: ask again.
 _ASK_AGAIN = (c.Refused, c.Wait, c.Queued)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from sparkps.client.session import connect
+from sparkps.config import FRACTION, is_fraction
 from sparkps.consistency import BSP, Consistency, check_consistency
 from sparkps.driver_bridge.groups import admission, solver
 from sparkps.driver_bridge.groups.causes import left
@@ -71,6 +72,8 @@ class Group:
         Heads the progress bar; empty: the name and its id.
     resume_from : Source, optional
         The group continues the newest of these checkpoints. Tables are restored when it starts.
+    gpus_per_worker : float, optional
+        As for `PSContext.run`.
 
     Examples
     --------
@@ -97,6 +100,7 @@ class Group:
         name: str = "run",
         label: str = "",
         resume_from: Source | None = None,
+        gpus_per_worker: float | None = None,
     ) -> None:
         if not callable(train):
             raise InvalidInput(f"`train` must be a function of (worker, batches). Got {type(train).__name__} instead.")
@@ -105,7 +109,7 @@ class Group:
         _check_words(name, label, deterministic=deterministic, progress=progress)
         self._on_worker_loss = check_on_worker_loss(on_worker_loss)
         self.consistency = check_consistency(consistency)
-        self._plan = plan_workers(ps, num_workers)
+        self._plan = plan_workers(ps, num_workers, _checked_gpus(gpus_per_worker))
         self.num_workers = self._plan.num_workers
         self.name = f"{name}-{secrets.token_hex(3)}"
         self._ps = ps
@@ -257,6 +261,12 @@ def _check_timeout(timeout: Any) -> None:
         raise InvalidInput(f"`timeout` must be a number of seconds above 0, or None. Got {timeout!r} instead.")
 
 
+def _checked_gpus(gpus: Any) -> float | None:
+    if gpus is not None and not is_fraction(gpus):
+        raise InvalidInput(f"`gpus_per_worker` must be {FRACTION}, or None. Got {gpus!r} instead.")
+    return None if gpus is None else float(gpus)
+
+
 def start_group(
     ps: PSContext, df: DataFrame, train: Train, num_workers: int | None = None, **options: Any
 ) -> RunningGroup:
@@ -307,6 +317,7 @@ def run_group(
         BSP bit for bit, if ranks get the same rows again (``deterministic=True``, or the same files).
     **options
         ``deterministic=True``: a row's worker and place depend on the rows alone. ``timeout``: seconds that the group may take.
+        ``gpus_per_worker``: in the place of `spark.sparkps.worker.gpus`.
         ``progress``: True or False for a bar in any case; None: where somebody sees it. ``on_worker_loss="continue"``: the group
         goes on without a worker that is lost, if no successor has come by the end of its lease (`spark.sparkps.leaseTtl`) or Spark has
         given it up; what it had ticked counts, others do not wait for it, and its result is a `WorkerLost`. The last worker is

@@ -212,8 +212,9 @@ class GroupMonitor:
         if done:
             return self._job_is_done(now)
         if report is not None:
-            if now > self._restarted_by:
-                self._stand_in.look(report)
+            if now > self._restarted_by and (silent := self._stand_in.look(report, now)) is not None:
+                self.cause = self.fail(silent)
+                return True
             if self._stand_in.lost and report.state == "finished":
                 return self._job_hangs(now)
         if self._alone is not None and not self._started_at:

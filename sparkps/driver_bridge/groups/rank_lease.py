@@ -78,6 +78,8 @@ class RankLease:
         self._started = threading.Event()
         if leased.started:
             self._started.set()
+        #: Number of the meeting that another worker waits for, as of the last renewal; 0: none. Set by the renewing thread.
+        self.meeting = 0
         #: Why the rank must stop; set once, by the renewing thread.
         self._over: SparkPSError | None = None
         #: Nothing is left to give back: the rank has finished, or its group has failed.
@@ -184,6 +186,7 @@ class RankLease:
                 if answer.failed is not None:
                     self._over = answer.failed.exception()
                     return
+                self.meeting = answer.meeting
                 if answer.all_started:
                     self._started.set()
             steady = min(_REPORT_EVERY, self._ttl / 4)

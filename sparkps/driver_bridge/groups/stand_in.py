@@ -20,7 +20,7 @@ from sparkps.driver_bridge.groups.rank_task import (
     stored_result,
 )
 from sparkps.driver_bridge.groups.report import WorkerLost
-from sparkps.errors import GroupError, InvalidInput, SparkPSError
+from sparkps.errors import GroupError, InvalidInput, SparkPSError, WorkerFailed
 from sparkps.specs import GroupSpec
 from sparkps.wire.messages.control import (
     GIVES_UP,
@@ -37,6 +37,12 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two tries to give a rank up, and how long they go on after the end of its lease.
 _LOOK_EVERY, _GRACE = 0.2, 5.0
+
+#: Where all workers that are left are silent for so long, nobody is left to go on with (seconds, and of the time of a lease).
+ALL_SILENT, ALL_SILENT_TTLS = 60.0, 3.0
+
+#: Of the time between two looks no more counts as silence (seconds): while nobody could look, workers may have been heard.
+_LONGEST_GAP = 5.0
 
 #: "wait": the group waits for a successor of a lost worker. "continue": it goes on without it when none comes.
 OnWorkerLoss = Literal["wait", "continue"]
@@ -88,13 +94,48 @@ class StandIn:
         self.lost: dict[int, WorkerLost] = {}
         #: Ranks that had finished at the nodes before their worker was lost: an attempt that comes fetches the result from there.
         self._done: set[int] = set()
+        #: For how long all workers that are left were seen to be silent, and when that was seen last (seconds); None: they are not.
+        self._silent = 0.0
+        self._silent_at: float | None = None
 
-    def look(self, report: GroupReport) -> None:
-        """Give up the ranks that nobody holds and no successor has come for."""
-        if self._is_wanted and report.cause is None:
-            for rank in report.ranks[: self._group.num_workers]:
-                if rank.state == "vacant" and rank.incarnation and rank.rank not in self._done:
-                    self._give_up(Lease(0, self._group.group, rank.rank, GIVES_UP), self._control.request)
+    def look(self, report: GroupReport, now: float) -> WorkerFailed | None:
+        """Give up the ranks that nobody holds and no successor has come for.
+
+        Parameters
+        ----------
+        report : GroupReport
+        now : float
+            Seconds, monotonic.
+
+        Returns
+        -------
+        WorkerFailed or None
+            Why the group cannot go on: the last workers are not given up, and have been silent for too long.
+        """
+        if not self._is_wanted or report.cause is not None:
+            return None
+        workers = report.ranks[: self._group.num_workers]
+        for rank in workers:
+            if rank.state == "vacant" and rank.incarnation and rank.rank not in self._done:
+                self._give_up(Lease(0, self._group.group, rank.rank, GIVES_UP), self._control.request)
+        left = [rank for rank in workers if rank.state not in ("finished", "lost") and rank.rank not in {*self.lost, *self._done}]
+        if not left or any(rank.state != "vacant" or not rank.incarnation for rank in left):
+            self._silent, self._silent_at = 0.0, None
+            return None
+        self._silent += 0.0 if self._silent_at is None else min(now - self._silent_at, _LONGEST_GAP)
+        self._silent_at = now
+        is_long = self._silent > max(ALL_SILENT, ALL_SILENT_TTLS * self._ttl)
+        return self._all_silent([rank.rank for rank in left], self._silent) if is_long else None
+
+    def _all_silent(self, ranks: list[int], seconds: float) -> WorkerFailed:
+        name = self._group.name
+        return WorkerFailed(
+            f"A worker of group {name!r} must be left to go on. Those that are, of ranks {ranks}, were silent for {seconds:.0f} s, and no"
+            " successor has come: their processes stand still, or their machines cannot be reached.",
+            group=name,
+            rank=ranks[0],
+            cause="silent",
+        )
 
     def give_up_now(self, rank: int, stopped: Callable[[], bool]) -> bool:
         """Give up a rank to which no successor will come; whether nothing is left to do for it.

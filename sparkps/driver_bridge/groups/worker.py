@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,12 +11,15 @@ from sparkps.client.session import Session
 from sparkps.client.tables import DenseTable, SparseTable
 from sparkps.driver_bridge.groups.rank_lease import RankLease
 from sparkps.driver_bridge.input.batches import Batches
-from sparkps.errors import InvalidInput
+from sparkps.errors import DeadlineExceeded, InvalidInput
 from sparkps.plain import INT_RANGE, LONGEST_NAME, cut, fit, shown
-from sparkps.wire.messages.control import MAX_PROGRESS, MAX_PROGRESS_BYTES, FindTable
+from sparkps.wire.messages.control import MAX_PROGRESS, MAX_PROGRESS_BYTES, FindTable, Meet, Met
 
 #: Of a text that a train function reports, beginning and end are kept.
 _PROGRESS_CHARACTERS = 500
+
+#: Seconds between two questions to the coordinator whether all are there.
+_MEETING_PAUSE = 0.03
 
 #: First byte of a worker's own state, as it is stored with a tick; `rank_task` stores other things with the last one.
 STATE = b"s"
@@ -47,6 +52,8 @@ class Worker:
         self._lease = lease
         self._state = state
         self._tables: dict[str, SparseTable | DenseTable] = {}
+        #: Number of the last meeting that this worker has been to.
+        self.meetings = 0
         #: What `report` was told, all calls together. Read by the renewing thread; replaced, never changed.
         self._progress: dict[str, Any] = {}
         lease.counters = self.counters
@@ -102,6 +109,64 @@ class Worker:
         self._lease.check()
         self._session.tick(None if state is None else STATE + bytes(state))
         self._state = None if state is None else bytes(state)
+
+    def meet(self, said: bytes = b"", timeout: float = 600.0) -> list[bytes | None]:
+        """Meet all workers of the group: each hears what each has said. Waits until all are there.
+
+        Workers that do something without the tier find each other so: for a process group of torch, for one. Where one of them is
+        replaced, what they did ends with an error, and they meet again; its successor comes as to a first meeting.
+
+        Parameters
+        ----------
+        said : bytes
+            At most 4096.
+        timeout : float
+            Seconds.
+
+        Returns
+        -------
+        list of bytes or None
+            By rank; None: the worker has finished.
+
+        Raises
+        ------
+        DeadlineExceeded
+            Not all came in time.
+        SparkPSError
+            The group has failed, or another attempt has this rank.
+
+        Examples
+        --------
+        >>> worker.meet(socket.gethostname().encode())    # doctest: +SKIP
+        [b'host-a', b'host-b']
+        """
+        lease, deadline = self._lease, time.monotonic() + timeout
+        asking = Meet(0, lease.group.group, lease.rank, lease.attempt, self.meetings, bytes(said))
+        while True:
+            lease.check()
+            answer = lease.control.request(asking)
+            if isinstance(answer, Met):
+                self.meetings = answer.number
+                return [answer.said.get(rank) for rank in range(self.num_workers)]
+            if time.monotonic() > deadline:
+                raise DeadlineExceeded(
+                    f"All workers must come to a meeting within {timeout:g} s. They have not: {self.num_workers} are in worker group"
+                    f" {lease.group.name!r}.",
+                    rank=self.rank,
+                )
+            threading.Event().wait(_MEETING_PAUSE)
+
+    @property
+    def meeting_called(self) -> bool:
+        """Whether another worker waits for a meeting: what this one does with the others will not come to its end.
+
+        Raises
+        ------
+        SparkPSError
+            The group has failed, or another attempt has this rank.
+        """
+        self._lease.check()
+        return self._lease.meeting > self.meetings
 
     def report(self, progress: Mapping[str, Any] | None = None, **values: Any) -> None:
         """Tell the driver how training goes; the last value of each name counts.

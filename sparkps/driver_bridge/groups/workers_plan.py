@@ -31,8 +31,10 @@ class WorkersPlan:
     most_failures: int
 
 
-def plan_workers(ps: PSContext, num_workers: int | None) -> WorkersPlan:
+def plan_workers(ps: PSContext, num_workers: int | None, gpus_per_worker: float | None = None) -> WorkersPlan:
     """The plan for a group of so many workers; None: as many as the cluster can run at once.
+
+    Each has so many GPUs, or such a share of one; None: as `spark.sparkps.worker.gpus` says.
 
     Raises
     ------
@@ -42,7 +44,7 @@ def plan_workers(ps: PSContext, num_workers: int | None) -> WorkersPlan:
     """
     master, conf, observed = observe(ps.spark)
     check_platform(conf)
-    gpus = ps.settings.workers.gpus
+    gpus = ps.settings.workers.gpus if gpus_per_worker is None else gpus_per_worker
     slots = count_slots(master, conf, observed, gpus=gpus, held=ps.held_by_nodes)
     number = choose_num_workers(num_workers, slots)
     profile = worker_profile(master, conf, gpus)

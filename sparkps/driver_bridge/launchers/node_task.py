@@ -29,6 +29,7 @@ from sparkps.driver_bridge.launchers import executor_host
 from sparkps.driver_bridge.launchers.children import LAST_LINES
 from sparkps.environment import child_environment
 from sparkps.errors import SparkPSError, TierError
+from sparkps.lifeline import PLACE_TAKEN
 from sparkps.wire.messages.control import NodeGone, TierAddress, TierStatus
 
 #: Seconds between two looks whether another attempt's node is still up.
@@ -168,6 +169,8 @@ class NodeTask:
             status = self._status_of(node, control, attempt)
         finally:
             node.end()
+        if status == PLACE_TAKEN:  # its rival may be gone by now, and that is no failure of this attempt
+            return False
         if status == 0:
             return True
         self._tell(control, attempt, node.fate())

@@ -70,6 +70,25 @@ def _hash_column(column: pa.Array, name: str, kind: str, ngrams: int, codes: Arr
         return _text(column, offsets, elements, keep, name, ngrams, seed)
     if kind == NUMBER:
         return _numbers(column, offsets, elements, keep, seed, codes)
+    return _categories(offsets, elements, keep, kind, seed)
+
+
+def hash_categories(column: pa.Array, kind: str, vocabulary: str) -> Hashed:
+    """Entries of a column of categories: each value's hash is one of the `vocabulary`, whichever columns have that.
+
+    Parameters
+    ----------
+    column : pyarrow.Array
+        Strings, integers, booleans, numbers, or arrays of these.
+    kind : {"string", "integer", "category"}
+    vocabulary : str
+        Columns hash with their own name as a rule.
+    """
+    offsets, elements, keep = _elements(column)
+    return _categories(offsets, elements, keep, kind, np.uint64(hashing.seed_of(vocabulary)))
+
+
+def _categories(offsets: Array, elements: pa.Array, keep: Array | None, kind: str, seed: np.uint64) -> Hashed:
     hashes = _category_hashes(elements, kind)
     raw_kernels.seeded(seed, hashes)
     return _kept(offsets, hashes, _ONES, keep)
@@ -239,4 +258,4 @@ def _check_room(entries: int) -> None:
         )
 
 
-__all__ = ["MOST_ENTRIES", "Hashed", "has_infinite", "read_raw", "word_characters"]
+__all__ = ["MOST_ENTRIES", "Hashed", "has_infinite", "hash_categories", "read_raw", "word_characters"]

@@ -53,7 +53,7 @@ def rows_of(source: RawColumns, columns: Any) -> tuple[Array, Array, Array]:
 
 def rows_with_fields(source: RawColumns, columns: Any) -> tuple[Array, Array, Array, Array]:
     """As `rows_of`, and the raw column that each entry came from, int32: inputs from 0, crosses after them."""
-    given = [_values_of(columns, name) for name in source.names]
+    given = [values_of(columns, name) for name in source.names]
     if len({len(values) for values in given}) > 1:
         raise InvalidInput(f"Columns must be of one length. Got {dict(zip(source.names, map(len, given), strict=True))}.")
     lower = {name: _lower_case(values) for name, kind, values in _each(source, given) if kind == TEXT}
@@ -86,7 +86,7 @@ def labels_of(source: RawColumns, columns: Any) -> dict[int, str]:
     >>> list(labels_of(source, {"city": ["Oslo"], "age": [31.0]}).values())
     ['city=Oslo', 'age', 'city=Oslo × age']
     """
-    given = [_values_of(columns, name) for name in source.names]
+    given = [values_of(columns, name) for name in source.names]
     row = {name: (_lower_case(values) if kind == TEXT else values)[0] for name, kind, values in _each(source, given)}
     named: dict[str, list[tuple[int, str]]] = {}
     for name, kind, _ in _each(source, given):
@@ -125,7 +125,27 @@ def _each(source: RawColumns, given: Sequence[Sequence[Any]]) -> Iterator[tuple[
     return zip(source.names, source.kinds, given, strict=True)
 
 
-def _values_of(columns: Any, name: str) -> Sequence[Any]:
+def category_keys(vocabulary: str, kind: str, value: Any) -> list[int]:
+    """Keys of a value, or of those of an array: without those of nulls.
+
+    Parameters
+    ----------
+    vocabulary : str
+        What its column hashes with: the column's name, as a rule.
+    kind : {"string", "integer", "category"}
+    value : object
+        As Python has it.
+
+    Raises
+    ------
+    InvalidInput
+        It is of another kind.
+    """
+    return [key_of(h) for h, _ in _entries(vocabulary, kind, value, 1)]
+
+
+def values_of(columns: Any, name: str) -> Sequence[Any]:
+    """The values of one of some columns, as Python has them."""
     try:
         found = columns.column(name) if hasattr(columns, "column") and hasattr(columns, "schema") else columns[name]
     except (KeyError, IndexError):
@@ -222,4 +242,4 @@ def _cross(columns: Sequence[Sequence[Entry]]) -> Iterator[Entry]:
         yield g, product
 
 
-__all__ = ["labels_of", "rows_of", "rows_with_fields"]
+__all__ = ["category_keys", "labels_of", "rows_of", "rows_with_fields", "values_of"]

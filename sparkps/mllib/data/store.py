@@ -230,6 +230,12 @@ class Store:
             first = last
         return Chunk.join(parts) if parts else _no_rows()
 
+    def add_features(self, count: int) -> None:
+        """Have features 0 to `count` - 1 among the keys, also those that no row has."""
+        self.keys = np.append(self.keys, np.setdiff1d(np.arange(count), self.keys))
+        if self.validation is not None:
+            self.validation.keys = self.keys
+
     def close(self) -> None:
         """Drop the rows."""
         self.chunks.clear()

@@ -54,8 +54,10 @@ class FewFeaturesEstimator(LinearEstimator[M]):
         first = fits[0][0]  # all are alike in what they read
         features = first.getNumFeatures()
         if not features and not first._has_raw_columns:
-            features = width_of(dataset, first.getFeaturesCol())
-            if not features and first._solver() in _FOR_FEW and dataset.isEmpty():
+            column = first.getFeaturesCol()
+            features = width_of(dataset, column)
+            # Where there is no such column that is what is wrong, whatever rows there are; to look for one takes a job of Spark.
+            if not features and first._solver() in _FOR_FEW and column in dataset.columns and dataset.isEmpty():
                 raise no_rows(0)
         for estimator, _ in fits:
             estimator._known_features = features

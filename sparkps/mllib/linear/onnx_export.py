@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 from sparkps.errors import InvalidInput
 from sparkps.mllib.linear.matrices import matrix_of
-from sparkps.mllib.linear.onnx_graph import LINKS_WITH_GRAPH, onnx_model, onnx_package
+from sparkps.mllib.linear.onnx_graph import LINKS_WITH_GRAPH, onnx_model
+from sparkps.mllib.models.onnx_files import onnx_package, write_onnx
 
 if TYPE_CHECKING:
     from sparkps.mllib.linear.model import LinearModel
@@ -18,7 +18,7 @@ MOST_COEFFICIENTS = 1 << 26
 
 def exported(model: LinearModel, path: Any, dtype: str) -> Any:
     """See `LinearModel.to_onnx`."""
-    onnx = onnx_package()
+    onnx_package()
     _check(model, dtype)
     scorer = model._scorer(model.coefficients_, rows=model._rows)
     made = onnx_model(
@@ -31,8 +31,7 @@ def exported(model: LinearModel, path: Any, dtype: str) -> Any:
         dtype=dtype,
         about={"class": type(model).__name__, "uid": model.uid, **_names(model)},
     )
-    if path is not None:
-        onnx.save_model(made, os.fspath(path) if isinstance(path, os.PathLike) else path)
+    write_onnx(made, path)
     return made
 
 

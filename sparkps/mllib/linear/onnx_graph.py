@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparkps.errors import ConfigError
+from sparkps.mllib.models.onnx_files import onnx_package
 
 Array = NDArray[Any]
 
@@ -21,20 +21,6 @@ _FLOAT, _INT64 = 1, 7
 
 #: Of the operators, and of the file format that came with it.
 OPSET, IR_VERSION = 17, 8
-
-def onnx_package() -> Any:
-    """The package onnx.
-
-    Raises
-    ------
-    ConfigError
-        It is not installed.
-    """
-    try:
-        import onnx
-    except ImportError as missing:
-        raise ConfigError("`to_onnx` needs the package onnx: pip install 'sparkps[onnx]'.") from missing
-    return onnx
 
 
 class _Graph:
@@ -198,4 +184,4 @@ def _multinomial(graph: _Graph, margin: str, link: str, thresholds: Sequence[flo
     return [graph.output("label", kind=_INT64), graph.output("probabilities", outputs)]
 
 
-__all__ = ["IR_VERSION", "LINKS_WITH_GRAPH", "OPSET", "onnx_model", "onnx_package"]
+__all__ = ["IR_VERSION", "LINKS_WITH_GRAPH", "OPSET", "onnx_model"]

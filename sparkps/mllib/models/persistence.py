@@ -109,7 +109,7 @@ class ModelWriter(MLWriter):
         InvalidInput
             The path exists already and `overwrite` was not called, or it cannot be written.
         """
-        with _said_clearly(path, "written to"):
+        with said_clearly(path, "written to"):
             super().save(path)
 
     def saveImpl(self, path: str) -> None:
@@ -127,7 +127,7 @@ class EstimatorWriter(DefaultParamsWriter):
 
     def save(self, path: str) -> None:
         """Save the Params; raises as `ModelWriter.save`."""
-        with _said_clearly(path, "written to"):
+        with said_clearly(path, "written to"):
             super().save(path)
 
     def saveImpl(self, path: str) -> None:
@@ -146,9 +146,9 @@ class EstimatorReader(DefaultParamsReader[Any]):
 
     def load(self, path: str) -> Any:
         """Load an estimator; raises as `ModelReader.load`."""
-        with _said_clearly(path, "read from"):
-            metadata = _metadata_of(self.cls, path, self.sparkSession)
-        return _with_params(self.cls(), metadata)
+        with said_clearly(path, "read from"):
+            metadata = checked_metadata(self.cls, path, self.sparkSession)
+        return with_params(self.cls(), metadata)
 
 
 class ModelReader(MLReader[Any]):
@@ -172,15 +172,15 @@ class ModelReader(MLReader[Any]):
         InvalidInput
             There is no such model at `path`.
         """
-        with _said_clearly(path, "read from"):
-            metadata = _metadata_of(self.cls, path, self.sparkSession)
+        with said_clearly(path, "read from"):
+            metadata = checked_metadata(self.cls, path, self.sparkSession)
             facts = facts_of(metadata["sparkps"])
             weights = self.sparkSession.read.parquet(f"{path}/data")
             model = self.cls._from_saved(coefficients_from(weights, metadata["uid"], facts.pop("dim")), facts)
-        return _with_params(model, metadata)
+        return with_params(model, metadata)
 
 
-def _metadata_of(cls: Any, path: str, spark: SparkSession) -> dict[str, Any]:
+def checked_metadata(cls: Any, path: str, spark: SparkSession) -> dict[str, Any]:
     """What is said of the saved object; an error where it is of another class."""
     metadata = DefaultParamsReader.loadMetadata(path, spark)
     expected = f"{cls.__module__}.{cls.__name__}"
@@ -189,7 +189,8 @@ def _metadata_of(cls: Any, path: str, spark: SparkSession) -> dict[str, Any]:
     return metadata
 
 
-def _with_params(loaded: Any, metadata: dict[str, Any]) -> Any:
+def with_params(loaded: Any, metadata: dict[str, Any]) -> Any:
+    """The object, with the uid and the Params that its metadata say."""
     loaded._resetUid(metadata["uid"])
     values = {name: from_plain(value) for name, value in metadata["paramMap"].items()}
     DefaultParamsReader.getAndSetParams(loaded, {**metadata, "paramMap": values})
@@ -211,7 +212,7 @@ def facts_of(saved: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def _said_clearly(path: str, verb: str) -> Iterator[None]:
+def said_clearly(path: str, verb: str) -> Iterator[None]:
     """Turns what Spark and its file systems raise into one sentence about `path`."""
     from py4j.protocol import Py4JJavaError
 
@@ -237,5 +238,6 @@ def first_cause(error: Exception) -> str:
 
 
 __all__ = [
-    "EstimatorReader", "EstimatorWriter", "ModelReader", "ModelWriter", "coefficients_from", "facts_of", "first_cause", "weights_of",
+    "EstimatorReader", "EstimatorWriter", "ModelReader", "ModelWriter", "checked_metadata", "coefficients_from", "facts_of", "first_cause",
+    "said_clearly", "weights_of", "with_params",
 ]  # fmt: skip

@@ -1,13 +1,16 @@
-"""Values of Params as JSON has them: vectors and matrices in the form that Spark's own JVM writes, all else as it is."""
+"""Values of Params as JSON has them: vectors and matrices in the form that Spark's own JVM writes, optimizers, all else as it is."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import numpy as np
 from pyspark.ml.linalg import DenseMatrix, DenseVector, Matrix, SparseMatrix, SparseVector
 from pyspark.ml.param import Params
+
+from sparkps.optim import Optimizer
 
 
 def to_plain(value: Any) -> Any:
@@ -29,12 +32,23 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, SparseMatrix):
         places = {"colPtrs": _list(value.colPtrs), "rowIndices": _list(value.rowIndices)}
         return {"class": "matrix", "type": 0, **_shape(value), **places, "values": _list(value.values)}
+    if isinstance(value, Optimizer):
+        return {"class": "optimizer", **msgspec.to_builtins(value)}
     return value
 
 
 def from_plain(value: Any) -> Any:
-    """The value that `to_plain` was given."""
+    """The value that `to_plain` was given.
+
+    Examples
+    --------
+    >>> from sparkps.optim import Adam
+    >>> from_plain(to_plain(Adam(0.1))) == Adam(0.1)
+    True
+    """
     kind = value.get("class") if isinstance(value, Mapping) else None
+    if kind == "optimizer":
+        return msgspec.convert({name: each for name, each in value.items() if name != "class"}, Optimizer)
     if kind == "vector":
         return DenseVector(value["values"]) if value["type"] else SparseVector(value["size"], value["indices"], value["values"])
     if kind == "matrix":

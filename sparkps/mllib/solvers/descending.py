@@ -103,7 +103,7 @@ class DescentDriver(SolverDriver):
         rows, weights, widths, _ = self.solver.table(self.names.ranks).pull().T
         if not rows.any():
             raise no_rows(0)
-        check_weight(float(weights.sum()), self.job.columns)
+        check_weight(float(weights.sum()), self.job.columns.weight)
         common_width(widths, self.job.columns)
         self.solver.tick()
         (found,) = call_functions(self.solver.session, [(self.model, "dot", {"other": self.model})])

@@ -88,7 +88,7 @@ class _Descent:
         own = weight_of(self.store)
         if worker.clock == 0:
             if own:  # weights that are all 0 are refused by the driver, who sees those of all ranks
-                check_weight(own, self.job.columns)
+                check_weight(own, self.job.columns.weight)
             self.ranks.add(counts_of(self.store, own, worker.rank, worker.num_workers))
             worker.tick()
         everyone = self.ranks.pull()

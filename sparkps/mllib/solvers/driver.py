@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparkps.client.tables import DenseTable, SparseTable
+from sparkps.config import WorkerSettings
 from sparkps.driver_bridge.groups.running import RunningGroup
 from sparkps.mllib.solvers.job import RankJob, TrainingJob
 from sparkps.mllib.solvers.names import TableNames
@@ -102,6 +103,10 @@ class SolverDriver(ABC):
     @abstractmethod
     def task(self, rank_job: RankJob) -> Any:
         """The ranks' function."""
+
+    def rank_task(self, workers: WorkerSettings, *, resumes: bool) -> Any:
+        """See `FitDriver`."""
+        return self.task(RankJob(self.jobs, self.names, workers.memory_budget, workers.local_dir, resumes=resumes))
 
     def create(self, tables: TrainingTables, num_workers: int) -> list[SparseTable]:
         """Make the tables; returns those of the coefficients, one for each job."""

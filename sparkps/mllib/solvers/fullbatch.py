@@ -26,11 +26,11 @@ from sparkps.mllib.solvers.job import RankJob
 from sparkps.mllib.solvers.lbfgsb import LOWER, UNBOUNDED, UPPER
 from sparkps.mllib.solvers.measured import metrics_of, parts_of
 from sparkps.mllib.solvers.methods import MEASURE, may_be_curved, method_of, way_of
-from sparkps.mllib.solvers.objective import explained
+from sparkps.mllib.solvers.objective import WholeObjective, explained, parameter_rows
 from sparkps.mllib.solvers.owlqn import WEIGHTS
 from sparkps.mllib.solvers.quasi_newton import TRIAL, TRIAL_GRADIENT
 from sparkps.mllib.solvers.ranks import RankSummary, check_same_rows, check_weight, counts_of, weight_of
-from sparkps.mllib.solvers.scaling import FACTS, STATISTICS, l1_weights, label_sums, scaling
+from sparkps.mllib.solvers.scaling import FACTS, STATISTICS, Scaling, l1_weights, label_sums, scaling, unscaled
 from sparkps.mllib.solvers.vectors import FIRST_EVALUATION, STOP
 from sparkps.wire.messages.data import OpCode
 
@@ -47,9 +47,12 @@ class FullBatchTask:
         rank_job = self.rank_job
         reader = RowReader(rank_job.job.columns, worker.rank, rank_job.job.objective.label_rule)
         # Keys stay in order of appearance: frequent ones come early, so their coefficients lie close together.
-        scalars = rank_job.job.objective.scalars
-        store = ingest(batches.stream(), reader, budget=rank_job.budget, scratch=rank_job.scratch, scalars=scalars)
+        objective = rank_job.job.objective
+        parameters = parameter_rows(objective)
+        store = ingest(batches.stream(), reader, budget=rank_job.budget, scratch=rank_job.scratch, scalars=parameters)
         try:
+            if worker.rank == 0 and isinstance(objective, WholeObjective):
+                store.add_features(objective.features)
             _FullBatch(worker, rank_job, store).run()
             return RankSummary.of(store)
         finally:
@@ -130,7 +133,7 @@ class _FullBatch:
             if classes:
                 facts[FACTS:] += np.bincount(labels.astype(np.int64), weights, classes)
         if not np.isfinite(facts[:2]).all():
-            check_weight(math.inf, self.job.columns)
+            check_weight(math.inf, self.job.columns.weight)
         rows[:, :2], rows[:, 2] = sums, 1.0
         counts = counts_of(self.store, facts[0], self.worker.rank, self.worker.num_workers)
         what = [(self.statistics, rows), (self.facts, facts), (self.ranks, counts)]
@@ -165,8 +168,14 @@ class _FullBatch:
         self.objective = job.objective.informed(sums) if sums.weight > 0 else job.objective
         _, l2 = self.objective.penalties(job.l1, job.l2)
         self.way = way_of(job, self.objective, sums, ranks[:, 2])
-        self.scaling = scaling(
-            statistics, self.spread, self.weight, facts[1], self.store.parameters,
+        self.scaling = self._scaling(statistics, facts[1], l2)
+
+    def _scaling(self, statistics: Array, weight_squares: float, l2: float) -> Scaling:
+        job, parameters = self.job, self.store.parameters
+        if job.unscaled:
+            return unscaled(statistics, parameters, l2=l2)
+        return scaling(
+            statistics, self.spread, self.weight, weight_squares, parameters,
             l2=l2, standardization=job.standardization, curvature=self.way.curvature,
         )  # fmt: skip
 
@@ -230,16 +239,18 @@ class _FullBatch:
 
     def _bias(self, point: Array, shift: Array) -> Array:
         """Intercepts of the centred features, and further parameters: (outputs + scalars,)."""
-        at, *scalars = self.store.parameters
+        at, further = self.store.parameters[0], self.store.parameters[1:]
         intercepts = point[at] - shift if self.job.fit_intercept else np.zeros(self.objective.outputs)
-        return np.append(intercepts, point[scalars, 0])
+        return np.append(intercepts, point[further].reshape(-1)[: self.objective.scalars])
 
     def _take_derivatives(self, derivatives: Array) -> None:
         """Those by intercepts and further parameters, into their rows of the gradient."""
-        at, *scalars = self.store.parameters
+        at, further = self.store.parameters[0], self.store.parameters[1:]
         outputs = self.objective.outputs
         self.state[at, 1] = derivatives[:outputs] if self.job.fit_intercept else 0.0
-        self.state[scalars, 1, 0] = derivatives[outputs:]
+        rows = np.zeros((len(further), self.objective.dim))
+        rows.reshape(-1)[: self.objective.scalars] = derivatives[outputs:]
+        self.state[further, 1] = rows
 
     def _publish(self, shift: Array) -> None:
         """The solution, in coefficients of the raw features, into the model's table."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -23,7 +24,7 @@ from sparkps.mllib.solvers.job import RankJob, TrainingJob
 from sparkps.mllib.solvers.measured import MetricHistory, metrics_of
 from sparkps.mllib.solvers.methods import MEASURE, Way, may_be_curved, method_of, way_of
 from sparkps.mllib.solvers.names import TableNames
-from sparkps.mllib.solvers.objective import Objective, Start, is_of_residuals
+from sparkps.mllib.solvers.objective import Objective, Start, WholeObjective, is_of_residuals, parameter_rows
 from sparkps.mllib.solvers.operations import Combine
 from sparkps.mllib.solvers.quasi_newton import POINT, TRIAL, TRIAL_GRADIENT, Minimum, Progress, SolverStanding
 from sparkps.mllib.solvers.ranks import Figures, check_weight, common_width, no_rows
@@ -157,7 +158,7 @@ class _Fit:
 
     def solve(self, begun: FitStanding | None) -> Solution:
         """From the start, or from where an earlier attempt stood, until the ranks have the solution."""
-        job, keys = self.job, parameter_keys(self.job.objective.scalars)
+        job, keys = self.job, parameter_keys(parameter_rows(self.job.objective))
         objective, start, way = self._start()
         if begun is None:
             if self.number:
@@ -165,7 +166,7 @@ class _Fit:
             if start.solved:
                 self._end(TRIAL)
                 return Solution(start.intercepts, [0.0], 0, start.solved, start.scalars, [0.0])
-            self.trial.assign(keys, self._first(start))
+            self.trial.assign(np.append(keys, np.arange(len(start.rows))), self._first(start))
         found = self._minimum(begun, MEASURE if way.curvature else "")
         self._end(BEST if self.stopping.best is not None else POINT)
         rows = self.trial.pull(keys)
@@ -176,7 +177,8 @@ class _Fit:
         seconds = self.times.of(len(found.history))
         losses = self.stopping.losses
         extras = {"metrics": self.metrics.values} if losses else {}
-        return Solution(intercepts, found.history, found.iterations, found.reason, rows[1:, 0], seconds, losses, extras)
+        scalars = rows[1:].reshape(-1)[: job.objective.scalars]
+        return Solution(intercepts, found.history, found.iterations, found.reason, scalars, seconds, losses, extras)
 
     def _end(self, best: str) -> None:
         """The ranks take the vector as their solution, and have written it when this comes back."""
@@ -189,12 +191,13 @@ class _Fit:
         self.vectors.settle()
 
     def _first(self, start: Start) -> Array:
-        """Rows of the parameters without a feature, where training begins: (1 + scalars, dim)."""
-        rows = np.zeros((1 + len(start.scalars), self.job.objective.dim))
+        """Where training begins: rows of the parameters without a feature, then those of features that are not left to the initializer."""
+        objective = self.job.objective
+        rows = np.zeros((1 + parameter_rows(objective), objective.dim))
         if self.job.fit_intercept:
             rows[0] = start.intercepts
-        rows[1:, 0] = start.scalars
-        return rows
+        rows[1:].reshape(-1)[: len(start.scalars)] = start.scalars
+        return np.concatenate([rows, start.rows]) if len(start.rows) else rows
 
     def _minimum(self, begun: FitStanding | None, measure: str) -> Minimum:
         job = self.job
@@ -214,7 +217,7 @@ class _Fit:
             for loss in begun.validation:
                 self.stopping.tell(loss)
             self.metrics.values |= begun.metrics
-        solver = method_of(job)(self.vectors, job.max_iter, job.tol, HISTORY, report, keep, measure)
+        solver = method_of(job)(self.vectors, job.max_iter, job.tol, HISTORY, report, keep, measure, job.step_size)
         return solver.minimize(None if begun is None else begun.solver)
 
     def _validated(self) -> str | None:
@@ -242,8 +245,10 @@ class _Fit:
         sums = label_sums(facts)
         if not rows.any():
             raise no_rows(0)
-        check_weight(sums.weight, job.columns)
+        check_weight(sums.weight, job.columns.weight)
         width = common_width(widths, job.columns)
+        if isinstance(job.objective, WholeObjective):
+            job.objective.check_width(width, job.columns.num_features)
         objective = job.objective.informed(sums)
         way = way_of(job, objective, sums, widths)
         if job.any_steps:
@@ -251,11 +256,11 @@ class _Fit:
         found = objective.start(sums)
         if job.bounds is not None:  # the intercepts that solve it may be out of bounds
             job.bounds.check_features(width, job.columns.features)
-            found = Start(job.bounds.within(found.intercepts), "", found.scalars)
+            found = replace(found, intercepts=job.bounds.within(found.intercepts), solved="")
         if job.columns.offset and not is_of_residuals(objective) and np.isfinite(found.intercepts).all():
             # Labels that are equal are not what offsets leave of them.
-            found = Start(found.intercepts, "", found.scalars)
-        return objective, found if job.fit_intercept else Start(np.zeros(len(found.intercepts)), "", found.scalars), way
+            found = replace(found, solved="")
+        return objective, found if job.fit_intercept else replace(found, intercepts=np.zeros(len(found.intercepts)), solved=""), way
 
 
 __all__ = ["BEST", "HISTORY", "FitStanding", "FullBatchDriver"]

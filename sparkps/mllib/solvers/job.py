@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 from sparkps.consistency import Consistency
 from sparkps.mllib.data.rows import Columns
+from sparkps.mllib.params.shared import UNUSED
 from sparkps.mllib.solvers.bounds import Bounds
 from sparkps.mllib.solvers.names import TableNames
 from sparkps.mllib.solvers.objective import Objective
@@ -53,6 +56,10 @@ class TrainingJob:
     bounds: Bounds | None = None
     #: Of full-batch solvers: whether the steps are those of OWL-QN also without L1, as pyspark.ml takes them for a loss that is not smooth.
     orthantwise: bool = False
+    #: Of full-batch solvers: whether features are taken as they are, neither scaled nor centred.
+    unscaled: bool = False
+    #: Of full-batch solvers: whether every step is `step_size` times the gradient.
+    fixed_steps: bool = False
     #: Where checkpoints of the training are written; empty: nowhere. And iterations from one to the next.
     checkpoint_dir: str = ""
     checkpoint_interval: int = 10
@@ -60,16 +67,72 @@ class TrainingJob:
     fraction: float = 1.0
     #: Of gradient descent with momentum: how much of the last step is in the next.
     momentum: float = 0.9
+    #: See `FitJob`.
+    gpus_per_worker: None = None
 
     @property
     def centred(self) -> bool:
         """Of full-batch solvers: whether features are centred, which moves the intercepts."""
-        return self.fit_intercept and not (self.bounds is not None and self.bounds.on_intercepts)
+        return self.fit_intercept and not self.unscaled and not (self.bounds is not None and self.bounds.on_intercepts)
 
     @property
     def chosen(self) -> bool:
         """Whether a penalty or bounds tell between solutions that are as good for the rows."""
         return self.l1 + self.l2 > 0 or self.bounds is not None
+
+    @property
+    def _way(self) -> str:
+        """The solver, and what it makes of its name."""
+        if self.fixed_steps:
+            return f"{self.solver} (steps of {self.step_size})"
+        return f"auto ({self.solver})" if self.any_steps else self.solver
+
+    def described(self, num_workers: int) -> dict[str, str]:
+        """What makes a fit another one: Params that it depends on, and its number of workers. Rows are compared by the ranks."""
+        columns, objective, penalty = self.columns, self.objective, self.l1 + self.l2
+        known: dict[str, Any] = {
+            "loss": (type(objective).__name__, *_plain(objective)),
+            "labelCol": f"{columns.label} - {columns.origin!r}" if columns.origin else columns.label,
+            "featuresCol": columns.features if columns.raw is None else columns.raw.facts(),
+            "weightCol": columns.weight,
+            "offsetCol": columns.offset,
+            "validationIndicatorCol": columns.validation,
+            "numFeatures": columns.num_features,
+            "handleInvalid": columns.handle_invalid,
+            "solver": self._way,
+            "maxIter": self.max_iter,
+            "tol": self.tol,
+            "regParam": penalty,
+            "elasticNetParam": self.l1 / penalty if penalty else 0.0,
+            "standardization": self.standardization,
+            "fitIntercept": self.fit_intercept,
+            "bounds": _digest(self.bounds),
+            "stepSize": self.step_size,
+            "batchSize": self.batch_size,
+            "momentum": self.momentum if self.solver == "momentum" else "",
+            "consistency": repr(self.consistency),
+            "numWorkers": num_workers,
+            "miniBatchFraction": self.fraction,
+            "earlyStoppingRounds": self.early_stopping_rounds if columns.validation else 0,
+            "validationTol": self.validation_tol if columns.validation else 0.0,
+            "deterministic": self.deterministic,
+            "seed": self.seed,
+        }
+        return {name: str(value) for name, value in known.items() if name not in UNUSED.get(self.solver, ())}
+
+
+def _plain(objective: Any) -> list[tuple[str, Any]]:
+    """Numbers and names that an objective was made with."""
+    held = getattr(objective, "__dict__", {})
+    return sorted((name, value) for name, value in held.items() if isinstance(value, (bool, int, float, str)))
+
+
+def _digest(bounds: Bounds | None) -> str:
+    """Bounds in few characters; empty: none."""
+    if bounds is None:
+        return ""
+    given = [None if each is None else (each.shape, each.tolist()) for each in vars(bounds).values()]
+    return hashlib.sha256(repr(given).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ measured; the last one to do so keeps the model, which others have moved on by t
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparkps.client.tables import pull_together
+from sparkps.client.tables import DenseTable, pull_together
 from sparkps.mllib.data import kernels
 from sparkps.mllib.data.store import Chunk, Store
 from sparkps.mllib.metrics import MetricSet
@@ -35,7 +36,56 @@ _VALIDATION, _KEPT = slice(3, 6), 6
 CLOCKS = 2
 
 
-class Measuring:
+class Deciding(ABC):
+    """One rank's part in when training ends: by what all ranks have measured, and the first of them keeps the best model.
+
+    Parameters
+    ----------
+    worker : Worker
+    losses : DenseTable
+        Of `LOSSES` columns.
+    stopping : tuple
+        Arguments of `EarlyStopping`.
+    together : bool
+        Whether all ranks see the same at the same clock: BSP.
+    """
+
+    def __init__(self, worker: Any, losses: DenseTable, stopping: tuple[int, float], *, together: bool) -> None:
+        self._worker, self._losses, self._stopping, self._together = worker, losses, stopping, together
+
+    @abstractmethod
+    def _keep(self) -> None:
+        """The model as it is becomes the best one."""
+
+    def _known(self) -> Array:
+        """The table of losses as all ranks see it at this clock."""
+        found: Array = self._losses.pull()
+        return found
+
+    def _tell(self, epoch: int, loss: float, weight: float) -> None:
+        """This rank has measured its rows: the sum of their losses, and of their weights."""
+        losses = np.zeros(self._losses.shape)
+        losses[epoch, _VALIDATION] = loss, weight, 1.0
+        self._losses.add(losses)
+
+    def decide(self, epoch: int) -> bool:
+        """Whether training ends after `epoch`; the first rank keeps the model if it is the best."""
+        known, stopping, reason = self._known(), EarlyStopping(*self._stopping), None
+        for loss in history(known, self._worker.num_workers)[: epoch + 1]:
+            _, reason = stopping.tell(loss)
+            if reason is not None:
+                break
+        # Under SSP and ASP whoever measures last sees the epoch whole.
+        is_mine = self._worker.rank == 0 if self._together else not known[epoch, _KEPT]
+        if stopping.best == epoch and is_mine:
+            self._keep()
+            kept = np.zeros(self._losses.shape)
+            kept[epoch, _KEPT] = 1.0
+            self._losses.add(kept)
+        return reason is not None
+
+
+class Measuring(Deciding):
     """One rank's part.
 
     Parameters
@@ -58,9 +108,8 @@ class Measuring:
         self, worker: Any, store: Store, names: TableNames, objective: Objective, stopping: tuple[int, float], metrics: MetricSet, *,
         together: bool = True,
     ) -> None:  # fmt: skip
-        self._together = together
-        self._worker, self._store, self._stopping = worker, store, stopping
-        self._losses, self._best = worker.table(names.losses), worker.table(names.best)
+        super().__init__(worker, worker.table(names.losses), stopping, together=together)
+        self._store, self._best = store, worker.table(names.best)
         self._open(names)
         self._metrics, self._measures = metrics, worker.table(names.measures) if metrics.size else None
         aside = store.validation
@@ -96,7 +145,6 @@ class Measuring:
 
     def measure(self, epoch: int, *, fit_intercept: bool) -> None:
         """Add what the model, as it is at this clock, loses on the rank's rows."""
-        losses = np.zeros(self._losses.shape)
         aside = self._store.validation
         found = 0.0
         if aside is not None and len(aside):
@@ -108,24 +156,7 @@ class Measuring:
             if self._measures is not None:
                 parts = parts_of(self._metrics, self._objective, self._rows(), np.ascontiguousarray(state[:, 0]), start)
                 self._measures.add(np.array([epoch]), parts[None, :])
-        losses[epoch, _VALIDATION] = found, 0.0 if aside is None else weight_of(aside), 1.0
-        self._losses.add(losses)
-
-    def decide(self, epoch: int) -> bool:
-        """Whether training ends after `epoch`; the first rank keeps the model if it is the best."""
-        known, stopping, reason = self._losses.pull(), EarlyStopping(*self._stopping), None
-        for loss in history(known, self._worker.num_workers)[: epoch + 1]:
-            _, reason = stopping.tell(loss)
-            if reason is not None:
-                break
-        # Under SSP and ASP whoever measures last sees the epoch whole.
-        is_mine = self._worker.rank == 0 if self._together else not known[epoch, _KEPT]
-        if stopping.best == epoch and is_mine:
-            self._keep()
-            kept = np.zeros(self._losses.shape)
-            kept[epoch, _KEPT] = 1.0
-            self._losses.add(kept)
-        return reason is not None
+        self._tell(epoch, found, 0.0 if aside is None else weight_of(aside))
 
 
 def history(losses: Array, num_workers: int) -> list[float]:
@@ -173,4 +204,4 @@ def kept(losses: Array) -> Array:
     return np.flatnonzero(losses[:, _KEPT])
 
 
-__all__ = ["CLOCKS", "LOSSES", "Measuring", "history", "kept", "outcome"]
+__all__ = ["CLOCKS", "LOSSES", "Deciding", "Measuring", "history", "kept", "outcome"]

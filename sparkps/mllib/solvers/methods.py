@@ -1,4 +1,4 @@
-"""Which quasi-Newton method a full-batch training takes, and in which coordinates."""
+"""Which method a full-batch training takes, and in which coordinates."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from sparkps.mllib.solvers.fixed_steps import FixedSteps
 from sparkps.mllib.solvers.job import TrainingJob
 from sparkps.mllib.solvers.lbfgs import Lbfgs
 from sparkps.mllib.solvers.lbfgsb import LbfgsB
@@ -23,7 +24,9 @@ _LEAST_CURVATURE = 1e-12
 
 
 def method_of(job: TrainingJob) -> type[QuasiNewton]:
-    """That of a job: L-BFGS, unless there are bounds, an L1 norm, or a loss that is not smooth."""
+    """That of a job: L-BFGS, unless steps are fixed, or there are bounds, an L1 norm, or a loss that is not smooth."""
+    if job.fixed_steps:
+        return FixedSteps
     if job.bounds is not None:
         return LbfgsB
     return OwlQn if job.l1 > 0 or job.orthantwise else Lbfgs

@@ -217,7 +217,7 @@ class MiniBatchRank:
         job, worker, store = self.job, self.worker, self.store
         own = weight_of(store)
         if own:  # weights that are all 0 are refused by the driver, who sees those of all ranks
-            check_weight(own, job.columns)
+            check_weight(own, job.columns.weight)
         mine = counts_of(store, own, worker.rank, worker.num_workers)
         has_said = worker.clock > 0
         if not has_said:
@@ -233,7 +233,7 @@ class MiniBatchRank:
             everyone = mine
         weight = float(everyone[:, 1].sum())
         if weight:
-            check_weight(weight, job.columns)
+            check_weight(weight, job.columns.weight)
         mean = weight / max(float(everyone[:, 0].sum()), 1.0)
         return Schedule(alone, job.batch_size, job.seed), mean
 

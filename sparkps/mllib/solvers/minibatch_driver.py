@@ -75,7 +75,7 @@ class MiniBatchDriver(SolverDriver):
         losses = self.losses.pull()
         history, seconds = self._history(losses)
         if self.job.max_iter and not history:
-            check_weight(0.0, self.job.columns)
+            check_weight(0.0, self.job.columns.weight)
         aside, reason = self._take_best(losses)
         intercepts = np.asarray(self.bias.pull(), np.float64)
         check_finite(self.model, intercepts)

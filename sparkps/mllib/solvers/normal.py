@@ -86,7 +86,7 @@ class Gathering:
     def _gather_first(self) -> None:
         weight = weight_of(self.store)
         if not math.isfinite(weight):
-            check_weight(math.inf, self.rank_job.job.columns)
+            check_weight(math.inf, self.rank_job.job.columns.weight)
         counts = counts_of(self.store, weight, self.worker.rank, self.worker.num_workers)
         what = [(self.moments, self.gathered(self.responses)), (self.ranks, counts)]
         write_together(self.worker.session, OpCode.ADD, what)

@@ -91,7 +91,7 @@ class NormalDriver(SolverDriver):
         rows, weights, widths, _ = counts.T
         if not rows.any():
             raise no_rows(0)
-        check_weight(float(weights.sum()), self.job.columns)
+        check_weight(float(weights.sum()), self.job.columns.weight)
         common_width(widths, self.job.columns)
         return Moments.of(packed, self.features)
 

@@ -46,6 +46,8 @@ class Start:
     solved: str = ""
     #: float64 (scalars,): the further parameters without a feature.
     scalars: Array = field(default_factory=lambda: np.empty(0))
+    #: float64 (n, dim): coefficients of features 0 to n - 1; empty: they are drawn by the objective's `initializer`.
+    rows: Array = field(default_factory=lambda: np.empty((0, 0)))
 
 
 class Objective(Protocol):
@@ -133,6 +135,31 @@ class LocatedObjective(Protocol):
         """
 
 
+@runtime_checkable
+class WholeObjective(Protocol):
+    """An objective in which every feature has coefficients from the start, also one that no row has."""
+
+    @property
+    def features(self) -> int:
+        """Their number, which is that of the rows' features."""
+
+    def check_width(self, width: int, declared: int) -> None:
+        """Raise unless the rows have so many.
+
+        Parameters
+        ----------
+        width : int
+            Length of their vectors; 0: they have none.
+        declared : int
+            The Param `numFeatures`; 0: it is not set.
+        """
+
+
+def parameter_rows(objective: Objective) -> int:
+    """Rows of a table that the further parameters take: they lie one behind the other, `dim` to a row."""
+    return -(-objective.scalars // objective.dim)
+
+
 def is_of_residuals(objective: Objective) -> bool:
     """Whether a loss depends on label - margin alone: an offset is then as good as taken from the label."""
     return bool(getattr(objective, "of_residuals", False))
@@ -186,6 +213,6 @@ def by_column(objective: Objective) -> bool:
 
 
 __all__ = [
-    "UNVARYING", "CurvedObjective", "LabelSums", "LocatedObjective", "MeasuredObjective", "Objective", "Start", "by_column", "explained",
-    "is_of_residuals", "located",
+    "UNVARYING", "CurvedObjective", "LabelSums", "LocatedObjective", "MeasuredObjective", "Objective", "Start", "WholeObjective",
+    "by_column", "explained", "is_of_residuals", "located", "parameter_rows",
 ]  # fmt: skip

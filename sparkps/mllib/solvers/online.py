@@ -190,7 +190,7 @@ class _Learner:
         job, worker, store = self.job, self.worker, self.store
         own = weight_of(store)
         if own:  # weights that are all 0 are refused by the driver, who sees those of all ranks
-            check_weight(own, job.columns)
+            check_weight(own, job.columns.weight)
         begins_at_mean = self.bias >= 0 and is_of_residuals(job.objective)
         has_said, mine = worker.clock > 0, counts_of(store, own, worker.rank, worker.num_workers)
         if not has_said:

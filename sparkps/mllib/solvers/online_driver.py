@@ -84,7 +84,7 @@ class OnlineDriver(SolverDriver):
         epochs = [row for row in losses if row[1]]
         history, seconds = [float(row[0] / row[1]) for row in epochs], [float(row[2]) for row in epochs]
         if self.job.max_iter and not history:
-            check_weight(0.0, self.job.columns)
+            check_weight(0.0, self.job.columns.weight)
         stopping = EarlyStopping(self.job.early_stopping_rounds, self.job.validation_tol)
         aside, reason, keeps = outcome(losses, len(self.ranks.pull()), stopping)
         if self.best is not None and keeps:

@@ -97,6 +97,8 @@ class QuasiNewton(ABC):
         Vector of what the squares of a gradient's elements weigh in its norm, at least 1 each, where `tol` is about that; empty: all 1.
     keep : callable, optional
         Called between two iterations, with the number of those that are done and a function that gives the `SolverStanding`.
+    step_size : float
+        What gradients are multiplied by, of a solver that looks for no steps.
     """
 
     #: As users read it.
@@ -117,6 +119,7 @@ class QuasiNewton(ABC):
         report: Callable[[Progress], str | None] = lambda progress: None,
         keep: Callable[[int, Callable[[], SolverStanding]], None] = lambda iteration, standing: None,
         measure: str = "",
+        step_size: float = 1.0,
     ) -> None:
         self.vectors = vectors
         self.max_iter = max_iter
@@ -124,6 +127,7 @@ class QuasiNewton(ABC):
         self.report = report
         self.keep = keep
         self.measure = measure
+        self.step_size = step_size
         self.pairs = Pairs(history)
         self.evaluations = 0
 

@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,9 +86,13 @@ def check_same_rows(said: Array, store: Store, weight: float, rank: int) -> None
     CheckpointError
         They are others.
     """
-    was, now = [float(each) for each in said[rank, :3]], [float(len(store)), weight, float(store.width)]
+    check_same_figures(said[rank, :3], (float(len(store)), weight, float(store.width)), ("rows", "sum of weights", "size of vectors"), rank)
+
+
+def check_same_figures(said: Array, now: Sequence[float] | Array, names: Sequence[str], rank: int) -> None:
+    """Raise `CheckpointError` unless figures of a rank's rows, by their names, are those that it said when the training began."""
+    was = [float(each) for each in said]
     if not np.allclose(was, now, rtol=1e-9, atol=0.0):
-        names = ("rows", "sum of weights", "size of vectors")
         told = ", ".join(f"{name} {a:.15g} then and {b:.15g} now" for name, a, b in zip(names, was, now, strict=True) if a != b)
         raise CheckpointError(
             f"The rows of rank {rank} must be those that it had when the checkpoint was taken: {told}. Fit on the same rows, with"
@@ -185,7 +189,7 @@ def no_rows(skipped: int, aside: int = 0) -> InvalidInput:
     )
 
 
-def check_weight(weight: float, columns: Columns) -> None:
+def check_weight(weight: float, column: str) -> None:
     """Raise unless the weights of all rows together can be divided by.
 
     Raises
@@ -194,9 +198,9 @@ def check_weight(weight: float, columns: Columns) -> None:
         Their sum is 0, or too large for a float.
     """
     if not 0 < weight < math.inf:
-        name, most = columns.weight, np.finfo(np.float64).max
+        most = np.finfo(np.float64).max
         raise InvalidInput(
-            f"Column {name!r}: the weights of all rows together must be above 0, and at most {most:.1e}. Got {weight:g}.", column=name
+            f"Column {column!r}: the weights of all rows together must be above 0, and at most {most:.1e}. Got {weight:g}.", column=column
         )
 
 
@@ -216,6 +220,7 @@ def not_finite(got: str) -> NonFiniteValues:
 
 
 __all__ = [
-    "COUNTS", "Figures", "RankSummary", "check_same_rows", "check_weight", "common_width", "counts_of", "hear_all", "no_rows", "not_finite",
+    "COUNTS", "Figures", "RankSummary", "check_same_figures",
+    "check_same_rows", "check_weight", "common_width", "counts_of", "hear_all", "no_rows", "not_finite",
     "weight_of",
 ]  # fmt: skip

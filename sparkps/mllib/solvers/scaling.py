@@ -115,6 +115,24 @@ def scaling(
     return Scaling(inverse, scaled_mean, penalty, by_deviation)
 
 
+def unscaled(statistics: Array, parameters: Array, *, l2: float) -> Scaling:
+    """Coordinates that are the coefficients of the raw features, for objectives that are not convex in them.
+
+    Parameters
+    ----------
+    statistics, parameters, l2
+        As for `scaling`.
+
+    Examples
+    --------
+    >>> unscaled(np.array([[6.0, 3.0, 2.0], [0.0, 0.0, 1.0]]), np.array([1]), l2=0.5).penalty.tolist()    # two ranks share the first
+    [0.25, 0.0]
+    """
+    ones, penalty = np.ones(len(statistics)), l2 / np.maximum(statistics[:, 2], 1.0)
+    penalty[parameters] = 0.0
+    return Scaling(ones, np.zeros(len(statistics)), penalty, ones)
+
+
 def l1_weights(inverse: Array, parameters: Array, *, l1: float, standardization: bool) -> Array:
     """Weight of each scaled coefficient in the L1 norm: float64 (n,), 0 for parameters that belong to no feature.
 
@@ -135,4 +153,4 @@ def l1_weights(inverse: Array, parameters: Array, *, l1: float, standardization:
     return weights
 
 
-__all__ = ["FACTS", "STATISTICS", "Scaling", "l1_weights", "label_sums", "scaling"]
+__all__ = ["FACTS", "STATISTICS", "Scaling", "l1_weights", "label_sums", "scaling", "unscaled"]

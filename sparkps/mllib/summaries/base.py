@@ -113,8 +113,8 @@ class Summary:
         ----------
         kind : str, optional
             One of the kinds that this summary has, in the order of an overview:
-            ``loss`` and ``seconds`` (objective and validation metrics over iterations, and over seconds) of a training; ``roc``, ``pr``,
-            ``calibration`` of two classes; ``confusion`` of classes; ``residuals`` and ``predicted`` of a regression. None: all of them.
+            ``loss`` and ``seconds`` (objective and validation metrics over iterations or epochs, and over seconds) of a training; ``roc``,
+            ``pr``, ``calibration`` of two classes; ``confusion`` of classes; ``residuals`` and ``predicted`` of a regression. None: all.
         ax : matplotlib.axes.Axes, optional
             Where to draw one kind; None: a new figure.
         path : str, path or binary file, optional

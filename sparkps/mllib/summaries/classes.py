@@ -234,6 +234,17 @@ class BinaryClassificationTrainingSummary(BinaryClassificationSummary, Classific
     """How a classifier of two classes was trained, and its results on the rows of the training."""
 
 
+class BinaryProbabilisticSummary(BinaryClassificationSummary, ProbabilisticClassificationSummary):
+    """Results of a classifier of two classes that gives probabilities: its curves are of them, and they can be seen to be true or not."""
+
+    _needs = ProbabilisticClassificationSummary._needs
+    _score_param = "probabilityCol"
+
+
+class BinaryProbabilisticTrainingSummary(BinaryProbabilisticSummary, BinaryClassificationTrainingSummary):
+    """How such a classifier was trained, and its results on the rows of the training."""
+
+
 def _columns(frame: DataFrame) -> Array:
     """The columns of a small DataFrame, float64 (columns, rows)."""
     return np.array(frame.collect(), dtype=np.float64).reshape(-1, len(frame.columns)).T
@@ -244,6 +255,6 @@ def _floats(values: Array) -> list[float]:
 
 
 __all__ = [
-    "CALIBRATION_BINS", "BinaryClassificationSummary", "BinaryClassificationTrainingSummary", "ClassificationSummary",
-    "ClassificationTrainingSummary", "ProbabilisticClassificationSummary",
+    "CALIBRATION_BINS", "BinaryClassificationSummary", "BinaryClassificationTrainingSummary", "BinaryProbabilisticSummary",
+    "BinaryProbabilisticTrainingSummary", "ClassificationSummary", "ClassificationTrainingSummary", "ProbabilisticClassificationSummary",
 ]  # fmt: skip

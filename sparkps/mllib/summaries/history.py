@@ -41,6 +41,9 @@ class TrainingHistory:
     solver: str = ""
     #: Diagonal of the inverse of the weighted Gram matrix, the intercept last, of solvers that have it: what standard errors take.
     inverse_diagonal: list[float] = field(default_factory=list)
+    #: What an element of `objective` is of, in words, and what is done against learning rows by heart.
+    unit: str = "iteration"
+    remedy: str = "Raise `regParam`"
 
     @classmethod
     def of(cls, trained: Trained, solver: str = "") -> TrainingHistory:

@@ -7,6 +7,8 @@ from typing import Self
 from sparkps.mllib.summaries.classes import (
     BinaryClassificationSummary,
     BinaryClassificationTrainingSummary,
+    BinaryProbabilisticSummary,
+    ClassificationSummary,
     ClassificationTrainingSummary,
     ProbabilisticClassificationSummary,
 )
@@ -43,11 +45,8 @@ class LinearSVCTrainingSummary(LinearSVCSummary, BinaryClassificationTrainingSum
         return self
 
 
-class FMClassificationSummary(BinaryClassificationSummary, ProbabilisticClassificationSummary):
+class FMClassificationSummary(BinaryProbabilisticSummary):
     """Results of a classifier with factorization machines."""
-
-    _needs = ProbabilisticClassificationSummary._needs
-    _score_param = "probabilityCol"
 
 
 class FMClassificationTrainingSummary(FMClassificationSummary, BinaryClassificationTrainingSummary):
@@ -58,8 +57,20 @@ class FMClassificationTrainingSummary(FMClassificationSummary, BinaryClassificat
         return self
 
 
+class MultilayerPerceptronClassificationSummary(ClassificationSummary):
+    """Results of a multilayer perceptron."""
+
+
+class MultilayerPerceptronClassificationTrainingSummary(MultilayerPerceptronClassificationSummary, ClassificationTrainingSummary):
+    """How a multilayer perceptron was trained, and its results on the rows of the training."""
+
+    def __call__(self) -> Self:
+        """Itself: in pyspark.ml, the `summary` of these models is a method."""
+        return self
+
+
 __all__ = [
     "BinaryLogisticRegressionSummary", "BinaryLogisticRegressionTrainingSummary", "FMClassificationSummary",
     "FMClassificationTrainingSummary", "LinearSVCSummary", "LinearSVCTrainingSummary", "LogisticRegressionSummary",
-    "LogisticRegressionTrainingSummary",
+    "LogisticRegressionTrainingSummary", "MultilayerPerceptronClassificationSummary", "MultilayerPerceptronClassificationTrainingSummary",
 ]  # fmt: skip

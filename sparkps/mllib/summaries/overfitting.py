@@ -17,6 +17,8 @@ def overfitting(
     larger_is_better: bool = False,
     iterations: int | None = None,
     tolerance: float = TOLERANCE,
+    unit: str = "iteration",
+    remedy: str = "Raise `regParam`",
 ) -> str | None:
     """What to say of a fit whose validation metric became worse while its training objective became better.
 
@@ -36,6 +38,8 @@ def overfitting(
         Number of the iteration that the last elements are of; None: they have one for each iteration, and none for the start.
     tolerance : float
         By how much of its best value it must have become worse.
+    unit, remedy : str
+        What an iteration is called, and what is done against it.
 
     Returns
     -------
@@ -48,7 +52,7 @@ def overfitting(
     'training overfits from iteration 2 of 3 on: the validation loss was best there, 0.5, and ended at 0.6, while the training objective \
 went on to fall. Raise `regParam`, or train for maxIter=2 iterations.'
     >>> overfitting([0.5, 0.4], [0.52, 0.6], iterations=1).partition("fall. ")[2]
-    "No iteration has made it better: the model has learned nothing that holds. Raise `regParam`, or set solver='online'."
+    'No iteration has made it better: the model has learned nothing that holds. Raise `regParam`, or learn by smaller steps.'
     >>> overfitting([0.5, 0.4, 0.3], [0.52, 0.5, 0.501]) is None
     True
     """
@@ -64,12 +68,12 @@ went on to fall. Raise `regParam`, or train for maxIter=2 iterations.'
     last = count if iterations is None else iterations
     found = last - (count - 1 - best)
     advice = (
-        f"Raise `regParam`, or train for maxIter={found} iterations."
+        f"{remedy}, or train for maxIter={found} {unit}s."
         if found
-        else "No iteration has made it better: the model has learned nothing that holds. Raise `regParam`, or set solver='online'."
+        else f"No {unit} has made it better: the model has learned nothing that holds. {remedy}, or learn by smaller steps."
     )
     return (
-        f"training overfits from iteration {found} of {last} on: the validation {metric} was best there, {values[best]:.6g}, and ended at"
+        f"training overfits from {unit} {found} of {last} on: the validation {metric} was best there, {values[best]:.6g}, and ended at"
         f" {values[-1]:.6g}, while the training objective went on to fall. {advice}"
     )
 

@@ -21,7 +21,7 @@ _NUMBERED = 12
 
 
 def loss(ax: Any, history: TrainingHistory, *, over_seconds: bool = False) -> None:
-    """Objective and validation metrics over iterations, or over seconds."""
+    """Objective and validation metrics over iterations or epochs, or over seconds."""
     count = len(history.objective)
     has_start = count == history.iterations + 1
     steps = np.arange(count) + (0 if has_start else 1)
@@ -31,11 +31,11 @@ def loss(ax: Any, history: TrainingHistory, *, over_seconds: bool = False) -> No
     axes = [ax]
     for number, (name, values) in enumerate(_validated(history).items()):
         _validation(axes, across[-len(values) :], name, values, {"marker": marker, "linestyle": "-:"[number == 2]})
-    ax.set_xlabel("seconds since training began" if over_seconds else "iteration")
+    ax.set_xlabel("seconds since training began" if over_seconds else history.unit)
     ax.set_ylabel("loss")
     if not over_seconds:
-        ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.set_title("Loss over seconds" if over_seconds else "Loss over iterations")
+        ax.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)  # fractions where there are too few integers else
+    ax.set_title("Loss over seconds" if over_seconds else f"Loss over {history.unit}s")
     lines = [line for each in axes for line in each.get_lines()]
     if len(lines) > 1:
         axes[-1].legend(handles=lines, loc="center right" if len(axes) > 1 else "best")

@@ -113,7 +113,8 @@ class RegressionSummary(Summary):
 
     @property
     def _has_intercept(self) -> bool:
-        return bool(self._model.getOrDefault("fitIntercept"))
+        """A model that has no Param for it, as a deep one, has biases."""
+        return not self._model.hasParam("fitIntercept") or bool(self._model.getOrDefault("fitIntercept"))
 
     # ---- plots ---------------------------------------------------------------------------------------------------------
 

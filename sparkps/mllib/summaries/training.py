@@ -87,7 +87,9 @@ class TrainingSummary(Summary):
 
 def overfitting_of(history: TrainingHistory) -> str | None:
     """What the loss of the rows for validation says. Their other metrics do not count: few rows make them jump."""
-    return overfitting(history.objective, history.validation, iterations=history.iterations)
+    return overfitting(
+        history.objective, history.validation, iterations=history.iterations, unit=history.unit, remedy=history.remedy
+    )
 
 
 def warn_if_overfit(history: TrainingHistory, uid: str) -> None:

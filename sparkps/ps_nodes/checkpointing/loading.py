@@ -8,8 +8,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from sparkps.checkpoints.manifest import Manifest
 from sparkps.checkpoints.parts import times_of
 from sparkps.errors import SparkPSError
@@ -71,11 +69,11 @@ def _verify(message: c.VerifyCheckpoint, buckets: list[int], check_room: Callabl
 
 def memory_of(manifest: Manifest) -> int:
     """Bytes that the rows and keys of a checkpoint take in memory, all nodes together, at least."""
-    bytes_of = {f"t{spec.table}": np.dtype(spec.dtype).itemsize * spec.dim for spec in manifest.tables}
+    specs = {f"t{spec.table}": spec for spec in manifest.tables}
     total = 0
     for segment in manifest.segments:
-        if segment.name in bytes_of:
-            total += segment.rows * segment.planes * bytes_of[segment.name]
+        if segment.name in specs:
+            total += segment.rows * specs[segment.name].bytes_of_key(segment.planes)
         elif segment.name.startswith("i"):
             total += segment.rows * ENTRY * 4
     return total

@@ -104,10 +104,10 @@ class BucketRows:
 
     def _fits(self, table: TableRows) -> bool:
         """Whether a table's planes are alike, and as long as its keys are many."""
-        shapes = {(plane.shape, plane.dtype) for plane in table.planes}
-        if len(shapes) != 1 or table.step < 0:
+        shapes = {plane.shape for plane in table.planes}
+        if len(shapes) != 1 or len({plane.dtype for plane in table.planes[1:]}) > 1 or table.step < 0:
             return False
-        ((shape, _),) = shapes
+        (shape,) = shapes
         if table.index == 0:
             return len(shape) == 1
         return len(shape) == 2 and table.index in self.keys and shape[0] == len(self.keys[table.index])

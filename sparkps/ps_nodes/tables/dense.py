@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparkps.kernels import layout, lookup, rows
+from sparkps.kernels.compiled import words_of
 from sparkps.kernels.updates import UPDATES
 from sparkps.ps_nodes.tables.buffers import allocate, pointer_table
 from sparkps.ps_nodes.tables.optimizers import rule_of
@@ -57,6 +58,8 @@ class DenseShards(Watched):
         self.dtype = np.dtype(spec.dtype)
         self.row_bytes = self.dtype.itemsize
         self.rule = rule_of(spec.optimizer)
+        self.key_bytes = spec.bytes_of_key(self.rule.planes)
+        self.plane_dtypes = (self.dtype,) * self.rule.planes
         #: First element of each of the 256 buckets, and the table's size.
         self._first = dense_bounds(spec.size)
         self._sizes = np.diff(self._first)
@@ -73,6 +76,7 @@ class DenseShards(Watched):
         self.law = law_of(spec, self.rule, self.heads)
         self.steps = StepCounter(self.rule, self.heads)
         self._update = UPDATES[self.rule.kernel].of(spec.dtype)
+        self._words = words_of(spec.dtype)
         self.hold(mask_of(np.asarray(buckets, np.int32)))
 
     # ---- buckets that come and go ----------------------------------------------------------------------------------
@@ -213,7 +217,7 @@ class DenseShards(Watched):
             grads = clipped
         self.changing(runs[0])
         hyper, advance = self.steps.next(runs[0], step)
-        self._update(self.heads, self.lock_heads, *runs, _NO_SLOTS, grads.reshape(-1, 1), hyper, advance)
+        self._update(self.heads, self.lock_heads, *runs, _NO_SLOTS, grads.reshape(-1, 1), hyper, advance, self._words)
 
     def _row_starts(self, runs: Runs) -> NDArray[np.int64]:
         """Where rows along the last axis begin in the values of `runs`; buckets cut rows."""
@@ -229,7 +233,7 @@ class DenseShards(Watched):
     def _write(self, runs: Runs, values: Array, adding: int) -> None:
         self.changing(runs[0])
         scatter = rows.scatter.of(self.spec.dtype)
-        scatter(self.heads, self.lock_heads, *runs, _NO_SLOTS, values.reshape(-1, 1), adding)
+        scatter(self.heads, self.lock_heads, *runs, _NO_SLOTS, values.reshape(-1, 1), adding, self._words)
         self.written(runs[0])
 
     # ---- for server functions --------------------------------------------------------------------------------------
@@ -243,9 +247,8 @@ class DenseShards(Watched):
         """To be called after all elements of `buckets` were written without the table's own verbs."""
         if self.rule.dual:
             hyper, nowhere = self.steps.at(buckets), np.zeros(len(buckets) + 1, np.int64)
-            like = np.empty(0, self.dtype)
             kernel = rows.rebase_duals.of(self.spec.dtype)
-            kernel(self.heads, self.lock_heads, buckets, nowhere, _NO_SLOTS, hyper, 1, like)
+            kernel(self.heads, self.lock_heads, buckets, nowhere, _NO_SLOTS, hyper, 1, self._words, self._words)
 
     def keys_of(self, bucket: int) -> NDArray[np.int64]:
         """Positions of a bucket's elements in the flattened table."""
@@ -254,6 +257,10 @@ class DenseShards(Watched):
     def rows_of(self, bucket: int) -> Array:
         """Elements of a bucket as rows of one value: ndarray of shape (count, 1), a view."""
         return self.plane_of(bucket, 0)
+
+    def values_of(self, rows: Array) -> Array:
+        """Rows as they lie, as the table's dtype has them."""
+        return rows
 
     def plane_of(self, bucket: int, plane: int) -> Array:
         """Elements (plane 0) or optimizer state of a bucket: ndarray of shape (count, 1), a view."""
@@ -278,8 +285,7 @@ class DenseShards(Watched):
 
     def nbytes(self) -> int:
         """Bytes of elements and state."""
-        elements = int(self.heads[:, layout.ROOM].sum()) * self.rule.planes
-        return self.heads.nbytes + self.lock_heads.nbytes + elements * self.dtype.itemsize
+        return self.heads.nbytes + self.lock_heads.nbytes + int(self.heads[:, layout.ROOM].sum()) * self.key_bytes
 
     def free(self) -> None:
         """Nothing to leave: memory goes when the last request that uses the table lets go of it."""

@@ -129,7 +129,8 @@ class Tables:
                 if have.spec != spec:
                     raise TableMismatch(f"Table {spec.table} must be {have.spec}. Got {spec} instead.", table=spec.name)
                 return
-            ahead.load_kept(spec.dtype, *KERNELS)
+            for dtype in {spec.dtype, spec.stored}:
+                ahead.load_kept(dtype, *KERNELS)
             made = DenseShards(spec, self._numbers()) if spec.kind == "dense" else self._sparse(spec)
             with self._lock:
                 self.by_id[spec.table] = made
@@ -391,15 +392,19 @@ class Tables:
         """What a table of this specification would begin with here; 0: it is here."""
         if spec.table in self.by_id:
             return 0
-        each = np.dtype(spec.dtype).itemsize * rule_of(spec.optimizer).planes
+        each = spec.bytes_of_key(rule_of(spec.optimizer).planes)
         if spec.kind == "dense":
             return each * int(np.diff(dense_bounds(spec.size))[bits_of(self.held)].sum())
         index = self._indexes.get(spec.index)
-        return 0 if index is None else int(FACTOR * each * spec.dim * int(index.counts().sum()))
+        return 0 if index is None else int(FACTOR * each * int(index.counts().sum()))
 
     def index_bytes(self) -> int:
         """Bytes of all key indexes."""
         return sum(index.nbytes() for index in list(self._indexes.values()))
+
+
+def _listed(dtypes: Iterable[np.dtype[Any]]) -> str:
+    return ", ".join(map(str, dtypes))
 
 
 def _check_fits(table: Table, bucket: int, given: TableRows | None) -> None:
@@ -409,11 +414,11 @@ def _check_fits(table: Table, bucket: int, given: TableRows | None) -> None:
     first, last = table.range_of(bucket) if isinstance(table, DenseShards) else (0, len(given.planes[0]))
     shape = (last - first,) if table.index is None else (last, table.spec.dim)
     index = 0 if table.index is None else table.spec.index
-    got = given.planes[0]
-    if given.index != index or len(given.planes) != table.rule.planes or (got.shape, got.dtype) != (shape, table.dtype):
+    got = [(plane.shape, plane.dtype) for plane in given.planes]
+    if given.index != index or got != [(shape, dtype) for dtype in table.plane_dtypes]:
         raise TableMismatch(
-            f"Bucket {bucket} of table {table.spec.name!r} must have {table.rule.planes} planes of {table.dtype} of shape {shape}."
-            f" Got {len(given.planes)} of {got.dtype} of shape {got.shape}: it was made with another specification.",
+            f"Bucket {bucket} of table {table.spec.name!r} must have planes of {_listed(table.plane_dtypes)} of shape {shape}."
+            f" Got {_listed(dtype for _, dtype in got)} of shape {got[0][0]}: it was made with another specification.",
             table=table.spec.name,
             bucket=bucket,
         )

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from sparkps.errors import CheckpointError
 from sparkps.kernels import images, layout
+from sparkps.kernels.compiled import words_of
 from sparkps.ps_nodes.tables.bucket_rows import BucketRows, TableRows
 from sparkps.ps_nodes.tables.changes import Buckets, Changed, Runs
 from sparkps.ps_nodes.tables.dense import DenseShards
@@ -52,7 +53,6 @@ class TableImage:
         self.counts = np.zeros(NUM_BUCKETS, np.int64)
         self._steps = np.zeros(NUM_BUCKETS, np.int64)
         self._is_watched = np.zeros(NUM_BUCKETS, bool)
-        self._row_bytes: int = self.table.dtype.itemsize * (1 if self.table.index is None else self.table.spec.dim)
         #: Buckets that were kept aside as a whole.
         self._whole: dict[int, tuple[Array, ...]] = {}
         #: There was no memory to keep something aside.
@@ -81,7 +81,7 @@ class TableImage:
         """Any row of these buckets may be about to be changed."""
         for bucket in buckets[self._is_watched[buckets]].tolist():
             try:
-                if not self._has_room(int(self.counts[bucket]) * self.table.rule.planes * self._row_bytes):
+                if not self._has_room(int(self.counts[bucket]) * self.table.key_bytes):
                     raise MemoryError
                 self._whole[bucket] = self._copied(bucket)
             except MemoryError:
@@ -126,9 +126,9 @@ class TableImage:
         self._whole = {}
 
 
-#: Rows of one bucket as they were before one write, among those of others that it kept: slots (n,), rows (planes, n, dim), and where the
+#: Rows of one bucket as they were before one write, among those of others that it kept: slots (n,), planes of rows (n, dim), and where the
 #: bucket's begin and end in these.
-_Kept = tuple[NDArray[np.int32], Array, int, int]
+_Kept = tuple[NDArray[np.int32], tuple[Array, ...], int, int]
 
 
 class SparseImage(TableImage):
@@ -144,7 +144,7 @@ class SparseImage(TableImage):
         self._flags_at = np.zeros(NUM_BUCKETS, np.int64)
         #: By bucket.
         self._kept: dict[int, list[_Kept]] = {}
-        self._keep_rows = images.keep_rows.of(table.spec.dtype)
+        self._keep_rows = images.keep_rows.of(table.spec.stored)
         self._changes = table.watch().rows
         #: By bucket that is begun and not left: what has changed until then; and the number of the content.
         self._cuts: dict[int, Changed] = {}
@@ -165,20 +165,22 @@ class SparseImage(TableImage):
         table = self.table
         try:
             kept, ends = np.empty(len(slots), np.int32), np.empty(len(runs[0]) + 1, np.int64)
-            rows = np.empty((table.rule.planes, len(slots), table.spec.dim), table.dtype)
+            rows = np.empty((len(slots), table.spec.dim), words_of(table.spec.stored).dtype)
+            states = np.empty((table.rule.planes - 1, *rows.shape), table.dtype)
             heads = table.heads, table.lock_heads
-            count = self._keep_rows(*heads, *runs, slots, self.counts, self._flags_at, kept, ends, rows)
+            count = self._keep_rows(*heads, *runs, slots, self.counts, self._flags_at, kept, ends, rows, states)
             if not count:
                 return
+            planes = (rows.view(table.plane_dtypes[0]), *states)
             if count < len(slots):
-                kept, rows = kept[:count].copy(), rows[:, :count].copy()
+                kept, planes = kept[:count].copy(), tuple(plane[:count].copy() for plane in planes)
         except MemoryError:
             self._tear()
             return
-        each, starts = 4 + self.table.rule.planes * self._row_bytes, ends.tolist()
+        each, starts = 4 + table.key_bytes, ends.tolist()
         for bucket, first, last in zip(runs[0].tolist(), starts, starts[1:], strict=False):
             if last > first:
-                self._kept.setdefault(bucket, []).append((kept, rows, first, last))
+                self._kept.setdefault(bucket, []).append((kept, planes, first, last))
                 self._kept_bytes[bucket] = self._kept_bytes.get(bucket, 0) + each * (last - first)
         self._kept_lately += each * count
         if self._kept_lately > LOOK_AT_ROOM:
@@ -212,7 +214,7 @@ class SparseImage(TableImage):
         if kept:
             slots = np.concatenate([slots[first:last] for slots, _, first, last in kept])
             for number, plane in enumerate(planes):
-                plane[slots] = np.concatenate([rows[number, first:last] for _, rows, first, last in kept])
+                plane[slots] = np.concatenate([before[number][first:last] for _, before, first, last in kept])
         return planes
 
     def take(self, bucket: int) -> TableRows:
@@ -228,7 +230,7 @@ class SparseImage(TableImage):
         """See `TableImage`."""
         count = int(self.counts[bucket])
         slots = self._cuts[bucket].slots(count)
-        each = self.table.row_bytes * self.table.rule.planes
+        each = self.table.key_bytes
         if not is_little(len(slots) * (each + slots.itemsize), count * each):
             return None
         planes = self._rows_of(bucket, slots)
@@ -241,10 +243,10 @@ class SparseImage(TableImage):
         if whole is not None:
             return tuple(plane[slots] for plane in whole)
         planes = tuple(self.table.plane_of(bucket, plane)[slots] for plane in range(self.table.rule.planes))
-        for kept, rows, first, last in self._kept.pop(bucket, ()):
+        for kept, before, first, last in self._kept.pop(bucket, ()):
             places = np.searchsorted(slots, kept[first:last])
             found = np.flatnonzero(slots[np.minimum(places, len(slots) - 1)] == kept[first:last]) if len(slots) else places[:0]
-            for plane, own in zip(planes, rows, strict=True):
+            for plane, own in zip(planes, before, strict=True):
                 plane[places[found]] = own[first + found]
         return planes
 

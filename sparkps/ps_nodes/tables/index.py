@@ -195,7 +195,7 @@ class KeyIndex:
     def _set_tables(self, tables: list[SparseShards]) -> None:
         self._tables = tables
         self._laws = _laws_of(tables)
-        self.key_bytes = _KEY_BYTES + sum(table.row_bytes * table.rule.planes for table in tables)
+        self.key_bytes = _KEY_BYTES + sum(table.key_bytes for table in tables)
 
     # ---- keys ------------------------------------------------------------------------------------------------------
 

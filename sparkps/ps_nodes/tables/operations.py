@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sparkps.errors import ProtocolError
+from sparkps.errors import InvalidInput, ProtocolError
 from sparkps.ps_nodes.tables.dense import DenseShards
 from sparkps.ps_nodes.tables.dense_target import DenseTarget
 from sparkps.ps_nodes.tables.directory import Tables
 from sparkps.ps_nodes.tables.keysets import NodeKeySet
 from sparkps.ps_nodes.tables.sparse import SparseShards
 from sparkps.ps_nodes.tables.sparse_target import SparseTarget
-from sparkps.ps_nodes.tables.targets import Array, Target
+from sparkps.ps_nodes.tables.targets import Array, TableShards, Target
+from sparkps.wire.encodings import Encoding
 from sparkps.wire.messages.data import Op, OpCode
 
 #: Most operations of one step: each pull has a frame of the answer.
 MOST_OPS = 4095
+
+#: Numbers that an encoding may have.
+_ENCODINGS = frozenset(each.value for each in Encoding)
 
 #: What an operation on each kind of table becomes.
 _TARGETS: dict[type[Any], Any] = {SparseShards: SparseTarget, DenseShards: DenseTarget}
@@ -73,8 +77,32 @@ def _target(
             f"An operation must be one of {[c.value for c in OpCode]}. Got {op.code} instead."
         ) from None
     table = tables.table(op.table)
+    check_encoding(op.encoding, code, table)
     target: Target = _TARGETS[type(table)].of(code, op, table, arrays, keysets, among, keep_keys)
     return target
+
+
+def check_encoding(encoding: int, code: OpCode, table: TableShards) -> None:
+    """Refuse values that are not written as the operation and the table allow it.
+
+    Raises
+    ------
+    ProtocolError
+        There is no such encoding.
+    InvalidInput
+        It is none for this operation, or this table.
+    """
+    if encoding == Encoding.PLAIN:
+        return
+    if encoding not in _ENCODINGS:
+        raise ProtocolError(f"The encoding of an operation must be one of {sorted(_ENCODINGS)}. Got {encoding} instead.")
+    spec = table.spec
+    if code not in (OpCode.PULL, OpCode.PUSH) or spec.kind != "sparse" or spec.dtype != "float32":
+        raise InvalidInput(
+            f"Values in fewer bytes must be rows or gradients of a sparse table of float32. Got {Encoding(encoding).name} for a"
+            f" {code.name} of table {spec.name!r}, a {spec.kind} one of {spec.dtype}.",
+            table=spec.name,
+        )
 
 
 def answer_bytes(

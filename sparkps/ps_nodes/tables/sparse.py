@@ -1,7 +1,7 @@
 """The shards of a sparse table on a node: rows and optimizer state of the keys of one index, bucket by bucket.
 
-Plane 0 holds the rows, further planes the optimizer's state, each (room, dim) per bucket, in slot order. All verbs take
-slots that the index gave, and one kernel call does all buckets.
+Plane 0 holds the rows, perhaps in 16 bits (`TableSpec.storage`), further planes the optimizer's state, each (room, dim) per bucket, in
+slot order. All verbs take slots that the index gave, and one kernel call does all buckets.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sparkps.kernels import layout, lookup, merging, rows
+from sparkps.kernels.compiled import words_of
 from sparkps.kernels.updates import UPDATES
 from sparkps.ps_nodes.tables.buffers import GrowthSeries, allocate, pointer_table
 from sparkps.ps_nodes.tables.index import KeyIndex, Runs
@@ -21,6 +22,7 @@ from sparkps.ps_nodes.tables.optimizers import UpdateRule, rule_of
 from sparkps.ps_nodes.tables.watching import Watched
 from sparkps.specs import NUM_BUCKETS, TableSpec
 from sparkps.wire.buckets import bits_of
+from sparkps.wire.encodings import NAMED, decoded
 
 Array = NDArray[Any]
 
@@ -43,7 +45,7 @@ def law_of(
     seed = ((spec.seed + (1 << 63)) & ((1 << 64) - 1)) - (1 << 63)
     ints[0, layout.LAW_HEADS] = heads.ctypes.data
     ints[0, layout.LAW_DIM] = spec.dim
-    ints[0, layout.LAW_BYTES] = np.dtype(spec.dtype).itemsize
+    ints[0, layout.LAW_STORED] = layout.STORED[spec.stored]
     ints[0, layout.LAW_PLANES] = rule.planes
     ints[0, layout.LAW_KIND] = kind
     ints[0, layout.LAW_SEED] = seed
@@ -112,14 +114,18 @@ class SparseShards(Watched):
         self.dtype = np.dtype(spec.dtype)
         self.row_bytes = spec.dim * self.dtype.itemsize
         self.rule = rule_of(spec.optimizer)
+        self.key_bytes = spec.bytes_of_key(self.rule.planes)
+        #: Of rows and of the planes of state, as they lie; and the same of rows for kernels.
+        self.plane_dtypes = tuple(np.dtype(each) for each in spec.plane_dtypes(self.rule.planes))
+        self._words = words_of(spec.stored)
         #: Pointer table; owner of a row: the bucket's lock word, in the index's pointer table.
         self.heads = pointer_table()
         self.law = law_of(spec, self.rule, self.heads)
         self.steps = StepCounter(self.rule, self.heads)
         self._planes: list[tuple[Array, ...]] = [()] * NUM_BUCKETS
-        self._gather = rows.gather.of(spec.dtype)
-        self._scatter = rows.scatter.of(spec.dtype)
-        self._update = UPDATES[self.rule.kernel].of(spec.dtype)
+        self._gather = rows.gather.of(spec.stored)
+        self._scatter = rows.scatter.of(spec.stored)
+        self._update = UPDATES[self.rule.kernel].of(spec.stored)
 
     # ---- verbs -----------------------------------------------------------------------------------------------------
 
@@ -143,7 +149,7 @@ class SparseShards(Watched):
         if out is None:
             out = np.empty((len(slots), self.spec.dim), self.dtype)
         given = _NO_KEYS if keys is None else keys
-        keyless = self._gather(self.heads, self.index.heads, runs[0], runs[1], slots, given, *self.law, out)
+        keyless = self._gather(self.heads, self.index.heads, runs[0], runs[1], slots, given, *self.law, out, self._words)
         assert keyless == 0, "a slot of -1 without its key"
         return out
 
@@ -154,13 +160,13 @@ class SparseShards(Watched):
     def add(self, slots: NDArray[np.int32], runs: Runs, values: Array) -> None:
         """rows += values, of shape (n, dim)."""
         self.changing_rows(slots, runs)
-        self._scatter(self.heads, self.index.heads, runs[0], runs[1], slots, values, 1)
+        self._scatter(self.heads, self.index.heads, runs[0], runs[1], slots, values, 1, self._words)
         self._rebase(slots, runs)
 
     def assign(self, slots: NDArray[np.int32], runs: Runs, values: Array) -> None:
         """rows = values, of shape (n, dim)."""
         self.changing_rows(slots, runs)
-        self._scatter(self.heads, self.index.heads, runs[0], runs[1], slots, values, 0)
+        self._scatter(self.heads, self.index.heads, runs[0], runs[1], slots, values, 0, self._words)
         self._rebase(slots, runs)
 
     def apply_sum(self, parts: Sequence[SparsePart], mode: int, step: int | None = None) -> None:
@@ -198,7 +204,7 @@ class SparseShards(Watched):
         if len(slots):  # no slots would mean a dense table's whole buckets
             self.changing_rows(slots, runs)
             hyper, advance = self.steps.next(runs[0], step)
-            self._update(self.heads, self.index.heads, runs[0], runs[1], slots, grads, hyper, advance)
+            self._update(self.heads, self.index.heads, runs[0], runs[1], slots, grads, hyper, advance, self._words)
 
     def _merged(self, parts: Sequence[SparsePart]) -> SparsePart:
         if len(parts) == 1:
@@ -220,8 +226,8 @@ class SparseShards(Watched):
         if self.rule.dual:
             hyper = self.steps.at(runs[0])
             like = np.empty(0, self.dtype)
-            kernel = rows.rebase_duals.of(self.spec.dtype)
-            kernel(self.heads, self.index.heads, runs[0], runs[1], slots, hyper, self.spec.dim, like)
+            kernel = rows.rebase_duals.of(self.spec.stored)
+            kernel(self.heads, self.index.heads, runs[0], runs[1], slots, hyper, self.spec.dim, like, self._words)
 
     # ---- for server functions --------------------------------------------------------------------------------------
 
@@ -244,15 +250,19 @@ class SparseShards(Watched):
         return self.index.keys_of(bucket)
 
     def rows_of(self, bucket: int) -> Array:
-        """Rows of a bucket in slot order: ndarray of shape (count, dim), a view."""
-        return self.plane_of(bucket, 0)
+        """Rows of a bucket in slot order: ndarray of shape (count, dim), of the table's dtype."""
+        return self.values_of(self.plane_of(bucket, 0))
+
+    def values_of(self, rows: Array) -> Array:
+        """Rows as they lie, of shape (n, dim), as the table's dtype has them."""
+        return decoded(rows, NAMED[self.spec.storage]) if self.spec.storage else rows
 
     def plane_of(self, bucket: int, plane: int) -> Array:
-        """Rows (plane 0) or optimizer state of a bucket: ndarray of shape (count, dim), a view."""
+        """Rows as they lie (plane 0), or optimizer state of a bucket: ndarray of shape (count, dim), a view."""
         count = int(self.index.heads[bucket, layout.COUNT])  # before the planes: they only grow
         planes = self._planes[bucket]
         if not planes:
-            return np.empty((0, self.spec.dim), self.dtype)
+            return np.empty((0, self.spec.dim), self.plane_dtypes[plane])
         return planes[plane][: count * self.spec.dim].reshape(count, self.spec.dim)
 
     # ---- looking at it ---------------------------------------------------------------------------------------------
@@ -263,9 +273,9 @@ class SparseShards(Watched):
 
     def export(self, bucket: int, start: int, limit: int) -> list[Array]:
         """Keys and rows of one bucket from slot `start` on, at most `limit`; copies."""
-        rows = self.rows_of(bucket)
+        rows = self.plane_of(bucket, 0)
         stop = min(len(rows), start + limit)
-        return [self.index.keys_of(bucket)[start:stop].copy(), rows[start:stop].copy()]
+        return [self.index.keys_of(bucket)[start:stop].copy(), self.values_of(rows[start:stop].copy())]
 
     # ---- memory ----------------------------------------------------------------------------------------------------
 
@@ -277,11 +287,9 @@ class SparseShards(Watched):
     def make_room(self, bucket: int, need: int) -> None:
         """Room for `need` rows in a bucket; the index calls it, and nobody inserts meanwhile."""
         room = _ROOMS.at_least(bucket, need)
-        planes = tuple(
-            allocate(room * self.spec.dim, self.dtype, need * self.spec.dim) for _ in range(self.rule.planes)
-        )
+        planes = tuple(allocate(room * self.spec.dim, dtype, need * self.spec.dim) for dtype in self.plane_dtypes)
         addresses = np.array([plane.ctypes.data for plane in planes], np.int64)
-        row_bytes = self.spec.dim * self.dtype.itemsize
+        row_bytes = np.array([self.spec.dim * dtype.itemsize for dtype in self.plane_dtypes], np.int64)
         lookup.move_planes(self.heads, self.index.heads, bucket, addresses, room, row_bytes)
         before, self._planes[bucket] = self._planes[bucket], planes
         self.index.growth.grew(sum(plane.nbytes for plane in planes) - sum(plane.nbytes for plane in before))
@@ -293,7 +301,7 @@ class SparseShards(Watched):
         ----------
         need : ndarray of shape (256,), int64
         """
-        room, each = self.heads[:, layout.ROOM], self.row_bytes * self.rule.planes
+        room, each = self.heads[:, layout.ROOM], self.key_bytes
         grows = need > room
         return np.where(grows, _ROOMS.all_at_least(need) - room, 0) * each, int((grows * room).max()) * each
 
@@ -304,7 +312,8 @@ class SparseShards(Watched):
 
     def free_bucket(self, bucket: int) -> None:
         """Give back the memory of a bucket that nobody reads any more; the index calls it."""
-        lookup.move_planes(self.heads, self.index.heads, bucket, np.zeros(self.rule.planes, np.int64), 0, 0)
+        nothing = np.zeros(self.rule.planes, np.int64)
+        lookup.move_planes(self.heads, self.index.heads, bucket, nothing, 0, nothing)
         self._planes[bucket] = ()
 
     def replace(self, bucket: int, planes: Sequence[Array], step: int) -> None:
@@ -316,7 +325,7 @@ class SparseShards(Watched):
 
     def nbytes(self) -> int:
         """Bytes of rows and state, without the index."""
-        return self.heads.nbytes + int(self.heads[:, layout.ROOM].sum()) * self.row_bytes * self.rule.planes
+        return self.heads.nbytes + int(self.heads[:, layout.ROOM].sum()) * self.key_bytes
 
     def free(self) -> None:
         """Leave the table group. Memory goes when the last request that uses the table lets go of it."""

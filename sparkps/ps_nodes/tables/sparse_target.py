@@ -13,6 +13,7 @@ from sparkps.ps_nodes.tables.keysets import KeyChunk, KeySetMissing, NodeKeySet
 from sparkps.ps_nodes.tables.sparse import SparseShards
 from sparkps.ps_nodes.tables.targets import Array, check_values, turn_of
 from sparkps.wire.buckets import bits_of
+from sparkps.wire.encodings import Encoding, decoded, encoded, layout_of
 from sparkps.wire.messages.data import NO_KEYSET, Op, OpCode
 
 _INT64 = np.dtype(np.int64)
@@ -29,6 +30,8 @@ class SparseTarget:
     chunk: KeyChunk
     #: Of a write: (n, dim).
     values: Array | None
+    #: How the rows of a pull are answered.
+    encoding: Encoding = Encoding.PLAIN
 
     @classmethod
     def of(
@@ -57,8 +60,10 @@ class SparseTarget:
             if found is None or found.mask & ~among or not found.is_usable:
                 raise KeySetMissing(op.keyset)
             chunk = found
-        pull = code == OpCode.PULL
-        return cls(code, table, chunk, None if pull else check_values(next(arrays), (chunk.size, table.spec.dim), table))
+        encoding = Encoding(op.encoding)
+        if code == OpCode.PULL:
+            return cls(code, table, chunk, None, encoding)
+        return cls(code, table, chunk, _values(next(arrays), chunk.size, table, encoding))
 
     def shipped(self) -> tuple[Op, list[Array]]:
         """See `Target`."""
@@ -109,7 +114,7 @@ class SparseTarget:
     def read(self) -> Array:
         """See `Target`."""
         slots, keys = self.chunk.for_reading()
-        return self.table.gather(keys, slots, self.chunk.runs)
+        return encoded(self.table.gather(keys, slots, self.chunk.runs), self.encoding)
 
     def write(self) -> None:
         """See `Target`."""
@@ -137,6 +142,15 @@ class SparseTarget:
         """See `Target`."""
         parts = [(t.chunk.for_writing(), t.chunk.runs, t.values) for t in targets if t.values is not None]
         targets[0].table.apply_sum(parts, targets[0].code, clock)
+
+
+def _values(array: Array, count: int, table: SparseShards, encoding: Encoding) -> Array:
+    """What a write carries, of the table's dtype (n, dim): from here on nothing knows how it came."""
+    dim = table.spec.dim
+    if encoding == Encoding.PLAIN:
+        return check_values(array, (count, dim), table)
+    dtype, shape = layout_of(encoding, count, dim)
+    return decoded(check_values(array, shape, table, dtype), encoding)
 
 
 def _checked_keys(keys: Array, table: SparseShards) -> NDArray[np.int64]:

@@ -28,8 +28,9 @@ class TableShards(Protocol):
     spec: TableSpec
     order: int
     dtype: np.dtype[Any]
-    #: Bytes of one row, or element.
+    #: Bytes of one row, or element, as it comes and goes; and of one with its optimizer's state, as it lies.
     row_bytes: int
+    key_bytes: int
 
 
 class Target(Protocol):
@@ -98,18 +99,19 @@ def turn_of(table: TableShards, code: OpCode) -> tuple[int, int]:
     return table.spec.table, _ORDER[code]
 
 
-def check_values(values: Array, shape: tuple[int, ...], table: TableShards) -> Array:
-    """What a write of that shape carries.
+def check_values(values: Array, shape: tuple[int, ...], table: TableShards, dtype: np.dtype[Any] | None = None) -> Array:
+    """What a write of that shape, and dtype where it is not the table's, carries.
 
     Raises
     ------
     InvalidInput
         Another dtype or shape.
     """
-    if values.dtype != table.dtype or values.shape != shape:
+    dtype = table.dtype if dtype is None else dtype
+    if values.dtype != dtype or values.shape != shape:
         name = table.spec.name
         raise InvalidInput(
-            f"The values for table {name!r} must be {table.dtype} of shape {shape}. Got {values.dtype} of shape {values.shape}.",
+            f"The values for table {name!r} must be {dtype} of shape {shape}. Got {values.dtype} of shape {values.shape}.",
             table=name,
         )
     return values

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import msgspec
 
 #: Version of all messages; a peer with another one is refused.
-WIRE_VERSION = 4
+WIRE_VERSION = 5
 
 #: Tags of each plane: one number space, in which a tag is never given a new meaning.
 TAGS = {"data": range(1, 64), "control": range(64, 128)}

@@ -68,8 +68,8 @@ class Member(msgspec.Struct, frozen=True, array_like=True):
 class Op(msgspec.Struct, frozen=True, array_like=True):
     """One operation on one table.
 
-    Arrays, in this order: keys (int64 (n,)) if sparse and ``keyset == NO_KEYSET``; values ((n, dim) of the table's dtype)
-    if not a pull. With a key set, ``start`` names one chunk of it, as it was registered. A dense table has no keys: the
+    Arrays, in this order: keys (int64 (n,)) if sparse and ``keyset == NO_KEYSET``; values ((n, dim) of the table's dtype, or as
+    `encoding` says) if not a pull. With a key set, ``start`` names one chunk of it, as it was registered. A dense table has no keys: the
     operation covers this node's buckets in [start, stop), values are their elements, concatenated.
     """
 
@@ -79,6 +79,8 @@ class Op(msgspec.Struct, frozen=True, array_like=True):
     #: `Register.start` of the chunk of the key set; or the range of bucket numbers of a dense table.
     start: int = 0
     stop: int = 0
+    #: `wire.encodings.Encoding` of the values of a push, or of the rows that a pull is answered with; of sparse float32 tables only.
+    encoding: int = 0
 
 
 class FunctionCall(msgspec.Struct, frozen=True, array_like=True):

@@ -15,7 +15,7 @@ import pytest
 
 #: Classes whose examples are run, by module of pyspark.ml.
 CLASSES = {
-    "classification": ("FMClassifier", "LinearSVC", "LogisticRegression", "OneVsRest"),
+    "classification": ("FMClassifier", "LinearSVC", "LogisticRegression", "MultilayerPerceptronClassifier", "OneVsRest"),
     "feature": ("FeatureHasher",),
     "regression": ("FMRegressor", "GeneralizedLinearRegression", "LinearRegression"),
     "tuning": ("CrossValidator", "ParamGridBuilder", "TrainValidationSplit"),

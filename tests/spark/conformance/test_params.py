@@ -15,7 +15,7 @@ from sparkps.errors import InvalidInput
 
 #: Estimators of pyspark.ml that ours take the place of, by module.
 CLASSES = {
-    "classification": ("FMClassifier", "LinearSVC", "LogisticRegression"),
+    "classification": ("FMClassifier", "LinearSVC", "LogisticRegression", "MultilayerPerceptronClassifier"),
     "regression": ("FMRegressor", "GeneralizedLinearRegression", "LinearRegression"),
 }
 ESTIMATORS = [
@@ -42,7 +42,11 @@ DIFFERENT = {
     ("solver", "'l-bfgs'"): "GeneralizedLinearRegression has it, too",
     ("stepSize", "inf"): "all coefficients would be infinite after one step",
     ("thresholds", "[]"): "pyspark.ml takes no thresholds at all, and fails when it scores",
+    **{("initialWeights", repr(value)): "they are counted before rows are read" for value in (*LISTS, Vectors.dense(0.5))},
 }
+
+#: Params that must be set, by name of the estimator.
+REQUIRED = {"MultilayerPerceptronClassifier": {"layers": [1, 2]}}
 
 #: Params whose text is ours, since they take more.
 OWN_WORDS = {"solver", "stepSize"}
@@ -54,7 +58,7 @@ def pair(module, name):
 
 def outcome(cls, param, value, frame):
     """What becomes of a value: taken; refused as it is set; or refused by `fit`, before it looks at the columns."""
-    estimator = cls()
+    estimator = cls(**REQUIRED.get(cls.__name__, {}))
     try:
         estimator.set(estimator.getParam(param), value)
     except TypeError:

@@ -52,15 +52,15 @@ def record(bucket: int, seed: int, specs: Sequence[TableSpec] = SPECS, rows: int
         else:
             indexes[spec.index] = random.integers(-(1 << 63), (1 << 63) - 1, count)
         tables[spec.table] = TableRecord(
-            tuple(_bits(random, count, spec) for _ in range(PLANES.get(spec.table, 2))), int(random.integers(1 << 40))
+            tuple(_bits(random, count, spec.dim, dtype) for dtype in spec.plane_dtypes(PLANES.get(spec.table, 2))),
+            int(random.integers(1 << 40)),
         )
     arrays = [random.integers(0, 9, (2, 3)), random.random(4, np.float32), np.zeros((0, 2), bool), np.array(3, np.uint8)]
     return BucketRecord(bucket, indexes, tables, {"low": seed, "fences": [1, None, b"x"]}, arrays)
 
 
-def _bits(random: np.random.Generator, count: int, spec: TableSpec) -> np.ndarray:
-    dtype = np.dtype(spec.dtype)
-    return np.frombuffer(random.bytes(count * spec.dim * dtype.itemsize), dtype).reshape(count, spec.dim)
+def _bits(random: np.random.Generator, count: int, dim: int, dtype: str) -> np.ndarray:
+    return np.frombuffer(random.bytes(count * dim * np.dtype(dtype).itemsize), dtype).reshape(count, dim)
 
 
 def same(one: BucketRecord, other: BucketRecord) -> bool:

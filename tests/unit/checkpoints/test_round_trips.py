@@ -47,7 +47,8 @@ def table_specs(draw: st.DrawFn) -> tuple[TableSpec, ...]:
             specs.append(TableSpec(name=f"d{table}", kind="dense", dim=1, dtype=dtype, shape=shape, table=table))
         else:
             index, dim = draw(st.integers(1, 2)), draw(st.integers(1, 5))
-            specs.append(TableSpec(name=f"s{table}", kind="sparse", dim=dim, dtype=dtype, table=table, index=index))
+            storage = draw(st.sampled_from(["", "bfloat16", "float16"])) if dtype == "float32" else ""
+            specs.append(TableSpec(name=f"s{table}", kind="sparse", dim=dim, dtype=dtype, table=table, index=index, storage=storage))
     return tuple(specs)
 
 

@@ -269,7 +269,7 @@ def test_no_rank_is_given_up_while_the_tasks_of_a_job_that_was_submitted_again_s
     control: Control, jobs: list[Job], watch: Callable[[], GroupMonitor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given_up: list[Any] = []
-    monkeypatch.setattr(StandIn, "look", lambda self, report: given_up.append(report))
+    monkeypatch.setattr(StandIn, "look", lambda self, report, now: given_up.append(report))
     watching = watch()
     assert wait_until(lambda: len(given_up) > 0), "ranks are looked at"
     jobs[0].end(lost_with(0))

@@ -11,7 +11,7 @@ import pytest
 from sparkps.driver_bridge.table_specs import dense_spec, sparse_spec
 from sparkps.errors import InvalidInput
 from sparkps.initializers import Uniform, Zeros
-from sparkps.optim import SGD, Adam
+from sparkps.optim import SGD, Adam, Consensus
 from sparkps.specs import TableSpec
 
 
@@ -58,12 +58,28 @@ def test_shapes(shape: Any, expected: tuple[int, ...]) -> None:
         ("optimizer", SGD),
         ("seed", 0.5),
         ("seed", 1 << 63),
+        ("storage", "int8"),
+        ("storage", np.float16),
+        ("storage", "float64"),
     ],
 )
 def test_sparse_arguments_are_refused_by_name(argument: str, value: Any) -> None:
     with pytest.raises(InvalidInput, match=rf"`{argument}` of table 'w' must be .* Got ") as caught:
         sparse(**{argument: value})
     assert caught.value.table == "w"
+
+
+def test_rows_lie_as_the_dtype_says_or_in_16_bits() -> None:
+    assert sparse(storage="float32") == sparse(storage=None) == sparse()
+    assert sparse(dtype="float64", storage="float64") == sparse(dtype="float64")
+    assert sparse(storage="bfloat16").stored == "bfloat16"
+    assert sparse().stored == "float32"
+    with pytest.raises(InvalidInput, match="`storage` of table 'w' must be .* its `dtype` is float32, .* 'bfloat16' for float64"):
+        sparse(dtype="float64", storage="bfloat16")
+    with pytest.raises(InvalidInput, match="`storage` of table 'w' must be .*Consensus"):
+        sparse(dim=3, optimizer=Consensus(1.0), storage="float16")
+    with pytest.raises(InvalidInput, match="`init` of table 'w' must be a law of values that float16 can hold"):
+        sparse(init=Uniform(-1e5, 1e5), storage="float16")
 
 
 @pytest.mark.parametrize("shape", [0, (), (2, 0), (2, -1), (1.5,), "3", None, (1 << 30, 1 << 30)])

@@ -35,8 +35,11 @@ NEW = "pseudo_huber"
 #: Public modules, named as in pyspark.ml: they know the losses of their estimators.
 PUBLIC = [MLLIB / "classification.py", MLLIB / "feature.py", MLLIB / "regression.py"]
 
+#: Deep models have losses of their own, which are tensors of torch.
+DEEP = MLLIB / "deep"
+
 #: What all estimators share.
-SHARED = [path for path in sorted(MLLIB.rglob("*.py")) if path.parent != LOSSES and path not in PUBLIC]
+SHARED = [path for path in sorted(MLLIB.rglob("*.py")) if path.parent != LOSSES and path not in PUBLIC and DEEP not in path.parents]
 
 
 def code_of(path: pathlib.Path) -> str:

@@ -12,7 +12,7 @@ import pytest
 from sparkps.checkpoints.manifest import DataFile, Manifest, encode, folder_of, manifest_name
 from sparkps.consistency import BSP, SSP
 from sparkps.errors import CheckpointError, NoCheckpoint
-from sparkps.mllib.checkpoints import FitCheckpoints, FitRecord, FitSaver, described, differences
+from sparkps.mllib.checkpoints import FitCheckpoints, FitRecord, FitSaver, differences
 from sparkps.mllib.classification import LogisticRegression
 from sparkps.mllib.data.raw_columns import RawColumns
 from sparkps.mllib.data.rows import Columns
@@ -29,10 +29,10 @@ JOB = TrainingJob(
 
 
 def test_a_description_has_what_a_fit_depends_on() -> None:
-    was = described(JOB, 2)
-    assert differences(was, described(dataclasses.replace(JOB, uid="another", tol=0.5, standardization=False), 2)) == []
+    was = JOB.described(2)
+    assert differences(was, dataclasses.replace(JOB, uid="another", tol=0.5, standardization=False).described(2)) == []
     other = dataclasses.replace(JOB, max_iter=6, l2=0.2, consistency=SSP(2), columns=Columns("label", "x", num_features=9))
-    assert differences(was, described(other, 3)) == [
+    assert differences(was, other.described(3)) == [
         "`featuresCol` was features and is x",
         "`numFeatures` was 0 and is 9",
         "`maxIter` was 5 and is 6",
@@ -40,7 +40,7 @@ def test_a_description_has_what_a_fit_depends_on() -> None:
         "`consistency` was BSP() and is SSP(staleness=2)",
         "`numWorkers` was 2 and is 3",
     ]
-    assert "`tol` was not there and is 1e-06" in differences(was, described(dataclasses.replace(JOB, solver="lbfgs"), 2))
+    assert "`tol` was not there and is 1e-06" in differences(was, dataclasses.replace(JOB, solver="lbfgs").described(2))
 
 
 FULL = dataclasses.replace(JOB, solver="lbfgs", standardization=False, any_steps=True)
@@ -60,18 +60,18 @@ FULL = dataclasses.replace(JOB, solver="lbfgs", standardization=False, any_steps
 )  # fmt: skip
 def test_fits_that_differ_in_one_thing_do_not_go_on_from_each_other(more: dict[str, Any]) -> None:
     quiet = {"early_stopping_rounds": 0, "validation_tol": 0.0}
-    was, now = (described(dataclasses.replace(FULL, **quiet, **each), 2) for each in ({}, more))
+    was, now = (dataclasses.replace(FULL, **quiet, **each).described(2) for each in ({}, more))
     assert differences(was, now)
 
 
 def test_numbers_of_an_objective_are_part_of_its_fits() -> None:
-    three, four = (described(dataclasses.replace(FULL, objective=Softmax(each)), 2) for each in (3, 4))
+    three, four = (dataclasses.replace(FULL, objective=Softmax(each)).described(2) for each in (3, 4))
     assert differences(three, four)
 
 
 def test_momentum_is_part_of_the_fits_that_use_it() -> None:
     for solver, count in (("adam", 0), ("lbfgs", 0), ("momentum", 1)):
-        was, now = (described(dataclasses.replace(JOB, solver=solver, momentum=each), 2) for each in (0.9, 0.5))
+        was, now = (dataclasses.replace(JOB, solver=solver, momentum=each).described(2) for each in (0.9, 0.5))
         assert len(differences(was, now)) == count
 
 
@@ -106,7 +106,7 @@ def job_at(root: pathlib.Path) -> TrainingJob:
 
 def test_what_a_fit_has_written_goes_and_nothing_else(tmp_path: pathlib.Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    mine = FitRecord(described(JOB, 2), "p").encoded()
+    mine = FitRecord(JOB.described(2), "p").encoded()
     lay(tmp_path, "00000001-aaaaaaaa", b"another job's")
     lay(tmp_path, "00000002-aaaaaaaa", b"another job's", manifest=False)  # it may still be written
     lay(tmp_path, "00000003-aaaaaaaa", mine)
@@ -130,7 +130,7 @@ def test_what_a_fit_has_written_goes_and_nothing_else(tmp_path: pathlib.Path) ->
 
 def test_a_fit_goes_on_from_checkpoints_of_its_own_alone(tmp_path: pathlib.Path) -> None:
     """Not from one that `PSContext.checkpoint` has taken while it trained, which does not say where its solver stood."""
-    lay(tmp_path, "00000003-aaaaaaaa", FitRecord(described(JOB, 2), "p").encoded())
+    lay(tmp_path, "00000003-aaaaaaaa", FitRecord(JOB.described(2), "p").encoded())
     with FitCheckpoints(job_at(tmp_path)) as kept:
         records = (FitRecord({}, "p").encoded(), FitRecord({}, "q").encoded(), b"")
         assert [kept.is_mine(manifest_of("00000004-aaaaaaaa", extra)) for extra in records] == [True, False, False]
@@ -146,7 +146,7 @@ def test_a_directory_belongs_to_one_fit_at_a_time(tmp_path: pathlib.Path) -> Non
 
 
 def test_checkpoints_of_others_are_refused(tmp_path: pathlib.Path) -> None:
-    record = FitRecord(described(dataclasses.replace(JOB, seed=8), 2), "p")
+    record = FitRecord(dataclasses.replace(JOB, seed=8).described(2), "p")
     lay(tmp_path, "00000001-aaaaaaaa", record.encoded())
     with FitCheckpoints(job_at(tmp_path)) as kept, pytest.raises(CheckpointError, match="`seed` was 8 and is 7"):
         kept.begin(2)

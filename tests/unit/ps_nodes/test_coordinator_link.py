@@ -13,6 +13,7 @@ import pytest
 import zmq
 
 from sparkps.config import NodeSettings
+from sparkps.lifeline import PLACE_TAKEN
 from sparkps.ps_nodes import coordinator_link
 from sparkps.ps_nodes.coordinator_link import CoordinatorLink, Origin
 from sparkps.wire.codec import decode, encode
@@ -108,6 +109,12 @@ def test_a_report_that_no_message_can_hold_is_sent_without_its_details(
     link._take(c.ReportNow(5))
     beat, done = sent
     assert beat.report == done.report == {"rows": 1}
+
+
+@pytest.mark.parametrize(("attributes", "status"), [({"node": 2, "job": 3}, PLACE_TAKEN), ({}, 1)])
+def test_a_node_whose_place_is_taken_says_so_by_its_exit_status(link: CoordinatorLink, attributes: dict[str, Any], status: int) -> None:
+    link._take(c.Refused(1, "TierError", "must wait", attributes))
+    assert (link.over, link.status) == (True, status)
 
 
 def bare_link(origin: Origin, sent: list[Any]) -> CoordinatorLink:

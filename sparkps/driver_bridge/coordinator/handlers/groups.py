@@ -95,7 +95,13 @@ def lease(core: Core, sender: bytes, message: c.Lease) -> c.ControlMessage:
 def renew(core: Core, sender: bytes, message: c.Renew) -> c.ControlMessage:
     """Let an attempt keep its rank."""
     group = core.groups.renew(message.group, message.rank, message.attempt, message.counters, core.clock.now)
-    return c.Renewed(message.seq, group.all_started, group.cause)
+    return c.Renewed(message.seq, group.all_started, group.cause, group.meetings.called(core.clock.now))
+
+
+def meet(core: Core, sender: bytes, message: c.Meet) -> c.ControlMessage:
+    """Let workers of a group find each other."""
+    found = core.groups.meet(message.group, message.rank, message.attempt, message.after, message.said, core.clock.now)
+    return c.Wait(message.seq, "not all workers are there") if found is None else c.Met(message.seq, *found)
 
 
 def release(core: Core, sender: bytes, message: c.ReleaseRank) -> c.ControlMessage:
@@ -144,6 +150,7 @@ HANDLERS: Handlers = {
     c.EndGroup: end,
     c.Lease: lease,
     c.Renew: renew,
+    c.Meet: meet,
     c.ReleaseRank: release,
     c.FinishRank: finish,
     c.FailRank: fail,

@@ -74,6 +74,22 @@ class Renew(ControlMessage, frozen=True, tag=72):
     counters: dict[str, Any] = {}
 
 
+class Meet(ControlMessage, frozen=True, tag=89):
+    """Asks for a meeting of all workers of the group. Answer: `Met`, or `Wait` (ask again, several times a second).
+
+    Refused with the group's first cause if it failed, with `Fenced` if another attempt has the rank.
+    """
+
+    seq: int
+    group: int
+    rank: int
+    attempt: int
+    #: Number of the last meeting that this attempt has been to; 0: none.
+    after: int = 0
+    #: What the others are to hear; at most `MAX_SAID` bytes.
+    said: bytes = b""
+
+
 class ReleaseRank(ControlMessage, frozen=True, tag=73):
     """Gives a rank back unfinished, so that the next attempt need not wait for the lease's end. Answer: `Accepted`."""
 
@@ -165,6 +181,16 @@ class Renewed(ControlMessage, frozen=True, tag=105):
     seq: int
     all_started: bool
     failed: Cause | None = None
+    #: Number of the meeting that a worker of the group waits for; 0: none.
+    meeting: int = 0
+
+
+class Met(ControlMessage, frozen=True, tag=94):
+    """A meeting took place: its number, above those of earlier ones, and what each rank has said."""
+
+    seq: int
+    number: int
+    said: dict[int, bytes]
 
 
 class GroupReport(ControlMessage, frozen=True, tag=106):

@@ -18,6 +18,9 @@ MAX_RECORDED_RESULT = 1 << 20
 #: `specs.MAX_RANKS` ranks fits into one message.
 MAX_PROGRESS, MAX_PROGRESS_BYTES = 24, 2048
 
+#: Bytes that a worker may say at a meeting.
+MAX_SAID = 4096
+
 
 #: `Lease.attempt` of a driver that finishes the rank of a lost worker in its place, since its group goes on without it.
 GIVES_UP = -3

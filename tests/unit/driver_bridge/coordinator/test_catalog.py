@@ -46,7 +46,8 @@ def test_an_unknown_table_is_refused_with_the_known_ones() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"dim": 3}, {"dtype": "float64"}, {"optimizer": Adagrad(0.1)}, {"seed": 1}, {"group": "g"}]
+    "change",
+    [{"dim": 3}, {"dtype": "float64"}, {"optimizer": Adagrad(0.1)}, {"seed": 1}, {"group": "g"}, {"storage": "float16"}],
 )
 def test_another_table_of_that_name_is_refused_by_what_differs(change: dict[str, object]) -> None:
     catalog = Catalog()

@@ -23,7 +23,8 @@ SAMPLES: dict[type, Any] = {
         c.NodeHello(0, "ipc://n9", "host", 109), c.NodeGone(0, "ipc://nobody", "exit 1"), c.Heartbeat(0, 9), c.CommandDone(99, 0),
         c.Attach(0), c.CreateTable(0, TableSpec("t", "sparse", 1)), c.FindTable(0, "t"), c.DropTable(0, "t", 1),
         c.RegisterFunction(0, "f", b"blob"), c.AdmitGroup(0, "g", 1, 1, 0, 1, "tag"), c.EndGroup(0, 1), c.Lease(0, 1, 0, 0),
-        c.Renew(0, 1, 0, 0), c.ReleaseRank(0, 1, 0, 0), c.FinishRank(0, 1, 0, 0), c.FailRank(0, 1, 0, 0, c.Cause("TierError", "x")),
+        c.Renew(0, 1, 0, 0), c.Meet(0, 1, 0, 0),
+        c.ReleaseRank(0, 1, 0, 0), c.FinishRank(0, 1, 0, 0), c.FailRank(0, 1, 0, 0, c.Cause("TierError", "x")),
         c.GroupState(0, 1), c.ScaleTier(0, 3, 60.0), c.DrainNode(0, 0, 60.0), c.TierStatus(0), c.StopTier(0),
         c.TakeCheckpoint(0, "/x", "00000001-00000000"), c.CheckpointTaken(0, "/x", "00000001-00000000", {}, 1, 1.0),
         c.RestoreCheckpoint(0, "/x", "00000001-00000000", []), c.FetchLog(0, 0),
@@ -59,7 +60,7 @@ def test_the_table_is_total() -> None:
 def test_the_table_says_what_is_meant() -> None:
     """Written out once more: a table that is held against itself alone may say anything."""
     making, using = {c.CreateTable, c.RegisterFunction, c.AdmitGroup, c.TakeCheckpoint}, {
-        c.FindTable, c.DropTable, c.EndGroup, c.Lease, c.Renew, c.ReleaseRank, c.FinishRank, c.FailRank, c.GroupState,
+        c.FindTable, c.DropTable, c.EndGroup, c.Lease, c.Renew, c.Meet, c.ReleaseRank, c.FinishRank, c.FailRank, c.GroupState,
         c.ScaleTier, c.DrainNode, c.CheckpointTaken, c.RestoreCheckpoint, c.GiveToken,
     }  # fmt: skip
     anywhere = {c.NodeGone, c.Heartbeat, c.CommandDone, c.TierStatus, c.LogLines, c.FetchLog, c.FindDueTokens}

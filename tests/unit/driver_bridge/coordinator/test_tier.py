@@ -146,8 +146,9 @@ def test_a_job_of_the_launcher_has_one_node_at_a_time(world: World) -> None:
     world.ask(DRIVER, c.ScaleTier(0, 4, 60.0))
     first = world.ask(b"n7", c.NodeHello(0, "tcp://a:1", "a", 1, 4, 70))
     assert first.nodes[-1].job == 4
-    with pytest.raises(TierError, match=r"one node at a time. Attempt 71 must wait: node 2 \(tcp://a:1, process 1 on a\) is up"):
+    with pytest.raises(TierError, match=r"one node at a time. Attempt 71 must wait: node 2 \(tcp://a:1, process 1 on a\) is up") as error:
         world.ask(b"n8", c.NodeHello(0, "tcp://b:1", "b", 2, 4, 71))
+    assert error.value.attributes == {"node": 2, "job": 4}, "by which it knows that it may try again"
     world.ask(b"n8", c.NodeHello(0, "tcp://b:1", "b", 2, 5, 72))
     world.ask(DRIVER, c.NodeGone(0, "", "its executor is gone", 999))
     assert [info.state for info in world.tier.nodes.infos()] == ["up"] * 4, "no such attempt"

@@ -28,7 +28,7 @@ def test_a_word_of_another_kind_is_refused(wrong: dict[str, Any]) -> None:
 
 def test_an_option_that_there_is_not_is_told_those_that_there_are() -> None:
     _check_names({"timeout": 3.0}, ("solver",), ("checkpoint_dir",))
-    with pytest.raises(TypeError, match=r"one of consistency, deterministic.*name, label, checkpoint_dir. Got 'checkpoint_direc'"):
+    with pytest.raises(TypeError, match=r"one of consistency, .*name, label, gpus_per_worker, checkpoint_dir. Got 'checkpoint_direc'"):
         _check_names({"checkpoint_direc": "/x"}, ("solver",), ("checkpoint_dir",))
     with pytest.raises(TypeError, match="Got 'solver'"):
         _check_names({"solver": True}, ("solver",))

@@ -12,6 +12,7 @@ from sparkps.config import Settings
 from sparkps.driver_bridge.launchers import node_task
 from sparkps.driver_bridge.launchers.node_task import NodeTask
 from sparkps.errors import TierError
+from sparkps.lifeline import PLACE_TAKEN
 from sparkps.wire.messages.control import TierAddress
 
 
@@ -64,6 +65,36 @@ def test_a_node_that_is_dead_to_its_tier_and_does_not_end_is_killed() -> None:
     control = asked(seen("up"), seen("dead", attempt=6), seen("dead"), seen("up"), seen("dead"), seen("dead"))
     assert task()._status_of(hanging, control, 7) == -9  # type: ignore[arg-type]
     assert control.request().report["nodes"] == seen("dead"), "in two looks that follow each other"
+
+
+class Ended:
+    """The process of a node that has ended."""
+
+    last_lines = ("the end of its log",)
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+
+    def wait(self, seconds: float | None = None) -> int:
+        return self.status
+
+    def fate(self) -> str:
+        return f"exited with status {self.status}"
+
+    def end(self) -> None: ...
+
+
+@pytest.mark.parametrize(("status", "fails"), [(PLACE_TAKEN, False), (1, True), (4, True), (-9, True)])
+def test_an_attempt_that_found_its_place_taken_tries_again_though_the_other_node_is_gone_by_then(
+    monkeypatch: pytest.MonkeyPatch, status: int, fails: bool
+) -> None:
+    monkeypatch.setattr(node_task, "NodeProcess", lambda *_: Ended(status))
+    gone = [{"job": 3, "attempt": 6, "state": "dead"}]
+    if fails:
+        with pytest.raises(TierError, match=f"exited with status {status}"):
+            task()._has_ended(asked(gone), 7)
+    else:
+        assert not task()._has_ended(asked(gone), 7)
 
 
 def test_a_copy_whose_coordinator_has_gone_ends_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,8 +64,8 @@ def test_figures_of_all_ranks() -> None:
 @pytest.mark.parametrize("weight", [0.0, np.inf])
 def test_weights_that_cannot_be_divided_by_are_refused(weight: float) -> None:
     with pytest.raises(InvalidInput, match=r"the weights of all rows together must be above 0, and at most 1\.8e\+308\. Got (0|inf)\."):
-        check_weight(weight, Columns("label", "f", "w"))
-    check_weight(5e-324, Columns("label", "f", "w"))
+        check_weight(weight, "w")
+    check_weight(5e-324, "w")
 
 
 def test_a_fit_that_leaves_most_rows_out_says_so(caplog: pytest.LogCaptureFixture) -> None:

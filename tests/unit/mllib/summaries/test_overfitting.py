@@ -51,3 +51,10 @@ def test_a_metric_that_is_no_number_any_more_is_the_worst():
 def test_too_little_to_tell_is_not_reported():
     for training, validation in (([], []), ([0.5], [0.5]), (FALLING, []), (FALLING, [0.5])):
         assert overfitting(training, validation) is None
+
+
+def test_epochs_are_called_so_and_have_a_remedy_of_their_own():
+    said = overfitting([0.5, 0.4, 0.3], [0.52, 0.5, 0.6], unit="epoch", remedy="Set more dropout")
+    assert "from epoch 2 of 3 on" in said
+    assert said.endswith("Set more dropout, or train for maxIter=2 epochs.")
+    assert "regParam" not in said

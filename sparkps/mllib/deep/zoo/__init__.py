@@ -1,0 +1,1 @@
+"""Known architectures, each from its paper."""
