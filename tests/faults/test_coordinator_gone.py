@@ -19,6 +19,7 @@ from sparkps.driver_bridge.launchers.restarts import Restarts
 from sparkps.errors import SparkPSError
 from sparkps.mllib.classification import LogisticRegression, LogisticRegressionModel
 from sparkps.mllib.solvers import fullbatch_driver, minibatch_driver
+from tests.harness.cases import cases
 from tests.harness.processes import running
 from tests.harness.waiting import wait_until
 
@@ -101,7 +102,7 @@ def test_new_fit_without_a_coordinator_fails_at_once(ps: PSContext, rows: DataFr
     assert time.monotonic() - began < AT_ONCE + 2.0
 
 
-@pytest.mark.parametrize("solver", FITS)
+@pytest.mark.parametrize("solver", cases(["adagrad"], long=["lbfgs"]))
 def test_fit_whose_coordinator_is_killed_after_a_second_ends_rightly_or_soon_with_the_reason(
     ps: PSContext, rows: DataFrame, solver: str
 ) -> None:
@@ -222,7 +223,7 @@ def test_what_is_asked_of_a_killed_coordinator_is_answered_by_the_next_one(ps: P
     assert running(nodes(ps)) == nodes(ps)
 
 
-@pytest.mark.parametrize("solver", FITS)
+@pytest.mark.parametrize("solver", cases(["adagrad"], long=["lbfgs"]))
 def test_fit_whose_coordinator_is_killed_twice_while_it_trains_is_as_if_nothing_had_happened(
     ps: PSContext, rows: DataFrame, monkeypatch: pytest.MonkeyPatch, solver: str
 ) -> None:

@@ -53,7 +53,7 @@ def assert_fenced(ps: PSContext, node: int, process: ProcessName) -> None:
     wait_until(lambda: not process.runs, 10.0, what=f"the end of node {node}, which is fenced")
 
 
-@pytest.mark.parametrize("seed", cases(range(2), long=[2]))
+@pytest.mark.parametrize("seed", cases([0], long=[1, 2]))
 def test_node_that_stands_still_changes_no_bit_and_is_fenced(ps: PSContext, tmp_path: pathlib.Path, undisturbed: Tables, seed: int) -> None:
     drawn = random.Random(seed)
     wait_whole(ps, NODES)
@@ -84,7 +84,7 @@ def test_node_that_stands_still_for_20_s_wakes_up_to_find_itself_fenced(ps: PSCo
     made.assert_same(undisturbed)
 
 
-@pytest.mark.parametrize("seed", cases(range(2), long=[2]))
+@pytest.mark.parametrize("seed", cases([0], long=[1, 2]))
 def test_node_that_is_cut_off_changes_no_bit_and_is_fenced(ps: PSContext, tmp_path: pathlib.Path, undisturbed: Tables, seed: int) -> None:
     drawn = random.Random(10 + seed)
     wait_whole(ps, NODES)

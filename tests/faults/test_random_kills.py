@@ -38,7 +38,7 @@ def undisturbed(ps: PSContext, spark: SparkSession, tmp_path_factory: pytest.Tem
     return trained(ps, spark.range(100), str(directory), (), clocks=CLOCKS, consistency=BSP())
 
 
-@pytest.mark.parametrize("seed", cases(range(2), long=[2]))
+@pytest.mark.parametrize("seed", cases([0], long=[1, 2]))
 def test_workers_killed_at_random_leave_the_same_bits_state_and_results(
     ps: PSContext, spark: SparkSession, tmp_path: pathlib.Path, undisturbed: Any, seed: int
 ) -> None:

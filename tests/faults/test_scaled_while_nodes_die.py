@@ -62,6 +62,7 @@ def wait_started(tier: Doubled, number: int) -> None:
 def test_a_replacement_that_is_not_needed_any_more_leaves() -> None:
     with doubled(3) as tier:
         tier.kill(0)
+        assert wait_until(lambda: tier.running._next_node == 4, 120.0), "one more is started: nobody has asked for fewer yet"
         began = time.monotonic()
         tier.running.scale(2, 30.0)
         assert time.monotonic() - began < 15.0

@@ -12,6 +12,7 @@ import pytest
 from pyspark.ml.classification import LogisticRegression as SparkLogisticRegression
 
 from sparkps.mllib.classification import LogisticRegression
+from tests.harness.cases import cases
 from tests.harness.golden_logistic import CONVERGED, FILE, PROBLEMS, frame_of, grid, key_of, result_of
 
 GOLDEN = json.loads(FILE.read_text())
@@ -22,8 +23,7 @@ def problem(request):
     return request.param
 
 
-@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
-@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
+@pytest.mark.parametrize(("weighted", "sparse"), cases([(False, False), (True, True)], long=[(False, True), (True, False)]))
 def test_coefficients_are_pysparks(spark, ps, problem, weighted, sparse):
     classes, family = problem
     lr = LogisticRegression(family=family, **CONVERGED, **({"weightCol": "weight"} if weighted else {}))
