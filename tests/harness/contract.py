@@ -45,6 +45,8 @@ class Row:
     one_vs_rest: bool = False
     #: Param that is a list which begins with the number of features; empty: it has none.
     sized: str = ""
+    #: What it is tried with says little more than what others are: left to the long tests.
+    is_like_another: bool = False
 
     @property
     def cls(self) -> Any:
@@ -78,10 +80,10 @@ TABLE = (
     Row("classification", "MultilayerPerceptronClassifier", "classes", {"layers": [4, 3, 3]}, sized="layers"),
     Row("regression", "LinearRegression", "numbers", {"solver": "lbfgs", "regParam": 0.1}),
     Row("regression", "LinearRegression", "numbers", {"solver": "normal", "regParam": 0.1}),
-    Row("regression", "LinearRegression", "numbers", {"loss": "huber", "regParam": 0.1}),
-    Row("regression", "GeneralizedLinearRegression", "numbers", {"family": "gaussian"}),
+    Row("regression", "LinearRegression", "numbers", {"loss": "huber", "regParam": 0.1}, is_like_another=True),
+    Row("regression", "GeneralizedLinearRegression", "numbers", {"family": "gaussian"}, is_like_another=True),
     Row("regression", "GeneralizedLinearRegression", "positive", {"family": "gamma", "link": "log", "regParam": 0.1}),
-    Row("regression", "FMRegressor", "numbers", {"factorSize": 2}),
+    Row("regression", "FMRegressor", "numbers", {"factorSize": 2}, is_like_another=True),
 )
 
 

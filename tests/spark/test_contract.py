@@ -24,7 +24,10 @@ IDS = [f"{row.name}-{'-'.join(map(str, row.params.values()))}".rstrip("-") for r
 NO_POOL = pytest.mark.filterwarnings("ignore:Exception ignored in. <function Pool.__del__:pytest.PytestUnraisableExceptionWarning")
 
 
-@pytest.fixture(scope="module", params=ROWS, ids=IDS)
+PARAMS = [pytest.param(row, marks=pytest.mark.long) if row.is_like_another else row for row in ROWS]
+
+
+@pytest.fixture(scope="module", params=PARAMS, ids=IDS)
 def row(request, spark, ps):
     return request.param
 
