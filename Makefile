@@ -1,6 +1,6 @@
-# Targets: demo, demo-deep, cluster, cluster-stop, test, test-long, test-yarn, check, schedules, mutants, bench, pack, clean.
+# Targets: demo, demo-deep, cluster, cluster-stop, test, test-long, test-yarn, check, schedules, siege, mutants, bench, pack, clean.
 # Every one sets up .venv first (scripts/setup says what is missing).
-.PHONY: help setup demo demo-deep cluster cluster-stop check test test-long test-yarn schedules mutants bench pack clean
+.PHONY: help setup demo demo-deep cluster cluster-stop check test test-long test-yarn schedules siege mutants bench pack clean
 .DEFAULT_GOAL := help
 
 BIN := .venv/bin
@@ -15,6 +15,7 @@ help:
 	@echo 'make test-yarn  all tests on YARN and HDFS, a quarter of an hour; make test has the first of them'
 	@echo 'make check  style and types only'
 	@echo 'make schedules  simulated schedules by seed, to the first that breaks a promise: COUNT=1000000 SEED=1'
+	@echo 'make siege  hostile frames of peers and of strangers against real processes, half an hour: FRAMES=1000000 SEED=1'
 	@echo 'make mutants    breaks one invariant at a time and says which test catches it'
 	@echo 'make bench  push and pull of 5 M keys; benchmarks/README.md names the others'
 	@echo 'make pack   out/environment.tar.gz: Python, sparkps and its compiled kernels for executors; ARGS="more packages"'
@@ -44,7 +45,7 @@ test: check
 
 test-long: setup
 	@scripts/torch
-	$(PYTEST) -m long tests/faults tests/spark tests/deep
+	$(PYTEST) -m long tests/cluster tests/faults tests/spark tests/deep
 
 test-yarn: setup
 	$(PYTEST) tests/yarn
@@ -53,6 +54,12 @@ COUNT ?= 100000
 SEED ?= 1
 schedules: setup
 	$(BIN)/python -m tests.harness.schedules --count $(COUNT) --seed $(SEED) $(ARGS)
+
+FRAMES ?= 1000000
+siege: setup
+	$(BIN)/python -m tests.harness.siege --frames $(FRAMES) --seed $(SEED) $(ARGS)
+	$(BIN)/python -m tests.harness.siege --frames $(FRAMES) --seed $(SEED) --tcp $(ARGS)
+	$(BIN)/python -m tests.harness.strangers --frames $(FRAMES) --seed $(SEED) $(ARGS)
 
 mutants: setup
 	$(BIN)/python -m tests.mutants $(ARGS)

@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sparkps.client.connection import Connection, connect
     from sparkps.client.keyset import KeySet
     from sparkps.client.tables import DenseTable, SparseTable
     from sparkps.consistency import ASP, BSP, SSP
@@ -24,16 +25,21 @@ __version__ = "0.1.0"
 _HOMES = {
     "ASP": "sparkps.consistency",
     "BSP": "sparkps.consistency",
+    "Connection": "sparkps.client.connection",
     "DenseTable": "sparkps.client.tables",
     "KeySet": "sparkps.client.keyset",
     "PSContext": "sparkps.driver_bridge.context",
     "SSP": "sparkps.consistency",
     "SparseTable": "sparkps.client.tables",
     "WorkerLost": "sparkps.driver_bridge.groups.report",
+    "connect": "sparkps.client.connection",
     "estimate": "sparkps.estimates",
 }
 
-__all__ = ["ASP", "BSP", "SSP", "DenseTable", "KeySet", "PSContext", "SparseTable", "WorkerLost", "__version__", "estimate"]
+__all__ = [
+    "ASP", "BSP", "SSP", "Connection", "DenseTable", "KeySet", "PSContext", "SparseTable", "WorkerLost", "__version__", "connect",
+    "estimate",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,8 @@ Sections::
     Settings            numNodes, launch, time limits of start and stop     PSContext and the launchers
     ├── node            NodeSettings        travel to a node in `Welcome`
     ├── client          ClientSettings      travel to a client in `Attached`
-    └── workers         WorkerSettings      worker groups: leases, staging, memory
+    ├── workers         WorkerSettings      worker groups: leases, staging, memory
+    └── network         NetworkSettings     ports, addresses and limits of connections
 
 Times are seconds (a plain number, or ``10s``, ``500ms``, ``2m``, ``1h``), sizes are bytes (a plain number, or ``64k``, ``2m``,
 ``1g``). ``conf/sparkps-defaults.conf`` lists every key with its reason.
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from sparkps.errors import ConfigError
+from sparkps.namespaces import is_owner
 from sparkps.plain import is_text
 
 PREFIX = "spark.sparkps."
@@ -81,6 +83,13 @@ def parse_bytes(raw: str) -> int:
     if match is None:
         raise ValueError(raw)
     return int(match[1]) * _BYTES[match[2] or "b"]
+
+
+def parse_switch(raw: str) -> bool:
+    """Whether ``true``, and not ``false``."""
+    if raw.lower() not in ("true", "false"):
+        raise ValueError(raw)
+    return raw.lower() == "true"
 
 
 def _count(name: str, default: int, low: int, high: int) -> Any:
@@ -143,6 +152,42 @@ def _name(name: str, default: str) -> Any:
     return field(default=default, metadata={"key": key})
 
 
+def _switch(name: str, default: bool) -> Any:
+    key = Key(name, parse_switch, lambda v: isinstance(v, bool), "one of true, false")
+    return field(default=default, metadata={"key": key})
+
+
+def _host(name: str, may_vary: bool = False) -> Any:
+    """A name or an address; one that differs from host to host may be the value of an environment variable there."""
+    pattern = r"[A-Za-z0-9_.-]{0,255}" + (r"|\$[A-Za-z_][A-Za-z0-9_]{0,255}" if may_vary else "")
+    varies = ", or `$NAME`, an environment variable there," if may_vary else ""
+    must = f"a name or an IPv4 address of a host{varies} or empty; IPv6 is not supported"
+    key = Key(name, str, lambda v: isinstance(v, str) and re.fullmatch(pattern, v) is not None, must)
+    return field(default="", metadata={"key": key})
+
+
+def ports(raw: str) -> range:
+    """The ports of ``7100`` or ``7100-7199``; of nothing, port 0: whichever is free.
+
+    Examples
+    --------
+    >>> ports("7100-7102"), ports("7100"), ports("")
+    (range(7100, 7103), range(7100, 7101), range(0, 1))
+    """
+    first, _, last = raw.partition("-")
+    return range(int(first or 0), int(last or first or 0) + 1)
+
+
+def _ports(name: str) -> Any:
+    def holds(v: Any) -> bool:
+        if not isinstance(v, str) or re.fullmatch(r"([0-9]{1,5}(-[0-9]{1,5})?)?", v) is None:
+            return False
+        found = ports(v)
+        return len(found) > 0 and (not v or found[0] > 0) and found[-1] <= 65535
+
+    return field(default="", metadata={"key": Key(name, str, holds, "a range of ports as '7100-7199', one port, or empty")})
+
+
 def _path(name: str) -> Any:
     key = Key(name, str, _can_travel, "a path or a URL, or empty")
     return field(default="", metadata={"key": key})
@@ -151,6 +196,29 @@ def _path(name: str) -> Any:
 def _local_path(name: str) -> Any:
     key = Key(name, str, lambda v: _can_travel(v) and "://" not in v, "a path on each machine, or empty")
     return field(default="", metadata={"key": key})
+
+
+def _url(name: str) -> Any:
+    key = Key(name, str, _can_travel, "the URL of a tier, as sparkps://host:port, or empty")
+    return field(default="", metadata={"key": key})
+
+
+def _owner(name: str) -> Any:
+    must = "a name of a letter or '_', and then letters, digits, '_', '.' and '-', 64 characters in all, or empty"
+    return field(default="", metadata={"key": Key(name, str, lambda v: v == "" or is_owner(v), must)})
+
+
+def _time_or_none(name: str, low: float, high: float = 3650 * 86400.0) -> Any:
+    """A time, or empty, which is 0: for ever."""
+    must = f"a time in [{low:g}, {high:g}] seconds, as '12h' or '30d', or empty"
+
+    def parse(raw: str) -> float:
+        return parse_seconds(raw) if raw else 0.0
+
+    def holds(v: Any) -> bool:
+        return isinstance(v, (int, float)) and not isinstance(v, bool) and (v == 0 or low <= v <= high)
+
+    return field(default=0.0, metadata={"key": Key(name, parse, holds, must)})
 
 
 def _can_travel(value: Any) -> bool:
@@ -174,6 +242,11 @@ class NodeSettings:
     buffer_bytes: int = _size("bufferBytes", 256 << 20, 1 << 16)
     #: Bytes that a node may use; 0: its share of the host's or container's memory (see `host_memory`). Near it new rows are refused.
     node_memory: int = _size_or_none("nodeMemory", 64 << 20)
+    #: Bytes that a node keeps for one session, which is one thread of a client: its key sets, answers that it may ask for again, requests
+    #: that wait for other ranks. More are refused. 0: a quarter of what the node may use.
+    session_memory: int = _size_or_none("sessionMemory", 1 << 20)
+    #: Whether nodes take functions of users (`PSContext.function`): pickled code, which they run. Everything else on the wire is data.
+    allow_functions: bool = _switch("allowFunctions", True)
     #: When a write is acknowledged: "sync", when every replica has it; "async", when its primary has it: faster, and what was
     #: acknowledged last is lost with a node.
     replication_ack: str = _choice("replicationAck", "sync", ("sync", "async"))
@@ -257,6 +330,32 @@ class WorkerSettings:
 
 
 @dataclass(frozen=True)
+class NetworkSettings:
+    """Where the processes of a tier listen, and to how much of what comes from outside."""
+
+    #: TCP port of the coordinator; 0: a free one.
+    coordinator_port: int = _count("coordinatorPort", 0, 0, 65535)
+    #: Address at which the coordinator listens. Empty: `spark.driver.bindAddress`, else what the next one says.
+    coordinator_bind_address: str = _host("coordinatorBindAddress")
+    #: Name or address by which others reach the coordinator. Empty: `spark.driver.host`.
+    coordinator_address: str = _host("coordinatorAddress")
+    #: TCP ports of nodes, of which each takes the first that is free on its host: "7100-7199". Empty: any.
+    node_ports: str = _ports("nodePorts")
+    #: Address at which nodes listen. Empty: that by which Spark knows their host.
+    node_bind_address: str = _host("nodeBindAddress", may_vary=True)
+    #: Name or address by which others reach a node. Empty: that by which Spark knows its host.
+    node_address: str = _host("nodeAddress", may_vary=True)
+    #: Connections that a process takes from one host at a time, and new ones in a second (ten times as many at once after a pause).
+    max_peer_connections: int = _count("maxPeerConnections", 4096, 1, 1 << 20)
+    max_peer_handshakes: int = _count("maxPeerHandshakes", 500, 1, 1 << 20)
+    #: Let keys travel through Spark although its own connections are neither authenticated nor encrypted.
+    allow_plaintext_keys: bool = _switch("allowPlaintextKeys", False)
+
+    def __post_init__(self) -> None:
+        _check_fields(self)
+
+
+@dataclass(frozen=True)
 class Settings:
     """All settings of one tier.
 
@@ -274,6 +373,13 @@ class Settings:
     rebalance: str = _choice("rebalance", "auto", ("auto", "off"))
     #: Name of the launcher that starts the nodes. Which ones there are only the driver knows, in `driver_bridge.launchers`.
     launch: str = _name("launch", "auto")
+    #: URL of a running tier, which applications attach to instead of starting one, and the file that holds its secret.
+    attach: str = _url("attach")
+    secret_file: str = _local_path("secretFile")
+    #: Whose name space an application that attaches works in; empty: that of the session's user.
+    owner: str = _owner("owner")
+    #: A tier drops tables that nobody has used for so long; 0: none.
+    table_ttl: float = _time_or_none("tableTtl", 1.0)
     #: Cores of one node's executor, where nodes run as Spark tasks.
     node_cores: int = _count("nodeCores", 1, 1, 1024)
     #: What nodes and workers log at this level or above also reaches the driver's log; empty: nothing does.
@@ -291,6 +397,7 @@ class Settings:
     node: NodeSettings = field(default_factory=NodeSettings)
     client: ClientSettings = field(default_factory=ClientSettings)
     workers: WorkerSettings = field(default_factory=WorkerSettings)
+    network: NetworkSettings = field(default_factory=NetworkSettings)
 
     def __post_init__(self) -> None:
         _check_fields(self)
@@ -346,7 +453,7 @@ def conf_of(spark: Any) -> dict[str, str]:
     return conf
 
 
-_SECTIONS: dict[str, type] = {"node": NodeSettings, "client": ClientSettings, "workers": WorkerSettings}
+_SECTIONS: dict[str, type] = {"node": NodeSettings, "client": ClientSettings, "workers": WorkerSettings, "network": NetworkSettings}
 
 
 def _with_interval(given: Mapping[str, str]) -> dict[str, str]:

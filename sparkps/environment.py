@@ -22,6 +22,11 @@ def kernel_cache_dir() -> str:
     return os.environ.get("SPARKPS_KERNEL_CACHE_DIR", "")
 
 
+def variable(name: str) -> str:
+    """A variable that a setting names; empty: there is none."""
+    return os.environ.get(name, "")
+
+
 def leave_nccl_to_us() -> None:
     """Let torch's watchdog of NCCL end no process in which a collective fails or waits for long: who has lost a peer meets its successor.
 
@@ -70,20 +75,26 @@ def hadoop_environment() -> HadoopEnvironment:
     shipped = Path("__spark_conf__")
     conf_dirs = (shipped / "__hadoop_conf__", shipped, *(Path(one) for one in named if one))
     # In containers, which may run as another user, SPARK_USER is who has submitted the application.
-    user = os.environ.get("HADOOP_USER_NAME") or os.environ.get("SPARK_USER") or _user()
+    user = os.environ.get("HADOOP_USER_NAME") or os.environ.get("SPARK_USER") or user_name()
     return HadoopEnvironment(conf_dirs, user, os.environ.get("HADOOP_TOKEN_FILE_LOCATION", ""))
 
 
-def _user() -> str:
+def user_name() -> str:
+    """Name of the user of this process; empty for one that has no name."""
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a process whose user has no name
+    except (KeyError, OSError):
         return ""
 
 
 def python_is_named() -> bool:
     """Whether the user has said which Python Spark's workers run, by ``PYSPARK_PYTHON``."""
     return "PYSPARK_PYTHON" in os.environ
+
+
+def under_spark_submit() -> bool:
+    """Whether spark-submit has started this process: the Spark that it uses is its parent's, and ends with that."""
+    return "PYSPARK_GATEWAY_PORT" in os.environ
 
 
 def machine_of_container() -> str:

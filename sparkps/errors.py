@@ -108,6 +108,10 @@ class NodeUnreachable(TierError):
     """No answer from a node or from the coordinator."""
 
 
+class NotAdmitted(TierError):
+    """The tier must be given its secret, and was not, or was given another one."""
+
+
 class ShardLost(TierError):
     """The last replica of a bucket is gone."""
 

@@ -32,6 +32,9 @@ JOURNAL = ".journal"
 #: Exit status of a node that found another attempt's node in its place: whoever started it may try again when that one is gone.
 PLACE_TAKEN = 5
 
+#: Seconds between two times that the directory of a tier is touched.
+FRESH_EVERY = 6 * 3600.0
+
 #: Seconds between two looks while waiting.
 _LOOK_EVERY = 0.05
 
@@ -63,6 +66,23 @@ def watch_stdin(gone: Callable[[], object], descriptor: int = 0) -> None:
         gone()
 
     threading.Thread(target=wait, daemon=True, name="sparkps-stdin").start()
+
+
+def keep_fresh(directory: Path, every: float = FRESH_EVERY) -> None:
+    """Touch what is in the directory of a tier now and then, from a thread of its own, until the directory is gone.
+
+    Whoever cleans directories of temporary files takes what was not touched for some days; a tier may live for months.
+    """
+
+    def touch() -> None:
+        while directory.is_dir():
+            for path in (directory, *_ours(directory)):
+                with contextlib.suppress(OSError):
+                    os.utime(path, follow_symlinks=False)
+            pause.wait(every)
+
+    pause = threading.Event()
+    threading.Thread(target=touch, daemon=True, name="sparkps-fresh").start()
 
 
 def tidy_up(directory: Path, patience: float = 4.0) -> None:

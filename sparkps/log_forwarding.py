@@ -18,7 +18,8 @@ import traceback
 import zmq
 
 from sparkps.plain import LONGEST_NAME, cut, shown
-from sparkps.sockets import AT_ONCE, send
+from sparkps.secret import TierSecret
+from sparkps.sockets import AT_ONCE, connect, send
 from sparkps.wire.codec import encode
 from sparkps.wire.messages.control import ROUTING_ID_BYTES, LogLine, LogLines
 
@@ -121,9 +122,12 @@ class LogForwarder:
         Begins each line at the driver: "node 1 on host-a".
     level : str
         Of the records; the root logger lets them pass meanwhile.
+    secret : TierSecret, optional
+        Of the tier, where it asks for one.
     """
 
-    def __init__(self, coordinator: str, origin: str, level: str) -> None:
+    def __init__(self, coordinator: str, origin: str, level: str, secret: TierSecret | None = None) -> None:
+        self._secret = secret
         self._coordinator = coordinator
         self._origin = origin
         self._outbox = Outbox(level)
@@ -156,7 +160,7 @@ class LogForwarder:
             socket.setsockopt(zmq.LINGER, int(PARTING * 1000))
             socket.setsockopt(zmq.SNDHWM, MOST_MESSAGES)
             socket.setsockopt(zmq.ROUTING_ID, b"\x03" + secrets.token_bytes(ROUTING_ID_BYTES - 1))
-            socket.connect(self._coordinator)
+            connect(socket, self._coordinator, self._secret)
             while not self._over.wait(SEND_EVERY):
                 self._send(socket)
             for _ in range(MOST_MESSAGES):

@@ -9,9 +9,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence, Sized
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import zmq
+
+from sparkps.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sparkps.secret import TierSecret
 
 _READABLE, _MORE = int(zmq.POLLIN), int(zmq.SNDMORE)
 
@@ -24,6 +29,80 @@ LONG_AWAY = 300e-6
 SHORTEST_REST, LONGEST_REST = 0.05, 2.0
 
 Socket = zmq.Socket[Any]
+
+
+#: Milliseconds in which a peer must have shown that it has the secret. Beside busy cores, with hundreds that begin together, a handshake
+#: can take a second; what it may cost meanwhile is bounded otherwise (`descriptors.MOST_HANDSHAKE_BYTES`, `peer_limits.MOST_UNFINISHED`).
+HANDSHAKE_MS = 5_000
+#: A frame so many times as large as all frames of a message may be is no mistake of a client, which would be told of it: whoever begins
+#: to send one is hung up on before there is memory for it.
+FAR_TOO_LARGE = 2
+
+
+def connect(socket: Socket, endpoint: str, secret: TierSecret | None) -> None:
+    """Connect to an endpoint of a tier: at a TCP endpoint encrypted, and to nobody but a server that has the same secret (CURVE)."""
+    if secret is not None and endpoint.startswith("tcp://"):
+        socket.setsockopt(zmq.CURVE_SERVERKEY, secret.server.public)
+        socket.setsockopt(zmq.CURVE_PUBLICKEY, secret.client.public)
+        socket.setsockopt(zmq.CURVE_SECRETKEY, secret.client.secret)
+        socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+    socket.connect(endpoint)
+
+
+def bind(socket: Socket, endpoint: str, secret: TierSecret | None, max_message_bytes: int) -> str:
+    """Listen at an endpoint, TCP with CURVE as in `connect`.
+
+    Parameters
+    ----------
+    socket : zmq.Socket
+    endpoint : str
+        Port 0 is a free one, and of ``tcp://host:7100-7199`` the first that is free is taken.
+    secret : TierSecret, optional
+        Of the tier. Who is admitted is for an `admission.Admission` to say, which must be there before.
+    max_message_bytes : int
+        Of the largest message that is expected.
+
+    Returns
+    -------
+    str
+        The endpoint, with its port.
+
+    Raises
+    ------
+    ConfigError
+        No port of the range is free.
+    """
+    socket.setsockopt(zmq.MAXMSGSIZE, FAR_TOO_LARGE * max_message_bytes)
+    if secret is not None and endpoint.startswith("tcp://"):
+        socket.setsockopt(zmq.CURVE_SERVER, 1)
+        socket.setsockopt(zmq.CURVE_SECRETKEY, secret.server.secret)
+        socket.setsockopt(zmq.ZAP_DOMAIN, b"sparkps")
+        socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+    _bind_first(socket, endpoint)
+    return socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+
+def _bind_first(socket: Socket, endpoint: str) -> None:
+    """Listen at the first port that is free, of ``tcp://host:7100-7199``, or at the only one of ``tcp://host:7100``."""
+    host, _, asked = endpoint.rpartition(":")
+    first, _, last = asked.partition("-")
+    last = last or first
+    if not (endpoint.startswith("tcp://") and first.isdecimal() and last.isdecimal()):
+        socket.bind(endpoint)
+        return
+    for port in range(int(first), int(last) + 1):
+        try:
+            socket.bind(f"{host}:{port}")
+            return
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EADDRINUSE:
+                raise
+    which = f"One of the ports {asked}" if first != last else f"Port {first}"
+    raise ConfigError(
+        f"{which} must be free on each host for each node there (`spark.sparkps.nodePorts`), and that of the coordinator on its own"
+        f" (`spark.sparkps.coordinatorPort`). None is at {host}.",
+        key="spark.sparkps.nodePorts",
+    )
 
 
 def send(socket: Socket, frames: Sequence[Any], flags: int = 0) -> None:
@@ -127,4 +206,4 @@ def spin(sockets: Sequence[Socket], seconds: float, unless: Sized = ()) -> bool:
     return False
 
 
-__all__ = ["AT_ONCE", "Crowd", "Socket", "is_readable", "receive", "send", "send_tracked", "spin"]
+__all__ = ["AT_ONCE", "Crowd", "Socket", "bind", "connect", "is_readable", "receive", "send", "send_tracked", "spin"]

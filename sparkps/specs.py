@@ -26,6 +26,8 @@ INFINITE_CLOCK = (1 << 62) - 1
 UNBOUNDED = -1
 
 TABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]{0,127}\Z")
+#: The same, with the owner before it that the table has on a tier of several (see `namespaces`).
+FULL_TABLE_NAME = re.compile(r"([A-Za-z_][A-Za-z0-9_.\-]{0,63}/)?[A-Za-z_][A-Za-z0-9_.\-]{0,127}\Z")
 
 #: Largest number of values of a row, of elements of a dense table, and of its extents.
 LARGEST_DIM, LARGEST_SIZE, MOST_EXTENTS = 1 << 20, 1 << 40, 32
@@ -133,10 +135,10 @@ class GroupSpec(msgspec.Struct, frozen=True):
 
 def check_table_name(name: Any) -> str:
     """`name`, if it is a legal table name."""
-    if not isinstance(name, str) or not TABLE_NAME.match(name):
+    if not isinstance(name, str) or not FULL_TABLE_NAME.match(name):
         raise InvalidInput(
             "A table name must start with a letter or '_', hold letters, digits, '_', '.' or '-' only, and be at most 128 characters"
-            f" long. Got {shown(name)} instead.",
+            f" long; an owner of at most 64 such characters and a '/' may stand before it. Got {shown(name)} instead.",
             table=text_of(name, LONGEST_NAME),
         )
     return name

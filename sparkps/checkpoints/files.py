@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -251,12 +252,12 @@ def open_files(url: str) -> Files:
     >>> open_files("/tmp/checkpoints").url
     'file:///tmp/checkpoints'
     """
+    url = _with_slashes(url_of(url))
     scheme = url.partition("://")[0] if "://" in url else ""
     wrapper, plus, rest = url.partition("+")
     if plus and "://" in rest and wrapper in WRAPPERS:
         files: Files = importlib.import_module(WRAPPERS[wrapper]).wrap(rest)
         return files
-    url_of(url)
     if not scheme:
         return LocalFiles(url)
     if scheme == "file":
@@ -318,10 +319,16 @@ def absolute_url(url: str) -> str:
 
     Examples
     --------
-    >>> absolute_url("/tmp/x"), absolute_url("s3://bucket/x")
-    ('file:///tmp/x', 's3://bucket/x')
+    >>> absolute_url("/tmp/x"), absolute_url("file:/tmp/x"), absolute_url("s3://bucket/x")
+    ('file:///tmp/x', 'file:///tmp/x', 's3://bucket/x')
     """
+    url = _with_slashes(url)
     return url if "://" in url else open_files(url).url
+
+
+def _with_slashes(url: str) -> str:
+    """``file:///x`` for ``file:/x``, which is the same."""
+    return f"file://{url.removeprefix('file:')}" if re.match("file:/(?!/)", url) else url
 
 
 __all__ = ["ArrowFiles", "FileInfo", "Files", "LocalFiles", "absolute_url", "check_shared", "open_files", "url_of"]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sparkps.client.futures import Future
-from sparkps.errors import ProtocolError, UnknownTable
-from sparkps.wire.functions import Part, build_call, combine, spec_of
+from sparkps.errors import ProtocolError, SparkPSError, UnknownTable
+from sparkps.wire.functions import BUILT_IN, Part, build_call, combine, spec_of
 from sparkps.wire.messages.control import FindTable
 from sparkps.wire.messages.data import FunctionCall
 
@@ -22,7 +22,7 @@ def table_id(session: Session, table: str | Table) -> int:
         return table.spec.table
     spec = session.specs.get(table)
     if spec is None:
-        spec = session.specs[table] = session.control.request(FindTable(0, table)).spec
+        spec = session.specs[table] = session.control.request(FindTable(0, session.address.full_name(table))).spec
     return spec.table
 
 
@@ -57,7 +57,14 @@ def call_functions(session: Session, calls: Sequence[tuple[Table, str, dict[str,
 
 
 def _built(session: Session, calls: Sequence[tuple[Table, str, dict[str, Any]]]) -> list[FunctionCall]:
-    return [build_call(name, table.spec.table, args, lambda t: table_id(session, t)) for table, name, args in calls]
+    return [
+        build_call(_function(session, name), table.spec.table, args, lambda t: table_id(session, t)) for table, name, args in calls
+    ]
+
+
+def _function(session: Session, name: str) -> str:
+    """A function by its name on the tier: what is built in is nobody's."""
+    return name if name in BUILT_IN else session.address.full_name(name)
 
 
 def _run(session: Session, calls: list[FunctionCall], answers: list[list[Any]]) -> list[Any]:
@@ -79,6 +86,12 @@ def _results(calls: list[FunctionCall], answers: list[list[Any]]) -> list[Any]:
         parts: list[Part] = [arrays[at : at + size] for arrays in answers]
         if any(len(part) != size for part in parts):
             raise ProtocolError(f"An answer to {call.function!r} must have {size} arrays.", function=call.function)
-        results.append(combine(call.function, call.args, parts))
+        try:
+            results.append(combine(call.function, call.args, parts))
+        except SparkPSError:
+            raise
+        except Exception as error:  # arrays that do not fit each other
+            name = call.function
+            raise ProtocolError(f"The answers to {name!r} must fit each other. They do not: {error}", function=name) from error
         at += size
     return results

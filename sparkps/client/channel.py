@@ -7,6 +7,7 @@ from typing import Any
 import zmq
 
 from sparkps import sockets
+from sparkps.secret import TierSecret
 
 #: Arrays of at least this many bytes are sent without a copy; below, a copy is cheaper than the bookkeeping.
 ZERO_COPY_BYTES = 1 << 16
@@ -20,9 +21,11 @@ class ZmqChannel:
     context : zmq.Context
     endpoint : str
         ``ipc://...`` or ``tcp://...``.
+    secret : TierSecret, optional
+        Of the tier, where it asks for one.
     """
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, secret: TierSecret | None = None) -> None:
         self.endpoint = endpoint
         self.socket = context.socket(zmq.DEALER)
         self.socket.setsockopt(zmq.LINGER, 0)
@@ -32,7 +35,7 @@ class ZmqChannel:
         self.socket.setsockopt(zmq.RECONNECT_IVL, 50)
         self.socket.setsockopt(zmq.RECONNECT_IVL_MAX, 2000)
         self.socket.copy_threshold = ZERO_COPY_BYTES
-        self.socket.connect(endpoint)
+        sockets.connect(self.socket, endpoint, secret)
 
     def send(self, frames: list[Any]) -> None:
         """Send one message; never blocks."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections import deque
 from typing import Any, Self
@@ -13,8 +12,11 @@ import zmq
 
 from sparkps.client.presence import Peer, Presence, may_return, why_gone
 from sparkps.errors import DeadlineExceeded, NodeUnreachable, ProtocolError, from_wire
+from sparkps.secret import TierSecret, secret_of
+from sparkps.sockets import connect
 from sparkps.wire.codec import decode, encode
 from sparkps.wire.messages import control as c
+from sparkps.wire.messages.control.answers import ANSWERS
 
 #: A request without an answer is sent again after so many seconds, then after twice as many, up to the second number.
 RETRY_FIRST, RETRY_MAX = 1.0, 8.0
@@ -29,15 +31,15 @@ RETURN_PATIENCE = 5.0
 class _Connection:
     """One DEALER; used by one thread at a time, for one request at a time."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, secret: TierSecret | None, tier_id: str) -> None:
         self.socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
         self.socket.setsockopt(zmq.LINGER, 0)
         # Requests queue up for a peer that is there, and for no other: so `unreachable` can be told from `silent`.
         self.socket.setsockopt(zmq.IMMEDIATE, 1)
         self.socket.setsockopt(zmq.RECONNECT_IVL, 20)
         self.socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
-        self.socket.setsockopt(zmq.ROUTING_ID, b"\x01" + secrets.token_bytes(c.ROUTING_ID_BYTES - 1))
-        self.socket.connect(endpoint)
+        self.socket.setsockopt(zmq.ROUTING_ID, c.routing_id(tier_id))
+        connect(self.socket, endpoint, secret)
         self.seq = 0
 
     def send(self, frames: list[Any]) -> bool:
@@ -78,6 +80,10 @@ class ControlClient:
         Of the coordinator.
     timeout : float
         Deadline of a request, in seconds, if nothing else is said.
+    secret : TierSecret, optional
+        Of the tier, where it asks for one.
+    tier_id : str
+        Of the tier: another one that is at the endpoint by then refuses all but the question how it is. "": any is meant.
 
     Notes
     -----
@@ -87,10 +93,13 @@ class ControlClient:
     again is found by itself, and gets what is under way again.
     """
 
-    _by_endpoint: dict[tuple[int, str], ControlClient] = {}
+    #: By process, endpoint and id of the tier.
+    _kept: dict[tuple[int, str, str], ControlClient] = {}
 
-    def __init__(self, endpoint: str, timeout: float = 30.0) -> None:
+    def __init__(self, endpoint: str, timeout: float = 30.0, secret: TierSecret | None = None, tier_id: str = "") -> None:
         self.endpoint = endpoint
+        self.tier_id = tier_id
+        self.secret = secret
         self.timeout = timeout
         # Connections that no thread is using. Appending and popping is atomic: no lock that a signal handler could find taken.
         self._idle: deque[_Connection] = deque()
@@ -99,9 +108,16 @@ class ControlClient:
     @classmethod
     def of(cls, address: c.TierAddress) -> ControlClient:
         """This process's client of a tier."""
-        key = (os.getpid(), address.coordinator)
-        found = cls._by_endpoint.get(key)
-        return found or cls._by_endpoint.setdefault(key, cls(address.coordinator, address.control_timeout))
+        key, secret = (os.getpid(), address.coordinator, address.tier_id), secret_of(address)
+        found = cls._kept.get(key)
+        if found is not None and found.secret == secret:
+            return found
+        made = cls(address.coordinator, address.control_timeout, secret, address.tier_id)
+        if found is None:
+            return cls._kept.setdefault(key, made)
+        cls._kept[key] = made  # this process has its secret by now
+        found.close()
+        return made
 
     def request(self, message: Any, timeout: float | None = None) -> Any:
         """Send a request and wait for its answer.
@@ -146,7 +162,7 @@ class ControlClient:
         try:
             return self._idle.pop()
         except IndexError:
-            return _Connection(self.endpoint)
+            return _Connection(self.endpoint, self.secret, self.tier_id)
 
     def _give_back(self, connection: _Connection) -> None:
         self._idle.append(connection)
@@ -197,6 +213,11 @@ class Inquiry:
             self._answered = True
             if isinstance(reply, c.Refused):
                 raise from_wire(reply.error, reply.message, dict(reply.attributes))
+            if not isinstance(reply, ANSWERS[type(self._message)]):
+                raise ProtocolError(
+                    f"The coordinator must answer a {type(self._message).__name__} with"
+                    f" {' or '.join(kind.__name__ for kind in ANSWERS[type(self._message)])}. Got {type(reply).__name__} instead."
+                )
             return reply
         now = time.monotonic()
         self._check(now)
@@ -234,7 +255,7 @@ class Inquiry:
     def _received(self) -> Any:
         while self._connection is not None and self._sent:
             reply = self._connection.receive()
-            if reply is None or reply.seq == self._connection.seq:
+            if reply is None or getattr(reply, "seq", 0) == self._connection.seq:
                 return reply
         return None
 

@@ -11,7 +11,7 @@ from sparkps.client.futures import Future
 from sparkps.client.items import row_bytes
 from sparkps.client.pieces import Piece
 from sparkps.client.routing import Routing
-from sparkps.errors import ConfigError
+from sparkps.errors import ConfigError, ProtocolError
 from sparkps.specs import NUM_BUCKETS
 from sparkps.wire.messages import data as m
 
@@ -49,6 +49,13 @@ def _ask(table: SparseTable, bucket: int, start: int, limit: int) -> Future[list
     future: Future[list[Any]] = Future(session, f"export of bucket {bucket} of table {spec.name!r}", lambda: got)
 
     def take(_: Any, arrays: list[Any]) -> None:
+        keys, rows = arrays if len(arrays) == 2 else (np.empty(0), np.empty(0))
+        if keys.dtype != np.int64 or keys.ndim != 1 or rows.dtype != spec.dtype or rows.shape != (len(keys), spec.dim):
+            raise ProtocolError(
+                f"An export of table {spec.name!r} must bring int64 keys, and as many rows of {spec.dim} {spec.dtype}. Got"
+                f" {[f'{array.dtype} of shape {array.shape}' for array in arrays]}.",
+                table=spec.name,
+            )
         got.extend(arrays)
 
     def piece(routing: Routing) -> Piece:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sparkps.client import plain_movement
 from sparkps.client.routing import Routing
-from sparkps.kernels.compiled import FLOATS
-from sparkps.kernels.movement import combine_values, spread, to_call, to_groups
-from sparkps.kernels.partition import partition
 
 Array = NDArray[Any]
+
+#: Types of rows that there are kernels for.
+FLOATS = ("float32", "float64")
+
+#: Calls of at most so many keys are done without kernels as long as nobody has loaded numba.
+PLAIN_KEYS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,10 @@ class Grouping:
     @classmethod
     def of(cls, keys: NDArray[np.int64], routing: Routing) -> Grouping:
         """Of the keys of a call, any order, duplicates allowed."""
+        if _is_plain(len(keys)):
+            return cls(*plain_movement.partition(keys, routing.order.position))
+        from sparkps.kernels.partition import partition
+
         return cls(*partition(keys, routing.order.position))
 
     def places(self) -> NDArray[np.int32] | None:
@@ -58,7 +67,8 @@ class Grouping:
         if last:
             rows[self.inverse] = values
             return rows
-        return combine_values(values, self.inverse, rows)
+        combined: Array = _movement(len(values)).combine_values(values, self.inverse, rows)
+        return combined
 
     def piece(self, combined: Array, a: int, b: int) -> Array:
         """Rows of ``keys[a:b]`` of what `combine` gave."""
@@ -66,12 +76,13 @@ class Grouping:
             return combined[a:b]
         if combined.dtype.name not in FLOATS:  # encoded for the way
             return combined.take(self.source[a:b], axis=0)
-        return to_groups(combined, self.source, self.offsets, a, b)
+        rows: Array = _movement(b - a).to_groups(combined, self.source, self.offsets, a, b)
+        return rows
 
     def deliver(self, rows: Array, a: int, b: int, out: Array) -> None:
         """Put rows of ``keys[a:b]`` where the call wants them: (n, dim). For a grouping with a `source`."""
         assert self.source is not None
-        to_call(rows, self.source, self.offsets, a, b, out)
+        _movement(b - a).to_call(rows, self.source, self.offsets, a, b, out)
 
     def spread(self, rows: Array, out: Array | None = None) -> Array:
         """Rows of the distinct keys, back in the order of the call: (n, dim). Not for a grouping with a `source`."""
@@ -82,4 +93,19 @@ class Grouping:
             return out
         if out is None:
             out = np.empty((len(self.inverse), *rows.shape[1:]), rows.dtype)
-        return spread(rows, self.inverse, out)
+        spread_out: Array = _movement(len(out)).spread(rows, self.inverse, out)
+        return spread_out
+
+
+def _is_plain(count: int) -> bool:
+    """Whether a call of so many keys is done without kernels."""
+    return count <= PLAIN_KEYS and "numba" not in sys.modules
+
+
+def _movement(count: int) -> Any:
+    """What moves the rows of a call of so many keys: kernels, or what stands in for them."""
+    if _is_plain(count):
+        return plain_movement
+    from sparkps.kernels import movement
+
+    return movement

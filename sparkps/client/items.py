@@ -91,8 +91,9 @@ class Item:
         ProtocolError
             It is not written as it was asked for.
         """
+        self._check(rows)
         if self.op.encoding:
-            rows = self._decoded(rows)
+            rows = encodings.decoded(rows, Encoding(self.op.encoding))
         if self.out is None:
             self.answer = rows
         elif self.span is not None:
@@ -100,16 +101,18 @@ class Item:
         else:
             self.out[...] = rows.reshape(self.out.shape)
 
-    def _decoded(self, rows: Array) -> Array:
-        encoding = Encoding(self.op.encoding)
-        dtype, shape = encodings.layout_of(encoding, self.size, self.spec.dim)
+    def _check(self, rows: Array) -> None:
+        """Whether rows are as many, and written, as they were asked for: kernels that move them look at nothing."""
+        encoding, dtype = self.op.encoding, np.dtype(self.spec.dtype)
+        shape: tuple[int, ...] = (self.size,) if self.keys is None else (self.size, self.spec.dim)
+        if encoding:
+            dtype, shape = encodings.layout_of(Encoding(encoding), self.size, self.spec.dim)
         if rows.dtype != dtype or rows.shape != shape:
             raise ProtocolError(
-                f"The rows of table {self.spec.name!r} must come as {encoding.name}, {dtype} of shape {shape}. Got {rows.dtype} of"
-                f" {rows.shape}.",
+                f"The rows of table {self.spec.name!r} must come as {Encoding(encoding).name}, {dtype} of shape {shape}. Got {rows.dtype}"
+                f" of {rows.shape}.",
                 table=self.spec.name,
             )
-        return encodings.decoded(rows, encoding)
 
     def reroute(self, routing: Routing) -> Iterator[Item]:
         """The same work by another placement, with the keys on the wire."""

@@ -21,6 +21,7 @@ from sparkps.client.order import GONE, Refusals, RefusedPiece
 from sparkps.client.presence import LOOK_EVERY, Peer, Presence, is_removed, why_gone
 from sparkps.client.routing import Routing
 from sparkps.errors import NodeUnreachable, ShardLost, SparkPSError, TierError
+from sparkps.secret import secret_of
 from sparkps.wire.codec import encode
 from sparkps.wire.messages import data as m
 from sparkps.wire.messages.control import Attach, Attached, TierAddress
@@ -49,7 +50,7 @@ class Links:
         self.closed = False
         #: Seconds that calls spent waiting for answers.
         self.waited_seconds = 0.0
-        self.network: Network = network or ZmqNetwork()
+        self.network: Network = network or ZmqNetwork(secret_of(address))
         #: Owner of all below: `_lock`.
         self._lock = threading.RLock()
         self._channels: dict[int, Channel] = {}
@@ -62,7 +63,7 @@ class Links:
         #: Nodes that the coordinator has declared dead, or told to stop, with the reason; none of them comes back.
         self._told: dict[int, str] = {}
         #: The placement that new calls are cut by. It changes only while no write is in flight.
-        self.routing = Routing.of(attached.epoch, attached.placement)
+        self.routing = Routing.of(attached.epoch, _checked(attached))
         #: The newest placement that is known: refused pieces are cut anew by it.
         self._newest = self.routing
         #: A node has spoken of the placement of this epoch, which names nodes that nobody has said the place of.
@@ -85,7 +86,7 @@ class Links:
     def _heed(self, attached: Attached) -> None:
         """What the coordinator says of nodes and placement."""
         self._dead = dict(self._told)
-        self._take_in_placement(attached.epoch, attached.placement, attached.nodes)
+        self._take_in_placement(attached.epoch, _checked(attached), attached.nodes)
 
     def _placed(self, node: int, placed: m.Placed) -> None:
         """What a node says, unasked, of nodes and placement; older news than what is known is none."""
@@ -157,7 +158,7 @@ class Links:
     def _hello(self, node: int) -> None:
         lane = self._lanes[node]
         lane.opening = True
-        self._channels[node].send(encode(m.Hello(self.id, lane.acked)))
+        self._channels[node].send(encode(m.Hello(self.id, lane.acked, self.address.tier_id)))
 
     # ---- sessions that a node has forgotten ------------------------------------------------------------------------------
 
@@ -278,6 +279,11 @@ class Links:
             self._finalizer()
             self._fail_all(TierError("A session must be open until its calls are answered. It was closed before."))
             self._lanes.clear()
+
+
+def _checked(attached: Attached) -> Placement:
+    """The placement that the coordinator tells, if it names nodes that it tells of."""
+    return check_placement(attached.placement, [info.node for info in attached.nodes])
 
 
 def _release(channels: dict[int, Channel], inquiries: list[Inquiry], session: int, pid: int) -> None:

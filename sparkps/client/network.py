@@ -14,6 +14,7 @@ import zmq
 
 from sparkps import sockets
 from sparkps.client.channel import ZmqChannel
+from sparkps.secret import TierSecret
 
 
 class Channel(Protocol):
@@ -43,9 +44,16 @@ class Network(Protocol):
 
 
 class ZmqNetwork:
-    """The network as it is."""
+    """The network as it is.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    secret : TierSecret, optional
+        Of the tier, where it asks for one.
+    """
+
+    def __init__(self, secret: TierSecret | None = None) -> None:
+        self._secret = secret
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
 
     def now(self) -> float:
@@ -54,7 +62,7 @@ class ZmqNetwork:
 
     def connect(self, endpoint: str) -> ZmqChannel:
         """A DEALER; libzmq connects it in the background."""
-        return ZmqChannel(self._context, endpoint)
+        return ZmqChannel(self._context, endpoint, self._secret)
 
     def wait(self, channels: Sequence[ZmqChannel], seconds: float, patience: float = 0.0) -> None:
         """See `Network.wait`."""

@@ -22,9 +22,10 @@ from sparkps.client.pieces import Piece, Sink
 from sparkps.client.routing import Routing
 from sparkps.client.transport import Transport
 from sparkps.errors import InvalidInput, ProtocolError, TierError
-from sparkps.specs import NUM_BUCKETS, TableSpec
+from sparkps.specs import NUM_BUCKETS, STALENESS_LIMIT, UNBOUNDED, TableSpec
 from sparkps.wire.buckets import mask_of
 from sparkps.wire.functions import BUILT_IN, spec_of
+from sparkps.wire.marks import MAX_CLOCK
 from sparkps.wire.messages import data as m
 from sparkps.wire.messages.base import DataMessage
 from sparkps.wire.messages.control import TierAddress
@@ -226,7 +227,7 @@ class Session(Transport):
         self.broadcast(
             f"takeover of rank {rank}",
             m.Takeover(asking.wire(write=False)),
-            lambda message, _: best.append(message),
+            lambda message, _: best.append(_possible(message)),
         ).result()
         # The rank has finished if any node says so: its last tick may have reached that one alone.
         latest = max(best, key=lambda answer: (answer.finished, answer.clock))
@@ -278,6 +279,23 @@ class Session(Transport):
         """The rank's function has returned; see `tick`."""
         self.tick(state, finish=True)
 
+    def close(self) -> None:
+        """Say good-bye and close the connections, from any thread, once no other is within a call. What is in flight is given up."""
+        with self._lock:
+            if self.over is not None:
+                self._fail_all(self.over)
+            super().close()
+
+    def close_if_idle(self) -> bool:
+        """As `close`, unless another thread is within a call; whether it was done."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            self.close()
+        finally:
+            self._lock.release()
+        return True
+
     def leave(self) -> None:
         """Speak for no rank any more, without telling the nodes (after a failure)."""
         self.member = None
@@ -289,13 +307,28 @@ def _of_buckets(calls: list[m.FunctionCall], buckets: int, sink: Sink) -> Sink:
 
     def take(message: Any, arrays: list[Any]) -> None:
         at = 0
+        if len(arrays) != sum(1 + spec_of(call.function).arrays for call in calls):
+            raise ProtocolError(f"An answer to {len(calls)} calls must have the arrays of all. Got {len(arrays)}.")
         for call in calls:
-            if mask_of(arrays[at]) & ~buckets:
+            where = arrays[at]
+            if where.dtype != "int32" or where.ndim != 1 or (len(where) and not 0 <= where.min() <= where.max() < NUM_BUCKETS):
+                raise ProtocolError(f"An answer to {call.function!r} must begin with bucket numbers. Got {where.dtype} of {where.shape}.")
+            if mask_of(where) & ~buckets:
                 raise ProtocolError(f"An answer to {call.function!r} must be of the buckets that were asked for. Got others as well.")
             at += 1 + spec_of(call.function).arrays
         sink(message, arrays)
 
     return take
+
+
+def _possible(standing: m.TakenOver) -> m.TakenOver:
+    """Where a rank stands at a node, if it can stand there."""
+    if not (-1 <= standing.clock < MAX_CLOCK and UNBOUNDED <= standing.staleness < STALENESS_LIMIT):
+        raise ProtocolError(
+            f"A rank must stand at a clock in [-1, {MAX_CLOCK}), of a group with a staleness in [{UNBOUNDED}, {STALENESS_LIMIT}). Got clock"
+            f" {standing.clock} and staleness {standing.staleness}."
+        )
+    return standing
 
 
 def _not_again(refusal: DataMessage, newest: Routing) -> list[Piece]:
@@ -311,8 +344,10 @@ def _note(future: Future[Any], error: BaseException) -> None:
 
 _local = threading.local()
 
-#: Sessions that `connect` has made in this process, of all threads. Changed and read under `_connected_lock`.
+#: Sessions that `connect` has made in this process, of all threads. Owner of this and the next: `_connected_lock`.
 _connected: weakref.WeakSet[Session] = weakref.WeakSet()
+#: Tiers that have ended for this process, by their ids, and why: nobody here gets a session with one.
+_ended: dict[str, str] = {}
 _connected_lock = threading.Lock()
 
 
@@ -327,29 +362,77 @@ def connect(address: TierAddress) -> Session:
     -------
     Session
         Of this thread and process: a forked child gets one of its own.
+
+    Raises
+    ------
+    TierError
+        The tier has ended for this process: it was stopped, or left.
     """
-    sessions: dict[str, Session] = _local.__dict__.setdefault("sessions", {})
-    session = sessions.get(address.tier_id)
-    if session is None or session.closed or session.pid != os.getpid():
-        session = sessions[address.tier_id] = Session(address, ControlClient.of(address))
-        with _connected_lock:
+    sessions: dict[TierAddress, Session] = _local.__dict__.setdefault("sessions", {})
+    session = sessions.get(address)
+    if session is not None and session.over is None and not session.closed and session.pid == os.getpid():
+        return session
+    _check_begun(address)
+    _drop_ended(sessions)
+    session = Session(address, ControlClient.of(address))
+    with _connected_lock:
+        if address.tier_id not in _ended:
             _connected.add(session)
-    return session
+            sessions[address] = session
+            return session
+    session.close()  # it has ended meanwhile
+    _check_begun(address)
+    return connect(address)
+
+
+def _check_begun(address: TierAddress) -> None:
+    why = _ended.get(address.tier_id)
+    if why is not None:
+        raise TierError(why)
 
 
 def disconnect(address: TierAddress) -> None:
     """Close this thread's session with a tier, if there is one."""
-    session = _local.__dict__.get("sessions", {}).pop(address.tier_id, None)
+    session = _local.__dict__.get("sessions", {}).pop(address, None)
     if session is not None:
         session.close()
 
 
-def end_all(address: TierAddress) -> None:
-    """The tier has ended: calls of any thread of this process end at once, those under way within a second."""
+_STOPPED = "The PSContext must be running. It was stopped, and its tables are gone: make a new one."
+
+
+def end_all(address: TierAddress, why: str = _STOPPED) -> None:
+    """The tier has ended, or was left: calls of any thread of this process end at once, those under way within a second.
+
+    Sessions are closed, those within a call as soon as that has ended, and no new ones are made before `begin_again`.
+    """
     with _connected_lock:
-        sessions = [session for session in _connected if session.address.tier_id == address.tier_id]
+        _ended[address.tier_id] = why
+        sessions = [session for session in _connected if session.address.tier_id == address.tier_id and session.pid == os.getpid()]
     for session in sessions:
-        session.over = TierError("The PSContext must be running. It was stopped, and its tables are gone: make a new one.")
+        session.over = TierError(why)
+    busy = [session for session in sessions if not session.close_if_idle()]
+    if busy:
+        threading.Thread(target=_close_all, args=(busy,), name="sparkps-leave", daemon=True).start()
+    _drop_ended(_local.__dict__.get("sessions", {}))
 
 
-__all__ = ["Session", "connect", "disconnect", "end_all"]
+def begin_again(tier_id: str) -> None:
+    """This process uses a tier, which it may have left before."""
+    with _connected_lock:
+        _ended.pop(tier_id, None)
+
+
+def _close_all(sessions: Iterable[Session]) -> None:
+    """Close sessions as soon as no call uses them."""
+    for session in sessions:
+        session.close()
+
+
+def _drop_ended(sessions: dict[TierAddress, Session]) -> None:
+    """Forget those sessions of this thread that are closed."""
+    for address in [address for address, session in sessions.items() if session.closed]:
+        del sessions[address]
+
+
+__all__ = ["Session", "begin_again", "connect", "disconnect", "end_all"]

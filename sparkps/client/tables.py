@@ -56,14 +56,14 @@ class Table:
         return f"{type(self).__name__}({self.spec.name!r}, dtype={self.spec.dtype!r}, tier={self.address.tier_id!r})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Table) and (self.address, self.spec.table) == (other.address, other.spec.table)
+        return isinstance(other, Table) and (self.address.tier_id, self.spec.table) == (other.address.tier_id, other.spec.table)
 
     def __hash__(self) -> int:
         return hash((self.address.tier_id, self.spec.table))
 
     @property
     def name(self) -> str:
-        """The table's name on its tier."""
+        """The table's name on its tier: where several owners share one, ``owner/name``."""
         return self.spec.name
 
     @property

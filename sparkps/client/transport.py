@@ -17,7 +17,8 @@ from sparkps.client.network import Network
 from sparkps.client.order import RefusedPiece
 from sparkps.client.pieces import Piece
 from sparkps.client.sending import PLEA_SECONDS, Sender
-from sparkps.errors import DeadlineExceeded, SparkPSError, TierError, from_wire
+from sparkps.errors import DeadlineExceeded, ProtocolError, SparkPSError, TierError, from_wire
+from sparkps.plain import shown
 from sparkps.wire.codec import decode
 from sparkps.wire.messages import data as m
 from sparkps.wire.messages.control import TierAddress
@@ -189,6 +190,11 @@ class Transport(Sender):
             lane.opening = False
         elif kind is m.Placed:
             self._placed(lane.node, message)
+        elif kind is m.AnotherTier:
+            self.over = TierError(
+                f"Tables must be used on their tier, {self.address.tier_id}. It has ended, and tier {shown(message.tier_id)} is in its"
+                " place, as when it was started again: take the tables from that one (`PSContext`, `sparkps.connect`)."
+            )
         elif kind is m.UnknownSession:
             if message.seq in lane.requests and not lane.opening:
                 self._reopen(lane.node, lane)
@@ -203,6 +209,8 @@ class Transport(Sender):
         try:
             if kind in _REFUSALS:
                 self._refused(node, request, message)
+            elif kind is not _ANSWERS.get(type(piece.message), m.Done):
+                raise ProtocolError(f"A node must answer a {type(piece.message).__name__} as such. Got {kind.__name__}.", node=node)
             else:
                 piece.sink(message, arrays)
                 piece.future.arrived()
@@ -291,6 +299,8 @@ class Transport(Sender):
         )
 
 
+#: What answers requests that are not answered by `Done`.
+_ANSWERS: dict[type[Any], type[Any]] = {m.Takeover: m.TakenOver, m.Status: m.StatusReport}
 _REFUSALS = frozenset({m.Failed, m.WrongEpoch, m.UnknownKeySet})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -137,6 +138,9 @@ def _real(spec: TableSpec, values: ArrayLike, what: str) -> NDArray[Any]:
 
 def first_non_finite(values: NDArray[Any]) -> int:
     """Flat index of the first NaN or infinity; -1 if there is none."""
+    if "numba" not in sys.modules:  # loading it takes longer than to look at any values (see `plain_movement`)
+        found = np.flatnonzero(~np.isfinite(values.reshape(-1)))
+        return int(found[0]) if len(found) else -1
     from sparkps.kernels.rows import all_finite
 
     if all_finite.of(values.dtype)(values.reshape(1, -1)):

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from typing import Any
 
 from sparkps.config import PREFIX, Settings, conf_of
 from sparkps.errors import ConfigError, InvalidInput
 from sparkps.plain import name_of, text_of
+from sparkps.wire.functions import BUILT_IN
 
 
 def settings_of(
-    spark: Any, num_nodes: int | None, replication: int | None, launch: str | None, replication_ack: str | None
+    spark: Any,
+    num_nodes: int | None,
+    replication: int | None,
+    launch: str | None,
+    replication_ack: str | None,
+    url: str | None = None,
+    secret_file: str | os.PathLike[str] | None = None,
 ) -> Settings:
     """The settings of a session, with a context's arguments in place of theirs where they are given.
 
@@ -21,10 +29,22 @@ def settings_of(
     ConfigError
         One of them, or two of them together, cannot be.
     """
-    given: dict[str, Any] = {"num_nodes": num_nodes, "replication": replication, "launch": launch}
+    secret_file = None if secret_file is None else os.fspath(secret_file)
+    given: dict[str, Any] = {
+        "num_nodes": num_nodes, "replication": replication, "launch": launch, "attach": url, "secret_file": secret_file
+    }  # fmt: skip
     settings = dataclasses.replace(
         Settings.from_spark(spark), **{name: value for name, value in given.items() if value is not None}
     )
+    if settings.launch == "attach" or (settings.launch == "auto" and settings.attach):
+        _check_of_tier(num_nodes=num_nodes, replication=replication, replication_ack=replication_ack)
+        return settings
+    if url is not None or secret_file is not None:
+        raise ConfigError(
+            f"`url` and `secret_file` are of a tier to attach to. Got them with launch={settings.launch!r}: say"
+            ' `PSContext(spark, launch="attach", url=..., secret_file=...)`.',
+            key=PREFIX + "launch",
+        )
     if replication_ack is not None:
         settings = dataclasses.replace(settings, node=dataclasses.replace(settings.node, replication_ack=replication_ack))
     if settings.replication > settings.num_nodes:
@@ -34,6 +54,16 @@ def settings_of(
             key=PREFIX + "replication",
         )
     return settings if PREFIX + "heartbeatDeadline" in conf_of(spark) else settings.for_replicas()
+
+
+def _check_of_tier(**given: Any) -> None:
+    """Refuse arguments that are for whoever starts a tier."""
+    for name, value in given.items():
+        if value is not None:
+            raise ConfigError(
+                f"`{name}` is for whoever starts a tier. Got {value!r} where one is attached to, which has its own: leave it out, and"
+                " change the number of nodes by `ps.scale`."
+            )
 
 
 def function_name(fn: Any, name: Any) -> str:
@@ -48,6 +78,8 @@ def function_name(fn: Any, name: Any) -> str:
         raise InvalidInput(
             f"A server function must be callable, and have a name. Got {fn!r} as {name!r}: say `ps.function(fn, name=...)`."
         )
+    if name in BUILT_IN:
+        raise InvalidInput(f"A function must not have a built-in's name. Got {name!r}; choose another.", function=name)
     return name
 
 

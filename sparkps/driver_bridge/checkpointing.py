@@ -11,6 +11,8 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from sparkps.checkpoints.files import absolute_url, check_shared, url_of
 from sparkps.checkpoints.manifest import Checkpoint, Manifest, Owner
 from sparkps.checkpoints.parts import cuts, part_of
@@ -18,7 +20,8 @@ from sparkps.checkpoints.patience import PATIENCE
 from sparkps.checkpoints.plan import assemble, to_rest_on
 from sparkps.checkpoints.store import CheckpointStore, Skipped, none_sound
 from sparkps.client.control import ControlClient
-from sparkps.errors import CheckpointDamaged, CheckpointError, SparkPSError
+from sparkps.config import PREFIX
+from sparkps.errors import CheckpointDamaged, CheckpointError, NoCheckpoint, SparkPSError
 from sparkps.filesystems import held_tokens
 from sparkps.specs import NUM_BUCKETS, GroupSpec, TableSpec
 from sparkps.wire.messages.control import CheckpointTaken, CheckpointWritten, RestoreCheckpoint, TakeCheckpoint
@@ -177,17 +180,44 @@ def _patiently(attempt: Callable[[], T], deadline: float, unless: Callable[[], b
 
 
 def restore(
-    control: ControlClient, url: str | os.PathLike[str], checkpoint: str | None = None, timeout: float = LIMIT
+    control: ControlClient,
+    url: str | os.PathLike[str],
+    checkpoint: str | None = None,
+    timeout: float = LIMIT,
+    owns: Callable[[str], bool] = lambda _: True,
 ) -> Checkpoint:
-    """Restore all tables of a checkpoint; see `PSContext.restore`."""
+    """Restore the tables of a checkpoint that whoever asks `owns`, by their names; see `PSContext.restore`."""
     store = store_at(url, timeout)
-    return Checkpoint.of(store.url, restored(control, store, candidates(store, checkpoint), timeout))
+    return Checkpoint.of(store.url, restored(control, store, candidates(store, checkpoint, owns=owns), timeout))
+
+
+def narrowed(manifest: Manifest, owns: Callable[[str], bool]) -> Manifest:
+    """A checkpoint with those of its tables that are owned, by their names.
+
+    Raises
+    ------
+    NoCheckpoint
+        It has tables, and all are others'.
+    """
+    mine = tuple(spec for spec in manifest.tables if owns(spec.name))
+    if len(mine) == len(manifest.tables):
+        return manifest
+    if not mine:
+        names = ", ".join(sorted(spec.name for spec in manifest.tables)[:20])
+        raise NoCheckpoint(
+            f"A checkpoint that is restored on a tier of several owners must have tables of one's own (`{PREFIX}owner`). Checkpoint"
+            f" {manifest.id} has {names}: restore it as their owner, or on a tier of one's own."
+        )
+    return replace(manifest, tables=mine)
 
 
 def candidates(
-    store: CheckpointStore, checkpoint: str | None = None, skipped: list[Skipped] | None = None
+    store: CheckpointStore,
+    checkpoint: str | None = None,
+    skipped: list[Skipped] | None = None,
+    owns: Callable[[str], bool] = lambda _: True,
 ) -> Generator[Manifest]:
-    """The checkpoint of that id, or all sound ones, the newest first; others are added to `skipped`.
+    """The checkpoint of that id, or all sound ones, the newest first, with tables that are owned; others are added to `skipped`.
 
     Raises
     ------
@@ -199,15 +229,18 @@ def candidates(
     if checkpoint is not None:
         manifest = store.read(checkpoint)
         store.verify(manifest)
-        yield manifest
+        yield narrowed(manifest, owns)
         return
     skipped = [] if skipped is None else skipped
+    others: NoCheckpoint | None = None
     for manifest in store.sound(skipped=skipped):
         try:
-            yield manifest
+            yield narrowed(manifest, owns)
         except CheckpointDamaged as error:  # found when it was loaded
             store.skip(manifest.id, error, skipped)
-    raise none_sound(store.url, skipped)
+        except NoCheckpoint as error:  # an older one may have tables that are owned
+            others = others or error
+    raise others or none_sound(store.url, skipped)
 
 
 def restored(control: ControlClient, store: CheckpointStore, found: Generator[Manifest], timeout: float = LIMIT) -> Manifest:

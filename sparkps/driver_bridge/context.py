@@ -14,8 +14,10 @@ from sparkps.driver_bridge.profiles import Held
 from sparkps.driver_bridge.table_specs import dense_spec, sparse_spec
 from sparkps.driver_bridge.tier_life import TierLife
 from sparkps.initializers import Initializer, Zeros
+from sparkps.namespaces import owner_of
 from sparkps.optim import SGD, Optimizer
-from sparkps.specs import TableSpec
+from sparkps.secret import sealed, secret_of
+from sparkps.specs import TableSpec, check_table_name
 from sparkps.wire.messages.control import CreateTable, DrainNode, FindTable, RegisterFunction, TierAddress, TierStatus
 
 if TYPE_CHECKING:
@@ -46,7 +48,12 @@ class PSContext(TierLife):
         acknowledged last may be lost with a node. Default `spark.sparkps.replicationAck`, which is "sync".
     launch : str, optional
         How nodes are started, by the name of a launcher: "local" makes them child processes of the driver, "executors" one-task
-        Spark jobs, and "auto" is the one that fits the master. Default `spark.sparkps.launch`, which is "auto".
+        Spark jobs, "attach" takes a tier that runs already, and "auto" is the one that fits the master, or the URL, if there is one.
+        Default `spark.sparkps.launch`, which is "auto".
+    url : str, optional
+        Of a tier that runs already, as ``sparkps tier start`` prints it; default `spark.sparkps.attach`.
+    secret_file : str or os.PathLike, optional
+        That tier's secret file, on the driver's machine; default `spark.sparkps.secretFile`.
 
     Raises
     ------
@@ -54,11 +61,17 @@ class PSContext(TierLife):
         A setting or an argument is wrong, there is no usable session, or the session has a PSContext already.
     TierError
         The tier did not start.
+    NotAdmitted
+        The secret is not that of the tier at that URL.
 
     Notes
     -----
     The tier ends with `stop()`, with the ``with`` block, at the interpreter's exit, on SIGTERM, and when the driver is killed.
     Ctrl-C ends the call under way, and the tier goes on. Only one PSContext is active at a time.
+
+    A tier that was attached to goes on in all these cases, with its tables: the application leaves it. What it calls ``w`` is ``owner/w``
+    there, with `spark.sparkps.owner`, by default the session's user; ``other/w`` is another owner's table. Other applications may use the
+    tier at the same time.
 
     Each node has a memory limit, `spark.sparkps.nodeMemory`: by default half the memory of its host or container, shared out among the
     nodes there, and 1 GiB in an executor. A node that comes to 90 % of it refuses new rows and tables with `OutOfNodeMemory`, and goes on
@@ -92,7 +105,8 @@ class PSContext(TierLife):
         Parameters
         ----------
         name : str
-            Letters, digits, ``_``, ``.`` and ``-``.
+            Letters, digits, ``_``, ``.`` and ``-``. On a tier that several owners share (``launch="attach"``) it is a name of this
+            application's owner, `spark.sparkps.owner`: ``owner/name`` to others.
         dim : int
             Values per row.
         dtype : {"float32", "float64"}
@@ -121,6 +135,7 @@ class PSContext(TierLife):
         TableMismatch
             A table of that name exists, and differs.
         """
+        name, group = self._full(name), self._full(group)
         return SparseTable(self._address(), self._create(sparse_spec(name, dim, dtype, init, optimizer, seed, group, storage)))
 
     def dense_table(
@@ -133,17 +148,24 @@ class PSContext(TierLife):
         seed: int = 0,
     ) -> DenseTable:
         """Create a dense table of a fixed `shape`, or find the one that is the same; otherwise as `sparse_table`."""
-        return DenseTable(self._address(), self._create(dense_spec(name, shape, dtype, init, optimizer, seed)))
+        return DenseTable(self._address(), self._create(dense_spec(self._full(name), shape, dtype, init, optimizer, seed)))
 
     def table(self, name: str) -> SparseTable | DenseTable:
         """The handle of a table that exists.
 
+        Parameters
+        ----------
+        name : str
+            On a tier that several owners share, a plain name is one's own; ``owner/name`` is anybody's.
+
         Raises
         ------
+        InvalidInput
+            It is no name of a table.
         UnknownTable
         """
         self._check_running()
-        spec = self.control.request(FindTable(0, name)).spec
+        spec = self.control.request(FindTable(0, check_table_name(self._full(name)))).spec
         return (SparseTable if spec.kind == "sparse" else DenseTable)(self.address, spec)
 
     def function(self, fn: Callable[..., Any], name: str | None = None) -> str:
@@ -164,11 +186,12 @@ class PSContext(TierLife):
         Returns
         -------
         str
-            The name.
+            The name; on a tier that several owners share with its owner, ``owner/name``.
         """
         name = function_name(fn, name)
         self._check_running()
-        pickled = pickled_function(fn, name)
+        pickled, name = pickled_function(fn, name), self._full(name)
+        pickled = sealed(secret_of(self.address), self.address.tier_id, f"function {name}", pickled)
         self.control.request(RegisterFunction(0, name, pickled))
         return name
 
@@ -176,9 +199,23 @@ class PSContext(TierLife):
         created: TableSpec = self.control.request(CreateTable(0, spec)).spec
         return created
 
+    def _full(self, name: str) -> str:
+        """What a name means on the tier, which several owners may share."""
+        return self._address().full_name(name)
+
+    def owns(self, name: str) -> bool:
+        """Whether a table of that full name is this application's own: on a tier that it has for itself, all are."""
+        owner = self._address().owner
+        return not owner or owner_of(name) == owner
+
     def _address(self) -> TierAddress:
         self._check_running()
         return self.address
+
+    @property
+    def application(self) -> str:
+        """Names this application where several share the tier; else empty."""
+        return "" if self._tier is None else self._tier.application
 
     @property
     def held_by_nodes(self) -> Held:
@@ -321,6 +358,8 @@ class PSContext(TierLife):
     ) -> Checkpoint:
         """Bring all tables of a checkpoint back, optimizer state included; tables that are not there are created.
 
+        Where several owners share the tier, only this application's owner's tables are brought back.
+
         The checkpoint may be of another tier, with any number of nodes. What the tables hold is replaced; tables that the checkpoint
         lacks stay as they are. Buckets whose last copies were lost with their nodes are placed anew, so that a degraded tier is
         whole again. In those, tables that the checkpoint lacks raise `ShardLost` until they are dropped, and no checkpoint has them. No
@@ -359,7 +398,7 @@ class PSContext(TierLife):
         from sparkps.driver_bridge import checkpointing
 
         self._check_running()
-        return checkpointing.restore(self.control, url, id, positive_seconds(timeout))
+        return checkpointing.restore(self.control, url, id, positive_seconds(timeout), self.owns)
 
     # ---- status --------------------------------------------------------------------------------------------------------
 
@@ -379,7 +418,8 @@ class PSContext(TierLife):
             ``num_nodes``: how many nodes there shall be; ``draining``: ids
             of those that are to go; ``scaling``: the request of `scale` or `drain` under way; ``coordinator``: its ``pid``, and how
             often it was started again (``restarts``); ``checkpoint``: the last one, as plain values, or None; ``restoring``: whether reads
-            and writes wait since one is being restored. ``nodes``, ``tables``, ``groups`` and what else there is: see
+            and writes wait since one is being restored; ``settings``: what of the tier's settings those must know who have attached;
+            ``asked_to_stop``: whether one of them has asked for its end. ``nodes``, ``tables``, ``groups`` and what else there is: see
             `sparkps.driver_bridge.coordinator.status.tier_status`.
         """
         self._check_running()

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from sparkps.client.control import ControlClient
 from sparkps.errors import DeadlineExceeded, NodeUnreachable, SparkPSError
+from sparkps.secret import secret_of
 from sparkps.wire.messages.control import TierAddress
 
 #: The end of a process is seen by its connections first, and within so many seconds by the launcher, its parent.
@@ -35,6 +36,13 @@ class DriverControl(ControlClient):
         """
         client = cls.of(address)
         assert isinstance(client, cls), "nobody has asked a tier that has just been started"
+        client.ended = ended
+        return client
+
+    @classmethod
+    def beside(cls, address: TierAddress, ended: Callable[[], SparkPSError | None]) -> Self:
+        """A client of its own, of a tier that others of this process may have attached to as well: what ends for it goes on for them."""
+        client = cls(address.coordinator, address.control_timeout, secret_of(address))
         client.ended = ended
         return client
 

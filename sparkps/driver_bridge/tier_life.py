@@ -16,10 +16,12 @@ from sparkps.driver_bridge.launchers import RunningTier, launch
 from sparkps.driver_bridge.log_fetching import LogFetching
 from sparkps.driver_bridge.node_tokens import NodeTokens
 from sparkps.driver_bridge.signals import EndOfDriver, EndOfSpark
+from sparkps.driver_bridge.spark.closures import bring_secrets
 from sparkps.driver_bridge.spark.python_workers import start_python_workers, use_this_python
 from sparkps.driver_bridge.spark.session import has_stopped, running_context
 from sparkps.driver_bridge.spark.tokens import known_filesystems
 from sparkps.errors import ConfigError, InvalidInput, SparkPSError, TierError
+from sparkps.secret import forget
 from sparkps.wire.messages.control import TierAddress
 
 if TYPE_CHECKING:
@@ -46,10 +48,12 @@ class TierLife:
         replication: int | None = None,
         launch: str | None = None,
         replication_ack: str | None = None,
+        url: str | None = None,
+        secret_file: str | os.PathLike[str] | None = None,
     ) -> None:
         context = running_context(spark)
         self.spark = spark
-        self.settings = settings_of(spark, num_nodes, replication, launch, replication_ack)
+        self.settings = settings_of(spark, num_nodes, replication, launch, replication_ack, url, secret_file)
         self._spark_context = context
         self._pid = os.getpid()
         self._stopped = False
@@ -80,11 +84,14 @@ class TierLife:
             TierLife._active = self
 
     def _start(self) -> None:
+        bring_secrets()  # before anything is sent: nodes in executors get theirs so
         self._tier = launch(self.settings, self.spark)
+        self.settings = self._tier.settings
         #: What table handles carry.
         self.address: TierAddress = self._tier.address
         #: To the coordinator.
-        self.control = DriverControl.for_tier(self.address, self._tier.ended)
+        control = DriverControl.beside if self._tier.application else DriverControl.for_tier
+        self.control = control(self.address, self._tier.ended)
         if self.settings.log_level:
             self._log_fetching = LogFetching(self.control.request, self.settings.log_level).begin()
         self._node_tokens = NodeTokens.of(self.spark, self.control.request).begin(lambda: known_filesystems(self.spark))
@@ -120,7 +127,10 @@ class TierLife:
         return None if self._tier is None else self._tier.lost()
 
     def stop(self) -> None:
-        """End the tier: its processes and all tables. Does nothing the second time, and in a forked child."""
+        """End the tier: its processes and all tables; or leave it, where it was attached to: its tables live on there.
+
+        Does nothing the second time, and in a forked child.
+        """
         if self._stopped or os.getpid() != self._pid:
             return
         self._stopped = True
@@ -138,12 +148,18 @@ class TierLife:
                 self._log_fetching.end()
             if self._node_tokens is not None:
                 self._node_tokens.end()
-            disconnect(self._tier.address)
-            end_all(self._tier.address)
+            if not self._tier.application:  # all that is there goes with it
+                disconnect(self._tier.address)
+                end_all(self._tier.address)
             self._tier.stop()
             if self._node_tokens is not None:
                 self._node_tokens.cancel()
+            if self._tier.application:
+                self.control.close()
+                log.info("tier %s is left", self._tier.address.tier_id)
+                return
             ControlClient.of(self._tier.address).close()
+            forget(self._tier.address.tier_id)
             log.info("tier %s has stopped", self._tier.address.tier_id)
 
     def __enter__(self) -> Self:

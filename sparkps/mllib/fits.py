@@ -112,7 +112,8 @@ def _train_kept(
     finish: Callable[[TrainingTables, D, Any, Any], R],
 ) -> R:
     """With checkpoints: goes on from those of an earlier attempt, and from its own when buckets are lost."""
-    begun = Source(kept.store, kept.is_mine, lambda name: name.startswith(kept.prefix))
+    prefix = ps.address.full_name(kept.prefix)
+    begun = Source(kept.store, kept.is_mine, lambda name: name.startswith(prefix))
     first = group_of(ps, rows, job, driver, begun)
     plan = kept.begin(first.num_workers)
     groups = iter([first])
@@ -120,7 +121,7 @@ def _train_kept(
     def again(source: Source | None) -> Group:
         assert source is not None, "a fit goes on from what is there"
         # Rolled back: other tables have lost buckets, too.
-        rolled_back = replace(source, restores=lambda name: name.startswith(kept.prefix) or _exists(ps, name))
+        rolled_back = replace(source, restores=lambda name: name.startswith(prefix) or _exists(ps, name))
         return next(groups, None) or group_of(ps, rows, job, driver, rolled_back)
 
     def work(attempt: Attempt) -> Any:

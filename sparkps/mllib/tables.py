@@ -65,7 +65,8 @@ class TrainingTables:
 
     def keep(self, table: Table) -> None:
         """The table outlives the training."""
-        del self._tables[table.name]
+        # by the name that it was asked for: where several owners share the tier it has another one there
+        del self._tables[next(name for name, (_, made) in self._tables.items() if made is not None and made.name == table.name)]
 
     def __enter__(self) -> Self:
         return self

@@ -17,8 +17,15 @@ import msgspec
 import torch.distributed
 import zmq
 
+from sparkps.admission import Admission
+from sparkps.secret import TierSecret
+from sparkps.sockets import bind, connect
+
 #: Seconds in which a key must appear that somebody waits for.
 WAIT = 30.0
+
+#: Largest message to the store: addresses of ranks.
+_MAX_MESSAGE_BYTES = 8 << 20
 
 #: Seconds between two looks of a server at whether it is to end.
 _LOOK = 0.1
@@ -38,6 +45,8 @@ class StoreServer:
     ----------
     host : str
         Address of the interface to listen on.
+    secret : TierSecret, optional
+        Of the tier, where it asks for one.
 
     Examples
     --------
@@ -48,15 +57,15 @@ class StoreServer:
     >>> store.close(); server.close()
     """
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, secret: TierSecret | None = None) -> None:
         self._context = zmq.Context()
+        self._admission = None if secret is None else Admission(self._context, secret)
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.IPV6, ":" in host)
         where = f"[{host}]" if ":" in host else host
-        port = self._socket.bind_to_random_port(f"tcp://{where}")
         #: Where others reach it.
-        self.endpoint = f"tcp://{where}:{port}"
+        self.endpoint = bind(self._socket, f"tcp://{where}:0", secret, _MAX_MESSAGE_BYTES)
         self._keys = StoreKeys()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="sparkps-store", daemon=True)
@@ -76,6 +85,8 @@ class StoreServer:
             # The new one first: it may be what others wait for.
             waiting = [each for each in [(way, request), *waiting] if not self._answered(*each)]
         self._socket.close()
+        if self._admission is not None:
+            self._admission.close()
         self._context.term()
 
     def _answered(self, way: list[bytes], request: _Request) -> bool:
@@ -143,6 +154,8 @@ class PeerStore(_dist.Store):
         Of the server.
     wait : float
         Seconds in which a request must be answered.
+    secret : TierSecret, optional
+        Of the tier, where it asks for one.
 
     Raises
     ------
@@ -150,7 +163,7 @@ class PeerStore(_dist.Store):
         By each method where no answer came in time: a key did not appear, or the server is gone.
     """
 
-    def __init__(self, endpoint: str, wait: float = WAIT) -> None:
+    def __init__(self, endpoint: str, wait: float = WAIT, secret: TierSecret | None = None) -> None:
         super().__init__()
         self._wait = wait
         self._lock = threading.Lock()
@@ -158,7 +171,7 @@ class PeerStore(_dist.Store):
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.IPV6, "[" in endpoint)
-        self._socket.connect(endpoint)
+        connect(self._socket, endpoint, secret)
         self._number = 0
 
     def close(self) -> None:

@@ -32,6 +32,7 @@ from sparkps.errors import SparkPSError
 from sparkps.nn.connections import FormedConnections
 from sparkps.nn.device_memory import is_out_of_memory
 from sparkps.nn.peer_store import PeerStore, StoreServer
+from sparkps.secret import secret_of
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +76,7 @@ class Collective:
     def __init__(self, worker: Any, device: torch.device, done_within: float = DONE_WITHIN) -> None:
         self._worker, self._device, self._done_within = worker, device, done_within
         self._host = interface(worker.session.address.coordinator)
+        self._secret = secret_of(worker.session.address)
         self._group: Any = None
         #: The last that was begun with it.
         self._work: Any = None
@@ -109,7 +111,7 @@ class Collective:
         """
         while True:
             self.close()
-            self._served = StoreServer(self._host)
+            self._served = StoreServer(self._host, self._secret)
             mine = json.dumps({"store": self._served.endpoint, "said": said}).encode()
             heard = {rank: json.loads(each) for rank, each in enumerate(self._worker.meet(mine)) if each is not None}
             self.members = sorted(heard)
@@ -127,7 +129,7 @@ class Collective:
         if place and self._served is not None:
             self._served.close()  # another one leads
             self._served = None
-        self._store = PeerStore(endpoint, FORMED_WITHIN)
+        self._store = PeerStore(endpoint, FORMED_WITHIN, self._secret)
         self._group = self._made(dist.PrefixStore(f"meeting {number}", self._store), place, size)
         self.barrier()  # whoever comes through knows that all have joined
 

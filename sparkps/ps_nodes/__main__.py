@@ -12,6 +12,8 @@ from typing import Any
 
 from sparkps.descriptors import raise_limit
 from sparkps.lifeline import tidy_up, wake_with_parent, watch_stdin
+from sparkps.peer_limits import PeerLimits
+from sparkps.secret_files import secret_on_stdin
 
 #: Exit status of a node that ends although its tier needs it, as on SIGTERM.
 ENDED = 4
@@ -43,14 +45,27 @@ def main(argv: list[str] | None = None) -> int:
     keep_message_buffers()
     threads = arguments.threads or max(1, (os.cpu_count() or 2) // 2)
     origin = Origin(arguments.host, arguments.job, arguments.attempt)
+    secret = secret_on_stdin() if arguments.secret_on_stdin else None
+    limits = PeerLimits(arguments.peer_connections, arguments.peer_handshakes)
     parent = os.getppid() if arguments.watch_parent else 0
-    node = Node(arguments.coordinator, arguments.bind, threads, parent, origin, arguments.advertise)
+    node = Node(
+        arguments.coordinator,
+        arguments.bind,
+        threads,
+        parent,
+        origin,
+        arguments.advertise,
+        secret,
+        limits,
+        arguments.max_message_bytes,
+    )
     node.control.outlives_coordinator = arguments.watch_stdin or arguments.watch_parent
 
     def stop(number: int, *_: Any) -> None:
         node.stop(why=f"it got signal {number}")
 
-    signal.signal(signal.SIGTERM, stop)
+    if signal.getsignal(signal.SIGTERM) != signal.SIG_IGN:  # as whoever started it wishes
+        signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if arguments.watch_stdin:
         watch_stdin(lambda: node.stop(orphaned=True, why="the process that started it is gone"))
@@ -69,7 +84,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--coordinator", required=True, help="endpoint of the coordinator, such as tcp://host:port or ipc://path"
     )
-    parser.add_argument("--bind", required=True, help="endpoint for clients; port 0 takes a free one")
+    parser.add_argument("--bind", required=True, help="endpoint for clients; port 0 takes a free one, 7100-7199 the first that is free")
     parser.add_argument(
         "--threads", type=int, default=0, help="threads for large requests (default: half of the cores)"
     )
@@ -80,6 +95,10 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--job", type=int, default=-1, help="job of a launcher, which has one node at a time")
     parser.add_argument("--attempt", type=int, default=-1, help="attempt at that job")
     parser.add_argument("--scratch", default="", help="directory of the tier, to be tidied up if the driver is gone")
+    parser.add_argument("--max-message-bytes", type=int, default=256 << 20, help="largest message that is expected")
+    parser.add_argument("--peer-connections", type=int, default=4096, help="most connections of one host")
+    parser.add_argument("--peer-handshakes", type=int, default=500, help="most new connections of one host in a second")
+    parser.add_argument("--secret-on-stdin", action="store_true", help="read the secret of the tier as the first line of standard input")
     return parser.parse_args(argv)
 
 

@@ -19,6 +19,8 @@ from sparkps.lifeline import PLACE_TAKEN
 from sparkps.log_forwarding import LogForwarder
 from sparkps.ps_nodes.handlers.commands import command, welcome
 from sparkps.ps_nodes.pulse import Pulse
+from sparkps.secret import TierSecret
+from sparkps.sockets import connect
 from sparkps.wire.codec import decode, encode
 from sparkps.wire.messages import control as c
 
@@ -59,6 +61,8 @@ class CoordinatorLink:
         Carries out the commands.
     origin : Origin
         Who has started the node, and where.
+    secret : TierSecret, optional
+        Of the tier, where it asks for one.
     """
 
     def __init__(
@@ -68,11 +72,13 @@ class CoordinatorLink:
         endpoint: str,
         service: Service,
         origin: Origin,
+        secret: TierSecret | None = None,
     ) -> None:
+        self._secret = secret
         self.socket = context.socket(zmq.DEALER)
         self.socket.setsockopt(zmq.LINGER, 500)
         self.socket.setsockopt(zmq.ROUTING_ID, b"\x01" + secrets.token_bytes(c.ROUTING_ID_BYTES - 1))
-        self.socket.connect(coordinator)
+        connect(self.socket, coordinator, secret)
         self._coordinator = coordinator
         self._endpoint = endpoint
         self._origin = origin
@@ -81,7 +87,7 @@ class CoordinatorLink:
         self._log: LogForwarder | None = None
         #: When the I/O thread last came round (seconds, monotonic).
         self.seen_at = time.monotonic()
-        self._pulse = Pulse(context, coordinator, lambda: self.seen_at)
+        self._pulse = Pulse(context, coordinator, lambda: self.seen_at, secret)
         #: The first message, until it is answered, and when it is sent again.
         self._hello: list[Any] | None = None
         self._hello_at = 0.0
@@ -183,7 +189,7 @@ class CoordinatorLink:
         welcome(self._service.state, message)
         if message.log_level:
             origin = f"node {message.node} on {net.gethostname()}"
-            self._log = LogForwarder(self._coordinator, origin, message.log_level).begin()
+            self._log = LogForwarder(self._coordinator, origin, message.log_level, self._secret).begin()
         log.info("node %d of tier %s at %s", self.node, message.tier_id, self._endpoint)
 
     def _alive(self, message: c.Alive) -> None:

@@ -23,7 +23,7 @@ from sparkps.ps_nodes.tables.dense import DenseShards
 from sparkps.ps_nodes.tables.directory import Table
 from sparkps.ps_nodes.tables.sparse import SparseShards
 from sparkps.ps_nodes.user_functions import raised
-from sparkps.wire.functions import BUILT_IN, MAX_ANSWER_BYTES, answer_bytes, check
+from sparkps.wire.functions import BUILT_IN, MAX_ANSWER_BYTES, answer_bytes, check, check_allowed
 from sparkps.wire.messages.data import FunctionCall
 
 Arrays = list[NDArray[Any]]
@@ -37,7 +37,27 @@ _users: dict[str, Callable[..., Any]] = {}
 _users_lock = threading.Lock()
 
 
-def register(name: str, blob: bytes) -> None:
+def taken_in(name: str, blob: bytes) -> Callable[..., Any]:
+    """The function that a blob holds. This is the one place where a node unpickles what has come over the network.
+
+    Raises
+    ------
+    FunctionFailed
+    """
+    try:
+        function = cloudpickle.loads(blob)
+    except BaseException as error:  # importing what it needs runs code: it may say sys.exit()
+        raise FunctionFailed(
+            f"Function {name!r} must be importable on the nodes. It is not there: {raised(name, error).message}",
+            function=name,
+        ) from error
+    if not callable(function):
+        raise FunctionFailed(f"Function {name!r} must be callable. Got {type(function).__name__} instead.", function=name)
+    made: Callable[..., Any] = function
+    return made
+
+
+def register(name: str, blob: bytes, allowed: bool = True) -> None:
     """Make a user's function known under `name`, in place of an older one.
 
     Parameters
@@ -47,20 +67,13 @@ def register(name: str, blob: bytes) -> None:
     blob : bytes
         The function as cloudpickle gives it: ``fn(shard, **arguments)``, returning a number, an array of one shape for all
         buckets, or None.
+    allowed : bool
+        Whether the tier takes functions of users.
     """
+    check_allowed(name, allowed)
     if name in BUILT_IN:
         raise InvalidInput(f"A function must not have a built-in's name. Got {name!r}; choose another.", function=name)
-    try:
-        function = cloudpickle.loads(blob)
-    except BaseException as error:  # importing what it needs runs code: it may say sys.exit()
-        raise FunctionFailed(
-            f"Function {name!r} must be importable on the nodes. It is not there: {raised(name, error).message}",
-            function=name,
-        ) from error
-    if not callable(function):
-        raise FunctionFailed(
-            f"Function {name!r} must be callable. Got {type(function).__name__} instead.", function=name
-        )
+    function = taken_in(name, blob)
     with _users_lock:
         _users[name] = function
 

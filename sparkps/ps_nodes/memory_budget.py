@@ -35,6 +35,10 @@ SHARE_OF_ROWS = 0.9
 #: and in answers that nobody has read.
 BUFFERS, REQUESTS, ANSWERS = 1 / 8, 1 / 16, 1 / 8
 
+#: The same of what is kept for one session, where nothing else is set: key sets, answers that it may ask for again, parked requests;
+#: and of what is kept, or waits for its turn, for all of them.
+OF_A_SESSION, OF_SESSIONS = 1 / 4, 1 / 2
+
 _SETTING = "spark.sparkps.nodeMemory"
 
 _NONE_MORE = np.zeros(NUM_BUCKETS, np.int64)

@@ -9,6 +9,7 @@ from typing import Any
 import zmq
 
 from sparkps import sockets
+from sparkps.secret import TierSecret
 
 log = logging.getLogger(__name__)
 
@@ -22,9 +23,12 @@ class Peers:
     Parameters
     ----------
     context : zmq.Context
+    secret : TierSecret, optional
+        Of the tier, where it asks for one.
     """
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], secret: TierSecret | None = None) -> None:
+        self._secret = secret
         self._context = context
         self._sockets: dict[int, zmq.Socket[bytes]] = {}
 
@@ -39,7 +43,7 @@ class Peers:
             socket.setsockopt(zmq.RECONNECT_IVL, 50)
             socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
             socket.copy_threshold = ZERO_COPY_BYTES
-            socket.connect(endpoint)
+            sockets.connect(socket, endpoint, self._secret)
         sockets.send(socket, frames, sockets.AT_ONCE)
 
     def forget(self, node: int) -> None:

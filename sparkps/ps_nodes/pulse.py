@@ -14,6 +14,8 @@ from collections.abc import Callable
 
 import zmq
 
+from sparkps.secret import TierSecret
+from sparkps.sockets import connect
 from sparkps.wire.codec import encode
 from sparkps.wire.messages import control as c
 
@@ -31,11 +33,18 @@ class Pulse:
         Its endpoint.
     seen_at : callable
         When the I/O thread was last seen (seconds, monotonic).
+    secret : TierSecret, optional
+        Of the tier, where it asks for one.
     """
 
     def __init__(
-        self, context: zmq.Context[zmq.Socket[bytes]], coordinator: str, seen_at: Callable[[], float]
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        coordinator: str,
+        seen_at: Callable[[], float],
+        secret: TierSecret | None = None,
     ) -> None:
+        self._secret = secret
         self._context = context
         self._coordinator = coordinator
         self._seen_at = seen_at
@@ -53,7 +62,7 @@ class Pulse:
         try:
             socket.setsockopt(zmq.LINGER, 0)
             socket.setsockopt(zmq.ROUTING_ID, b"\x02" + secrets.token_bytes(c.ROUTING_ID_BYTES - 1))
-            socket.connect(self._coordinator)
+            connect(socket, self._coordinator, self._secret)
             frames = encode(c.Heartbeat(0, node))
             while not self._stopping.wait(interval):
                 if time.monotonic() - self._seen_at() < STUCK_AFTER:

@@ -60,7 +60,7 @@ class SessionReplies:
         """A request waits for ranks; with `passes` later requests of its session need not wait for it."""
 
         def tell() -> None:
-            work.session.park(work.seq, clock, waiting_for)
+            work.session.park(work.seq, clock, waiting_for, work.nbytes)
             if passes:
                 self._dispatcher.ended(work)
             else:

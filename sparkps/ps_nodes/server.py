@@ -16,14 +16,18 @@ import zmq
 from zmq.utils.garbage import gc as message_collector
 
 from sparkps import sockets
+from sparkps.admission import Admission
+from sparkps.config import NodeSettings
 from sparkps.descriptors import ConnectionCap
 from sparkps.host_memory import memory_at_hand, resident_bytes
+from sparkps.outgoing import MOST_BYTES_OF_ALL, Unsent
+from sparkps.peer_limits import PeerLimits
 from sparkps.ps_nodes.coordinator_link import CoordinatorLink, Origin
 from sparkps.ps_nodes.memory_budget import ANSWERS, REQUESTS, MemoryBudget
-from sparkps.ps_nodes.outgoing import MOST_BYTES_OF_ALL, Unsent
 from sparkps.ps_nodes.peers import Peers
 from sparkps.ps_nodes.service import Service
 from sparkps.ps_nodes.tables.directory import load_ahead
+from sparkps.secret import TierSecret
 from sparkps.wire.messages import data as m
 
 log = logging.getLogger(__name__)
@@ -96,10 +100,25 @@ class Node:
         Who has started the node, and where.
     advertise : str
         Name or address by which others reach a TCP endpoint; empty: that of `bind`.
+    secret : TierSecret, optional
+        Of the tier, where it asks for one.
+    limits : PeerLimits, optional
+        How many connections a host may have.
+    max_message_bytes : int
+        As in the settings, which the coordinator sends later.
     """
 
     def __init__(
-        self, coordinator: str, bind: str, threads: int, parent: int = 0, origin: Origin = Origin(), advertise: str = ""  # noqa: B008
+        self,
+        coordinator: str,
+        bind: str,
+        threads: int,
+        parent: int = 0,
+        origin: Origin = Origin(),  # noqa: B008
+        advertise: str = "",
+        secret: TierSecret | None = None,
+        limits: PeerLimits | None = None,
+        max_message_bytes: int = NodeSettings.max_message_bytes,
     ) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._data = self._context.socket(zmq.ROUTER)
@@ -107,9 +126,9 @@ class Node:
         self._data.setsockopt(zmq.SNDHWM, MOST_UNSENT)
         self._data.setsockopt(zmq.ROUTER_HANDOVER, 1)
         self._data.copy_threshold = ZERO_COPY_BYTES
-        self._data.bind(bind)
-        endpoint = self._data.getsockopt_string(zmq.LAST_ENDPOINT)
-        self._cap = ConnectionCap(self._data, endpoint)
+        self._admission = None if secret is None else Admission(self._context, secret)
+        endpoint = sockets.bind(self._data, bind, secret, max_message_bytes)
+        self._cap = ConnectionCap(self._data, endpoint, limits=limits, is_secured=secret is not None)
         if advertise:
             endpoint = f"tcp://{advertise}:{endpoint.rpartition(':')[2]}"
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -125,12 +144,14 @@ class Node:
         self.orphaned = False
         self._threads = Threads(threads)
         self._unsent = Unsent(self._data, ZERO_COPY_BYTES)
-        self._peers = Peers(self._context)
+        self._peers = Peers(self._context, secret)
         memory = MemoryBudget(resident_bytes, memory_at_hand)
         memory.queues.append(lambda: self._unsent.total)
         self.service = Service(self._unsent.send, self._threads, time.monotonic, self._wake_up, self._peers.send, memory)
+        self.service.state.figures = self._figures
         self._memory = memory
-        self.control = CoordinatorLink(self._context, coordinator, endpoint, self.service, origin)
+        self.service.state.secret = secret
+        self.control = CoordinatorLink(self._context, coordinator, endpoint, self.service, origin, secret)
 
     # ---- the loop ------------------------------------------------------------------------------------------------------
 
@@ -176,6 +197,10 @@ class Node:
         self._close()
         return self.control.status
 
+    def _figures(self) -> dict[str, int]:
+        refused = 0 if self._admission is None else self._admission.refused
+        return {**self._unsent.report(), **self._cap.report(), "refused_peers": refused}
+
     def _watch_peers(self, *pollers: zmq.Poller) -> None:
         """Wait for answers of nodes that are new, too, and of those that are gone no more."""
         for node, info in list(self.service.state.nodes.items()):
@@ -219,6 +244,8 @@ class Node:
         self._peers.close()
         self._data.close()
         self.control.close()
+        if self._admission is not None:
+            self._admission.close()
         self._context.term()
 
     # ---- requests ------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from sparkps.errors import ProtocolError, to_wire
+from sparkps.errors import ProtocolError, SparkPSError, TierError, to_wire
 from sparkps.ps_nodes.checkpointing import cuts
 from sparkps.ps_nodes.dispatch import Dispatcher
 from sparkps.ps_nodes.handlers import requests
@@ -33,6 +33,14 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two warnings of messages that were dropped.
 WARN_EVERY = 10.0
+
+
+_REFUSED_BEFORE = TierError("A write that was refused must be made anew. It came again.")
+
+
+def _gives_back(message: Any) -> bool:
+    """Whether a request frees what is kept."""
+    return type(message) in (m.Unregister, m.Tick)
 
 
 class Service:
@@ -95,6 +103,10 @@ class Service:
         except ProtocolError as error:
             self._drop(identity, frames, error)
             return None
+        except Exception:  # a fault of ours that a message has found: it must not cost all others their node
+            self.state.dropped += 1
+            log.exception("a message could not be taken")
+            return None
         taken: Message = message
         return taken
 
@@ -105,6 +117,14 @@ class Service:
         elif kind is m.Hello:
             if message.session < 1:
                 raise ProtocolError(f"A session must have a number, from 1. Got {message.session} instead.")
+            if message.tier_id and self.state.tier_id and message.tier_id != self.state.tier_id:
+                self._send(identity, encode(m.AnotherTier(self.state.tier_id)))
+                return
+            try:
+                self.state.sessions.check_room(message.session, identity)
+            except TierError as error:
+                self._send(identity, encode(m.Failed(0, *to_wire(error))))
+                return
             session = self.state.sessions.open(message.session, identity, self.state.now(), max(0, message.seq))
             if session is not None:
                 self._send(identity, encode(m.Ready(self.state.node, self.state.epoch)))
@@ -121,7 +141,8 @@ class Service:
     def _take_entry(self, identity: bytes, numbers: Numbers, message: LogEntry, arrays: list[Any], nbytes: int) -> None:
         source, number, generation = numbers
         answer = self.state.followers.take(source, generation, number, message, arrays, nbytes)
-        self._heard_from[source] = identity
+        if source in self.state.nodes:
+            self._heard_from[source] = identity
         if answer is not None:
             self._told[source] = answer
             self._send(identity, encode(answer))
@@ -138,14 +159,16 @@ class Service:
         """A node answers to what was shipped to it. On the I/O thread."""
         try:
             message, _ = decode(frames)
+            if isinstance(message, (Shipped, NotKept)) and message.node != node:
+                raise ProtocolError(f"A node must answer for itself. Got an answer of node {message.node}.")
         except ProtocolError as error:
             log.warning("dropped a message of node %d: %s", node, error)
             return
         if isinstance(message, Shipped):
-            self.state.memory.hear(message.node, message.full)
-            self.state.copies.acknowledged(message.node, message.generation, message.seq)
+            self.state.memory.hear(node, message.full)
+            self.state.copies.acknowledged(node, message.generation, message.seq)
         elif isinstance(message, NotKept):
-            self.state.copies.not_kept(message.node, message.generation)
+            self.state.copies.not_kept(node, message.generation)
         elif isinstance(message, NotShipped) and message.epoch > self.state.epoch:
             self.state.must_end = f"node {node} has heard, by epoch {message.epoch}, that this node is dead"
 
@@ -170,18 +193,22 @@ class Service:
         now = self.state.now()
         session = self.state.sessions.get(number, identity, now)
         if session is None:
-            self._send(identity, encode(m.UnknownSession(seq)))
+            self._send(identity, encode(self._unknown(number, identity, seq)))
             return
         verdict = session.arrive(seq, acked)
-        if verdict is Verdict.NEW or verdict is Verdict.AGAIN:
+        if verdict is Verdict.NEW and session.kept_bytes > self.state.most_kept and not _gives_back(message):
+            self._refuse(session, seq)
+        elif verdict is Verdict.NEW or verdict is Verdict.AGAIN:
             work = Work(session, seq, acked, message, arrays, nbytes, 0, now, self._replies)
             work.size = max(nbytes, requests.answer_bytes(self.state, work))
-            if verdict is Verdict.AGAIN:
+            if verdict is Verdict.AGAIN and work.is_write:  # it was refused by `_refuse`: later ones may be there
+                self._answer_refused(session, seq, _REFUSED_BEFORE)
+            elif verdict is Verdict.AGAIN:
                 self.dispatcher.again(work)
-            elif seq == session.next:
+            elif seq == session.next and (not session.queue or self._has_room(session, nbytes)):
                 session.next += 1
                 self.dispatcher.submit(work)
-            elif self._has_room(session, nbytes):
+            elif seq > session.next and self._has_room(session, nbytes):
                 session.hold(seq, work, nbytes)
             else:
                 session.forget(seq)
@@ -190,14 +217,37 @@ class Service:
         elif verdict is Verdict.PENDING:
             parked = session.pending.get(seq)
             if parked is not None:
-                self._send(identity, encode(m.Parked(seq, *parked)))
+                self._send(identity, encode(m.Parked(seq, parked[0], parked[1])))
         if session.early:
             for due in session.in_turn():
                 self.dispatcher.submit(due)
 
     def _has_room(self, session: NodeSession, nbytes: int) -> bool:
         """Whether a request may wait for those before it; clients keep within their credits, which are less."""
-        return session.waiting_bytes + nbytes <= self.state.settings.session_bytes
+        return session.queued_bytes + nbytes <= min(self.state.settings.session_bytes, self.state.most_waiting)
+
+    def _unknown(self, session: int, identity: bytes, seq: int) -> m.UnknownSession | m.Failed:
+        """What the sender of a request is told whose session is not open: to open it, unless there are too many."""
+        try:
+            self.state.sessions.check_room(session, identity)
+        except TierError as error:
+            return m.Failed(seq, *to_wire(error))
+        return m.UnknownSession(seq)
+
+    def _refuse(self, session: NodeSession, seq: int) -> None:
+        """A session for which too much is kept makes another request: in its turn it is refused, without an answer that is kept."""
+        if seq != session.next:
+            session.forget(seq)  # it comes again
+            return
+        session.next += 1
+        try:
+            self.state.check_kept(session)
+        except SparkPSError as error:
+            self._answer_refused(session, seq, error)
+
+    def _answer_refused(self, session: NodeSession, seq: int, error: SparkPSError) -> None:
+        session.forget(seq)
+        self._send(session.identity, encode(m.Failed(seq, *to_wire(error))))
 
     def _drop(self, identity: bytes, frames: Sequence[Any], error: ProtocolError) -> None:
         """Count what cannot be understood; a peer that at least speaks sparkps is told why."""
@@ -218,7 +268,7 @@ class Service:
     def look_around(self) -> None:
         """Time has passed."""
         state = self.state
-        for session in state.sessions.expire(state.now()):
+        for session in state.sessions.expire(state.now(), state.shards.marks):
             state.forget(session)
         state.copies.flush()
         state.look_at_memory()

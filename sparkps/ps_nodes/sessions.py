@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import bisect
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from sparkps.errors import TierError
 from sparkps.ps_nodes.tables.keysets import NodeKeySet
 
 #: A request may arrive so many numbers ahead of its turn; one that is further ahead counts as lost, and is sent again.
@@ -22,6 +23,12 @@ MOST_AHEAD = 1 << 16
 
 #: Beyond so many sessions those without anything to lose are forgotten when they were silent for `IDLE` seconds.
 MOST_SESSIONS, IDLE = 10_000, 60.0
+
+#: Most sessions at once, and most on one connection: a client has one connection for each of its sessions. Others are refused.
+MOST_OPEN, MOST_OF_CONNECTION = 1 << 16, 64
+
+#: What an answer that is kept, or a request that waits, takes besides its arrays (bytes, about).
+KEPT_BYTES = 1024
 
 #: So many sessions that have ended are remembered by their id.
 MOST_CLOSED = 100_000
@@ -57,8 +64,12 @@ class NodeSession:
     next: int = 1
     #: Answers of requests that must not run twice, by seq > acked.
     answers: dict[int, list[Any]] = field(default_factory=dict)
-    #: Requests that have arrived and have no answer yet; for a parked one its clock and the ranks waited for.
-    pending: dict[int, tuple[int, list[int]] | None] = field(default_factory=dict)
+    #: Bytes of these.
+    answer_bytes: int = 0
+    #: Requests that have arrived and have no answer yet; for a parked one its clock, the ranks waited for, and its bytes.
+    pending: dict[int, tuple[int, list[int], int] | None] = field(default_factory=dict)
+    #: Bytes of those that are parked.
+    parked_bytes: int = 0
     #: Requests that came ahead of their turn, by seq > next, with their bytes.
     early: dict[int, tuple[Any, int]] = field(default_factory=dict)
     #: Bytes of requests that wait: in `early` and in `queue`.
@@ -80,6 +91,18 @@ class NodeSession:
     #: No recorded answer of a later request has content.
     firm: int = 0
     keysets: dict[int, NodeKeySet] = field(default_factory=dict)
+    #: Room that these take at most, bytes.
+    keyset_room: int = 0
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of what is kept until the client acknowledges it, unregisters it, or is answered: bounded by who takes its requests."""
+        return self.answer_bytes + self.parked_bytes + self.keyset_room
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes of requests that wait for their turn, with what each takes besides."""
+        return self.waiting_bytes + KEPT_BYTES * (len(self.early) + (len(self.queue) if self.queue else 0))
 
     def arrive(self, seq: int, acked: int) -> Verdict:
         """Judge a request; a new one becomes pending."""
@@ -99,8 +122,8 @@ class NodeSession:
         if self.answers:
             few = acked - self.acked <= len(self.answers)
             for old in range(self.acked + 1, acked + 1) if few else list(self.answers):
-                if old <= acked:
-                    self.answers.pop(old, None)
+                if old <= acked and (known := self.answers.pop(old, None)) is not None:
+                    self.answer_bytes -= _answer_bytes(known)
         self.acked = acked
         if self.next <= acked:
             self.next = acked + 1
@@ -130,16 +153,38 @@ class NodeSession:
 
         A `plain` answer says no more than the marks do: that the write is there.
         """
-        self.pending.pop(seq, None)
+        self._no_more_pending(seq)
         if record and seq > self.acked:
+            if (known := self.answers.get(seq)) is not None:
+                self.answer_bytes -= _answer_bytes(known)
             self.answers[seq] = frames
+            self.answer_bytes += _answer_bytes(frames)
             if not plain:
                 self.firm = max(self.firm, seq)
 
-    def park(self, seq: int, clock: int, waiting_for: list[int]) -> None:
-        """The request waits for the ticks of some ranks."""
+    def park(self, seq: int, clock: int, waiting_for: list[int], nbytes: int = 0) -> None:
+        """The request, of so many bytes, waits for the ticks of some ranks."""
         if seq in self.pending:
-            self.pending[seq] = clock, waiting_for
+            self._no_more_pending(seq)
+            nbytes += KEPT_BYTES + 8 * len(waiting_for)
+            self.pending[seq] = clock, waiting_for, nbytes
+            self.parked_bytes += nbytes
+
+    def _no_more_pending(self, seq: int) -> None:
+        parked = self.pending.pop(seq, None)
+        if parked is not None:
+            self.parked_bytes -= parked[2]
+
+    def forget_keyset(self, number: int) -> None:
+        """A key set is not needed any more; nothing if there is none."""
+        found = self.keysets.pop(number, None)
+        if found is not None:
+            self.keyset_room -= found.room
+
+    def forget_keysets(self) -> None:
+        """None of them is of use any more."""
+        self.keysets.clear()
+        self.keyset_room = 0
 
     def bars(self, seq: int, acked: int) -> bool:
         """Whether a write must not run: one before it was refused, and the client did not know that when it made this one.
@@ -174,6 +219,15 @@ class NodeSession:
         assert all(seq > self.next for seq in self.early), "the request whose turn is next does not wait"
         assert self.early.keys() <= self.pending.keys()
         assert self.waiting_bytes >= sum(nbytes for _, nbytes in self.early.values())
+        assert self.answer_bytes == sum(map(_answer_bytes, self.answers.values()))
+        assert self.keyset_room == sum(keyset.room for keyset in self.keysets.values())
+        assert self.parked_bytes == sum(parked[2] for parked in self.pending.values() if parked is not None)
+
+
+def _answer_bytes(frames: list[Any]) -> int:
+    if len(frames) == 1:
+        return KEPT_BYTES
+    return KEPT_BYTES + sum([memoryview(frame).nbytes for frame in frames[1:]])
 
 
 class SessionTable:
@@ -193,6 +247,35 @@ class SessionTable:
         self._forgotten: dict[int, float] = {}
         #: The last `MOST_CLOSED` sessions that said good-bye: a message of theirs that comes late opens nothing.
         self._closed: OrderedDict[int, None] = OrderedDict()
+        #: By connection, how many sessions it has; no 0.
+        self._of_connection: dict[bytes, int] = {}
+
+    def check_room(self, session: int, identity: bytes) -> None:
+        """Refuse a session that would be one too many.
+
+        Raises
+        ------
+        TierError
+        """
+        if session in self.sessions:
+            return
+        if len(self.sessions) >= MOST_OPEN:
+            raise TierError(
+                f"A node must have at most {MOST_OPEN} sessions at once: one for each thread that uses a table. It has as many: close"
+                " clients, or let them share sessions. Those that are silent are forgotten after a minute."
+            )
+        if self._of_connection.get(identity, 0) >= MOST_OF_CONNECTION:
+            raise TierError(
+                f"A connection must have at most {MOST_OF_CONNECTION} sessions. This one has as many: say good-bye to those that are over,"
+                " or open another connection."
+            )
+
+    def _count(self, identity: bytes, number: int) -> None:
+        left = self._of_connection.get(identity, 0) + number
+        if left:
+            self._of_connection[identity] = left
+        else:
+            del self._of_connection[identity]
 
     def open(self, session: int, identity: bytes, now: float, acked: int = 0) -> NodeSession | None:
         """The session of that id, made if it is new; its client has the answers up to `acked`. None: it has ended."""
@@ -202,19 +285,26 @@ class SessionTable:
         if found is None and session not in self._closed:
             self._forgotten.pop(session, None)
             found = self.sessions[session] = NodeSession(session, identity, now, acked, acked + 1)
+            self._count(identity, 1)
         return found
 
     def get(self, session: int, identity: bytes, now: float) -> NodeSession | None:
         """The session of that id, if it is open."""
         found = self.sessions.get(session)
         if found is not None:
-            found.identity, found.seen_at = identity, now
+            if found.identity != identity:
+                self._count(found.identity, -1)
+                self._count(identity, 1)
+                found.identity = identity
+            found.seen_at = now
             self.sessions.move_to_end(session)
         return found
 
     def close(self, session: int, now: float) -> bool:
         """Forget a session; what it has under way still runs. Whether its marks may go now; else `expire` says when."""
         found = self.sessions.pop(session, None)
+        if found is not None:
+            self._count(found.identity, -1)
         self._forgotten.pop(session, None)
         writing = found is not None and bool(found.pending)
         if writing:
@@ -224,17 +314,33 @@ class SessionTable:
             self._closed.popitem(last=False)
         return not writing
 
+    def forget_silent_keysets(self, before: float, nbytes: float) -> int:
+        """Forget key sets of sessions that were silent since `before`, for longest first, until so many bytes are free; how many are."""
+        freed = 0
+        for session in self.sessions.values():
+            if session.seen_at >= before or freed >= nbytes:
+                break
+            if not session.pending:
+                freed += session.keyset_room
+                session.forget_keysets()
+        return freed
+
     def remember(self, sessions: Iterable[int], now: float) -> None:
         """Marks of these sessions have come from another node; of those that are not open here they are kept for `ttl`, as of any."""
         for session in sessions:
             if session not in self.sessions and session not in self._forgotten:
                 self._forgotten[session] = now
 
-    def expire(self, now: float) -> list[int]:
-        """Forget sessions that were silent too long and have nothing under way; those whose marks may be forgotten, too."""
+    def expire(self, now: float, marked: Container[int] | None = None) -> list[int]:
+        """Forget sessions that were silent too long and have nothing under way; those whose marks may be forgotten, too.
+
+        With `marked`, the sessions that have marks here, others are not remembered: they have written nothing.
+        """
         for session in self._silent(now):
-            del self.sessions[session]
-            self._forgotten[session] = now
+            gone = self.sessions.pop(session)
+            self._count(gone.identity, -1)
+            if marked is None or session in marked:
+                self._forgotten[session] = now
         over = []
         for session, since in self._forgotten.items():
             if now - since <= self.ttl:
@@ -259,8 +365,19 @@ class SessionTable:
     def forget_index(self, index: int) -> None:
         """The index is gone, and with it all key sets on it."""
         for session in self.sessions.values():
-            if session.keysets:
-                session.keysets = {k: s for k, s in session.keysets.items() if s.index_id != index}
+            for number, keyset in list(session.keysets.items()):
+                if keyset.index_id == index:
+                    session.forget_keyset(number)
+
+    def report(self) -> dict[str, int]:
+        """What is kept for all of them, in bytes, as a node's report has it."""
+        sessions = list(self.sessions.values())
+        return {
+            "keyset_bytes": self.keyset_bytes(),
+            "answer_bytes": sum([session.answer_bytes for session in sessions]),
+            "parked_bytes": sum([session.parked_bytes for session in sessions]),
+            "waiting_bytes": sum([session.queued_bytes for session in sessions]),
+        }
 
     def keyset_bytes(self) -> int:
         """Bytes of all key sets."""

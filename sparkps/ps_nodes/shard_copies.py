@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sparkps.errors import DeadlineExceeded, FunctionFailed, InvalidInput
+from sparkps.errors import DeadlineExceeded, FunctionFailed, InvalidInput, ProtocolError
 from sparkps.kernels import rows, vectors
 from sparkps.kernels.compiled import words_of
 from sparkps.ps_nodes.tables.directory import Table
@@ -185,6 +185,41 @@ def copy_rows(bucket: int, tables: Sequence[Table]) -> list[NDArray[Any]]:
     for each in found:
         each.flags.writeable = False
     return [each[:count] for each in found]
+
+
+def checked_rows(table: Table, slots: NDArray[Any], values: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[Any]]:
+    """Slots and rows of a change that another node has sent, if they can be one of this table; where the slots are, `check_slots` says.
+
+    Raises
+    ------
+    ProtocolError
+    """
+    expected = np.dtype(table.dtype), (len(slots) if slots.ndim == 1 else -1, table.spec.dim)
+    if slots.dtype != np.int32 or slots.ndim != 1 or (values.dtype, values.shape) != expected or (np.diff(slots) <= 0).any():
+        raise ProtocolError(
+            f"Changed rows of table {table.spec.name!r} must be ascending int32 slots and as many rows of {table.spec.dim} {table.dtype}."
+            f" Got {slots.dtype} of shape {slots.shape} and {values.dtype} of shape {values.shape}.",
+            table=table.spec.name,
+        )
+    return slots, values
+
+
+def check_slots(changes: Sequence[Change]) -> None:
+    """Whether all slots of some changes are there; when it is their turn, for rows may have come before.
+
+    Raises
+    ------
+    ProtocolError
+    """
+    for change in changes:
+        there = int(change.table.sizes(np.array([change.bucket], np.int32))[0]) // change.table.spec.dim
+        if len(change.slots) and not 0 <= int(change.slots[0]) <= int(change.slots[-1]) < there:
+            raise ProtocolError(
+                f"Changed rows must be in slots [0, {there}) of bucket {change.bucket}. Got {int(change.slots[0])} to"
+                f" {int(change.slots[-1])}.",
+                table=change.table.spec.name,
+                bucket=change.bucket,
+            )
 
 
 def _write(table: Table, changes: Sequence[Change]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sparkps.errors import Fenced, ProtocolError
-from sparkps.specs import GroupSpec
+from sparkps.specs import INFINITE_CLOCK, GroupSpec
 from sparkps.wire.marks import MAX_CLOCK, ORDINAL_BITS
 from sparkps.wire.messages.data import Member
 
@@ -38,6 +38,7 @@ class Fences:
             or not 0 <= member.rank < self._spec.num_ranks
             or not -1 <= member.clock < MAX_CLOCK
             or not 0 <= member.ordinal < 1 << ORDINAL_BITS
+            or member.incarnation > INFINITE_CLOCK
         ):
             raise ProtocolError(
                 f"A member must be of group {self._spec.group}, its rank in [0, {self._spec.num_ranks}), its clock in [-1, {MAX_CLOCK}) and"

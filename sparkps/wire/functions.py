@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from sparkps.errors import InvalidInput
+from sparkps.plain import shown
 from sparkps.specs import LARGEST_DIM, NUM_BUCKETS
 from sparkps.wire.function_specs import BUILT_IN, REQUIRED, FunctionSpec, Part, spec_of
 from sparkps.wire.messages.data import FunctionCall
@@ -118,6 +119,22 @@ def check(call: FunctionCall) -> FunctionCall:
             function=spec.name,
         )
     return FunctionCall(call.function, call.tables, args)
+
+
+def check_allowed(name: str, allowed: bool) -> None:
+    """Refuse a user's function where the tier takes none.
+
+    Raises
+    ------
+    InvalidInput
+    """
+    if not allowed:
+        raise InvalidInput(
+            f"Functions of users must be allowed on a tier that takes them. {shown(name)} is one, and `spark.sparkps.allowFunctions` is"
+            " false there: use the built-in functions, or start the tier with true.",
+            function=shown(name),
+            key="spark.sparkps.allowFunctions",
+        )
 
 
 def answer_bytes(call: FunctionCall) -> int:
@@ -252,4 +269,4 @@ def _told(value: Any) -> str:
         return f"{type(value).__name__} without end"
 
 
-__all__ = ["BUILT_IN", "FunctionSpec", "Part", "answer_bytes", "build_call", "check", "combine", "spec_of"]
+__all__ = ["BUILT_IN", "FunctionSpec", "Part", "answer_bytes", "build_call", "check", "check_allowed", "combine", "spec_of"]

@@ -329,6 +329,9 @@ class SessionMarks:
     def __len__(self) -> int:
         return len(self._marks)
 
+    def __contains__(self, session: object) -> bool:
+        return session in self._marks
+
     def export(self, bucket: int) -> list[WriterMark]:
         """All sessions' marks on one bucket."""
         found = []

@@ -20,6 +20,33 @@ from sparkps.wire.stored_states import StoredStates
 from sparkps.wire.vector_clock import VectorClocks
 
 
+def check_shard_clock(shard: ShardClock, bucket: int, spec: GroupSpec) -> None:
+    """Refuse logical time of a bucket that cannot be that of a group's ranks; before anything is made of it.
+
+    Raises
+    ------
+    ProtocolError
+    """
+    ranks = spec.num_ranks
+    by_rank = (shard.ticked, shard.incarnations, shard.finished_at, shard.states, shard.pushed, shard.settled)
+    marks = [(mark.rank, mark.stamp) for mark in shard.marks]
+    if (
+        shard.bucket != bucket
+        or any(len(each) != ranks for each in by_rank)
+        or not all(-1 <= clock < MAX_CLOCK or clock == INFINITE_CLOCK for clock in shard.ticked)
+        or not all(-1 <= clock < MAX_CLOCK for clock in (*shard.finished_at, *shard.pushed, *shard.open_clocks))
+        or not all(0 <= incarnation <= INFINITE_CLOCK for incarnation in shard.incarnations)
+        or not all(0 <= rank < ranks and 0 <= stamp < stamp_of(MAX_CLOCK, 0) for rank, stamp in marks)
+        or not all(0 <= rank < ranks and -1 <= clock < MAX_CLOCK for rank, clock, _ in shard.kept_states)
+    ):
+        raise ProtocolError(
+            f"Logical time of bucket {bucket} must be that of the {ranks} ranks of group {spec.name!r}, with clocks in [-1, {MAX_CLOCK})."
+            " Got other ranks or clocks.",
+            group=spec.group,
+            bucket=bucket,
+        )
+
+
 class ShardTimes:
     """Vector clocks, fences, marks and stored states, and how a bucket brings its own along. `clock.GroupClock` has the rules.
 

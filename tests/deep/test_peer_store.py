@@ -14,6 +14,7 @@ import zmq
 
 from sparkps.nn.peer_store import PeerStore, StoreServer
 from sparkps.nn.process_group import interface
+from sparkps.secret import TierSecret
 
 
 @pytest.fixture
@@ -138,3 +139,19 @@ def test_process_groups_are_bound_to_the_interface_that_leads_to_the_tier(monkey
 
     monkeypatch.setattr("sparkps.nn.process_group.socket.socket", Probe)
     assert interface("tcp://10.1.2.3:7000") == "10.1.2.99"
+
+
+def test_only_ranks_of_the_tier_are_answered():
+    secret = TierSecret.new()
+    server = StoreServer("127.0.0.1", secret)
+    of_us, strangers = PeerStore(server.endpoint, 5.0, secret), [PeerStore(server.endpoint, 0.5, each) for each in (None, TierSecret.new())]
+    try:
+        of_us.set("key", b"value")
+        assert of_us.get("key") == b"value"
+        for stranger in strangers:
+            with pytest.raises(dist.DistStoreError):
+                stranger.get("key")
+    finally:
+        for store in (of_us, *strangers):
+            store.close()
+        server.close()

@@ -294,6 +294,8 @@ class HadoopCluster:
             "spark.executor.cores": "1",
             "spark.executor.instances": "2",
             "spark.sql.shuffle.partitions": "2",
+            "spark.authenticate": "true",
+            "spark.network.crypto.enabled": "true",
             "spark.ui.enabled": "false",
             "spark.ui.showConsoleProgress": "false",
             "spark.yarn.appMasterEnv.SPARK_LOCAL_IP": HOSTS[0],

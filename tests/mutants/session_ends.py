@@ -9,8 +9,8 @@ SESSIONS_ANEW = (
     Mutant(
         "a session is opened again without what was answered",
         LINKS,
-        "m.Hello(self.id, lane.acked)",
-        "m.Hello(self.id)",
+        "m.Hello(self.id, lane.acked, self.address.tier_id)",
+        "m.Hello(self.id, 0, self.address.tier_id)",
     ),
     Mutant(
         "a node does not heed what was answered",

@@ -19,10 +19,10 @@ import pytest
 from tests.harness import schedules
 
 #: Seeds of one test; ten tests. `make schedules` has as many as one likes.
-SEEDS = 500
+SEEDS = 300
 
 #: The same with replicas, of which one takes ten times as long; four tests.
-REPLICATED = 125
+REPLICATED = 80
 
 #: Seeds that a process takes at a time: few, or one process would wait for the other at the end of each test.
 AT_A_TIME = 5

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Iterator
 
 import pytest
 
 from tests.conftest import tier_processes
 from tests.harness.cluster_programs import OBEY, TRAININGS, Obedient, session
+from tests.harness.leaks import in_files, in_processes
 from tests.harness.processes import DriverProgram
 from tests.harness.standalone import HOSTS, StandaloneCluster
 from tests.harness.waiting import wait_until
@@ -26,6 +28,7 @@ SETTINGS = {
     "spark.task.maxFailures": "4",
     "spark.sparkps.leaseTtl": "1s",
     "spark.sparkps.nodeMemory": "256m",
+    "spark.sparkps.allowPlaintextKeys": "true",
 }
 
 #: With these one-task jobs are copied, too, as soon as they run for a second: those of nodes at once.
@@ -51,6 +54,12 @@ def cancelled():
     spark.sparkContext.cancelAllJobs()
     return {"nodes": whole()}
 
+def secrets():
+    "How the secret of the tier could be written."
+    from sparkps.secret import secret_of
+    from tests.harness.leaks import spellings
+    return {name: spelt.hex() for name, spelt in spellings(secret_of(ps.address)).items()}
+
 def copies():
     "Copies of nodes' tasks that Spark has started."
     context = spark.sparkContext._jsc.sc()
@@ -60,7 +69,9 @@ def copies():
 
 
 #: The program that the tests talk to.
-PROGRAM = TRAININGS + MORE + OBEY.replace("DEEDS = {", "DEEDS = {'interrupted': interrupted, 'cancelled': cancelled, 'copies': copies, ")
+PROGRAM = TRAININGS + MORE + OBEY.replace(
+    "DEEDS = {", "DEEDS = {'interrupted': interrupted, 'cancelled': cancelled, 'copies': copies, 'secrets': secrets, "
+)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +79,10 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
     """Those of a session on the cluster."""
     directory = tmp_path_factory.mktemp("standalone")
     with StandaloneCluster(directory, cores=3) as cluster:
-        yield {**SETTINGS, "spark.master": cluster.endpoint, "spark.local.dir": str(directory / "local")}
+        told = directory / "told"
+        told.mkdir()
+        events = {"spark.eventLog.enabled": "true", "spark.eventLog.dir": str(told), "spark.eventLog.compress": "false"}
+        yield {**SETTINGS, **events, "spark.master": cluster.endpoint, "spark.local.dir": str(directory / "local")}
     assert wait_until(lambda: not tier_processes(), 30), "no node, and no coordinator, outlives its application"
 
 
@@ -98,6 +112,17 @@ def test_a_process_killed_in_the_middle_changes_no_bit(driver: Obedient, undistu
     assert len(told["struck"]) == 1
     assert told["crc"] == undisturbed
     assert len(driver.ask("whole")["nodes"]) == 2, "where Spark tries the task again"
+
+
+def test_the_secret_of_the_tier_is_nowhere_to_be_read(driver: Obedient, settings: dict[str, str]) -> None:
+    """Not in what executors log, nor in the event log, which has what the UI shows of the environment, nor in lists of processes."""
+    driver.ask("train", clocks=2)
+    spelt = {name: bytes.fromhex(each) for name, each in driver.ask("secrets").items()}
+    told = pathlib.Path(settings["spark.eventLog.dir"])
+    assert any(b"SparkListenerEnvironmentUpdate" in path.read_bytes() for path in told.rglob("*") if path.is_file())
+    assert in_files([told, *(told.parent / host for host in HOSTS)], spelt) == []
+    assert in_processes(spelt) == []
+    assert not [name for name, each in spelt.items() if each.decode(errors="replace") in driver.program.errors]
 
 
 def test_a_program_that_ends_leaves_nothing_behind(driver: Obedient) -> None:

@@ -73,14 +73,14 @@ class Channel:
 
 class Control:
     def request(self, message, timeout=None):
-        return c.Attached(0, "t", 1, [[0]] * 256, [c.NodeInfo(0, "here", "host", 1)], ClientSettings())
+        return c.Attached(0, "tier", 1, [[0]] * 256, [c.NodeInfo(0, "here", "host", 1)], ClientSettings())
 
 
 from sparkps.config import ClientSettings
 from sparkps.wire.codec import encode
 from sparkps.wire.messages import control as c
 
-session = Session(c.TierAddress("t", "nowhere"), Control(), Network())
+session = Session(c.TierAddress("tier", "nowhere"), Control(), Network())
 assert ask(session, 1, 7) == [keys.max()], ask(session, 1, 7)
 session.close()
 print("answered")

@@ -12,11 +12,16 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 import zmq
 
-from sparkps import lifeline
+from sparkps import descriptors, lifeline
+from sparkps.config import NetworkSettings, Settings
 from sparkps.descriptors import ConnectionCap, open_descriptors
+from sparkps.peer_limits import PeerLimits
+from sparkps.testing.tcp_tier import free_port
+from tests.harness.connections import are_hung_up_on
 from tests.harness.waiting import wait_until
 
 #: Answers what it is sent; says where, and in the end how it ended. Few descriptors: 400.
@@ -146,11 +151,75 @@ print(raise_limit(), resource.getrlimit(resource.RLIMIT_NOFILE))
     assert ended.stdout.strip() == "300 (300, 300)"
 
 
+@pytest.mark.parametrize("which", ["coordinator", "node"])
+def test_processes_of_a_tier_raise_their_limit_and_hold_hosts_to_theirs(which: str) -> None:
+    """Nobody need be there: a node that waits for its coordinator is reached by others, too."""
+    port = free_port()
+    bind = f"tcp://127.0.0.1:{port}"
+    if which == "coordinator":
+        settings = msgspec.json.encode(Settings(network=NetworkSettings(max_peer_connections=3))).decode()
+        words = ["-m", "sparkps.driver_bridge.coordinator.server", "--tier", "t", "--settings", settings]
+    else:
+        words = ["-m", "sparkps.ps_nodes", "--coordinator", f"tcp://127.0.0.1:{free_port()}", "--threads", "1", "--peer-connections", "3"]
+    few = ["sh", "-c", 'ulimit -Sn 200; exec "$@"', "sh"]
+    command = [*few, sys.executable, *words, "--bind", bind, "--watch-stdin"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            assert wait_until(lambda: answers_at(port), 30)
+            limits = pathlib.Path(f"/proc/{process.pid}/limits").read_text().splitlines()
+            of_files = next(line for line in limits if line.startswith("Max open files"))
+            _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            assert of_files.split()[3:5] == [str(hard), str(hard)]
+            assert wait_until(lambda: are_hung_up_on(bind, 3, of=6), 20)
+        finally:
+            process.kill()
+
+
+def answers_at(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_only_connections_that_come_count_between_two_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        port = router.bind_to_random_port("tcp://127.0.0.1")
+        cap = ConnectionCap(router, f"tcp://127.0.0.1:{port}", reserve=10)
+        try:
+            cap._free = 100
+            cap._take([(zmq.EVENT_ACCEPTED, -1)] * 5 + [(zmq.EVENT_DISCONNECTED, -1)] * 50)
+            assert cap._free == 95
+            monkeypatch.setattr(descriptors, "open_descriptors", lambda: cap.limit - 60)
+            cap._take([(zmq.EVENT_ACCEPTED, -1)] * 86)
+            assert cap._free == 60, "they are counted anew before the door is shut"
+            assert not cap.is_shut
+            cap._take([(zmq.EVENT_ACCEPT_FAILED, -1)])
+            assert cap._free == 60
+        finally:
+            cap.close()
+
+
 def test_open_descriptors_are_counted() -> None:
     before = open_descriptors()
     with tempfile.TemporaryFile(), tempfile.TemporaryFile():
         assert open_descriptors() == before + 2
     assert open_descriptors() == before
+
+
+def test_a_number_that_is_another_files_by_now_costs_no_descriptor() -> None:
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router, tempfile.TemporaryFile() as file:
+        port = router.bind_to_random_port("tcp://127.0.0.1")
+        limits = PeerLimits(most=5, rate=100.0)
+        cap = ConnectionCap(router, f"tcp://127.0.0.1:{port}", limits=limits, is_secured=True)
+        try:
+            before = open_descriptors()
+            for _ in range(50):
+                cap._take([(zmq.EVENT_ACCEPTED, file.fileno())])
+                limits.unfinished[file.fileno()] = "10.0.0.1"
+                cap._look_at_handshakes(limits)
+            assert open_descriptors() == before
+            assert cap.cut == 0
+        finally:
+            cap.close()
 
 
 def test_closing_leaves_the_endpoint_as_it_was() -> None:

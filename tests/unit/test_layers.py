@@ -12,8 +12,8 @@ PACKAGE = ROOT / "sparkps"
 
 #: Modules beneath all layers: values, names and rules that every process shares.
 BASE = {
-    "errors", "plain", "specs", "optim", "initializers", "config", "environment", "consistency", "lifeline", "sockets", "descriptors",
-    "storage", "arrow", "spill", "host_memory",
+    "errors", "plain", "specs", "optim", "initializers", "config", "environment", "consistency", "lifeline", "sockets", "outgoing",
+    "descriptors", "storage", "arrow", "spill", "host_memory", "secret", "secret_files", "admission", "namespaces", "peer_limits",
 }  # fmt: skip
 
 #: Layer -> layers that it may import, itself included. `deep` is `sparkps.mllib.deep`.
@@ -27,6 +27,8 @@ MAY_IMPORT = {
     "ps_nodes": BASE | {"filesystems", "wire", "kernels", "checkpoints", "log_forwarding", "ps_nodes"},
     "client": BASE | {"wire", "kernels", "client"},
     "driver_bridge": BASE | {"filesystems", "wire", "kernels", "checkpoints", "client", "log_forwarding", "driver_bridge"},
+    "cli": BASE | {"wire", "checkpoints", "client", "driver_bridge", "cli"},
+    "__main__": {"cli"},
     "mllib": BASE | {"filesystems", "wire", "kernels", "checkpoints", "client", "driver_bridge", "mllib"},
     "nn": BASE | {"wire", "kernels", "client", "nn"},
     "deep": BASE | {"filesystems", "wire", "kernels", "checkpoints", "client", "driver_bridge", "mllib", "nn", "deep"},
@@ -44,7 +46,11 @@ HEAVY = frozenset({"numba", "pyspark", "zmq", "pyarrow", "pandas"}) | TORCH
 NEVER = {
     **dict.fromkeys(BASE, HEAVY),
     "sockets": HEAVY - {"zmq"},
+    "outgoing": HEAVY - {"zmq"},
     "descriptors": HEAVY - {"zmq"},
+    "secret": HEAVY - {"zmq"},
+    "secret_files": HEAVY,
+    "admission": HEAVY - {"zmq"},
     "arrow": HEAVY - {"pyarrow"},
     "spill": HEAVY - {"pyarrow"},
     "filesystems": HEAVY - {"pyarrow"},
@@ -55,6 +61,8 @@ NEVER = {
     "ps_nodes": TORCH | {"pyspark", "pandas"},
     "client": TORCH,
     "driver_bridge": TORCH,
+    "cli": TORCH | {"numba", "pandas", "pyarrow", "zmq"},
+    "__main__": HEAVY,
     "mllib": TORCH,
     "nn": HEAVY - {"torch", "zmq"},
     "deep": {"numba", "pandas", "zmq"},
@@ -66,6 +74,7 @@ NEVER = {
 NOT_AT_THE_TOP = {
     "client": {"pyspark", "numba", "pandas", "pyarrow"},
     "driver_bridge": {"numba", "pandas"},
+    "cli": {"pyspark"},
 }
 
 #: Modules of the coordinator's process, and what it needs of checkpoints: no numba and no pyspark at all, directly or through what

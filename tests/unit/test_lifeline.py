@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -62,6 +63,18 @@ def test_standard_input_that_cannot_be_read_has_ended() -> None:
     assert gone.wait(10)
     os.close(reader)
     os.close(writer)
+
+
+def test_what_a_tier_needs_does_not_grow_old(directory: pathlib.Path) -> None:
+    ours, others = directory / "coordinator.journal", directory / "notes"
+    for path in (ours, others):
+        path.write_text("")
+        os.utime(path, (0, 0))
+    lifeline.keep_fresh(directory, 0.01)
+    assert wait_until(lambda: ours.stat().st_mtime > time.time() - 60, 10)
+    os.utime(ours, (0, 0))
+    assert wait_until(lambda: ours.stat().st_mtime > time.time() - 60, 10), "again and again"
+    assert others.stat().st_mtime == 0
 
 
 def test_leftovers_of_dead_processes_go_with_their_directory(directory: pathlib.Path) -> None:

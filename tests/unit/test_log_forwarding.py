@@ -15,6 +15,7 @@ from sparkps import log_forwarding
 from sparkps.log_forwarding import LONGEST_LINE, MOST_WAITING, Listening, LogForwarder, Outbox
 from sparkps.wire.codec import decode
 from sparkps.wire.messages.control import LogLine, LogLines
+from tests.unit.client.test_handshake import Guarded
 
 log = logging.getLogger("tests.forwarded")
 
@@ -68,6 +69,19 @@ def test_records_of_the_level_reach_the_coordinator_and_the_last_ones_at_the_end
     assert [line.text for line in second.lines] == ["the last"]
     log.error("nobody listens any more")
     assert not listener.socket.poll(10)
+
+
+def test_records_reach_a_coordinator_that_asks_for_a_secret() -> None:
+    guarded = Guarded()
+    try:
+        with LogForwarder(guarded.endpoint, "rank 0 on here", "INFO", guarded.secret):
+            log.info("behind the door")
+            assert guarded.socket.poll(5000), "nothing was sent"
+        message, _ = decode(guarded.socket.recv_multipart()[1:])
+        assert isinstance(message, LogLines)
+        assert [line.text for line in message.lines] == ["behind the door"]
+    finally:
+        guarded.close()
 
 
 def test_the_root_logger_is_as_before(listener: Listener) -> None:

@@ -12,6 +12,8 @@ PACKAGE = pathlib.Path(__file__).resolve().parents[2] / "sparkps"
 SHARED = {
     # the columns of rows to train on, and the part of an architecture that reads all of them
     "Columns": ["mllib/data/rows.py", "mllib/deep/zoo/blocks.py"],
+    # `sparkps.connect` gives it to users, and what the coordinator knows of one of its peers
+    "Connection": ["client/connection.py", "driver_bridge/coordinator/connections.py"],
     # an initializer and a schedule: users say `initializers.Constant` and `optim.Constant`
     "Constant": ["initializers.py", "optim.py"],
     # cores of executors that nodes hold, and what a deep model has learned

@@ -44,3 +44,15 @@ def test_an_unknown_name_is_an_attribute_error():
 
 def test_package_is_marked_as_typed():
     assert (pathlib.Path(sparkps.__file__).parent / "py.typed").is_file()
+
+
+def test_no_file_of_the_repository_has_a_name_that_some_systems_cannot_have():
+    """Nor one that somebody took for a URL."""
+    root = pathlib.Path(__file__).parents[2]
+    try:
+        said = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, check=True, timeout=30).stdout
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("this is no checkout of git")
+    listed = said.split("\0")
+    assert "pyproject.toml" in listed
+    assert [path for path in listed if ":" in path] == []

@@ -88,7 +88,7 @@ class Door:
 
 def cap(monkeypatch, opened, **fields):
     made = object.__new__(descriptors.ConnectionCap)
-    made.endpoint, made.limit, made.reserve, made._door = "e", 100, 20, Door()
+    made.endpoint, made.limit, made.reserve, made._door, made._limits = "e", 100, 20, Door(), None
     made.__dict__.update(fields)
     monkeypatch.setattr(descriptors, "open_descriptors", lambda: opened)
     return made
@@ -103,7 +103,7 @@ def test_a_door_that_is_shut_opens_when_half_as_much_again_is_free(monkeypatch, 
 
 def test_a_connection_that_could_not_be_taken_has_the_descriptors_counted(monkeypatch):
     made = cap(monkeypatch, 95, _is_shut=False, _free=90)  # others have taken them, unseen
-    made._take([zmq.EVENT_ACCEPT_FAILED])
+    made._take([(zmq.EVENT_ACCEPT_FAILED, 0)])
     assert made._door.did == ["shut"]
 
 

@@ -19,4 +19,5 @@ def hadoop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HadoopCluster]:
         pytest.skip(reason)
     with HadoopCluster(tmp_path_factory.mktemp("hadoop"), tokens=True) as cluster:
         yield cluster
-        assert wait_until(lambda: not tier_processes(), 30), "no node, and no coordinator, outlives its application"
+        wait_until(lambda: not tier_processes(), 60)
+        assert tier_processes() == {}, "no node, and no coordinator, outlives its application"

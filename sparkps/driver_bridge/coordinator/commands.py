@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,7 +10,10 @@ from typing import Any
 from sparkps.errors import DeadlineExceeded
 from sparkps.wire.messages.control import Cause, CommandDone, ControlMessage
 
-#: What follows a command: called with the first cause of a failure, or None, and the nodes' reports.
+log = logging.getLogger(__name__)
+
+#: What follows a command: called with the first cause of a failure, or None, and the nodes' reports. If it raises without a cause, it is
+#: called again with what it raised.
 Then = Callable[[Cause | None, dict[int, dict[str, Any]]], None]
 
 
@@ -55,7 +59,8 @@ class Commands:
         command = self.under_way.get(done.seq)
         if command is None or done.node not in command.waiting:
             return
-        command.cause = command.cause or done.cause
+        if done.cause is not None and command.cause is None:
+            command.cause = Cause.of(done.cause.exception())  # as large as a cause may be
         command.reports[done.node] = done.report
         self._without(done.seq, {done.node})
 
@@ -107,7 +112,18 @@ class Commands:
         command.waiting -= nodes
         if not command.waiting:
             del self.under_way[number]
-            command.then(command.cause, command.reports)
+            _go_on(command)
+
+
+def _go_on(command: Command) -> None:
+    """What follows a command; if that cannot go on with what the nodes have said, the command has failed, and it follows that."""
+    try:
+        command.then(command.cause, command.reports)
+    except Exception as error:  # whoever waits for the end of the command would wait for ever
+        log.exception("%s was done, and what follows has failed", command.what)
+        if command.cause is not None:
+            raise
+        command.then(Cause.of(error), {})
 
 
 __all__ = ["Command", "Commands", "Then"]

@@ -20,7 +20,8 @@ from sparkps.driver_bridge.coordinator.node_registry import NodeRegistry, descri
 from sparkps.driver_bridge.coordinator.placing import Placing
 from sparkps.driver_bridge.coordinator.rebalance import Rebalance
 from sparkps.driver_bridge.coordinator.states import TRANSITIONS, Event, Refusal, TierState
-from sparkps.driver_bridge.coordinator.status import tier_status
+from sparkps.driver_bridge.coordinator.status import tier_status, told
+from sparkps.driver_bridge.coordinator.usage import Usage
 from sparkps.errors import ShardLost, SparkPSError, TierError
 from sparkps.wire.messages import control as c
 
@@ -77,6 +78,8 @@ class Core:
     def __init__(self, tier_id: str, settings: Settings) -> None:
         #: Process ids of all that were the coordinator of this tier, this one last; filled by the shell.
         self.processes: list[int] = []
+        #: What the shell knows of connections, as a node reports it of its own.
+        self.figures: Callable[[], dict[str, int]] = dict
         #: Random; tells this tier from an earlier one at the same endpoint.
         self.tier_id = tier_id
         self.settings = settings
@@ -124,6 +127,15 @@ class Core:
         self.groups = Groups(settings.workers.lease_ttl)
         #: What nodes were told to do, and have not answered.
         self.commands = Commands()
+        #: When tables were used last.
+        self.usage = Usage()
+        #: Somebody wishes that whoever has started the tier ends it (see `messages.control.AskToStop`).
+        self.is_asked_to_stop = self.is_to_be_discarded = False
+        #: Requests wait at the nodes, since the tier is about to end; who waits until all nodes know, or know that it is open again.
+        self.is_closed = False
+        self.closing: list[tuple[bytes, int]] = []
+        #: How often it could not be ended as somebody had asked, and why not the last time.
+        self.refused_ends, self.why_not_ended = 0, ""
         #: What processes of the tier have logged, where the driver wants it.
         self.log_book = LogBook()
         #: Delegation tokens that nodes use, by service; and the services whose token ends soon, for good, as the shell has found.
@@ -138,6 +150,9 @@ class Core:
         self.node_at: dict[int, bytes] = {}
         #: `Attach` requests that came before all nodes had joined, to be answered then; empty unless the tier is starting.
         self.attaching: list[tuple[bytes, c.Attach]] = []
+        #: By connection, the number of its question for the tier's status: those whom nodes are reporting for, and the next ones.
+        self.asked: dict[bytes, int] = {}
+        self.asking: dict[bytes, int] = {}
         #: What the event that is being handled has led to, in order; empty between two events.
         self._out: list[Outgoing] = []
 
@@ -238,6 +253,15 @@ class Core:
         """Whether a checkpoint is being restored."""
         return self.checkpointing is not None and isinstance(self.checkpointing.message, c.RestoreCheckpoint)
 
+    # ---- nodes ---------------------------------------------------------------------------------------------------------
+
+    def heard(self, node: int, report: dict[str, Any]) -> bool:
+        """A node is alive, and may have said how it is; False if it was declared dead before, or is none of ours."""
+        known = self.nodes.heartbeat(node, report, self.clock.now)
+        if known and report:
+            self.usage.heard(node, self.nodes.nodes[node].report.get("tables", {}), self.clock.now)
+        return known
+
     # ---- questions -----------------------------------------------------------------------------------------------------
 
     def going(self) -> list[int]:
@@ -247,14 +271,20 @@ class Core:
     def report(self) -> dict[str, Any]:
         """Status of the tier as plain values, see `status.tier_status`."""
         own: dict[str, Any] = {"tier_id": self.tier_id, "state": self.state.value, "garbage_frames": self.garbage}
+        own["connections"] = len(self.connections)
         plan: dict[str, Any] = {"num_nodes": self.wanted_nodes, "draining": self.going(), "moving": self.moves.status()}
         if self.processes:
-            own["coordinator"] = {"pid": self.processes[-1], "restarts": len(self.processes) - 1}
+            own["coordinator"] = {"pid": self.processes[-1], "restarts": len(self.processes) - 1, **self.figures()}
         plan["checkpoint"] = None if self.last_checkpoint is None else self.last_checkpoint.report()
         plan["rebalance"] = self.rebalance.status(self.settings.rebalance)
         plan["scaling"] = None if self.scaling is None else self.scaling.what
         plan["restoring"] = self.is_restoring
-        found = tier_status(self.nodes, self.catalog, self.groups, self.clock.now)
+        plan["asked_to_stop"] = self.is_asked_to_stop
+        plan["ending"] = {
+            "closed": self.is_closed, "discard": self.is_to_be_discarded, "refused": self.refused_ends, "why": self.why_not_ended,
+        }  # fmt: skip
+        plan["settings"] = told(self.settings)
+        found = tier_status(self.nodes, self.catalog, self.groups, self.usage, self.clock.now)
         return {**own, **plan, **found, "lost_buckets": len(self.hollow.union(self.nodes.lost_buckets()))}
 
     def validate(self) -> None:

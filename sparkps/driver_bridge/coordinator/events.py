@@ -76,6 +76,12 @@ class Weighed(JournalEvent, frozen=True):
     reason: str
 
 
+class Expired(JournalEvent, frozen=True):
+    """Nobody has used these tables for too long: they are dropped."""
+
+    tables: list[int]
+
+
 class Recovered(JournalEvent, frozen=True):
     """A coordinator that was started again has replayed all that is before this, and gone on."""
 
@@ -86,7 +92,7 @@ class Snapshot(JournalEvent, frozen=True):
     parts: bytes
 
 
-AnyEvent = Snapshot | Started | Taken | Died | CutOff | Late | Unheard | ScalingLate | Woke | Weighed | Recovered
+AnyEvent = Snapshot | Started | Taken | Died | CutOff | Late | Unheard | ScalingLate | Woke | Weighed | Expired | Recovered
 
 _decoder = msgspec.msgpack.Decoder(AnyEvent)
 
@@ -106,6 +112,7 @@ __all__ = [
     "AnyEvent",
     "CutOff",
     "Died",
+    "Expired",
     "JournalEvent",
     "Late",
     "Recovered",

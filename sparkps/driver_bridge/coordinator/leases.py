@@ -19,15 +19,38 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sparkps.driver_bridge.coordinator.meetings import Meetings
+from sparkps.driver_bridge.coordinator.reports import check_counters
 from sparkps.errors import Fenced, GroupError, InvalidInput
-from sparkps.specs import LONGEST_GROUP_NAME, GroupSpec, check_group, check_start
-from sparkps.wire.messages.control import GIVES_UP, MAX_RECORDED_RESULT, MAX_SAID, AdmitGroup, Cause, RankReport
+from sparkps.namespaces import owner_of
+from sparkps.specs import LONGEST_GROUP_NAME, MAX_RANKS, GroupSpec, check_group, check_start
+from sparkps.wire.messages.control import (
+    GIVES_UP,
+    LONGEST_APPLICATION,
+    MAX_RECORDED_RESULT,
+    MAX_SAID,
+    AdmitGroup,
+    Cause,
+    RankReport,
+)
 
 #: A group that nobody was heard from for so many lease times, and for at least so many seconds, is over.
 PATIENCE_TTLS, PATIENCE_SECONDS = 3.0, 60.0
 
 #: "No attempt": attempts are Spark's taskAttemptId (>= 0), -1 for the driver-side solver, or `GIVES_UP`.
 NO_ATTEMPT = -2
+
+#: Most characters of the name of a process.
+LONGEST_PROCESS = 512
+#: Most groups in the queue; and tags of groups that have ended which are remembered, the last ones.
+MOST_QUEUED, MOST_ENDED = 4096, 10_000
+#: Bytes of states from which running groups go on, together: a node that joins is told all of them at once.
+MOST_START_BYTES = 40 << 20
+#: Meetings are counted up to this.
+MOST_MEETINGS = 1 << 48
+
+
+#: Bytes of all results that are recorded together, of all groups that run: what does not fit is left to the tasks.
+MOST_RECORDED = 256 << 20
 
 
 @dataclass
@@ -85,6 +108,10 @@ class GroupRecord:
     cause: Cause | None = None
     #: Of its workers with each other.
     meetings: Meetings = field(default_factory=Meetings)
+    #: Whose slots its workers take (`AdmitGroup.application`).
+    application: str = ""
+    #: Bytes of results that are recorded.
+    recorded: int = 0
 
     @property
     def all_started(self) -> bool:
@@ -109,6 +136,8 @@ class QueuedGroup:
     name: str
     #: When it asked last; who does not ask again within a lease time has gone.
     asked_at: float
+    #: As in `GroupRecord`.
+    application: str = ""
 
 
 @dataclass(frozen=True)
@@ -158,15 +187,16 @@ class Groups:
         self.queue: list[QueuedGroup] = []
         #: Next id, > all used ones.
         self.next_group = 1
-        #: Tags of groups that have ended, so that a late repetition of their request admits nothing. Grows by a few bytes a run.
-        self._ended_tags: set[str] = set()
+        #: Tags of groups that have ended, the last ones, so that a late repetition of their request admits nothing.
+        self._ended_tags: dict[str, None] = {}
 
     # ---- admission -----------------------------------------------------------------------------------------------------
 
     def admit(self, asked: AdmitGroup, now: float, is_closed: bool = False) -> tuple[GroupSpec | None, bool]:
         """The admitted group and whether it is new, or (None, False): it has to wait.
 
-        One group at a time, unless the free slots cover all workers of the first in the queue; none that is new if `is_closed`.
+        One group of an application at a time, unless the free slots cover all workers of the first in its queue; none that is new if
+        `is_closed`. Applications do not wait for each other: each has slots of its own.
 
         Raises
         ------
@@ -183,12 +213,13 @@ class Groups:
         if asked.tag in self._ended_tags:
             raise GroupError(f"Worker group {asked.name!r} must not have ended. It has.", group=asked.name)
         self._queue(asked, now)
-        if is_closed or self.queue[0].tag != asked.tag or not self._fits(asked):
+        if is_closed or self._first(asked.application).tag != asked.tag or not self._fits(asked):
             return None, False
-        self.queue.pop(0)
+        self.queue = [waiting for waiting in self.queue if waiting.tag != asked.tag]
         spec = GroupSpec(self.next_group, asked.name, asked.num_ranks, asked.num_workers, asked.staleness, asked.start)
         self.next_group += 1
-        self.running[spec.group] = GroupRecord(spec, asked.tag, [RankRecord() for _ in range(spec.num_ranks)], now)
+        ranks = [RankRecord() for _ in range(spec.num_ranks)]
+        self.running[spec.group] = GroupRecord(spec, asked.tag, ranks, now, application=asked.application)
         return spec, True
 
     def _queue(self, asked: AdmitGroup, now: float) -> None:
@@ -197,32 +228,53 @@ class Groups:
                 waiting.asked_at = now
                 break
         else:
-            self.queue.append(QueuedGroup(asked.tag, asked.name, now))
+            self.queue.append(QueuedGroup(asked.tag, asked.name, now, asked.application))
         self.queue = [waiting for waiting in self.queue if now - waiting.asked_at <= self.ttl]
+        if len(self.queue) > MOST_QUEUED:
+            del self.queue[MOST_QUEUED:]
+            raise GroupError(f"At most {MOST_QUEUED} worker groups may wait for others. As many do: ask again later.", group=asked.name)
+
+    def _first(self, application: str) -> QueuedGroup:
+        return next(waiting for waiting in self.queue if waiting.application == application)
 
     def _fits(self, asked: AdmitGroup) -> bool:
-        used = sum(group.spec.num_workers for group in self.running.values())
-        return not self.running or used + asked.num_workers <= asked.slots
+        used = [group.spec.num_workers for group in self.running.values() if group.application == asked.application]
+        ranks = asked.num_ranks + sum(group.spec.num_ranks for group in self.running.values())
+        nbytes = _start_bytes(asked) + sum(_start_bytes(group.spec) for group in self.running.values())
+        has_slots = not used or sum(used) + asked.num_workers <= asked.slots
+        return has_slots and (not self.running or (ranks <= MAX_RANKS and nbytes <= MOST_START_BYTES))
 
     def position(self, tag: str) -> int:
-        """Number of groups ahead in the queue."""
-        return next((place for place, waiting in enumerate(self.queue) if waiting.tag == tag), len(self.queue))
+        """Number of groups of the same application ahead in the queue."""
+        own = next((waiting.application for waiting in self.queue if waiting.tag == tag), "")
+        ahead = [waiting.tag for waiting in self.queue if waiting.application == own]
+        return ahead.index(tag) if tag in ahead else len(ahead)
+
+    def owners(self) -> set[str]:
+        """Of all groups that run or wait, by their names (see `sparkps.namespaces`)."""
+        return {owner_of(group.spec.name) for group in self.running.values()} | {owner_of(waiting.name) for waiting in self.queue}
 
     def end(self, group: int) -> bool:
         """The group is over; whether it was there."""
         state = self.running.pop(group, None)
         if state is not None:
-            self._ended_tags.add(state.tag)
+            self._note_end(state.tag)
         return state is not None
 
     def withdraw(self, tag: str) -> int:
         """A request for admission does not count any more, whether it was seen, or comes later; the group it led to, or 0."""
+        _check_tag(tag)
         self.queue = [waiting for waiting in self.queue if waiting.tag != tag]
         for group, state in self.running.items():
             if state.tag == tag:
                 return group
-        self._ended_tags.add(tag)
+        self._note_end(tag)
         return 0
+
+    def _note_end(self, tag: str) -> None:
+        self._ended_tags[tag] = None
+        if len(self._ended_tags) > MOST_ENDED:
+            del self._ended_tags[next(iter(self._ended_tags))]
 
     # ---- time ----------------------------------------------------------------------------------------------------------
 
@@ -264,6 +316,12 @@ class Groups:
             The group's first cause, or `Fenced` if it has ended.
         """
         state = self._live(group, rank)
+        if attempt < GIVES_UP or attempt == NO_ATTEMPT or max(len(process), len(gone)) > LONGEST_PROCESS:
+            raise InvalidInput(
+                f"An attempt must have a number from 0, -1 or {GIVES_UP}, and its process a name of at most {LONGEST_PROCESS} characters."
+                f" Got attempt {attempt}, and names of {len(process)} and {len(gone)} characters.",
+                rank=rank,
+            )
         state.heard_at = now
         if state.cause is not None:
             raise state.cause.exception()
@@ -292,6 +350,7 @@ class Groups:
         """
         state = self._live(group, rank)
         slot = self._held(state, rank, attempt)
+        check_counters(counters)
         state.heard_at = now
         if not slot.finished:  # a renewal that was on its way when the rank finished
             slot.hold(now + self.ttl)
@@ -316,10 +375,10 @@ class Groups:
         state = self._live(group, rank)
         if state.cause is not None:
             raise state.cause.exception()
-        if rank >= state.spec.num_workers or len(said) > MAX_SAID:
+        if rank >= state.spec.num_workers or len(said) > MAX_SAID or not 0 <= after < MOST_MEETINGS:
             raise InvalidInput(
-                f"Workers meet, ranks below {state.spec.num_workers}, and say at most {MAX_SAID} bytes. Got rank {rank} and"
-                f" {len(said)} bytes.",
+                f"Workers meet, ranks below {state.spec.num_workers}, say at most {MAX_SAID} bytes, and have been to a meeting with a"
+                f" number below {MOST_MEETINGS}. Got rank {rank}, {len(said)} bytes and meeting {after}.",
                 rank=rank,
             )
         slot = self._held(state, rank, attempt)
@@ -352,8 +411,18 @@ class Groups:
                 rank=rank,
             )
         slot = self._held(self._live(group, rank), rank, attempt)
-        slot.finished, slot.result, slot.expires_at = True, result, None
+        check_counters(counters)
+        if not slot.finished:
+            slot.result = self._recorded(self.running[group], result)
+        slot.finished, slot.expires_at = True, None
         slot.counters = counters or slot.counters
+
+    def _recorded(self, state: GroupRecord, result: bytes | None) -> bytes | None:
+        """A result, if there is room for it; None as of one that is too large: the task that returns brings it."""
+        if result is None or sum(each.recorded for each in self.running.values()) + len(result) > MOST_RECORDED:
+            return None
+        state.recorded += len(result)
+        return result
 
     def fail(self, group: int, cause: Cause) -> bool:
         """The group fails, unless it has failed or ended before; whether this is news.
@@ -397,7 +466,7 @@ class Groups:
         """Check the invariants that the fields' comments state."""
         tags = [g.tag for g in self.running.values()] + [w.tag for w in self.queue]
         assert len(set(tags)) == len(tags), "a request is queued or running, once"
-        assert not self._ended_tags & set(tags)
+        assert not self._ended_tags.keys() & set(tags)
         for group, state in self.running.items():
             assert 0 < group == state.spec.group < self.next_group
             assert len(state.ranks) == state.spec.num_ranks
@@ -422,7 +491,7 @@ class Groups:
 
     def _held(self, state: GroupRecord, rank: int, attempt: int) -> RankRecord:
         slot = state.ranks[rank]
-        if slot.attempt != attempt:
+        if slot.attempt != attempt or attempt == NO_ATTEMPT:
             holder = "no attempt" if slot.attempt == NO_ATTEMPT else f"attempt {slot.attempt}"
             raise Fenced(
                 f"Rank {rank} of worker group {state.spec.name!r} must be held by attempt {attempt}. It is held by {holder}:"
@@ -450,11 +519,29 @@ def _why_kept(state: GroupRecord, rank: int, now: float, is_gone: bool) -> str:
 def _check_asked(asked: AdmitGroup) -> None:
     check_group(asked.name, asked.num_workers, asked.num_ranks, asked.staleness)
     check_start(asked.name, asked.num_ranks, asked.start)
-    if not 0 < len(asked.tag) <= LONGEST_GROUP_NAME:
+    _check_tag(asked.tag)
+    if _start_bytes(asked) > MOST_START_BYTES:
         raise InvalidInput(
-            f"A request for admission must have a tag of 1 to {LONGEST_GROUP_NAME} characters. Got {len(asked.tag)} instead.",
+            f"The states from which the ranks of worker group {asked.name!r} go on must have at most {MOST_START_BYTES} bytes together. Got"
+            f" {_start_bytes(asked)}: keep what is large in tables.",
             group=asked.name,
         )
+    if len(asked.application) > LONGEST_APPLICATION:
+        raise InvalidInput(
+            f"The application of a request for admission must have at most {LONGEST_APPLICATION} characters. Got {len(asked.application)}.",
+            group=asked.name,
+        )
+
+
+def _check_tag(tag: str) -> None:
+    if not 0 < len(tag) <= LONGEST_GROUP_NAME:
+        raise InvalidInput(
+            f"A request for admission must have a tag of 1 to {LONGEST_GROUP_NAME} characters. Got {len(tag)} instead."
+        )
+
+
+def _start_bytes(of: AdmitGroup | GroupSpec) -> int:
+    return sum(len(rank.state or b"") for rank in of.start)
 
 
 __all__ = ["GroupRecord", "Groups", "HasFinished", "HeldByOther", "Holds", "QueuedGroup", "RankRecord"]

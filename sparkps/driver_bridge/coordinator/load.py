@@ -68,7 +68,7 @@ class LoadMeter:
 def _reading(record: NodeRecord) -> _Reading:
     load: dict[str, Any] = record.report.get("load", {})
     buckets = load.get("buckets", ())
-    by_bucket = {measure: dict(zip(buckets, load.get(measure, ()), strict=False)) for measure in ("bytes", "requests")}
+    by_bucket = {measure: dict(zip(buckets, load[measure], strict=True)) if measure in load else {} for measure in ("bytes", "requests")}
     return _Reading(record.reported_at, **by_bucket)
 
 

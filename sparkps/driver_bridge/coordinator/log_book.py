@@ -13,7 +13,12 @@ MOST_LINES, MOST_CHARACTERS = 10_000, 4 << 20
 #: Characters of one answer.
 ANSWER_SIZE = 256 << 10
 
-_ORIGIN_CHARACTERS = 300
+#: Characters of the name of a process or of a logger, and the highest level: `logging` has 50.
+_NAME_CHARACTERS, _HIGHEST = 300, 100
+
+
+def _size(kept: KeptLine) -> int:
+    return len(kept.origin) + len(kept.line.logger) + len(kept.line.text)
 
 
 class LogBook:
@@ -27,9 +32,10 @@ class LogBook:
 
     def add(self, origin: str, lines: Sequence[LogLine], dropped: int = 0) -> None:
         """A process has logged these, and `dropped` others that it could not send."""
-        origin = origin[:_ORIGIN_CHARACTERS]
+        origin = origin[:_NAME_CHARACTERS]
         for line in lines:
-            self._add(KeptLine(origin, line))
+            level = min(max(0, line.level), _HIGHEST)
+            self._add(KeptLine(origin, LogLine(level, line.logger[:_NAME_CHARACTERS], line.text)))
         if dropped > 0:
             said = f"{dropped} more records were dropped: too many at once, or nobody took them"
             self._add(KeptLine(origin, LogLine(logging.WARNING, __name__, said)))
@@ -37,9 +43,9 @@ class LogBook:
     def _add(self, kept: KeptLine) -> None:
         self._kept.append(kept)
         self._last += 1
-        self._characters += len(kept.line.text)
+        self._characters += _size(kept)
         while len(self._kept) > MOST_LINES or self._characters > MOST_CHARACTERS:
-            self._characters -= len(self._kept.popleft().line.text)
+            self._characters -= _size(self._kept.popleft())
 
     def after(self, number: int) -> tuple[int, list[KeptLine], int]:
         """What came after a record: number of the last one given, the records, and how many before these are not kept any more.
@@ -55,7 +61,7 @@ class LogBook:
         room = ANSWER_SIZE
         for position in range(begin, len(self._kept)):
             given.append(self._kept[position])
-            room -= len(given[-1].line.text) + len(given[-1].origin)
+            room -= _size(given[-1])
             if room <= 0:
                 break
         return (first + begin + len(given) - 1 if given else self._last), given, dropped

@@ -8,10 +8,19 @@ from typing import Any
 
 import msgspec
 
+from sparkps.config import MOST_NODES
 from sparkps.driver_bridge.coordinator.plan import initial
-from sparkps.errors import TierError
+from sparkps.driver_bridge.coordinator.reports import checked_report
+from sparkps.errors import InvalidInput, TierError
+from sparkps.plain import shown
 from sparkps.wire.messages.control import NodeInfo
 from sparkps.wire.placement import Placement, check_placement
+
+#: Most nodes that ever join a tier: everybody is told of all of them, those that are gone included.
+MOST_JOINED = 1 << 14
+
+#: Most characters of a node's endpoint, and of the name of its host.
+LONGEST_ENDPOINT, LONGEST_HOST = 1024, 256
 
 #: Seconds that a node has at least for its first heartbeat: to be told of all tables, and load their kernels, may take some.
 JOINING = 10.0
@@ -65,6 +74,12 @@ class NodeRegistry:
         TierError
             Another node that is up has this endpoint, or runs for this job of the launcher.
         """
+        _check_hello(endpoint, host, pid, job, attempt)
+        if len(self.nodes) >= MOST_JOINED or len(self.up()) >= MOST_NODES:
+            raise TierError(
+                f"A tier must have at most {MOST_NODES} nodes at a time, and {MOST_JOINED} in its life. It has {len(self.up())}, of"
+                f" {len(self.nodes)} that have joined: start another tier."
+            )
         if any(state.info.endpoint == endpoint for state in self._up()):
             raise TierError(f"A node's endpoint must be its own. Got {endpoint}, which another node has.")
         rival = next((state.info for state in self._up() if state.info.job == job >= 0), None)
@@ -89,7 +104,7 @@ class NodeRegistry:
             return False
         state.heard_at, state.has_beaten = now, True
         if report:  # those of a busy node have none
-            state.report, state.reported_at = report, now
+            state.report, state.reported_at = checked_report(report), now
         return True
 
     def die(self, node: int, reason: str) -> NodeInfo:
@@ -175,6 +190,16 @@ class NodeRegistry:
     def _set(self, node: NodeRecord, to: str, reason: str) -> NodeInfo:
         node.info = msgspec.structs.replace(node.info, state=to, reason=reason)
         return node.info
+
+
+def _check_hello(endpoint: str, host: str, pid: int, job: int, attempt: int) -> None:
+    """Refuse what a node cannot say of itself with `InvalidInput`."""
+    text = 0 < len(endpoint) <= LONGEST_ENDPOINT and 0 < len(host) <= LONGEST_HOST and "\0" not in endpoint + host
+    if not (text and 0 <= pid < 1 << 31 and -1 <= job < 1 << 31 and -1 <= attempt < 1 << 63):
+        raise InvalidInput(
+            f"A node must say where it is in at most {LONGEST_ENDPOINT} characters, its host in {LONGEST_HOST}, and give a process id and"
+            f" numbers of a job and an attempt. Got {shown(endpoint)}, {shown(host)}, {pid}, {job} and {attempt}."
+        )
 
 
 def described(info: NodeInfo) -> str:

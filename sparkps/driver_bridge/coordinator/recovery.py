@@ -21,6 +21,7 @@ def go_on_at(core: Core, now: float) -> None:
             if rank.expires_at is not None:
                 rank.hold(now + core.groups.ttl)
     core.commands.renew(now)
+    core.usage.renew(now)
     core.connections.hear_all(now)
     if core.scaling is not None:
         core.scaling.deadline = now + core.scaling.limit

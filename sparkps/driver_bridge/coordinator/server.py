@@ -21,25 +21,35 @@ from typing import Any
 import msgspec
 import zmq
 
+from sparkps import sockets
+from sparkps.admission import Admission
 from sparkps.config import Settings
 from sparkps.descriptors import ConnectionCap, raise_limit
 from sparkps.driver_bridge.coordinator.journal import Journal
 from sparkps.driver_bridge.coordinator.tier import Outgoing, Tier
 from sparkps.driver_bridge.coordinator.token_renewal import TokenRenewal
 from sparkps.errors import ProtocolError, to_wire
-from sparkps.lifeline import watch_stdin
+from sparkps.lifeline import keep_fresh, watch_stdin
 from sparkps.log_forwarding import Listening, Outbox
+from sparkps.outgoing import Unsent
+from sparkps.peer_limits import PeerLimits
+from sparkps.secret import TierSecret
+from sparkps.secret_files import secret_on_stdin
 from sparkps.wire.codec import decode, encode, sequence_of
 from sparkps.wire.messages import control as c
 
 log = logging.getLogger(__name__)
 
+#: More than any message to the coordinator has: results, functions and reports are bounded each (see `wire`).
+MAX_MESSAGE_BYTES = 256 << 20
 #: Longest time between two looks at timers and at the parent (milliseconds).
 IDLE_MS = 100
 #: Messages taken from the socket before the socket is waited for again.
 BURST = 256
 #: Timers are looked at when the socket is empty, for what lies in it may be what they wait for; and every so many seconds.
 LONGEST_READING = 1.0
+#: Bytes that wait at most for peers that do not read, of all together; and those of an array that is sent from where it lies.
+MOST_UNSENT_BYTES, LARGE_BYTES = 512 << 20, 1 << 16
 #: Seconds between the last answer and the end of the connections.
 PARTING = 0.05
 #: Seconds that nodes have to exit before the scratch directory of a driver that is gone is removed.
@@ -59,9 +69,13 @@ class Coordinator:
         Process to live with; 0: none.
     journal : Path, optional
         Where it writes what it does before it says so. If that is there already, it goes on from it.
+    secret : TierSecret, optional
+        Of the tier, where it asks for one.
     """
 
-    def __init__(self, bind: str, tier_id: str, settings: Settings, parent: int = 0, journal: Path | None = None) -> None:
+    def __init__(
+        self, bind: str, tier_id: str, settings: Settings, parent: int = 0, journal: Path | None = None, secret: TierSecret | None = None
+    ) -> None:
         self.tier = Tier(tier_id, settings)
         self._journal = None if journal is None else Journal(journal)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -69,9 +83,14 @@ class Coordinator:
         self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
         self._socket.setsockopt(zmq.LINGER, 500)
         self._socket.setsockopt(zmq.SNDHWM, 0)
-        self._socket.bind(bind)
-        self.endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
-        self._cap = ConnectionCap(self._socket, self.endpoint)
+        self._admission = None if secret is None else Admission(self._context, secret)
+        network = settings.network
+        self.endpoint = sockets.bind(self._socket, bind, secret, MAX_MESSAGE_BYTES)
+        limits = PeerLimits(network.max_peer_connections, network.max_peer_handshakes)
+        self._cap = ConnectionCap(self._socket, self.endpoint, limits=limits, is_secured=secret is not None)
+        self._unsent = Unsent(self._socket, LARGE_BYTES, self._is_node)
+        self._unsent.most = MOST_UNSENT_BYTES
+        self.tier.figures = self._figures
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._parent = parent
         #: Set by any thread or signal handler: the tier is to stop.
@@ -87,6 +106,14 @@ class Coordinator:
             self._outbox = Outbox(settings.log_level)
             Listening(self._outbox).begin()
         self._begin()
+
+    def _figures(self) -> dict[str, int]:
+        refused = 0 if self._admission is None else self._admission.refused
+        return {**self._unsent.report(), **self._cap.report(), "refused_peers": refused}
+
+    def _is_node(self, receiver: bytes) -> bool:
+        """Whether a connection is that of a node: a client asks again for what was dropped, but a command to a node does not come again."""
+        return any(self.tier.node_at[node] == receiver for node in self.tier.nodes.up())
 
     def _begin(self) -> None:
         """Go on from the journal, if there is one with something in it."""
@@ -142,6 +169,8 @@ class Coordinator:
             self._journal.close()
         self._cap.close()
         self._socket.close()
+        if self._admission is not None:
+            self._admission.close()
         self._context.term()
 
     def _receive(self) -> bool:
@@ -177,7 +206,7 @@ class Coordinator:
             except ProtocolError as error:  # too large for a message: whoever asked is told
                 log.warning("cannot send a %s: %s", type(message).__name__, error)
                 frames = encode(c.Refused(getattr(message, "seq", 0), *to_wire(error)))
-            self._socket.send_multipart([receiver, *frames])
+            self._unsent.send(receiver, frames)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -194,12 +223,16 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     raise_limit()
     settings = msgspec.json.decode(arguments.settings, type=Settings)
+    secret = secret_on_stdin() if arguments.secret_on_stdin else None
     journal = Path(arguments.journal) if arguments.journal else None
-    coordinator = Coordinator(arguments.bind, arguments.tier, settings, arguments.parent, journal)
-    signal.signal(signal.SIGTERM, lambda *_: coordinator.stop())
+    coordinator = Coordinator(arguments.bind, arguments.tier, settings, arguments.parent, journal, secret)
+    if signal.getsignal(signal.SIGTERM) != signal.SIG_IGN:  # as whoever started it wishes
+        signal.signal(signal.SIGTERM, lambda *_: coordinator.stop())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if arguments.watch_stdin:
         watch_stdin(lambda: coordinator.stop(orphaned=True))
+    if arguments.scratch:
+        keep_fresh(Path(arguments.scratch))
     sys.stdout.write(coordinator.endpoint + "\n")
     sys.stdout.flush()
     coordinator.serve()
@@ -223,6 +256,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--watch-stdin", action="store_true", help="exit when standard input ends")
     parser.add_argument("--journal", default="", help="file to write what happens to, and to go on from if it is there")
     parser.add_argument("--scratch", default="", help="directory to remove at the end if the driver is gone")
+    parser.add_argument("--secret-on-stdin", action="store_true", help="read the secret of the tier as the first line of standard input")
     return parser.parse_args(argv)
 
 

@@ -28,13 +28,16 @@ PARTS = (
     "last_checkpoint",
     "torn",
     "hollow",
+    "is_closed",
+    "refused_ends",
+    "why_not_ended",
     "catalog",
     "groups",
     "tokens",
     "connections",
 )
 #: What is as in a new coordinator when the moment is quiet: something is under way there, or nodes are still to be told.
-QUIET = ("scaling", "checkpointing", "unplaced", "lacking", "leaving", "is_restoring", "anew", "attaching")
+QUIET = ("scaling", "checkpointing", "unplaced", "lacking", "leaving", "is_restoring", "anew", "attaching", "closing")
 
 
 def is_quiet(core: Core) -> bool:

@@ -98,6 +98,8 @@ _ROWS: dict[Event, tuple[Outcome, ...]] = {
     c.TierStatus:       _ANYWHERE,
     c.LogLines:         _ANYWHERE,
     c.FetchLog:         _ANYWHERE,
+    c.AskToStop:        _ANYWHERE,
+    c.CloseTier:        _USES,
     c.StopTier:        (S.STOPPING,     S.STOPPING,     S.STOPPING,     S.STOPPING, S.STOPPED),
     Own.STOP:          (S.STOPPING,     S.STOPPING,     S.STOPPING,     S.STOPPING, S.STOPPED),
     Own.STOPPED:       (R.NOT_STOPPING, R.NOT_STOPPING, R.NOT_STOPPING, S.STOPPED,  S.STOPPED),

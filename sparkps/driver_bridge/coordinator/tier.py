@@ -30,8 +30,9 @@ from sparkps.driver_bridge.coordinator.handlers import (
     tokens,
 )
 from sparkps.driver_bridge.coordinator.recovery import go_on_at
+from sparkps.driver_bridge.coordinator.reports import silent_replicas
 from sparkps.driver_bridge.coordinator.states import Own, TierState
-from sparkps.errors import ProtocolError, SparkPSError
+from sparkps.errors import ProtocolError, SparkPSError, TierError
 from sparkps.wire.codec import decode, encode
 from sparkps.wire.messages import control as c
 
@@ -54,7 +55,9 @@ HANDLERS: Handlers = {
 _NOTICES = (c.Heartbeat, c.CommandDone, c.LogLines)
 
 #: Requests that change nothing that a coordinator which is started again does not learn anew.
-_QUESTIONS = (c.Attach, c.FindTable, c.Renew, c.Meet, c.GroupState, c.TierStatus, c.FetchLog, c.FindDueTokens)
+_QUESTIONS = (c.Attach, c.FindTable, c.Renew, c.Meet, c.GroupState, c.TierStatus, c.FetchLog, c.FindDueTokens, c.AskToStop)
+#: What makes something that lasts as long as the tier.
+_MAKES = (c.CreateTable, c.DropTable, c.RegisterFunction, c.AdmitGroup, c.RestoreCheckpoint)
 #: Answers that say the same: ask again.
 _ASK_AGAIN = (c.Refused, c.Wait, c.Queued)
 
@@ -109,6 +112,8 @@ class Tier(Core):
             self.send(sender, refused(getattr(message, "seq", 0), error))
         elif isinstance(message, _NOTICES):
             self._notice(sender, message)
+        elif c.is_for_another(sender, self.tier_id) and not isinstance(message, c.TierStatus):
+            self.send(sender, refused(message.seq, _another(self.tier_id)))
         elif self.connections.begin(sender, message.seq, now):
             command, reply = self.commands.next, self._request(sender, message)
             if not isinstance(message, _QUESTIONS) and not isinstance(reply, _ASK_AGAIN):
@@ -135,6 +140,8 @@ class Tier(Core):
         decision = rebalancing.look(self)
         if decision is not None:
             self._own(e.Weighed(now, self.commands.next, decision.weights, decision.reason))
+        if expired := tables.look(self):
+            self._own(e.Expired(now, self.commands.next, expired))
         self.connections.forget(now)
         return self.flush()
 
@@ -219,6 +226,8 @@ class Tier(Core):
                 self.moves.wake()
             case e.Weighed(weights=weights, reason=reason):
                 rebalancing.weighed(self, weights, reason)
+            case e.Expired(tables=expired):
+                tables.expire(self, expired)
             case e.Recovered(now=now):
                 go_on_at(self, now)
                 checkpoints.interrupted(self)
@@ -240,18 +249,25 @@ class Tier(Core):
 
     def _notice(self, sender: bytes, message: c.Heartbeat | c.CommandDone | c.LogLines) -> None:
         """A message that nobody waits to be answered; of those that change nothing there is no event."""
+        try:
+            self._take_notice(sender, message)
+        except Exception:  # a fault of ours that a message has found: it must not cost all others their coordinator
+            self.garbage += 1
+            log.exception("a %s could not be taken", type(message).__name__)
+
+    def _take_notice(self, sender: bytes, message: c.Heartbeat | c.CommandDone | c.LogLines) -> None:
         command = self.commands.next
         if isinstance(message, c.LogLines):
             self._handle(sender, message)
             return
         if isinstance(message, c.Heartbeat):
             self._handle(sender, message)
-            silent = message.report.get("silent_replicas")
+            silent = silent_replicas(message.report) if self.node_at.get(message.node) == sender else []
             if silent and message.node in self.nodes.up() and moving.cut_off(self, message.node, silent):
                 self._record(e.CutOff(self.clock.now, command, message.node, silent))
                 self._settle()
             return
-        waited_for = self.commands.under_way.get(message.seq)
+        waited_for = self.commands.under_way.get(message.seq) if self.node_at.get(message.node) == sender else None
         self._handle(sender, message)
         if waited_for is not None and not isinstance(waited_for.message, c.ReportNow):
             self._record(e.Taken(self.clock.now, command, sender, _frames(_without_part(message))))
@@ -274,6 +290,8 @@ class Tier(Core):
     def _handle(self, sender: bytes, message: Any) -> c.ControlMessage | None:
         kind = type(message)
         self.enter(kind)
+        if kind in _MAKES:
+            lifecycle.check_open(self)
         return HANDLERS[kind](self, sender, message)
 
     def _settle(self) -> None:
@@ -283,6 +301,7 @@ class Tier(Core):
         restoring.go_on(self)
         moving.go_on(self)
         scaling.go_on(self)
+        lifecycle.go_on(self)
 
     def _come_to(self, now: float) -> None:
         """It is `now`. Time in which the coordinator did not run counts for nobody (see `clock.Clock`)."""
@@ -291,7 +310,7 @@ class Tier(Core):
             return
         if absent > _LONG_ABSENCE:
             log.warning("the coordinator did not run for %.1f s: all time limits are moved by so much", absent)
-        for part in (self.nodes, self.groups, self.commands, self.connections, self.moves, self.rebalance):
+        for part in (self.nodes, self.groups, self.commands, self.connections, self.moves, self.rebalance, self.usage):
             part.shift(absent)
         if self.scaling is not None:
             self.scaling.deadline += absent
@@ -301,6 +320,14 @@ def _without_part(message: Any) -> Any:
     """What a node says, without its part of a checkpoint: that is large, and one that is interrupted is taken again."""
     report = getattr(message, "report", {})
     return replace(message, report={key: value for key, value in report.items() if key != "part"}) if "part" in report else message
+
+
+def _another(tier_id: str) -> SparkPSError:
+    """What a client learns that means a tier which was here before."""
+    return TierError(
+        f"What is asked for must be of the tier that runs, {tier_id}. The one that it is of has ended, and this one is in its place, as"
+        " when it was started again: take tables from this one (`PSContext`, `sparkps.connect`)."
+    )
 
 
 def _frames(message: Any) -> list[bytes]:

@@ -38,6 +38,7 @@ from sparkps.driver_bridge.input.scan import check_input
 from sparkps.driver_bridge.spark.cluster import what_there_is
 from sparkps.driver_bridge.spark.jobs import SparkJob
 from sparkps.errors import InvalidInput
+from sparkps.namespaces import SEPARATOR
 from sparkps.specs import GroupSpec, RankStart
 from sparkps.wire.messages.control import AdmitGroup, Cause, FailRank
 
@@ -127,7 +128,8 @@ class Group:
         if resume_from is not None:
             ranks = self.num_workers + solver
             shape = self.num_workers, ranks, self.consistency.bound
-            self._resumption = Resumption(ps.control, resume_from, name, *shape)
+            own = dataclasses.replace(resume_from, restores=lambda table: ps.owns(table) and resume_from.restores(table))
+            self._resumption = Resumption(ps.control, own, self._shared(name), *shape)
         #: Looked at, and staged if need be, before admission: slots are not held meanwhile.
         self._rows = GroupInput(
             df,
@@ -179,7 +181,7 @@ class Group:
         spec = self._admitted(begun)
         if self._resumption is not None:
             self._resumption.mark(spec)
-        terms = Terms(self.consistency, self._timeout, self._rows, time.monotonic() - began)
+        terms = Terms(self.consistency, self._timeout, self._rows, time.monotonic() - began, self._ps.address.tier_id)
         life.enter(Event.ADMITTED)
         monitor = self._monitored(spec)
         with ended_if_it_fails(life, monitor):
@@ -189,6 +191,11 @@ class Group:
                 member = solver.join(ps.address, ps.control, spec, monitor, life, ttl=ttl)
             life.enter(Event.STARTED)
         return RunningGroup(self._ps.control, spec, terms, life, monitor, member)
+
+    def _shared(self, name: str) -> str:
+        """A name as others know it who share the tier."""
+        owner = self._ps.address.owner
+        return f"{owner}{SEPARATOR}{name}" if owner else name
 
     @property
     def restored(self) -> Manifest | None:
@@ -201,7 +208,8 @@ class Group:
         self._life.at_end(EndStep.GROUP, lambda _: admission.withdraw(control, tag, ANSWER_WITHIN))
         ranks = self.num_workers + self._has_solver
         slots = self._plan.slots.limit or self._plan.slots.default
-        asking = AdmitGroup(0, self.name, self.num_workers, ranks, self.consistency.bound, slots, tag, start)
+        shape = self.num_workers, ranks, self.consistency.bound, slots
+        asking = AdmitGroup(0, self._shared(self.name), *shape, tag, start, self._ps.application)
         limit = longest if self._timeout is None else min(self._timeout, longest)
         spec = admission.admit(control, asking, limit, self._plan.slots.remedy)
         self._life.at_end(EndStep.GROUP, lambda _: admission.end(control, spec))

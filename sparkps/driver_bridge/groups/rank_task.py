@@ -8,6 +8,7 @@ the coordinator fails the task: then Spark is the one to tell.
 from __future__ import annotations
 
 import logging
+import pickle
 import socket
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -30,6 +31,7 @@ from sparkps.driver_bridge.input.scan import RankRows, with_names
 from sparkps.errors import Fenced, InvalidInput, SparkPSError, to_wire
 from sparkps.log_forwarding import LogForwarder
 from sparkps.plain import cut, name_of, text_of
+from sparkps.secret import SIGNATURE_BYTES, TierSecret, opened, sealed, secret_of
 from sparkps.specs import GroupSpec
 from sparkps.wire.messages.control import MAX_RECORDED_RESULT, Cause, Recorded, Renew, TierAddress
 
@@ -104,7 +106,7 @@ class RankTask:
     def _log_forwarded(self, rank: int) -> AbstractContextManager[Any]:
         if not self.log_level:
             return nullcontext()
-        return LogForwarder(self.address.coordinator, f"rank {rank} on {socket.gethostname()}", self.log_level)
+        return LogForwarder(self.address.coordinator, f"rank {rank} on {socket.gethostname()}", self.log_level, secret_of(self.address))
 
     def run(
         self, rank: int, attempt: int, rows: Iterator[pa.RecordBatch], devices: tuple[str, ...]
@@ -153,7 +155,8 @@ class RankTask:
         """Train as long as the rank is ours; None: another attempt has it."""
         session = connect(self.address)
         try:
-            result = self._train(session, lease, batches, devices)
+            pickled = self._train(session, lease, batches, devices)
+            result = sealed(secret_of(self.address), self.address.tier_id, purpose_of(self.group, lease.rank), pickled)
             lease.finish(result if len(result) <= MAX_RECORDED_RESULT else None)
             return FINISHED, result
         except _LargeResultLostError:
@@ -219,9 +222,14 @@ class RankTask:
             )
 
 
+def purpose_of(group: GroupSpec, rank: int) -> str:
+    """What a result is signed for."""
+    return f"result of rank {rank} of group {group.group}"
+
+
 def stored_result(pickled: bytes) -> bytes:
     """What is stored with a rank's last tick."""
-    return _RESULT + pickled if len(pickled) < MAX_RECORDED_RESULT else _LARGE_RESULT
+    return _RESULT + pickled if len(pickled) + SIGNATURE_BYTES <= MAX_RECORDED_RESULT else _LARGE_RESULT
 
 
 def result_stored(stored: bytes | None) -> bool:
@@ -235,6 +243,17 @@ def pickle_result(value: Any) -> bytes:
 
     dumps: Any = cloudpickle.dumps
     return bytes(dumps(value))
+
+
+def unpickled_result(secret: TierSecret | None, tier_id: str, group: GroupSpec, rank: int, result: bytes) -> Any:
+    """What a rank's task has returned, or recorded at the coordinator: the one place where the driver unpickles it.
+
+    Raises
+    ------
+    NotAdmitted
+        Nobody of the tier has signed it for this rank.
+    """
+    return pickle.loads(opened(secret, tier_id, purpose_of(group, rank), result))
 
 
 class _LargeResultLostError(Exception):
@@ -273,4 +292,7 @@ def _beneath_sparkps(error: BaseException) -> Any:
     return frame or error.__traceback__
 
 
-__all__ = ["FAILED", "FINISHED", "LOST_RESULT", "RankEnd", "RankTask", "cause_of", "pickle_result", "result_stored", "stored_result"]
+__all__ = [
+    "FAILED", "FINISHED", "LOST_RESULT", "RankEnd", "RankTask", "cause_of", "pickle_result", "purpose_of", "result_stored", "stored_result",
+    "unpickled_result",
+]  # fmt: skip

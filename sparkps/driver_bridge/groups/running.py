@@ -6,7 +6,6 @@ A background thread watches the group (see `monitor`); the calling thread only w
 from __future__ import annotations
 
 import logging
-import pickle
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from sparkps.consistency import Consistency
 from sparkps.driver_bridge.groups.causes import raise_first_cause, told
 from sparkps.driver_bridge.groups.life import Life
 from sparkps.driver_bridge.groups.monitor import ANSWER_WITHIN, GroupMonitor
-from sparkps.driver_bridge.groups.rank_task import FINISHED, LOST_RESULT
+from sparkps.driver_bridge.groups.rank_task import FINISHED, LOST_RESULT, unpickled_result
 from sparkps.driver_bridge.groups.report import Results, RunReport, rank_figures
 from sparkps.driver_bridge.groups.solver import SolverMember
 from sparkps.driver_bridge.groups.stand_in import are_lost
@@ -27,6 +26,7 @@ from sparkps.driver_bridge.groups.states import Event, GroupStage
 from sparkps.driver_bridge.groups.worker import Worker
 from sparkps.driver_bridge.input.choice import GroupInput
 from sparkps.errors import DeadlineExceeded, GroupError, TierError, WorkerFailed
+from sparkps.secret import TierSecret
 from sparkps.specs import GroupSpec
 from sparkps.wire.messages.control import GroupReport, TierStatus
 
@@ -49,6 +49,8 @@ class Terms:
     rows: GroupInput
     #: Seconds that it waited behind other groups.
     admission_seconds: float
+    #: The tier that its ranks sign their results for.
+    tier_id: str
 
 
 class RunningGroup:
@@ -155,7 +157,7 @@ class RunningGroup:
             if self._solver is not None and self._life.state is GroupStage.RUNNING:
                 self._solver.finish()
             self._wait_settled()
-            results = Results(results_of(self._monitor.ends(), self.spec), self._report())
+            results = Results(results_of(self._monitor.ends(), self.spec, self._control.secret, self._terms.tier_id), self._report())
         self._life.finish()
         return results
 
@@ -211,7 +213,7 @@ def ended_if_it_fails(life: Life, monitor: GroupMonitor) -> Iterator[None]:
         raise
 
 
-def results_of(ends: list[Any], group: GroupSpec) -> list[Any]:
+def results_of(ends: list[Any], group: GroupSpec, secret: TierSecret | None, tier_id: str) -> list[Any]:
     """One result a rank, in the order of ranks.
 
     Parameters
@@ -219,11 +221,17 @@ def results_of(ends: list[Any], group: GroupSpec) -> list[Any]:
     ends : list of RankEnd
         What the tasks of the group's Spark job gave, in any order.
     group : GroupSpec
+    secret : TierSecret or None
+        Of the tier: with it ranks have signed their results.
+    tier_id : str
+        For which they have signed them.
 
     Raises
     ------
     WorkerFailed
         A rank has none.
+    NotAdmitted
+        One is not signed.
     """
     rows = {row.rank: row for row in ends}
     for rank in range(group.num_workers):
@@ -239,7 +247,7 @@ def results_of(ends: list[Any], group: GroupSpec) -> list[Any]:
                 rank=rank,
                 group=group.name,
             )
-    return [pickle.loads(bytes(rows[rank].result)) for rank in range(group.num_workers)]
+    return [unpickled_result(secret, tier_id, group, rank, bytes(rows[rank].result)) for rank in range(group.num_workers)]
 
 
 __all__ = ["RunningGroup", "Terms", "ended_if_it_fails", "results_of"]

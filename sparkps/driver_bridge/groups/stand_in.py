@@ -16,11 +16,13 @@ from sparkps.driver_bridge.groups.rank_task import (
     LOST_RESULT,
     RankEnd,
     pickle_result,
+    purpose_of,
     result_stored,
     stored_result,
 )
 from sparkps.driver_bridge.groups.report import WorkerLost
 from sparkps.errors import GroupError, InvalidInput, SparkPSError, WorkerFailed
+from sparkps.secret import sealed, secret_of
 from sparkps.specs import GroupSpec
 from sparkps.wire.messages.control import (
     GIVES_UP,
@@ -191,7 +193,8 @@ class StandIn:
             session.finish(stored_result(pickled))
         finally:
             session.close()
-        self._control.request(FinishRank(0, group.group, rank, GIVES_UP, pickled, {"clock": clock}))
+        result = sealed(secret_of(self._address), self._address.tier_id, purpose_of(group, rank), pickled)
+        self._control.request(FinishRank(0, group.group, rank, GIVES_UP, result, {"clock": clock}))
         self.lost[rank] = lost
         log.warning(
             "worker group %s goes on without rank %d: its worker was lost after %d clocks, and no successor has come",

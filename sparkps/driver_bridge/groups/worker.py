@@ -89,7 +89,7 @@ class Worker:
         UnknownTable
         """
         if name not in self._tables:
-            spec = self._session.control.request(FindTable(0, name)).spec
+            spec = self._session.control.request(FindTable(0, self._session.address.full_name(name))).spec
             handle = (SparseTable if spec.kind == "sparse" else DenseTable)(self._session.address, spec)
             self._tables[name] = handle.bind(self._session)  # type: ignore[assignment]
         return self._tables[name]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 LAUNCHERS: dict[str, str] = {
     "local": "sparkps.driver_bridge.launchers.local",
     "executors": "sparkps.driver_bridge.launchers.executors",
+    "attach": "sparkps.driver_bridge.launchers.attach",
 }
 
 #: The launcher that fits the master.
@@ -32,10 +33,16 @@ ANSWER_GRACE = 10.0
 
 
 class RunningTier(Protocol):
-    """A tier that has been started, and can be stopped."""
+    """A tier that has been started, or found, and can be stopped, or left."""
 
     #: What table handles carry.
     address: TierAddress
+    #: Where several applications share the tier, names this one; else empty.
+    application: str
+
+    @property
+    def settings(self) -> Settings:
+        """Of the tier: as it was asked for, or as it is."""
 
     @property
     def held_by_nodes(self) -> Held:
@@ -54,7 +61,7 @@ class RunningTier(Protocol):
         """Have so many nodes, and wait until every bucket is where it shall be; see `PSContext.scale`."""
 
     def stop(self) -> None:
-        """End all processes of the tier; does nothing the second time."""
+        """End all processes of the tier, and this process's calls to it; does nothing the second time."""
 
 
 def launch(settings: Settings, spark: SparkSession) -> RunningTier:
@@ -73,13 +80,13 @@ def launch(settings: Settings, spark: SparkSession) -> RunningTier:
     TierError
         The tier is not ready in time.
     """
-    module = importlib.import_module(LAUNCHERS[choose(settings.launch, spark.sparkContext.master or "")])
+    module = importlib.import_module(LAUNCHERS[choose(settings.launch, spark.sparkContext.master or "", settings.attach)])
     start: Callable[[Settings, SparkSession], RunningTier] = module.launch
     return start(settings, spark)
 
 
-def choose(asked: str, master: str) -> str:
-    """Name of the launcher that `asked` means: itself, or the one that fits the master.
+def choose(asked: str, master: str, url: str = "") -> str:
+    """Name of the launcher that `asked` means: itself, or the one that fits the URL of a running tier, if there is one, or the master.
 
     Raises
     ------
@@ -92,7 +99,11 @@ def choose(asked: str, master: str) -> str:
     ['local', 'executors', 'executors']
     >>> choose("local", "spark://here:7077")
     'local'
+    >>> choose("auto", "yarn", "sparkps://gateway:7077")
+    'attach'
     """
+    if asked == AUTO and url:
+        return "attach"
     if asked == AUTO:
         return "local" if Master(master).on_this_host else "executors"
     if asked not in LAUNCHERS:

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO
 
+from sparkps.config import Settings
 from sparkps.errors import TierError
+from sparkps.secret import TierSecret
 from sparkps.storage import reason, why_unwritable
 
 #: Lines of a log that an error shows.
@@ -28,8 +30,8 @@ TERM_GRACE = 2.0
 class Child:
     """One child process.
 
-    Its standard input is a pipe that the driver never writes to: when the driver is gone, however it went, the pipe ends, and
-    so does the child. It runs in a session of its own, so that Ctrl-C in a terminal does not reach it.
+    Its standard input is a pipe that the driver writes at most `first_words` to: when the driver is gone, however it went, the pipe
+    ends, and so does the child. It runs in a session of its own, so that Ctrl-C in a terminal does not reach it.
 
     Parameters
     ----------
@@ -41,6 +43,8 @@ class Child:
     environment : mapping
     on_exit : callable
         Called with the child, in a thread of its own, as soon as it has exited.
+    first_words : bytes
+        Written to its standard input at once.
 
     Raises
     ------
@@ -55,6 +59,7 @@ class Child:
         log: Path,
         environment: Mapping[str, str],
         on_exit: Callable[[Child], None] | None = None,
+        first_words: bytes = b"",
     ) -> None:
         self.name = name
         self.log = log
@@ -69,6 +74,7 @@ class Child:
             ) from None
         with output:
             self.process = _started(name, command, output, environment)
+        speak_first(self.process, first_words)
         threading.Thread(target=self._watch, name=f"sparkps-{name}", daemon=True).start()
 
     @property
@@ -126,6 +132,26 @@ class Child:
             self._on_exit(self)
 
 
+def speak_first(process: subprocess.Popen[bytes], words: bytes) -> None:
+    """Write to the standard input of a process, which stays open; one that has ended already does not hear it."""
+    if words and process.stdin is not None:
+        with contextlib.suppress(OSError):
+            process.stdin.write(words)
+            process.stdin.flush()
+
+
+def node_options(settings: Settings, secret: TierSecret | None) -> list[str]:
+    """The words of a node's command that are the same wherever it runs: what it takes of whom."""
+    network = settings.network
+    options = ["--max-message-bytes", str(settings.node.max_message_bytes), "--peer-connections", str(network.max_peer_connections)]
+    return [*options, "--peer-handshakes", str(network.max_peer_handshakes), *secret_option(secret)]
+
+
+def secret_option(secret: TierSecret | None) -> list[str]:
+    """The words of a command by which a process reads its secret as the first line of standard input, if there is one."""
+    return [] if secret is None else ["--secret-on-stdin"]
+
+
 def _started(name: str, command: list[str], output: IO[bytes], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
@@ -160,4 +186,4 @@ def _wait(children: list[Child], seconds: float) -> list[Child]:
     return [child for child in children if not child.exited.wait(max(0.0, deadline - time.monotonic()))]
 
 
-__all__ = ["Child", "end"]
+__all__ = ["Child", "end", "node_options", "secret_option", "speak_first"]

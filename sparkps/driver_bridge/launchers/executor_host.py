@@ -9,7 +9,9 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from sparkps.environment import machine_of_container
+from sparkps.config import PREFIX
+from sparkps.environment import machine_of_container, variable
+from sparkps.errors import ConfigError
 
 #: Ancestors of a Python task that are looked through for the executor's JVM: Python's daemon is one of them.
 _GENERATIONS = 6
@@ -48,7 +50,7 @@ def towards(endpoint: str) -> str:
         return name
 
 
-def addresses(coordinator: str, known_as: str) -> tuple[str, str]:
+def addresses(coordinator: str, known_as: str, bind: str = "", advertise: str = "") -> tuple[str, str]:
     """Where a node binds, and the name or address by which others reach it.
 
     Spark's own name for the executor is the one by which executors fetch blocks from each other. Where it cannot be resolved, or is
@@ -60,12 +62,54 @@ def addresses(coordinator: str, known_as: str) -> tuple[str, str]:
         Its endpoint.
     known_as : str
         From `spark_name`.
+    bind, advertise : str
+        What settings say instead: an address, or ``$NAME`` of an environment variable here.
+
+    Raises
+    ------
+    ConfigError
+        There is no such variable here.
 
     Examples
     --------
     >>> addresses("tcp://127.0.0.1:7077", "127.0.0.1")
     ('127.0.0.1', '127.0.0.1')
     """
+    binds, advertised = said_here("nodeBindAddress", bind), said_here("nodeAddress", advertise)
+    if binds and advertised:
+        return binds, advertised
+    found_bind, found = _found(coordinator, known_as)
+    return binds or found_bind, advertised or binds or found
+
+
+def said_here(setting: str, value: str) -> str:
+    """The value of a setting on this host.
+
+    Parameters
+    ----------
+    setting : str
+        Its key, without the prefix, for the message.
+    value : str
+        As it was given: an address, or ``$NAME`` of an environment variable here.
+
+    Raises
+    ------
+    ConfigError
+        There is no such variable here.
+    """
+    if not value.startswith("$"):
+        return value
+    found = variable(value[1:])
+    if not found:
+        raise ConfigError(
+            f"`{PREFIX}{setting}` names an environment variable that must be set on each host with nodes. {value!r} is not on"
+            f" {socket.gethostname()}.",
+            key=PREFIX + setting,
+        )
+    return found
+
+
+def _found(coordinator: str, known_as: str) -> tuple[str, str]:
     way = towards(coordinator)
     resolved = ""
     with contextlib.suppress(OSError):
@@ -80,4 +124,4 @@ def machine(known_as: str) -> str:
     return machine_of_container() or known_as or socket.gethostname()
 
 
-__all__ = ["addresses", "machine", "spark_name", "towards"]
+__all__ = ["addresses", "machine", "said_here", "spark_name", "towards"]

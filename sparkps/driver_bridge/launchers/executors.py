@@ -26,6 +26,7 @@ from sparkps.driver_bridge.launchers.locations import Location, executors, hosts
 from sparkps.driver_bridge.launchers.node_jobs import NodeJob
 from sparkps.driver_bridge.launchers.node_task import NodeTask
 from sparkps.driver_bridge.profiles import Held
+from sparkps.driver_bridge.spark.channel import check_channel
 from sparkps.driver_bridge.spark.cluster import check_fits, what_there_is
 from sparkps.driver_bridge.spark.console import KeepOff
 from sparkps.driver_bridge.spark.interrupts import SpareNodes
@@ -33,6 +34,7 @@ from sparkps.driver_bridge.spark.master import Master
 from sparkps.driver_bridge.spark.session import has_stopped
 from sparkps.driver_bridge.spark.slots import check_platform
 from sparkps.errors import ConfigError, SparkPSError, TierError
+from sparkps.secret import TierSecret
 from sparkps.wire.messages.control import NodeGone, TierStatus
 
 if TYPE_CHECKING:
@@ -59,10 +61,13 @@ class ExecutorsTier(LaunchedTier):
     ----------
     settings : Settings
     spark : SparkSession
+    secret : TierSecret, optional
+        See `LaunchedTier`.
     """
 
-    def __init__(self, settings: Settings, spark: SparkSession) -> None:
-        self._spark = spark
+    def __init__(self, settings: Settings, spark: SparkSession, secret: TierSecret | None = None) -> None:
+        #: The session whose executors run the nodes.
+        self.spark = spark
         conf, master = conf_of(spark), spark.sparkContext.master or ""
         self._is_yarn = Master(master).is_yarn
         #: Executors of the default profile that there will be, where Spark was told; else as many as there are nodes.
@@ -74,16 +79,18 @@ class ExecutorsTier(LaunchedTier):
         resources.worker_profile(master, conf, settings.workers.gpus)  # what is wrong with it is told now, not at the first run
         self._java_profile = resources.build(self.profile)
         self._held_by = partial(resources.held_by_nodes, master, conf, settings)
-        self._host = conf.get("spark.driver.host", "127.0.0.1")
-        self._listens_at = f"tcp://{_numeric(conf.get('spark.driver.bindAddress', self._host))}"
-        self._port = _free_port(self._listens_at)
+        network = settings.network
+        self._host = network.coordinator_address or conf.get("spark.driver.host", "127.0.0.1")
+        listens_at = network.coordinator_bind_address or conf.get("spark.driver.bindAddress", self._host)
+        self._listens_at = f"tcp://{_numeric(listens_at)}"
+        self._port = network.coordinator_port or _free_port(self._listens_at)
         #: What Spark does to all jobs, and must not do to those of nodes.
         self._keep_off, self._spare = KeepOff(spark), SpareNodes(spark)
         #: By number; those that have ended go. Owner: `_lock`.
         self._jobs: dict[int, NodeJob] = {}
         #: Why a job has failed for good while the tier started.
         self._failed = ""
-        super().__init__(settings)
+        super().__init__(settings, secret)
         self._watcher = threading.Thread(target=self._watch, name="sparkps-node-jobs", daemon=True)
 
     @property
@@ -106,14 +113,14 @@ class ExecutorsTier(LaunchedTier):
             self._watcher.start()
         task = NodeTask(self.address, self._settings, number)
         places = spread(self._candidates(), self._taken())
-        self._jobs[number] = NodeJob(self._spark, task, self._java_profile, places, self._ended)
+        self._jobs[number] = NodeJob(self.spark, task, self._java_profile, places, self._ended)
         self._jobs[number].start()
 
     def _candidates(self) -> list[Location]:
         """Where nodes may be, as far as that is known. Standalone spreads executors by itself, Kubernetes by its pod templates."""
         if self.profile.executor is None:
             return self._executors()
-        return hosts_of_yarn(self._spark) if self._is_yarn else []
+        return hosts_of_yarn(self.spark) if self._is_yarn else []
 
     def _taken(self) -> list[Location]:
         """Where the nodes are; of those that have not joined yet, where they shall be."""
@@ -139,13 +146,13 @@ class ExecutorsTier(LaunchedTier):
         number, cores = min(self._settings.num_nodes, self._expected), self._settings.num_nodes * self._settings.node_cores
         began, pause = time.time(), threading.Event()
         while not self._is_started:
-            seen, now = executors(self._spark), time.time()
+            seen, now = executors(self.spark), time.time()
             if len(seen) >= number and sum(each.cores for each in seen) >= cores:
                 break
-            if now > (patience(self._spark.sparkContext.startTime / 1e3, seen) if seen else began + FIRST_WITHIN):
+            if now > (patience(self.spark.sparkContext.startTime / 1e3, seen) if seen else began + FIRST_WITHIN):
                 break
             pause.wait(LOOK_EVERY)
-        return executors(self._spark)
+        return executors(self.spark)
 
     def _number_staying(self, going: set[int], report: dict[str, Any]) -> int:
         # the job of a node that is dead has another attempt
@@ -162,7 +169,7 @@ class ExecutorsTier(LaunchedTier):
         said += [f"Node job {job.number} has failed {job.failure}." for job in self._jobs.values() if job.failure]
         less = f"`{PREFIX}numNodes`, `{PREFIX}nodeCores`, `{PREFIX}nodeMemory`"
         remedy = f"Ask for less ({less}), end other applications, or raise `{PREFIX}startTimeout`."
-        return " ".join([*said, what_there_is(self._spark), remedy])
+        return " ".join([*said, what_there_is(self.spark), remedy])
 
     def _watch(self) -> None:
         """Tell the coordinator of nodes that have gone with their tasks, until the tier ends."""
@@ -182,7 +189,7 @@ class ExecutorsTier(LaunchedTier):
 
     def _replace(self, job: NodeJob) -> None:
         job.wait()
-        if self._stopping.is_set() or has_stopped(self._spark.sparkContext):  # what has ended it is no failure
+        if self._stopping.is_set() or has_stopped(self.spark.sparkContext):  # what has ended it is no failure
             return
         if why := job.why():
             log.error("node job %d has failed: %s", job.number, why)
@@ -198,7 +205,7 @@ class ExecutorsTier(LaunchedTier):
 
     def scale(self, num_nodes: int, seconds: float) -> None:
         """See `RunningTier.scale`; more nodes than can ever be placed are refused."""
-        check_fits(self._spark, self.profile, num_nodes)
+        check_fits(self.spark, self.profile, num_nodes)
         super().scale(num_nodes, seconds)
 
     # ---- end -----------------------------------------------------------------------------------------------------------
@@ -274,11 +281,17 @@ def launch(settings: Settings, spark: SparkSession) -> ExecutorsTier:
     >>> tier = launch(Settings(num_nodes=2), spark)      # doctest: +SKIP
     >>> tier.stop()                                      # doctest: +SKIP
     """
+    return prepared(settings, spark).start()
+
+
+def prepared(settings: Settings, spark: SparkSession, secret: TierSecret | None = None) -> ExecutorsTier:
+    """As `launch`, without starting it; with a secret that the tier has already, if it has one."""
     check_platform(conf_of(spark))
+    check_channel(conf_of(spark), settings.network.allow_plaintext_keys)
     if not settings.node.node_memory:
         node = dataclasses.replace(settings.node, node_memory=resources.DEFAULT_NODE_MEMORY)
         settings = dataclasses.replace(settings, node=node)
-    return ExecutorsTier(settings, spark).start()
+    return ExecutorsTier(settings, spark, secret)
 
 
-__all__ = ["ExecutorsTier", "launch"]
+__all__ = ["ExecutorsTier", "launch", "prepared"]

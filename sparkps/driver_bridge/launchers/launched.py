@@ -23,7 +23,7 @@ import msgspec
 from sparkps.client.control import ControlClient
 from sparkps.config import PREFIX, Settings
 from sparkps.driver_bridge.launchers import ANSWER_GRACE
-from sparkps.driver_bridge.launchers.children import Child, end
+from sparkps.driver_bridge.launchers.children import Child, end, secret_option
 from sparkps.driver_bridge.launchers.restarts import Restarts
 from sparkps.driver_bridge.launchers.scratch import socket_directory
 from sparkps.driver_bridge.launchers.warming import warm_kernels
@@ -31,6 +31,8 @@ from sparkps.environment import child_environment, with_client_kernels
 from sparkps.errors import DeadlineExceeded, NodeUnreachable, SparkPSError, TierError
 from sparkps.kernels import places
 from sparkps.lifeline import JOURNAL
+from sparkps.secret import TierSecret, keep
+from sparkps.secret_files import for_stdin
 from sparkps.wire.messages.control import ScaleTier, StopTier, TierAddress, TierStatus
 
 log = logging.getLogger(__name__)
@@ -49,14 +51,23 @@ class LaunchedTier(ABC):
     Parameters
     ----------
     settings : Settings
+    secret : TierSecret, optional
+        Of the tier, where there is one already; by default a new one, if the tier listens at TCP endpoints.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    #: It has the tier for itself.
+    application = ""
+
+    def __init__(self, settings: Settings, secret: TierSecret | None = None) -> None:
         places.use(settings.kernel_cache_dir)
         self._settings = with_client_kernels(settings, places.given() or places.found().kept_in)
         self.directory = socket_directory()
-        self.address = TierAddress(secrets.token_hex(8), self._advertised(), settings.control_timeout)
-        self.control = ControlClient(self.address.coordinator, settings.control_timeout)
+        #: None: what listens does so in a directory of this user alone.
+        self.secret = secret or (TierSecret.new() if self._advertised().startswith("tcp://") else None)
+        self.address = TierAddress(secrets.token_hex(8), self._advertised(), settings.control_timeout, self.secret is not None)
+        if self.secret is not None:
+            keep(self.address.tier_id, self.secret)
+        self.control = ControlClient(self.address.coordinator, settings.control_timeout, self.secret)
         self._environment = child_environment(settings)
         self._stopping = threading.Event()
         self._coordinator: Child | None = None
@@ -74,6 +85,11 @@ class LaunchedTier(ABC):
         self._coordinator_is_gone = False
         #: Held while the number of nodes is changed.
         self._scaling = threading.Lock()
+
+    @property
+    def settings(self) -> Settings:
+        """See `RunningTier.settings`."""
+        return self._settings
 
     # ---- what a launcher says ------------------------------------------------------------------------------------------
 
@@ -134,7 +150,7 @@ class LaunchedTier(ABC):
         command += ["--bind", self._bound(), "--tier", self.address.tier_id]
         command += ["--settings", msgspec.json.encode(self._settings).decode()]
         command += ["--parent", str(os.getpid()), "--watch-stdin", "--scratch", str(self.directory)]
-        command += ["--journal", str(self._journal)]
+        command += ["--journal", str(self._journal), *secret_option(self.secret)]
         self._coordinator = self._child("coordinator", command)
 
     def _start_next_node(self) -> None:
@@ -143,7 +159,7 @@ class LaunchedTier(ABC):
             self._start_node(self._next_node - 1)
 
     def _child(self, name: str, command: list[str]) -> Child:
-        return Child(name, command, self.directory / f"{name}.log", self._environment, self._exited)
+        return Child(name, command, self.directory / f"{name}.log", self._environment, self._exited, for_stdin(self.secret))
 
     def _warm_kernels(self) -> None:
         """Compile the kernels of this machine. Nodes start meanwhile: they need none until they have a table."""
@@ -202,6 +218,17 @@ class LaunchedTier(ABC):
         if not self._stopping.is_set() and child is self._coordinator:
             log.error("%s", child.ending())
             self._after_coordinator(child)
+
+    def start_missing(self, report: dict[str, Any]) -> None:
+        """Start nodes that lack, where somebody else has asked the coordinator to have more; `report` is its status."""
+        if report["scaling"] is None or not self._scaling.acquire(blocking=False):
+            return  # nobody asks, or `scale` does it
+        try:
+            with self._lock:
+                if self._is_started and not self._stopping.is_set():
+                    self._start_missing(report, is_restart=False)
+        finally:
+            self._scaling.release()
 
     def _after_coordinator(self, child: Child) -> None:
         """Another process goes on from the journal, at the same address; if none does, whoever waits for it is told so at once."""

@@ -26,10 +26,12 @@ from typing import Any
 from sparkps.client.control import ControlClient
 from sparkps.config import Settings
 from sparkps.driver_bridge.launchers import executor_host
-from sparkps.driver_bridge.launchers.children import LAST_LINES
+from sparkps.driver_bridge.launchers.children import LAST_LINES, node_options, speak_first
 from sparkps.environment import child_environment
 from sparkps.errors import SparkPSError, TierError
 from sparkps.lifeline import PLACE_TAKEN
+from sparkps.secret import secret_of
+from sparkps.secret_files import for_stdin
 from sparkps.wire.messages.control import NodeGone, TierAddress, TierStatus
 
 #: Seconds between two looks whether another attempt's node is still up.
@@ -56,9 +58,11 @@ class NodeProcess:
     ----------
     command : list of str
     environment : mapping
+    first_words : bytes
+        Written to its standard input at once.
     """
 
-    def __init__(self, command: list[str], environment: dict[str, str]) -> None:
+    def __init__(self, command: list[str], environment: dict[str, str], first_words: bytes = b"") -> None:
         self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
         self._process = subprocess.Popen(
             command,
@@ -70,6 +74,7 @@ class NodeProcess:
         )
         self._reader = threading.Thread(target=self._read, name="sparkps-node-log", daemon=True)
         self._reader.start()
+        speak_first(self._process, first_words)
 
     def _read(self) -> None:
         assert self._process.stdout is not None
@@ -136,7 +141,7 @@ class NodeTask:
             continue
         context = TaskContext.get()
         assert context is not None, "runs in a Spark task"
-        control = ControlClient(self.address.coordinator, self.address.control_timeout)
+        control = ControlClient(self.address.coordinator, self.address.control_timeout, secret_of(self.address))
         try:
             while not self._has_ended(control, context.taskAttemptId(), context.attemptNumber() == 0):
                 continue
@@ -164,7 +169,7 @@ class NodeTask:
         machine = executor_host.machine(known_as)
         if not self._wait_for_turn(control, machine, 0.0 if is_first else FIRST_WITHIN):
             return True
-        node = NodeProcess(self._command(attempt, known_as, machine), self._environment())
+        node = NodeProcess(self._command(attempt, known_as, machine), self._environment(), for_stdin(secret_of(self.address)))
         try:
             status = self._status_of(node, control, attempt)
         finally:
@@ -199,11 +204,14 @@ class NodeTask:
         return False
 
     def _command(self, attempt: int, known_as: str, machine: str) -> list[str]:
-        bind, advertise = executor_host.addresses(self.address.coordinator, known_as)
+        network = self.settings.network
+        bind, advertise = executor_host.addresses(self.address.coordinator, known_as, network.node_bind_address, network.node_address)
         threads = self.settings.node_threads or self.settings.node_cores
         command = [sys.executable, "-m", "sparkps.ps_nodes", "--coordinator", self.address.coordinator]
-        command += ["--bind", f"tcp://{bind}:0", "--advertise", advertise, "--host", machine, "--threads", str(threads)]
-        return [*command, "--job", str(self.job), "--attempt", str(attempt), "--watch-stdin", "--watch-parent"]
+        command += ["--bind", f"tcp://{bind}:{network.node_ports or 0}", "--advertise", advertise, "--host", machine]
+        command += ["--threads", str(threads)]
+        command += ["--job", str(self.job), "--attempt", str(attempt), "--watch-stdin", "--watch-parent"]
+        return [*command, *node_options(self.settings, secret_of(self.address))]
 
     def _environment(self) -> dict[str, str]:
         # The task's own search path: packages may have come with the application.

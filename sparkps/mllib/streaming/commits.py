@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -72,10 +73,13 @@ class CommitLog:
     control : ControlClient
     url : str
         A directory, on any file system that checkpoints may be written to.
+    full_name : callable, optional
+        What the name of a table means on the tier, which several owners may share.
     """
 
-    def __init__(self, control: ControlClient, url: str) -> None:
+    def __init__(self, control: ControlClient, url: str, full_name: Callable[[str], str] = lambda name: name) -> None:
         self._control = control
+        self._full_name = full_name
         self._store = checkpointing.writable_store_at(url)
         self._newest: Manifest | None = None
 
@@ -120,7 +124,7 @@ class CommitLog:
         found = None if newest is None else Commit.of(newest)
         assert newest is not None, "there is a commit"
         assert found is not None, "of a model"
-        mine = [each for each in newest.tables if each.name.startswith(found.prefix)]
+        mine = [each for each in newest.tables if each.name.startswith(self._full_name(found.prefix))]
         self._store.verify(newest)
         checkpointing.load_tables(self._control, self._store, newest, mine, time.monotonic() + checkpointing.LIMIT)
 

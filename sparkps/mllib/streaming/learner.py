@@ -107,7 +107,7 @@ class StreamLearner(Generic[M]):
     ) -> None:
         self._ps, self._job, self._export = ps, job, export
         self._lock = threading.Lock()
-        self._log = CommitLog(ps.control, url)
+        self._log = CommitLog(ps.control, url, ps.address.full_name)
         found = self._log.latest()
         #: What was learned; owner: `_lock`.
         self._commit = found or Commit(new_prefix(job.uid), params, {})

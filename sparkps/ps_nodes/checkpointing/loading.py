@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparkps.checkpoints.manifest import Manifest
 from sparkps.checkpoints.parts import times_of
-from sparkps.errors import SparkPSError
+from sparkps.errors import ProtocolError, SparkPSError
 from sparkps.kernels.layout import ENTRY
 from sparkps.ps_nodes.checkpointing import cuts
 from sparkps.ps_nodes.replication.replica_group import Share
@@ -36,6 +36,8 @@ Done = Callable[[BaseException | None, dict[str, Any]], None]
 
 def verify(state: ServerState, message: c.VerifyCheckpoint, done: Done) -> None:
     """See whether this node's share of a checkpoint can be loaded. On the I/O thread."""
+    if not message.nodes:
+        raise ProtocolError("A checkpoint must be verified by nodes. Got none.")
     mine = [bucket for bucket in range(NUM_BUCKETS) if message.nodes[bucket % len(message.nodes)] == state.node]
 
     copies = sum(len(row) for row in state.placement) / NUM_BUCKETS

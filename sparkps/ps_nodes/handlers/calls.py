@@ -33,6 +33,7 @@ def call(state: ServerState, work: Work) -> None:
     use = state.tables.use([table for each in message.calls for table in each.tables])
     try:
         prepared = functions.prepare(message.calls, state.tables.by_id)
+        state.tables.note([table.spec.table for table in prepared.tables])
         if state.serving.missing:
             state.serving.check((table.spec, buckets) for table in prepared.tables)
         if _waits(state, work, prepared):
@@ -125,6 +126,7 @@ def _call_user(state: ServerState, work: Work, prepared: functions.Prepared, buc
                 " change the same tables, and was not begun.",
                 function=name,
             )
+        use.mark_call()
         state.users.start(lambda: prepared.compute(where, read_only), seconds, then, use.release, name=name)
 
     if read_only:

@@ -15,6 +15,7 @@ from sparkps.ps_nodes.replication.handover import place
 from sparkps.ps_nodes.replication.snapshots import send_buckets
 from sparkps.ps_nodes.state import ServerState
 from sparkps.ps_nodes.tables.buffers import return_freed_memory
+from sparkps.secret import opened
 from sparkps.specs import NUM_BUCKETS, check_spec
 from sparkps.wire.buckets import unpacked
 from sparkps.wire.messages import control as c
@@ -48,7 +49,7 @@ def command(state: ServerState, message: Any, done: Done) -> None:
 
 def welcome(state: ServerState, message: c.Welcome) -> None:
     """The node is a member: take over all that exists."""
-    state.node = message.node
+    state.node, state.tier_id = message.node, message.tier_id
     state.settings = message.settings
     state.sessions.ttl = message.settings.session_ttl
     state.copies.node = message.node
@@ -206,7 +207,7 @@ def _load(state: ServerState, name: str, blob: bytes, done: Done) -> None:
     """To load a user's function is to run code of the user's: on a thread of that kind, with a deadline."""
 
     def load() -> None:
-        functions.register(name, blob)
+        functions.register(name, opened(state.secret, state.tier_id, f"function {name}", blob), state.settings.allow_functions)
 
     def loaded(_: Any, error: BaseException | None) -> None:
         state.io.post(state.loading.ended)

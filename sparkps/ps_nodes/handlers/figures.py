@@ -24,4 +24,6 @@ def export(state: ServerState, work: Work) -> None:
         raise InvalidInput(f"Bucket {message.bucket} must be this node's.", bucket=message.bucket)
     if state.serving.missing and message.table in state.tables.by_id:
         state.serving.check([(state.tables.by_id[message.table].spec, 1 << message.bucket)])
-    work.done(state.tables.export(message.table, message.bucket, message.start, message.limit), record=False)
+    found = state.tables.export(message.table, message.bucket, message.start, message.limit)
+    state.tables.note([message.table])
+    work.done(found, record=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from sparkps.errors import SparkPSError
+from sparkps.errors import ProtocolError, SparkPSError
 from sparkps.ps_nodes.dispatch import UNKNOWN_BYTES
 from sparkps.ps_nodes.handlers import calls, clocks, figures, keysets, rows  # noqa: F401 - they fill REQUESTS
 from sparkps.ps_nodes.handlers.table import REQUESTS, handles
@@ -16,6 +16,9 @@ from sparkps.wire.messages import data as m
 from sparkps.wire.messages.base import DataMessage
 
 log = logging.getLogger(__name__)
+
+#: Requests that come with arrays.
+_BRING_ARRAYS = frozenset({m.Step, m.Register})
 
 
 def run(state: ServerState, work: Work) -> None:
@@ -29,6 +32,8 @@ def run(state: ServerState, work: Work) -> None:
         elif work.session.bars(work.seq, work.acked) and work.is_write:
             work.send_back(_barred(state, work))
         else:
+            if work.arrays and type(message) not in _BRING_ARRAYS:
+                raise ProtocolError(f"A {type(message).__name__} must bring no arrays. Got {len(work.arrays)}.")
             REQUESTS[type(message)](state, work)
     except KeySetMissing as missing:
         work.send_back(m.UnknownKeySet(work.seq, missing.keyset))

@@ -32,6 +32,7 @@ def step(state: ServerState, work: Work) -> None:
     use = Use(tables, []) if inline else tables.use(ids)
     try:
         targets = targets_of(tables, message.ops, work.arrays, work.session.keysets, state.bucket_bits, keep_keys=state.copies.active)
+        tables.note(ids)
         if state.serving.missing:
             state.serving.check((target.table.spec, target.mask) for target in targets)
         if state.load.count():

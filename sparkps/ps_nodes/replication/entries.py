@@ -14,17 +14,21 @@ from sparkps.ps_nodes.replication import snapshots
 from sparkps.ps_nodes.replication.answers import writer_of
 from sparkps.ps_nodes.replication.follower import Follower
 from sparkps.ps_nodes.replication.holds import Hold
-from sparkps.ps_nodes.shard_copies import Change, Outcome
+from sparkps.ps_nodes.shard_copies import Change, Outcome, check_slots, checked_rows
 from sparkps.ps_nodes.shards import Entry
 from sparkps.ps_nodes.tables.directory import Table, Use
 from sparkps.ps_nodes.tables.operations import targets_of
 from sparkps.ps_nodes.tables.sparse import SparseShards
 from sparkps.ps_nodes.tables.targets import Target
 from sparkps.ps_nodes.turns import ShardSet
+from sparkps.specs import NUM_BUCKETS
 from sparkps.wire.buckets import bits_of, buckets_in, listed, unpacked
 from sparkps.wire.hashing import buckets_of
 from sparkps.wire.marks import stamp_of
 from sparkps.wire.messages import log
+
+#: Most functions of users that have their turn at one primary at a time.
+MOST_HOLDS = 4096
 
 _Carrier = Callable[[Follower, Any, list[Any]], None]
 
@@ -151,7 +155,9 @@ def _call(follower: Follower, message: log.ShipCall, _: list[Any]) -> None:
 
 
 def _hold(follower: Follower, message: log.ShipHold, _: list[Any]) -> None:
-    buckets = unpacked(message.buckets)
+    buckets = unpacked(message.buckets) & follower.held
+    if message.hold in follower.holds or len(follower.holds) >= MOST_HOLDS:
+        raise ProtocolError(f"A function must have its turn once, and at most {MOST_HOLDS} at a time. Got {message.hold}.")
 
     def done(_: Any, error: BaseException | None) -> None:
         if error is not None:
@@ -165,24 +171,37 @@ def _rows(follower: Follower, message: log.ShipRows, arrays: list[Any]) -> None:
     hold = follower.holds.pop(message.hold, None)
     if hold is None:
         raise ProtocolError(f"Rows must be of a function that has its turn. Got those of {message.hold}.")
-    buckets = unpacked(message.buckets)
+    try:
+        buckets, changes, answer = _brought(follower, message, arrays, hold)
+    except BaseException:
+        hold.cancel(follower.shards)
+        raise
     if buckets:
         follower.marks.take(message.writer, message.stamp, message.table, buckets)
-    values = iter(arrays)
-    changes = []
-    for table_id, bucket in message.changes:
-        slots, rows = next(values), next(values)
-        table = follower.tables.by_id.get(table_id)
-        if table is not None and follower.held >> bucket & 1:
-            changes.append(Change(table, bucket, slots, rows))
-    answer = list(values)
 
     def write() -> None:
+        check_slots(changes)
         Outcome([], changes).commit()
         if buckets:
             follower.answers.keep(message.writer, message.stamp, buckets, answer)
 
     hold.bring(follower.shards, write)
+
+
+def _brought(follower: Follower, message: log.ShipRows, arrays: list[Any], hold: Hold) -> tuple[int, list[Change], list[Any]]:
+    """What a function has written in buckets that are held, checked; and its answer."""
+    if len(arrays) < 2 * len(message.changes):
+        raise ProtocolError(f"Rows of {len(message.changes)} changes must come as two arrays each. Got {len(arrays)}.")
+    buckets, changes = unpacked(message.buckets) & follower.held, []
+    for number, (table_id, bucket) in enumerate(message.changes):
+        slots, rows = arrays[2 * number : 2 * number + 2]
+        table = follower.tables.by_id.get(table_id)
+        if table is None or not 0 <= bucket < NUM_BUCKETS or not follower.held >> bucket & 1:
+            continue
+        if not hold.entry.shards.get(table.order, 0) >> bucket & 1:
+            raise ProtocolError(f"A function must write where it has its turn. Got bucket {bucket} of table {table_id}.", bucket=bucket)
+        changes.append(Change(table, bucket, *checked_rows(table, slots, rows)))
+    return buckets, changes, arrays[2 * len(message.changes) :]
 
 
 def _close(follower: Follower, message: log.ShipClose, _: list[Any]) -> None:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from sparkps.errors import Fenced, UnknownTable
+from sparkps.errors import Fenced, ProtocolError, UnknownTable
 from sparkps.ps_nodes.replication.answers import Answers
 from sparkps.ps_nodes.replication.holds import Hold
 from sparkps.ps_nodes.replication.replica_group import ReplicaGroup, Share
@@ -60,6 +60,8 @@ class Follower:
         The buckets that this node shall copy by the placement, as bits.
     is_at : callable
         Whether this is the epoch of this node's placement.
+    leader_of : callable
+        The primary of a bucket by that placement; None: there is no such bucket.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Follower:
         carry_out: Callable[[Follower, Any, list[Any]], None],
         named: Callable[[], int],
         is_at: Callable[[int], bool],
+        leader_of: Callable[[int], int | None],
     ) -> None:
         self.source = source
         self.tables = tables
@@ -80,10 +83,12 @@ class Follower:
         #: Of this node: calls that the log has brought are among them.
         self.answers = answers
         self._pool = pool
-        self._spec_of = spec_of
+        #: Specification of a worker group; None: it has ended.
+        self.spec_of = spec_of
         self._carry_out = carry_out
         self._named = named
         self.is_at = is_at
+        self._leader_of = leader_of
         #: The log that it follows, 0: none yet; and the last entry of it that is here.
         self.generation = 0
         self.taken = 0
@@ -211,7 +216,7 @@ class Follower:
 
     def _group(self, number: int, held: int) -> ReplicaGroup | None:
         found = self.groups.get(number)
-        if found is None and number not in self._ended and (spec := self._spec_of(number)) is not None:
+        if found is None and number not in self._ended and (spec := self.spec_of(number)) is not None:
             found = self.groups[number] = ReplicaGroup(spec, self.tables)
             for bucket in buckets_in(held):
                 found.clock.hold(bucket)
@@ -222,7 +227,20 @@ class Follower:
         group = self.groups.get(number)
         if group is not None and (failed or not group.has_due):
             del self.groups[number]
-        self._ended.add(number)
+        self._ended = {each for each in (*self._ended, number) if self.spec_of(each) is not None}
+
+    def check_source(self, bucket: int) -> None:
+        """Refuse a bucket that its sender does not lead.
+
+        Raises
+        ------
+        ProtocolError
+        """
+        leader = self._leader_of(bucket)
+        if leader != self.source:
+            raise ProtocolError(
+                f"A bucket must come from the node that leads it, {leader}. Got bucket {bucket} of node {self.source}.", bucket=bucket
+            )
 
     def has_ended(self, number: int) -> bool:
         """Whether a worker group is known to be over at the primary."""

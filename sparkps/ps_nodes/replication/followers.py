@@ -44,6 +44,7 @@ class Followers:
                 carry_out,
                 self._named,
                 lambda epoch: epoch == state.epoch,
+                lambda bucket: state.placement[bucket][0] if 0 <= bucket < len(state.placement) else None,
             )
         return found
 
@@ -54,8 +55,8 @@ class Followers:
         """An entry has arrived; returns what to answer, if anything."""
         state = self._state
         info = state.nodes.get(source)
-        if info is None or not state.is_complete:
-            return None  # a node that is new, and of which the coordinator has not told yet
+        if info is None or not state.is_complete or source == state.node:
+            return None  # a node that is new, and of which the coordinator has not told yet; or nobody, for no node copies itself
         if info.state != "up":
             return NotShipped(state.epoch)
         follower = self.of(source)

@@ -13,11 +13,12 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sparkps.errors import TierError
-from sparkps.plain import name_of, text_of
+from sparkps.errors import ProtocolError, TierError
+from sparkps.plain import name_of, shown, text_of
 from sparkps.ps_nodes.closed import Serving
 from sparkps.ps_nodes.replication.follower import Follower
 from sparkps.ps_nodes.shards import Entry
+from sparkps.specs import NUM_BUCKETS
 from sparkps.wire.buckets import buckets_in, packed
 from sparkps.wire.messages.control import NodeInfo
 from sparkps.wire.messages.log import ShipGiven
@@ -45,7 +46,10 @@ def place(
     serving: Serving = OPEN,
 ) -> None:
     """Take over a placement, after those that came before; buckets of `anew` begin empty. On the I/O thread."""
-    check_placement(placement)
+    nodes, anew = list(nodes), list(anew)
+    check_placement(placement, state.nodes.keys() | {state.node, *(info.node for info in nodes)} if nodes else None)
+    if not all(0 <= bucket < NUM_BUCKETS for bucket in anew):
+        raise ProtocolError(f"Buckets that begin anew must be in [0, {NUM_BUCKETS}). Got {shown(anew)}.")
     state.nodes.update((info.node, info) for info in nodes)
     state.begin()
     for target in state.copies.targets():
@@ -338,7 +342,7 @@ class _Change:
         """Who waits is refused by the new epoch; key sets are registered anew."""
         state = self._state
         for session in list(state.sessions.sessions.values()):
-            session.keysets.clear()
+            session.forget_keysets()
         for group in list(state.groups.values()):
             group.refuse_parked()
         state.tell_sessions()

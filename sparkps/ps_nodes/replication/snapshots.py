@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from sparkps.errors import TierError
+from sparkps.errors import ProtocolError, TierError
 from sparkps.ps_nodes import functions
 from sparkps.ps_nodes.clock_buffers import CallPart, Kept
 from sparkps.ps_nodes.replication.answers import Answered
@@ -16,9 +16,11 @@ from sparkps.ps_nodes.shards import Entry
 from sparkps.ps_nodes.tables.bucket_rows import BucketRows
 from sparkps.ps_nodes.tables.directory import Tables
 from sparkps.ps_nodes.tables.operations import targets_of
-from sparkps.wire.marks import WriterMark
+from sparkps.specs import MAX_RANKS, GroupSpec
+from sparkps.wire.marks import MAX_CLOCK, ORDINAL_BITS, WriterMark
 from sparkps.wire.messages import log
 from sparkps.wire.messages.data import Op
+from sparkps.wire.shard_times import check_shard_clock
 
 if TYPE_CHECKING:
     from sparkps.ps_nodes.replication.follower import Follower
@@ -160,23 +162,31 @@ def adopt(follower: Follower, message: log.ShipBucket, arrays: list[Any]) -> Non
     tables, bucket, at = follower.tables, message.bucket, 0
     if not follower.is_at(message.epoch):
         return  # the placement has changed since
+    follower.check_source(bucket)
     if follower.held >> bucket & 1:
         follower.drop(bucket)
     tables.hold(1 << bucket)
     shares = []
     for told in message.groups:
+        known = follower.groups.get(told.group)
+        check_share(told, bucket, follower.spec_of(told.group) if known is None else known.spec)
         kept = list[Kept]()
         for write in told.kept:
             its = arrays[at : at + _arrays_of(write)]
             at += len(its)
             kept += _kept(tables, bucket, write, its)
         shares.append(Share(told.group, told.clock, kept))
-    follower.bring(bucket, message.marks, shares)
+    answers = []
     for group_number, rank, stamp, count in message.answers:
         writer = rank if group_number == 0 else (group_number, rank)
-        follower.answers.keep(writer, stamp, 1 << bucket, arrays[at : at + count])
-        at += count
+        answers.append((writer, stamp, check_answer(arrays[at : at + max(0, count)], bucket)))
+        at += len(answers[-1][2])
     rows = BucketRows.of(message.rows, arrays[at:])
+    if rows.bucket != bucket:
+        raise ProtocolError(f"The rows of a bucket must be its own. Got those of {rows.bucket}.", bucket=bucket)
+    follower.bring(bucket, message.marks, shares)
+    for writer, stamp, given in answers:
+        follower.answers.keep(writer, stamp, 1 << bucket, given)
 
     def done(_: Any, error: BaseException | None) -> None:
         if error is not None:
@@ -184,6 +194,37 @@ def adopt(follower: Follower, message: log.ShipBucket, arrays: list[Any]) -> Non
 
     shards = tables.shards_of(1 << bucket)
     follower.shards.apply(Entry(shards, lambda: tables.adopt_bucket(rows, shards), done))
+
+
+def check_share(told: log.GroupShare, bucket: int, spec: GroupSpec | None) -> None:
+    """Refuse what a group is said to have in a bucket, if that cannot be.
+
+    Raises
+    ------
+    ProtocolError
+    """
+    if spec is not None:
+        check_shard_clock(told.clock, bucket, spec)
+    ranks = MAX_RANKS if spec is None else spec.num_ranks
+    for write in told.kept:
+        if not (0 <= write.rank < ranks and 0 <= write.clock < MAX_CLOCK and 0 <= write.ordinal < 1 << ORDINAL_BITS):
+            raise ProtocolError(
+                f"A write that is kept must be of a rank in [0, {ranks}), with a clock in [0, {MAX_CLOCK}) and an ordinal in"
+                f" [0, {1 << ORDINAL_BITS}). Got rank {write.rank}, clock {write.clock} and ordinal {write.ordinal}.",
+                group=told.group,
+            )
+
+
+def check_answer(arrays: list[Any], bucket: int) -> list[Any]:
+    """The arrays of an answer on one bucket: its number, then what was given, for each function.
+
+    Raises
+    ------
+    ProtocolError
+    """
+    if not arrays or arrays[0].dtype != "int32" or arrays[0].tolist() != [bucket]:
+        raise ProtocolError(f"An answer must begin with the number of its bucket, {bucket}. It does not.", bucket=bucket)
+    return arrays
 
 
 def _arrays_of(write: log.KeptWrite) -> int:

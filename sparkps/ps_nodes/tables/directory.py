@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Container, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -53,17 +54,26 @@ def load_ahead() -> None:
 class Use:
     """Some tables in use, until `release`; a context manager. Made by `Tables.use`."""
 
-    __slots__ = ("_directory", "_moves", "tables")
+    __slots__ = ("_directory", "_is_call", "_moves", "tables")
 
     def __init__(self, directory: Tables, tables: list[Table], moves: int = 0) -> None:
         self._directory = directory
         self._moves = moves
+        self._is_call = False
         self.tables = tables
+
+    def mark_call(self) -> None:
+        """A user's function runs on them until `release`: however long that takes, they are used."""
+        if not self._is_call:
+            self._is_call = True
+            self._directory.calls(self.tables, 1)
 
     def release(self) -> None:
         """Let go of the tables; does nothing the second time."""
         tables, self.tables = self.tables, []
         if tables:
+            if self._is_call:
+                self._directory.calls(tables, -1)
             self._directory.release(tables, self._moves)
 
     def __enter__(self) -> Self:
@@ -102,6 +112,10 @@ class Tables:
         #: Owner: `_lock` for changes; reads are of a plain dict.
         self.by_id: dict[int, Table] = {}
         self._indexes: dict[int, KeyIndex] = {}
+        #: How many requests there were of each table, about: any thread adds to it, and one of two at a moment may not be counted.
+        self._uses: dict[int, int] = {}
+        #: Users' functions that run on each table; see `Use.mark_call`. Owner: `_lock`.
+        self._calls: Counter[int] = Counter()
         #: Names of dropped tables, for those who still ask for them; owner: `_lock`.
         self._dropped: dict[int, str] = {}
         #: How many work on each table, by its id; tables that nobody uses are not in it. Owner: `_lock`.
@@ -153,6 +167,7 @@ class Tables:
                 table = self.by_id.pop(table_id, None)
                 if table is None:
                     return 0
+                self._uses.pop(table_id, None)
                 self._dropped[table_id] = table.spec.name
                 used = table_id in self._users
                 if used:
@@ -178,6 +193,18 @@ class Tables:
                 table_id = table.spec.table
                 users[table_id] = users.get(table_id, 0) + 1
             return self._begun(tables)
+
+    def note(self, table_ids: Iterable[int]) -> None:
+        """A client asks for something of tables that are here: the coordinator is told how often that was."""
+        for table_id in table_ids:
+            self._uses[table_id] = self._uses.get(table_id, 0) + 1
+
+    def calls(self, tables: Iterable[Table], more: int) -> None:
+        """Functions begin to run on tables (1), or have ended (-1)."""
+        with self._lock:
+            for table in tables:
+                self._calls[table.spec.table] += more
+            self._calls = +self._calls
 
     def _begun(self, tables: list[Table]) -> Use:
         moves = self._moves
@@ -368,9 +395,10 @@ class Tables:
             return table.export(bucket, start, limit)
 
     def report(self, buckets: int) -> dict[str, dict[str, int]]:
-        """Rows of each table in these buckets (bits), and all its bytes, by id."""
+        """Rows of each table in these buckets (bits), all its bytes, and how many requests there were of it, by id."""
+        self.note(list(self._calls))
         return {
-            str(table_id): {"rows": table.row_count(buckets), "bytes": table.nbytes()}
+            str(table_id): {"rows": table.row_count(buckets), "bytes": table.nbytes(), "uses": self._uses.get(table_id, 0)}
             for table_id, table in list(self.by_id.items())
         }
 

@@ -12,6 +12,9 @@ from sparkps.ps_nodes.tables.growth import Promise
 from sparkps.ps_nodes.tables.index import KeyIndex, no_bits
 from sparkps.wire.buckets import bits_of, mask_of
 
+#: What a registered chunk takes besides keys and slots (bytes, about), and a key with its slot.
+CHUNK_BYTES, KEY_BYTES = 4096, 12
+
 #: (buckets int32 (r,), offsets int64 (r + 1,)): runs of keys of one bucket each.
 Runs = tuple[NDArray[np.int32], NDArray[np.int64]]
 
@@ -84,6 +87,11 @@ class KeyChunk:
     def _first_outside(self, among: int) -> int:
         buckets, offsets = self.runs
         return int(offsets[np.flatnonzero(~bits_of(among)[buckets])[0]])
+
+    @property
+    def room(self) -> int:
+        """Bytes that it takes at most where it is registered."""
+        return room_of(self.size)
 
     @property
     def mask(self) -> int:
@@ -179,6 +187,11 @@ class KeyChunk:
         return part
 
 
+def room_of(keys: int) -> int:
+    """Bytes that a registered chunk of so many keys takes at most."""
+    return CHUNK_BYTES + KEY_BYTES * keys
+
+
 class NodeKeySet:
     """One registered key set: its chunks by `Register.start`."""
 
@@ -186,10 +199,15 @@ class NodeKeySet:
         self.index_id = index_id
         self.total = total
         self.chunks: dict[int, KeyChunk] = {}
+        #: Bytes that its chunks take at most.
+        self.room = 0
 
-    def add(self, start: int, chunk: KeyChunk) -> None:
-        """One more chunk; a repeated one replaces itself."""
+    def add(self, start: int, chunk: KeyChunk) -> int:
+        """One more chunk; a repeated one replaces itself. Returns by how much `room` has grown."""
+        before, replaced = self.room, self.chunks.get(start)
         self.chunks[start] = chunk
+        self.room += chunk.room - (0 if replaced is None else replaced.room)
+        return self.room - before
 
     def nbytes(self) -> int:
         """Bytes of keys and slots held."""

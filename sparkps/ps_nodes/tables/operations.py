@@ -110,7 +110,7 @@ def answer_bytes(
 ) -> int:
     """Bytes that the pulls among a step's operations will answer with, about; for what is wrong with them nothing."""
     total = 0
-    for op in ops:
+    for op in ops[:MOST_OPS]:
         table = tables.by_id.get(op.table) if op.code == OpCode.PULL else None
         if table is not None:
             total += _TARGETS[type(table)].rows_asked(op, table, arrays, keysets, among) * table.row_bytes

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import random
 import secrets
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -140,10 +140,10 @@ _node_order = lru_cache(maxsize=64)(node_order)
 _placements: dict[int, Placement] = {}
 
 
-def _checked_once(placement: Placement) -> Placement:
+def _checked_once(placement: Placement, nodes: Iterable[int] | None = None) -> Placement:
     """As `check_placement`: the few placements of the simulated tiers are the same objects in all schedules."""
     if id(placement) not in _placements:
-        _placements[id(placement)] = check_placement(placement)
+        _placements[id(placement)] = check_placement(placement, nodes)
     return placement
 
 

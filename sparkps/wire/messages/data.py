@@ -99,13 +99,15 @@ class Request(DataMessage, frozen=True, array_like=True):
 
 
 class Hello(DataMessage, frozen=True, tag=1):
-    """Opens a session at a node, or opens it again where the node has forgotten it. Answer: `Ready`.
+    """Opens a session at a node, or opens it again where the node has forgotten it. Answer: `Ready`, or `AnotherTier`.
 
     ``seq`` is what the client has: every request with a number up to it was answered.
     """
 
     session: int
     seq: int = 0
+    #: The tier that the client's tables are on: one that was started again at the same endpoints has other tables under their ids.
+    tier_id: str = ""
 
 
 class Step(Request, frozen=True, tag=2):
@@ -267,6 +269,12 @@ class UnknownSession(DataMessage, frozen=True, tag=37):
     """The node has no such session (it restarted, or forgot it after a long silence). Nothing was done."""
 
     seq: int
+
+
+class AnotherTier(DataMessage, frozen=True, tag=57):
+    """The node is of another tier than the session: nothing that the session asks is for it."""
+
+    tier_id: str
 
 
 class Parked(DataMessage, frozen=True, tag=38):

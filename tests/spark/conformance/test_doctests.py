@@ -13,6 +13,8 @@ import types
 import pyspark
 import pytest
 
+from tests.harness.cases import cases
+
 #: Classes whose examples are run, by module of pyspark.ml.
 CLASSES = {
     "classification": ("FMClassifier", "LinearSVC", "LogisticRegression", "MultilayerPerceptronClassifier", "OneVsRest"),
@@ -20,6 +22,9 @@ CLASSES = {
     "regression": ("FMRegressor", "GeneralizedLinearRegression", "LinearRegression"),
     "tuning": ("CrossValidator", "ParamGridBuilder", "TrainValidationSplit"),
 }
+
+#: Those of them whose examples say little more than others', and take their time.
+LONG = ("LinearSVC", "OneVsRest", "FMRegressor", "TrainValidationSplit")
 
 #: Modules of pyspark.ml that ours take the place of, class by class.
 REPLACED = ("classification", "feature", "regression")
@@ -34,6 +39,11 @@ LEFT_OUT: dict[str, dict[str, str]] = {
 
 #: Classes that are none of ours, and work on ours.
 OF_SPARK = ("CrossValidator", "OneVsRest", "ParamGridBuilder", "TrainValidationSplit")
+
+
+def pairs(classes: dict[str, tuple[str, ...]], is_long: bool) -> list[tuple[str, str]]:
+    """Module and class of those whose examples are left to the long tests, or are not."""
+    return [(module, name) for module, names in classes.items() for name in names if (name in LONG) is is_long]
 
 
 def substitute(name: str) -> types.ModuleType:
@@ -76,7 +86,7 @@ class Runner(doctest.DocTestRunner):
 @pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore:Exception ignored in. <function Pool.__del__:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore:Deprecated in 3.0.0:FutureWarning")
-@pytest.mark.parametrize(("module", "name"), [(module, name) for module, names in CLASSES.items() for name in names])
+@pytest.mark.parametrize(("module", "name"), cases(*(pairs(CLASSES, is_long) for is_long in (False, True))))
 def test_examples_of_pyspark_hold(spark, ps, monkeypatch, tmp_path, module, name):
     if name not in OF_SPARK and not is_ours(module, name):
         pytest.skip(f"sparkps has no {name}")

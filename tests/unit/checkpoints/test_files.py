@@ -107,6 +107,14 @@ def test_paths_and_file_urls_are_the_same(tmp_path: pathlib.Path, monkeypatch: p
         assert open_files(name).read("x") == open_files(absolute_url(name)).read("x") == name.encode()
 
 
+def test_a_file_url_of_one_slash_is_of_this_machine_too(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for url in (f"file:{tmp_path}/x", f"file://{tmp_path}/x"):
+        assert absolute_url(url) == open_files(url).url == f"file://{tmp_path}/x"
+    open_files(f"file:{tmp_path}/x").write("a", [b"1"])
+    assert [each.name for each in tmp_path.iterdir()] == ["x"], "and no directory below this one"
+
+
 @pytest.mark.parametrize("url", ["", "nosuch://bucket/path", "failing+nosuch://x/y?fault=error&at=1"])
 def test_what_nobody_knows_is_refused_with_what_to_do(url: str) -> None:
     with pytest.raises(ConfigError, match="The URL of checkpoints must"):

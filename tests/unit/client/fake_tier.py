@@ -127,6 +127,8 @@ class FakeNode:
             return []
         if is_a(message, m.Takeover):
             return [(0.0, m.TakenOver(message.seq, -1), [])]
+        if is_a(message, m.Status):
+            return [(0.0, m.StatusReport(message.seq, {"node": self.number}), [])]
         rows: list[Any] = []
         if is_a(message, m.Step):
             keys = iter([array for array in arrays if array.dtype == np.int64])

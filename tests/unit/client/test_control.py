@@ -108,7 +108,7 @@ def test_a_coordinator_that_is_started_again_gets_what_is_under_way(tmp_path: pa
 
     starting = threading.Thread(target=start_again)
     starting.start()
-    assert isinstance(client.request(c.TierStatus(0), timeout=10.0), c.Accepted)
+    assert isinstance(client.request(c.StopTier(0), timeout=10.0), c.Accepted)
     starting.join()
     client.close()
     started[0].end()

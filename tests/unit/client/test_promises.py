@@ -255,6 +255,7 @@ def test_a_forked_child_has_a_session_of_its_own(monkeypatch):
 
     class Opened:
         closed = False
+        over = None
 
         def __init__(self, *_):
             self.pid = os.getpid()
@@ -265,4 +266,4 @@ def test_a_forked_child_has_a_session_of_its_own(monkeypatch):
     assert module.connect(address) is parents
     parents.pid += 1
     assert module.connect(address) is not parents
-    module._local.sessions.pop("forked")
+    module._local.sessions.pop(address)

@@ -358,6 +358,7 @@ def test_when_the_tier_has_ended_calls_of_every_thread_end_at_once(monkeypatch: 
     tier = FakeTier()
     session = tier.session()
     monkeypatch.setattr(session_module, "_connected", {session})
+    monkeypatch.setattr(session_module, "_ended", {})
     w = tier.sparse(session)
     tier.nodes[0].script.append(once(silence))
     late = w.add_async([1], [[1.0]])

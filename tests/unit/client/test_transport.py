@@ -220,7 +220,7 @@ def test_a_forgotten_session_is_opened_again_and_goes_on() -> None:
     futures = [w.add_async([key], [[1.0]]) for key in range(3)]
     for future in futures:
         future.result()
-    assert tier.nodes[0].of(m.Hello) == [m.Hello(session.id, 2)], "it says what it has"
+    assert tier.nodes[0].of(m.Hello) == [m.Hello(session.id, 2, "t1")], "it says what it has"
     assert [s.seq for s in tier.nodes[0].of(m.Step)] == [3, 4, 5, 3, 4, 5], "all again, in order, once"
     assert session.network.now() < 101.0
 
@@ -236,7 +236,7 @@ def test_numbers_that_a_forgetful_node_lacks_are_filled() -> None:
     tier.nodes[0].script = [forgotten()]
     last = w.add_async([4], [[1.0]])  # seq 4
     last.result()
-    hello = tier.nodes[0].got.index(m.Hello(session.id, 0), 1)
+    hello = tier.nodes[0].got.index(m.Hello(session.id, 0, "t1"), 1)
     again = tier.nodes[0].got[hello + 1 : hello + 5]
     assert [message.seq for message in again] == [1, 2, 3, 4]
     assert [type(request.message) for request in again] == [m.Step, m.Unregister, m.Unregister, m.Step]
@@ -257,7 +257,7 @@ def test_a_write_too_old_to_be_sent_again_says_that_it_may_have_been_applied() -
         old.result()
     assert not isinstance(caught.value, ShardLost)
     assert pull.result().shape == (1, 1), "to read twice does no harm"
-    hello = tier.nodes[0].got.index(m.Hello(session.id, 0), 1)
+    hello = tier.nodes[0].got.index(m.Hello(session.id, 0, "t1"), 1)
     assert [type(x.message) for x in tier.nodes[0].got[hello + 1 : hello + 4]] == [m.Unregister, m.Step, m.Step]
 
 

@@ -8,12 +8,14 @@ import time
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from sparkps.checkpoints.manifest import Owner
 from sparkps.checkpoints.store import CheckpointStore
 from sparkps.driver_bridge import checkpointing
-from sparkps.errors import CheckpointDamaged, CheckpointError, NodeUnreachable
-from sparkps.specs import GroupSpec
+from sparkps.errors import CheckpointDamaged, CheckpointError, NoCheckpoint, NodeUnreachable
+from sparkps.namespaces import owner_of
+from sparkps.specs import GroupSpec, TableSpec
 from sparkps.wire.messages import control as c
 from tests.harness.fake_webhdfs import FakeWebHdfs
 from tests.unit.driver_bridge.coordinator_of_files import CoordinatorOfFiles
@@ -138,6 +140,28 @@ def test_one_that_turns_out_damaged_is_passed_over(tmp_path: pathlib.Path, monke
     assert checkpointing.restore(control, tmp_path).id == old.id  # type: ignore[arg-type]
     with pytest.raises(CheckpointDamaged):
         checkpointing.restore(control, tmp_path, new.id)  # type: ignore[arg-type]
+
+
+def test_an_owner_s_tables_are_found_in_an_older_one_where_the_newest_is_without_them(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after rows were lost that only others have restored."""
+    control, store = CoordinatorOfFiles(), CheckpointStore(str(tmp_path))
+    found = []
+    for names in (("ann/a", "bob/b"), ("ann/a",)):
+        made = store.read(checkpointing.take(control, tmp_path).id)  # type: ignore[arg-type]
+        tables = tuple(TableSpec(name, "sparse", 1, table=number, index=number) for number, name in enumerate(names, 1))
+        found.insert(0, replace(made, tables=tables))
+    monkeypatch.setattr(store, "sound", lambda **named: iter(found))
+
+    def first(owner: str) -> tuple[str, list[str]]:
+        manifest = next(checkpointing.candidates(store, owns=lambda name: owner_of(name) == owner))
+        return manifest.id, [spec.name for spec in manifest.tables]
+
+    assert first("ann") == (found[0].id, ["ann/a"])
+    assert first("bob") == (found[1].id, ["bob/b"])
+    with pytest.raises(NoCheckpoint, match="must have tables of one's own"):
+        first("eve")
 
 
 def test_file_system_that_never_answers_is_waited_for_no_longer_than_asked() -> None:

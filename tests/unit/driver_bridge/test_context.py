@@ -39,6 +39,7 @@ class FakeTier:
         self.address = TierAddress("t1", "ipc:///nowhere/at/all")
         self.stops = 0
         self.held_by_nodes = Held()
+        self.application = ""
         #: Why the coordinator is gone, if it is, and why a node is.
         self.gone: TierError | None = None
         self.node_gone: TierError | None = None
@@ -90,7 +91,12 @@ def test_settings_come_from_spark_and_arguments_win(tiers: list[FakeTier]) -> No
         ({"replication": 3}, "`replication` (`spark.sparkps.replication`) must be at most `num_nodes` (`spark.sparkps.numNodes`), 2"),
         ({"replication": 0}, "replication` must be an int in [1, 3]"),
         ({"replication_ack": "maybe"}, "replicationAck` must be one of 'sync', 'async'"),
-        ({"launch": "attach"}, "launchers that exist now: 'auto', 'local', 'executors'. Got 'attach'"),
+        ({"launch": "elsewhere"}, "launchers that exist now: 'auto', 'local', 'executors', 'attach'. Got 'elsewhere'"),
+        ({"url": "sparkps://h:1", "launch": "local"}, "Got them with launch='local'"),
+        ({"secret_file": "secret"}, "are of a tier to attach to"),
+        ({"url": "sparkps://h:1", "num_nodes": 3}, "`num_nodes` is for whoever starts a tier. Got 3"),
+        ({"launch": "attach", "replication": 2}, "`replication` is for whoever starts a tier. Got 2"),
+        ({"launch": "attach", "replication_ack": "async"}, "`replication_ack` is for whoever starts a tier"),
         ({"launch": "magic"}, "launchers that exist now"),
         ({"launch": "black magic"}, "launch` must be a name"),
     ],

@@ -74,6 +74,18 @@ def test_what_is_kept_stays() -> None:
     assert [table.drops for table in made] == [0, 1]
 
 
+def test_what_has_an_owner_on_the_tier_is_kept_by_the_name_it_was_asked_for() -> None:
+    """A tier that several owners share calls the table ``a`` of one of them ``ann/a``."""
+    made = [Table("ann/a"), Table("ann/b")]
+    context = Context()
+    context.tables = dict(zip("ab", made, strict=True))
+    with TrainingTables(context) as tables:  # type: ignore[arg-type]
+        for name in "ab":
+            tables.sparse(name)
+        tables.keep(made[1])
+    assert [table.drops for table in made] == [1, 0]
+
+
 def test_a_table_whose_creation_was_interrupted_goes_with_the_others() -> None:
     """The request may have reached the coordinator before Ctrl-C reached the caller."""
     made = [Table("a"), Table("b")]

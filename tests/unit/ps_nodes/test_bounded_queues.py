@@ -94,7 +94,7 @@ def test_a_replica_that_is_behind_acknowledges_nothing_until_it_has_caught_up(mo
     pool, done = Pool(), list[Any]()
     follows = Follower(
         1, Tables(range(256)), Shards(pool), pool, Answers(), lambda group: None, lambda _, message, __: done.append(message),
-        lambda: ALL, lambda epoch: True,
+        lambda: ALL, lambda epoch: True, lambda bucket: 1,
     )  # fmt: skip
     for number in range(1, 21):
         follows.take(1, number, number, [], 1000)

@@ -16,8 +16,10 @@ from sparkps.config import NodeSettings
 from sparkps.lifeline import PLACE_TAKEN
 from sparkps.ps_nodes import coordinator_link
 from sparkps.ps_nodes.coordinator_link import CoordinatorLink, Origin
+from sparkps.ps_nodes.pulse import Pulse
 from sparkps.wire.codec import decode, encode
 from sparkps.wire.messages import control as c
+from tests.unit.client.test_handshake import Guarded
 
 #: What the node says of itself.
 REPORT: dict[str, Any] = {"rows": 1}
@@ -43,6 +45,21 @@ def link(context: zmq.Context[Any], tmp_path: pathlib.Path) -> Iterator[Coordina
     made.node = 0
     yield made
     made.close()
+
+
+def test_a_pulse_reaches_a_coordinator_that_asks_for_a_secret() -> None:
+    guarded = Guarded()
+    try:
+        with zmq.Context() as context:
+            pulse = Pulse(context, guarded.endpoint, time.monotonic, guarded.secret)
+            pulse.begin(3, 0.01)
+            is_heard = guarded.socket.poll(5000)
+            pulse.close()
+        assert is_heard, "a busy node would be declared dead"
+        message, _ = decode(guarded.socket.recv_multipart()[1:])
+        assert message == c.Heartbeat(0, 3)
+    finally:
+        guarded.close()
 
 
 def test_node_that_nobody_watches_ends_with_a_silent_coordinator(link: CoordinatorLink) -> None:
@@ -120,7 +137,7 @@ def test_a_node_whose_place_is_taken_says_so_by_its_exit_status(link: Coordinato
 def bare_link(origin: Origin, sent: list[Any]) -> CoordinatorLink:
     made = object.__new__(CoordinatorLink)
     fields = {"_hello": None, "_seq": 0, "_endpoint": "tcp://a:1", "_origin": origin, "_coordinator": "tcp://c:1", "node": -1, "_log": None}
-    vars(made).update(fields, socket=SimpleNamespace(send_multipart=sent.append))
+    vars(made).update(fields, _secret=None, socket=SimpleNamespace(send_multipart=sent.append))
     return made
 
 
@@ -136,7 +153,7 @@ def test_what_a_node_logs_is_forwarded_where_the_welcome_says_so(monkeypatch: py
     begun: list[tuple[str, str]] = []
 
     class Forwarder:
-        def __init__(self, coordinator: str, origin: str, wanted: str) -> None:
+        def __init__(self, coordinator: str, origin: str, wanted: str, secret: object) -> None:
             begun.append((coordinator, wanted))
 
         def begin(self) -> Forwarder:

@@ -64,6 +64,28 @@ def test_handlers_know_neither_service_nor_server() -> None:
     assert not knowing
 
 
+def test_whoever_reads_or_writes_a_table_in_whatever_way_uses_it() -> None:
+    """By that the coordinator knows which tables nobody needs any more."""
+    node = LoneNode()
+    node.table()
+    client = Client(node, 5)
+
+    def uses() -> int:
+        found: int = node.service.report()["tables"]["1"]["uses"]
+        return found
+
+    for message, arrays in (
+        client.add([7]), client.pull([7]), (client.call("sum"), []),
+        (Numbered(5, client.next(), 0, m.Export(1, 1, 3)), []),
+    ):  # fmt: skip
+        before = uses()
+        assert isinstance(client.ask(message, arrays), m.Done), message
+        assert uses() > before, message
+    before = uses()
+    client.ask(Numbered(5, client.next(), 0, m.Status()))
+    assert uses() == before, "to look at the node is no use"
+
+
 def test_a_welcome_brings_groups_and_how_long_sessions_are_remembered() -> None:
     node = LoneNode(session_ttl=7.5)
     state = node.service.state

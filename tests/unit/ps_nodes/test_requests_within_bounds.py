@@ -16,6 +16,7 @@ from sparkps.specs import MAX_RANKS, UNBOUNDED, GroupSpec, TableSpec
 from sparkps.wire.codec import encode
 from sparkps.wire.messages import control as c
 from sparkps.wire.messages import data as m
+from sparkps.wire.messages.log import ShipForget
 from tests.harness.requests import Numbered
 from tests.harness.waiting import wait_until
 from tests.unit.ps_nodes.lone_node import Client, LoneNode, in_order
@@ -32,6 +33,31 @@ def dense(node: LoneNode, number: int, size: int) -> int:
     spec = TableSpec(f"d{number}", "dense", 1, "float64", shape=(size,), table=number)
     assert node.command(c.CreateTable(0, spec)) == [None]
     return number
+
+
+def test_a_fault_of_ours_that_a_message_finds_costs_no_other_message(
+    node: LoneNode, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    client, before = Client(node, 5), node.service.state.dropped
+
+    def fails(*_: Any) -> None:
+        raise KeyError("a fault")
+
+    monkeypatch.setattr(node.service.state.sessions, "open", fails)
+    node.service.receive(b"peer", encode(m.Hello(9)))
+    monkeypatch.undo()
+    assert node.service.state.dropped == before + 1
+    assert "KeyError: 'a fault'" in caplog.text
+    assert isinstance(client.ask(*client.add([1])), m.Done)
+
+
+def test_entries_of_nodes_that_there_are_not_leave_nothing_behind(node: LoneNode) -> None:
+    for source in range(1, 100):
+        node.service.receive(b"peer %d" % source, [bytes(f) for f in encode(ShipForget(1), (), (source, 1, 1))])
+    assert not node.service._heard_from
+    assert not node.service._told
+    assert not list(node.service.state.followers)
+    assert not node.answers
 
 
 def test_a_step_of_thousands_of_pulls_of_one_table_is_refused_before_it_is_read(node: LoneNode) -> None:

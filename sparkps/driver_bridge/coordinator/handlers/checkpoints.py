@@ -7,15 +7,22 @@ what it held must be copied anew, whatever those that still write wait for; the 
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from sparkps.driver_bridge.coordinator.core import Core, Handlers, LastCheckpoint, nothing, refused
+from sparkps.driver_bridge.coordinator.reports import clocks_of, part_of
 from sparkps.driver_bridge.coordinator.states import TierState
-from sparkps.errors import CheckpointError
+from sparkps.errors import CheckpointError, InvalidInput
+from sparkps.plain import shown
+from sparkps.specs import INFINITE_CLOCK, MAX_RANKS
 from sparkps.wire.messages import control as c
 
 log = logging.getLogger(__name__)
+
+#: Most characters of a checkpoint's URL, and of its id.
+LONGEST_URL, LONGEST_ID = 4096, 256
 
 #: Seconds that nodes have to say where their clocks are, and to write or load their buckets.
 HOLD_LIMIT, FILES_LIMIT = 5.0, 3600.0
@@ -39,6 +46,8 @@ class Operation:
 
 def take(core: Core, sender: bytes, message: c.TakeCheckpoint) -> None:
     """Find the cut, then have all nodes write."""
+    check_names(message.url, message.checkpoint)
+    check_names(message.url, message.base or message.checkpoint)
     operation = Operation(message, sender, core.nodes.epoch)
     begin(core, operation)
 
@@ -72,7 +81,7 @@ def _held(core: Core, message: c.TakeCheckpoint, cause: c.Cause | None, reports:
         return
     clocks: dict[str, int] = {}
     for report in reports.values():
-        for group, clock in report.get("clocks", {}).items():
+        for group, clock in clocks_of(report).items():
             clocks[group] = max(clock, clocks.get(group, clock))
     specs = core.catalog.complete()
     if core.catalog.missing:
@@ -88,10 +97,10 @@ def _held(core: Core, message: c.TakeCheckpoint, cause: c.Cause | None, reports:
             give_up(core, operation, cause)
             return
         core.checkpointing = None
-        if not all("part" in report for report in reports.values()):  # a replay: no journal has them
+        parts = [part for report in reports.values() if (part := part_of(report)) is not None]
+        if len(parts) < len(reports):  # a replay: no journal has them
             core.reply(operation.sender, refused(message.seq, again("The coordinator was started again")))
             return
-        parts = [report["part"] for report in reports.values()]
         core.reply(operation.sender, c.CheckpointWritten(message.seq, core.tier_id, specs, groups, parts))
 
     epoch = operation.epoch
@@ -135,8 +144,30 @@ def again(why: str) -> CheckpointError:
 
 def taken(core: Core, sender: bytes, message: c.CheckpointTaken) -> c.ControlMessage:
     """The manifest is written."""
+    check_names(message.url, message.checkpoint)
+    possible = all(len(group) <= LONGEST_ID and -1 <= clock <= INFINITE_CLOCK for group, clock in message.clocks.items())
+    if not (possible and len(message.clocks) <= MAX_RANKS and 0 <= message.nbytes < 1 << 63 and 0 <= message.seconds < math.inf):
+        raise InvalidInput(
+            f"A checkpoint must have clocks of at most {MAX_RANKS} groups, a size and a time. Got {len(message.clocks)} clocks,"
+            f" {message.nbytes} bytes and {message.seconds} s."
+        )
     core.last_checkpoint = LastCheckpoint(message.url, message.checkpoint, dict(message.clocks), message.nbytes, message.seconds)
     return c.Accepted(message.seq)
+
+
+def check_names(url: str, checkpoint: str) -> None:
+    """Refuse names of a checkpoint that are none: they become names of files.
+
+    Raises
+    ------
+    InvalidInput
+    """
+    plain = checkpoint.isprintable() and not set(checkpoint) & set("/\\")
+    if not (0 < len(url) <= LONGEST_URL and url.isprintable() and 0 < len(checkpoint) <= LONGEST_ID and plain and checkpoint[0] != "."):
+        raise InvalidInput(
+            f"A checkpoint must be at a URL of 1 to {LONGEST_URL} characters, and have an id of 1 to {LONGEST_ID} without slashes. Got"
+            f" {shown(url)} and {shown(checkpoint)}."
+        )
 
 
 # ---- both --------------------------------------------------------------------------------------------------------------
@@ -158,4 +189,4 @@ HANDLERS: Handlers = {
     c.CheckpointTaken: taken,
 }
 
-__all__ = ["FILES_LIMIT", "HANDLERS", "Operation", "again", "begin", "give_up", "go_on", "interrupted", "still"]
+__all__ = ["FILES_LIMIT", "HANDLERS", "Operation", "again", "begin", "check_names", "give_up", "go_on", "interrupted", "still"]

@@ -20,7 +20,7 @@ def admit(core: Core, sender: bytes, message: c.AdmitGroup) -> c.ControlMessage 
     """Admit a group, or say what it waits for."""
     spec, new = core.groups.admit(message, core.clock.now, core.restores)
     if spec is None:
-        running = [group.spec.name for group in core.groups.running.values()]
+        running = [group.spec.name for group in core.groups.running.values() if group.application == message.application]
         running += ["a restore of a checkpoint"] if core.restores else []
         return c.Queued(message.seq, core.groups.position(message.tag), running)
     if new:
@@ -121,7 +121,7 @@ def finish(core: Core, sender: bytes, message: c.FinishRank) -> c.ControlMessage
 
 def fail(core: Core, sender: bytes, message: c.FailRank) -> c.ControlMessage:
     """Fail a group for what one of its ranks, or its driver, has met."""
-    _fail(core, message.group, message.cause)
+    _fail(core, message.group, c.Cause.of(message.cause.exception()))  # as large as a cause may be
     return c.Accepted(message.seq)
 
 

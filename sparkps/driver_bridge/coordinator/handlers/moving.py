@@ -49,7 +49,7 @@ def tell(core: Core) -> None:
         core.command(
             f"Placing buckets on node {node}",
             lambda seq: c.SetPlacement(
-                seq, nodes.epoch, nodes.placement, nodes.infos(), sorted(core.anew), core.is_restoring, core.torn, missing
+                seq, nodes.epoch, nodes.placement, nodes.infos(), sorted(core.anew), core.is_restoring or core.is_closed, core.torn, missing
             ),
             lambda cause, _, node=node, epoch=nodes.epoch: _told(core, node, epoch, cause),  # type: ignore[misc]
             PLACE_LIMIT,

@@ -18,12 +18,21 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from sparkps.driver_bridge.coordinator.catalog import MAX_TABLES
 from sparkps.driver_bridge.coordinator.core import Core, Handlers, nothing
 from sparkps.driver_bridge.coordinator.handlers import moving
-from sparkps.driver_bridge.coordinator.handlers.checkpoints import FILES_LIMIT, Operation, again, begin, give_up, still
+from sparkps.driver_bridge.coordinator.handlers.checkpoints import (
+    FILES_LIMIT,
+    Operation,
+    again,
+    begin,
+    check_names,
+    give_up,
+    still,
+)
 from sparkps.driver_bridge.coordinator.states import Own, TierState
-from sparkps.errors import SparkPSError, TierError
-from sparkps.specs import NUM_BUCKETS, TableSpec
+from sparkps.errors import InvalidInput, SparkPSError, TierError
+from sparkps.specs import NUM_BUCKETS, TableSpec, check_spec
 from sparkps.wire.messages import control as c
 
 log = logging.getLogger(__name__)
@@ -62,6 +71,11 @@ class Restore(Operation):
 
 def restore(core: Core, sender: bytes, message: c.RestoreCheckpoint) -> None:
     """Have all nodes see that the checkpoint is sound, a part of it each."""
+    check_names(message.url, message.checkpoint)
+    if len(message.tables) > MAX_TABLES:
+        raise InvalidInput(f"A checkpoint must have at most {MAX_TABLES} tables. Got {len(message.tables)}.")
+    for spec in message.tables:
+        check_spec(spec)
     others = [g.spec.name for n, g in core.groups.running.items() if n != message.group and g.state == "running"]
     if others:
         raise TierError(f"No worker group may run while a checkpoint is restored. Groups {others} do: wait for them.")

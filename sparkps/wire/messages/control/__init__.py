@@ -1,8 +1,8 @@
 """The messages of the control plane (coordinator <-> nodes, driver and workers), as frozen msgspec structs.
 
 All peers connect a DEALER socket to the coordinator's ROUTER and choose a random routing id (`ROUTING_ID_BYTES` bytes,
-the first one not zero). ``(routing id, seq)`` names a request: the coordinator carries it out once however often it
-arrives, and sends the same reply again. Fields have these meanings everywhere:
+the first one not zero), in which clients say what tier they mean. ``(routing id, seq)`` names a request: the coordinator carries it
+out once however often it arrives, and sends the same reply again. Fields have these meanings everywhere:
 
 ``seq``
     Number of a request within its connection, from 1; its reply echoes it. In a command from the coordinator to a

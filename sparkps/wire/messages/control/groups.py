@@ -8,6 +8,9 @@ from sparkps.specs import GroupSpec, RankStart
 from sparkps.wire.messages.base import ControlMessage
 from sparkps.wire.messages.control.values import Cause, RankReport
 
+#: Most characters of an application's name.
+LONGEST_APPLICATION = 64
+
 # ---- driver or worker -> coordinator -----------------------------------------------------------------------------------
 
 
@@ -30,6 +33,9 @@ class AdmitGroup(ControlMessage, frozen=True, tag=69):
     tag: str
     #: Where the ranks go on, of a group that continues an earlier one.
     start: tuple[RankStart, ...] = ()
+    #: Random: who asks, where several applications share the tier, of whose groups alone `slots` are. At most `LONGEST_APPLICATION`
+    #: characters.
+    application: str = ""
 
 
 class EndGroup(ControlMessage, frozen=True, tag=70):

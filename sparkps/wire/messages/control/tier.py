@@ -34,6 +34,28 @@ class StopTier(ControlMessage, frozen=True, tag=78):
     seq: int
 
 
+class AskToStop(ControlMessage, frozen=True, tag=90):
+    """Somebody else than who has started the tier wishes that it ends. Answer: `Accepted`, at once.
+
+    The tier goes on. `TierReport` says so from then on, and who has started it ends it in order, as with a last checkpoint; with
+    `discard` without one.
+    """
+
+    seq: int
+    discard: bool = False
+
+
+class CloseTier(ControlMessage, frozen=True, tag=91):
+    """Whoever has started the tier is about to end it: from the answer on no row is written, and nothing is made, until it ends.
+
+    Requests for rows wait, so that the last checkpoint has all that was ever acknowledged. Answer: `Accepted`, when all nodes know it.
+    With `why` it is opened again instead, since it could not be ended as somebody has asked (`AskToStop`): `TierReport` says why.
+    """
+
+    seq: int
+    why: str = ""
+
+
 class NodeGone(ControlMessage, frozen=True, tag=79):
     """The launcher has seen the exit of the node that it started at `endpoint`, or for `attempt` of a job. Answer: `Accepted`."""
 

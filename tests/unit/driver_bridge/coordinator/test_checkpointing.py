@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from sparkps.errors import CheckpointError
+from sparkps.driver_bridge.coordinator.handlers import checkpoints
+from sparkps.errors import CheckpointError, SparkPSError
 from sparkps.wire.messages import control as c
 from tests.unit.driver_bridge.coordinator.checkpoint_requests import DRIVER, OTHER, answer, heard, restore, take
 from tests.unit.driver_bridge.coordinator.members import Members
@@ -176,3 +177,31 @@ def test_a_node_that_still_writes_is_waited_for_by_those_who_ask_again() -> None
     number = take(world)
     world.settle()
     assert len(answer(world, number).parts) == 3
+
+
+def test_what_cannot_be_made_of_the_answers_of_nodes_ends_it_and_another_one_can_be_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = Members(2, 1)
+    number = take(world)
+
+    def fail(report: object) -> None:
+        raise AttributeError("of no type that it can have")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints, "clocks_of", fail)
+        world.settle()
+    with pytest.raises(SparkPSError, match="of no type"):
+        answer(world, number)
+    assert world.tier.checkpointing is None
+    again = take(world)
+    world.settle()
+    assert answer(world, again).parts
+
+
+@pytest.mark.parametrize("clocks", [{1: 3}, {b"1": 3}, {"9" * 5000: 3}])
+def test_clocks_under_keys_that_are_none_do_not_count(clocks: dict[object, int]) -> None:
+    world = Members(2, 1)
+    number = take(world)
+    hold = next(message for message in world.members[0].inbox if isinstance(message, c.HoldClocks))
+    world.tier.receive(b"m0", c.CommandDone(hold.seq, 0, None, {"clocks": clocks}), world.now)
+    world.settle()
+    assert answer(world, number).parts

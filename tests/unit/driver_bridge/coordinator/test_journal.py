@@ -356,7 +356,8 @@ def test_questions_and_renewals_are_not_journaled(world: Mortal) -> None:
 
 def test_all_that_a_coordinator_knows_is_in_a_snapshot_or_is_not_journaled() -> None:
     """Who adds something to the core says which it is."""
-    not_journaled = {"tier_id", "settings", "meter", "clock", "commands", "garbage", "log_book", "due_tokens", "_out"}
+    not_journaled = {"tier_id", "settings", "meter", "clock", "commands", "garbage", "log_book", "due_tokens", "asked", "asking", "_out"}
+    not_journaled |= {"usage", "is_asked_to_stop", "is_to_be_discarded", "figures"}
     assert {*vars(Core("t", Settings()))} == {*snapshot.PARTS, *snapshot.QUIET, *not_journaled}
 
 

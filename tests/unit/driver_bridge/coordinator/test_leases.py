@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 
 import pytest
+from msgspec import structs
 
+from sparkps.driver_bridge.coordinator import leases
 from sparkps.driver_bridge.coordinator.leases import Groups, HasFinished, HeldByOther, Holds
 from sparkps.errors import Fenced, GroupError, InvalidInput, WorkerFailed
 from sparkps.specs import UNBOUNDED
@@ -52,6 +54,37 @@ def test_a_small_group_does_not_overtake() -> None:
     groups.admit(asked("a", workers=2, slots=4), 0.0)
     assert groups.admit(asked("big", workers=4, slots=4), 0.0) == (None, False)
     assert groups.admit(asked("small", workers=1, slots=4), 0.0) == (None, False)
+
+
+def test_applications_do_not_wait_for_each_other() -> None:
+    groups = Groups(TTL)
+    mine, yours = (structs.replace(asked("a"), application=name) for name in ("mine", "yours"))
+    assert groups.admit(mine, 0.0)[1]
+    assert groups.admit(structs.replace(yours, tag="b"), 0.0)[1], "each has slots of its own"
+    assert groups.admit(structs.replace(mine, tag="c"), 1.0) == (None, False)
+    assert groups.admit(structs.replace(mine, tag="d"), 1.0) == (None, False)
+    assert groups.admit(structs.replace(yours, tag="e"), 1.0) == (None, False)
+    assert [groups.position(tag) for tag in "cde"] == [0, 1, 0]
+    groups.end(2)
+    assert groups.admit(structs.replace(mine, tag="c"), 2.0) == (None, False), "the slots that are free are not its own"
+    assert groups.admit(structs.replace(yours, tag="e"), 2.0)[1]
+    groups.end(1)
+    assert groups.admit(structs.replace(mine, tag="d"), 2.0) == (None, False), "c was first"
+    assert groups.admit(structs.replace(mine, tag="c"), 2.0)[1]
+
+
+def test_owners_are_those_of_groups_that_run_or_wait() -> None:
+    groups = Groups(TTL)
+    groups.admit(structs.replace(asked("a"), name="ann/fit-1"), 0.0)
+    groups.admit(structs.replace(asked("b"), name="bob/fit-1"), 0.0)
+    assert groups.owners() == {"ann", "bob"}
+    groups.end(1)
+    assert groups.owners() == {"bob"}
+
+
+def test_the_name_of_an_application_is_short() -> None:
+    with pytest.raises(InvalidInput, match="at most 64 characters. Got 65"):
+        Groups(TTL).admit(structs.replace(asked("a"), application="x" * 65), 0.0)
 
 
 def test_a_request_that_is_repeated_admits_once(groups: Groups) -> None:
@@ -145,6 +178,22 @@ def test_a_finished_rank_hands_out_its_result(groups: Groups) -> None:
     groups.lease(1, 1, 11, 1.0)
     groups.finish(1, 1, 11, None, {})
     assert groups.get(1).state == "finished"
+
+
+def test_results_together_are_bounded_and_a_group_that_ends_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "MOST_RECORDED", 1000)
+    groups = Groups(TTL)
+    for number, tag in enumerate("ab", 1):
+        groups.admit(asked(tag, slots=4), 0.0)
+        for rank in (0, 1):
+            groups.lease(number, rank, 10 + rank, 0.0)
+    for number, rank, result in ((1, 0, bytes(600)), (1, 0, bytes(600)), (2, 0, bytes(401)), (1, 1, bytes(400))):
+        groups.finish(number, rank, 10 + rank, result, {})
+    found = {(number, rank): groups.lease(number, rank, 20, 1.0) for number, rank in ((1, 0), (1, 1), (2, 0))}
+    assert found == {(1, 0): HasFinished(bytes(600)), (1, 1): HasFinished(bytes(400)), (2, 0): HasFinished(None)}
+    groups.end(1)
+    groups.finish(2, 1, 11, bytes(1000), {})
+    assert groups.lease(2, 1, 20, 1.0) == HasFinished(bytes(1000))
 
 
 def test_a_large_result_is_not_recorded(groups: Groups) -> None:

@@ -63,6 +63,17 @@ def test_memory_and_answers_are_bounded() -> None:
     assert position == 100
 
 
+def test_names_count_as_text_does() -> None:
+    book = LogBook()
+    for _ in range(log_book.MOST_LINES):
+        book.add("x" * 10_000, [c.LogLine(logging.INFO, "y" * 10_000, "")])
+    kept = list(book._kept)
+    assert sum(len(each.origin) + len(each.line.logger) for each in kept) <= log_book.MOST_CHARACTERS
+    assert len(kept) < log_book.MOST_LINES
+    _, given, _ = book.after(0)
+    assert sum(len(each.origin) + len(each.line.logger) for each in given) <= log_book.ANSWER_SIZE + 600
+
+
 def test_another_coordinator_gives_all_that_it_has() -> None:
     """The driver knows of more records than this one has ever seen."""
     book = LogBook()

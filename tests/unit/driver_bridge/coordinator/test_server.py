@@ -12,14 +12,16 @@ import msgspec
 import pytest
 import zmq
 
+from sparkps import outgoing
 from sparkps.client.control import RETURN_PATIENCE, ControlClient
-from sparkps.config import NodeSettings, Settings
+from sparkps.config import NetworkSettings, NodeSettings, Settings
 from sparkps.driver_bridge.coordinator.server import Coordinator
 from sparkps.errors import DeadlineExceeded, NodeUnreachable, SparkPSError, TableMismatch, UnknownTable
 from sparkps.specs import TableSpec
 from sparkps.wire.codec import MAGIC, decode, encode
 from sparkps.wire.messages import control as c
 from sparkps.wire.messages.base import WIRE_VERSION
+from tests.harness.connections import are_hung_up_on
 from tests.harness.processes import FakeNode
 from tests.harness.waiting import wait_until
 
@@ -78,6 +80,20 @@ def test_a_table_by_real_sockets(client: ControlClient, nodes: list[FakeNode]) -
         client.request(c.CreateTable(0, TableSpec("w", "sparse", 3)))
     with pytest.raises(UnknownTable):
         client.request(c.FindTable(0, "x"))
+
+
+def test_commands_reach_nodes_however_much_others_have_not_read(
+    client: ControlClient, nodes: list[FakeNode], coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.request(c.Attach(0, "t1"))
+    monkeypatch.setattr(outgoing, "MOST_BYTES", -1)
+    monkeypatch.setattr(outgoing, "PROBE_BYTES", 0)
+    with pytest.raises(DeadlineExceeded):
+        client.request(c.CreateTable(0, W), 0.5)
+    assert coordinator._unsent.dropped >= 1, "a client asks again"
+    assert all(node.commands and node.commands[-1].spec.name == "w" for node in nodes), "nodes do not"
+    monkeypatch.undo()
+    assert client.request(c.FindTable(0, "w")).spec.name == "w"
 
 
 def test_callers_of_many_threads_get_one_table(client: ControlClient, nodes: list[FakeNode]) -> None:
@@ -154,6 +170,17 @@ def test_an_unanswered_request_is_repeated_under_its_number(
         client.close()
         thread.join(10)
     assert len(set(seen)) == 1
+
+
+def test_what_comes_and_what_waits_to_be_read_is_bounded() -> None:
+    made = Coordinator("tcp://127.0.0.1:0", "t1", Settings(network=NetworkSettings(max_peer_connections=3)))
+    try:
+        assert 0 < made._socket.getsockopt(zmq.MAXMSGSIZE) <= 512 << 20, "of a frame, before there is memory for it"
+        assert made._unsent.most <= 512 << 20
+        assert are_hung_up_on(made.endpoint, 3, of=6)
+    finally:
+        made.stop()
+        made.serve()
 
 
 def test_one_client_a_process_and_tier(coordinator: Coordinator) -> None:

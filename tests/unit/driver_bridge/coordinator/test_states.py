@@ -12,6 +12,7 @@ from sparkps.driver_bridge.coordinator.tier import HANDLERS
 from sparkps.errors import SparkPSError
 from sparkps.specs import TableSpec
 from sparkps.wire.messages import control as c
+from sparkps.wire.messages.control.answers import ANSWERS
 from tests.unit.driver_bridge.coordinator.world import World
 
 CLIENT = b"client"
@@ -26,6 +27,7 @@ SAMPLES: dict[type, Any] = {
         c.Renew(0, 1, 0, 0), c.Meet(0, 1, 0, 0),
         c.ReleaseRank(0, 1, 0, 0), c.FinishRank(0, 1, 0, 0), c.FailRank(0, 1, 0, 0, c.Cause("TierError", "x")),
         c.GroupState(0, 1), c.ScaleTier(0, 3, 60.0), c.DrainNode(0, 0, 60.0), c.TierStatus(0), c.StopTier(0),
+        c.AskToStop(0), c.CloseTier(0),
         c.TakeCheckpoint(0, "/x", "00000001-00000000"), c.CheckpointTaken(0, "/x", "00000001-00000000", {}, 1, 1.0),
         c.RestoreCheckpoint(0, "/x", "00000001-00000000", []), c.FetchLog(0, 0),
         c.LogLines(0, "node 0 on host", [c.LogLine(20, "sparkps", "said")]), c.FindDueTokens(0),
@@ -57,13 +59,17 @@ def test_the_table_is_total() -> None:
     assert all(set(row) == set(TierState) for row in TRANSITIONS.values())
 
 
+def test_whoever_asks_knows_what_the_answer_may_be() -> None:
+    assert set(ANSWERS) == set(HANDLERS) - {c.Heartbeat, c.CommandDone, c.LogLines}
+
+
 def test_the_table_says_what_is_meant() -> None:
     """Written out once more: a table that is held against itself alone may say anything."""
     making, using = {c.CreateTable, c.RegisterFunction, c.AdmitGroup, c.TakeCheckpoint}, {
         c.FindTable, c.DropTable, c.EndGroup, c.Lease, c.Renew, c.Meet, c.ReleaseRank, c.FinishRank, c.FailRank, c.GroupState,
-        c.ScaleTier, c.DrainNode, c.CheckpointTaken, c.RestoreCheckpoint, c.GiveToken,
+        c.ScaleTier, c.DrainNode, c.CheckpointTaken, c.RestoreCheckpoint, c.GiveToken, c.CloseTier,
     }  # fmt: skip
-    anywhere = {c.NodeGone, c.Heartbeat, c.CommandDone, c.TierStatus, c.LogLines, c.FetchLog, c.FindDueTokens}
+    anywhere = {c.NodeGone, c.Heartbeat, c.CommandDone, c.TierStatus, c.AskToStop, c.LogLines, c.FetchLog, c.FindDueTokens}
 
     def allowed(state: TierState) -> set[Event]:
         return {event for event in TRANSITIONS if isinstance(TRANSITIONS[event][state], TierState)}

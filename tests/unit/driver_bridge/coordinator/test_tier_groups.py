@@ -37,6 +37,18 @@ def test_a_failed_group_is_told_to_every_node_once(world: World) -> None:
     assert world.ask(DRIVER, c.GroupState(0, group)).cause == boom
 
 
+def test_who_waits_hears_of_the_groups_of_its_own_application_alone(world: World) -> None:
+    def asks(application: str, name: str) -> object:
+        driver = f"driver of {name}".encode()
+        return world.ask(driver, c.AdmitGroup(0, name, 1, 1, 0, 1, f"tag of {name}", application=application))
+
+    assert isinstance(asks("a", "ann/secret-plan"), c.Admitted)
+    assert isinstance(asks("b", "bob/fit"), c.Admitted), "each application has slots of its own"
+    queued = asks("b", "bob/another")
+    assert isinstance(queued, c.Queued)
+    assert queued.running == ["bob/fit"]
+
+
 # ---- groups that nobody is left of -------------------------------------------------------------------------------------
 
 

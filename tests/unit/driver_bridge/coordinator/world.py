@@ -52,7 +52,7 @@ class World:
         self.tier.validate()
 
     def obey(self, receiver: bytes, message: Any) -> None:
-        number = int(receiver[1:])
+        number = next(node for node, at in self.tier.node_at.items() if at == receiver)
         report = (
             {"rows": 5, "bytes": 50, "tables": {"1": {"rows": 5, "bytes": 50}}}
             if isinstance(message, c.ReportNow)

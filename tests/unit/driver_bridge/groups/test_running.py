@@ -11,14 +11,15 @@ import pytest
 
 from sparkps.consistency import BSP
 from sparkps.driver_bridge.groups.life import EndStep, Life
-from sparkps.driver_bridge.groups.rank_task import FINISHED, LOST_RESULT
+from sparkps.driver_bridge.groups.rank_task import FINISHED, LOST_RESULT, RankEnd, pickle_result, purpose_of
 from sparkps.driver_bridge.groups.running import RunningGroup, Terms, results_of
 from sparkps.driver_bridge.groups.states import Event, GroupStage
-from sparkps.errors import DeadlineExceeded, GroupError, InputFailed, ShardLost, WorkerFailed
+from sparkps.errors import DeadlineExceeded, GroupError, InputFailed, NotAdmitted, ShardLost, WorkerFailed
+from sparkps.secret import TierSecret, sealed
 from sparkps.specs import GroupSpec
 from sparkps.wire.messages.control import TierReport
 
-SPEC = GroupSpec(1, "run-1", 2, 2, 0)
+SPEC, TIER = GroupSpec(1, "run-1", 2, 2, 0), "t1"
 
 
 def ends(*outcomes: str) -> list[Any]:
@@ -49,9 +50,9 @@ class Fixture:
         #: What Spark says of rows that ended too early, as soon as it is waited for.
         self.last_words: Any = None
         self.monitor.settled.set()
-        control: Any = SimpleNamespace(request=lambda message, timeout: TierReport(0, {"groups": []}))
+        control: Any = SimpleNamespace(secret=None, request=lambda message, timeout: TierReport(0, {"groups": []}))
         rows: Any = SimpleNamespace(reader="spark", why_staged="", staging_seconds=0.0)
-        self.group = RunningGroup(control, SPEC, Terms(BSP(), timeout, rows, 0.5), self.life, self.monitor, solver)
+        self.group = RunningGroup(control, SPEC, Terms(BSP(), timeout, rows, 0.5, TIER), self.life, self.monitor, solver)
 
     def hear(self, error: BaseException | None) -> None:
         """As `GroupMonitor.hear_out`."""
@@ -152,4 +153,19 @@ def test_a_group_without_a_solver_says_how_to_have_one() -> None:
 )
 def test_a_rank_without_a_result_is_named(outcomes: tuple[str, ...], why: str) -> None:
     with pytest.raises(WorkerFailed, match=why):
-        results_of(ends(*outcomes), SPEC)
+        results_of(ends(*outcomes), SPEC, None, TIER)
+
+
+def test_no_result_is_unpickled_that_no_rank_of_the_tier_has_signed() -> None:
+    secret = TierSecret.new()
+    signed = [RankEnd(rank, FINISHED, sealed(secret, TIER, purpose_of(SPEC, rank), pickle_result(rank))) for rank in range(2)]
+    assert results_of(signed, SPEC, secret, TIER) == [0, 1]
+    bare = RankEnd(1, FINISHED, pickle_result(1))
+    of_another = RankEnd(1, FINISHED, sealed(TierSecret.new(), TIER, purpose_of(SPEC, 1), pickle_result(1)))
+    of_another_rank = RankEnd(1, FINISHED, signed[0].result)
+    of_an_earlier_life = RankEnd(1, FINISHED, sealed(secret, "of before", purpose_of(SPEC, 1), pickle_result(1)))
+    another_group = GroupSpec(SPEC.group + 1, SPEC.name, 2, 2, 0)
+    of_another_group = RankEnd(1, FINISHED, sealed(secret, TIER, purpose_of(another_group, 1), pickle_result(1)))
+    for wrong in (bare, of_another, of_another_rank, of_an_earlier_life, of_another_group):
+        with pytest.raises(NotAdmitted, match="result of rank 1"):
+            results_of([signed[0], wrong], SPEC, secret, TIER)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from sparkps import WorkerLost
+from sparkps.driver_bridge.groups import stand_in as module
+from sparkps.driver_bridge.groups.rank_task import unpickled_result
 from sparkps.driver_bridge.groups.stand_in import ALL_SILENT, StandIn
-from sparkps.errors import WorkerFailed
+from sparkps.errors import NotAdmitted, WorkerFailed
+from sparkps.secret import TierSecret, forget, keep
 from sparkps.specs import GroupSpec
-from sparkps.wire.messages.control import Cause, GroupReport, RankReport, TierAddress, Wait
+from sparkps.wire.messages.control import Cause, FinishRank, GroupReport, Leased, RankReport, TierAddress, Wait
 
 
 class Coordinator:
@@ -71,6 +76,32 @@ def test_a_worker_that_is_heard_between_lets_the_wait_begin_anew(between: tuple[
 def test_ranks_that_have_ended_or_not_begun_are_not_silent(given: GroupReport) -> None:
     one, _ = stand_in()
     assert not any(one.look(given, float(second)) for second in range(200))
+
+
+def test_what_it_records_for_a_lost_rank_is_signed_as_that_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the driver, which unpickles nothing that nobody of the tier has signed, could not read it."""
+    recorded: list[FinishRank] = []
+
+    def request(message: Any, timeout: float | None = None) -> Any:
+        if isinstance(message, FinishRank):
+            recorded.append(message)
+        return Leased(0, 2, True)
+
+    session = SimpleNamespace(takeover=lambda *_: (7, None), finish=lambda stored: None, close=lambda: None)
+    monkeypatch.setattr(module, "Session", lambda *_: session)
+    address, group, secret = TierAddress("guarded", "tcp://127.0.0.1:1", 1.0, True), GroupSpec(1, "g", 3, 2, 0), TierSecret.new()
+    keep(address.tier_id, secret)
+    try:
+        gives_up = StandIn(address, SimpleNamespace(request=request), group, "continue", 1.0)  # type: ignore[arg-type]
+        assert gives_up.give_up_now(1, lambda: False)
+    finally:
+        forget(address.tier_id)
+    assert (recorded[0].rank, gives_up.lost) == (1, {1: WorkerLost(1, 7)})
+    result = recorded[0].result
+    assert result is not None
+    assert unpickled_result(secret, address.tier_id, group, 1, result) == WorkerLost(1, 7)
+    with pytest.raises(NotAdmitted):
+        unpickled_result(secret, address.tier_id, group, 0, result)
 
 
 def test_a_group_that_waits_for_successors_or_has_failed_is_left_alone() -> None:

@@ -6,6 +6,7 @@ import os
 import pickle
 import threading
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -18,8 +19,9 @@ from sparkps.driver_bridge.coordinator.leases import Groups, HasFinished, HeldBy
 from sparkps.driver_bridge.groups import rank_task as task_module
 from sparkps.driver_bridge.groups.causes import not_started
 from sparkps.driver_bridge.groups.rank_lease import RankLease, acquire
-from sparkps.driver_bridge.groups.rank_task import FAILED, FINISHED, LOST_RESULT, RankTask, cause_of
+from sparkps.driver_bridge.groups.rank_task import FAILED, FINISHED, LOST_RESULT, RankTask, cause_of, stored_result
 from sparkps.errors import DeadlineExceeded, Fenced, InvalidInput, NonFiniteValues, WorkerFailed
+from sparkps.secret import SIGNATURE_BYTES, TierSecret, forget, keep, sealed
 from sparkps.wire.codec import decode, encode
 from sparkps.wire.messages import control as c
 
@@ -159,6 +161,32 @@ def test_a_large_result_that_was_lost_is_said_to_be(tier):
     assert outcome == FINISHED
     assert len(pickle.loads(result)) > c.MAX_RECORDED_RESULT
     assert run(t, lambda worker, batches: None, attempt=8) == (LOST_RESULT, None)
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_the_largest_result_that_is_recorded_has_room_for_its_signature(more):
+    pickled = bytes(c.MAX_RECORDED_RESULT - SIGNATURE_BYTES + more)
+    is_kept = len(stored_result(pickled)) > len(pickled)
+    assert is_kept == (more == 0)
+    assert is_kept == (len(sealed(TierSecret.new(), "tier", "result", pickled)) <= c.MAX_RECORDED_RESULT)
+
+
+@pytest.mark.parametrize("is_secured", [True, False])
+def test_what_a_rank_logs_goes_out_with_the_secret_of_its_tier(tier, monkeypatch, is_secured):
+    made = []
+    monkeypatch.setattr(task_module, "LogForwarder", lambda *given: made.append(given) or nullcontext())
+    secret, address = TierSecret.new(), c.TierAddress("guarded", "tcp://127.0.0.1:1", 1.0, is_secured)
+    if is_secured:
+        keep("guarded", secret)
+    try:
+        task = RankTask(address, tier().coordinator.spec, None, SCHEMA, WorkerSettings(), slots=2, log_level="INFO")
+        with task._log_forwarded(3):
+            pass
+    finally:
+        forget("guarded")
+    ((endpoint, origin, level, given),) = made
+    assert (endpoint, level, given) == (address.coordinator, "INFO", secret if is_secured else None)
+    assert origin.startswith("rank 3 on ")
 
 
 def test_a_successor_finds_clock_and_state(tier):

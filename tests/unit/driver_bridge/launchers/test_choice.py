@@ -45,7 +45,7 @@ def test_a_launcher_is_chosen_by_its_name_in_the_settings() -> None:
 
 @pytest.mark.usefixtures("with_toy")
 def test_errors_list_what_is_in_the_table() -> None:
-    with pytest.raises(ConfigError, match=r"'auto', 'local', 'executors', 'toy'\. Got 'tory'") as caught:
+    with pytest.raises(ConfigError, match=r"'auto', 'local', 'executors', 'attach', 'toy'\. Got 'tory'") as caught:
         choose("tory", "local[2]")
     assert caught.value.key == "spark.sparkps.launch"
 

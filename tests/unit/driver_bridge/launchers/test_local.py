@@ -14,8 +14,10 @@ import pytest
 
 from sparkps.config import NodeSettings, Settings
 from sparkps.driver_bridge.launchers.local import LocalTier
+from sparkps.driver_bridge.launchers.processes import ProcessTier
 from sparkps.driver_bridge.launchers.restarts import Restarts
 from sparkps.errors import DeadlineExceeded, InvalidInput, NodeUnreachable, TierError
+from sparkps.secret import TierSecret
 from sparkps.specs import TableSpec
 from sparkps.wire.messages.control import CreateTable, DrainNode, FindTable, RestoreCheckpoint, TierStatus
 from tests.harness.processes import gone_within
@@ -222,7 +224,7 @@ def test_a_coordinator_that_is_killed_is_started_again_and_knows_all(tier: Obedi
     for restarts in (1, 2):
         killed = kill_coordinator(tier)
         report = tier.report()
-        assert report["coordinator"] == {"pid": coordinator_of(tier), "restarts": restarts}
+        assert {name: report["coordinator"][name] for name in ("pid", "restarts")} == {"pid": coordinator_of(tier), "restarts": restarts}
         assert report["coordinator"]["pid"] != killed
         assert (report["state"], tier.up()) == ("ready", [0, 1])
         assert tier.control.request(FindTable(0, "w")).spec == spec
@@ -264,3 +266,23 @@ def test_restarts_that_are_used_up_end_it_at_once(tier: ObedientTier) -> None:
     with pytest.raises(NodeUnreachable):
         tier.control.request(TierStatus(0))
     assert time.monotonic() - began < 1.0, "nobody waits for one that does not come"
+
+
+class DyingTier(ProcessTier):
+    """Its nodes end at once, and the coordinator knows that before anybody looks."""
+
+    def _start_node(self, number: int) -> None:
+        self._host_of[str(number)] = ""
+        self._nodes[str(number)] = self._child(f"node{number}", [sys.executable, "-c", "print('no route'); raise SystemExit(3)"])
+
+    def _warm_kernels(self) -> None:
+        (node,) = self._nodes.values()
+        assert node.exited.wait(20)
+        wait_until(lambda: not self._nodes, 5.0)
+
+
+def test_why_a_node_has_ended_at_once_is_told_at_once() -> None:
+    began = time.monotonic()
+    with pytest.raises(TierError, match="no route"):
+        DyingTier(Settings(num_nodes=1, start_timeout=60.0), TierSecret.new()).start()
+    assert time.monotonic() - began < 30.0

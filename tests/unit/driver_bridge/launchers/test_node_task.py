@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from sparkps.config import Settings
+from sparkps.config import NetworkSettings, Settings
 from sparkps.driver_bridge.launchers import node_task
 from sparkps.driver_bridge.launchers.node_task import NodeTask
-from sparkps.errors import TierError
+from sparkps.errors import ConfigError, TierError
 from sparkps.lifeline import PLACE_TAKEN
 from sparkps.wire.messages.control import TierAddress
 
@@ -42,6 +42,25 @@ def test_the_process_has_its_life_line_its_cores_and_the_packages_of_the_task(mo
     assert command[command.index("--threads") + 1] == "2"
     monkeypatch.setattr(sys, "path", ["/came/with/the/application", ""])
     assert task()._environment()["PYTHONPATH"] == "/came/with/the/application"
+
+
+def test_addresses_and_ports_are_what_the_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    def said(**network: str) -> tuple[str, str]:
+        command = task(network=NetworkSettings(**network))._command(7, "127.0.0.1", "host-a")  # type: ignore[arg-type]
+        assert command[command.index("--coordinator") + 1] == "tcp://127.0.0.1:7077"
+        return command[command.index("--bind") + 1], command[command.index("--advertise") + 1]
+
+    assert said() == ("tcp://127.0.0.1:0", "127.0.0.1")
+    assert said(node_ports="7100-7199") == ("tcp://127.0.0.1:7100-7199", "127.0.0.1")
+    assert said(node_bind_address="127.0.0.3") == ("tcp://127.0.0.3:0", "127.0.0.3")
+    assert said(node_address="node.example") == ("tcp://127.0.0.1:0", "node.example")
+    assert said(node_bind_address="0.0.0.0", node_address="10.0.0.7", node_ports="7100") == ("tcp://0.0.0.0:7100", "10.0.0.7")
+    monkeypatch.setenv("POD_IP", "127.0.0.4")
+    assert said(node_bind_address="$POD_IP", node_address="$POD_IP") == ("tcp://127.0.0.4:0", "127.0.0.4")
+    monkeypatch.delenv("POD_IP")
+    for one in ("node_bind_address", "node_address"):
+        with pytest.raises(ConfigError, match=r"an environment variable that must be set .* '\$POD_IP' is not on"):
+            said(**{one: "$POD_IP"})
 
 
 class Hanging:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pathlib
+import shutil
 import threading
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from sparkps.config import NodeSettings, Settings
+from sparkps.config import NetworkSettings, NodeSettings, Settings
 from sparkps.driver_bridge import resources
 from sparkps.driver_bridge.launchers import executors as module
 from sparkps.driver_bridge.launchers import locations
@@ -18,6 +19,8 @@ from sparkps.driver_bridge.launchers.locations import Location, spread
 from sparkps.driver_bridge.launchers.node_jobs import NodeJob, TaskAttempt
 from sparkps.driver_bridge.profiles import Executor, Profile
 from sparkps.errors import ConfigError, TierError
+from sparkps.secret import forget
+from sparkps.testing.tcp_tier import free_port
 
 #: Of nodes that have executors of their own; without, they are on those that there are.
 OWN, SHARED = Profile("nodes", Executor(1, 1 << 29, 1 << 30), 1), Profile("nodes", None, 1)
@@ -25,7 +28,7 @@ OWN, SHARED = Profile("nodes", Executor(1, 1 << 29, 1 << 30), 1), Profile("nodes
 
 def tier(**fields: Any) -> ExecutorsTier:
     made = object.__new__(ExecutorsTier)
-    vars(made).update({"_spark": None, "_is_started": True, "_failed": "", "_jobs": {}, "_settings": Settings(), "profile": OWN, **fields})
+    vars(made).update({"spark": None, "_is_started": True, "_failed": "", "_jobs": {}, "_settings": Settings(), "profile": OWN, **fields})
     return made
 
 
@@ -39,6 +42,14 @@ def node(id: int, job: int, host: str, state: str = "up") -> dict[str, Any]:  # 
 
 def control(*nodes: dict[str, Any]) -> Any:
     return SimpleNamespace(request=lambda *_: SimpleNamespace(report={"nodes": list(nodes)}))
+
+
+def test_nothing_is_started_where_keys_would_go_through_an_open_channel() -> None:
+    spark: Any = SimpleNamespace(
+        sparkContext=SimpleNamespace(getConf=lambda: SimpleNamespace(getAll=list)), conf=SimpleNamespace(getAll={})
+    )
+    with pytest.raises(ConfigError, match="`spark.authenticate` = true and `spark.network.crypto.enabled` = true"):
+        module.launch(Settings(), spark)
 
 
 def test_the_host_counts_on_which_a_node_is_and_not_the_one_that_was_meant() -> None:
@@ -90,8 +101,8 @@ def test_more_nodes_than_can_be_placed_are_refused_before_anything_changes(monke
 
 
 def test_a_node_without_a_size_takes_what_its_container_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "conf_of", lambda spark: {})
-    monkeypatch.setattr(module, "ExecutorsTier", lambda settings, spark: SimpleNamespace(start=lambda: settings))
+    monkeypatch.setattr(module, "conf_of", lambda spark: {"spark.authenticate": "true", "spark.network.crypto.enabled": "true"})
+    monkeypatch.setattr(module, "ExecutorsTier", lambda settings, spark, secret: SimpleNamespace(start=lambda: settings))
     assert module.launch(Settings(), None).node.node_memory == resources.DEFAULT_NODE_MEMORY
     assert module.launch(Settings(node=NodeSettings(node_memory=5 << 30)), None).node.node_memory == 5 << 30
 
@@ -116,6 +127,30 @@ def test_what_is_wrong_with_workers_is_told_when_the_tier_starts(monkeypatch: py
             ExecutorsTier(settings, spark)  # type: ignore[arg-type]
     finally:
         object.__setattr__(settings.workers, "gpus", 0.0)
+
+
+def test_the_coordinator_is_where_settings_say_and_else_where_spark_has_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    conf = {"spark.driver.host": "driver.example", "spark.driver.bindAddress": "127.0.0.2", "spark.executor.instances": "2"}
+    monkeypatch.setattr(module, "conf_of", lambda spark: conf)
+    monkeypatch.setattr(module, "check_fits", lambda *_: None)
+    monkeypatch.setattr(resources, "build", lambda profile: None)
+    for name in ("KeepOff", "SpareNodes"):
+        monkeypatch.setattr(module, name, lambda spark: None)
+
+    def placed(**network: Any) -> tuple[str, str]:
+        spark: Any = SimpleNamespace(sparkContext=SimpleNamespace(master="spark://master:7077"))
+        made = ExecutorsTier(Settings(network=NetworkSettings(**network)), spark)
+        forget(made.address.tier_id)
+        shutil.rmtree(made.directory)
+        return made.address.coordinator, made._bound()
+
+    port = free_port()
+    assert placed(coordinator_port=port) == (f"tcp://driver.example:{port}", f"tcp://127.0.0.2:{port}")
+    set_here = placed(coordinator_port=port, coordinator_address="gateway.example", coordinator_bind_address="127.0.0.3")
+    assert set_here == (f"tcp://gateway.example:{port}", f"tcp://127.0.0.3:{port}")
+    advertised, bound = placed(coordinator_address="gateway.example")
+    assert bound.startswith("tcp://127.0.0.2:")
+    assert advertised == f"tcp://gateway.example:{bound.rpartition(':')[2]}"
 
 
 def test_a_job_that_does_not_end_is_cancelled() -> None:
@@ -220,6 +255,6 @@ def test_jobs_that_end_with_spark_itself_have_not_failed(caplog: pytest.LogCaptu
     ended._ended = set()
     assert ended.newly_failed() == []
     spark = SimpleNamespace(sparkContext=SimpleNamespace(_jsc=None))
-    made: Any = tier(_stopping=threading.Event(), _spark=spark)
+    made: Any = tier(_stopping=threading.Event(), spark=spark)
     made._replace(SimpleNamespace(wait=lambda: None, why=lambda: "SparkContext was shut down"))
     assert not caplog.records

@@ -18,6 +18,7 @@ class ToyTier:
         self.address = TierAddress("toy", "ipc:///nowhere/at/all")
         self.is_stopped = False
         self.held_by_nodes = Held()
+        self.application = ""
 
     def ended(self) -> SparkPSError | None:
         return None
