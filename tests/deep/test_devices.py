@@ -13,6 +13,7 @@ import torch
 from sparkps.errors import InvalidInput, OutOfDeviceMemory
 from sparkps.mllib.deep.devices import device_of, within_memory
 from sparkps.nn.process_group import Collective, PeersLost
+from sparkps.wire.messages.control import TierAddress
 
 JOB: Any = SimpleNamespace(batch_size=4096, accumulation=2, amp=False)
 
@@ -112,7 +113,7 @@ class GroupThatLost(GroupWithoutMemory):
 
 @pytest.mark.parametrize(("group", "raised"), [(GroupWithoutMemory(), torch.OutOfMemoryError), (GroupThatLost(), PeersLost)])
 def test_a_collective_without_memory_is_no_lost_peer_for_that_would_be_tried_again_for_ever(group: Any, raised: type[Exception]) -> None:
-    address = SimpleNamespace(coordinator="ipc:///nobody")
+    address = TierAddress("t1", "ipc:///nobody")
     one = SimpleNamespace(rank=0, num_workers=2, session=SimpleNamespace(address=address))
     peers = Collective(one, torch.device("cpu"))
     peers.members, peers._group = [0, 1], group
@@ -142,7 +143,7 @@ def on_gpu(looks: float, one: Any, done_within: float = 60.0) -> tuple[Collectiv
 
 
 def member(*, meeting_called: bool) -> Any:
-    address = SimpleNamespace(coordinator="ipc:///nobody")
+    address = TierAddress("t1", "ipc:///nobody")
     return SimpleNamespace(rank=0, num_workers=2, meeting_called=meeting_called, session=SimpleNamespace(address=address))
 
 

@@ -14,6 +14,7 @@ from torch import distributed
 
 from sparkps.nn.device_memory import copied
 from sparkps.nn.process_group import Collective
+from sparkps.wire.messages.control import TierAddress
 from tests.harness.processes import DriverProgram
 
 pytestmark = [
@@ -118,7 +119,7 @@ def test_copies_are_there_when_what_computes_uses_them() -> None:
 def test_nccl_of_one_worker_adds_and_gives() -> None:
     device = torch.device("cuda", 0)
     torch.cuda.set_device(device)
-    address = SimpleNamespace(coordinator="ipc:///nobody")
+    address = TierAddress("t1", "ipc:///nobody")
     one = SimpleNamespace(rank=0, num_workers=1, meetings=1, meeting_called=False, session=SimpleNamespace(address=address))
     peers = Collective(one, device)
     peers._group = peers._made(distributed.HashStore(), 0, 1)

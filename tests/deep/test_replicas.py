@@ -25,7 +25,7 @@ from sparkps.mllib.deep.dense import FlatParameters
 from sparkps.mllib.deep.replicas import DenseReplicas
 from sparkps.nn.process_group import Collective
 from sparkps.optim import Adam
-from sparkps.wire.messages.control import AdmitGroup
+from sparkps.wire.messages.control import AdmitGroup, TierAddress
 
 STEPS = 4
 #: Parameters of the module before the first step.
@@ -93,7 +93,7 @@ class Rank:
 
     def __init__(self, world: World, rank: int, attempt: int, incarnation: int) -> None:
         self.world, self.rank, self.attempt, self.num_workers = world, rank, attempt, world.ranks
-        self.session = SimpleNamespace(address=SimpleNamespace(coordinator="ipc:///nobody"))
+        self.session = SimpleNamespace(address=TierAddress("t1", "ipc:///nobody"))
         self.meetings = 0
         self.module = nn.Linear(3, 2)
         self.flat = FlatParameters(self.module)

@@ -18,6 +18,7 @@ import torch.distributed
 from sparkps.errors import GroupError
 from sparkps.nn.connections import FormedConnections
 from sparkps.nn.process_group import DefaultGroup, PeersLost
+from sparkps.wire.messages.control import TierAddress
 from tests.harness.cases import cases
 
 #: What a rank does with the other, by name.
@@ -31,7 +32,7 @@ WAITS: dict[str, Any] = {
 class Meeting:
     """As far as a process group knows a worker: two ranks that meet through a pipe."""
 
-    session = SimpleNamespace(address=SimpleNamespace(coordinator="ipc:///tmp/c"))
+    session = SimpleNamespace(address=TierAddress("t1", "ipc:///tmp/c"))
     num_workers = 2
 
     def __init__(self, rank: int, pipe: Any) -> None:
