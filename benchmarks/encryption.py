@@ -78,7 +78,8 @@ def fits(data: pathlib.Path, rounds: int) -> list[float]:
     """Time of a fit in the clear as a part of that with keys, round by round."""
     found = []
     with session("local[2]") as spark:
-        df = spark.read.format("libsvm").load(str(data)).cache()
+        rows = spark.read.format("libsvm").load(str(data))
+        df = rows.withColumn("label", (rows["label"] > 0).cast("double")).cache()  # some files say -1 for 0
         df.count()
         for _ in range(rounds + 1):
             took = {}

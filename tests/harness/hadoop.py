@@ -31,6 +31,7 @@ from sparkps.kernels import places
 from tests.harness.daemons import Daemon, Guard
 from tests.harness.hadoop_conf import HOSTS, free_ports, hdfs_site, host_names, write_configuration, yarn_site
 from tests.harness.hadoop_files import SPARK_JARS, classpath, java, spark_archive, why_not
+from tests.harness.jvm import SHORT_LIVED
 from tests.harness.waiting import wait_until
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -45,11 +46,8 @@ _MAIN = {
     "nodemanager": "org.apache.hadoop.yarn.server.nodemanager.NodeManager",
 }
 
-#: JVMs that live for minutes start faster so, and leave the cores to others.
-_QUICK = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
-
 _JVM = (
-    *_QUICK,
+    *SHORT_LIVED,
     "-Dlog4j2.configurationFile=conf/log4j2.properties",
     "-Djdk.net.hosts.file=conf/hosts",
     "-Djava.net.preferIPv4Stack=true",
@@ -268,7 +266,7 @@ class HadoopCluster:
             "PYSPARK_DRIVER_PYTHON": sys.executable,
             "PYTHONPATH": str(ROOT),
             "SPARK_LOCAL_IP": HOSTS[0],
-            "SPARK_SUBMIT_OPTS": " ".join(_QUICK),
+            "SPARK_SUBMIT_OPTS": " ".join(SHORT_LIVED),
         }
 
     def spark_conf(self, archive: bool = False) -> dict[str, str]:
@@ -287,9 +285,9 @@ class HadoopCluster:
             "spark.driver.host": HOSTS[0],  # in client mode; Spark leaves it out in cluster mode
             "spark.driver.bindAddress": HOSTS[0],
             "spark.driver.memory": "512m",
-            "spark.driver.defaultJavaOptions": " ".join(_QUICK),
-            "spark.executor.defaultJavaOptions": " ".join(_QUICK),
-            "spark.yarn.am.extraJavaOptions": " ".join(_QUICK),
+            "spark.driver.defaultJavaOptions": " ".join(SHORT_LIVED),
+            "spark.executor.defaultJavaOptions": " ".join(SHORT_LIVED),
+            "spark.yarn.am.extraJavaOptions": " ".join(SHORT_LIVED),
             "spark.executor.memory": "512m",
             "spark.executor.cores": "1",
             "spark.executor.instances": "2",

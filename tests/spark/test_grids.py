@@ -109,8 +109,11 @@ def test_epochs_of_mini_batches_end_where_rows_for_validation_stop_improving(ps,
     if consistency == "bsp":  # the others measure while some still train
         assert loss == pytest.approx(min(losses), rel=1e-4)
         assert int(np.argmin(losses)) == len(losses) - 3
-    else:
+    elif consistency == "ssp":
         assert loss < 1.2 * min(losses)
+    else:  # one worker may be done before the other has measured: the model is then that of a later epoch, but one that has learned
+        ranked = model.transform(rows.where("aside"))
+        assert BinaryClassificationEvaluator().evaluate(ranked) > 0.75
 
 
 def test_a_fit_of_a_grid_that_is_solved_at_once_has_nothing_of_the_one_before(spark, ps):
